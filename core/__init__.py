@@ -1,0 +1,1 @@
+"""The engine of lora-tui: plans, speech, scoring, run folders, the queue and the trainer. It prints nothing outside `core.cli`."""

@@ -1,0 +1,1 @@
+"""`lora-cli`: transcribe and evaluate with the arithmetic of the trainer."""

@@ -1,0 +1,1 @@
+"""What to run: the plan's schema, sweeps, conditions, identity and `next_action`. Pure: no I/O."""

@@ -1,0 +1,177 @@
+"""The plan's schema: every key, its unit and its default, in this one place.
+
+A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[queue]` policies, `[[experiment]]`
+entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and `[[history]]` rows.
+Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`
+(exclusive minimum). Readers validate against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+HIGH_LEARNING_RATE = 2e-4
+"""At and above this, runs have shown catastrophic forgetting; a run must say `allow_high_learning_rate = true`."""
+
+
+def _key(default: Any, doc: str, **rules: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, **rules})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """`[model]`: the base model."""
+
+    id: str = _key("", "a folder in hub format (relative to the plan) or a hub id", required=True)
+    revision: str | None = _key(None, "the hub revision; recorded and part of the identity")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """`[data]`: manifests (paths relative to the plan) and the audio and text normalisation."""
+
+    train: str = _key("", "manifest of the domain's training speech", required=True)
+    replay: str | None = _key(None, "manifest of general speech, mixed in so that the model does not forget it")
+    domain: str = _key("", "manifest of the domain evaluation set", required=True)
+    heldout: str = _key("", "manifest of ordinary speech that must not get worse", required=True)
+    selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
+    target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
+    max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
+    normaliser: str = _key("basic", "text normaliser of the WER", choices=("basic", "raw"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """`[train]`. A step is one optimiser update, whatever the accumulation."""
+
+    steps: int = _key(1000, "optimiser updates", unit="steps", minimum=1)
+    epochs: float | None = _key(None, "passes over the training manifest; derives the batch", above=0.0)
+    batch_seconds: float | None = _key(
+        None, "audio seconds of training and replay speech in one step, instead of epochs", unit="s", above=0.0
+    )
+    eval_every: int = _key(100, "steps between intervals (full evaluations)", unit="steps", minimum=1)
+    learning_rate: float = _key(1e-4, "peak learning rate", above=0.0, maximum=1.0)
+    allow_high_learning_rate: bool = _key(False, f"permit learning rates of {HIGH_LEARNING_RATE:g} and more")
+    warmup: float = _key(0.1, "share of the steps with linear warm-up", minimum=0.0, maximum=0.9)
+    schedule: str = _key("linear", "after the warm-up", choices=("linear", "constant"))
+    accumulation: int = _key(1, "micro-batches in one step", minimum=1)
+    clip: float = _key(1.0, "gradient norm clip", above=0.0)
+    weight_decay: float = _key(0.0, "AdamW weight decay", minimum=0.0)
+    seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0)
+    replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
+    threads: int = _key(2, "CPU threads of the trainer", minimum=1)
+    precision: str = _key("auto", "auto: bf16 autocast where the GPU gains by it, else fp32",
+                          choices=("auto", "fp32", "bf16"))
+    eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
+    keep_checkpoints: int = _key(2, "resumable checkpoints kept while the run goes on", minimum=1)
+    checkpoint_every: int | None = _key(None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """`[adapter]`: what peft trains."""
+
+    method: str = _key("dora", "adapter method", choices=("dora", "lora"))
+    rank: int = _key(16, "rank r of the update", minimum=1)
+    alpha: float = _key(32.0, "scale: the update is multiplied by alpha / rank", above=0.0)
+    dropout: float = _key(0.0, "dropout on the adapter's input", minimum=0.0, maximum=0.9)
+    target_modules: tuple[str, ...] = _key(
+        ("q_proj", "k_proj", "v_proj", "o_proj"), "names of the linear layers that get an adapter"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """`[gate]`: the thresholds of the verdict. WER thresholds are percentage points, absolute."""
+
+    domain_gain: float = _key(1.0, "least fall of domain WER", unit="points")
+    heldout_regression: float = _key(0.2, "largest rise of heldout WER", unit="points")
+    stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
+    stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2)
+    stability_min_steps: int = _key(1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0)
+    confidence: str | float = _key("point", "how sure a PASS must be: point (point estimates)", choices=("point",))
+    confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
+    accept_leakage: str | None = _key(None, "the reason for which known leakage is accepted", choices=(None,))
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """`[queue]`: when the queue ends and how it treats failures."""
+
+    until: str = _key("accepted", "stop at the first accepted run, or run all", choices=("accepted", "all"))
+    then: str = _key("stop", "when the plan is used up and nothing was accepted", choices=("stop",))
+    max_runs: int = _key(20, "budget: runs started", minimum=1)
+    max_hours: float = _key(24.0, "budget: hours of training, all runs together", unit="hours", above=0.0)
+    executor: str = _key("local", "where trainers run", choices=("local",))
+    retries: int = _key(2, "times a crashed or killed run is resumed", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """All that can change a run's result; what `run.json` holds and what the identity is taken over."""
+
+    model: ModelSettings
+    data: DataSettings
+    train: TrainSettings
+    adapter: AdapterSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One `[[experiment]]`: overrides of the defaults, an optional sweep and the conditions for running it."""
+
+    id: str
+    title: str = ""
+    after: tuple[str, ...] = ()
+    """Experiments whose runs must have ended (or been skipped) first."""
+    when: str | None = None
+    """A condition on other experiments' results (`core.plan.conditions`)."""
+    adapter_from: tuple[str, ...] = ()
+    """Take `adapter.target_modules` from the best run among these experiments ("the better architecture so far")."""
+    sweep: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Dotted key (`train.learning_rate`) to its values; several keys give the product."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Dotted key to value."""
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One `[[history]]`: an earlier result made elsewhere, printed in the run matrix as it is."""
+
+    id: str
+    title: str = ""
+    note: str = ""
+    domain_wer: float | None = None
+    heldout_wer: float | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole plan, validated. `defaults` are the settings before an experiment's overrides."""
+
+    path: str
+    defaults: RunSettings
+    gate: GateSettings
+    queue: QueueSettings
+    experiments: tuple[Experiment, ...]
+    history: tuple[HistoryRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the expanded plan: an experiment with one choice of its sweep values."""
+
+    key: str
+    """Unique in the plan: `2.1`, or `3.1#2` for the second value of a sweep."""
+    experiment: str
+    title: str
+    label: str
+    """What the sweep chose, e.g. `learning_rate=5e-05`; empty without a sweep."""
+    settings: RunSettings
+    """Final, except `adapter.target_modules` while `adapter_from` waits for results."""
+    after: tuple[str, ...] = ()
+    when: str | None = None
+    adapter_from: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""The run folder: paths, events, snapshots, evidence and the run matrix."""

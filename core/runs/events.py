@@ -1,0 +1,172 @@
+"""The event schema of `events.jsonl`, version 1. Other tools may read it: docs/events.md describes each line.
+
+One JSON object a line: `{"event": NAME, "attempt": 1, "time": UNIX_SECONDS, …fields}`. Times are wall clock, for
+people; nothing is decided by comparing them. Floats that are not finite are written as the strings "nan", "inf"
+and "-inf", so that every line is strict JSON. This module does no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+SCHEMA_VERSION = 1
+HEARTBEAT_S = 10.0
+"""A trainer writes at least one event in this many seconds, in every phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """A trainer process began. Everything that earlier attempts wrote past `resumed_from` is superseded."""
+
+    NAME: ClassVar[str] = "attempt_started"
+    schema: int
+    process: dict[str, Any]
+    """machine, boot, pid_namespace, pid, start_time: see core.runs.process."""
+    resumed_from: int | None
+    """Step of the checkpoint it goes on from; None: from the beginning."""
+    device: str
+    precision: str
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the trainer does now: loading, baseline, training, evaluating, checkpointing, saving, finishing."""
+
+    NAME: ClassVar[str] = "phase"
+    phase: str
+    step: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Alive. `done` of `total` (utterances, usually) where the phase can count."""
+
+    NAME: ClassVar[str] = "heartbeat"
+    phase: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser update. `loss`: nats per target token over the whole step."""
+
+    NAME: ClassVar[str] = "step"
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    audio_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalScored:
+    """One full evaluation. Each set: {"substitutions", "deletions", "insertions", "reference_words", "loss"}."""
+
+    NAME: ClassVar[str] = "interval"
+    step: int
+    sets: dict[str, dict[str, Any]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """A whole, resumable checkpoint is on disk."""
+
+    NAME: ClassVar[str] = "checkpoint"
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSaved:
+    """An adapter is on disk. `best`: lora_adapter_best points at it now."""
+
+    NAME: ClassVar[str] = "adapter"
+    step: int
+    hash: str
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should know: clips left out, silence, clipping, a fallback."""
+
+    NAME: ClassVar[str] = "notice"
+    level: str
+    """info or warning."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The trainer's last word. An attempt without one was killed or crashed."""
+
+    NAME: ClassVar[str] = "final"
+    outcome: str
+    """done, stopped, diverged, out_of_memory, disk_full, error."""
+    message: str = ""
+    step: int | None = None
+
+
+Event = AttemptStarted | Phase | Heartbeat | Step | IntervalScored | CheckpointSaved | AdapterSaved | Notice | Final
+_TYPES: dict[str, type[Any]] = {
+    t.NAME: t
+    for t in (AttemptStarted, Phase, Heartbeat, Step, IntervalScored, CheckpointSaved, AdapterSaved, Notice, Final)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event as it stands in the file."""
+
+    attempt: int
+    time: float
+    event: Event
+
+
+def _plain(value: Any) -> Any:
+    """Strict JSON: non-finite floats become strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_FLOATS = {"loss", "grad_norm", "learning_rate", "audio_s", "seconds"}
+
+
+def _restore(name: str, value: Any) -> Any:
+    if isinstance(value, str) and name in _FLOATS and value in _NON_FINITE:
+        return _NON_FINITE[value]
+    if isinstance(value, dict):
+        return {key: _restore(key, item) for key, item in value.items()}
+    return value
+
+
+def encode(record: Record) -> str:
+    """One line of `events.jsonl`, without the line end."""
+    head = {"event": record.event.NAME, "attempt": record.attempt, "time": round(record.time, 3)}
+    return json.dumps(head | _plain(asdict(record.event)), ensure_ascii=True, allow_nan=False)
+
+
+def decode(line: str) -> Record | None:
+    """The record of a line; None for a torn or foreign line and for events of a later schema."""
+    try:
+        raw = json.loads(line)
+        kind = _TYPES[raw.pop("event")]
+        attempt, time = int(raw.pop("attempt")), float(raw.pop("time"))
+        known = {name: _restore(name, raw[name]) for name in kind.__dataclass_fields__ if name in raw}
+        return Record(attempt, time, kind(**known))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,150 @@
+"""The only module that knows the names of files in a runs folder (DESIGN §3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_STEP = re.compile(r"^step-(\d{6,})$")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+def step_name(step: int) -> str:
+    """`step-000400` for 400."""
+    return f"step-{step:06d}"
+
+
+def step_of(name: str) -> int | None:
+    """400 for `step-000400`; None for other names."""
+    match = _STEP.match(name)
+    return int(match.group(1)) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """The files of one run."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def evals(self) -> Path:
+        return self.root / "evals"
+
+    @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    @property
+    def best(self) -> Path:
+        """The link to the best adapter."""
+        return self.root / "lora_adapter_best"
+
+    @property
+    def last(self) -> Path:
+        return self.root / "lora_adapter_last"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / step_name(step)
+
+    def checkpoint_marker(self, step: int) -> Path:
+        """Written last: a checkpoint without it is not whole and is never resumed from."""
+        return self.checkpoint(step) / "complete"
+
+    def adapter(self, step: int) -> Path:
+        return self.adapters / step_name(step)
+
+    def evaluation(self, step: int, dataset: str) -> Path:
+        """Per-utterance scores of `domain`, `heldout` or `selection` at an interval."""
+        return self.evals / step_name(step) / f"{dataset}.json"
+
+    def tuned(self, dataset: str) -> Path:
+        """What `lora-cli evaluate`, a separate process, said of `lora_adapter_best`."""
+        return self.evals / "tuned" / f"{dataset}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunsFolder:
+    """A folder of runs and the state beside it. `state` holds locks and SQLite and must be on a local disk."""
+
+    root: Path
+    state: Path
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "decisions.jsonl"
+
+    @property
+    def queue_db(self) -> Path:
+        return self.state / "queue.sqlite3"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        return self.state / "supervisor.lock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.state / "supervisor.log"
+
+    @property
+    def hash_cache(self) -> Path:
+        """File hashes by path, size and time, so that plans resolve without reading all the audio again."""
+        return self.state / "cache" / "hashes.json"
+
+    @property
+    def audio_cache(self) -> Path:
+        """Decoded clips, memory-mapped, keyed by content."""
+        return self.state / "cache" / "audio"
+
+    def baseline(self, fingerprint: str) -> Path:
+        return self.root / "baselines" / fingerprint
+
+    def baseline_scores(self, fingerprint: str) -> Path:
+        """Per-utterance scores of the base model; there only when whole (written by rename)."""
+        return self.baseline(fingerprint) / "scores.json"
+
+    def baseline_lock(self, fingerprint: str) -> Path:
+        return self.state / "locks" / f"baseline-{fingerprint}.lock"
+
+    def run(self, experiment: str, identity: str) -> RunPaths:
+        """The folder of a run; the experiment's id is made safe as a file name."""
+        return RunPaths(self.root / f"{_UNSAFE.sub('_', experiment)}-{identity}")
+
+    def find(self, identity: str) -> RunPaths | None:
+        """The existing run with this identity, whichever experiment made it."""
+        if not self.root.is_dir():
+            return None
+        for entry in sorted(self.root.iterdir()):
+            if entry.name.endswith(f"-{identity}") and (entry / "run.json").is_file():
+                return RunPaths(entry)
+        return None
+
+    def runs(self) -> list[RunPaths]:
+        """All run folders, by name."""
+        if not self.root.is_dir():
+            return []
+        return [RunPaths(e) for e in sorted(self.root.iterdir()) if (e / "run.json").is_file()]

@@ -1,0 +1,139 @@
+"""What a verdict is passed on (`Evidence`) and what it says (`Verdict`). Plain values; files are read elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from core.scoring.counts import ErrorCounts
+
+
+class State(Enum):
+    """The state of one criterion."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNKNOWN = "UNKNOWN"
+
+
+class Decision(Enum):
+    """The verdict on a run: any FAIL rejects; else any UNKNOWN leaves it undecided."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class SetScore:
+    """One manifest at one interval. `loss` is cross-entropy in nats per target token."""
+
+    counts: ErrorCounts
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One full evaluation. Interval 0 (step 0) is the base model."""
+
+    step: int
+    domain: SetScore
+    heldout: SetScore
+    selection: SetScore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How the tuned score, made by a separate process, compares with the trainer's own at the same interval."""
+
+    same_device: bool
+    """Same device type and precision in both processes."""
+    domain_transcripts_differing: int | None
+    heldout_transcripts_differing: int | None
+    single_transcripts_compared: int
+    """Clips that were also decoded one by one."""
+    single_transcripts_differing: int | None
+    trainer_fingerprint: str | None
+    """Normalisation fingerprint (audio path and text normaliser) of the trainer."""
+    evaluator_fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Which adapter the tuned score came from."""
+
+    scored_step: int | None
+    scored_hash: str | None
+    """Hash that `lora-cli evaluate` found in the folder it loaded."""
+    current_hash: str | None
+    """Hash of `lora_adapter_best` now; None when it cannot be read."""
+    best_step: int | None
+    """Where `lora_adapter_best` points now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything `judge` looks at. What is missing is None and never passes."""
+
+    steps_planned: int
+    steps_completed: int
+    intervals: tuple[Interval, ...]
+    baseline_domain: ErrorCounts | None
+    baseline_heldout: ErrorCounts | None
+    tuned_domain: ErrorCounts | None
+    tuned_heldout: ErrorCounts | None
+    artifact: Artifact | None
+    parity: Parity | None
+    failure: str | None = None
+    """How the run ended if it did not end well: diverged, out of memory, error (a sentence). It rejects the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From `[gate]`; WER thresholds in percentage points."""
+
+    domain_gain_pp: float = 1.0
+    heldout_regression_pp: float = 0.2
+    stability_range_pp: float = 0.5
+    stability_intervals: int = 3
+    stability_min_steps: int = 1000
+    stability_min_share: float = 0.2
+    """The last intervals must cover at least this share of the planned steps."""
+    parity_pp: float = 0.05
+    """Largest |ΔWER| when device or precision differ."""
+    minimum_intervals: int = 4
+    """Intervals (0 included) that convergence needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One line of the verdict panel."""
+
+    name: str
+    """convergence, stability, integrity, domain_gain, heldout, parity."""
+    title: str
+    state: State
+    value: float | None
+    """The measured number, in `unit`; None when there is none."""
+    threshold: float | None
+    unit: str
+    reason: str
+    """One sentence with the numbers; when UNKNOWN, what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The six criteria and what they add up to."""
+
+    criteria: tuple[Criterion, ...]
+    decision: Decision
+    best_step: int | None
+    guardrail_kept: bool | None
+    """Whether any interval ≥ 1 kept the heldout guardrail; None without intervals."""
+
+    def criterion(self, name: str) -> Criterion:
+        """The criterion called `name`; KeyError if there is none."""
+        for item in self.criteria:
+            if item.name == name:
+                return item
+        raise KeyError(name)
