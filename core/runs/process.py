@@ -1,0 +1,156 @@
+"""Which process is meant, for ever: a pid alone is reused, and means nothing on another host or in another container.
+
+Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start time (DESIGN §3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_STATE_FIELD = 0
+_START_TIME_FIELD = 19
+"""Indices after the parenthesised command name: fields 3 and 22 of proc(5)."""
+_DEAD_STATES = frozenset("ZXx")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process, never confused with a later one that got the same pid."""
+
+    machine: str
+    boot: str
+    pid_namespace: str
+    pid: int
+    start_time: int
+    """Clock ticks since boot."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The mapping that events and decisions carry."""
+        return asdict(self)
+
+
+def identity_from_json(value: object) -> ProcessIdentity | None:
+    """The identity in an event or a decision; None when it is not whole."""
+    if not isinstance(value, Mapping):
+        return None
+    try:
+        return ProcessIdentity(
+            machine=str(value["machine"]),
+            boot=str(value["boot"]),
+            pid_namespace=str(value["pid_namespace"]),
+            pid=int(value["pid"]),
+            start_time=int(value["start_time"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def current_process() -> ProcessIdentity:
+    """This process. RuntimeError where there is no /proc."""
+    identity = identity_of(os.getpid())
+    if identity is None:
+        raise RuntimeError("this process is not in /proc: lora-tui needs Linux's /proc file system")
+    return identity
+
+
+def identity_of(pid: int) -> ProcessIdentity | None:
+    """The living process `pid`; None when there is none (a zombie is none)."""
+    found = _stat(pid)
+    if found is None or found[0] in _DEAD_STATES:
+        return None
+    return ProcessIdentity(_machine_id(), _boot_id(), _pid_namespace(), pid, found[1])
+
+
+def is_alive(identity: ProcessIdentity) -> bool | None:
+    """Whether that very process lives. None: it belongs to another machine or container, this host cannot tell."""
+    if identity.machine != _machine_id():
+        return None
+    if identity.boot != _boot_id():
+        return False
+    if identity.pid_namespace != _pid_namespace():
+        return None
+    found = _stat(identity.pid)
+    return found is not None and found[0] not in _DEAD_STATES and found[1] == identity.start_time
+
+
+def holders(path: Path) -> list[int]:
+    """Pids of this user's processes that have `path` open. Finds a trainer, or its orphans, by the lock they inherit."""
+    try:
+        wanted = os.stat(path)
+    except OSError:
+        return []
+    return [pid for pid in _pids() if _has_open(pid, wanted)]
+
+
+def _has_open(pid: int, wanted: os.stat_result) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        descriptors = os.listdir(folder)
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        try:
+            found = os.stat(f"{folder}/{descriptor}")
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return True
+    return False
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """(state letter, start time) of `pid`."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The command name may hold spaces and parentheses: the fields begin after the last one.
+    fields = text.rpartition(")")[2].split()
+    try:
+        return fields[_STATE_FIELD], int(fields[_START_TIME_FIELD])
+    except (IndexError, ValueError):
+        return None
+
+
+@cache
+def _machine_id() -> str:
+    for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        text = _first_line(name)
+        if text:
+            return text
+    # Containers often have no machine id; the host name tells them apart well enough.
+    return "host-" + hashlib.sha256(platform.node().encode()).hexdigest()[:24]
+
+
+@cache
+def _boot_id() -> str:
+    return _first_line("/proc/sys/kernel/random/boot_id") or "unknown"
+
+
+@cache
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "unknown"
+
+
+def _first_line(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
