@@ -56,6 +56,8 @@ class Parity:
     trainer_fingerprint: str | None
     """Normalisation fingerprint (audio path and text normaliser) of the trainer."""
     evaluator_fingerprint: str | None
+    clips_available: int | None = None
+    """Clips in the scored manifests; fewer than the 50 that should be decoded one by one lower that demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Thresholds:
     """The last intervals must cover at least this share of the planned steps."""
     parity_pp: float = 0.05
     """Largest |ΔWER| when device or precision differ."""
+    parity_single_clips: int = 50
+    """Clips that must also have been decoded one by one (or all there are, if fewer)."""
     minimum_intervals: int = 4
     """Intervals (0 included) that convergence needs."""
 
