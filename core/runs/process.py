@@ -81,23 +81,18 @@ def is_alive(identity: ProcessIdentity) -> bool | None:
 
 
 def holders(path: Path) -> list[int]:
-    """Pids of this user's processes that have `path` open. Finds a trainer, or its orphans, by the lock they inherit."""
+    """Pids that have `path` open: finds a trainer, or its orphans, by the lock that they inherited."""
     try:
-        wanted = os.stat(path)
+        wanted = path.stat()
     except OSError:
         return []
     return [pid for pid in _pids() if _has_open(pid, wanted)]
 
 
 def _has_open(pid: int, wanted: os.stat_result) -> bool:
-    folder = f"/proc/{pid}/fd"
-    try:
-        descriptors = os.listdir(folder)
-    except OSError:
-        return False
-    for descriptor in descriptors:
+    for descriptor in _entries(Path(f"/proc/{pid}/fd")):
         try:
-            found = os.stat(f"{folder}/{descriptor}")
+            found = descriptor.stat()
         except OSError:
             continue
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
@@ -106,8 +101,13 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
 
 
 def _pids() -> list[int]:
+    return [int(entry.name) for entry in _entries(Path("/proc")) if entry.name.isdigit()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder of /proc; nothing where it is gone or another user's."""
     try:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        return list(folder.iterdir())
     except OSError:
         return []
 
@@ -144,7 +144,7 @@ def _boot_id() -> str:
 @cache
 def _pid_namespace() -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return "unknown"
 
