@@ -27,7 +27,7 @@ def _canonical(value: Any) -> Any:
 def adapter_hash(folder: Path) -> str:
     """SHA-256 (64 hex digits) over the weights' bytes, then the configuration in canonical JSON.
 
-    Raises RunFolderError when a file is missing or unreadable, or when the configuration is not a JSON object.
+    Raises RunFolderError when a file is missing or unreadable, or the configuration is not a JSON object.
     """
     digest = hashlib.sha256()
     try:

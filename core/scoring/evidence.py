@@ -1,4 +1,4 @@
-"""What a verdict is passed on (`Evidence`) and what it says (`Verdict`). Plain values; files are read elsewhere."""
+"""What a verdict is passed on (`Evidence`) and what it says (`Verdict`). Plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.scoring.counts import ErrorCounts
 class State(Enum):
     """The state of one criterion."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105
     FAIL = "FAIL"
     UNKNOWN = "UNKNOWN"
 
@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How the tuned score, made by a separate process, compares with the trainer's own at the same interval."""
+    """How the tuned score, made by a separate process, compares with the trainer's own at that interval."""
 
     same_device: bool
     """Same device type and precision in both processes."""
@@ -57,7 +57,7 @@ class Parity:
     """Normalisation fingerprint (audio path and text normaliser) of the trainer."""
     evaluator_fingerprint: str | None
     clips_available: int | None = None
-    """Clips in the scored manifests; fewer than the 50 that should be decoded one by one lower that demand."""
+    """Clips in the scored manifests; where they are fewer than 50, all are decoded one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Evidence:
     artifact: Artifact | None
     parity: Parity | None
     failure: str | None = None
-    """How the run ended if it did not end well: diverged, out of memory, error (a sentence). It rejects the run."""
+    """How the run ended if it did not end well: diverged, out of memory, error (a sentence). It rejects."""
 
 
 @dataclass(frozen=True, slots=True)

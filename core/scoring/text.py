@@ -22,7 +22,7 @@ class Normaliser:
 
 
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘‛ʼ＇´`"), "'")
-# An apostrophe is inside a word when word characters touch it on both sides. \w would leave out combining marks.
+# An apostrophe is inside a word when word characters touch it on both sides. \w would lack combining marks.
 _LOOSE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
 
 
