@@ -115,10 +115,30 @@ class Final:
     step: int | None = None
 
 
-Event = AttemptStarted | Phase | Heartbeat | Step | IntervalScored | CheckpointSaved | AdapterSaved | Notice | Final
+Event = (
+    AttemptStarted
+    | Phase
+    | Heartbeat
+    | Step
+    | IntervalScored
+    | CheckpointSaved
+    | AdapterSaved
+    | Notice
+    | Final
+)
 _TYPES: dict[str, type[Any]] = {
     t.NAME: t
-    for t in (AttemptStarted, Phase, Heartbeat, Step, IntervalScored, CheckpointSaved, AdapterSaved, Notice, Final)
+    for t in (
+        AttemptStarted,
+        Phase,
+        Heartbeat,
+        Step,
+        IntervalScored,
+        CheckpointSaved,
+        AdapterSaved,
+        Notice,
+        Final,
+    )
 }
 
 
@@ -168,5 +188,5 @@ def decode(line: str) -> Record | None:
         attempt, time = int(raw.pop("attempt")), float(raw.pop("time"))
         known = {name: _restore(name, raw[name]) for name in kind.__dataclass_fields__ if name in raw}
         return Record(attempt, time, kind(**known))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

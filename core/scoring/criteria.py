@@ -152,9 +152,9 @@ def _change(
 ) -> tuple[Fraction | None, str, str]:
     """(rise in points, the two WERs in words, why the rise cannot be judged or "")."""
     if baseline is None:
-        return None, "", f"There is no baseline score of {dataset} yet."
+        return None, "", f"There is no valid baseline score of {dataset} yet."
     if tuned is None:
-        return None, "", f"There is no tuned score of {dataset} yet."
+        return None, "", f"There is no valid tuned score of {dataset} yet."
     if baseline.reference_words != tuned.reference_words:
         words = f"{baseline.reference_words} and {tuned.reference_words} reference words"
         return None, "", f"Baseline and tuned score of {dataset} do not compare: {words}."

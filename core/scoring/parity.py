@@ -22,7 +22,7 @@ def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:
         return say(State.UNKNOWN, "There is no tuned score to compare with the trainer's own.")
     delta = _trainer_difference(evidence)
     differing = _sum(found.domain_transcripts_differing, found.heldout_transcripts_differing)
-    value = differing if found.same_device else (None if delta is None else float(delta))
+    value = _float(differing) if found.same_device else (None if delta is None else float(delta))
 
     failures, gaps = _fingerprints_and_singles(found, thresholds)
     if found.same_device:
@@ -80,6 +80,10 @@ def _trainer_difference(evidence: Evidence) -> Fraction | None:
 
 def _sum(first: int | None, second: int | None) -> int | None:
     return None if first is None or second is None else first + second
+
+
+def _float(count: int | None) -> float | None:
+    return None if count is None else float(count)
 
 
 def _sentence(parts: Sequence[str]) -> str:

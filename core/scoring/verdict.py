@@ -30,8 +30,8 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
 def best_interval(intervals: Sequence[Interval], thresholds: Thresholds) -> tuple[int | None, bool | None]:
     """The step of the best interval, and whether any interval ≥ 1 kept the heldout guardrail.
 
-    Among intervals ≥ 1 that keep the guardrail, the largest gain on the selection set where there is one, else
-    on domain (ties: the earliest); if none keeps it, the lowest WER. (None, None) without an interval to
+    Among intervals ≥ 1 that keep the guardrail, the largest gain on the selection set if there is one,
+    else on domain (ties: the earliest); if none keeps it, the lowest WER. (None, None) without an interval to
     choose from or without interval 0 to compare with.
     """
     baseline = next((i for i in intervals if i.step == 0), None)
