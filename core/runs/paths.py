@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+ADAPTER_FACTS = "reproduce.json"
+"""In an adapter folder: what its WER depends on besides the weights."""
 _STEP = re.compile(r"^step-(\d{6,})$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
@@ -119,6 +121,19 @@ class RunsFolder:
     def audio_cache(self) -> Path:
         """Decoded clips, memory-mapped, keyed by content."""
         return self.state / "cache" / "audio"
+
+    def run_lock(self, name: str) -> Path:
+        """Held by the trainer of the run called `name`, and by the children that it left behind."""
+        return self.state / "locks" / f"run-{name}.lock"
+
+    @property
+    def matrix(self) -> Path:
+        """The run matrix in Markdown, written when a headless face ends."""
+        return self.root / "run_matrix.md"
+
+    def crash_log(self, stamp: str) -> Path:
+        """Where the traceback of an internal error goes."""
+        return self.state / f"crash-{stamp}.log"
 
     def baseline(self, fingerprint: str) -> Path:
         return self.root / "baselines" / fingerprint

@@ -1,4 +1,4 @@
-"""Which process is meant, for ever: a pid alone is reused, and means nothing on another host or in another container.
+"""Which process is meant, for ever: a pid alone is reused, and means nothing on another host.
 
 Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start time (DESIGN §3).
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 _STATE_FIELD = 0
+_SESSION_FIELD = 3
 _START_TIME_FIELD = 19
-"""Indices after the parenthesised command name: fields 3 and 22 of proc(5)."""
+"""Indices after the parenthesised command name: fields 3, 6 and 22 of proc(5)."""
 _DEAD_STATES = frozenset("ZXx")
 
 
@@ -63,13 +64,13 @@ def current_process() -> ProcessIdentity:
 def identity_of(pid: int) -> ProcessIdentity | None:
     """The living process `pid`; None when there is none (a zombie is none)."""
     found = _stat(pid)
-    if found is None or found[0] in _DEAD_STATES:
+    if found is None or found.dead:
         return None
-    return ProcessIdentity(_machine_id(), _boot_id(), _pid_namespace(), pid, found[1])
+    return ProcessIdentity(_machine_id(), _boot_id(), _pid_namespace(), pid, found.start_time)
 
 
 def is_alive(identity: ProcessIdentity) -> bool | None:
-    """Whether that very process lives. None: it belongs to another machine or container, this host cannot tell."""
+    """Whether that very process lives. None: it is of another machine or container, nobody here can tell."""
     if identity.machine != _machine_id():
         return None
     if identity.boot != _boot_id():
@@ -77,7 +78,7 @@ def is_alive(identity: ProcessIdentity) -> bool | None:
     if identity.pid_namespace != _pid_namespace():
         return None
     found = _stat(identity.pid)
-    return found is not None and found[0] not in _DEAD_STATES and found[1] == identity.start_time
+    return found is not None and not found.dead and found.start_time == identity.start_time
 
 
 def holders(path: Path) -> list[int]:
@@ -87,6 +88,24 @@ def holders(path: Path) -> list[int]:
     except OSError:
         return []
     return [pid for pid in _pids() if _has_open(pid, wanted)]
+
+
+def session_of(pid: int) -> int | None:
+    """The session that the living process `pid` belongs to: its leader's pid."""
+    found = _stat(pid)
+    return None if found is None or found.dead else found.session
+
+
+def session_members(leader: ProcessIdentity) -> list[int]:
+    """Pids of the living processes in the session that `leader` made; it may itself be dead.
+
+    Empty when the leader's pid belongs to another process by now: then no member is left, or the kernel would
+    not have given the number away.
+    """
+    now = identity_of(leader.pid)
+    if is_alive(leader) is None or (now is not None and now != leader):
+        return []
+    return [pid for pid in _pids() if session_of(pid) == leader.pid]
 
 
 def _has_open(pid: int, wanted: os.stat_result) -> bool:
@@ -112,8 +131,14 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """(state letter, start time) of `pid`."""
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    dead: bool
+    session: int
+    start_time: int
+
+
+def _stat(pid: int) -> _Stat | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -121,7 +146,8 @@ def _stat(pid: int) -> tuple[str, int] | None:
     # The command name may hold spaces and parentheses: the fields begin after the last one.
     fields = text.rpartition(")")[2].split()
     try:
-        return fields[_STATE_FIELD], int(fields[_START_TIME_FIELD])
+        dead = fields[_STATE_FIELD] in _DEAD_STATES
+        return _Stat(dead, int(fields[_SESSION_FIELD]), int(fields[_START_TIME_FIELD]))
     except (IndexError, ValueError):
         return None
 

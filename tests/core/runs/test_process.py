@@ -8,7 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from core.runs.process import current_process, holders, identity_from_json, identity_of, is_alive
+from core.runs.process import (
+    current_process,
+    holders,
+    identity_from_json,
+    identity_of,
+    is_alive,
+    session_members,
+    session_of,
+)
 
 
 def test_this_process_is_alive() -> None:
@@ -56,3 +64,27 @@ def test_holders_finds_who_has_a_file_open(tmp_path: Path) -> None:
     assert holders(path) == []
     with path.open("w"):
         assert os.getpid() in holders(path)
+
+
+def test_session_members_finds_what_a_dead_leader_left_behind() -> None:
+    script = "import subprocess, sys; print(subprocess.Popen(['sleep', '30']).pid, flush=True); input()"
+    leader = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert leader.stdout is not None
+    orphan = int(leader.stdout.readline())
+    identity = identity_of(leader.pid)
+    assert identity is not None
+    try:
+        assert set(session_members(identity)) == {leader.pid, orphan}
+        leader.kill()
+        leader.wait()
+        assert session_members(identity) == [orphan]
+        assert session_of(orphan) == leader.pid
+    finally:
+        os.kill(orphan, 9)
+        leader.communicate()
+
+
+def test_a_reused_leader_has_no_members() -> None:
+    assert session_members(replace(current_process(), start_time=1)) == []

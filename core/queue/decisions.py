@@ -1,0 +1,115 @@
+"""`decisions.jsonl`: what the supervisor did and why. Append-only, one writer, one JSON object a line.
+
+Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds and their fields:
+
+- `supervisor_started` process · `supervisor_ended` reason
+- `submitted` submission, plan, overrides, only
+- `run` submission, row, run: the run folder that a row of the plan is
+- `start` submission, row, run, reason, inputs, process: a trainer was started (`adopt`: found alive)
+- `exit` submission, run, outcome, message, status (None for an adopted trainer)
+- `skip` submission, row, reason, inputs: a row that will not run
+- `wish` kind, submission, run: a wish was taken
+- `pause` reason: the queue stopped by itself, e.g. a full disk
+- `finish` submission, complete, reason: nothing is left to do for it, or it was stopped
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.runs.files import fsync_folder
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One line of the file. `fields` holds all but kind and time."""
+
+    kind: str
+    time: float
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, name: str) -> Any:
+        """A field, or None."""
+        return self.fields.get(name)
+
+
+class DecisionLog:
+    """The supervisor's end of the file. A torn last line, left by a kill or a full disk, is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch()
+            fsync_folder(path.parent)
+        _cut_torn_line(path)
+
+    def append(self, kind: str, **fields: Any) -> Decision:
+        """Write one decision durably. OSError (disk full) leaves the file as it was."""
+        decision = Decision(kind, round(time.time(), 3), fields)
+        head = {"schema": SCHEMA_VERSION, "time": decision.time, "decision": kind}
+        data = (json.dumps(head | fields, allow_nan=False) + "\n").encode()
+        with self.path.open("ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                os.fsync(file.fileno())
+            except OSError:
+                os.ftruncate(file.fileno(), start)
+                raise
+        return decision
+
+
+class DecisionReader:
+    """Reads what was appended since the last call; a torn last line waits until it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read(self) -> list[Decision]:
+        """The decisions since the last call. A file that shrank is read again from its beginning."""
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return list(_decode(whole))
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """All decisions of the file; none when it is not there."""
+    return DecisionReader(path).read()
+
+
+def _decode(data: bytes) -> Iterator[Decision]:
+    for line in data.splitlines():
+        try:
+            raw = json.loads(line)
+            kind, when = str(raw.pop("decision")), float(raw.pop("time"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        yield Decision(kind, when, raw)
+
+
+def _cut_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)

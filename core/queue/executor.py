@@ -1,0 +1,189 @@
+"""Starting, adopting and ending trainer processes on this machine. Knows nothing of plans.
+
+A trainer inherits the kernel lock of its run (`state/locks/run-….lock`). So a run never has two trainers,
+whatever was killed when: as long as the trainer or a child that it left behind lives, the lock is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import core
+from core.queue.lock import KernelLock
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.process import ProcessIdentity, holders, identity_of, is_alive, session_members, session_of
+
+TRAINER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.training")
+"""The run folder is appended. `-P`: a file in the working folder never shadows a module."""
+STOP_GRACE_S = 120.0
+"""From SIGTERM (finish the step, save) to SIGKILL of the process group."""
+KILL_WAIT_S = 15.0
+"""A process in uninterruptible sleep cannot be killed: nobody waits for it longer than this."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Trainer:
+    """One trainer that was alive when this object was made: started here, or adopted."""
+
+    def __init__(
+        self,
+        run: RunPaths,
+        identity: ProcessIdentity | None,
+        lock: Path,
+        child: subprocess.Popen[bytes] | None = None,
+        grace_s: float = STOP_GRACE_S,
+    ) -> None:
+        self.run = run
+        self.identity = identity
+        """None only for a child that died before it could be looked at."""
+        self._lock = lock
+        self._child = child
+        self._pidfd = None if identity is None else _open_pidfd(identity)
+        self._grace_s = grace_s
+        self._stop_sent: float | None = None
+        self._kill_sent: float | None = None
+
+    @property
+    def adopted(self) -> bool:
+        """Whether another supervisor started it: it has no exit status for us."""
+        return self._child is None
+
+    @property
+    def pidfd(self) -> int | None:
+        """Readable when the process has ended; None where the kernel has none."""
+        return self._pidfd
+
+    @property
+    def exit_status(self) -> int | None:
+        """As `subprocess` gives it (negative: killed by that signal); None when adopted or alive."""
+        return None if self._child is None else self._child.poll()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop or killed."""
+        return self._stop_sent is not None or self._kill_sent is not None
+
+    def alive(self) -> bool:
+        """Whether the trainer process itself lives, whatever it left behind."""
+        if self._child is not None:
+            return self._child.poll() is None
+        return self.identity is not None and is_alive(self.identity) is True
+
+    def stop(self) -> None:
+        """Ask it, once, to finish its step, save and end; `escalate` goes on from there."""
+        if not self.stopping:
+            self._stop_sent = time.monotonic()
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and its process group now."""
+        if self._kill_sent is None:
+            self._kill_sent = time.monotonic()
+            self._signal(signal.SIGKILL)
+            self._sweep()
+
+    def escalate(self) -> bool:
+        """Kill it if its grace is over. False: it was killed and will not die; waiting on makes no sense."""
+        now = time.monotonic()
+        if self._kill_sent is None and self._stop_sent is not None and now - self._stop_sent > self._grace_s:
+            self.kill()
+        return self._kill_sent is None or now - self._kill_sent <= KILL_WAIT_S
+
+    def close(self) -> None:
+        """After its end: kill what it left behind (such as data workers) and forget it."""
+        self._sweep()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+        elif self.identity is not None and self.alive():
+            _kill(self.identity.pid, number)
+
+    def _sweep(self) -> None:
+        """SIGKILL to what is left of its session and to whoever still holds its lock."""
+        left = set(holders(self._lock))
+        if self.identity is not None:
+            left.update(session_members(self.identity))
+        for pid in left - {os.getpid()}:
+            _kill(pid, signal.SIGKILL)
+
+
+class LocalExecutor:
+    """Trainers as processes of this machine, one for each run."""
+
+    def __init__(
+        self, runs: RunsFolder, command: Sequence[str] = TRAINER_COMMAND, grace_s: float = STOP_GRACE_S
+    ) -> None:
+        self._runs = runs
+        self._command = tuple(command)
+        self._grace_s = grace_s
+
+    def start(self, run: RunPaths, threads: int) -> Trainer | None:
+        """A new trainer for the run; None when one lives already. OSError when it cannot start (disk full)."""
+        lock = KernelLock.acquire(self._runs.run_lock(run.name))
+        if lock is None:
+            return None
+        try:
+            with run.log.open("ab") as log:
+                child = subprocess.Popen(
+                    [*self._command, str(run.root)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=child_environment({name: str(threads) for name in THREAD_VARIABLES}),
+                    start_new_session=True,
+                    pass_fds=(lock.descriptor,),
+                )
+        finally:
+            lock.release()  # the trainer has inherited it
+        return Trainer(run, identity_of(child.pid), lock.path, child, self._grace_s)
+
+    def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> Trainer | None:
+        """The living trainer of the run that another supervisor, or a person, started; else None.
+
+        `identity` is what the run's newest attempt says of itself. The lock finds a trainer that was started a
+        moment ago and has said nothing yet; a holder that leads no session was left behind by a dead trainer.
+        """
+        lock = self._runs.run_lock(run.name)
+        if identity is not None and is_alive(identity) is True:
+            return Trainer(run, identity, lock, grace_s=self._grace_s)
+        for pid in holders(lock):
+            if session_of(pid) == pid:
+                return Trainer(run, identity_of(pid), lock, grace_s=self._grace_s)
+            if pid != os.getpid():
+                _kill(pid, signal.SIGKILL)
+        return None
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment for a child that must find the same `core` package; `extra` wins."""
+    package_parent = str(Path(core.__file__).resolve().parents[1])
+    paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **extra}
+
+
+def _open_pidfd(identity: ProcessIdentity) -> int | None:
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except OSError:
+        return None
+    if is_alive(identity) is True:
+        return descriptor
+    os.close(descriptor)  # the pid belongs to another process by now
+    return None
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
