@@ -130,7 +130,7 @@ class LocalExecutor:
         self._grace_s = grace_s
 
     def start(self, run: RunPaths, threads: int) -> Trainer | None:
-        """A new trainer for the run; None when one lives already. OSError when it cannot start (disk full)."""
+        """A new trainer for the run; None when one lives already. OSError: it cannot start (disk full)."""
         lock = KernelLock.acquire(self._runs.run_lock(run.name))
         if lock is None:
             return None
@@ -152,7 +152,7 @@ class LocalExecutor:
     def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> Trainer | None:
         """The living trainer of the run that another supervisor, or a person, started; else None.
 
-        `identity` is what the run's newest attempt says of itself. The lock finds a trainer that was started a
+        `identity` is what the run's newest attempt says of itself. The lock finds one that was started a
         moment ago and has said nothing yet; a holder that leads no session was left behind by a dead trainer.
         """
         lock = self._runs.run_lock(run.name)
