@@ -14,6 +14,9 @@ from typing import Any
 HIGH_LEARNING_RATE = 2e-4
 """At and above this, runs have shown catastrophic forgetting; a run must say `allow_high_learning_rate = true`."""
 
+DEFAULT_EPOCHS = 3.0
+"""Passes over the training manifest where a plan gives neither `epochs` nor `batch_seconds`."""
+
 
 def _key(default: Any, doc: str, **rules: Any) -> Any:
     return field(default=default, metadata={"doc": doc, **rules})
@@ -32,12 +35,16 @@ class DataSettings:
     """`[data]`: manifests (paths relative to the plan) and the audio and text normalisation."""
 
     train: str = _key("", "manifest of the domain's training speech", required=True)
-    replay: str | None = _key(None, "manifest of general speech, mixed in so that the model does not forget it")
+    replay: str | None = _key(
+        None, "manifest of general speech, mixed in so that the model does not forget it"
+    )
     domain: str = _key("", "manifest of the domain evaluation set", required=True)
     heldout: str = _key("", "manifest of ordinary speech that must not get worse", required=True)
     selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
-    max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
+    max_seconds: float = _key(
+        30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1
+    )
     normaliser: str = _key("basic", "text normaliser of the WER", choices=("basic", "raw"))
 
 
@@ -46,9 +53,14 @@ class TrainSettings:
     """`[train]`. A step is one optimiser update, whatever the accumulation."""
 
     steps: int = _key(1000, "optimiser updates", unit="steps", minimum=1)
-    epochs: float | None = _key(None, "passes over the training manifest; derives the batch", above=0.0)
+    epochs: float | None = _key(
+        None, f"passes over the training manifest; derives the batch; default {DEFAULT_EPOCHS:g}", above=0.0
+    )
     batch_seconds: float | None = _key(
-        None, "audio seconds of training and replay speech in one step, instead of epochs", unit="s", above=0.0
+        None,
+        "audio seconds of training and replay speech in one step, instead of epochs",
+        unit="s",
+        above=0.0,
     )
     eval_every: int = _key(100, "steps between intervals (full evaluations)", unit="steps", minimum=1)
     learning_rate: float = _key(1e-4, "peak learning rate", above=0.0, maximum=1.0)
@@ -59,13 +71,18 @@ class TrainSettings:
     clip: float = _key(1.0, "gradient norm clip", above=0.0)
     weight_decay: float = _key(0.0, "AdamW weight decay", minimum=0.0)
     seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0)
-    replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
+    replay_share: float = _key(
+        0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95
+    )
     threads: int = _key(2, "CPU threads of the trainer", minimum=1)
-    precision: str = _key("auto", "auto: bf16 autocast where the GPU gains by it, else fp32",
-                          choices=("auto", "fp32", "bf16"))
+    precision: str = _key(
+        "auto", "auto: bf16 autocast where the GPU gains by it, else fp32", choices=("auto", "fp32", "bf16")
+    )
     eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
     keep_checkpoints: int = _key(2, "resumable checkpoints kept while the run goes on", minimum=1)
-    checkpoint_every: int | None = _key(None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1)
+    checkpoint_every: int | None = _key(
+        None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +104,16 @@ class GateSettings:
 
     domain_gain: float = _key(1.0, "least fall of domain WER", unit="points")
     heldout_regression: float = _key(0.2, "largest rise of heldout WER", unit="points")
-    stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
+    stability_range: float = _key(
+        0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0
+    )
     stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2)
-    stability_min_steps: int = _key(1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0)
-    confidence: str | float = _key("point", "how sure a PASS must be: point (point estimates)", choices=("point",))
+    stability_min_steps: int = _key(
+        1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0
+    )
+    confidence: str | float = _key(
+        "point", "how sure a PASS must be: point (point estimates)", choices=("point",)
+    )
     confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
     accept_leakage: str | None = _key(None, "the reason for which known leakage is accepted", choices=(None,))
 
@@ -158,6 +181,8 @@ class Plan:
     queue: QueueSettings
     experiments: tuple[Experiment, ...]
     history: tuple[HistoryRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What is allowed but probably not meant, in the form of problems: `file:line: what`."""
 
 
 @dataclass(frozen=True, slots=True)

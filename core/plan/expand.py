@@ -1,0 +1,89 @@
+"""From a plan to its rows: overrides applied, sweeps multiplied out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from core.plan.schema import DEFAULT_EPOCHS, Experiment, Plan, Row, RunSettings
+
+
+def expand(plan: Plan) -> tuple[Row, ...]:
+    """The rows in the order of the plan, which is the order of running. A sweep's last key changes fastest."""
+    return tuple(row for experiment in plan.experiments for row in experiment_rows(plan.defaults, experiment))
+
+
+def experiment_rows(defaults: RunSettings, experiment: Experiment) -> tuple[Row, ...]:
+    """The rows of one experiment: one, or one for each choice of its sweep's values."""
+    choices = list(product(*experiment.sweep.values()))
+    rows: list[Row] = []
+    for number, values in enumerate(choices, 1):
+        chosen = dict(zip(experiment.sweep, values, strict=True))
+        rows.append(
+            Row(
+                key=experiment.id if not experiment.sweep else f"{experiment.id}#{number}",
+                experiment=experiment.id,
+                title=experiment.title,
+                label=" ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in chosen.items()),
+                settings=complete(with_values(defaults, {**experiment.overrides, **chosen})),
+                after=experiment.after,
+                when=experiment.when,
+                adapter_from=experiment.adapter_from,
+            )
+        )
+    return tuple(rows)
+
+
+def with_values(settings: RunSettings, values: Mapping[str, Any]) -> RunSettings:
+    """`settings` with the dotted keys of `values` replaced.
+
+    `epochs` and `batch_seconds` say the same thing in two ways: whichever `values` gives takes the other's place.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    train = sections.get("train", {})
+    if "epochs" in train:
+        train.setdefault("batch_seconds", None)
+    elif "batch_seconds" in train:
+        train["epochs"] = None
+    changed = {name: replace(getattr(settings, name), **fields) for name, fields in sections.items()}
+    return replace(settings, **changed)
+
+
+def complete(settings: RunSettings) -> RunSettings:
+    """Fill in what follows from other keys: 3 epochs if no batch is given; no replay share without replay speech."""
+    train = settings.train
+    if train.epochs is None and train.batch_seconds is None:
+        train = replace(train, epochs=DEFAULT_EPOCHS)
+    if settings.data.replay is None:
+        train = replace(train, replay_share=0.0)
+    return replace(settings, train=train)
+
+
+def interval_steps(steps: int, eval_every: int) -> tuple[int, ...]:
+    """The steps at which a run is evaluated after interval 0: every `eval_every`, and at its last step."""
+    return (*range(eval_every, steps, eval_every), steps)
+
+
+def matches(row: Row, only: Collection[str]) -> bool:
+    """Whether `--only` asks for this row, by its experiment (`3.1`) or its key (`3.1#2`)."""
+    return row.experiment in only or row.key in only
+
+
+def unknown_ids(rows: Sequence[Row], only: Collection[str]) -> tuple[str, ...]:
+    """What `--only` names but the plan does not hold."""
+    known = {row.experiment for row in rows} | {row.key for row in rows}
+    return tuple(dict.fromkeys(name for name in only if name not in known))
+
+
+def short(value: Any) -> str:
+    """A value as it stands in a row's label: `5e-05`, `q_proj+v_proj`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "+".join(short(item) for item in value)
+    return str(value)

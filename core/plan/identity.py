@@ -1,0 +1,58 @@
+"""A run's identity: 10 hex digits over all that can change its result (DESIGN §3). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from core.plan.schema import RunSettings
+
+EXCLUDED: Mapping[str, str] = {
+    "model.id": "the model's hash stands for it, so that a moved folder is the same model",
+    "model.revision": "part of the model's hash",
+    "data.train": "the manifest's hash stands for the path",
+    "data.replay": "the manifest's hash stands for the path",
+    "data.domain": "the manifest's hash stands for the path",
+    "data.heldout": "the manifest's hash stands for the path",
+    "data.selection": "the manifest's hash stands for the path",
+    "train.allow_high_learning_rate": "a permission; the learning rate itself is in",
+    "train.keep_checkpoints": "resume is exact: which checkpoints are kept changes no weight",
+    "train.checkpoint_every": "resume is exact: when checkpoints are written changes no weight",
+}
+"""Settings that are not part of the identity, each with the reason. All others are."""
+
+
+def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
+    """The identity of a run of `settings` on content with these `hashes` (model, train, domain, heldout; replay, selection).
+
+    The order of `target_modules` means nothing and is dropped; replay speech of which nothing is taken counts as none.
+    """
+    text = json.dumps(
+        identity_facts(settings, hashes), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def identity_facts(settings: RunSettings, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What the identity is taken over."""
+    facts = {
+        section: {
+            key: _canonical(key, value) for key, value in values.items() if f"{section}.{key}" not in EXCLUDED
+        }
+        for section, values in asdict(settings).items()
+    }
+    used = dict(hashes)
+    if settings.train.replay_share == 0:
+        used.pop("replay", None)
+    return {"settings": facts, "hashes": used}
+
+
+def _canonical(key: str, value: Any) -> Any:
+    if key == "target_modules":
+        return sorted(set(value))
+    if isinstance(value, float):
+        return value + 0.0  # -0.0 and 0.0 are one value
+    return value

@@ -1,0 +1,236 @@
+"""What the queue does now. Pure: rows, what is known of each, the policy and what is spent in; one action out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from core.plan.conditions import Answer, Condition, Fact, Facts, combined_facts, evaluate, parse_condition
+from core.plan.expand import matches, short
+from core.plan.schema import QueueSettings, Row, RunSettings
+
+
+class RowStatus(Enum):
+    """Where a row's run stands, as far as the order of running goes."""
+
+    QUEUED = "queued"
+    """Not started, or to be started again (a retry)."""
+    RUNNING = "running"
+    """Has a slot, or waits to be resumed by the queue itself."""
+    DONE = "done"
+    """Ended with a result."""
+    FAILED = "failed"
+    """Ended without one: diverged, out of memory, crashed too often, stopped for good."""
+    SKIPPED = "skipped"
+    """Its condition was not met."""
+
+
+_ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """What is known of a row. Rows that share one run have the same state."""
+
+    status: RowStatus = RowStatus.QUEUED
+    facts: Facts = field(default_factory=dict)
+    """Of a DONE row: see core.plan.conditions for the names. `finished` and `failed` follow from the status."""
+    settings: RunSettings | None = None
+    """What the run really used, where `adapter_from` changed it; None: the row's own settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the plan has used of its budget."""
+
+    runs: int = 0
+    """Runs started; resumed ones count once."""
+    hours: float = 0.0
+    """Training hours, all runs together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start this row's run with these settings, or take over the finished run that has their identity."""
+
+    row: Row
+    settings: RunSettings
+    reason: str
+    inputs: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Never start this row; ask again for the next action."""
+
+    row: Row
+    reason: str
+    inputs: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to start until a running run ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Nothing is running and nothing more will be started."""
+
+    reason: str
+    not_run: dict[str, str] = field(default_factory=dict)
+    """Row key → why it was not run, for the run matrix."""
+
+
+Action = Start | Skip | Wait | Finished
+
+
+def next_action(
+    rows: Sequence[Row],
+    known: Mapping[str, RowState],
+    queue: QueueSettings,
+    spent: Spent,
+    only: Collection[str] | None = None,
+) -> Action:
+    """The next action. `known` is by row key; rows without an entry are queued.
+
+    `only` limits what is started (experiment ids or row keys). Other rows are never started, but what is known of them counts
+    in conditions; those that have not ended count as not run.
+    """
+    wanted = [row for row in rows if only is None or matches(row, only)]
+    states = {row.key: known.get(row.key, RowState()) for row in rows}
+    queued = [row for row in wanted if states[row.key].status is RowStatus.QUEUED]
+    running = [row.key for row in wanted if states[row.key].status is RowStatus.RUNNING]
+    end = _end_of_plan(wanted, states, queue, spent) if queued else "every row of the plan has ended"
+    if end is not None:
+        if running:
+            return Wait(
+                f"{end if queued else 'nothing left to start'}; waiting for {', '.join(running)} to end"
+            )
+        return Finished(end, {row.key: end for row in queued})
+
+    closed = {row.key for row in rows if states[row.key].status in _ENDED}
+    closed |= {row.key for row in rows if row not in wanted and states[row.key].status is RowStatus.QUEUED}
+    waiting: list[str] = []
+    for row in queued:
+        condition = None if row.when is None else parse_condition(row.when, row.after)
+        open_keys = _open(rows, dependencies(row, condition), closed)
+        if open_keys:
+            waiting.append(f"{row.key} waits for {', '.join(open_keys)}")
+            continue
+        if condition is None:
+            return _start(row, rows, states, "in the plan's order", {})
+        answer = evaluate(condition, _experiment_facts(rows, states))
+        if answer.value is True:
+            return _start(row, rows, states, f"its condition holds: {row.when}", answer.inputs)
+        return Skip(row, _skip_reason(row, answer), answer.inputs)
+    if running:
+        return Wait("; ".join(waiting) or f"{', '.join(running)} running")
+    # The reader refuses cycles; a hand-made plan with one ends here instead of waiting for ever.
+    return Finished("the rows left wait for each other", {row.key: "waits in a circle" for row in queued})
+
+
+def dependencies(row: Row, condition: Condition | None = None) -> tuple[str, ...]:
+    """The experiments that must have ended before this row can be decided on."""
+    named = () if condition is None else condition.experiments
+    return tuple(dict.fromkeys((*row.after, *named, *row.adapter_from)))
+
+
+def resolved_settings(
+    row: Row, rows: Sequence[Row], known: Mapping[str, RowState]
+) -> tuple[RunSettings, str]:
+    """The row's settings with `adapter_from` resolved, and a sentence on where the architecture came from.
+
+    The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the lowest tuned
+    `domain_wer`; where no row has a result, the row's own `target_modules`.
+    """
+    if not row.adapter_from:
+        return row.settings, ""
+    done = [
+        (other, known[other.key])
+        for other in rows
+        if other.experiment in row.adapter_from and known.get(other.key, RowState()).status is RowStatus.DONE
+    ]
+    kept = [(r, s) for r, s in done if s.facts.get("guardrail_broken") is False]
+    best = max(kept, key=lambda pair: _known(pair[1].facts.get("domain_gain"), -1e9), default=None)
+    if best is not None and best[1].facts.get("domain_gain") is not None:
+        why = f"domain gain {best[1].facts['domain_gain']:.2f} points, guardrail kept"
+    else:
+        scored = [(r, s) for r, s in done if s.facts.get("domain_wer") is not None]
+        best = min(scored, key=lambda pair: _known(pair[1].facts.get("domain_wer"), 1e9), default=None)
+        if best is None:
+            return (
+                row.settings,
+                f"no run of {', '.join(row.adapter_from)} has a result: target modules as in the plan",
+            )
+        why = f"domain WER {best[1].facts['domain_wer']:.2f} %, no run kept the guardrail"
+    other, state = best
+    modules = (state.settings or other.settings).adapter.target_modules
+    settings = replace(row.settings, adapter=replace(row.settings.adapter, target_modules=modules))
+    return settings, f"target modules {short(modules)} from {other.key} ({why})"
+
+
+def row_facts(state: RowState) -> dict[str, Fact]:
+    """The facts of one row, with those that follow from its status."""
+    ended = state.status in _ENDED
+    facts: dict[str, Fact] = dict(state.facts)
+    facts["finished"] = state.status is RowStatus.DONE if ended else None
+    facts["failed"] = state.status is RowStatus.FAILED if ended else None
+    if state.status in (RowStatus.FAILED, RowStatus.SKIPPED):
+        facts["accepted"] = False
+    return facts
+
+
+def _known(value: Fact, otherwise: float) -> float:
+    return otherwise if value is None else float(value)
+
+
+def _end_of_plan(
+    wanted: Sequence[Row], states: Mapping[str, RowState], queue: QueueSettings, spent: Spent
+) -> str | None:
+    """Why nothing more is to be started; None to go on."""
+    if queue.until == "accepted":
+        accepted = [row.key for row in wanted if states[row.key].facts.get("accepted") is True]
+        if accepted:
+            return f"{accepted[0]} was accepted"
+    if spent.runs >= queue.max_runs:
+        return f"the budget of {queue.max_runs} runs (queue.max_runs) is used up"
+    if spent.hours >= queue.max_hours:
+        return f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
+    return None
+
+
+def _open(rows: Sequence[Row], experiments: Sequence[str], closed: Collection[str]) -> list[str]:
+    return [row.key for row in rows if row.experiment in experiments and row.key not in closed]
+
+
+def _experiment_facts(rows: Sequence[Row], states: Mapping[str, RowState]) -> dict[str, dict[str, Fact]]:
+    by_experiment: dict[str, list[dict[str, Fact]]] = {}
+    for row in rows:
+        by_experiment.setdefault(row.experiment, []).append(row_facts(states[row.key]))
+    return {experiment: combined_facts(facts) for experiment, facts in by_experiment.items()}
+
+
+def _start(
+    row: Row, rows: Sequence[Row], states: Mapping[str, RowState], reason: str, inputs: dict[str, Fact]
+) -> Start:
+    settings, origin = resolved_settings(row, rows, states)
+    return Start(row, settings, f"{reason}; {origin}" if origin else reason, inputs)
+
+
+def _skip_reason(row: Row, answer: Answer) -> str:
+    inputs = ", ".join(f"{name} = {_word(value)}" for name, value in answer.inputs.items())
+    if answer.value is None:
+        return f"its condition cannot be decided ({row.when}): {inputs}"
+    return f"its condition does not hold ({row.when}): {inputs}"
+
+
+def _word(value: Fact) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}"

@@ -1,0 +1,99 @@
+"""Reads a plan. Finds all problems at once, each with its file and line. Pure: text comes in, a Plan comes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+import tomli
+
+from core.errors import PlanError
+from core.plan.expand import complete
+from core.plan.experiments import check_references, read_experiments, read_history
+from core.plan.lines import KeyPath, key_lines
+from core.plan.overrides import apply_overrides
+from core.plan.rules import check_batch, check_rows, warn_of_masked, warn_of_rows
+from core.plan.schema import Plan, RunSettings
+from core.plan.validate import NOT_BUILT, NOT_BUILT_KEYS, SECTIONS, Problems, check_table
+
+_SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
+    """The plan in `text`, which was read from `path`, with `--set` values applied.
+
+    Raises PlanError with every problem, one a line: `experiments.toml:12: train.learning_rat: unknown key; …`.
+    """
+    data = _parse_toml(text, path)
+    lines, places = key_lines(text), dict[KeyPath, str]()
+    problems, warnings = Problems(path, lines, places), Problems(path, lines, places)
+
+    defaults_set = apply_overrides(data, overrides, places, problems)
+    _check_names(data, problems)
+    values = {name: check_table(name, data.get(name, {}), (name,), problems) for name in SECTIONS}
+    _check_required(data, problems)
+    written = {f"{section}.{key}" for section, table in values.items() for key in table}
+    check_batch(written, ("train", "batch_seconds"), problems)
+
+    defaults = RunSettings(**{f.name: SECTIONS[f.name](**values[f.name]) for f in fields(RunSettings)})
+    gate, queue = SECTIONS["gate"](**values["gate"]), SECTIONS["queue"](**values["queue"])
+    experiments = read_experiments(data.get("experiment"), problems)
+    history = read_history(data.get("history"), problems)
+    check_references(experiments, problems)
+    check_rows(defaults, written, experiments, problems)
+    if found := problems.texts():
+        raise PlanError("\n".join(found))
+    warn_of_rows(defaults, gate, experiments, warnings)
+    warn_of_masked(defaults_set, experiments.values(), warnings)
+    return Plan(
+        path=path,
+        defaults=complete(defaults) if defaults.data.replay is not None else defaults,
+        gate=gate,
+        queue=queue,
+        experiments=tuple(experiments.values()),
+        history=history,
+        warnings=tuple(warnings.texts()),
+    )
+
+
+def _parse_toml(text: str, path: str) -> dict[str, Any]:
+    try:
+        return tomli.loads(text.removeprefix("\ufeff"))
+    except tomli.TOMLDecodeError as error:
+        message = str(error)
+        place = _SYNTAX_PLACE.search(message)
+        what = _SYNTAX_PLACE.sub("", message)
+        line = place.group(1) if place and place.group(1) else text.rstrip("\n").count("\n") + 1
+        column = f" (column {place.group(2)})" if place and place.group(2) else ""
+        raise PlanError(f"{path}:{line}: not valid TOML: {what[:1].lower()}{what[1:]}{column}") from error
+    except RecursionError as error:
+        raise PlanError(f"{path}: not valid TOML: arrays or tables are nested too deeply") from error
+
+
+def _check_names(data: Mapping[str, Any], problems: Problems) -> None:
+    known = (*SECTIONS, "experiment", "history")
+    for name in data:
+        if name in NOT_BUILT_KEYS:
+            problems.add((name,), NOT_BUILT)
+        elif name not in known:
+            near = get_close_matches(name, known, 1)
+            bracketed = {
+                key: f"[[{key}]]" if key in ("experiment", "history") else f"[{key}]" for key in known
+            }
+            hint = (
+                f"did you mean {bracketed[near[0]]}?"
+                if near
+                else f"a plan has {', '.join(bracketed.values())}"
+            )
+            problems.add((name,), f"unknown key; {hint}")
+
+
+def _check_required(data: Mapping[str, Any], problems: Problems) -> None:
+    for section, kind in SECTIONS.items():
+        table = data.get(section, {})
+        for spec in fields(kind):
+            if spec.metadata.get("required") and isinstance(table, dict) and spec.name not in table:
+                problems.add((section, spec.name), f"is missing: give {spec.metadata['doc']}")

@@ -1,0 +1,110 @@
+"""Rules over the rows of a plan: what no single value shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from core.plan.expand import experiment_rows, interval_steps
+from core.plan.lines import KeyPath
+from core.plan.schema import HIGH_LEARNING_RATE, Experiment, GateSettings, RunSettings, TrainSettings
+from core.plan.validate import Problems
+from core.scoring.evidence import Thresholds
+
+
+def check_batch(keys: Collection[str], path: KeyPath, problems: Problems) -> None:
+    """One table, or one experiment, gives `epochs` or `batch_seconds`, not both."""
+    if {"train.epochs", "train.batch_seconds"} <= set(keys):
+        problems.add(
+            path, "give epochs or batch_seconds, not both: each derives the batch", "train.batch_seconds"
+        )
+
+
+def check_rows(
+    defaults: RunSettings,
+    written: Collection[str],
+    experiments: Mapping[KeyPath, Experiment],
+    problems: Problems,
+) -> None:
+    """Rules over each row's final settings. `written`: the dotted keys that the defaults' tables give."""
+    for path, experiment in experiments.items():
+        own = {**experiment.overrides, **experiment.sweep}
+        check_batch(own, path, problems)
+        explicit_share = "train.replay_share" in own or "train.replay_share" in written
+        for row in experiment_rows(defaults, experiment):
+            train = row.settings.train
+            if train.learning_rate >= HIGH_LEARNING_RATE and not train.allow_high_learning_rate:
+                problems.add(
+                    _given("train.learning_rate", path, problems),
+                    f"{train.learning_rate:g} is {HIGH_LEARNING_RATE:g} or more, where models forget what they knew; "
+                    "lower it, or set train.allow_high_learning_rate = true",
+                    "train.learning_rate",
+                )
+            if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:
+                problems.add(
+                    _given("train.replay_share", path, problems),
+                    "there is no replay speech to take it from: give data.replay, or set train.replay_share = 0",
+                    "train.replay_share",
+                )
+
+
+def warn_of_rows(
+    defaults: RunSettings, gate: GateSettings, experiments: Mapping[KeyPath, Experiment], warnings: Problems
+) -> None:
+    """Rows that can never be accepted, because too few intervals leave criteria unknown."""
+    for path, experiment in experiments.items():
+        for row in experiment_rows(defaults, experiment):
+            train = row.settings.train
+            count = len(interval_steps(train.steps, train.eval_every))
+            for reason in _left_unknown(train, gate):
+                warnings.add(
+                    _given("train.steps", path, warnings),
+                    f"{train.steps} steps with eval_every = {train.eval_every} give {count} "
+                    f"interval{'' if count == 1 else 's'}: {reason}, so the run cannot be accepted",
+                    experiment.id,
+                )
+
+
+def warn_of_masked(
+    defaults_set: Mapping[str, str], experiments: Iterable[Experiment], warnings: Problems
+) -> None:
+    """A default set by `--set` does not reach an experiment that has its own value."""
+    for key, place in defaults_set.items():
+        kept = [e.id for e in experiments if key in e.overrides or key in e.sweep]
+        if kept:
+            what = f"{', '.join(kept)} keep{'s' if len(kept) == 1 else ''} what the plan says there; "
+            warnings.add(
+                ("--set", place.removeprefix("--set ")), f"{what}set {kept[0]}:{key} to change that", ""
+            )
+
+
+def _left_unknown(train: TrainSettings, gate: GateSettings) -> list[str]:
+    """The criteria that stay UNKNOWN however the run goes, with the reason (as core.scoring.criteria judges)."""
+    rules = Thresholds()
+    evaluated = interval_steps(train.steps, train.eval_every)
+    last = evaluated[-gate.stability_intervals :]
+    reasons = []
+    if len(evaluated) + 1 < rules.minimum_intervals:
+        reasons.append(f"convergence stays UNKNOWN (it takes {rules.minimum_intervals} with interval 0)")
+    if train.steps < gate.stability_min_steps:
+        reasons.append(f"stability stays UNKNOWN (it takes {gate.stability_min_steps} steps)")
+    elif len(last) < gate.stability_intervals:
+        reasons.append(f"stability stays UNKNOWN (it takes {gate.stability_intervals} after step 0)")
+    elif (last[-1] - last[0]) / train.steps < rules.stability_min_share - 1e-12:
+        share = f"{rules.stability_min_share:.0%}"
+        reasons.append(f"stability stays UNKNOWN (the last {len(last)} must cover {share} of the steps)")
+    return reasons
+
+
+def _share(defaults: RunSettings, experiment: Experiment) -> float:
+    """The largest replay share that the experiment asks for, before it is dropped for want of replay speech."""
+    own: Any = experiment.sweep.get("train.replay_share") or (
+        experiment.overrides.get("train.replay_share", defaults.train.replay_share),
+    )
+    return float(max(own))
+
+
+def _given(key: str, path: KeyPath, problems: Problems) -> KeyPath:
+    """Where an experiment's value of a key was written: its sweep, its own table, or the defaults."""
+    parts = tuple(key.split("."))
+    return problems.first_given((*path, "sweep", key), (*path, "sweep", *parts), (*path, *parts), parts, path)

@@ -1,0 +1,247 @@
+"""Checks one plan value, one table, one key name against the schema. Pure; problems are collected, never raised."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from core.plan.lines import KeyPath, nearest_line
+from core.plan.schema import (
+    AdapterSettings,
+    DataSettings,
+    GateSettings,
+    ModelSettings,
+    QueueSettings,
+    TrainSettings,
+)
+
+SECTIONS: dict[str, type[Any]] = {
+    "model": ModelSettings,
+    "data": DataSettings,
+    "train": TrainSettings,
+    "adapter": AdapterSettings,
+    "gate": GateSettings,
+    "queue": QueueSettings,
+}
+OVERRIDABLE = ("train", "adapter", "data")
+"""Sections that an experiment may override and sweep over."""
+
+NOT_BUILT_KEYS = ("search", "queue.on_accept", "queue.notify")
+NOT_BUILT = "not available in this version; remove it"
+_NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
+    "queue.then": lambda value: value == "search",
+    "queue.executor": lambda value: value == "slurm",
+    "gate.confidence": lambda value: isinstance(value, float),
+    "gate.confirm_seeds": lambda value: value > 0,
+    "gate.accept_leakage": lambda value: isinstance(value, str),
+}
+"""Values that the design knows and this version does not have. Silence about them would be a false promise."""
+
+_BARE = re.compile(r"^[A-Za-z0-9_-]+$")
+
+
+class Problems:
+    """Collects problems with their places: `experiments.toml:12`, or `--set train.steps=x` where that gave the value."""
+
+    def __init__(self, file: str, lines: Mapping[KeyPath, int], places: Mapping[KeyPath, str]) -> None:
+        self._file, self._lines, self._places = file, lines, places
+        self._found: dict[str, int] = {}
+        """Text to the line that it is sorted by. A problem that several rows share is told once."""
+
+    def line(self, path: KeyPath) -> int | None:
+        """The line of a key, or of the nearest table around it."""
+        return nearest_line(self._lines, path)
+
+    def first_given(self, *paths: KeyPath) -> KeyPath:
+        """The first of the paths that the plan or `--set` gives; the last one if it gives none."""
+        return next((path for path in paths if path in self._places or path in self._lines), paths[-1])
+
+    def add(self, path: KeyPath, what: str, key: str | None = None) -> None:
+        """A problem at `path`; `key` is what the message calls it (default: the dotted key)."""
+        name = key_name(path) if key is None else key
+        line = None
+        place = next(
+            (self._places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._places), None
+        )
+        if place is None:
+            line = self.line(path)
+            place = self._file if line is None else f"{self._file}:{line}"
+        text = f"{place}: {name}: {what}" if name else f"{place}: {what}"
+        self._found.setdefault(text, line or 0)
+
+    def texts(self) -> list[str]:
+        """All of them, in the order of the file."""
+        return sorted(self._found, key=lambda text: self._found[text])
+
+
+def key_name(path: KeyPath) -> str:
+    """`train.steps` for a path; keys of an experiment without their `experiment[0]`; odd keys quoted."""
+    parts = list(path)
+    if len(parts) > 2 and parts[0] in ("experiment", "history"):
+        parts = parts[2:]
+    name = ""
+    for part in parts:
+        if isinstance(part, int):
+            name += f"[{part + 1}]"
+        else:
+            name += ("." if name else "") + (part if _BARE.match(part) else json.dumps(part))
+    return name
+
+
+@cache
+def keys_of(section: str) -> dict[str, tuple[Field[Any], tuple[Any, ...]]]:
+    """The keys of a section, each with its field and the types that its value may have."""
+    kind = SECTIONS[section]
+    hints = get_type_hints(kind)
+    # A plain type has no arguments; tuple[str, ...] has some, but is one type.
+    return {
+        f.name: (f, (hints[f.name],) if _is_plain(hints[f.name]) else get_args(hints[f.name]))
+        for f in fields(kind)
+    }
+
+
+def _is_plain(hint: Any) -> bool:
+    return isinstance(hint, type) or hint == tuple[str, ...]
+
+
+def check_table(section: str, raw: Any, path: KeyPath, problems: Problems) -> dict[str, Any]:
+    """The valid values of a table of settings; all else becomes problems."""
+    if not isinstance(raw, dict):
+        problems.add(path, f"expected a table of settings, found {kind_of(raw)}")
+        return {}
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        if (checked := check_value(section, name, value, (*path, name), problems)) is not None:
+            values[name] = checked
+    return values
+
+
+def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Problems) -> Any:
+    """The value in the schema's type; None after a problem."""
+    dotted = f"{section}.{name}"
+    if dotted in NOT_BUILT_KEYS:
+        problems.add(path, NOT_BUILT)
+        return None
+    if name not in keys_of(section):
+        problems.add(path, f"unknown key; {nearest_key(section, name)}")
+        return None
+    spec, types = keys_of(section)[name]
+    typed = _typed(value, types)
+    if typed is None:
+        problems.add(
+            path, f"expected {' or '.join(map(_type_name, types_shown(types)))}, found {_found(value, types)}"
+        )
+        return None
+    what = _rule_broken(dotted, typed, spec.metadata)
+    if what is not None:
+        problems.add(path, what)
+        return None
+    return typed
+
+
+def nearest_key(section: str, name: str) -> str:
+    """What an unknown key was probably meant to be."""
+    known = list(keys_of(section))
+    if near := get_close_matches(name, known, 1):
+        return f"did you mean {near[0]}?"
+    for other in SECTIONS:
+        if name in keys_of(other):
+            return f"did you mean {other}.{name}?"
+    elsewhere = {key: f"{other}.{key}" for other in SECTIONS for key in keys_of(other)}
+    if near := get_close_matches(name, list(elsewhere), 1, 0.8):
+        return f"did you mean {elsewhere[near[0]]}?"
+    return f"[{section}] has {', '.join(known)}"
+
+
+def kind_of(value: Any) -> str:
+    """What a TOML value is, in words."""
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, int):
+        return f"the integer {value}"
+    if isinstance(value, float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the string {show(value)}"
+    if isinstance(value, list):
+        return "an array"
+    return "a table" if isinstance(value, dict) else "a date or time"
+
+
+def show(value: Any) -> str:
+    """A value as it would stand in TOML; long ones are cut."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def types_shown(types: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The types that a user can write: TOML has no null."""
+    return tuple(kind for kind in types if kind is not type(None))
+
+
+def _typed(value: Any, types: tuple[Any, ...]) -> Any:
+    for kind in types:
+        if kind is bool and isinstance(value, bool):
+            return value
+        if isinstance(value, bool):
+            continue
+        if kind is int and isinstance(value, int):
+            return value
+        if kind is float and isinstance(value, (int, float)) and _finite(value):
+            return float(value)
+        if kind is str and isinstance(value, str) and value:
+            return value
+        if kind == tuple[str, ...] and isinstance(value, list) and _are_names(value):
+            return tuple(dict.fromkeys(value))
+    return None
+
+
+def _are_names(items: list[Any]) -> bool:
+    return bool(items) and all(isinstance(item, str) and item for item in items)
+
+
+def _finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
+
+
+def _type_name(kind: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
+    return names.get(kind, 'an array of strings, as in ["q_proj", "v_proj"]')
+
+
+def _found(value: Any, types: tuple[Any, ...]) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and str in types:
+        return f'{value} without quotes; write "{value}"'
+    if value == "" or value == []:
+        return "an empty one"
+    return kind_of(value)
+
+
+def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | None:
+    """What is wrong with a value of the right type."""
+    if dotted in _NOT_BUILT_VALUES and _NOT_BUILT_VALUES[dotted](value):
+        built = [show(choice) for choice in rules.get("choices", ()) if choice is not None]
+        instead = f"this version has {', '.join(built)}" if built else "leave the key out"
+        return f"{show(value)} is not available in this version; {instead}"
+    choices = rules.get("choices")
+    if choices is not None and value not in choices:
+        near = get_close_matches(str(value), [str(choice) for choice in choices], 1)
+        hint = f"; did you mean {show(near[0])}?" if near else ""
+        return f"{show(value)} is not one of {', '.join(show(choice) for choice in choices)}{hint}"
+    unit = f" {rules['unit']}" if "unit" in rules else ""
+    if "above" in rules and value <= rules["above"]:
+        return f"{value:g} is too small: must be above {rules['above']:g}{unit}"
+    if "minimum" in rules and value < rules["minimum"]:
+        return f"{value:g} is too small: must be at least {rules['minimum']:g}{unit}"
+    if "maximum" in rules and value > rules["maximum"]:
+        return f"{value:g} is too large: must be at most {rules['maximum']:g}{unit}"
+    return None
