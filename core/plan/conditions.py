@@ -1,11 +1,11 @@
 """The language of `when`: `when = "stable and not accepted and (falling or guardrail_broken)"`.
 
-`and`, `or`, `not`, parentheses; comparisons `< <= > >= ==` of a number fact with a number; facts may name their experiment
-(`2.1:stable`), else they speak of the one experiment in `after`. Facts are true, false or unknown (None), and combine
-by Kleene's rules: unknown stays unknown unless the other side decides.
+`and`, `or`, `not`, parentheses; comparisons `< <= > >= ==` of a number fact with a number; facts may name their
+experiment (`2.1:stable`), else they speak of the one experiment in `after`. Facts are true, false or unknown
+(None), and combine by Kleene's rules: unknown stays unknown unless the other side decides.
 
-An experiment with several rows (a sweep) has one value per fact: a boolean is true if it is for any row, a number is
-the largest of the rows' known numbers.
+An experiment with several rows (a sweep) has one value per fact: a boolean is true if it is for any row, a
+number is the largest of the rows' known numbers.
 """
 
 from __future__ import annotations
@@ -59,16 +59,22 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """`not part`."""
+
     part: Node
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
+    """`part and part …`."""
+
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
+    """`part or part …`."""
+
     parts: tuple[Node, ...]
 
 
@@ -102,12 +108,15 @@ class Answer:
 
 
 def parse_condition(text: str, after: Sequence[str] = ()) -> Condition:
-    """Read a condition. Facts without an experiment are taken of the only one in `after`; ConditionError otherwise."""
+    """Read a condition; ConditionError says what is wrong and where.
+
+    Facts without an experiment are those of the only one in `after`; several or none there are an error.
+    """
     return Condition(text, _Parser(text, after).parse())
 
 
 def evaluate(condition: Condition, facts: Mapping[str, Facts | None]) -> Answer:
-    """Evaluate over the facts of each experiment; None or a missing experiment: nothing is known of it yet."""
+    """Evaluate over the facts of each experiment; of one that is None or missing, nothing is known yet."""
     inputs = {f"{n.experiment}:{n.fact}": _lookup(n, facts) for n in condition.names}
     return Answer(_value(condition.root, inputs), inputs)
 
@@ -286,7 +295,7 @@ class _Parser:
             if len(self._after) != 1:
                 given = "several experiments" if self._after else "no experiment"
                 self._fail(
-                    f"`after` names {given}: say of which experiment {token.text} is meant, as in `2.1:{token.text}`",
+                    f"`after` names {given}: say whose {token.text} is meant, as in `2.1:{token.text}`",
                     token,
                 )
             experiment = self._after[0]

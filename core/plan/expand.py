@@ -11,7 +11,7 @@ from core.plan.schema import DEFAULT_EPOCHS, Experiment, Plan, Row, RunSettings
 
 
 def expand(plan: Plan) -> tuple[Row, ...]:
-    """The rows in the order of the plan, which is the order of running. A sweep's last key changes fastest."""
+    """The rows in the plan's order, which is the order of running. A sweep's last key changes fastest."""
     return tuple(row for experiment in plan.experiments for row in experiment_rows(plan.defaults, experiment))
 
 
@@ -39,7 +39,7 @@ def experiment_rows(defaults: RunSettings, experiment: Experiment) -> tuple[Row,
 def with_values(settings: RunSettings, values: Mapping[str, Any]) -> RunSettings:
     """`settings` with the dotted keys of `values` replaced.
 
-    `epochs` and `batch_seconds` say the same thing in two ways: whichever `values` gives takes the other's place.
+    `epochs` and `batch_seconds` both say how large the batch is: whichever `values` gives replaces the other.
     """
     sections: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
@@ -55,7 +55,7 @@ def with_values(settings: RunSettings, values: Mapping[str, Any]) -> RunSettings
 
 
 def complete(settings: RunSettings) -> RunSettings:
-    """Fill in what follows from other keys: 3 epochs if no batch is given; no replay share without replay speech."""
+    """Fill in what follows from other keys: epochs where no batch is given; no replay without replay speech."""
     train = settings.train
     if train.epochs is None and train.batch_seconds is None:
         train = replace(train, epochs=DEFAULT_EPOCHS)

@@ -1,4 +1,4 @@
-"""What the queue does now. Pure: rows, what is known of each, the policy and what is spent in; one action out."""
+"""What the queue does now. Pure: rows, what is known of each, policy and budget in; one action out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RowState:
 
     status: RowStatus = RowStatus.QUEUED
     facts: Facts = field(default_factory=dict)
-    """Of a DONE row: see core.plan.conditions for the names. `finished` and `failed` follow from the status."""
+    """Of a DONE row; core.plan.conditions has the names. `finished` and `failed` follow from the status."""
     settings: RunSettings | None = None
     """What the run really used, where `adapter_from` changed it; None: the row's own settings."""
 
@@ -88,7 +88,7 @@ class Finished:
 Action = Start | Skip | Wait | Finished
 
 
-def next_action(
+def next_action(  # noqa: PLR0911 - one return a case
     rows: Sequence[Row],
     known: Mapping[str, RowState],
     queue: QueueSettings,
@@ -97,8 +97,8 @@ def next_action(
 ) -> Action:
     """The next action. `known` is by row key; rows without an entry are queued.
 
-    `only` limits what is started (experiment ids or row keys). Other rows are never started, but what is known of them counts
-    in conditions; those that have not ended count as not run.
+    `only` limits what is started (experiment ids or row keys). Other rows are never started, but what is known of
+    them counts in conditions; those that have not ended count as not run.
     """
     wanted = [row for row in rows if only is None or matches(row, only)]
     states = {row.key: known.get(row.key, RowState()) for row in rows}
@@ -144,8 +144,8 @@ def resolved_settings(
 ) -> tuple[RunSettings, str]:
     """The row's settings with `adapter_from` resolved, and a sentence on where the architecture came from.
 
-    The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the lowest tuned
-    `domain_wer`; where no row has a result, the row's own `target_modules`.
+    The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the lowest
+    tuned `domain_wer`; where no row has a result, the row's own `target_modules`.
     """
     if not row.adapter_from:
         return row.settings, ""

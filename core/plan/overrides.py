@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: written into the parsed plan before it is checked, so that it is checked as the file is. Pure."""
+"""`--set KEY=VALUE`: written into the parsed plan before it is checked, so it is checked like the file. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def apply_overrides(
 ) -> dict[str, str]:
     """Write each `[ID:]SECTION.KEY=VALUE` into `data`, the last one winning, and its place into `places`.
 
-    Gives the defaults that were set, with their places: an experiment's own value of such a key is worth a warning.
+    Gives the defaults that were set, with their places: experiments with a value of their own are to be warned of.
     """
     defaults_set: dict[str, str] = {}
     for text in overrides:
@@ -78,7 +78,7 @@ def _write(data: dict[str, Any], path: KeyPath, value: Any, places: dict[KeyPath
         return
     table[path[-1]] = value
     places[path] = place
-    # The two ways of giving the batch: the one set here replaces the other in the file, not on the command line.
+    # Of the two ways to give the batch, the one set here replaces the file's, not another --set.
     other = (*path[:-1], _ALTERNATIVES.get(str(path[-1]), ""))
     if path[-2] == "train" and other not in places:
         table.pop(str(other[-1]), None)

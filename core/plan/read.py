@@ -1,4 +1,4 @@
-"""Reads a plan. Finds all problems at once, each with its file and line. Pure: text comes in, a Plan comes out."""
+"""Reads a plan; finds all problems at once, each with its file and line. Pure: text in, a Plan out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document
 def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     """The plan in `text`, which was read from `path`, with `--set` values applied.
 
-    Raises PlanError with every problem, one a line: `experiments.toml:12: train.learning_rat: unknown key; …`.
+    Raises PlanError with every problem, one a line: `plan.toml:12: train.learning_rat: unknown key; …`.
     """
     data = _parse_toml(text, path)
     lines, places = key_lines(text), dict[KeyPath, str]()

@@ -36,14 +36,14 @@ def check_rows(
             if train.learning_rate >= HIGH_LEARNING_RATE and not train.allow_high_learning_rate:
                 problems.add(
                     _given("train.learning_rate", path, problems),
-                    f"{train.learning_rate:g} is {HIGH_LEARNING_RATE:g} or more, where models forget what they knew; "
-                    "lower it, or set train.allow_high_learning_rate = true",
+                    f"{train.learning_rate:g} is {HIGH_LEARNING_RATE:g} or more, where models forget what they "
+                    "knew; lower it, or set train.allow_high_learning_rate = true",
                     "train.learning_rate",
                 )
             if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:
                 problems.add(
                     _given("train.replay_share", path, problems),
-                    "there is no replay speech to take it from: give data.replay, or set train.replay_share = 0",
+                    "there is no replay speech to take: give data.replay, or set train.replay_share = 0",
                     "train.replay_share",
                 )
 
@@ -79,7 +79,7 @@ def warn_of_masked(
 
 
 def _left_unknown(train: TrainSettings, gate: GateSettings) -> list[str]:
-    """The criteria that stay UNKNOWN however the run goes, with the reason (as core.scoring.criteria judges)."""
+    """The criteria that stay UNKNOWN however the run goes, with the reason (see core.scoring.criteria)."""
     rules = Thresholds()
     evaluated = interval_steps(train.steps, train.eval_every)
     last = evaluated[-gate.stability_intervals :]
@@ -97,7 +97,7 @@ def _left_unknown(train: TrainSettings, gate: GateSettings) -> list[str]:
 
 
 def _share(defaults: RunSettings, experiment: Experiment) -> float:
-    """The largest replay share that the experiment asks for, before it is dropped for want of replay speech."""
+    """The largest replay share that the experiment asks for, whether or not there is replay speech."""
     own: Any = experiment.sweep.get("train.replay_share") or (
         experiment.overrides.get("train.replay_share", defaults.train.replay_share),
     )

@@ -1,7 +1,7 @@
 """The plan's schema: every key, its unit and its default, in this one place.
 
-A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[queue]` policies, `[[experiment]]`
-entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and `[[history]]` rows.
+A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[queue]` policies,
+`[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`
 (exclusive minimum). Readers validate against it.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HIGH_LEARNING_RATE = 2e-4
-"""At and above this, runs have shown catastrophic forgetting; a run must say `allow_high_learning_rate = true`."""
+"""At and above this, runs have shown catastrophic forgetting; such a run needs `allow_high_learning_rate = true`."""
 
 DEFAULT_EPOCHS = 3.0
 """Passes over the training manifest where a plan gives neither `epochs` nor `batch_seconds`."""
@@ -142,7 +142,7 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One `[[experiment]]`: overrides of the defaults, an optional sweep and the conditions for running it."""
+    """One `[[experiment]]`: overrides of the defaults, an optional sweep, the conditions for running it."""
 
     id: str
     title: str = ""
@@ -151,7 +151,7 @@ class Experiment:
     when: str | None = None
     """A condition on other experiments' results (`core.plan.conditions`)."""
     adapter_from: tuple[str, ...] = ()
-    """Take `adapter.target_modules` from the best run among these experiments ("the better architecture so far")."""
+    """Take `adapter.target_modules` from the best run among these ("the better architecture so far")."""
     sweep: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Dotted key (`train.learning_rate`) to its values; several keys give the product."""
     overrides: dict[str, Any] = field(default_factory=dict)

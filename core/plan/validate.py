@@ -1,4 +1,4 @@
-"""Checks one plan value, one table, one key name against the schema. Pure; problems are collected, never raised."""
+"""Checks a value, a table, a key of a plan against the schema. Pure; problems are collected, never raised."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
     "gate.confirm_seeds": lambda value: value > 0,
     "gate.accept_leakage": lambda value: isinstance(value, str),
 }
-"""Values that the design knows and this version does not have. Silence about them would be a false promise."""
+"""Values that later versions have and this one does not. Silence about them would be a false promise."""
 
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 
 
 class Problems:
-    """Collects problems with their places: `experiments.toml:12`, or `--set train.steps=x` where that gave the value."""
+    """Collects problems with their places: `plan.toml:12`, or `--set train.steps=x` where that gave the value."""
 
     def __init__(self, file: str, lines: Mapping[KeyPath, int], places: Mapping[KeyPath, str]) -> None:
         self._file, self._lines, self._places = file, lines, places
@@ -221,7 +221,7 @@ def _type_name(kind: Any) -> str:
 def _found(value: Any, types: tuple[Any, ...]) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and str in types:
         return f'{value} without quotes; write "{value}"'
-    if value == "" or value == []:
+    if isinstance(value, (str, list)) and not value:
         return "an empty one"
     return kind_of(value)
 
