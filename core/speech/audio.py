@@ -1,8 +1,9 @@
-"""The audio path (DESIGN §5): slice → mono (mean) → 16 kHz → RMS → clamp. Training, evaluation and `lora-cli` all use it.
+"""The audio path: slice → mono (mean) → 16 kHz → RMS → clamp. Training, evaluation and `lora-cli` all use it.
 
-**Slices.** A clip is `offset_s … offset_s + duration_s` of its file, and the whole file when neither is given. Manifests carry
-durations that are rounded, so a `duration_s` without an offset cuts only what is clearly longer: a file that ends within 0.1 s
-of it, or before it, is read whole. With an offset the slice is exact, and must lie inside the file (0.1 s of rounding aside).
+**Slices.** A clip is `offset_s … offset_s + duration_s` of its file, the whole file when neither is given.
+Durations in manifests are rounded, so without an offset a duration cuts only what is clearly longer: a file
+that ends before it, or less than 0.1 s after it, is read whole. With an offset the slice is exact and must
+lie inside the file (0.1 s aside). An offset of 0 counts as none.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ import soxr
 from numpy.typing import NDArray
 
 from core.errors import AudioError
+from core.speech.pauses import pause_cuts
 
 SAMPLE_RATE_HZ = 16_000
 TARGET_RMS = 0.075
 SILENCE_RMS = 1e-4
 RESAMPLER_QUALITY = "HQ"
 AUDIO_PATH_VERSION = 1
-"""Raise it whenever `read_clip` or `normalise` would give other samples: adapters and caches of before are then refused."""
+"""To be raised when the samples change: older adapters and caches are then refused."""
 
 DURATION_TOLERANCE_S = 0.1
 """How far a manifest's duration may be from the file's before it means something."""
 PLAUSIBLE_RATES_HZ = range(1_000, 1_000_000)
 """Beyond these a header is broken, and resampling would fill the memory."""
 
-_BLOCK_FRAMES = 1 << 20
+_BLOCK_SAMPLES = 1 << 22
 _UNKNOWN_FRAMES = 1 << 50
 """libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
 
@@ -45,7 +47,7 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A clip at 16 kHz, mono, before RMS normalisation, and the length of the whole file that it came from."""
+    """A clip at 16 kHz, mono, before RMS normalisation, and how long the file is that it came from."""
 
     samples: Samples
     file_s: float
@@ -53,7 +55,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """A clip as the model hears it. `clipped` samples had to be clamped to ±1; a `silent` clip is left as it was."""
+    """A clip as the model hears it: `clipped` samples were clamped; a `silent` one is left as it was."""
 
     samples: Samples
     rms_before: float
@@ -62,9 +64,9 @@ class Normalised:
 
 
 def read_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> Samples:
-    """The samples (samples,) of a clip: mono, 16 kHz, not yet normalised. Reads only the slice.
+    """A clip (samples,): mono, 16 kHz, not yet normalised. Reads only the slice.
 
-    Raises AudioError, naming the file, when it is missing, unreadable, empty, too short for the slice or holds NaN.
+    Raises AudioError naming the file: missing, unreadable, empty, shorter than the slice, NaN.
     """
     return decode_clip(path, offset_s, duration_s).samples
 
@@ -74,21 +76,29 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
     with _opened(path) as file:
         rate_hz, total = file.samplerate, file.frames
         start, stop = slice_frames(total, rate_hz, offset_s, duration_s)
-        if start >= total or (stop > total and total < _UNKNOWN_FRAMES):
+        if start >= total or stop > total:
             end_s = "the end" if duration_s is None else f"{offset_s + duration_s:g} s"
             raise AudioError(
                 f"{path}: the slice from {offset_s:g} s to {end_s} is not inside the file, which is "
                 f"{total / rate_hz:.3f} s long: correct offset and duration"
             )
         mono = _read_mono(file, start, stop)
-    missing = min(stop, total) - start - len(mono)
-    if total < _UNKNOWN_FRAMES and missing > DURATION_TOLERANCE_S * rate_hz and file.format != "MP3":
-        raise AudioError(
-            f"{path}: cut off: its header promises {missing / rate_hz:.3f} s more than can be read: copy the file again"
-        )
-    samples = (
-        mono if rate_hz == SAMPLE_RATE_HZ else soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)
-    )
+        end = start + len(mono)
+        known = total < _UNKNOWN_FRAMES
+        # The header of an MP3 is often an estimate, so a whole one may end anywhere.
+        if (
+            known
+            and min(stop, total) - end > DURATION_TOLERANCE_S * rate_hz
+            and (file.format, stop) != ("MP3", total)
+        ):
+            raise AudioError(
+                f"{path}: cut off: it ends at {end / rate_hz:.3f} s, its header says "
+                f"{total / rate_hz:.3f} s: copy the file again"
+            )
+        file_s = (total if known and end == stop else end) / rate_hz
+    samples = mono
+    if rate_hz != SAMPLE_RATE_HZ:
+        samples = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)
     if not len(samples):
         raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line")
     finite = np.isfinite(samples)
@@ -97,11 +107,11 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
         raise AudioError(
             f"{path}: NaN or infinite samples near {at_s:.3f} s: export the file again or remove its line"
         )
-    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), total / rate_hz)
+    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), file_s)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:
-    """The frames [start, stop) of a file with `total` frames that a clip is (see the module's head); not yet checked."""
+    """Frames [start, stop) of a file with `total` frames; may end beyond it (rules: the module's head)."""
     if not (math.isfinite(offset_s) and offset_s >= 0):
         raise ValueError(f"offset_s must be 0 or more, not {offset_s}")
     if duration_s is not None and not (math.isfinite(duration_s) and duration_s > 0):
@@ -142,7 +152,7 @@ def root_mean_square(samples: Samples) -> float:
 
 
 def audio_fingerprint(target_rms: float = TARGET_RMS) -> str:
-    """12 hex digits over all that decides the samples a model hears; an adapter carries it, and it is checked on load."""
+    """12 hex digits over all that decides what a model hears. An adapter carries it; loading checks it."""
     facts = {
         "version": AUDIO_PATH_VERSION,
         "sample_rate_hz": SAMPLE_RATE_HZ,
@@ -156,9 +166,7 @@ def audio_fingerprint(target_rms: float = TARGET_RMS) -> str:
 
 
 def cut_at_pauses(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:
-    """Sample ranges [start, stop) of at most `max_seconds` that cover `samples` once, cut at pauses (see core.speech.pauses)."""
-    from core.speech.pauses import pause_cuts
-
+    """Ranges [start, stop) of at most `max_seconds` that cover `samples` once, cut at its pauses."""
     return pause_cuts(samples, max_seconds, SAMPLE_RATE_HZ)
 
 
@@ -166,7 +174,7 @@ def cut_at_pauses(samples: Samples, max_seconds: float) -> list[tuple[int, int]]
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The open file, or an AudioError; what libsndfile says while it is read becomes one too."""
     try:
-        status = os.stat(path)
+        status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(
@@ -192,13 +200,13 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def _read_mono(file: soundfile.SoundFile, start: int, stop: int) -> Samples:
-    """Frames [start, stop) as the mean over channels, in blocks, so that a false header cannot ask for all the memory."""
+    """Frames [start, stop), mean over channels. In blocks: a false header must not ask for all the memory."""
     blocks: list[Samples] = []
     if start:
         file.seek(start)
-    position = start
+    position, block_frames = start, max(1, _BLOCK_SAMPLES // file.channels)
     while position < stop:
-        block = file.read(min(_BLOCK_FRAMES, stop - position), dtype="float32", always_2d=True)
+        block = file.read(min(block_frames, stop - position), dtype="float32", always_2d=True)
         if not len(block):
             break
         position += len(block)

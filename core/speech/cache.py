@@ -1,10 +1,11 @@
-"""Decoded clips on disk, memory-mapped: one packed file per list of clips, built once, keyed by what the clips contain.
+"""Decoded clips on disk, memory-mapped: one packed file for a list of clips, built once, keyed by content.
 
     <key>.f32     all clips back to back, float32, 16 kHz, mono, before RMS normalisation
-    <key>.json    their lengths and facts; written last, so its existence means that the pair is whole
+    <key>.json    their lengths and facts; written last: its existence means that the pair is whole
     <key>.lock    held (flock) while the pair is built; the kernel frees it when a builder is killed
 
-The key is over file hashes, offsets, durations, AUDIO_PATH_VERSION and the decoding libraries' versions: not over paths or texts.
+The key is over file hashes, offsets, durations, AUDIO_PATH_VERSION and the versions of the decoding
+libraries; not over paths, names or texts.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ import fcntl
 import json
 import os
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,53 +25,48 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from core.errors import AudioError
 from core.runs.files import fsync_folder, write_json
 from core.speech.audio import (
     AUDIO_PATH_VERSION,
-    DURATION_TOLERANCE_S,
     RESAMPLER_QUALITY,
     SAMPLE_RATE_HZ,
     SILENCE_RMS,
-    Decoded,
     Samples,
-    decode_clip,
     root_mean_square,
 )
+from core.speech.decoding import decoded_clips, duration_notice
 from core.speech.hashing import HashCache, Progress, audio_hashes, hash_lines
-from core.speech.manifest import Manifest, Utterance
+from core.speech.manifest import Manifest
 
-WORKERS = 2
-AHEAD = 16
-"""Clips decoded ahead of the one being written: bounds the memory, whatever the manifest's length."""
-SHOWN_PROBLEMS = 20
-_WAIT_S = 0.2
+_ASK_AGAIN_S = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClipStore:
-    """The clips of a manifest, by index. Holds no samples in memory: the kernel pages them in."""
+    """The clips of a manifest, by index. Holds no samples in memory: the kernel pages them in and out."""
 
-    samples: NDArray[np.float32]
+    samples: Samples
+    """All clips back to back (samples,), memory-mapped, read-only."""
     lengths: NDArray[np.int64]
-    """Samples of each clip at 16 kHz."""
+    """Samples of each clip at 16 kHz (clips,)."""
     rms: NDArray[np.float64]
-    """RMS of each clip before normalisation."""
+    """RMS of each clip before normalisation (clips,)."""
     file_s: NDArray[np.float64]
-    """Seconds of the whole file that each clip comes from."""
+    """Seconds of the whole file that each clip comes from (clips,)."""
     starts: NDArray[np.int64]
+    """Where each clip starts in `samples` (clips,)."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Samples:
-        """Clip `index` (samples,), read-only, at 16 kHz, before RMS normalisation."""
-        start = int(self.starts[index])
-        return self.samples[start : start + int(self.lengths[index])]
+        """Clip `index` (samples,): a read-only view, 16 kHz, before RMS normalisation."""
+        start, length = int(self.starts[index]), int(self.lengths[index])
+        return self.samples[start : start + length]
 
     @property
     def silent(self) -> list[int]:
-        """Clips below the silence threshold: they are used as they are, and whoever uses them says so."""
+        """Clips below the silence threshold. They are used as they are, and whoever uses them says so."""
         return [int(index) for index in np.flatnonzero(self.rms < SILENCE_RMS)]
 
     @property
@@ -80,35 +74,34 @@ class ClipStore:
         """Seconds of audio in all clips."""
         return float(self.lengths.sum()) / SAMPLE_RATE_HZ
 
+    def duration_notices(self, manifest: Manifest) -> list[str]:
+        """A sentence for each line without an offset whose duration is not the file's."""
+        pairs = zip(manifest.utterances, self.file_s, strict=True)
+        notices = (duration_notice(manifest, utterance, float(file_s)) for utterance, file_s in pairs)
+        return [notice for notice in notices if notice]
+
 
 class SampleCache:
-    """A folder of packed clips. Several processes may use and build it at once."""
+    """A folder of packed clips, on a local disk. Several processes may use and build it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def clips(self, manifest: Manifest, hash_cache: HashCache, progress: Progress | None = None) -> ClipStore:
-        """The clips of `manifest`, decoded now if no process did before.
+        """The clips of `manifest`, decoded now unless a process did so before.
 
-        `progress(done, total)` is called for every clip and about five times a second while another process builds; it may raise
-        to stop. Raises AudioError naming manifest:line for up to 20 bad files; OSError (disk full): nothing half-written stays.
+        `progress(done, total)` is called at every clip, and every 0.2 s while another process builds; it may
+        raise, to stop. Raises AudioError naming manifest:line for up to 20 bad clips, and OSError, as when the
+        disk is full; then nothing half-written stays.
         """
         total = len(manifest)
         report: Progress = progress or (lambda done, total: None)
-        hashes = audio_hashes(manifest, hash_cache, lambda done, of: report(0, total))
-        key = clips_key(manifest, hashes)
+        key = clips_key(manifest, audio_hashes(manifest, hash_cache, lambda done, files: report(0, total)))
         store = self._open(key, total)
         if store is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _locked(self.folder / f"{key}.lock", lambda: report(0, total)):
-                store = self._open(key, total)
-                if store is None:
-                    self._build(key, manifest, report)
-                    store = self._open(key, total)
-        if store is None:
-            raise OSError(
-                f"{self.folder / key}: the packed clips are gone again: does something clean this folder?"
-            )
+                store = self._open(key, total) or self._build(key, manifest, report)
         report(total, total)
         return store
 
@@ -118,22 +111,22 @@ class SampleCache:
             index: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_bytes())
             lengths = np.array(index["lengths"], dtype=np.int64)
             rms, file_s = (np.array(index[name], dtype=np.float64) for name in ("rms", "file_s"))
-            samples = np.memmap(self.folder / f"{key}.f32", dtype=np.float32, mode="r")
+            samples = np.asarray(np.memmap(self.folder / f"{key}.f32", dtype=np.float32, mode="r"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not len(lengths) == len(rms) == len(file_s) == total or len(samples) != lengths.sum():
+        if not (len(lengths) == len(rms) == len(file_s) == total and lengths.sum() == len(samples)):
             return None
         return ClipStore(samples, lengths, rms, file_s, np.cumsum(lengths) - lengths)
 
-    def _build(self, key: str, manifest: Manifest, report: Progress) -> None:
-        """Decode in order into a temporary file, then rename; its name is fixed, so that a killed build leaves at most one."""
+    def _build(self, key: str, manifest: Manifest, report: Progress) -> ClipStore:
+        """Decode into a temporary file, then rename. Its name is fixed: killed builds leave one at most."""
         packed, index = self.folder / f"{key}.f32", self.folder / f"{key}.json"
         temporary = self.folder / f"{key}.f32.tmp"
         index.unlink(missing_ok=True)
         lengths, rms, file_s = list[int](), list[float](), list[float]()
         try:
-            with temporary.open("wb") as file:
-                for clip in _decoded(manifest):
+            with temporary.open("wb") as file, closing(decoded_clips(manifest)) as clips:
+                for clip in clips:
                     file.write(clip.samples.data)
                     lengths.append(len(clip.samples))
                     rms.append(root_mean_square(clip.samples))
@@ -141,85 +134,47 @@ class SampleCache:
                     report(len(lengths), len(manifest))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, packed)
+            temporary.replace(packed)
             fsync_folder(self.folder)
             write_json(index, {"version": 1, "lengths": lengths, "rms": rms, "file_s": file_s})
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
-            if not index.exists():
-                packed.unlink(missing_ok=True)
+            packed.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno and not error.filename:
+                raise OSError(error.errno, os.strerror(error.errno), str(packed)) from error
             raise
+        store = self._open(key, len(manifest))
+        if store is None:
+            raise OSError(
+                f"{packed}: gone or changed right after it was written: does something clean this folder?"
+            )
+        return store
 
 
-def clips_key(manifest: Manifest, hashes: list[str]) -> str:
-    """32 hex digits over all that decides the packed samples."""
+def clips_key(manifest: Manifest, hashes: Sequence[str]) -> str:
+    """32 hex digits over all that decides the packed samples; `hashes` are of the audio files, in order."""
     libraries = [soundfile.__libsndfile_version__, soxr.__version__, soxr.__libsoxr_version__]
     head = [AUDIO_PATH_VERSION, SAMPLE_RATE_HZ, RESAMPLER_QUALITY, libraries]
     clips = ([h, u.offset_s, u.duration_s] for u, h in zip(manifest.utterances, hashes, strict=True))
     return hash_lines("clips 1", [head, *clips])[:32]
 
 
-def duration_notices(manifest: Manifest, store: ClipStore) -> list[str]:
-    """Lines without an offset whose duration is not the file's: what was done with them, one sentence each."""
-    notices = []
-    for utterance, file_s in zip(manifest.utterances, store.file_s, strict=True):
-        if (
-            utterance.offset_s
-            or utterance.duration_s is None
-            or abs(utterance.duration_s - file_s) <= DURATION_TOLERANCE_S
-        ):
-            continue
-        done = "the file is cut there" if utterance.duration_s < file_s else "the whole file is used"
-        notices.append(
-            f"{manifest.where(utterance)}: duration says {utterance.duration_s:g} s, the file has {file_s:.3f} s: {done}"
-        )
-    return notices
-
-
-def _decoded(manifest: Manifest) -> Iterator[Decoded]:
-    """The clips in order, decoded by two threads a little ahead. Raises AudioError with up to 20 bad clips."""
-    problems: list[str] = []
-    pending: deque[tuple[Utterance, Future[Decoded]]] = deque()
-    waiting = iter(manifest.utterances)
-    pool = ThreadPoolExecutor(WORKERS)
-    try:
-        while len(problems) < SHOWN_PROBLEMS:
-            while len(pending) < AHEAD and (utterance := next(waiting, None)) is not None:
-                pending.append(
-                    (
-                        utterance,
-                        pool.submit(decode_clip, utterance.audio, utterance.offset_s, utterance.duration_s),
-                    )
-                )
-            if not pending:
-                break
-            utterance, future = pending.popleft()
-            try:
-                clip = future.result()
-            except AudioError as error:
-                problems.append(f"{manifest.where(utterance)}: {error}")
-                continue
-            if not problems:
-                yield clip
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    if problems:
-        more = "\nthere may be more" if len(problems) == SHOWN_PROBLEMS else ""
-        raise AudioError("\n".join(problems) + more)
-
-
 @contextmanager
-def _locked(path: Path, waiting: Any) -> Iterator[None]:
-    """Hold the lock of a key. Asks rather than blocks, so that `waiting()` runs and a waiting trainer is seen to be alive."""
+def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock. Asks again rather than blocks, so that `waiting` can show life, or stop the process."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                waiting()
-                time.sleep(_WAIT_S)
+        while not _try_lock(descriptor):
+            waiting()
+            time.sleep(_ASK_AGAIN_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

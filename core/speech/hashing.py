@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,19 +15,20 @@ from core.runs.files import write_bytes
 from core.speech.manifest import Manifest
 
 WORKERS = 4
-"""Threads that read files: enough to keep a disk busy; hashing releases the interpreter lock."""
+"""Threads that read files: enough to keep a disk busy. Reading and hashing let other threads run."""
+BATCH = 256
 MAX_ENTRIES = 500_000
 FRESH_NS = 50_000_000
-"""A file may change again within one tick of the kernel's clock and keep its times: one so young is hashed but not remembered."""
+"""Within one tick of the kernel's clock a file may change and keep its times: so young, it is not remembered."""
 
 Stamp = tuple[int, int, int]
 """Size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes."""
 Progress = Callable[[int, int], None]
-"""Called as (done, total). May raise to stop."""
+"""Called as (done, total). May raise, to stop."""
 
 
 class HashCache:
-    """SHA-256 of files by path, size and times, kept in a JSON file. A missing or corrupt file is an empty cache."""
+    """SHA-256 of files by path, size and times, kept in a JSON file. Missing or corrupt: an empty cache."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,65 +51,61 @@ class HashCache:
             return
         entries = {**_load(self.path), **self._changed}
         if len(entries) > MAX_ENTRIES:
-            entries = dict(self._entries) if len(self._entries) <= MAX_ENTRIES else dict(self._changed)
-        data = json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode()
+            entries = self._changed
         try:
-            write_bytes(self.path, data)
+            write_bytes(
+                self.path, json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode()
+            )
         except OSError:
-            return  # Only time is lost: a full disk or a read-only folder must not stop whoever asks for a hash.
+            return  # Only time is lost: a full disk or a read-only folder must not stop whoever needs a hash.
         self._changed = {}
 
 
 def file_sha256(path: Path, cache: HashCache) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits. Raises AudioError when it cannot be read."""
-    name = os.path.abspath(path)
     try:
-        known = cache.find(name, _stamp(os.stat(name)))
-        if known:
-            return known
-        with open(name, "rb") as file:
-            before = _stamp(os.fstat(file.fileno()))
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if _stamp(os.fstat(file.fileno())) == before:
-                cache.remember(name, before, digest)
+        return _known(path, cache) or _read(path, cache)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{path}: cannot be read ({reason}): correct the path or the permissions") from error
-    return digest
 
 
 def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> list[str]:
-    """The file hash of each utterance, in order; each file is read once. Raises AudioError naming the manifest's line."""
-    first = {utterance.audio: utterance for utterance in reversed(manifest.utterances)}
+    """The file hash of each utterance, in order; each file is read once, and the cache is saved.
+
+    Raises AudioError naming manifest:line.
+    """
+    lines = {utterance.audio: utterance for utterance in reversed(manifest.utterances)}
+    paths = list(lines)
     hashes: dict[Path, str] = {}
 
     def digest(path: Path) -> str:
         try:
             return file_sha256(path, cache)
         except AudioError as error:
-            raise AudioError(f"{manifest.where(first[path])}: {error}") from error
+            raise AudioError(f"{manifest.where(lines[path])}: {error}") from error
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        paths = list(first)
-        try:
-            for done, (path, result) in enumerate(zip(paths, pool.map(digest, paths), strict=True), 1):
-                hashes[path] = result
+    try:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for batch in _batches(paths):
+                hashes.update(zip(batch, pool.map(digest, batch), strict=True))
                 if progress:
-                    progress(done, len(paths))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    cache.save()
+                    progress(len(hashes), len(paths))
+    finally:
+        cache.save()
     return [hashes[utterance.audio] for utterance in manifest.utterances]
 
 
 def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> str:
-    """64 hex digits over texts, offsets, durations and audio contents, in order; not over paths, speakers or other fields."""
-    lines = (
-        [utterance.text, utterance.offset_s, utterance.duration_s, audio]
-        for utterance, audio in zip(manifest.utterances, audio_hashes(manifest, cache, progress), strict=True)
+    """64 hex digits over texts, offsets, durations and audio contents, in order; not over paths or speakers."""
+    hashes = audio_hashes(manifest, cache, progress)
+    return hash_lines(
+        "manifest 1",
+        (
+            [u.text, u.offset_s, u.duration_s, audio]
+            for u, audio in zip(manifest.utterances, hashes, strict=True)
+        ),
     )
-    return hash_lines("manifest 1", lines)
 
 
 def hash_lines(kind: str, lines: Iterable[object]) -> str:
@@ -117,6 +114,23 @@ def hash_lines(kind: str, lines: Iterable[object]) -> str:
     for line in lines:
         digest.update(json.dumps(line).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _known(path: Path, cache: HashCache) -> str | None:
+    return cache.find(str(path.absolute()), _stamp(path.stat()))
+
+
+def _read(path: Path, cache: HashCache) -> str:
+    with path.open("rb") as file:
+        before = _stamp(os.fstat(file.fileno()))
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if _stamp(os.fstat(file.fileno())) == before:
+            cache.remember(str(path.absolute()), before, digest)
+    return digest
+
+
+def _batches(paths: Sequence[Path]) -> Iterable[Sequence[Path]]:
+    return (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -12,16 +12,16 @@ HOP_S = 0.01
 MIN_REST_S = 1.0
 """A shorter rest makes recognisers repeat themselves, so the last cut leaves at least this where it can."""
 
+Samples = NDArray[np.float32]
 
-def pause_cuts(
-    samples: NDArray[np.float32], max_seconds: float, sample_rate_hz: int
-) -> list[tuple[int, int]]:
-    """Ranges [start, stop) of `samples` (samples,), each at most `max_seconds`, that cover every sample exactly once.
+
+def pause_cuts(samples: Samples, max_seconds: float, sample_rate_hz: int) -> list[tuple[int, int]]:
+    """Ranges [start, stop) of `samples` (samples,), each at most `max_seconds`, that cover all of it once.
 
     Each cut is in the middle of the quietest 50 ms of the last third of its window. No samples give no range.
     """
     if not (math.isfinite(max_seconds) and int(max_seconds * sample_rate_hz) >= 1):
-        raise ValueError(f"max_seconds must be more than 0, not {max_seconds}")
+        raise ValueError(f"max_seconds must be at least one sample long, not {max_seconds}")
     limit, rest = int(max_seconds * sample_rate_hz), int(MIN_REST_S * sample_rate_hz)
     total = len(samples)
     ranges: list[tuple[int, int]] = []
@@ -38,8 +38,8 @@ def pause_cuts(
     return ranges
 
 
-def _quietest(window: NDArray[np.float32], sample_rate_hz: int) -> int:
-    """The middle of the quietest frame of `window`, the latest of equals; its end if it is shorter than a frame."""
+def _quietest(window: Samples, sample_rate_hz: int) -> int:
+    """The middle of the quietest frame (latest of equals); the end of a window shorter than a frame."""
     frame, hop = int(FRAME_S * sample_rate_hz), int(HOP_S * sample_rate_hz)
     if len(window) < frame:
         return len(window)

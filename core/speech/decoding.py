@@ -1,0 +1,60 @@
+"""Decoding a whole manifest: in order, a little ahead, with every bad clip named."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from core.errors import AudioError
+from core.speech.audio import DURATION_TOLERANCE_S, Decoded, decode_clip
+from core.speech.manifest import Manifest, Utterance
+from core.speech.manifest_lines import SHOWN_PROBLEMS
+
+WORKERS = 2
+"""Threads: decoding and resampling let others run."""
+AHEAD = 16
+"""Clips decoded before they are asked for: bounds the memory, whatever the manifest's length."""
+
+
+def decoded_clips(manifest: Manifest) -> Generator[Decoded, None, None]:
+    """The clips of `manifest` in order. After the first bad one it only looks for more of them.
+
+    Raises AudioError with up to 20 bad clips, one a line, each as `manifest:line: file: what: what to do`.
+    """
+    problems: list[str] = []
+    pending: deque[tuple[Utterance, Future[Decoded]]] = deque()
+    waiting = iter(manifest.utterances)
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        while len(problems) < SHOWN_PROBLEMS:
+            while len(pending) < AHEAD and (following := next(waiting, None)) is not None:
+                pending.append((following, pool.submit(_decode, following)))
+            if not pending:
+                break
+            utterance, future = pending.popleft()
+            try:
+                clip = future.result()
+            except AudioError as error:
+                problems.append(f"{manifest.where(utterance)}: {error}")
+                continue
+            if not problems:
+                yield clip
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if problems:
+        more = [f"{manifest.path}: there may be more; the rest was not read"] if pending else []
+        raise AudioError("\n".join(problems + more))
+
+
+def duration_notice(manifest: Manifest, utterance: Utterance, file_s: float) -> str | None:
+    """A sentence when a line without an offset tells another duration than its file has."""
+    told_s = utterance.duration_s
+    if utterance.offset_s or told_s is None or abs(told_s - file_s) <= DURATION_TOLERANCE_S:
+        return None
+    done = "only that much of it is used" if told_s < file_s else "all of it is used"
+    return f"{manifest.where(utterance)}: duration is {told_s:g} s, but the file has {file_s:.3f} s: {done}"
+
+
+def _decode(utterance: Utterance) -> Decoded:
+    return decode_clip(utterance.audio, utterance.offset_s, utterance.duration_s)

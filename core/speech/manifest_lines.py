@@ -1,0 +1,187 @@
+"""One line of a manifest: from bytes to checked fields, or to problems that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from core.errors import ManifestError
+
+SHOWN_PROBLEMS = 20
+"""As many are spelled out; the others are counted."""
+
+AUDIO_KEYS = ("audio_filepath", "audio")
+TEXT_KEYS = ("text", "sentence")
+OTHER_KEYS = ("duration", "offset", "speaker")
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_LONGEST_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a line says, checked. None stands for what it does not say."""
+
+    audio: str
+    """As written."""
+    text: str
+    duration_s: float | None
+    offset_s: float | None
+    speaker: str | None
+    extra: dict[str, Any]
+
+    @property
+    def slice(self) -> tuple[float, float | None] | None:
+        """Which part of the file; None for a line without an offset."""
+        return None if self.offset_s is None else (self.offset_s, self.duration_s)
+
+    @property
+    def identifier(self) -> str:
+        """The audio path as written, and the slice if the line gives one."""
+        if self.offset_s is None:
+            return self.audio
+        return f"{self.audio}@{self.offset_s:.15g}" + (f"+{self.duration_s:.15g}" if self.duration_s else "")
+
+
+class Problems:
+    """Counts all problems of a manifest and keeps the first 20: a wrong file may have a million bad lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, line: int, what: str) -> None:
+        """Note a problem of a line: `what is wrong: what to do`."""
+        self.count += 1
+        if len(self._shown) < SHOWN_PROBLEMS:
+            self._shown.append(f"{self.path}:{line}: {what}")
+
+    def raise_if_any(self) -> None:
+        """Raise ManifestError with what was noted, one a line."""
+        if not self.count:
+            return
+        hidden = self.count - len(self._shown)
+        more = [f"{self.path}: {hidden} more problems like these"] if hidden else []
+        raise ManifestError("\n".join(self._shown + more))
+
+
+def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, numbered from 1. Split at newlines only: JSON strings may hold U+2028."""
+    for number, data in enumerate(file, 1):
+        stripped = (data.removeprefix(_BOM) if number == 1 else data).strip()
+        if stripped:
+            yield number, stripped
+
+
+def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
+    """The fields of a line, or None with all its problems noted."""
+    document = _object(number, data, problems)
+    if document is None:
+        return None
+    before = problems.count
+    audio = _string(document, AUDIO_KEYS, number, problems)
+    text = _string(document, TEXT_KEYS, number, problems)
+    duration_s = _seconds(document, "duration", number, problems)
+    offset_s = _seconds(document, "offset", number, problems)
+    speaker = _speaker(document, number, problems)
+    if audio is not None and not _names_a_file(audio):
+        problems.add(
+            number, "the audio path is empty or has a character that no file name can have: correct it"
+        )
+    if text is not None and not _is_unicode(text):
+        problems.add(number, r"the text has half a character (an unpaired \uD8xx escape): correct it")
+    if audio is None or text is None or problems.count > before:
+        return None
+    used = {_first(document, AUDIO_KEYS), _first(document, TEXT_KEYS), *OTHER_KEYS}
+    extra = {key: value for key, value in document.items() if key not in used}
+    return Fields(audio, text, duration_s, offset_s, speaker, extra)
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """Text of a file for a message: the beginning of what is too long."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _object(number: int, data: bytes, problems: Problems) -> dict[str, Any] | None:
+    """The JSON object of a line."""
+    if number == 1 and data.startswith(_UTF16_BOMS):
+        problems.add(number, "the file is UTF-16: save it as UTF-8")
+        return None
+    try:
+        document = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        problems.add(number, f"not valid UTF-8 at byte {error.start + 1} of the line: save the file as UTF-8")
+    except json.JSONDecodeError as error:
+        problems.add(number, f"not JSON ({error.msg} at column {error.colno}): write one JSON object a line")
+    except (ValueError, RecursionError):
+        problems.add(
+            number, "not usable JSON (a number too long or a nesting too deep): write one flat object a line"
+        )
+    else:
+        if isinstance(document, dict):
+            return document
+        problems.add(number, "not a JSON object: write one object a line, not a list or a bare value")
+    return None
+
+
+def _first(document: dict[str, Any], keys: tuple[str, str]) -> str | None:
+    """The first of `keys` that the line has; a null counts as absent."""
+    return next((key for key in keys if document.get(key) is not None), None)
+
+
+def _string(document: dict[str, Any], keys: tuple[str, str], number: int, problems: Problems) -> str | None:
+    key = _first(document, keys)
+    if key is None:
+        has = shortened(", ".join(document)) or "nothing"
+        problems.add(number, f"{keys[0]!r} is missing (or {keys[1]!r}): add it; the line has {has}")
+        return None
+    value = document[key]
+    if isinstance(value, str):
+        return value
+    problems.add(number, f"{key!r} must be a string: correct it")
+    return None
+
+
+def _seconds(document: dict[str, Any], key: str, number: int, problems: Problems) -> float | None:
+    """A time in seconds: `offset` 0 or more, `duration` above 0; None for null or nothing."""
+    value = document.get(key)
+    if value is None:
+        return None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and (0 < value < _LONGEST_S or (value == 0 and key == "offset")):
+        return float(value)
+    least = "0 or more" if key == "offset" else "above 0"
+    problems.add(number, f"{key!r} must be a number of seconds, {least}: correct or remove it")
+    return None
+
+
+def _speaker(document: dict[str, Any], number: int, problems: Problems) -> str | None:
+    """A string; numbers are taken as names, for many corpora number their speakers."""
+    value = document.get("speaker")
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    problems.add(number, "'speaker' must be a string: correct or remove it")
+    return None
+
+
+def _names_a_file(audio: str) -> bool:
+    try:
+        return bool(audio) and b"\0" not in os.fsencode(audio)
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
