@@ -55,7 +55,7 @@ def with_values(settings: RunSettings, values: Mapping[str, Any]) -> RunSettings
 
 
 def complete(settings: RunSettings) -> RunSettings:
-    """Fill in what follows from other keys: epochs where no batch is given; no replay without replay speech."""
+    """Fill in what follows from other keys: epochs if no batch is given, no share of absent replay."""
     train = settings.train
     if train.epochs is None and train.batch_seconds is None:
         train = replace(train, epochs=DEFAULT_EPOCHS)

@@ -20,7 +20,7 @@ _MAX_ROWS = 1000
 
 
 def read_experiments(raw: Any, problems: Problems) -> dict[KeyPath, Experiment]:
-    """The `[[experiment]]` entries that have a right id, by their place in the plan. Faults become problems."""
+    """The `[[experiment]]` entries with a right id, by their place in the plan. Faults become problems."""
     if raw is None or raw == []:
         problems.add(("experiment",), "the plan has no [[experiment]]: add one with an id", "")
     experiments: dict[KeyPath, Experiment] = {}

@@ -28,8 +28,8 @@ EXCLUDED: Mapping[str, str] = {
 def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
     """The identity of a run of `settings` on content with these `hashes`.
 
-    Hashes: model, train, domain, heldout, and replay and selection where given. The order of `target_modules` means
-    nothing and is dropped; replay speech of which nothing is taken counts as none.
+    Hashes: model, train, domain, heldout, and replay and selection where given. The order of `target_modules`
+    means nothing and is dropped; replay speech of which nothing is taken counts as none.
     """
     text = json.dumps(
         identity_facts(settings, hashes), sort_keys=True, separators=(",", ":"), allow_nan=False

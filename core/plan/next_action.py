@@ -97,8 +97,8 @@ def next_action(  # noqa: PLR0911 - one return a case
 ) -> Action:
     """The next action. `known` is by row key; rows without an entry are queued.
 
-    `only` limits what is started (experiment ids or row keys). Other rows are never started, but what is known of
-    them counts in conditions; those that have not ended count as not run.
+    `only` limits what is started (experiment ids or row keys). Other rows are never started; what is known
+    of them counts in conditions; those that have not ended count as not run.
     """
     wanted = [row for row in rows if only is None or matches(row, only)]
     states = {row.key: known.get(row.key, RowState()) for row in rows}
@@ -144,8 +144,8 @@ def resolved_settings(
 ) -> tuple[RunSettings, str]:
     """The row's settings with `adapter_from` resolved, and a sentence on where the architecture came from.
 
-    The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the lowest
-    tuned `domain_wer`; where no row has a result, the row's own `target_modules`.
+    The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the
+    lowest tuned `domain_wer`; where no row has a result, the row's own `target_modules`.
     """
     if not row.adapter_from:
         return row.settings, ""

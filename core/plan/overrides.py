@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: written into the parsed plan before it is checked, so it is checked like the file. Pure."""
+"""`--set KEY=VALUE`: written into the parsed plan before it is checked, and checked like the file. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def apply_overrides(
 ) -> dict[str, str]:
     """Write each `[ID:]SECTION.KEY=VALUE` into `data`, the last one winning, and its place into `places`.
 
-    Gives the defaults that were set, with their places: experiments with a value of their own are to be warned of.
+    Gives the defaults that were set, with their places: an experiment with its own value calls for a warning.
     """
     defaults_set: dict[str, str] = {}
     for text in overrides:

@@ -36,8 +36,8 @@ def check_rows(
             if train.learning_rate >= HIGH_LEARNING_RATE and not train.allow_high_learning_rate:
                 problems.add(
                     _given("train.learning_rate", path, problems),
-                    f"{train.learning_rate:g} is {HIGH_LEARNING_RATE:g} or more, where models forget what they "
-                    "knew; lower it, or set train.allow_high_learning_rate = true",
+                    f"{train.learning_rate:g} is {HIGH_LEARNING_RATE:g} or more, where models forget what "
+                    "they knew; lower it, or set train.allow_high_learning_rate = true",
                     "train.learning_rate",
                 )
             if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:

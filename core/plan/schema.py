@@ -1,7 +1,8 @@
 """The plan's schema: every key, its unit and its default, in this one place.
 
 A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[queue]` policies,
-`[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and `[[history]]` rows.
+`[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and
+`[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`
 (exclusive minimum). Readers validate against it.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HIGH_LEARNING_RATE = 2e-4
-"""At and above this, runs have shown catastrophic forgetting; such a run needs `allow_high_learning_rate = true`."""
+"""At and above this, runs have shown catastrophic forgetting; those need `allow_high_learning_rate`."""
 
 DEFAULT_EPOCHS = 3.0
 """Passes over the training manifest where a plan gives neither `epochs` nor `batch_seconds`."""

@@ -47,7 +47,7 @@ _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 
 
 class Problems:
-    """Collects problems with their places: `plan.toml:12`, or `--set train.steps=x` where that gave the value."""
+    """Collects problems with their places: `plan.toml:12`, or `--set …` where that gave the value."""
 
     def __init__(self, file: str, lines: Mapping[KeyPath, int], places: Mapping[KeyPath, str]) -> None:
         self._file, self._lines, self._places = file, lines, places

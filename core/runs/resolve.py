@@ -1,0 +1,94 @@
+"""From a plan's settings to what a run is made of: absolute paths, content hashes, identity. Reads manifests and models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.errors import ManifestError, ModelError
+from core.plan.identity import run_identity
+from core.plan.schema import ModelSettings, Plan, RunSettings
+from core.runs.model_hash import model_hash
+from core.speech.hashing import HashCache, manifest_sha256
+from core.speech.manifest import read_manifest
+
+MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
+Progress = Callable[[str, int, int], None]
+"""Called as (manifest key, audio files hashed, of how many). May raise to stop."""
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What `run.json` records of a row."""
+
+    settings: RunSettings
+    """With absolute manifest and model paths; hub ids are kept."""
+    hashes: dict[str, str]
+    identity: str
+
+
+class Resolver:
+    """Resolves the rows of one plan. Each manifest and model is read once, however many rows name it."""
+
+    def __init__(self, plan: Plan, cache: HashCache, progress: Progress | None = None) -> None:
+        self._folder = Path(os.path.abspath(plan.path)).parent
+        self._cache = cache
+        self._progress = progress
+        self._hashes: dict[tuple[str, ...], str] = {}
+
+    def resolve(self, settings: RunSettings) -> Resolved:
+        """Raises ManifestError, AudioError or ModelError; the message says what to do."""
+        model, model_digest = self._model(settings.model)
+        hashes = {"model": model_digest}
+        paths: dict[str, str] = {}
+        for key in MANIFESTS:
+            written = getattr(settings.data, key)
+            if written is not None:
+                paths[key], hashes[key] = self._manifest(key, written)
+        absolute = replace(settings, model=model, data=replace(settings.data, **paths))
+        return Resolved(absolute, hashes, run_identity(absolute, hashes))
+
+    def _manifest(self, key: str, written: str) -> tuple[str, str]:
+        path = self._absolute(written)
+        if (str(path),) not in self._hashes:
+            if not path.is_file():
+                raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
+            progress = self._progress
+            report = None if progress is None else lambda done, total: progress(key, done, total)
+            self._hashes[(str(path),)] = manifest_sha256(read_manifest(path), self._cache, report)
+        return str(path), self._hashes[(str(path),)]
+
+    def _missing_hint(self, path: Path) -> str:
+        # The shipped plan's speech is made by a recipe that lies beside where the manifests would be.
+        if (path.parent / "recipe.toml").is_file() and path.parent == self._folder / "data":
+            return "run `make data`, which builds the embedded speech"
+        return "correct the path (it is relative to the plan)"
+
+    def _model(self, model: ModelSettings) -> tuple[ModelSettings, str]:
+        folder = self._absolute(model.id)
+        if folder.is_dir():
+            if model.revision is not None:
+                raise ModelError(f"model.revision is for hub ids, and {folder} is a folder: remove it")
+            if (str(folder), "model") not in self._hashes:
+                self._hashes[(str(folder), "model")] = model_hash(folder, self._cache)
+                self._cache.save()
+            return replace(model, id=str(folder)), self._hashes[(str(folder), "model")]
+        first = Path(model.id).parts[0]
+        # "data/base_model" could be a hub id; where a folder "data" stands beside the plan it is a path gone wrong.
+        if not _HUB_ID.match(model.id) or ("/" in model.id and (self._folder / first).is_dir()):
+            hint = "correct model.id: a folder in hub format (relative to the plan) or a hub id such as name/model"
+            raise ModelError(f"model.id: no such model folder: {folder}: {hint}")
+        return model, f"hub:{model.id}@{model.revision or 'main'}"
+
+    def _absolute(self, written: str) -> Path:
+        return Path(os.path.abspath(self._folder / Path(written).expanduser()))
+
+
+def resolve(plan: Plan, settings: RunSettings, cache: HashCache) -> Resolved:
+    """`Resolver.resolve` for a single row."""
+    return Resolver(plan, cache).resolve(settings)
