@@ -179,8 +179,8 @@ def row_facts(state: RowState) -> dict[str, Fact]:
     facts: dict[str, Fact] = dict(state.facts)
     facts["finished"] = state.status is RowStatus.DONE if ended else None
     facts["failed"] = state.status is RowStatus.FAILED if ended else None
-    if state.status in (RowStatus.FAILED, RowStatus.SKIPPED):
-        facts["accepted"] = False
+    if ended and facts.get("accepted") is None:
+        facts["accepted"] = False  # what ended undecided, failed or never ran is not accepted, and that is known
     return facts
 
 

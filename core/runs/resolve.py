@@ -1,4 +1,4 @@
-"""From a plan's settings to what a run is made of: absolute paths, content hashes, identity. Reads manifests and models."""
+"""From a row's settings to a run: absolute paths, content hashes, identity. Reads manifests and models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from core.errors import ManifestError, ModelError
+from core.errors import AudioError, ManifestError, ModelError, UserError
 from core.plan.identity import run_identity
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.model_hash import model_hash
@@ -32,24 +33,39 @@ class Resolved:
     identity: str
 
 
+class ResolveError(UserError):
+    """The model or manifests of a row cannot be used. Carries every problem, one a line."""
+
+
 class Resolver:
     """Resolves the rows of one plan. Each manifest and model is read once, however many rows name it."""
 
     def __init__(self, plan: Plan, cache: HashCache, progress: Progress | None = None) -> None:
-        self._folder = Path(os.path.abspath(plan.path)).parent
+        self._folder = Path(plan.path).absolute().parent
         self._cache = cache
         self._progress = progress
         self._hashes: dict[tuple[str, ...], str] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
-        """Raises ManifestError, AudioError or ModelError; the message says what to do."""
-        model, model_digest = self._model(settings.model)
-        hashes = {"model": model_digest}
-        paths: dict[str, str] = {}
+        """Raises ResolveError with all that is wrong with the model, the manifests and their audio."""
+        hashes: dict[str, str] = {}
+        paths: dict[str, Any] = {}
+        problems: list[str] = []
+        model = settings.model
+        try:
+            model, hashes["model"] = self._model(settings.model)
+        except ModelError as error:
+            problems.append(str(error))
         for key in MANIFESTS:
             written = getattr(settings.data, key)
-            if written is not None:
+            if written is None:
+                continue
+            try:
                 paths[key], hashes[key] = self._manifest(key, written)
+            except (ManifestError, AudioError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ResolveError("\n".join(problems))
         absolute = replace(settings, model=model, data=replace(settings.data, **paths))
         return Resolved(absolute, hashes, run_identity(absolute, hashes))
 
@@ -79,14 +95,14 @@ class Resolver:
                 self._cache.save()
             return replace(model, id=str(folder)), self._hashes[(str(folder), "model")]
         first = Path(model.id).parts[0]
-        # "data/base_model" could be a hub id; where a folder "data" stands beside the plan it is a path gone wrong.
+        # "data/base_model" could be a hub id; with a folder "data" beside the plan it is a path gone wrong.
         if not _HUB_ID.match(model.id) or ("/" in model.id and (self._folder / first).is_dir()):
-            hint = "correct model.id: a folder in hub format (relative to the plan) or a hub id such as name/model"
-            raise ModelError(f"model.id: no such model folder: {folder}: {hint}")
+            hint = "name a folder in hub format (relative to the plan) or a hub id such as name/model"
+            raise ModelError(f"model.id: no such folder: {folder}: {hint}")
         return model, f"hub:{model.id}@{model.revision or 'main'}"
 
     def _absolute(self, written: str) -> Path:
-        return Path(os.path.abspath(self._folder / Path(written).expanduser()))
+        return Path(os.path.normpath(self._folder / Path(written).expanduser()))
 
 
 def resolve(plan: Plan, settings: RunSettings, cache: HashCache) -> Resolved:
