@@ -41,6 +41,8 @@ PLAUSIBLE_RATES_HZ = range(1_000, 1_000_000)
 _BLOCK_SAMPLES = 1 << 22
 _UNKNOWN_FRAMES = 1 << 50
 """libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
+_LARGEST_SAMPLE = 1e30
+"""Above it, float32 overflows on the way."""
 
 Samples = NDArray[np.float32]
 
@@ -83,31 +85,19 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
                 f"{total / rate_hz:.3f} s long: correct offset and duration"
             )
         mono = _read_mono(file, start, stop)
-        end = start + len(mono)
-        known = total < _UNKNOWN_FRAMES
-        # The header of an MP3 is often an estimate, so a whole one may end anywhere.
-        if (
-            known
-            and min(stop, total) - end > DURATION_TOLERANCE_S * rate_hz
-            and (file.format, stop) != ("MP3", total)
-        ):
-            raise AudioError(
-                f"{path}: cut off: it ends at {end / rate_hz:.3f} s, its header says "
-                f"{total / rate_hz:.3f} s: copy the file again"
-            )
-        file_s = (total if known and end == stop else end) / rate_hz
+        total = _checked_total(path, file, stop, start + len(mono))
+    usable = np.abs(mono) < _LARGEST_SAMPLE  # False for NaN, too.
+    if not usable.all():
+        at_s = (start + int(np.argmin(usable))) / rate_hz
+        raise AudioError(
+            f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line"
+        )
     samples = mono
     if rate_hz != SAMPLE_RATE_HZ:
         samples = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)
     if not len(samples):
         raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line")
-    finite = np.isfinite(samples)
-    if not finite.all():
-        at_s = offset_s + int(np.argmin(finite)) / SAMPLE_RATE_HZ
-        raise AudioError(
-            f"{path}: NaN or infinite samples near {at_s:.3f} s: export the file again or remove its line"
-        )
-    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), file_s)
+    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), total / rate_hz)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:
@@ -197,6 +187,21 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         reason = str(getattr(error, "error_string", error)).rstrip(". ")
         raise AudioError(f"{path}: not readable as audio ({reason}): convert it to WAV or FLAC") from error
+
+
+def _checked_total(path: Path, file: soundfile.SoundFile, stop: int, end: int) -> int:
+    """Frames of the file, now that reading up to `stop` got to `end`. Raises AudioError if it is cut off."""
+    total = int(file.frames)
+    if end == stop:
+        return total
+    # The header of an MP3 is often an estimate, so a whole one may end anywhere.
+    estimated = total >= _UNKNOWN_FRAMES or file.format == "MP3"
+    if stop - end > DURATION_TOLERANCE_S * file.samplerate and not (estimated and stop == total):
+        raise AudioError(
+            f"{path}: cut off: it ends at {end / file.samplerate:.3f} s, but its header says "
+            f"{total / file.samplerate:.3f} s: copy the file again"
+        )
+    return end
 
 
 def _read_mono(file: soundfile.SoundFile, start: int, stop: int) -> Samples:

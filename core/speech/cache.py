@@ -90,9 +90,9 @@ class SampleCache:
     def clips(self, manifest: Manifest, hash_cache: HashCache, progress: Progress | None = None) -> ClipStore:
         """The clips of `manifest`, decoded now unless a process did so before.
 
-        `progress(done, total)` is called at every clip, and every 0.2 s while another process builds; it may
-        raise, to stop. Raises AudioError naming manifest:line for up to 20 bad clips, and OSError, as when the
-        disk is full; then nothing half-written stays.
+        `progress(done, total)` is called at every clip, and every 0.2 s while another process builds. It may
+        raise, to stop. Raises AudioError naming manifest:line for up to 20 bad clips, and OSError, for a full
+        disk; then nothing half-written stays.
         """
         total = len(manifest)
         report: Progress = progress or (lambda done, total: None)

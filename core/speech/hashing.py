@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,7 @@ WORKERS = 4
 BATCH = 256
 MAX_ENTRIES = 500_000
 FRESH_NS = 50_000_000
-"""Within one tick of the kernel's clock a file may change and keep its times: so young, it is not remembered."""
+"""A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
 
 Stamp = tuple[int, int, int]
 """Size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes."""
@@ -76,8 +76,14 @@ def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None
     Raises AudioError naming manifest:line.
     """
     lines = {utterance.audio: utterance for utterance in reversed(manifest.utterances)}
-    paths = list(lines)
     hashes: dict[Path, str] = {}
+    unknown: list[Path] = []
+    for path in lines:
+        known = _known_or_none(path, cache)
+        if known:
+            hashes[path] = known
+        else:
+            unknown.append(path)
 
     def digest(path: Path) -> str:
         try:
@@ -87,17 +93,18 @@ def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None
 
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
-            for batch in _batches(paths):
+            for start in range(0, len(unknown), BATCH):
+                batch = unknown[start : start + BATCH]
                 hashes.update(zip(batch, pool.map(digest, batch), strict=True))
                 if progress:
-                    progress(len(hashes), len(paths))
+                    progress(len(hashes), len(lines))
     finally:
         cache.save()
     return [hashes[utterance.audio] for utterance in manifest.utterances]
 
 
 def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> str:
-    """64 hex digits over texts, offsets, durations and audio contents, in order; not over paths or speakers."""
+    """64 hex digits over texts, offsets, durations and audio contents, in order. Paths do not count."""
     hashes = audio_hashes(manifest, cache, progress)
     return hash_lines(
         "manifest 1",
@@ -120,6 +127,13 @@ def _known(path: Path, cache: HashCache) -> str | None:
     return cache.find(str(path.absolute()), _stamp(path.stat()))
 
 
+def _known_or_none(path: Path, cache: HashCache) -> str | None:
+    try:
+        return _known(path, cache)
+    except (OSError, ValueError):
+        return None  # Reading it will say why.
+
+
 def _read(path: Path, cache: HashCache) -> str:
     with path.open("rb") as file:
         before = _stamp(os.fstat(file.fileno()))
@@ -127,10 +141,6 @@ def _read(path: Path, cache: HashCache) -> str:
         if _stamp(os.fstat(file.fileno())) == before:
             cache.remember(str(path.absolute()), before, digest)
     return digest
-
-
-def _batches(paths: Sequence[Path]) -> Iterable[Sequence[Path]]:
-    return (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
 
 
 def _stamp(status: os.stat_result) -> Stamp:
