@@ -1,14 +1,15 @@
 """The event schema of `events.jsonl`, version 1. Other tools may read it: docs/events.md describes each line.
 
-One JSON object a line: `{"event": NAME, "attempt": 1, "time": UNIX_SECONDS, …fields}`. Times are wall clock, for
-people; nothing is decided by comparing them. Floats that are not finite are written as the strings "nan", "inf"
-and "-inf", so that every line is strict JSON. This module does no I/O.
+One JSON object a line: `{"event": NAME, "attempt": 1, "time": UNIX_SECONDS, …fields}`. Times are wall clock,
+for people; nothing is decided by comparing them. Floats that are not finite are written as the strings "nan",
+"inf" and "-inf", so that every line is strict JSON. This module does no I/O.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -34,7 +35,7 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What the trainer does now: loading, baseline, training, evaluating, checkpointing, saving, finishing."""
+    """What the trainer does: loading, baseline, training, evaluating, checkpointing, saving, finishing."""
 
     NAME: ClassVar[str] = "phase"
     phase: str
@@ -68,7 +69,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class IntervalScored:
-    """One full evaluation. Each set: {"substitutions", "deletions", "insertions", "reference_words", "loss"}."""
+    """One full evaluation. Sets: {"substitutions", "deletions", "insertions", "reference_words", "loss"}."""
 
     NAME: ClassVar[str] = "interval"
     step: int
@@ -174,6 +175,29 @@ def _restore(name: str, value: Any) -> Any:
     return value
 
 
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+_HOLDS: dict[str, Callable[[Any], bool]] = {
+    "int": _is_int,
+    "int | None": lambda value: value is None or _is_int(value),
+    "float": lambda value: isinstance(value, float) or _is_int(value),
+    "str": lambda value: isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "dict[str, str]": _is_texts,
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "dict[str, dict[str, Any]]": lambda value: (
+        isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+    ),
+}
+"""A field's annotation → whether a value of the file is of that type."""
+
+
 def encode(record: Record) -> str:
     """One line of `events.jsonl`, without the line end."""
     head = {"event": record.event.NAME, "attempt": record.attempt, "time": round(record.time, 3)}
@@ -181,12 +205,15 @@ def encode(record: Record) -> str:
 
 
 def decode(line: str) -> Record | None:
-    """The record of a line; None for a torn or foreign line and for events of a later schema."""
+    """The record of a line; None for a torn or foreign line, a field of another type, a later schema's event."""
     try:
         raw = json.loads(line)
         kind = _TYPES[raw.pop("event")]
         attempt, time = int(raw.pop("attempt")), float(raw.pop("time"))
-        known = {name: _restore(name, raw[name]) for name in kind.__dataclass_fields__ if name in raw}
+        fields = {name: item for name, item in kind.__dataclass_fields__.items() if name in raw}
+        known = {name: _restore(name, raw[name]) for name in fields}
+        if not all(_HOLDS[item.type](known[name]) for name, item in fields.items()):
+            return None
         return Record(attempt, time, kind(**known))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -1,0 +1,178 @@
+"""Folding events: an attempt supersedes what earlier ones wrote past the checkpoint that it went on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from core.runs.events import (
+    AdapterSaved,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    Final,
+    Heartbeat,
+    IntervalScored,
+    Notice,
+    Phase,
+    Record,
+    Step,
+    decode,
+)
+from core.runs.process import identity_from_json
+from core.runs.snapshot import Attempt
+from core.runs.steps import STEP_PREFIX, StepColumns
+from core.scoring.counts import ErrorCounts
+from core.scoring.evidence import Interval, SetScore
+
+_BEFORE_ALL = -1
+_GROUP = 10_000
+"""Step lines parsed at once: bounds the memory of reading a long run."""
+_COUNTS = ("substitutions", "deletions", "insertions", "reference_words")
+
+
+class History:
+    """The folded history of one run, fed with lines as they come."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.steps = StepColumns()
+        self.intervals: dict[int, Interval] = {}
+        self.checkpoints: dict[int, None] = {}
+        self.adapters: dict[int, AdapterSaved] = {}
+        self.notices: dict[tuple[str, str], Notice] = {}
+        self.phase: Phase | None = None
+        self.progress: tuple[int, int] | None = None
+        self.last_time: float | None = None
+        self.foreign = 0
+
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        """Fold whole lines, without their line ends. Lines that are no event of this schema are counted."""
+        position = 0
+        while position < len(lines):
+            end = position
+            while end < len(lines) and end - position < _GROUP and lines[end].startswith(STEP_PREFIX):
+                end += 1
+            if end - position > 1 and self._add_steps(lines[position:end]):
+                position = end
+                continue
+            # At least one line, and no more than the group that could not be taken at once.
+            for line in lines[position : max(end, position + 1)]:
+                self._add_line(line)
+            position = max(end, position + 1)
+
+    def add(self, record: Record) -> None:
+        """Fold one event. ValueError, with nothing changed, if its attempt was superseded or it lacks a count."""
+        event = record.event
+        newest = self.attempts[-1].number if self.attempts else None
+        if newest is not None and record.attempt < newest:
+            raise ValueError("written by an attempt that was superseded")
+        scored = interval_of(event) if isinstance(event, IntervalScored) else None
+        if isinstance(event, AttemptStarted):
+            self._start(record, event, again=record.attempt == newest)
+        elif record.attempt != newest:
+            # The line that began this attempt was lost: what it superseded shows when steps repeat.
+            self.attempts.append(Attempt(record.attempt, record.time, record.time, None, None, "", ""))
+        self._apply(event if scored is None else scored)
+        self._seen(record.time)
+
+    def _add_line(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        record = decode(line.decode("utf-8", "replace"))
+        try:
+            if record is None:
+                raise ValueError("no event of this schema")
+            self.add(record)
+        except ValueError:
+            self.foreign += 1
+
+    def _add_steps(self, lines: Sequence[bytes]) -> bool:
+        if not self.attempts:
+            return False
+        time = self.steps.append_lines(lines, self.attempts[-1].number)
+        if time is None:
+            return False
+        self._in_phase("training")
+        self._seen(time)
+        return True
+
+    def _start(self, record: Record, event: AttemptStarted, again: bool) -> None:
+        if again:
+            self.attempts.pop()
+        started = Attempt(
+            number=record.attempt,
+            started=record.time,
+            last_event=record.time,
+            process=identity_from_json(event.process),
+            resumed_from=event.resumed_from,
+            device=event.device,
+            precision=event.precision,
+            versions=dict(event.versions),
+        )
+        self.attempts.append(started)
+        self._drop_after(_BEFORE_ALL if event.resumed_from is None else event.resumed_from)
+        self.phase, self.progress = None, None
+
+    def _drop_after(self, step: int) -> None:
+        self.steps.drop_after(step)
+        for kept in (self.intervals, self.checkpoints, self.adapters):
+            for late in [s for s in kept if s > step]:
+                del kept[late]
+
+    def _apply(self, event: Event | Interval) -> None:
+        match event:
+            case Step():
+                if event.step <= self.steps.last:
+                    self._drop_after(event.step - 1)
+                self.steps.append(event)
+                self._in_phase("training")
+            case Interval():
+                self.intervals[event.step] = event
+            case CheckpointSaved():
+                self.checkpoints[event.step] = None
+            case AdapterSaved():
+                # Removed first, so that the order is that of writing and the newest `best` is the last.
+                self.adapters.pop(event.step, None)
+                self.adapters[event.step] = event
+            case Phase():
+                self.phase, self.progress = event, None
+            case Heartbeat():
+                self._in_phase(event.phase)
+                if event.done is not None and event.total is not None:
+                    self.progress = event.done, event.total
+            case Notice():
+                self.notices[event.level, event.message] = event
+            case Final():
+                self.attempts[-1] = replace(self.attempts[-1], final=event)
+
+    def _in_phase(self, name: str) -> None:
+        if self.phase is None or self.phase.phase != name:
+            self.phase, self.progress = Phase(name), None
+
+    def _seen(self, time: float) -> None:
+        self.attempts[-1] = replace(self.attempts[-1], last_event=time)
+        self.last_time = time
+
+
+def interval_of(event: IntervalScored) -> Interval:
+    """The event as scoring sees it. ValueError when a set or one of its counts is missing."""
+    sets = {name: _set_score(values) for name, values in event.sets.items()}
+    if "domain" not in sets or "heldout" not in sets:
+        raise ValueError("an interval without domain or heldout")
+    return Interval(event.step, sets["domain"], sets["heldout"], sets.get("selection"))
+
+
+def _set_score(values: dict[str, Any]) -> SetScore:
+    loss = values.get("loss")
+    return SetScore(counts_of(values), float(loss) if isinstance(loss, (int, float)) else None)
+
+
+def counts_of(values: Mapping[str, Any]) -> ErrorCounts:
+    """The counts in an event or a score document. ValueError when one is missing or is no whole number ≥ 0."""
+    counts = {name: values.get(name) for name in _COUNTS}
+    whole = {n: c for n, c in counts.items() if isinstance(c, int) and not isinstance(c, bool) and c >= 0}
+    if len(whole) < len(_COUNTS):
+        raise ValueError("a count is missing or is no whole number")
+    return ErrorCounts(**whole)

@@ -1,0 +1,198 @@
+"""A run as its files tell it at one moment, and one word for its state. Derived each time, never stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from core.runs.events import AdapterSaved, Final, Notice
+from core.runs.paths import RunPaths
+from core.runs.process import ProcessIdentity
+from core.runs.steps import StepSeries
+from core.scoring.evidence import Interval
+
+STALLED_S = 60.0
+"""Alive but silent for longer than this (six missed heartbeats) is stalled."""
+LOST_S = 600.0
+"""A trainer of another machine, silent for longer than this, is taken for dead: only its heartbeat counts."""
+
+
+class RunState(StrEnum):
+    """The state of a run as its folder shows it. Whether it waits or was skipped only the queue knows."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    CHECKPOINTING = "checkpointing"
+    SAVING = "saving"
+    FINISHING = "finishing"
+    STALLED = "stalled"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    FAILED = "failed"
+    DONE = "done"
+
+    @property
+    def active(self) -> bool:
+        """Whether a trainer is, or seems to be, at work."""
+        return self in _ACTIVE
+
+    @property
+    def broken(self) -> bool:
+        """Whether the run ended in a way that going on cannot mend: it rejects the run."""
+        return self in _BROKEN
+
+
+_ACTIVE = frozenset(
+    {
+        RunState.STARTING,
+        RunState.TRAINING,
+        RunState.EVALUATING,
+        RunState.CHECKPOINTING,
+        RunState.SAVING,
+        RunState.FINISHING,
+        RunState.STALLED,
+    }
+)
+_BROKEN = frozenset({RunState.DIVERGED, RunState.OUT_OF_MEMORY, RunState.FAILED})
+_OF_PHASE = {
+    "training": RunState.TRAINING,
+    "baseline": RunState.EVALUATING,
+    "evaluating": RunState.EVALUATING,
+    "checkpointing": RunState.CHECKPOINTING,
+    "saving": RunState.SAVING,
+    "finishing": RunState.FINISHING,
+}
+_OF_OUTCOME = {
+    "stopped": RunState.STOPPED,
+    "diverged": RunState.DIVERGED,
+    "out_of_memory": RunState.OUT_OF_MEMORY,
+    "disk_full": RunState.DISK_FULL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One trainer process of a run."""
+
+    number: int
+    started: float
+    """Unix seconds, by the trainer's clock."""
+    last_event: float
+    process: ProcessIdentity | None
+    resumed_from: int | None
+    device: str
+    precision: str
+    versions: dict[str, str] = field(default_factory=dict)
+    final: Final | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """From its first event to its last; 0 if the clock was set back meanwhile."""
+        return max(0.0, self.last_event - self.started)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunSnapshot:
+    """A run at one moment. Histories are folded: what later attempts superseded is not in them."""
+
+    paths: RunPaths
+    config: dict[str, Any] | None
+    """run.json; None when it is missing or unreadable (then `problems` says so)."""
+    result: dict[str, Any] | None
+    state: RunState
+    alive: bool | None
+    """Whether the newest attempt's process lives; None: there is none, or it is of another machine."""
+    attempts: tuple[Attempt, ...]
+    steps: StepSeries
+    intervals: tuple[Interval, ...]
+    checkpoints: tuple[int, ...]
+    adapters: tuple[AdapterSaved, ...]
+    phase: str | None
+    phase_step: int | None
+    phase_detail: str
+    progress: tuple[int, int] | None
+    """(done, total) of the phase, where it can count."""
+    last_event_time: float | None
+    notices: tuple[Notice, ...]
+    foreign_lines: int
+    """Lines that are no event of this schema, or that a superseded attempt wrote late."""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that made the run; the folder's name if run.json does not say."""
+        return str((self.config or {}).get("experiment") or self.paths.name)
+
+    @property
+    def title(self) -> str:
+        """The experiment's title, or nothing."""
+        return str((self.config or {}).get("title") or "")
+
+    @property
+    def identity(self) -> str:
+        """10 hex digits, or nothing if run.json does not say."""
+        return str((self.config or {}).get("identity") or "")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings by section; empty if run.json does not say."""
+        settings = (self.config or {}).get("settings")
+        return settings if isinstance(settings, dict) else {}
+
+    @property
+    def steps_planned(self) -> int:
+        """Optimiser updates; 0 if run.json does not say."""
+        train = self.settings.get("train")
+        steps = train.get("steps") if isinstance(train, dict) else None
+        return steps if isinstance(steps, int) else 0
+
+    @property
+    def steps_completed(self) -> int:
+        """The newest step of the folded history."""
+        return self.steps.last_step
+
+    @property
+    def final(self) -> Final | None:
+        """The newest attempt's last word."""
+        return self.attempts[-1].final if self.attempts else None
+
+    @property
+    def best_step(self) -> int | None:
+        """The step that lora_adapter_best was last pointed at, by the events."""
+        return next((a.step for a in reversed(self.adapters) if a.best), None)
+
+    @property
+    def duration_s(self) -> float:
+        """Time spent on the run, all attempts together."""
+        return sum(attempt.duration_s for attempt in self.attempts)
+
+
+def derive_state(  # noqa: PLR0911 - one return a case
+    result: dict[str, Any] | None,
+    attempt: Attempt | None,
+    phase: str | None,
+    alive: bool | None,
+    silence_s: float,
+) -> RunState:
+    """The state, from the newest attempt, its phase, whether its process lives and how long it is silent."""
+    if result is not None:
+        return RunState.DONE
+    if attempt is None:
+        return RunState.QUEUED
+    final = attempt.final
+    # "done" without a result was killed between the two, or is about to write it: as if nothing was said.
+    if final is not None and final.outcome != "done":
+        return _OF_OUTCOME.get(final.outcome, RunState.FAILED)
+    if alive is False or (alive is None and silence_s > LOST_S):
+        return RunState.CRASHED
+    if silence_s > STALLED_S:
+        return RunState.STALLED
+    if final is not None:
+        return RunState.FINISHING
+    return _OF_PHASE.get(phase or "", RunState.STARTING)

@@ -1,0 +1,147 @@
+"""Reading a run folder: once (`read_run`), again and again (`RunFollower`), only its state (`run_state`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from core.runs.events import Final, decode
+from core.runs.fold import History
+from core.runs.paths import RunPaths
+from core.runs.process import is_alive
+from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state
+
+_CHUNK = 8 << 20
+_TAIL = 64 << 10
+
+
+def read_run(paths: RunPaths, now: float | None = None) -> RunSnapshot:
+    """The run at this moment. Never raises for what is in the files: `problems` names what could not be read.
+
+    `now` (Unix seconds) stands in for the clock.
+    """
+    return RunFollower(paths).refresh(now)
+
+
+def run_state(paths: RunPaths) -> RunState:
+    """Only the state, in constant time for a run that ended: thousands of runs are listed in a second."""
+    if read_json(paths.result)[0] is not None:
+        return RunState.DONE
+    last = _last_record(paths.events)
+    if isinstance(last, Final) and last.outcome != "done":
+        attempt = Attempt(0, 0.0, 0.0, None, None, "", "", final=last)
+        return derive_state(None, attempt, None, None, 0.0)
+    return read_run(paths).state
+
+
+def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """(the JSON object in `path`, None), (None, what is wrong with it), or (None, None) without a file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        return None, f"{path}: cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        return None, f"{path}: not JSON"
+    if not isinstance(value, dict):
+        return None, f"{path}: not a JSON object"
+    return value, None
+
+
+class RunFollower:
+    """Reads only what was appended since the last `refresh`. A torn last line waits until it is whole."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self._history = History()
+        self._offset = 0
+        self._inode: int | None = None
+        self._refreshed = False
+        self._grew_at: float | None = None
+        """Monotonic time of growth that this reader saw: silence measured so survives steps of the clock."""
+
+    def refresh(self, now: float | None = None) -> RunSnapshot:
+        """The run at this moment."""
+        config, config_problem = read_json(self.paths.config)
+        if config is None and config_problem is None:
+            config_problem = f"{self.paths.config}: missing"
+        result, result_problem = read_json(self.paths.result)
+        events_problem = self._read()
+        history = self._history
+        attempt = history.attempts[-1] if history.attempts else None
+        alive = is_alive(attempt.process) if attempt is not None and attempt.process is not None else None
+        phase = history.phase
+        return RunSnapshot(
+            paths=self.paths,
+            config=config,
+            result=result,
+            state=derive_state(result, attempt, phase.phase if phase else None, alive, self._silence(now)),
+            alive=alive,
+            attempts=tuple(history.attempts),
+            steps=history.steps.series(),
+            intervals=tuple(history.intervals[step] for step in sorted(history.intervals)),
+            checkpoints=tuple(sorted(history.checkpoints)),
+            adapters=tuple(history.adapters.values()),
+            phase=phase.phase if phase else None,
+            phase_step=phase.step if phase else None,
+            phase_detail=phase.detail if phase else "",
+            progress=history.progress,
+            last_event_time=history.last_time,
+            notices=tuple(history.notices.values()),
+            foreign_lines=history.foreign,
+            problems=tuple(p for p in (config_problem, result_problem, events_problem) if p),
+        )
+
+    def _read(self) -> str | None:
+        """Fold the lines that are new; what is wrong with the file, or None."""
+        try:
+            with self.paths.events.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    # Another file, or one cut before what was read: begin again.
+                    self._history, self._offset, self._inode = History(), 0, status.st_ino
+                file.seek(self._offset)
+                tail = b""
+                while chunk := file.read(_CHUNK):
+                    whole, _, tail = (tail + chunk).rpartition(b"\n")
+                    if whole:
+                        self._history.add_lines(whole.split(b"\n"))
+                    self._offset = file.tell() - len(tail)
+                    self._grew(len(whole))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{self.paths.events}: cannot be read: {error.strerror}"
+        finally:
+            self._refreshed = True
+        return None
+
+    def _grew(self, added: int) -> None:
+        if added and self._refreshed:
+            self._grew_at = time.monotonic()
+
+    def _silence(self, now: float | None) -> float:
+        """Seconds since the last event; by the wall clocks only until this reader has seen the file grow."""
+        last = self._history.last_time
+        if last is None:
+            return 0.0
+        if self._grew_at is not None and now is None:
+            return time.monotonic() - self._grew_at
+        return max(0.0, (time.time() if now is None else now) - last)
+
+
+def _last_record(path: Path) -> object | None:
+    """The last whole event of the file, or None."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return None
+    record = decode(lines[-1].decode("utf-8", "replace")) if lines else None
+    return record.event if record is not None else None
