@@ -205,7 +205,7 @@ def encode(record: Record) -> str:
 
 
 def decode(line: str) -> Record | None:
-    """The record of a line; None for a torn or foreign line, a field of another type, a later schema's event."""
+    """The record of a line; None for a torn or foreign line, a field of another type, an unknown event."""
     try:
         raw = json.loads(line)
         kind = _TYPES[raw.pop("event")]

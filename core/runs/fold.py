@@ -63,7 +63,7 @@ class History:
             position = max(end, position + 1)
 
     def add(self, record: Record) -> None:
-        """Fold one event. ValueError, with nothing changed, if its attempt was superseded or it lacks a count."""
+        """Fold one event. ValueError, and no change, if its attempt was superseded or a count is missing."""
         event = record.event
         newest = self.attempts[-1].number if self.attempts else None
         if newest is not None and record.attempt < newest:
@@ -85,7 +85,7 @@ class History:
             if record is None:
                 raise ValueError("no event of this schema")
             self.add(record)
-        except ValueError:
+        except (ValueError, OverflowError):
             self.foreign += 1
 
     def _add_steps(self, lines: Sequence[bytes]) -> bool:
@@ -170,9 +170,9 @@ def _set_score(values: dict[str, Any]) -> SetScore:
 
 
 def counts_of(values: Mapping[str, Any]) -> ErrorCounts:
-    """The counts in an event or a score document. ValueError when one is missing or is no whole number ≥ 0."""
+    """The counts in an event or a score document. ValueError if one is missing or no whole number ≥ 0."""
     counts = {name: values.get(name) for name in _COUNTS}
-    whole = {n: c for n, c in counts.items() if isinstance(c, int) and not isinstance(c, bool) and c >= 0}
+    whole = {name: n for name, n in counts.items() if type(n) is int and n >= 0}
     if len(whole) < len(_COUNTS):
         raise ValueError("a count is missing or is no whole number")
     return ErrorCounts(**whole)

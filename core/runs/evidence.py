@@ -1,0 +1,188 @@
+"""Evidence for the verdict, gathered from a run folder. What cannot be had is None; `problems` says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from core.errors import RunFolderError
+from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.paths import RunPaths, step_of
+from core.runs.scores import Score, read_score, stamp
+from core.runs.snapshot import RunSnapshot, RunState
+from core.scoring.counts import ErrorCounts
+from core.scoring.evidence import Artifact, Evidence, Parity
+
+_SETS = ("domain", "heldout")
+_FAILURES = {
+    RunState.DIVERGED: "The run diverged",
+    RunState.OUT_OF_MEMORY: "The run ran out of memory",
+    RunState.FAILED: "The run failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The evidence, and one sentence for each file that should have been part of it and could not be."""
+
+    evidence: Evidence
+    problems: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reader:
+    paths: RunPaths
+    problems: list[str] = field(default_factory=list)
+
+    def score(self, path: Path) -> Score | None:
+        score, problem = read_score(path)
+        if problem is not None:
+            self.problems.append(problem)
+        return score
+
+
+def gather(snapshot: RunSnapshot, paths: RunPaths, gave_up: str | None = None) -> Gathered:
+    """The evidence of a run, whole or partial. Never raises for what is, or is not, in the files.
+
+    `gave_up`: why the queue does not go on with a run (crashed too often). It rejects.
+    """
+    reader = _Reader(paths, list(snapshot.problems))
+    baseline = next((i for i in snapshot.intervals if i.step == 0), None)
+    base = {"domain": baseline.domain.counts, "heldout": baseline.heldout.counts} if baseline else {}
+    # Before the last stage there is nothing to read, and nothing wrong with that.
+    wanted = any(paths.tuned(name).exists() for name in _SETS) or snapshot.state is RunState.DONE
+    tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
+    comparable = {name: _comparable(reader, name, tuned[name], base.get(name)) for name in _SETS}
+    artifact = _artifact(reader, tuned)
+    parity = _parity(reader, tuned, artifact.scored_step)
+    return Gathered(
+        Evidence(
+            steps_planned=snapshot.steps_planned,
+            steps_completed=snapshot.steps_completed,
+            intervals=snapshot.intervals,
+            baseline_domain=base.get("domain"),
+            baseline_heldout=base.get("heldout"),
+            tuned_domain=_counts(comparable["domain"]),
+            tuned_heldout=_counts(comparable["heldout"]),
+            artifact=artifact,
+            parity=parity,
+            failure=_failure(snapshot, gave_up),
+        ),
+        tuple(dict.fromkeys(reader.problems)),
+    )
+
+
+def _failure(snapshot: RunSnapshot, gave_up: str | None) -> str | None:
+    sentence = _FAILURES.get(snapshot.state)
+    if sentence is None:
+        return gave_up
+    message = snapshot.final.message if snapshot.final is not None else ""
+    return f"{sentence}: {message}" if message else f"{sentence}."
+
+
+def _counts(score: Score | None) -> ErrorCounts | None:
+    return None if score is None else score.counts
+
+
+def _comparable(reader: _Reader, name: str, tuned: Score | None, counts: ErrorCounts | None) -> Score | None:
+    """`tuned`, unless it was scored on other data, or decoded or normalised otherwise, than the baseline.
+
+    `counts`: the baseline by its event, which its score document must bear out.
+    """
+    if tuned is None:
+        return None
+    baseline = reader.score(reader.paths.evaluation(0, name))
+    if baseline is None:
+        return None
+    if counts is not None and baseline.counts != counts:
+        where = reader.paths.evaluation(0, name)
+        reader.problems.append(f"{where}: its counts are not those of the interval event of step 0")
+        return None
+    for key, value in tuned.conditions.items():
+        if baseline.conditions[key] != value:
+            where = reader.paths.tuned(name)
+            reader.problems.append(f"{where}: does not compare with the baseline, which has another {key}")
+            return None
+    return tuned
+
+
+def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
+    best = reader.paths.best
+    scores = [score for score in tuned.values() if score is not None]
+    try:
+        best_step = step_of(best.readlink().name)
+    except OSError:
+        best_step = None
+    current = None
+    try:
+        current = _hash(best, _adapter_stamp(best))
+    except FileNotFoundError:
+        if scores:
+            reader.problems.append(f"{best}: missing or not whole, though it was scored")
+    except OSError as error:
+        reader.problems.append(f"{best}: cannot be read: {error.strerror}")
+    except RunFolderError as error:
+        reader.problems.append(str(error))
+    hashes = [score.adapter_hash for score in scores]
+    steps = [score.step for score in scores]
+    # Should the two sets have been scored with different adapters, the one that is not on disk is reported.
+    return Artifact(
+        scored_step=next((step for step in steps if step != best_step), steps[0] if steps else None),
+        scored_hash=next((h for h in hashes if h != current), hashes[0] if hashes else None),
+        current_hash=current,
+        best_step=best_step,
+    )
+
+
+def _adapter_stamp(folder: Path) -> tuple[int, ...]:
+    return stamp((folder / WEIGHTS).stat()) + stamp((folder / CONFIG).stat())
+
+
+@lru_cache(maxsize=64)
+def _hash(folder: Path, _stamp: tuple[int, ...]) -> str:
+    return adapter_hash(folder)
+
+
+def _parity(reader: _Reader, tuned: dict[str, Score | None], scored_step: int | None) -> Parity | None:
+    """The tuned score beside the trainer's own documents of the interval that it is of."""
+    if all(score is None for score in tuned.values()):
+        return None
+    own: dict[str, Score | None] = dict.fromkeys(_SETS)
+    if scored_step is not None:
+        own = {name: reader.score(reader.paths.evaluation(scored_step, name)) for name in _SETS}
+    pairs = [(a, b) for name in _SETS if (a := own[name]) is not None and (b := tuned[name]) is not None]
+    singles = [score.single for score in tuned.values() if score is not None and score.single is not None]
+    return Parity(
+        same_device=all(_device(a) == _device(b) for a, b in pairs),
+        domain_transcripts_differing=_differing(reader, "domain", own, tuned),
+        heldout_transcripts_differing=_differing(reader, "heldout", own, tuned),
+        single_transcripts_compared=sum(compared for compared, _ in singles),
+        single_transcripts_differing=sum(differing for _, differing in singles) if singles else None,
+        trainer_fingerprint=_fingerprint(own),
+        evaluator_fingerprint=_fingerprint(tuned),
+        clips_available=sum(len(score.hypotheses) for score in tuned.values() if score is not None),
+    )
+
+
+def _device(score: Score) -> tuple[str | None, str | None]:
+    """Device type and precision; `cuda:1` is a `cuda`."""
+    return (score.device or "").partition(":")[0] or None, score.precision
+
+
+def _differing(
+    reader: _Reader, name: str, own: dict[str, Score | None], tuned: dict[str, Score | None]
+) -> int | None:
+    mine, theirs = own[name], tuned[name]
+    if mine is None or theirs is None:
+        return None
+    if mine.hypotheses.keys() != theirs.hypotheses.keys():
+        reader.problems.append(f"{reader.paths.tuned(name)}: not the utterances that the trainer scored")
+        return None
+    return sum(text != theirs.hypotheses[clip] for clip, text in mine.hypotheses.items())
+
+
+def _fingerprint(scores: dict[str, Score | None]) -> str | None:
+    """The one fingerprint of all sets; sets that differ among themselves give one that equals no other."""
+    found = {score.fingerprint if score is not None else None for score in scores.values()}
+    return None if None in found else " / ".join(sorted(str(item) for item in found))
