@@ -180,7 +180,7 @@ def row_facts(state: RowState) -> dict[str, Fact]:
     facts["finished"] = state.status is RowStatus.DONE if ended else None
     facts["failed"] = state.status is RowStatus.FAILED if ended else None
     if ended and facts.get("accepted") is None:
-        facts["accepted"] = False  # what ended undecided, failed or never ran is not accepted, and that is known
+        facts["accepted"] = False  # undecided, failed or never run: known not to be accepted
     return facts
 
 

@@ -47,7 +47,7 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     if found := problems.texts():
         raise PlanError("\n".join(found))
     warn_of_rows(defaults, gate, experiments, warnings)
-    warn_of_masked(defaults_set, experiments.values(), warnings)
+    warn_of_masked(defaults_set, experiments, warnings)
     return Plan(
         path=path,
         defaults=complete(defaults) if defaults.data.replay is not None else defaults,

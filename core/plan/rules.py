@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from core.plan.expand import experiment_rows, interval_steps
@@ -52,30 +52,37 @@ def warn_of_rows(
     defaults: RunSettings, gate: GateSettings, experiments: Mapping[KeyPath, Experiment], warnings: Problems
 ) -> None:
     """Rows that can never be accepted, because too few intervals leave criteria unknown."""
+    concerned: dict[tuple[KeyPath, str], list[str]] = {}
     for path, experiment in experiments.items():
         for row in experiment_rows(defaults, experiment):
             train = row.settings.train
-            count = len(interval_steps(train.steps, train.eval_every))
-            for reason in _left_unknown(train, gate):
-                warnings.add(
-                    _given("train.steps", path, warnings),
+            if reasons := _left_unknown(train, gate):
+                count = len(interval_steps(train.steps, train.eval_every))
+                what = (
                     f"{train.steps} steps with eval_every = {train.eval_every} give {count} "
-                    f"interval{'' if count == 1 else 's'}: {reason}, so the run cannot be accepted",
-                    experiment.id,
+                    f"interval{'' if count == 1 else 's'}: {' and '.join(reasons)}: not to be accepted"
                 )
+                names = concerned.setdefault((_given("train.steps", path, warnings), what), [])
+                names += [experiment.id] if experiment.id not in names else []
+    for (path, what), names in concerned.items():
+        warnings.add(path, what, ", ".join(names))
 
 
 def warn_of_masked(
-    defaults_set: Mapping[str, str], experiments: Iterable[Experiment], warnings: Problems
+    defaults_set: Mapping[str, str], experiments: Mapping[KeyPath, Experiment], warnings: Problems
 ) -> None:
-    """A default set by `--set` does not reach an experiment that has its own value."""
+    """A default set by `--set` does not reach an experiment that has its own value in the file."""
     for key, place in defaults_set.items():
-        kept = [e.id for e in experiments if key in e.overrides or key in e.sweep]
+        kept = [
+            experiment.id
+            for path, experiment in experiments.items()
+            if (key in experiment.overrides or key in experiment.sweep)
+            and not warnings.is_set((*path, *key.split(".")))
+        ]
         if kept:
-            what = f"{', '.join(kept)} keep{'s' if len(kept) == 1 else ''} what the plan says there; "
-            warnings.add(
-                ("--set", place.removeprefix("--set ")), f"{what}set {kept[0]}:{key} to change that", ""
-            )
+            what = f"{', '.join(kept)} keep{'s' if len(kept) == 1 else ''} what the plan says there"
+            advice = f"--set {kept[0]}:{key}=… would change that"
+            warnings.add(("--set", place.removeprefix("--set ")), f"{what}; {advice}", "")
 
 
 def _left_unknown(train: TrainSettings, gate: GateSettings) -> list[str]:

@@ -62,6 +62,10 @@ class Problems:
         """The first of the paths that the plan or `--set` gives; the last one if it gives none."""
         return next((path for path in paths if path in self._places or path in self._lines), paths[-1])
 
+    def is_set(self, path: KeyPath) -> bool:
+        """Whether `--set` gave this key."""
+        return path in self._places
+
     def add(self, path: KeyPath, what: str, key: str | None = None) -> None:
         """A problem at `path`; `key` is what the message calls it (default: the dotted key)."""
         name = key_name(path) if key is None else key
@@ -73,7 +77,7 @@ class Problems:
             line = self.line(path)
             place = self._file if line is None else f"{self._file}:{line}"
         text = f"{place}: {name}: {what}" if name else f"{place}: {what}"
-        self._found.setdefault(text, line or 0)
+        self._found.setdefault(text.replace("\n", "\\n"), line or 0)
 
     def texts(self) -> list[str]:
         """All of them, in the order of the file."""

@@ -26,7 +26,7 @@ PATTERNS = (
     "normalizer.json",
     "*.model",
 )
-"""Weights, configuration, tokenizer, processor. A read-me or training log beside them changes no transcript."""
+"""Weights, configuration, tokenizer, processor. A read-me or training log beside them changes nothing."""
 
 
 def model_hash(folder: Path, cache: HashCache) -> str:

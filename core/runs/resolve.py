@@ -20,7 +20,7 @@ MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
 """Called as (manifest key, audio files hashed, of how many). May raise to stop."""
 
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +96,18 @@ class Resolver:
             return replace(model, id=str(folder)), self._hashes[(str(folder), "model")]
         first = Path(model.id).parts[0]
         # "data/base_model" could be a hub id; with a folder "data" beside the plan it is a path gone wrong.
-        if not _HUB_ID.match(model.id) or ("/" in model.id and (self._folder / first).is_dir()):
-            hint = "name a folder in hub format (relative to the plan) or a hub id such as name/model"
+        if not is_hub_id(model.id) or (self._folder / first).is_dir():
+            hint = "name a folder in hub format (relative to the plan) or a hub id (organisation/name)"
             raise ModelError(f"model.id: no such folder: {folder}: {hint}")
         return model, f"hub:{model.id}@{model.revision or 'main'}"
 
     def _absolute(self, written: str) -> Path:
         return Path(os.path.normpath(self._folder / Path(written).expanduser()))
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether `text` has the form of a hub id: `organisation/name`."""
+    return _HUB_ID.match(text) is not None
 
 
 def resolve(plan: Plan, settings: RunSettings, cache: HashCache) -> Resolved:

@@ -1,0 +1,148 @@
+"""The text of a new plan, each key with its comment from the schema. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from core.plan.schema import DEFAULT_EPOCHS
+from core.plan.validate import SECTIONS
+
+_COMMENT_COLUMN = 44
+_TITLES = {
+    "model": "",
+    "data": "manifests: JSON Lines with audio_filepath and text",
+    "train": "one step is one optimiser update",
+    "adapter": "",
+    "gate": "the verdict; WER in percentage points, absolute",
+    "queue": "",
+}
+_WRITTEN = {
+    "train": ("steps", "epochs", "eval_every", "learning_rate", "replay_share", "seed", "threads"),
+    "adapter": ("method", "rank", "alpha"),
+    "gate": ("domain_gain", "heldout_regression"),
+    "queue": ("until", "max_runs", "max_hours"),
+}
+"""Keys that stand in the plan; the others are there as comments, with their defaults."""
+
+_HEAD = """\
+# A plan for lora-tui. `lora-tui plan` shows what it comes to and trains nothing; `lora-tui --headless --gate`
+# runs it. Paths are relative to this file. Keys in comments show the defaults.
+"""
+
+_EXPERIMENTS = """
+# Experiments run in this order. Each may override train.*, adapter.* and data.*; `sweep` runs a row for each
+# value; `after` waits for other experiments; `when` is a condition on their results; `adapter_from` takes
+# target_modules from the best run among them.
+
+[[experiment]]
+id = "2.1"
+title = "DoRA stability run"
+
+[[experiment]]
+id = "2.1-lora"
+title = "LoRA control of 2.1"
+adapter.method = "lora"
+"""
+
+_ARCHITECTURE = """
+# Only if 2.1 is stable but slow (not accepted, domain WER still falling), or broke the heldout guardrail.
+[[experiment]]
+id = "2.2"
+title = "Architecture"
+after = "2.1"
+when = "(stable and not accepted and falling) or guardrail_broken"
+sweep."adapter.target_modules" = [
+{choices}
+]
+"""
+
+_LEARNING_RATE = """
+[[experiment]]
+id = "3.1"
+title = "Learning rate on the better architecture so far"
+after = ["2.1", "2.2"]
+adapter_from = ["2.1", "2.2"]
+sweep."train.learning_rate" = [5e-5, 1e-4, 1.5e-4]
+"""
+
+_LEARNING_RATE_ONLY = """
+[[experiment]]
+id = "3.1"
+title = "Learning rate"
+after = "2.1"
+sweep."train.learning_rate" = [5e-5, 1e-4, 1.5e-4]
+"""
+
+
+def plan_text(
+    model: str,
+    manifests: Mapping[str, str],
+    attention: Sequence[str],
+    feed_forward: Sequence[str],
+) -> str:
+    """A plan with the phases of the shipped one.
+
+    `manifests`: paths by key (train, domain, heldout, and replay where there is one). `attention` and
+    `feed_forward`: names of the model's linear layers.
+    """
+    values: dict[str, dict[str, Any]] = {
+        "model": {"id": model},
+        "data": dict(manifests),
+        "adapter": {"target_modules": tuple(attention)},
+    }
+    for section, keys in _WRITTEN.items():
+        defaults = {f.name: f.default for f in fields(SECTIONS[section])}
+        values.setdefault(section, {}).update({key: defaults[key] for key in keys})
+    values["train"]["epochs"] = DEFAULT_EPOCHS
+    if "replay" not in manifests:
+        del values["train"]["replay_share"]
+    sections = "".join(_section_text(name, values.get(name, {})) for name in SECTIONS)
+    return f"{_HEAD}{sections}{_EXPERIMENTS}{_later_experiments(attention, feed_forward)}"
+
+
+def _later_experiments(attention: Sequence[str], feed_forward: Sequence[str]) -> str:
+    narrow = [name for name in attention if name[:1] in ("q", "v")]
+    choices = [choice for choice in (narrow, list(attention), [*attention, *feed_forward]) if choice]
+    different = [choice for position, choice in enumerate(choices) if choice not in choices[:position]]
+    if len(different) < 2:
+        return _LEARNING_RATE_ONLY
+    lines = "\n".join(f"  {_toml(choice)}," for choice in different)
+    return _ARCHITECTURE.format(choices=lines) + _LEARNING_RATE
+
+
+def _section_text(section: str, values: Mapping[str, Any]) -> str:
+    title = _TITLES[section]
+    lines = ["", _with_comment(f"[{section}]", title) if title else f"[{section}]"]
+    for spec in fields(SECTIONS[section]):
+        if spec.metadata.get("choices") == (None,):
+            continue  # not available in this version
+        rules = spec.metadata
+        unit = f", {rules['unit']}" if rules.get("unit") == "s" else ""
+        choices = [choice for choice in rules.get("choices", ()) if choice != spec.default]
+        other = f" (or {', '.join(_toml(choice) for choice in choices)})" if choices else ""
+        comment = f"{rules['doc']}{unit}{other}"
+        if spec.name in values:
+            lines.append(_with_comment(f"{spec.name} = {_toml(values[spec.name])}", comment))
+        elif spec.default is None:
+            lines.append(_with_comment(f"# {spec.name} = …", comment))
+        else:
+            lines.append(_with_comment(f"# {spec.name} = {_toml(spec.default)}", comment))
+    return "\n".join(lines) + "\n"
+
+
+def _with_comment(text: str, comment: str) -> str:
+    if len(text) > _COMMENT_COLUMN - 2:
+        return f"# {comment}\n{text}"
+    return f"{text:<{_COMMENT_COLUMN - 2}}  # {comment}"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML. JSON strings are TOML strings, but for DEL, which TOML wants escaped."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,57 @@
+"""The names of a model's linear layers, from the headers of its safetensors files. Loads no weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_MAX_HEADER_BYTES = 100_000_000
+_ATTENTION = ("attn", "attention")
+_FEED_FORWARD = ("mlp", "feed_forward", "ffn", "fc1", "fc2", "intermediate", "output")
+_CUSTOMARY_ORDER = ("q", "k", "v", "o")
+
+
+@dataclass(frozen=True, slots=True)
+class LinearLayers:
+    """Last parts of module names, as `adapter.target_modules` takes them."""
+
+    attention: tuple[str, ...] = ()
+    feed_forward: tuple[str, ...] = ()
+
+
+def linear_layers(folder: Path) -> LinearLayers:
+    """The linear layers of the model's attention and feed-forward blocks; empty where the files do not tell."""
+    attention: set[str] = set()
+    feed_forward: set[str] = set()
+    for path in sorted(folder.glob("*.safetensors")):
+        for tensor, description in _header(path):
+            *modules, leaf, kind = ["", "", *tensor.split(".")]
+            if kind != "weight" or len(description.get("shape", ())) != 2:
+                continue
+            if any(word in module for module in modules for word in _ATTENTION):
+                attention.add(leaf)
+            elif any(module in _FEED_FORWARD for module in (*modules, leaf)):
+                feed_forward.add(leaf)
+    return LinearLayers(_ordered(attention), _ordered(feed_forward - attention))
+
+
+def _ordered(names: set[str]) -> tuple[str, ...]:
+    first = {letter: position for position, letter in enumerate(_CUSTOMARY_ORDER)}
+    return tuple(sorted(names, key=lambda name: (first.get(name[:1], len(first)), name)))
+
+
+def _header(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tensors that a safetensors file names; none where it is not one."""
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(size)) if size <= _MAX_HEADER_BYTES else {}
+    except (OSError, ValueError, struct.error, RecursionError):
+        return
+    for name, description in header.items() if isinstance(header, dict) else ():
+        if isinstance(description, dict):
+            yield name, description

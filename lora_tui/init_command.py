@@ -1,0 +1,181 @@
+"""`lora-tui init`: writes a plan for one's own model and manifests.
+
+Asks on stderr and reads stdin; flags answer ahead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ExitCode, ManifestError, UserError
+from core.plan.read import parse_plan
+from core.plan.template import plan_text
+from core.runs.files import write_text
+from core.runs.model_layers import LinearLayers, linear_layers
+from core.runs.plan_file import DEFAULT_PLAN
+from core.runs.resolve import is_hub_id
+from core.sanitise import sanitise
+from core.speech.manifest import read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing the plan must know."""
+
+    key: str
+    text: str
+    optional: bool = False
+
+
+QUESTIONS = (
+    Question("model", "The base model: a folder in hub format, or a hub id"),
+    Question("train", "Manifest of the domain's training speech"),
+    Question("domain", "Manifest of the domain evaluation set, which is to get better"),
+    Question("heldout", "Manifest of ordinary speech that must not get worse"),
+    Question(
+        "replay", "Manifest of general speech to mix in against forgetting (Enter: none)", optional=True
+    ),
+)
+MANIFESTS = ("train", "domain", "heldout", "replay")
+
+_LAYERS_BY_NAME = {
+    "moonshine": LinearLayers(("q_proj", "k_proj", "v_proj", "o_proj"), ("fc1", "fc2")),
+    "whisper": LinearLayers(("q_proj", "k_proj", "v_proj", "out_proj"), ("fc1", "fc2")),
+}
+"""For hub ids, whose files are not here yet."""
+_COMMON_LAYERS = LinearLayers(("q_proj", "v_proj"))
+"""What nearly all attention layers have."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    for question in QUESTIONS:
+        kind = "MODEL" if question.key == "model" else "MANIFEST"
+        parser.add_argument(f"--{question.key}", metavar=kind, help=question.text.partition(" (Enter")[0])
+    parser.add_argument(
+        "--output", default=DEFAULT_PLAN, metavar="FILE", help="the plan; default: %(default)s"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="ask nothing; what is optional and not given is left out"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a plan that exists")
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """Ask for what the flags leave open, check it, write the plan. After a UserError nothing is written."""
+    output = Path(args.output)
+    if output.exists() and not args.force:
+        raise UserError(
+            f"{output}: exists already: name another file with --output, or replace it with --force"
+        )
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output.parent}: no such folder for the plan: create it first")
+    answers: dict[str, str] = {}
+    for question in QUESTIONS:
+        given = getattr(args, question.key)
+        if given is not None:
+            check_answer(question.key, given, answers)
+            answers[question.key] = given
+        elif not args.yes:
+            answer = _ask(question, answers)
+            if answer:
+                answers[question.key] = answer
+        elif not question.optional:
+            raise UserError(f"--{question.key} is missing: with --yes nothing is asked")
+    text = new_plan(answers, output)
+    try:
+        write_text(output, text)
+    except OSError as error:
+        raise UserError(f"{output}: the plan cannot be written: {error.strerror}") from error
+    _say(f"{output} is written. `lora-tui plan {output}` shows what it comes to.")
+    return ExitCode.ACCEPTED
+
+
+def new_plan(answers: Mapping[str, str], output: Path) -> str:
+    """The plan's text. Paths that were given relative to the working folder become relative to the plan."""
+    folder = output.absolute().parent
+    model = answers["model"]
+    layers = layers_of(model)
+    text = plan_text(
+        _from_plan(model, folder) if Path(model).expanduser().is_dir() else model,
+        {key: _from_plan(answers[key], folder) for key in MANIFESTS if key in answers},
+        layers.attention,
+        layers.feed_forward,
+    )
+    parse_plan(text, str(output))  # a plan that could not be read again must not be written
+    return text
+
+
+def check_answer(key: str, answer: str, answers: Mapping[str, str]) -> str:
+    """A sentence on what the answer is. Raises UserError when it cannot be used."""
+    if not answer.strip():
+        raise UserError(f"--{key}: is empty: name a file, or leave the flag out")
+    try:
+        answer.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"--{key}: {answer!r} is not valid UTF-8, which a plan must be: rename the file"
+        ) from error
+    path = Path(answer).expanduser()
+    if key == "model":
+        return _check_model(answer, path)
+    manifest = read_manifest(path)
+    for other in MANIFESTS:
+        if other in answers and Path(answers[other]).expanduser().samefile(path):
+            raise ManifestError(f"{answer}: is the {other} manifest already: {key} must be other speech")
+    return f"{len(manifest.utterances)} utterances"
+
+
+def _check_model(answer: str, path: Path) -> str:
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"{answer}: no config.json: name a folder in hub format")
+        return f"target modules {', '.join(layers_of(answer).attention)}"
+    if not is_hub_id(answer) or path.parts[0] in (".", "..", "~") or path.exists():
+        raise UserError(f"{answer}: no such model folder: name a folder in hub format, or a hub id")
+    if Path(path.parts[0]).is_dir():
+        raise UserError(f"{answer}: no such model folder: {path.parts[0]} has no {'/'.join(path.parts[1:])}")
+    return "a hub id; it is loaded when the first run starts"
+
+
+def layers_of(model: str) -> LinearLayers:
+    """The linear layers of a model: from its files or, for a hub id, from the family in its name."""
+    found = linear_layers(Path(model).expanduser())
+    if found.attention:
+        return found
+    name = model.rpartition("/")[2].lower()
+    return next((layers for family, layers in _LAYERS_BY_NAME.items() if family in name), _COMMON_LAYERS)
+
+
+def _from_plan(written: str, folder: Path) -> str:
+    path = Path(written).expanduser()
+    return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder)
+
+
+def _ask(question: Question, answers: Mapping[str, str]) -> str:
+    """The answer on stdin; asked again until it can be used. Empty only for optional questions."""
+    while True:
+        _say(f"{question.text}: ", end="")
+        line = sys.stdin.readline()
+        if not line:
+            raise UserError(f"the input ended before all was answered: give --{question.key}")
+        answer = line.strip()
+        if not answer and question.optional:
+            return ""
+        try:
+            _say(f"  {check_answer(question.key, answer, answers)}")
+        except UserError as error:
+            for problem in str(error).split("\n"):
+                _say(f"  {problem}")
+            continue
+        return answer
+
+
+def _say(text: str, end: str = "\n") -> None:
+    sys.stderr.write(sanitise(text) + end)
+    sys.stderr.flush()

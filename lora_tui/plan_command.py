@@ -1,0 +1,211 @@
+"""`lora-tui plan`: what a plan would run, and what is wrong with it. Trains nothing, starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import ExitCode, PlanError, UserError
+from core.plan.expand import expand, matches, short, unknown_ids
+from core.plan.schema import Plan, Row
+from core.runs.paths import RunsFolder
+from core.runs.plan_file import DEFAULT_PLAN, load_plan
+from core.runs.resolve import Resolver
+from core.runs.store import run_state
+from core.sanitise import sanitise
+from core.speech.hashing import HashCache
+
+NOT_STARTED = "not started"
+UNDECIDED = "decided later"
+_HEADINGS = ("ROW", "RUN", "STEPS", "BATCH", "LR", "METHOD", "RANK", "TARGET MODULES", "STATE")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """One row as it is shown."""
+
+    row: Row
+    identity: str | None
+    """None: the manifests or the model cannot be read, or `adapter_from` waits for results."""
+    state: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("plan", nargs="?", default=DEFAULT_PLAN, metavar="PLAN", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="train.steps=60, or 2.1:train.steps=60",
+    )
+    parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: runs")
+    parser.add_argument("--state", default=None, metavar="DIR", help="the folder of locks and caches")
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """Rows on stdout, warnings and problems on stderr; with --json all on stdout. 4 if there are problems."""
+    problems: list[str] = []
+    planned: list[PlannedRow] = []
+    plan: Plan | None = None
+    try:
+        plan = load_plan(Path(args.plan), args.set)
+        rows = _selected(expand(plan), args.only)
+        root = Path(args.runs)
+        planned, problems = plan_rows(plan, rows, RunsFolder(root, Path(args.state) if args.state else root))
+    except PlanError as error:
+        problems = str(error).split("\n")
+    if args.json:
+        document = _document(args.plan, plan, planned, problems)
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    else:
+        _print_text(plan, planned, problems)
+    return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED
+
+
+def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[PlannedRow], list[str]]:
+    """The rows with their runs as far as they can be told, and what is wrong with manifests and models."""
+    cache = HashCache(runs.hash_cache) if runs.root.is_dir() else _UnsavedHashes(runs.hash_cache)
+    resolver = Resolver(plan, cache, _show_progress if sys.stderr.isatty() else None)
+    planned: list[PlannedRow] = []
+    problems: dict[str, None] = {}
+    first: dict[str, str] = {}
+    for row in rows:
+        identity, state = None, NOT_STARTED
+        try:
+            identity = resolver.resolve(row.settings).identity
+        except UserError as error:
+            problems.update(dict.fromkeys(str(error).split("\n")))
+        if row.adapter_from:
+            identity, state = None, UNDECIDED
+        elif identity is not None:
+            found = runs.find(identity)
+            if identity in first:
+                state = f"same run as {first[identity]}"
+            elif found is not None:
+                state = run_state(found).value.replace("_", " ")
+            first.setdefault(identity, row.key)
+        planned.append(PlannedRow(row, identity, state))
+    return planned, list(problems)
+
+
+def conditions_in_words(row: Row) -> str:
+    """What must be the case before the row runs, and what it takes from others; empty for nothing."""
+    parts = []
+    if row.after:
+        parts.append(f"after {', '.join(row.after)}")
+    if row.when is not None:
+        parts.append(f"only if {row.when}")
+    if row.adapter_from:
+        parts.append(f"target modules of the best run of {', '.join(row.adapter_from)}")
+    return "; ".join(parts)
+
+
+class _UnsavedHashes(HashCache):
+    """Looking at a plan creates no runs folder."""
+
+    def save(self) -> None:
+        """Nothing is written."""
+
+
+def _selected(rows: tuple[Row, ...], only: Sequence[str]) -> list[Row]:
+    if unknown := unknown_ids(rows, only):
+        ids = ", ".join(dict.fromkeys(row.experiment for row in rows))
+        raise PlanError(
+            "\n".join(f"--only {name}: no such experiment; the plan has {ids}" for name in unknown)
+        )
+    return [row for row in rows if not only or matches(row, only)]
+
+
+def _print_text(plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]) -> None:
+    if plan is not None:
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in _text_lines(plan, planned))
+        sys.stdout.flush()
+    for warning in plan.warnings if plan is not None else ():
+        sys.stderr.write(f"warning: {sanitise(warning)}\n")
+    for problem in problems:
+        sys.stderr.write(f"{sanitise(problem)}\n")
+
+
+def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
+    queue = plan.queue
+    until = "until one is accepted" if queue.until == "accepted" else "all of them"
+    lines = [
+        f"{sanitise(plan.path)}: {len(planned)} row{'' if len(planned) == 1 else 's'}, {until}, "
+        f"at most {queue.max_runs} runs and {queue.max_hours:g} hours",
+        "",
+    ]
+    table = [_HEADINGS, *(_cells(item) for item in planned)]
+    widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
+    lines += [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table
+    ]
+    lines.append("")
+    experiments = {item.row.experiment: item.row for item in planned}
+    width = max(map(len, experiments), default=0)
+    for name, row in experiments.items():
+        lines.append(f"{name:<{width}}  {sanitise(row.title)}")
+        if words := conditions_in_words(row):
+            lines.append(f"{'':<{width}}  {sanitise(words)}")
+    return lines
+
+
+def _cells(item: PlannedRow) -> tuple[str, ...]:
+    train, adapter = item.row.settings.train, item.row.settings.adapter
+    batch = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.batch_seconds:g} s"
+    modules = UNDECIDED if item.row.adapter_from else sanitise(" ".join(adapter.target_modules))
+    return (
+        item.row.key,
+        item.identity or "-",
+        str(train.steps),
+        batch,
+        short(train.learning_rate),
+        adapter.method,
+        str(adapter.rank),
+        modules,
+        item.state,
+    )
+
+
+def _document(
+    path: str, plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "plan": path,
+        "rows": [
+            {
+                "key": item.row.key,
+                "experiment": item.row.experiment,
+                "title": item.row.title,
+                "label": item.row.label,
+                "identity": item.identity,
+                "state": item.state,
+                "after": item.row.after,
+                "when": item.row.when,
+                "adapter_from": item.row.adapter_from,
+                "settings": asdict(item.row.settings),
+            }
+            for item in planned
+        ],
+        "history": [asdict(entry) for entry in plan.history] if plan is not None else [],
+        "gate": asdict(plan.gate) if plan is not None else None,
+        "queue": asdict(plan.queue) if plan is not None else None,
+        "warnings": list(plan.warnings) if plan is not None else [],
+        "problems": list(problems),
+    }
+
+
+def _show_progress(key: str, done: int, total: int) -> None:
+    """Hashing audio for the first time takes a while."""
+    end = "\r" if done < total else "\r" + " " * 60 + "\r"
+    sys.stderr.write(f"\rreading the {key} manifest's audio: {done} of {total}{end}")
+    sys.stderr.flush()
