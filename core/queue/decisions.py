@@ -5,12 +5,13 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `supervisor_started` process · `supervisor_ended` reason
 - `submitted` submission, plan, overrides, only
 - `run` submission, row, run: the run folder that a row of the plan is
-- `start` submission, row, run, reason, inputs, process: a trainer was started (`adopt`: found alive)
-- `exit` submission, run, outcome, message, status (None for an adopted trainer)
+- `start` submission, row, run, reason, inputs, attempts_before, process: a trainer was started (`adopt`: was
+  found alive)
+- `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
 - `skip` submission, row, reason, inputs: a row that will not run
-- `wish` kind, submission, run: a wish was taken
+- `wish` wish (stop, kill), submission, run: a wish was taken
 - `pause` reason: the queue stopped by itself, e.g. a full disk
-- `finish` submission, complete, reason: nothing is left to do for it, or it was stopped
+- `finish` submission, complete, reason, not_run: nothing is left to do for it, or it was stopped
 """
 
 from __future__ import annotations

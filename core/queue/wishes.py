@@ -7,7 +7,9 @@ and in `decisions.jsonl`. The journal is a plain file (no WAL): traffic is a few
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sqlite3
 import time
 import uuid
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BUSY_TIMEOUT_S = 10.0
+_YOUNG_NS = 1_000_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -72,6 +75,7 @@ class QueueDb:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._stamp: tuple[int, int, int] | None = None
 
     def submit(self, submission: Submission) -> Submission:
         """Put it into the queue. If the same work is queued and open, that submission is returned instead."""
@@ -135,13 +139,17 @@ class QueueDb:
         with self._transaction() as db:
             yield not _open_submissions(db)
 
-    def changed(self) -> tuple[int, int, int]:
-        """A value that differs when somebody wrote: spares an idle supervisor the opening of the file."""
+    def changed(self) -> bool:
+        """Whether somebody may have written since the last call: spares an idle supervisor the opening."""
         try:
             found = self.path.stat()
         except OSError:
-            return (0, 0, 0)
-        return (found.st_ino, found.st_size, found.st_mtime_ns)
+            return False
+        stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+        # Two writes within a tick of the kernel's clock have the same time: a young file is always looked at.
+        young = abs(time.time_ns() - found.st_mtime_ns) < _YOUNG_NS
+        known, self._stamp = self._stamp, stamp
+        return young or stamp != known
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -150,6 +158,10 @@ class QueueDb:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if "disk is full" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
+            raise
         finally:
             db.close()
 

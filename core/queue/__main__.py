@@ -1,0 +1,50 @@
+"""`python -m core.queue RUNS_DIR --state STATE`: the supervisor process, which faces start detached."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.errors import ExitCode, is_disk_full
+from core.queue.executor import LocalExecutor
+from core.queue.lock import KernelLock
+from core.queue.supervisor import DISK_FULL, Supervisor
+from core.runs.paths import RunsFolder
+from core.runs.process import current_process
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Work on what is submitted until nothing is left; refuse when another supervisor does so already."""
+    parser = argparse.ArgumentParser(prog="python -m core.queue", description=__doc__)
+    parser.add_argument("runs", type=Path, metavar="RUNS_DIR")
+    parser.add_argument(
+        "--state", type=Path, help="folder for locks and SQLite, on a local disk; default: RUNS_DIR"
+    )
+    arguments = parser.parse_args(argv)
+    root = arguments.runs.absolute()
+    runs = RunsFolder(root, (arguments.state or root).absolute())
+    return supervise(runs, LocalExecutor(runs))
+
+
+def supervise(runs: RunsFolder, executor: LocalExecutor) -> int:
+    """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock."""
+    try:
+        lock = KernelLock.acquire(runs.supervisor_lock)
+        if lock is None:
+            sys.stderr.write(f"another supervisor works on {runs.root} already\n")
+            return ExitCode.BAD_USAGE
+        lock.write_owner(f"{current_process().pid}\n")
+        Supervisor(runs, lock, executor).run()
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        sys.stderr.write(
+            f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost\n"
+        )
+        return ExitCode.INTERNAL
+    return ExitCode.ACCEPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""One submission being worked on: which run each row of its plan is, where it stands, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+from core.errors import UserError
+from core.plan.expand import expand
+from core.plan.next_action import Action, Finished, RowState, RowStatus, Skip, Spent, Start, next_action
+from core.plan.read import parse_plan
+from core.plan.schema import Row
+from core.queue.standing import Ended, Standing, standing
+from core.queue.wishes import Submission
+from core.runs.evidence import gather
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.process import ProcessIdentity, current_process
+from core.runs.resolve import Resolved, Resolver
+from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.store import read_run
+from core.scoring.outcome import outcome_facts
+from core.scoring.verdict import judge, thresholds_of
+from core.speech.hashing import HashCache
+
+Facts = dict[str, bool | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A row whose run is known by its identity; its folder is there once somebody has started it."""
+
+    row: Row
+    resolved: Resolved
+
+    @property
+    def identity(self) -> str:
+        """Rows with equal identity share one run."""
+        return self.resolved.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the queue needs to know of a run folder."""
+
+    outcome: str
+    """How the newest attempt ended: done, stopped, diverged, …, crashed; queued: never started; running."""
+    attempts: int
+    hours: float
+
+
+class PlanExecution:
+    """The rows of one submitted plan. All but skips, ends and stops is read from the run folders."""
+
+    def __init__(self, submission: Submission, runs: RunsFolder, hashes: HashCache) -> None:
+        """PlanError when the text is no plan."""
+        self.submission = submission
+        self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
+        self.rows = expand(self.plan)
+        self.ends: dict[str, list[Ended]] = {}
+        """Run folder name → how the trainers ended that this submission started."""
+        self.closed: dict[str, str] = {}
+        """Row key → why it does not run: its condition did not hold, or its data cannot be used."""
+        self.stopped: str | None = None
+        """Why nothing more is started for it; None to go on."""
+        self.elsewhere: set[str] = set()
+        """Identities of runs whose lock an invisible process holds."""
+        self._runs = runs
+        self._resolver = Resolver(self.plan, hashes)
+        self._placed: dict[str, Placed] = {}
+        self._closed: dict[str, RowState] = {}
+        self._facts: dict[str, Facts] = {}
+        self._looks: dict[str, Look] = {}
+
+    def place_all(self) -> None:
+        """Find the run of every row whose settings are final: results that exist count from the start."""
+        for row in self.rows:
+            if not row.adapter_from:
+                try:
+                    self._placed[row.key] = Placed(row, self._resolver.resolve(row.settings))
+                except UserError:
+                    continue  # said when the row is to be started; `--only` may never want it
+
+    def next_action(self, running: Collection[str]) -> Action:
+        """What to do now. `running`: identities of the runs that have a living trainer here."""
+        known = {key: self._state(placed, running) for key, placed in self._placed.items()} | self._closed
+        only = self.submission.only or None
+        return next_action(self.rows, known, self.plan.queue, self.spent(running), only)
+
+    def place(self, start: Start) -> Placed | None:
+        """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
+        try:
+            placed = Placed(start.row, self._resolver.resolve(start.settings))
+        except UserError as error:
+            self.close(start.row.key, f"cannot run: {error}")
+            return None
+        self._placed[start.row.key] = placed
+        return placed
+
+    def close(self, key: str, reason: str) -> None:
+        """The row counts as failed in this submission: its trainer cannot even be started."""
+        self._closed[key] = RowState(RowStatus.FAILED)
+        self.closed[key] = reason
+
+    def skip(self, action: Skip) -> None:
+        """The row will not run in this submission."""
+        self._closed[action.row.key] = RowState(RowStatus.SKIPPED)
+        self.closed[action.row.key] = action.reason
+
+    def folder(self, placed: Placed) -> RunPaths:
+        """The run's folder: the one that has its identity, whoever made it, else the row's own."""
+        found = self._runs.find(placed.identity)
+        return found or self._runs.run(placed.row.experiment, placed.identity)
+
+    def standing(self, placed: Placed, running: Collection[str]) -> Standing:
+        """Where the row's run stands."""
+        if placed.identity in running:
+            return Standing(RowStatus.RUNNING)
+        run = self.folder(placed)
+        look = self._look(run)
+        if look.outcome == "running" or placed.identity in self.elsewhere:
+            return Standing(RowStatus.RUNNING, "its trainer runs elsewhere")
+        return standing(look.outcome, self.ends.get(run.name, ()), self.plan.queue.retries)
+
+    def spent(self, running: Collection[str]) -> Spent:
+        """Runs of this plan that were started, by whatever submission, and their hours."""
+        hours: dict[str, float] = {}
+        counted: set[str] = set()
+        for placed in self._placed.values():
+            run = self.folder(placed)
+            look = self._look(run)
+            if not look.attempts and placed.identity not in running:
+                continue
+            hours[run.name] = look.hours
+            # A run that waits to be resumed was paid for once; it must not stand in its own way.
+            if self.standing(placed, running).status is not RowStatus.QUEUED:
+                counted.add(run.name)
+        return Spent(runs=len(counted), hours=sum(hours.values()))
+
+    def not_run(self, finished: Finished) -> dict[str, str]:
+        """Row key → why the row has no result, for the run matrix."""
+        reasons = dict(finished.not_run) | self.closed
+        for key, placed in self._placed.items():
+            now = self.standing(placed, ())
+            if now.status is RowStatus.FAILED and now.reason:
+                reasons.setdefault(key, now.reason)
+        return reasons
+
+    def _state(self, placed: Placed, running: Collection[str]) -> RowState:
+        status = self.standing(placed, running).status
+        facts = self._facts_of(self.folder(placed)) if status is RowStatus.DONE else {}
+        return RowState(status, facts, placed.resolved.settings)
+
+    def _facts_of(self, run: RunPaths) -> Facts:
+        if run.name not in self._facts:
+            snapshot = read_run(run)
+            evidence = gather(snapshot, run).evidence
+            verdict = judge(evidence, thresholds_of(asdict(self.plan.gate)))
+            self._facts[run.name] = outcome_facts(evidence, verdict, snapshot.steps.seconds_per_step)
+        return self._facts[run.name]
+
+    def _look(self, run: RunPaths) -> Look:
+        if run.name in self._looks:
+            return self._looks[run.name]
+        snapshot = read_run(run)
+        look = Look(outcome_of(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600)
+        if look.outcome not in ("running", "queued"):
+            self._looks[run.name] = look  # until `ended` says that another attempt was made
+        return look
+
+    def ended(self, run: RunPaths, end: Ended) -> None:
+        """A trainer that was started for this submission has ended."""
+        self.ends.setdefault(run.name, []).append(end)
+        self.forget(run)
+
+    def forget(self, run: RunPaths) -> None:
+        """Look at the run's folder again: somebody worked in it."""
+        self._looks.pop(run.name, None)
+        self._facts.pop(run.name, None)
+
+
+def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
+    """(outcome, message) of a dead trainer; at its start the folder held `attempts_before` attempts."""
+    snapshot = read_run(run)
+    outcome = outcome_of(snapshot)
+    if outcome == "done":
+        return outcome, ""
+    spoke = len(snapshot.attempts) > attempts_before
+    if spoke and outcome not in ("running", "queued", "crashed"):
+        return outcome, "" if snapshot.final is None else snapshot.final.message
+    if process is not None and process.boot != current_process().boot:
+        return "rebooted", "the machine was restarted"
+    return "crashed", "" if spoke else "before its first event"
+
+
+def outcome_of(snapshot: RunSnapshot) -> str:
+    """The run's state in the words of `Final.outcome`, with crashed, queued and running beside them."""
+    if snapshot.state.active:
+        return "running"
+    return "error" if snapshot.state is RunState.FAILED else str(snapshot.state)

@@ -1,0 +1,82 @@
+"""`run.json`: what the queue writes into a run folder before any trainer starts there."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import core
+from core.plan.schema import Plan, Row
+from core.runs.files import write_json
+from core.runs.paths import RunPaths
+from core.runs.resolve import Resolved
+from core.runs.store import read_json
+
+RUN_SCHEMA = 1
+
+_GIT_TIMEOUT_S = 5.0
+
+
+def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Path) -> None:
+    """Write the run's `run.json`, or bring the paths of an existing one up to date: the content is the same.
+
+    `state`: the folder of caches and locks. OSError (disk full) leaves nothing half-written.
+    """
+    config: dict[str, Any] = {
+        "schema": RUN_SCHEMA,
+        "experiment": row.experiment,
+        "title": row.title,
+        "identity": resolved.identity,
+        "settings": asdict(resolved.settings),
+        "hashes": resolved.hashes,
+        "state_folder": str(state.absolute()),
+        "plan": plan.path,
+        "gate": asdict(plan.gate),
+    }
+    existing, _ = read_json(run.config)
+    if existing is None:
+        write_json(run.config, config | {"provenance": provenance()})
+        return
+    # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed.
+    moved = {key: config[key] for key in ("settings", "state_folder", "plan")}
+    as_read = json.loads(json.dumps(moved))  # tuples are lists there
+    if as_read != {key: existing.get(key) for key in moved}:
+        write_json(run.config, existing | moved)
+
+
+def provenance() -> dict[str, Any]:
+    """`code_version` (the package's, with the commit in a checkout), `dirty`, `created`, `python`."""
+    folder = Path(core.__file__).resolve().parents[1]
+    try:
+        version = metadata.version("lora-tui")
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    # Only our own checkout counts: an installed package may lie inside somebody else's repository.
+    commit = _git(folder, "rev-parse", "--short=12", "HEAD") if (folder / ".git").exists() else None
+    status = None if commit is None else _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "code_version": version if commit is None else f"{version}+{commit}",
+        "dirty": None if status is None else bool(status),
+        "created": round(time.time(), 3),
+        "python": platform.python_version(),
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None

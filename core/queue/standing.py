@@ -1,0 +1,52 @@
+"""Where a run stands for the plan that wants it, and whether it is tried again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.plan.next_action import RowStatus
+
+RESULTS = ("diverged", "out_of_memory")
+"""Outcomes that the same settings would bring about again: never retried unchanged."""
+COUNTED = ("crashed", "stopped")
+"""Ends nobody asked for; each costs one of `queue.retries`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One end of a trainer that the submission had started."""
+
+    outcome: str
+    """The class in the trainer's last event (done, stopped, diverged, …); crashed or rebooted without one."""
+    asked: bool = False
+    """Whether the queue had told it to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The status of a run and, where it is not running or done, why."""
+
+    status: RowStatus
+    reason: str = ""
+
+
+def standing(outcome: str, ends: Sequence[Ended], retries: int) -> Standing:
+    """The standing of a run that nobody is running.
+
+    `outcome`: how its newest attempt ended, as the run folder says; `queued` when it never started. `ends`:
+    of the trainers that this submission started. What an earlier submission left behind is taken up again,
+    except for results that would only repeat themselves.
+    """
+    if outcome == "done":
+        return Standing(RowStatus.DONE)
+    last = ends[-1].outcome if ends else outcome
+    if last in RESULTS:
+        return Standing(RowStatus.FAILED, f"{last.replace('_', ' ')}: not retried unchanged")
+    if last == "error" and ends:
+        return Standing(RowStatus.FAILED, "ended with an error: not retried in this submission")
+    count = sum(end.outcome in COUNTED and not end.asked for end in ends)
+    if count > retries:
+        reason = f"{last} {count} times: not resumed again (queue.retries = {retries})"
+        return Standing(RowStatus.FAILED, reason)
+    return Standing(RowStatus.QUEUED, "to be resumed" if ends or outcome != "queued" else "")
