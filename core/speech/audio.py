@@ -11,20 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
-from numpy.typing import NDArray
 
 from core.errors import AudioError
 from core.speech.pauses import pause_cuts
+from core.speech.sound_file import Samples, opened, read_mono, total_frames
 
 SAMPLE_RATE_HZ = 16_000
 TARGET_RMS = 0.075
@@ -35,16 +30,9 @@ AUDIO_PATH_VERSION = 1
 
 DURATION_TOLERANCE_S = 0.1
 """How far a manifest's duration may be from the file's before it means something."""
-PLAUSIBLE_RATES_HZ = range(1_000, 1_000_000)
-"""Beyond these a header is broken, and resampling would fill the memory."""
 
-_BLOCK_SAMPLES = 1 << 22
-_UNKNOWN_FRAMES = 1 << 50
-"""libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
 _LARGEST_SAMPLE = 1e30
 """Above it, float32 overflows on the way."""
-
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +63,8 @@ def read_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = None
 
 def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> Decoded:
     """`read_clip`, and how long the file is: for those who compare it with what a manifest says."""
-    with _opened(path) as file:
-        rate_hz, total = file.samplerate, file.frames
+    with opened(path) as file:
+        rate_hz, total = file.samplerate, total_frames(file)
         start, stop = slice_frames(total, rate_hz, offset_s, duration_s)
         if start >= total or stop > total:
             end_s = "the end" if duration_s is None else f"{offset_s + duration_s:g} s"
@@ -84,8 +72,15 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
                 f"{path}: the slice from {offset_s:g} s to {end_s} is not inside the file, which is "
                 f"{total / rate_hz:.3f} s long: correct offset and duration"
             )
-        mono = _read_mono(file, start, stop)
-        total = _checked_total(path, file, stop, start + len(mono))
+        mono = read_mono(file, start, stop)
+        end = start + len(mono)
+        if stop - end > DURATION_TOLERANCE_S * rate_hz and (file.format, stop) != ("MP3", total):
+            # A whole MP3 may end anywhere: its header is often an estimate.
+            raise AudioError(
+                f"{path}: cut off: it ends at {end / rate_hz:.3f} s, but its header says "
+                f"{total / rate_hz:.3f} s: copy the file again"
+            )
+        file_s = (total if end == stop else end) / rate_hz
     usable = np.abs(mono) < _LARGEST_SAMPLE  # False for NaN, too.
     if not usable.all():
         at_s = (start + int(np.argmin(usable))) / rate_hz
@@ -97,7 +92,7 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
         samples = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)
     if not len(samples):
         raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line")
-    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), total / rate_hz)
+    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), file_s)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:
@@ -119,9 +114,9 @@ def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | 
 
 
 def header_seconds(path: Path) -> float:
-    """How long a file is, from its header. Raises AudioError."""
-    with _opened(path) as file:
-        return float(file.frames / file.samplerate)
+    """How long a file is, by its header. Raises AudioError."""
+    with opened(path) as file:
+        return float(total_frames(file) / file.samplerate)
 
 
 def normalise(samples: Samples, target_rms: float = TARGET_RMS) -> Normalised:
@@ -158,62 +153,3 @@ def audio_fingerprint(target_rms: float = TARGET_RMS) -> str:
 def cut_at_pauses(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:
     """Ranges [start, stop) of at most `max_seconds` that cover `samples` once, cut at its pauses."""
     return pause_cuts(samples, max_seconds, SAMPLE_RATE_HZ)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The open file, or an AudioError; what libsndfile says while it is read becomes one too."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(
-            f"{path}: cannot be opened ({reason}): correct the path or the permissions"
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise AudioError(f"{path}: not a file: name an audio file")
-    if status.st_size == 0:
-        raise AudioError(f"{path}: the file is empty: replace it or remove its line")
-    try:
-        # Bytes: file names need not be valid UTF-8.
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            if file.frames <= 0:
-                raise AudioError(f"{path}: no samples in the file: replace it or remove its line")
-            if file.samplerate not in PLAUSIBLE_RATES_HZ:
-                raise AudioError(
-                    f"{path}: a sample rate of {file.samplerate} Hz is not plausible: export the file again"
-                )
-            yield file
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        reason = str(getattr(error, "error_string", error)).rstrip(". ")
-        raise AudioError(f"{path}: not readable as audio ({reason}): convert it to WAV or FLAC") from error
-
-
-def _checked_total(path: Path, file: soundfile.SoundFile, stop: int, end: int) -> int:
-    """Frames of the file, now that reading up to `stop` got to `end`. Raises AudioError if it is cut off."""
-    total = int(file.frames)
-    if end == stop:
-        return total
-    # The header of an MP3 is often an estimate, so a whole one may end anywhere.
-    estimated = total >= _UNKNOWN_FRAMES or file.format == "MP3"
-    if stop - end > DURATION_TOLERANCE_S * file.samplerate and not (estimated and stop == total):
-        raise AudioError(
-            f"{path}: cut off: it ends at {end / file.samplerate:.3f} s, but its header says "
-            f"{total / file.samplerate:.3f} s: copy the file again"
-        )
-    return end
-
-
-def _read_mono(file: soundfile.SoundFile, start: int, stop: int) -> Samples:
-    """Frames [start, stop), mean over channels. In blocks: a false header must not ask for all the memory."""
-    blocks: list[Samples] = []
-    if start:
-        file.seek(start)
-    position, block_frames = start, max(1, _BLOCK_SAMPLES // file.channels)
-    while position < stop:
-        block = file.read(min(block_frames, stop - position), dtype="float32", always_2d=True)
-        if not len(block):
-            break
-        position += len(block)
-        blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)])

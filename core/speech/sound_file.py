@@ -1,0 +1,90 @@
+"""Reading sound files: what libsndfile reads, with its failures as AudioErrors that name the file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from core.errors import AudioError
+
+PLAUSIBLE_RATES_HZ = range(1_000, 1_000_000)
+"""Beyond these a header is broken, and resampling would fill the memory."""
+
+_BLOCK_SAMPLES = 1 << 22
+_UNKNOWN_FRAMES = 1 << 50
+"""libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
+
+Samples = NDArray[np.float32]
+
+
+class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Read onwards only: soundfile else seeks after each read, which fails at the end of a cut-off FLAC."""
+
+    def seekable(self) -> bool:
+        """No, so that `read` does not seek; `seek` works all the same."""
+        return False
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[SoundFile]:
+    """The open file, or an AudioError; what libsndfile says while it is read becomes one too."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(
+            f"{path}: cannot be opened ({reason}): correct the path or the permissions"
+        ) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{path}: not a file: name an audio file")
+    if status.st_size == 0:
+        raise AudioError(f"{path}: the file is empty: replace it or remove its line")
+    try:
+        # Bytes: file names need not be valid UTF-8.
+        with SoundFile(os.fsencode(path)) as file:
+            if file.frames <= 0:
+                raise AudioError(f"{path}: no samples in the file: replace it or remove its line")
+            if file.samplerate not in PLAUSIBLE_RATES_HZ:
+                raise AudioError(
+                    f"{path}: a sample rate of {file.samplerate} Hz is not plausible: export the file again"
+                )
+            yield file
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        reason = str(getattr(error, "error_string", error)).rstrip(". ")
+        raise AudioError(f"{path}: not readable as audio ({reason}): convert it to WAV or FLAC") from error
+
+
+def total_frames(file: SoundFile) -> int:
+    """Frames in the file; counted when its header does not say, as in FLAC that came through a pipe."""
+    if file.frames < _UNKNOWN_FRAMES:
+        return int(file.frames)
+    total = sum(len(block) for block in _blocks(file, 0, file.frames))
+    file.seek(0)
+    return total
+
+
+def read_mono(file: SoundFile, start: int, stop: int) -> Samples:
+    """Frames [start, stop) as the mean over channels; fewer when the file ends early."""
+    if start:
+        file.seek(start)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and its like are looked for later.
+        blocks = [b[:, 0] if file.channels == 1 else b.mean(axis=1) for b in _blocks(file, start, stop)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)])
+
+
+def _blocks(file: SoundFile, start: int, stop: int) -> Iterator[Samples]:
+    """Frames (frames, channels) from the current place; a false header cannot ask for all the memory."""
+    longest = max(1, _BLOCK_SAMPLES // file.channels)
+    while start < stop:
+        block = file.read(min(longest, stop - start), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        start += len(block)
+        yield block
