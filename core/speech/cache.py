@@ -31,12 +31,12 @@ from core.speech.audio import (
     RESAMPLER_QUALITY,
     SAMPLE_RATE_HZ,
     SILENCE_RMS,
-    Samples,
     root_mean_square,
 )
 from core.speech.decoding import decoded_clips, duration_notice
 from core.speech.hashing import HashCache, Progress, audio_hashes, hash_lines
 from core.speech.manifest import Manifest
+from core.speech.sound_file import Samples
 
 _ASK_AGAIN_S = 0.2
 
