@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.runs.evidence import Gathered
+from core.runs.figures import NONE, duration, from_to, points
 from core.runs.snapshot import RunSnapshot, RunState
 from core.sanitise import escape_markdown, escape_markdown_cell
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Criterion, State, Verdict
 
-NONE = "–"
-"""Printed where there is no figure. Never 0."""
 CRITERIA = {
-    "convergence": "Conv.",
-    "stability": "Stab.",
-    "integrity": "Integr.",
-    "domain_gain": "Gain",
-    "heldout": "Held.",
+    "convergence": "Convergence",
+    "stability": "Stability",
+    "integrity": "Integrity",
+    "domain_gain": "Domain gain",
+    "heldout": "Heldout",
     "parity": "Parity",
 }
 _HEADINGS = (
@@ -159,10 +158,10 @@ def _cells(row: MatrixRow) -> list[str]:
         name,
         row.settings or NONE,
         _steps(row),
-        _from_to(row.baseline_domain, row.tuned_domain),
-        _difference(row.tuned_domain, row.baseline_domain),
-        _from_to(row.baseline_heldout, row.tuned_heldout),
-        _difference(row.baseline_heldout, row.tuned_heldout),
+        from_to(row.baseline_domain, row.tuned_domain),
+        points(row.tuned_domain, row.baseline_domain),
+        from_to(row.baseline_heldout, row.tuned_heldout),
+        points(row.baseline_heldout, row.tuned_heldout),
         *(states.get(criterion, NONE) for criterion in CRITERIA),
         verdict_word(row),
         NONE if row.duration_s is None else duration(row.duration_s),
@@ -180,16 +179,6 @@ def verdict_word(row: MatrixRow) -> str:
     if row.status in _ACTIVE:
         return f"{status}, so far {word}"
     return word if row.status == "done" else f"{word} ({status})"
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 07 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _section(row: MatrixRow, verdict: Verdict, shown: dict[str, str]) -> list[str]:
@@ -219,24 +208,6 @@ def _steps(row: MatrixRow) -> str:
     if row.steps_completed is None or row.steps_completed == row.steps_planned:
         return NONE if row.steps_planned is None else str(row.steps_planned)
     return f"{row.steps_completed} of {row.steps_planned if row.steps_planned else '?'}"
-
-
-def _from_to(before: float | None, after: float | None) -> str:
-    if before is None and after is None:
-        return NONE
-    return f"{_figure(before)} → {_figure(after)}"
-
-
-def _figure(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}"
-
-
-def _difference(from_value: float | None, to_value: float | None) -> str:
-    """`to_value` - `from_value` in points, with its sign."""
-    if from_value is None or to_value is None:
-        return NONE
-    # Adding 0 turns a rounded -0.00 into +0.00.
-    return f"{round(to_value - from_value, 2) + 0.0:+.2f}"
 
 
 def _shortened(note: str) -> str:
