@@ -29,7 +29,7 @@ def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:
         if differing is None:
             gaps.append("the transcripts of the two processes could not be compared")
         elif differing:
-            failures.append(f"{differing} transcripts differ from the trainer's own on the same device")
+            failures.append(f"transcripts that differ from the trainer's own on the same device: {differing}")
         elif delta:
             failures.append(f"the transcripts agree, but WER differs by {float(delta):.2f} points")
     elif delta is not None and delta > points(thresholds.parity_pp):
@@ -59,7 +59,9 @@ def _fingerprints_and_singles(found: Parity, thresholds: Thresholds) -> tuple[li
     if found.clips_available is not None:
         need = min(need, found.clips_available)
     if differing:
-        failures.append(f"{differing} of {compared} clips decoded one by one give another transcript")
+        failures.append(
+            f"clips that give another transcript when decoded one by one: {differing} of {compared}"
+        )
     elif differing is None or compared < max(need, 1):
         gaps.append(f"{compared} of {need} clips were decoded one by one")
     return failures, gaps

@@ -1,0 +1,414 @@
+"""The truth table of the verdict: each criterion at its edges, and every way of not being known."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.scoring.counts import ErrorCounts
+from core.scoring.evidence import (
+    Artifact,
+    Decision,
+    Evidence,
+    Interval,
+    Parity,
+    SetScore,
+    State,
+    Thresholds,
+)
+from core.scoring.verdict import best_interval, judge, theil_sen, thresholds_of
+
+WORDS = 1000
+NAMES = ("convergence", "stability", "integrity", "domain_gain", "heldout", "parity")
+PASS, FAIL, UNKNOWN = State.PASS, State.FAIL, State.UNKNOWN
+
+
+def errors(count: int, words: int = WORDS) -> ErrorCounts:
+    return ErrorCounts(substitutions=count, reference_words=words)
+
+
+def interval(
+    step: int, domain: int, heldout: int, loss: float | None, selection: int | None = None
+) -> Interval:
+    chosen = None if selection is None else SetScore(errors(selection), 1.0)
+    return Interval(step, SetScore(errors(domain), loss), SetScore(errors(heldout), 1.0), chosen)
+
+
+GOOD = Evidence(
+    steps_planned=1000,
+    steps_completed=1000,
+    intervals=(
+        interval(0, 400, 20, 2.0),
+        interval(400, 300, 21, 1.5),
+        interval(800, 252, 22, 1.1),
+        interval(900, 250, 22, 1.0),
+        interval(1000, 248, 21, 0.9),
+    ),
+    baseline_domain=errors(400),
+    baseline_heldout=errors(20),
+    tuned_domain=errors(248),
+    tuned_heldout=errors(21),
+    artifact=Artifact(1000, "aa", "aa", 1000),
+    parity=Parity(True, 0, 0, 50, 0, "f1", "f1"),
+)
+
+
+def losses(*values: float | None) -> Evidence:
+    """GOOD with other domain losses."""
+    changed = tuple(
+        replace(i, domain=replace(i.domain, loss=loss))
+        for i, loss in zip(GOOD.intervals, values, strict=True)
+    )
+    return replace(GOOD, intervals=changed)
+
+
+def last_domain(*counts: int) -> Evidence:
+    """GOOD with other domain errors in the last intervals; the last is also the tuned score."""
+    kept = len(GOOD.intervals) - len(counts)
+    changed = [
+        replace(i, domain=replace(i.domain, counts=errors(count)))
+        for i, count in zip(GOOD.intervals[kept:], counts, strict=True)
+    ]
+    return replace(GOOD, intervals=(*GOOD.intervals[:kept], *changed))
+
+
+def artifact(**changes: object) -> Evidence:
+    return replace(GOOD, artifact=replace(GOOD.artifact, **changes))  # type: ignore[type-var]
+
+
+def parity(**changes: object) -> Evidence:
+    return replace(GOOD, parity=replace(GOOD.parity, **changes))  # type: ignore[type-var]
+
+
+def tuned(domain: int = 248, heldout: int = 21) -> Evidence:
+    """GOOD with another tuned score, borne out by the trainer's own."""
+    best = GOOD.intervals[-1]
+    changed = replace(
+        best,
+        domain=replace(best.domain, counts=errors(domain)),
+        heldout=replace(best.heldout, counts=errors(heldout)),
+    )
+    return replace(
+        GOOD,
+        intervals=(*GOOD.intervals[:-1], changed),
+        tuned_domain=errors(domain),
+        tuned_heldout=errors(heldout),
+    )
+
+
+def states(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> dict[str, State]:  # noqa: B008
+    return {c.name: c.state for c in judge(evidence, thresholds).criteria}
+
+
+def test_good_evidence_is_accepted() -> None:
+    verdict = judge(GOOD, Thresholds())
+    assert [c.name for c in verdict.criteria] == list(NAMES)
+    assert [c.state for c in verdict.criteria] == [PASS] * 6
+    assert (verdict.decision, verdict.best_step, verdict.guardrail_kept) == (Decision.ACCEPTED, 1000, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "state", "says"),
+    [
+        # convergence
+        ("convergence", losses(2, 2.1, 2.2, 2.3, 1.9), FAIL, "does not fall"),
+        ("convergence", losses(2, 2, 2, 2, 2), FAIL, "does not fall"),
+        ("convergence", losses(1, 3, 2, 1.5, 1.2), FAIL, "no lower domain loss"),
+        ("convergence", losses(1.2, 3, 2, 1.5, 1.2), FAIL, "no lower domain loss"),
+        ("convergence", losses(2, math.nan, 1, 1, 1), UNKNOWN, "step 400"),
+        ("convergence", losses(2, 1, 1, 1, math.inf), UNKNOWN, "step 1000"),
+        ("convergence", losses(None, 1, 1, 1, 1), UNKNOWN, "step 0"),
+        ("convergence", replace(GOOD, intervals=GOOD.intervals[:3]), UNKNOWN, "3 of at least 4"),
+        ("convergence", replace(GOOD, intervals=GOOD.intervals[:4], artifact=None), PASS, "4 intervals"),
+        ("convergence", replace(GOOD, intervals=GOOD.intervals[1:]), UNKNOWN, "Interval 0"),
+        ("convergence", replace(GOOD, intervals=()), UNKNOWN, "Interval 0"),
+        # stability
+        ("stability", last_domain(253, 250, 248), PASS, "0.50"),
+        ("stability", last_domain(254, 250, 248), FAIL, "0.60"),
+        ("stability", last_domain(248, 254, 250), FAIL, "0.60"),
+        ("stability", last_domain(500, 250, 250, 250), PASS, "0.00"),
+        ("stability", replace(GOOD, steps_completed=999), UNKNOWN, "999 steps completed"),
+        ("stability", replace(GOOD, steps_planned=1001), UNKNOWN, "200 of 1001 steps, less than 20%"),
+        ("stability", replace(GOOD, steps_planned=0), UNKNOWN, "of 0 steps"),
+        ("stability", replace(GOOD, intervals=GOOD.intervals[:3]), UNKNOWN, "2 of the 3 intervals"),
+        ("stability", replace(GOOD, intervals=()), UNKNOWN, "0 of the 3 intervals"),
+        # integrity
+        ("integrity", replace(GOOD, artifact=None), UNKNOWN, "no tuned score"),
+        ("integrity", artifact(scored_step=None, scored_hash=None), UNKNOWN, "no tuned score"),
+        ("integrity", artifact(scored_hash=None), UNKNOWN, "does not say which adapter"),
+        ("integrity", artifact(current_hash=None), UNKNOWN, "missing or cannot be read"),
+        ("integrity", artifact(scored_step=None), UNKNOWN, "step of the scored adapter"),
+        ("integrity", artifact(best_step=None), UNKNOWN, "lora_adapter_best is not known"),
+        ("integrity", artifact(current_hash="bb"), FAIL, "has changed since it was scored: aa then, bb now"),
+        ("integrity", artifact(scored_step=900), FAIL, "step 900 was scored, lora_adapter_best is step 1000"),
+        # domain gain: 400 errors of 1000 words before
+        ("domain_gain", tuned(domain=390), PASS, "1.00 points"),
+        ("domain_gain", tuned(domain=391), FAIL, "0.90 points"),
+        ("domain_gain", tuned(domain=410), FAIL, "-1.00 points"),
+        ("domain_gain", replace(GOOD, tuned_domain=None), UNKNOWN, "no valid tuned score of domain"),
+        ("domain_gain", replace(GOOD, baseline_domain=None), UNKNOWN, "no valid baseline score of domain"),
+        ("domain_gain", replace(GOOD, tuned_domain=errors(1, 999)), UNKNOWN, "1000 and 999 reference words"),
+        (
+            "domain_gain",
+            replace(GOOD, baseline_domain=errors(0, 0), tuned_domain=errors(0, 0)),
+            UNKNOWN,
+            "no reference words",
+        ),
+        # heldout: 20 errors of 1000 words before
+        ("heldout", tuned(heldout=22), PASS, "+0.20 points"),
+        ("heldout", tuned(heldout=23), FAIL, "+0.30 points"),
+        ("heldout", tuned(heldout=10), PASS, "-1.00 points"),
+        ("heldout", replace(GOOD, tuned_heldout=None), UNKNOWN, "no valid tuned score of heldout"),
+        ("heldout", replace(GOOD, baseline_heldout=None), UNKNOWN, "no valid baseline score of heldout"),
+        ("heldout", replace(GOOD, tuned_heldout=errors(1, 1001)), UNKNOWN, "1000 and 1001 reference words"),
+        # parity
+        ("parity", replace(GOOD, parity=None), UNKNOWN, "no tuned score"),
+        ("parity", parity(domain_transcripts_differing=1), FAIL, "same device: 1."),
+        ("parity", parity(heldout_transcripts_differing=2), FAIL, "same device: 2."),
+        ("parity", parity(domain_transcripts_differing=None), UNKNOWN, "could not be compared"),
+        ("parity", parity(heldout_transcripts_differing=None), UNKNOWN, "could not be compared"),
+        ("parity", parity(trainer_fingerprint=None), UNKNOWN, "fingerprint is missing"),
+        ("parity", parity(evaluator_fingerprint=None), UNKNOWN, "fingerprint is missing"),
+        ("parity", parity(evaluator_fingerprint="f2"), FAIL, "fingerprints differ"),
+        ("parity", parity(single_transcripts_differing=1), FAIL, "one by one: 1 of 50"),
+        ("parity", parity(single_transcripts_differing=None), UNKNOWN, "clips were decoded one by one"),
+        ("parity", parity(single_transcripts_compared=49), UNKNOWN, "49 of 50 clips"),
+        ("parity", parity(single_transcripts_compared=49, clips_available=49), PASS, "49 clips"),
+        ("parity", parity(single_transcripts_compared=0, clips_available=0), UNKNOWN, "0 of 0 clips"),
+        ("parity", replace(GOOD, tuned_domain=errors(249)), FAIL, "transcripts agree, but WER differs"),
+        ("parity", artifact(scored_step=500, best_step=500), UNKNOWN, "own score at that interval"),
+    ],
+)
+def test_each_criterion(name: str, evidence: Evidence, state: State, says: str) -> None:
+    criterion = judge(evidence, Thresholds()).criterion(name)
+    assert (criterion.state, criterion.name) == (state, name)
+    assert says in criterion.reason
+    assert criterion.reason.endswith(".")
+
+
+def other_device(domain: int, words: int = 10_000) -> Evidence:
+    """Tuned on another device than trained; `domain` errors where the trainer counted 2480 of 10,000."""
+    best = GOOD.intervals[-1]
+    own = replace(best, domain=replace(best.domain, counts=errors(2480, words)))
+    return replace(
+        GOOD,
+        intervals=(*GOOD.intervals[:-1], own),
+        tuned_domain=errors(domain, words),
+        parity=replace(GOOD.parity, same_device=False, domain_transcripts_differing=7),  # type: ignore[type-var]
+    )
+
+
+@pytest.mark.parametrize(("domain", "state"), [(2480, PASS), (2485, PASS), (2475, PASS), (2486, FAIL)])
+def test_on_another_device_wer_may_differ_a_little(domain: int, state: State) -> None:
+    criterion = judge(other_device(domain), Thresholds()).criterion("parity")
+    assert criterion.state is state
+    assert (criterion.unit, criterion.threshold) == ("points", 0.05)
+
+
+@pytest.mark.parametrize("state", [FAIL, UNKNOWN])
+def test_without_convergence_no_wer_is_valid(state: State) -> None:
+    evidence = losses(2, 2, 2, 2, 2) if state is FAIL else losses(2, None, 1, 1, 1)
+    verdict = judge(evidence, Thresholds())
+    assert verdict.criterion("convergence").state is state
+    for name in ("domain_gain", "heldout"):
+        assert verdict.criterion(name).state is UNKNOWN
+        assert "not valid: convergence" in verdict.criterion(name).reason
+    assert verdict.decision is (Decision.REJECTED if state is FAIL else Decision.UNDECIDED)
+
+
+@pytest.mark.parametrize("words", [7, 30, 1000, 2437, 12_345])
+@pytest.mark.parametrize(("threshold", "tenths"), [(1.0, 10), (0.2, 2), (0.3, 3), (0.7, 7)])
+def test_thresholds_are_met_exactly(words: int, threshold: float, tenths: int) -> None:
+    # 1000 * words reference words make a tenth of a point `words` errors, whatever floating point says.
+    before, after = errors(500 * words, 1000 * words), errors((500 - tenths) * words, 1000 * words)
+    thresholds = replace(Thresholds(), domain_gain_pp=threshold, heldout_regression_pp=threshold)
+    gained = replace(GOOD, baseline_domain=before, tuned_domain=after)
+    assert states(gained, thresholds)["domain_gain"] is PASS
+    short = replace(gained, tuned_domain=replace(after, substitutions=after.substitutions + 1))
+    assert states(short, thresholds)["domain_gain"] is FAIL
+    risen = replace(GOOD, baseline_heldout=after, tuned_heldout=before)
+    assert states(risen, thresholds)["heldout"] is PASS
+    over = replace(risen, tuned_heldout=replace(before, substitutions=before.substitutions + 1))
+    assert states(over, thresholds)["heldout"] is FAIL
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_fail_rejects_and_one_unknown_leaves_undecided(name: str) -> None:
+    failing = {
+        "convergence": losses(2, 2, 2, 2, 2),
+        "stability": last_domain(260, 250, 248),
+        "integrity": artifact(current_hash="bb"),
+        "domain_gain": tuned(domain=399),
+        "heldout": tuned(heldout=30),
+        "parity": parity(single_transcripts_differing=3),
+    }
+    unknown = {
+        "convergence": losses(2, None, 1, 1, 1),
+        "stability": replace(GOOD, steps_completed=10),
+        "integrity": artifact(current_hash=None),
+        "domain_gain": replace(GOOD, baseline_domain=None),
+        "heldout": replace(GOOD, baseline_heldout=None),
+        "parity": parity(trainer_fingerprint=None),
+    }
+    verdict = judge(failing[name], Thresholds())
+    assert (verdict.criterion(name).state, verdict.decision) == (FAIL, Decision.REJECTED)
+    verdict = judge(unknown[name], Thresholds())
+    assert (verdict.criterion(name).state, verdict.decision) == (UNKNOWN, Decision.UNDECIDED)
+
+
+def test_a_fail_outweighs_an_unknown() -> None:
+    assert judge(replace(tuned(heldout=30), parity=None), Thresholds()).decision is Decision.REJECTED
+
+
+def test_a_failure_rejects_whatever_the_criteria_say() -> None:
+    verdict = judge(replace(GOOD, failure="The run diverged."), Thresholds())
+    assert [c.state for c in verdict.criteria] == [PASS] * 6
+    assert verdict.decision is Decision.REJECTED
+
+
+EMPTY = Evidence(1000, 0, (), None, None, None, None, None, None)
+
+
+def test_no_evidence_is_undecided_and_says_what_is_missing() -> None:
+    verdict = judge(EMPTY, Thresholds())
+    assert {c.state for c in verdict.criteria} == {UNKNOWN}
+    assert all(c.reason for c in verdict.criteria)
+    assert (verdict.decision, verdict.best_step, verdict.guardrail_kept) == (Decision.UNDECIDED, None, None)
+
+
+def test_a_run_that_goes_on_is_judged_on_what_there_is() -> None:
+    running = replace(
+        GOOD, steps_completed=930, intervals=GOOD.intervals[:4], tuned_domain=None, tuned_heldout=None,
+        artifact=Artifact(None, None, "cc", 900), parity=None,
+    )  # fmt: skip
+    verdict = judge(running, Thresholds())
+    assert states(running) == dict.fromkeys(NAMES, UNKNOWN) | {"convergence": PASS}
+    assert (verdict.decision, verdict.best_step) == (Decision.UNDECIDED, 900)
+
+
+def fuzzed() -> st.SearchStrategy[Evidence]:
+    counts = st.builds(errors, st.integers(0, 50), st.sampled_from([0, 40, 50]))
+    loss = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
+    score = st.builds(SetScore, counts, loss)
+    one = st.builds(
+        Interval, st.sampled_from([0, 100, 400, 900, 1000]), score, score, st.one_of(st.none(), score)
+    )
+    intervals = st.lists(one, max_size=6, unique_by=lambda i: i.step).map(tuple)
+    maybe = st.one_of(st.none(), counts)
+    text = st.sampled_from([None, "a", "b"])
+    step = st.sampled_from([None, 100, 1000])
+    number = st.sampled_from([None, 0, 1])
+    return st.builds(
+        Evidence, st.integers(0, 1000), st.integers(0, 1000), intervals, maybe, maybe, maybe, maybe,
+        st.one_of(st.none(), st.builds(Artifact, step, text, text, step)),
+        st.one_of(
+            st.none(),
+            st.builds(Parity, st.booleans(), number, number, st.integers(0, 60), number, text, text),
+        ),
+        st.sampled_from([None, "The run diverged."]),
+    )  # fmt: skip
+
+
+@given(fuzzed())
+def test_any_evidence_gets_a_verdict_that_follows_from_its_criteria(evidence: Evidence) -> None:
+    verdict = judge(evidence, Thresholds())
+    found = {c.state for c in verdict.criteria}
+    assert [c.name for c in verdict.criteria] == list(NAMES)
+    rejected = evidence.failure is not None or FAIL in found
+    assert (verdict.decision is Decision.REJECTED) == rejected
+    assert (verdict.decision is Decision.ACCEPTED) == (not rejected and found == {PASS})
+    assert all(c.value is None or math.isfinite(c.value) for c in verdict.criteria)
+
+
+@given(st.integers(244, 254), st.integers(10, 24), st.floats(0, 1), st.floats(0, 5))
+def test_looser_thresholds_never_cost_the_acceptance(
+    domain: int, heldout: int, gain: float, regression: float
+) -> None:
+    evidence = tuned(domain, heldout)
+    loose = replace(Thresholds(), domain_gain_pp=1.0 - gain, heldout_regression_pp=0.2 + regression)
+    if judge(evidence, Thresholds()).decision is Decision.ACCEPTED:
+        assert judge(evidence, loose).decision is Decision.ACCEPTED
+
+
+# --- the best interval
+
+BASE = interval(0, 400, 20, 2.0, selection=300)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([], (None, None)),
+        ([interval(0, 400, 20, 2.0)], (None, None)),
+        ([interval(400, 300, 20, 1.0)], (None, None)),
+        # the largest gain that keeps the guardrail, not the largest gain
+        ([interval(0, 400, 20, 2), interval(400, 300, 22, 1), interval(800, 200, 23, 1)], (400, True)),
+        # ties: the earliest
+        ([interval(0, 400, 20, 2), interval(400, 300, 22, 1), interval(800, 300, 20, 1)], (400, True)),
+        # kept the guardrail, though domain got worse
+        ([interval(0, 400, 20, 2), interval(400, 500, 20, 1), interval(800, 300, 40, 1)], (400, True)),
+        # none kept it: the lowest WER, the earliest of equals
+        ([interval(0, 400, 20, 2), interval(400, 300, 30, 1), interval(800, 300, 40, 1)], (400, False)),
+        # on the selection set, when there is one
+        ([BASE, interval(400, 300, 20, 1, 250), interval(800, 200, 20, 1, 260)], (400, True)),
+        ([BASE, interval(400, 300, 20, 1), interval(800, 350, 20, 1, 260)], (800, True)),
+    ],
+)
+def test_best_interval(intervals: list[Interval], expected: tuple[int | None, bool | None]) -> None:
+    assert best_interval(intervals, Thresholds()) == expected
+    assert best_interval(intervals[::-1], Thresholds()) == expected
+
+
+def test_the_verdict_says_that_no_interval_kept_the_guardrail() -> None:
+    worse = tuple(replace(i, heldout=SetScore(errors(30), 1.0)) for i in GOOD.intervals[1:])
+    verdict = judge(replace(GOOD, intervals=(GOOD.intervals[0], *worse)), Thresholds())
+    assert verdict.guardrail_kept is False
+    assert "No interval kept the guardrail" in verdict.criterion("heldout").reason
+
+
+def test_the_adapter_on_disk_is_judged_even_if_other_thresholds_would_have_chosen_another() -> None:
+    evidence = replace(tuned(heldout=21), artifact=Artifact(900, "aa", "aa", 900))
+    assert judge(evidence, Thresholds()).best_step == 900
+
+
+# --- Theil–Sen
+
+
+def test_theil_sen_ignores_an_outlier() -> None:
+    assert theil_sen([0, 1, 2, 3, 4], [8, 7, 6, 5, 400]) == pytest.approx(-1.0)
+
+
+def test_theil_sen_on_even_numbers_of_slopes_takes_the_middle() -> None:
+    assert theil_sen([0, 1, 3], [0, 1, 0]) == pytest.approx(0.0)
+    assert theil_sen([0, 1, 2, 3], [0, 1, 4, 9]) == pytest.approx(3.0)
+
+
+def test_theil_sen_needs_two_points() -> None:
+    with pytest.raises(ValueError, match="two points"):
+        theil_sen([1, 1], [2, 3])
+
+
+@given(
+    st.lists(st.integers(-1000, 1000), min_size=2, max_size=12, unique=True),
+    st.integers(-100, 100),
+    st.integers(-50, 50),
+)
+def test_theil_sen_finds_a_line(xs: list[int], slope: int, offset: int) -> None:
+    assert theil_sen(xs, [slope * x + offset for x in xs]) == pytest.approx(slope)
+
+
+# --- thresholds
+
+
+def test_thresholds_come_from_the_gate_of_the_plan() -> None:
+    gate = {"domain_gain": 2, "heldout_regression": 0.1, "stability_min_steps": 400, "confirm_seeds": 0}
+    expected = replace(Thresholds(), domain_gain_pp=2, heldout_regression_pp=0.1, stability_min_steps=400)
+    assert thresholds_of(gate) == expected
+    assert thresholds_of({}) == Thresholds()
+
+
+@pytest.mark.parametrize("limit", [math.inf, 1e9])
+def test_a_threshold_may_be_out_of_reach(limit: float) -> None:
+    assert states(tuned(heldout=900), replace(Thresholds(), heldout_regression_pp=limit))["heldout"] is PASS
