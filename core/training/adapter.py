@@ -1,0 +1,173 @@
+"""LoRA and DoRA adapters through peft: attach, save, load, merge.
+
+An adapter folder is plain peft format, so `peft.PeftModel.from_pretrained` over plain transformers loads it; beside it
+lies `reproduce.json` with the facts that its WER depends on.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from core.errors import ModelError
+from core.plan.schema import AdapterSettings
+from core.runs.adapter_hash import CONFIG, WEIGHTS
+from core.runs.files import fsync_folder, write_json
+from core.runs.paths import ADAPTER_FACTS
+from core.training.evaluation import normalisation_fingerprint
+from core.training.model import SpeechModel
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What reproduces an adapter's WER. No times and no paths of runs, so that equal runs write equal bytes."""
+
+    step: int
+    identity: str
+    model: str
+    revision: str | None
+    model_hash: str
+    target_rms: float
+    normaliser: str
+    fingerprint: str
+    tokens_per_second: float
+    eval_batch_seconds: float
+    precision: str
+    threads: int
+
+
+def linear_names(network: nn.Module) -> list[str]:
+    """The last parts of the names of all linear layers, which is what `target_modules` matches."""
+    names = {name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    return sorted(names)
+
+
+def check_targets(network: nn.Module, targets: Sequence[str]) -> None:
+    """Raise ModelError when a target names no linear layer."""
+    present = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in present)]
+    if missing or not targets:
+        raise ModelError(
+            f"adapter.target_modules: this model has no linear layer named {', '.join(missing) or '(none given)'}; "
+            f"there are: {', '.join(linear_names(network))}"
+        )
+
+
+def attach(speech: SpeechModel, settings: AdapterSettings, seed: int) -> SpeechModel:
+    """The model with a fresh trainable adapter, which changes nothing until it is trained (B = 0)."""
+    from peft import LoraConfig, get_peft_model
+
+    check_targets(speech.network, settings.target_modules)
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        # no task type: peft's seq2seq wrapper passes input_ids and breaks speech models (peft #1988)
+        task_type=None,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=sorted(set(settings.target_modules)),
+        use_dora=settings.method == "dora",
+        bias="none",
+    )
+    return replace(speech, network=get_peft_model(speech.network, config))
+
+
+def trainable(speech: SpeechModel) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by name, in the order that the optimiser sees them."""
+    return {name: p for name, p in speech.network.named_parameters() if p.requires_grad}
+
+
+def merged_copy(speech: SpeechModel) -> SpeechModel:
+    """A separate model with the adapter merged in fp32; the training model is left as it is (FACTS, "Merging")."""
+    network = copy.deepcopy(speech.network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = network.merge_and_unload()
+    return replace(speech, network=merged.eval().requires_grad_(False))
+
+
+def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None:
+    """Write weights, configuration and facts to `folder`; equal adapters give equal bytes."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(speech.network)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    temporary = folder / f".{WEIGHTS}.tmp"
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    with temporary.open("rb+") as file:
+        import os
+
+        os.fsync(file.fileno())
+    temporary.replace(folder / WEIGHTS)
+    config: dict[str, Any] = speech.network.peft_config["default"].to_dict()
+    config["inference_mode"] = True
+    config["base_model_name_or_path"] = facts.model
+    config["revision"] = facts.revision
+    write_json(folder / CONFIG, {key: _plain(value) for key, value in config.items()})
+    write_json(folder / ADAPTER_FACTS, asdict(facts))
+    fsync_folder(folder)
+
+
+def _plain(value: Any) -> Any:
+    """peft keeps names in sets, which it writes in varying order."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(getattr(value, "value", value))
+
+
+def read_facts(folder: Path) -> AdapterFacts | None:
+    """The facts beside an adapter; None for an adapter that another program made."""
+    path = folder / ADAPTER_FACTS
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_text())
+        return AdapterFacts(**{name: raw[name] for name in AdapterFacts.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); the adapter's WER could not be reproduced") from error
+
+
+def load_adapter(speech: SpeechModel, folder: Path, model_hash: str | None = None) -> tuple[SpeechModel, AdapterFacts | None]:
+    """The model with the adapter in `folder` merged in fp32, set to decode as the adapter was evaluated.
+
+    Raises ModelError when the adapter was trained under another audio or text normalisation, or on another base model.
+    """
+    from peft import PeftModel
+
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise ModelError(f"adapter {folder}: needs {CONFIG} and {WEIGHTS} (peft format, safetensors)")
+    facts = read_facts(folder)
+    if facts is not None:
+        here = normalisation_fingerprint(facts.target_rms, facts.normaliser)
+        if here != facts.fingerprint:
+            raise ModelError(
+                f"adapter {folder}: was trained under normalisation {facts.fingerprint}, this version computes {here}; "
+                "its WER would not be the one that was reported: use the version of lora-tui that trained it, or train again"
+            )
+        if model_hash is not None and model_hash != facts.model_hash:
+            raise ModelError(
+                f"adapter {folder}: was trained on base model {facts.model} ({facts.model_hash[:12]}), "
+                f"not on this one ({model_hash[:12]}); give that model with --model"
+            )
+        speech = replace(speech, limits=replace(speech.limits, tokens_per_second=facts.tokens_per_second))
+    try:
+        network = PeftModel.from_pretrained(speech.network, str(folder))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"adapter {folder}: does not fit this model ({lines[0][:200]})") from error
+    return merged_copy(replace(speech, network=network)), facts

@@ -1,0 +1,139 @@
+"""Batch plans: which clips every step sees, computed before training starts.
+
+A plan is a pure function of clip lengths, budget and seed, so step n's batch needs no loader state and resume is exact by
+construction (FACTS, "Resume"). Its hash goes into the evidence of a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import PlanError
+
+WINDOW = 16
+"""Micro-batches that are sorted by length together: less padding, still a fair mixture."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Clip numbers in the training and the replay manifest."""
+
+    train: tuple[int, ...]
+    replay: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """`steps[n - 1]` holds the micro-batches of step n."""
+
+    steps: tuple[tuple[MicroBatch, ...], ...]
+    hash: str
+    train_seconds_per_step: float
+    epochs: float
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def seconds_per_step(
+    train_seconds: float, steps: int, epochs: float | None, batch_seconds: float | None, replay_share: float
+) -> float:
+    """Training (not replay) seconds in a step, from either way of giving the batch."""
+    if batch_seconds is not None:
+        return batch_seconds * (1.0 - replay_share)
+    assert epochs is not None
+    return train_seconds * epochs / steps
+
+
+def training_plan(
+    train_s: Sequence[float] | NDArray[np.float64],
+    replay_s: Sequence[float] | NDArray[np.float64],
+    *,
+    steps: int,
+    accumulation: int,
+    train_seconds_per_step: float,
+    replay_share: float,
+    seed: int,
+) -> TrainingPlan:
+    """The plan for clips of the given durations (seconds). Raises PlanError when a step would get no clip."""
+    train = np.asarray(train_s, dtype=np.float64)
+    replay = np.asarray(replay_s, dtype=np.float64)
+    groups = steps * accumulation
+    random = np.random.default_rng([seed, 1])
+    streams = [_groups(train, groups, train_seconds_per_step * steps, random, "training")]
+    if replay_share > 0 and len(replay):
+        per_step = train_seconds_per_step * replay_share / (1.0 - replay_share)
+        streams.append(_groups(replay, groups, per_step * steps, random, "replay"))
+    else:
+        streams.append([()] * groups)
+    pairs = [MicroBatch(*pair) for pair in zip(*streams, strict=True)]
+    planned = tuple(tuple(pairs[n * accumulation : (n + 1) * accumulation]) for n in range(steps))
+    used = sum(float(train[list(micro.train)].sum()) for micro in pairs)
+    return TrainingPlan(
+        steps=planned,
+        hash=_digest([[(m.train, m.replay) for m in step] for step in planned]),
+        train_seconds_per_step=train_seconds_per_step,
+        epochs=used / float(train.sum()),
+    )
+
+
+def _groups(
+    seconds: NDArray[np.float64], groups: int, total_s: float, random: np.random.Generator, what: str
+) -> list[tuple[int, ...]]:
+    """`groups` lists of clips that together hold about `total_s` seconds, passing over all clips before any again."""
+    count = round(total_s / float(seconds.mean()))
+    if count < groups:
+        raise PlanError(
+            f"train.epochs or train.batch_seconds: {count} {what} clips in {groups} micro-batches leave some without "
+            "a clip; raise train.epochs or train.batch_seconds, or lower train.steps or train.accumulation"
+        )
+    passes = -(-count // len(seconds))
+    stream = np.concatenate([random.permutation(len(seconds)) for _ in range(passes)])[:count]
+    result: list[tuple[int, ...]] = []
+    edges = np.linspace(0, count, groups + 1).round().astype(int)
+    for start in range(0, groups, WINDOW):
+        stop = min(start + WINDOW, groups)
+        window = stream[edges[start] : edges[stop]]
+        window = window[np.argsort(seconds[window], kind="stable")]
+        cuts = _even_cuts(seconds[window], stop - start)
+        parts = [tuple(int(i) for i in part) for part in np.split(window, cuts)]
+        result.extend(parts[i] for i in random.permutation(len(parts)))
+    return result
+
+
+def _even_cuts(seconds: NDArray[np.float64], parts: int) -> list[int]:
+    """Where to cut so that the parts hold about equal seconds and none is empty."""
+    cumulative = np.cumsum(seconds)
+    targets = cumulative[-1] * np.arange(1, parts) / parts
+    cuts = np.searchsorted(cumulative, targets) + 1
+    for i in range(len(cuts)):
+        low = (cuts[i - 1] if i else 0) + 1
+        cuts[i] = min(max(int(cuts[i]), low), len(seconds) - (parts - 1 - i))
+    return [int(cut) for cut in cuts]
+
+
+def evaluation_batches(lengths_s: Sequence[float], budget_s: float) -> list[list[int]]:
+    """Clips sorted by length, longest first (so that memory runs out at once or never), padded seconds ≤ `budget_s`.
+
+    A single clip over the budget is a batch of its own.
+    """
+    order = sorted(range(len(lengths_s)), key=lambda i: (-lengths_s[i], i))
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and lengths_s[batches[-1][0]] * (len(batches[-1]) + 1) <= budget_s:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def plan_hash(batches: Sequence[Sequence[int]]) -> str:
+    """16 hex digits over an evaluation's batch plan."""
+    return _digest([list(batch) for batch in batches])

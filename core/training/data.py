@@ -1,0 +1,125 @@
+"""What a run trains and evaluates on: manifests checked against run.json, decoded clips, labels, usable utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import ManifestError
+from core.plan.schema import RunSettings
+from core.speech.audio import SAMPLE_RATE_HZ
+from core.speech.cache import ClipStore, SampleCache
+from core.speech.hashing import HashCache, manifest_sha256
+from core.speech.manifest import Manifest, read_manifest
+from core.training.model import SpeechModel
+
+Report = Callable[[str, str], None]
+"""Called with (level, message) for what a person should know."""
+Progress = Callable[[int, int], None]
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A manifest with its clips and content hash."""
+
+    name: str
+    manifest: Manifest
+    clips: ClipStore
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """The utterances of a manifest that can be trained on."""
+
+    clips: ClipStore
+    indices: tuple[int, ...]
+    """Into `clips`."""
+    labels: tuple[list[int], ...]
+    """Token ids for each of `indices`."""
+
+    @property
+    def seconds(self) -> list[float]:
+        return [int(self.clips.lengths[i]) / SAMPLE_RATE_HZ for i in self.indices]
+
+
+def open_dataset(
+    name: str, path: Path, expected: Mapping[str, str], cache: SampleCache, hashes: HashCache, progress: Progress
+) -> Dataset:
+    """Read, hash and decode a manifest. Raises ManifestError when its content is not what the run was made for."""
+    manifest = read_manifest(path)
+    digest = manifest_sha256(manifest, hashes, progress)
+    if name in expected and digest != expected[name]:
+        raise ManifestError(
+            f"data.{name}: {path} or its audio changed after this run was planned (its identity holds their hash); "
+            "submit the plan again: the changed data make a new run"
+        )
+    return Dataset(name, manifest, cache.clips(manifest, hashes, progress), digest)
+
+
+def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report: Report) -> TrainingSet:
+    """The utterances to train on; those left out are counted and named, never dropped in silence."""
+    limit = int(settings.data.max_seconds * SAMPLE_RATE_HZ)
+    longest = int(speech.limits.max_seconds * SAMPLE_RATE_HZ)
+    silent = set(dataset.clips.silent)
+    left_out: dict[str, list[str]] = {}
+    indices: list[int] = []
+    labels: list[list[int]] = []
+    for index, utterance in enumerate(dataset.manifest.utterances):
+        ids = speech.label_ids(utterance.text)
+        length = int(dataset.clips.lengths[index])
+        if length > limit:
+            reason = f"longer than data.max_seconds = {settings.data.max_seconds:g}"
+        elif length > longest:
+            reason = f"longer than the model's limit of {speech.limits.max_seconds:g} s"
+        elif index in silent:
+            reason = "silence"
+        elif not utterance.text.strip():
+            reason = "no text"
+        elif len(ids) > speech.limits.max_tokens + 1:
+            reason = f"more than the model's {speech.limits.max_tokens} tokens"
+        else:
+            indices.append(index)
+            labels.append(ids)
+            continue
+        left_out.setdefault(reason, []).append(utterance.id)
+    for reason, names in left_out.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        report("warning", f"data.{dataset.name}: {len(names)} of {len(dataset.manifest)} clips left out: {reason}: {shown}")
+    if not indices:
+        raise ManifestError(
+            f"data.{dataset.name}: no clip of {dataset.manifest.path} can be trained on "
+            f"({'; '.join(left_out)}); mend the manifest or raise data.max_seconds"
+        )
+    return TrainingSet(dataset.clips, tuple(indices), tuple(labels))
+
+
+def report_evaluation_set(dataset: Dataset, speech: SpeechModel, report: Report) -> None:
+    """Say what is odd about an evaluation set; nothing is left out of it."""
+    silent = [dataset.manifest.utterances[i].id for i in dataset.clips.silent]
+    long = [
+        u.id
+        for u, n in zip(dataset.manifest.utterances, dataset.clips.lengths, strict=True)
+        if n > speech.limits.max_seconds * SAMPLE_RATE_HZ
+    ]
+    for names, what in ((silent, "are silence"), (long, "are longer than the model hears and are cut at pauses")):
+        if names:
+            shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+            report("warning", f"data.{dataset.name}: {len(names)} clips {what}: {shown}")
+
+
+def settings_from(document: Mapping[str, Any]) -> RunSettings:
+    """The settings of a run.json."""
+    from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, TrainSettings
+
+    adapter = dict(document["adapter"])
+    adapter["target_modules"] = tuple(adapter["target_modules"])
+    return RunSettings(
+        ModelSettings(**document["model"]),
+        DataSettings(**document["data"]),
+        TrainSettings(**document["train"]),
+        AdapterSettings(**adapter),
+    )

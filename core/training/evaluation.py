@@ -1,0 +1,268 @@
+"""Score a model on a manifest, and transcribe: the one path that the trainer, `lora-cli` and the baseline share.
+
+Samples pass `core.speech.audio.normalise`, batches are sorted by length under a budget of padded seconds, decoding is
+greedy with a cap for each clip, clips longer than the model hears are cut at pauses and their texts joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.scoring.counts import ErrorCounts, total
+from core.scoring.text import normaliser
+from core.scoring.wer import count_errors
+from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
+from core.speech.cache import ClipStore
+from core.speech.manifest import Manifest
+from core.training.batching import evaluation_batches, plan_hash
+from core.training.decode import decoder_logits, greedy
+from core.training.loss import pad_targets, summed_cross_entropy
+from core.training.model import SpeechModel
+
+Samples = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called with (clips done, clips in all) after each batch; may raise to stop."""
+
+SCORE_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceScore:
+    """One utterance: texts as they are (not normalised) and the errors between their normalised forms."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    counts: ErrorCounts
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model's score on a whole manifest."""
+
+    utterances: tuple[UtteranceScore, ...]
+    loss: float | None
+    """Nats per target token over the utterances that fit into the model in one piece."""
+    batch_plan: str
+    silent: tuple[str, ...]
+    """Ids of utterances that are silence."""
+    clipped: int
+    """Samples that the RMS normalisation had to clamp."""
+    cut: tuple[str, ...]
+    """Ids of utterances longer than the model's limit, cut at pauses."""
+
+    @property
+    def counts(self) -> ErrorCounts:
+        return total(u.counts for u in self.utterances)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    utterance: int
+    start: int
+    stop: int
+    whole: bool
+
+
+def normalisation_fingerprint(target_rms: float, normaliser_name: str) -> str:
+    """Audio path and text normaliser in one: what an adapter carries and what is compared on load."""
+    text = normaliser(normaliser_name)
+    return f"{audio_fingerprint(target_rms)}-{text.name}{text.version}"
+
+
+def _pieces(lengths: Sequence[int], read: Callable[[int], Samples], max_seconds: float) -> list[_Piece]:
+    limit = int(max_seconds * SAMPLE_RATE_HZ)
+    pieces: list[_Piece] = []
+    for index, length in enumerate(lengths):
+        if length <= limit:
+            pieces.append(_Piece(index, 0, length, True))
+        else:
+            cuts = cut_at_pauses(read(index), max_seconds)
+            pieces.extend(_Piece(index, start, stop, False) for start, stop in cuts)
+    return pieces
+
+
+class Decoder:
+    """Runs a model over clips in length-sorted batches."""
+
+    def __init__(self, speech: SpeechModel, *, target_rms: float = TARGET_RMS, batch_seconds: float = 120.0) -> None:
+        self.speech, self.target_rms, self.batch_seconds = speech, target_rms, batch_seconds
+        self.silent: set[int] = set()
+        self.clipped = 0
+
+    def run(
+        self,
+        lengths: Sequence[int],
+        read: Callable[[int], Samples],
+        labels: Sequence[Sequence[int]] | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[list[str], float | None, str, set[int]]:
+        """Hypotheses in the clips' order, mean loss (when `labels` are given), batch plan hash, clips that were cut.
+
+        `lengths` are samples at 16 kHz, `read(i)` gives clip i before normalisation.
+        """
+        pieces = _pieces(lengths, read, self.speech.limits.max_seconds)
+        seconds = [(p.stop - p.start) / SAMPLE_RATE_HZ for p in pieces]
+        batches = evaluation_batches(seconds, self.batch_seconds)
+        texts: list[str] = [""] * len(pieces)
+        loss_sum, loss_tokens, done = 0.0, 0, 0
+        was_training = self.speech.network.training
+        self.speech.network.eval()
+        try:
+            with torch.inference_mode():
+                for batch in batches:
+                    chosen = [pieces[i] for i in batch]
+                    targets = [labels[p.utterance] if labels and p.whole else None for p in chosen]
+                    hypotheses, batch_loss, tokens = self._batch([self._samples(p, read) for p in chosen], targets)
+                    for i, text in zip(batch, hypotheses, strict=True):
+                        texts[i] = text
+                    loss_sum, loss_tokens = loss_sum + batch_loss, loss_tokens + tokens
+                    done += len(batch)
+                    if progress:
+                        progress(done, len(pieces))
+        finally:
+            # FACTS, "Modes": whoever evaluates gives the previous mode back
+            self.speech.network.train(was_training)
+        joined: list[list[str]] = [[] for _ in lengths]
+        for piece, text in zip(pieces, texts, strict=True):
+            if text:
+                joined[piece.utterance].append(text)
+        loss = loss_sum / loss_tokens if loss_tokens else None
+        cut = {p.utterance for p in pieces if not p.whole}
+        return [" ".join(parts) for parts in joined], loss, plan_hash(batches), cut
+
+    def _samples(self, piece: _Piece, read: Callable[[int], Samples]) -> Samples:
+        whole = normalise(read(piece.utterance), self.target_rms)
+        if piece.start == 0:
+            self.clipped += whole.clipped
+            if whole.silent:
+                self.silent.add(piece.utterance)
+        return whole.samples[piece.start : piece.stop]
+
+    def _batch(
+        self, clips: list[Samples], labels: list[Sequence[int] | None]
+    ) -> tuple[list[str], float, int]:
+        speech = self.speech
+        with speech.autocast():
+            features = speech.features(clips)
+            encoded = speech.encode(features)
+            caps = [speech.limits.tokens(len(clip)) for clip in clips]
+            written = greedy(speech.network, encoded, features, speech.vocabulary, caps)
+            loss, tokens = self._loss(encoded, features, labels) if any(labels) else (0.0, 0)
+        return [speech.text(ids) for ids in written], loss, tokens
+
+    def _loss(self, encoded: Any, features: Any, labels: list[Sequence[int] | None]) -> tuple[float, int]:
+        # rows without a target (cut clips), or with more tokens than the decoder has positions, count nothing
+        room = self.speech.limits.max_tokens + 1
+        usable = [ids if ids is not None and len(ids) <= room else [] for ids in labels]
+        if not any(usable):
+            return 0.0, 0
+        vocabulary = self.speech.vocabulary
+        inputs, targets, lengths = (
+            t.to(self.speech.device) for t in pad_targets(usable, vocabulary.prefix, vocabulary.pad)
+        )
+        output = decoder_logits(self.speech.network, encoded, features, inputs, use_cache=False)
+        logits = output.logits[:, len(vocabulary.prefix) - 1 :]
+        loss, tokens = summed_cross_entropy(logits, targets, lengths)
+        return float(loss), tokens
+
+
+def evaluate(
+    speech: SpeechModel,
+    manifest: Manifest,
+    clips: ClipStore,
+    *,
+    normaliser_name: str = "basic",
+    target_rms: float = TARGET_RMS,
+    batch_seconds: float = 120.0,
+    with_loss: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score `speech` on all of `manifest`. `clips` are its decoded clips in manifest order."""
+    decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds)
+    labels = [speech.label_ids(u.text) for u in manifest.utterances] if with_loss else None
+    lengths = [int(n) for n in clips.lengths]
+    hypotheses, loss, plan, cut = decoder.run(lengths, lambda i: clips[i], labels, progress)
+    text = normaliser(normaliser_name)
+    scores = tuple(
+        UtteranceScore(
+            utterance.id,
+            utterance.text,
+            hypothesis,
+            count_errors(text.apply(utterance.text), text.apply(hypothesis)),
+            length / SAMPLE_RATE_HZ,
+        )
+        for utterance, hypothesis, length in zip(manifest.utterances, hypotheses, lengths, strict=True)
+    )
+    names = [u.id for u in manifest.utterances]
+    return Evaluation(
+        utterances=scores,
+        loss=loss,
+        batch_plan=plan,
+        silent=tuple(names[i] for i in sorted(decoder.silent)),
+        clipped=decoder.clipped,
+        cut=tuple(names[i] for i in sorted(cut)),
+    )
+
+
+def score_document(
+    evaluation: Evaluation,
+    speech: SpeechModel,
+    *,
+    dataset: str,
+    manifest: Manifest,
+    manifest_sha256: str,
+    step: int | None,
+    target_rms: float,
+    normaliser_name: str,
+    adapter_hash: str | None,
+    single: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    """The evaluation as it stands in the run folder (docs/events.md)."""
+    text = normaliser(normaliser_name)
+    counts = evaluation.counts
+    return {
+        "schema": SCORE_SCHEMA,
+        "dataset": dataset,
+        "manifest": str(manifest.path),
+        "manifest_sha256": manifest_sha256,
+        "step": step,
+        "normaliser": {"name": text.name, "version": text.version},
+        "fingerprint": normalisation_fingerprint(target_rms, normaliser_name),
+        "device": speech.device.type,
+        "precision": speech.precision,
+        "batch_plan": evaluation.batch_plan,
+        "decode": {
+            "method": "greedy",
+            "tokens_per_second": speech.limits.tokens_per_second,
+            "max_tokens": speech.limits.max_tokens,
+        },
+        "adapter_hash": adapter_hash,
+        "loss": evaluation.loss,
+        "counts": _counts(counts),
+        "single": single,
+        "silent": list(evaluation.silent),
+        "clipped_samples": evaluation.clipped,
+        "cut": list(evaluation.cut),
+        "utterances": [
+            {"id": u.id, "reference": u.reference, "hypothesis": u.hypothesis, "seconds": round(u.seconds, 4)}
+            | _counts(u.counts)
+            for u in evaluation.utterances
+        ],
+    }
+
+
+def _counts(counts: ErrorCounts) -> dict[str, int]:
+    return {
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        "reference_words": counts.reference_words,
+    }

@@ -1,0 +1,146 @@
+"""The trainer's side of `events.jsonl`: one writer, one event a line, a sign of life at least every ten seconds."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from core.runs.events import (
+    HEARTBEAT_S,
+    AdapterSaved,
+    Event,
+    Heartbeat,
+    IntervalScored,
+    Phase,
+    Record,
+    decode,
+    encode,
+)
+from core.scoring.evidence import Interval
+from core.runs.store import interval_of
+
+
+@dataclass(slots=True)
+class History:
+    """What earlier attempts left behind."""
+
+    attempts: int
+    intervals: dict[int, Interval]
+    """By step; only those whose adapter was saved too (interval 0 has none)."""
+    best: int | None
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop a last line without its line end: the writer was killed in the middle of it."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            block = file.read(position - start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position != end:
+            file.truncate(position)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_history(path: Path, resumed_from: int | None) -> History:
+    """Earlier attempts' intervals up to the step that this attempt goes on from."""
+    history = History(0, {}, None)
+    if not path.is_file():
+        return history
+    scored: dict[int, Interval] = {}
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            record = decode(line)
+            if record is None:
+                continue
+            history.attempts = max(history.attempts, record.attempt)
+            if resumed_from is None:
+                continue
+            event = record.event
+            if isinstance(event, IntervalScored) and event.step <= resumed_from:
+                scored[event.step] = interval_of(event)
+            elif isinstance(event, AdapterSaved) and event.step in scored:
+                history.intervals[event.step] = scored[event.step]
+                if event.best:
+                    history.best = event.step
+    if 0 in scored:
+        history.intervals[0] = scored[0]
+    return history
+
+
+class Journal:
+    """Appends events; a thread writes a heartbeat whenever nothing else was written for a while."""
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        self.attempt = attempt
+        cut_torn_line(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self._phase = "starting"
+        self._progress: tuple[int | None, int | None] = (None, None)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Event) -> None:
+        """Write one event. OSError (a full disk) goes up to the caller."""
+        line = encode(Record(self.attempt, time.time(), event)).encode() + b"\n"
+        with self._lock:
+            self._file.write(line)
+            self._last = time.monotonic()
+
+    def phase(self, phase: str, step: int | None = None, detail: str = "") -> None:
+        """Say what is done now; heartbeats repeat it."""
+        self._phase, self._progress = phase, (None, None)
+        self.emit(Phase(phase, step, detail))
+
+    def progress(self, done: int, total: int) -> None:
+        """How far the phase is, for the next heartbeat. Writes nothing itself."""
+        self._progress = (done, total)
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        with self._lock:
+            os.fsync(self._file.fileno())
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S / 4):
+            if time.monotonic() - self._last >= HEARTBEAT_S / 2:
+                try:
+                    self.emit(Heartbeat(self._phase, *self._progress))
+                except OSError:
+                    # a full disk: the main thread meets it at its next write and says so
+                    continue
+
+    def close(self) -> None:
+        """Stop the heartbeat and make everything durable."""
+        self._ended.set()
+        self._thread.join()
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

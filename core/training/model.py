@@ -1,0 +1,238 @@
+"""A speech recogniser of any family that transformers loads as encoder–decoder, behind one small interface.
+
+What differs between families (features, decoder prefix, token caps, length limits) is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.errors import ModelError
+from core.speech.audio import SAMPLE_RATE_HZ
+from core.training.decode import Vocabulary
+from core.training.padding import make_padding_invariant
+
+Samples = NDArray[np.float32]
+
+MOONSHINE_VOCABULARY = 32768
+MOONSHINE_TOKENS_PER_SECOND = 6.5
+"""Above this rate Moonshine's 32k vocabulary only repeats itself (model card; 13 for non-Latin scripts)."""
+DEFAULT_TOKENS_PER_SECOND = 25.0
+"""For other vocabularies while no training data says better: faster than speech in characters."""
+TRAINING_RATE_MARGIN = 1.5
+"""Times the highest token rate in the training data."""
+EXTRA_TOKENS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the model can hear and say at most."""
+
+    tokens_per_second: float
+    max_tokens: int
+    """Positions of the decoder, prefix and EOS not counted."""
+    max_seconds: float
+    """Longest clip in one piece; longer audio is cut at pauses."""
+
+    def tokens(self, samples: int) -> int:
+        """The cap for a clip of so many samples at 16 kHz."""
+        seconds = samples / SAMPLE_RATE_HZ
+        return max(1, min(self.max_tokens, int(self.tokens_per_second * seconds) + EXTRA_TOKENS))
+
+
+@dataclass(slots=True)
+class SpeechModel:
+    """A loaded model with its processor. `network` is a transformers model or a peft model around one."""
+
+    network: Any
+    processor: Any
+    family: str
+    """transformers' model_type, e.g. `moonshine`, `whisper`."""
+    vocabulary: Vocabulary
+    limits: Limits
+    device: torch.device
+    precision: str
+    """fp32 or bf16 (autocast over fp32 weights)."""
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    def autocast(self) -> Any:
+        """The precision as a context manager."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def label_ids(self, text: str) -> list[int]:
+        """Target tokens of a transcript, ending in EOS, without decoder start tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.vocabulary.eos[0]]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The transcript that token ids spell."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def features(self, clips: Sequence[Samples]) -> dict[str, Tensor]:
+        """Model inputs for normalised 16 kHz clips, each (samples,): right-padded with zeros, with a sample mask."""
+        if self.family == "moonshine":
+            return self._raw(clips, multiple=1, minimum=1024)
+        if self.family == "moonshine_streaming":
+            # whole encoder frames, so that the last one never mixes speech and another clip's padding
+            return self._raw(clips, multiple=320, minimum=1280)
+        extractor = self.processor.feature_extractor
+        batch = extractor(
+            list(clips), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt", return_attention_mask=True,
+            **({} if self.family == "whisper" else {"padding": True}),
+        )
+        names = ["input_features" if "input_features" in batch else "input_values"]
+        if self.family != "whisper" and "attention_mask" in batch:
+            names.append("attention_mask")
+        return {name: batch[name].to(self.device) for name in names}
+
+    def _raw(self, clips: Sequence[Samples], multiple: int, minimum: int) -> dict[str, Tensor]:
+        lengths = [max(minimum, -(-len(clip) // multiple) * multiple) for clip in clips]
+        values = torch.zeros(len(clips), max(lengths))
+        mask = torch.zeros(len(clips), max(lengths), dtype=torch.long)
+        for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
+            values[row, : len(clip)] = torch.from_numpy(np.ascontiguousarray(clip))
+            mask[row, :length] = 1
+        return {"input_values": values.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def encode(self, features: dict[str, Tensor]) -> Any:
+        """Encoder outputs for `features`."""
+        return self.network.get_encoder()(**features, return_dict=True)
+
+
+def choose_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """`auto` is bf16 autocast where the device computes in it, else fp32."""
+    if asked == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return asked
+
+
+def load_model(
+    name: str, revision: str | None = None, *, device: torch.device | None = None, precision: str = "auto"
+) -> SpeechModel:
+    """Load a hub id or a folder in hub format: safetensors only, never code from the repository.
+
+    Raises ModelError with what is missing or does not fit.
+    """
+    from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
+
+    folder = Path(name)
+    if folder.is_dir():
+        _check_folder(folder)
+    device = device or choose_device()
+    common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(name, **common)
+        network = AutoModelForSpeechSeq2Seq.from_pretrained(
+            name, use_safetensors=True, dtype=torch.float32, **common
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"model {name}: cannot be loaded as an encoder–decoder speech model ({_first_line(error)}); "
+            "give a folder or hub id with config.json and model.safetensors of such a model"
+        ) from error
+    try:
+        processor = AutoProcessor.from_pretrained(name, **common)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        processor, reason = None, _first_line(error)
+    else:
+        reason = "its processor lacks a tokenizer or a feature extractor"
+    if processor is None or not hasattr(processor, "tokenizer") or not hasattr(processor, "feature_extractor"):
+        raise ModelError(
+            f"model {name}: no usable processor ({reason}); the folder needs preprocessor_config.json or "
+            "processor_config.json, and tokenizer.json"
+        )
+    network.eval().requires_grad_(False).to(device)
+    make_padding_invariant(network)
+    return SpeechModel(
+        network=network,
+        processor=processor,
+        family=str(config.model_type),
+        vocabulary=_vocabulary(network, processor),
+        limits=_limits(network, processor),
+        device=device,
+        precision=choose_precision(precision, device),
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model {folder}: no config.json; give a folder in hub format")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"model {folder}: no *.safetensors; weights load from safetensors only: "
+            "convert the model with save_pretrained(..., safe_serialization=True)"
+        )
+    try:
+        json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise ModelError(f"model {folder}: config.json is not JSON ({error})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _vocabulary(network: Any, processor: Any) -> Vocabulary:
+    config, tokenizer = network.config, processor.tokenizer
+    generation = network.generation_config
+    start = generation.decoder_start_token_id or config.decoder_start_token_id
+    prefix = (int(start),)
+    if config.model_type == "whisper":
+        # language and task tokens as the tokenizer was set up; no timestamps
+        special = [i for i in getattr(tokenizer, "prefix_tokens", []) if i is not None]
+        prefix = tuple(special) if special and special[0] == start else prefix
+    eos = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
+    every_eos = tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),)
+    pad = config.pad_token_id if config.pad_token_id is not None else every_eos[0]
+    size = network.get_output_embeddings().weight.shape[0]
+    return Vocabulary(
+        prefix=prefix,
+        eos=every_eos,
+        pad=int(pad),
+        suppressed=tuple(i for i in (generation.suppress_tokens or ()) if 0 <= i < size),
+        suppressed_first=tuple(i for i in (generation.begin_suppress_tokens or ()) if 0 <= i < size),
+    )
+
+
+def _limits(network: Any, processor: Any) -> Limits:
+    config = network.config
+    positions = getattr(config, "max_target_positions", None) or getattr(config, "max_position_embeddings", None) or 448
+    family = config.model_type
+    large = family.startswith("moonshine") and config.vocab_size == MOONSHINE_VOCABULARY
+    rate = MOONSHINE_TOKENS_PER_SECOND if large else DEFAULT_TOKENS_PER_SECOND
+    seconds = float(getattr(processor.feature_extractor, "chunk_length", 30) or 30) if family == "whisper" else 30.0
+    prefix = len(_vocabulary(network, processor).prefix)
+    return Limits(rate, max_tokens=int(positions) - prefix - 1, max_seconds=seconds)
+
+
+def training_token_rate(model: SpeechModel, labels: Sequence[Sequence[int]], samples: Sequence[int]) -> float:
+    """Token cap per second for this model and data: Moonshine's own for its 32k vocabulary, else by the training data.
+
+    `labels` end in EOS; `samples` are lengths at 16 kHz. Clips under half a second say nothing about a rate.
+    """
+    if model.limits.tokens_per_second == MOONSHINE_TOKENS_PER_SECOND:
+        return MOONSHINE_TOKENS_PER_SECOND
+    rates = [
+        (len(ids) - 1) * SAMPLE_RATE_HZ / count
+        for ids, count in zip(labels, samples, strict=True)
+        if count >= SAMPLE_RATE_HZ // 2
+    ]
+    return round(TRAINING_RATE_MARGIN * max(rates), 3) if rates else DEFAULT_TOKENS_PER_SECOND
