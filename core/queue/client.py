@@ -1,0 +1,82 @@
+"""What a face does with the queue: submit, see to it that a supervisor works, and ask it to stop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from core.errors import RunFolderError
+from core.queue.executor import child_environment
+from core.queue.lock import is_held
+from core.queue.wishes import QueueDb, Submission
+from core.runs.paths import RunsFolder
+
+SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.queue")
+"""`RUNS_DIR --state STATE` is appended."""
+START_WAIT_S = 60.0
+"""From its start to its lock; a cold Python on a slow disk takes seconds."""
+_LOG_TAIL_BYTES = 4096
+
+
+class QueueClient:
+    """One face's view of the queue of a runs folder."""
+
+    def __init__(self, runs: RunsFolder, command: Sequence[str] = SUPERVISOR_COMMAND) -> None:
+        self.runs = runs
+        self._command = tuple(command)
+        self._db = QueueDb(runs.queue_db)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def submit(self, submission: Submission) -> Submission:
+        """Queue it, and see to a supervisor. If the same work is queued already, that is returned instead."""
+        queued = self._db.submit(submission)
+        self.ensure_supervisor()
+        return queued
+
+    def ask(self, kind: str, submission: str) -> None:
+        """A wish, `stop` or `kill`, for all that the submission started; and somebody who hears it."""
+        self._db.wish(kind, submission=submission)
+        self.ensure_supervisor()
+
+    def supervisor_works(self) -> bool:
+        """Whether a supervisor holds the lock."""
+        if self._child is not None:
+            self._child.poll()  # reaps it
+        return is_held(self.runs.supervisor_lock)
+
+    def ensure_supervisor(self) -> None:
+        """Start one, detached from the terminal, unless one works. RunFolderError: it does not come up."""
+        if self.supervisor_works():
+            return
+        for folder in (self.runs.root, self.runs.state):
+            folder.mkdir(parents=True, exist_ok=True)
+        with self.runs.supervisor_log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [*self._command, str(self.runs.root), "--state", str(self.runs.state)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.runs.root,
+                env=child_environment({}),
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_WAIT_S
+        while not is_held(self.runs.supervisor_lock):
+            status = self._child.poll()
+            if status == 0 or is_held(self.runs.supervisor_lock):
+                return  # it found nothing to do, or another face was quicker
+            if status is not None or time.monotonic() > deadline:
+                raise RunFolderError(f"the supervisor did not start: {self.log_tail() or 'it said nothing'}")
+            time.sleep(0.02)
+
+    def log_tail(self, lines: int = 5) -> str:
+        """The last lines of supervisor.log."""
+        try:
+            with self.runs.supervisor_log.open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _LOG_TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,185 @@
+"""FakeTrainer: `python fake_trainer.py RUN_DIR` writes what a trainer writes, without a model, at once.
+
+What it does stands in `fake.json` in the state folder: experiment → a behaviour for each attempt; the last
+one repeats. Default: `good`.
+
+- good: an accepted run; poor: a rejected one, without gain
+- diverge, oom, error, disk_full: end so, half-way
+- crash: SIGKILL to itself, half-way; stillborn: exits 1 before its first event
+- wait: trains until SIGTERM, then ends as stopped; stubborn: ignores SIGTERM
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from core.runs.adapter_hash import adapter_hash
+from core.runs.events import (
+    SCHEMA_VERSION,
+    AdapterSaved,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    Final,
+    Heartbeat,
+    IntervalScored,
+    Phase,
+    Record,
+    Step,
+    encode,
+)
+from core.runs.files import append_line, replace_link, write_bytes, write_json
+from core.runs.paths import RunPaths
+from core.runs.process import current_process
+
+WORDS = 1000
+UTTERANCES = 50
+SETS = ("domain", "heldout")
+
+
+class FakeTrainer:
+    def __init__(self, run: RunPaths) -> None:
+        self.run = run
+        self.config = json.loads(run.config.read_text())
+        self.steps: int = self.config["settings"]["train"]["steps"]
+        self.every: int = self.config["settings"]["train"]["eval_every"]
+        lines = run.events.read_text().splitlines() if run.events.exists() else []
+        self.attempt = 1 + max((json.loads(line)["attempt"] for line in lines), default=0)
+        steps = [json.loads(line)["step"] for line in lines if '"checkpoint"' in line]
+        self.resumed_from = max(steps, default=None)
+        self.stop = False
+
+    def behaviour(self) -> str:
+        # Births are counted in a file, because the stillborn leave no event.
+        births = self.run.root / "births.txt"
+        append_line(births, str(os.getpid()))
+        number = len(births.read_text().splitlines())
+        try:
+            script = json.loads((Path(self.config["state_folder"]) / "fake.json").read_text())
+        except FileNotFoundError:
+            script = {}
+        behaviours = script.get(self.config["experiment"], ["good"])
+        return str(behaviours[min(number, len(behaviours)) - 1])
+
+    def say(self, event: Event) -> None:
+        append_line(self.run.events, encode(Record(self.attempt, time.time(), event)))
+
+    def main(self) -> int:
+        behaviour = self.behaviour()
+        if behaviour == "stillborn":
+            return 1
+        if behaviour == "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        else:
+            signal.signal(signal.SIGTERM, self.asked)
+        identity = current_process().to_json()
+        self.say(AttemptStarted(SCHEMA_VERSION, identity, self.resumed_from, "cpu", "fp32"))
+        first = self.resumed_from or 0
+        if not first:
+            self.say(Phase("baseline"))
+            self.interval(0, poor=False)
+        self.say(Phase("training"))
+        for step in range(first + 1, self.steps + 1):
+            self.say(Step(step, 2.0 - step / self.steps, 1e-4, 1.0, 100, 60.0, 0.001))
+            if step == self.steps // 2 and behaviour not in {"good", "poor"}:
+                outcome = self.misbehave(behaviour, step)
+                if outcome is not None:
+                    return outcome
+            if step % self.every == 0 or step == self.steps:
+                self.interval(step, poor=behaviour == "poor")
+        self.finish()
+        return 0
+
+    def asked(self, number: int, frame: object) -> None:
+        self.stop = True
+
+    def misbehave(self, behaviour: str, step: int) -> int | None:
+        if behaviour == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if behaviour in ("wait", "stubborn"):
+            deadline = time.monotonic() + 60
+            while not self.stop and time.monotonic() < deadline:
+                self.say(Heartbeat("training"))
+                time.sleep(0.02)
+            self.say(CheckpointSaved(step))
+            self.say(Final("stopped", "asked to stop", step))
+            return 0
+        outcome = {"diverge": "diverged", "oom": "out_of_memory"}.get(behaviour, behaviour)
+        self.say(Final(outcome, f"the fake trainer was told to: {behaviour}", step))
+        return 1
+
+    def interval(self, step: int, *, poor: bool) -> None:
+        trained = step > 0
+        errors = {"domain": 200 if trained and not poor else 300, "heldout": 100}
+        loss = 1.5 - step / self.steps / 2
+        sets: dict[str, dict[str, Any]] = {}
+        self.say(Phase("evaluating", step))
+        for name in SETS:
+            document = self.document(name, step, errors[name], loss, None)
+            write_json(self.run.evaluation(step, name), document)
+            sets[name] = document["counts"] | {"loss": loss}
+        self.say(IntervalScored(step, sets, 0.01))
+        if trained:
+            self.adapter(step)
+            self.say(CheckpointSaved(step))
+
+    def adapter(self, step: int) -> None:
+        folder = self.run.adapter(step)
+        write_bytes(folder / "adapter_model.safetensors", f"weights of step {step}".encode())
+        write_json(folder / "adapter_config.json", {"r": 16})
+        first = not self.run.best.exists()
+        if first:
+            replace_link(self.run.best, f"adapters/{folder.name}")
+        replace_link(self.run.last, f"adapters/{folder.name}")
+        self.say(AdapterSaved(step, adapter_hash(folder), first))
+
+    def document(self, name: str, step: int, errors: int, loss: float, digest: str | None) -> dict[str, Any]:
+        each, words = errors // UTTERANCES, WORDS // UTTERANCES
+        return {
+            "schema": 1,
+            "dataset": name,
+            "manifest": self.config["settings"]["data"][name],
+            "manifest_sha256": self.config["hashes"][name],
+            "step": step,
+            "normaliser": {"name": "basic", "version": 1},
+            "fingerprint": "fake",
+            "device": "cpu",
+            "precision": "fp32",
+            "batch_plan": "fake",
+            "decode": {"tokens_per_second": 6.5, "max_tokens": 194},
+            "adapter_hash": digest,
+            "loss": loss,
+            "counts": counts(errors, WORDS),
+            "single": None if digest is None else {"compared": 50, "differing": 0},
+            "utterances": [
+                {"id": f"{name}-{i}", "reference": "a", "hypothesis": "b", "seconds": 1.0}
+                | counts(each, words)
+                for i in range(UTTERANCES)
+            ],
+        }
+
+    def finish(self) -> None:
+        self.say(Phase("finishing"))
+        best = self.run.best.resolve()
+        step, digest = int(best.name.removeprefix("step-")), adapter_hash(best)
+        for name in SETS:
+            own = json.loads(self.run.evaluation(step, name).read_text())
+            single = {"compared": 50, "differing": 0}
+            write_json(self.run.tuned(name), own | {"adapter_hash": digest, "single": single})
+        result = {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": step}
+        write_json(self.run.result, result | {"guardrail_kept": True, "adapter_hash": digest, "seconds": 1.0})
+        self.say(Final("done", step=self.steps))
+
+
+def counts(errors: int, words: int) -> dict[str, int]:
+    return {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_words": words}
+
+
+if __name__ == "__main__":
+    sys.exit(FakeTrainer(RunPaths(Path(sys.argv[1]))).main())

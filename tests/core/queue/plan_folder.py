@@ -1,0 +1,94 @@
+"""A small plan whose model, manifests and audio only look like ones: enough for the queue and its faces."""
+
+from __future__ import annotations
+
+import json
+import sys
+import wave
+from pathlib import Path
+
+from core.queue.client import QueueClient
+from core.queue.decisions import Decision, read_decisions
+from core.queue.executor import LocalExecutor
+from core.queue.wishes import QueueDb, Submission
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import read_run
+
+HERE = Path(__file__).parent
+TRAINER = (sys.executable, str(HERE / "fake_trainer.py"))
+SUPERVISOR = (sys.executable, str(HERE / "fake_supervisor.py"))
+HEAD = """
+[model]
+id = "model"
+[data]
+train = "train.jsonl"
+domain = "domain.jsonl"
+heldout = "heldout.jsonl"
+[train]
+steps = 20
+eval_every = 5
+[gate]
+stability_min_steps = 0
+[queue]
+{queue}
+"""
+ONE = '[[experiment]]\nid = "a"\n'
+TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+class PlanFolder:
+    """A folder with a plan, and a runs folder beside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = RunsFolder(root / "runs", root / "state")
+        self.plan = root / "experiments.toml"
+        model = root / "model"
+        model.mkdir(parents=True)
+        (model / "config.json").write_text("{}")
+        (model / "model.safetensors").write_bytes(b"weights")
+        for name in ("train", "domain", "heldout"):
+            with wave.open(str(root / f"{name}.wav"), "wb") as audio:
+                audio.setparams((1, 2, 16_000, 0, "NONE", ""))
+                audio.writeframes(name.encode().ljust(6, b"x") * 1600)
+            line = {"audio_filepath": f"{name}.wav", "text": f"some {name} words", "duration": 0.3}
+            (root / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+
+    def write(self, experiments: str = ONE, queue: str = "") -> None:
+        self.plan.write_text(HEAD.format(queue=queue) + experiments)
+
+    def script(self, **behaviours: list[str]) -> None:
+        """Experiment → what the FakeTrainer does in each attempt."""
+        self.runs.state.mkdir(parents=True, exist_ok=True)
+        (self.runs.state / "fake.json").write_text(json.dumps(behaviours))
+
+    def submission(self, *overrides: str, only: tuple[str, ...] = ()) -> Submission:
+        return Submission.create(self.plan, self.plan.read_text(), overrides, only)
+
+    @property
+    def db(self) -> QueueDb:
+        return QueueDb(self.runs.queue_db)
+
+    @property
+    def client(self) -> QueueClient:
+        return QueueClient(self.runs, SUPERVISOR)
+
+    @property
+    def executor(self) -> LocalExecutor:
+        return LocalExecutor(self.runs, TRAINER, grace_s=0.5)
+
+    def decisions(self, *kinds: str) -> list[Decision]:
+        return [d for d in read_decisions(self.runs.decisions) if d.kind in kinds]
+
+    def run(self, experiment: str) -> RunPaths:
+        [run] = [run for run in self.runs.runs() if run.name.startswith(f"{experiment}-")]
+        return run
+
+    def snapshot(self, experiment: str) -> RunSnapshot:
+        return read_run(self.run(experiment))
+
+    def births(self, experiment: str) -> list[int]:
+        """Pids of the trainers that were started for the experiment's run."""
+        path = self.run(experiment).root / "births.txt"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []

@@ -1,0 +1,279 @@
+"""The supervisor with FakeTrainers: real processes, real files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.queue.__main__ import supervise
+from core.queue.lock import KernelLock, is_held
+from core.runs.snapshot import RunState
+
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+def work(folder: Any, *overrides: str, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Submit the plan and supervise in this process; the `finish` decision of the submission."""
+    submission = folder.db.submit(folder.submission(*overrides, only=only))
+    assert supervise(folder.runs, folder.executor) == 0
+    [finish] = [d for d in folder.decisions("finish") if d.get("submission") == submission.id]
+    return dict(finish.fields)
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def starts(folder: Any) -> list[str]:
+    return [d.get("row") for d in folder.decisions("start")]
+
+
+@pytest.fixture
+def started(folder: Any) -> Iterator[Callable[[], Any]]:
+    """Submit to a supervisor process; whatever lives at the end of the test is killed."""
+    client = folder.client
+
+    def start() -> Any:
+        return client.submit(folder.submission())
+
+    yield start
+    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    if is_held(folder.runs.supervisor_lock):
+        pids.append(supervisor_pid(folder))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    if client._child is not None:
+        client._child.wait()
+
+
+def supervisor_pid(folder: Any) -> int:
+    return int(folder.runs.supervisor_lock.read_text())
+
+
+def test_the_first_accepted_run_ends_the_plan(folder: Any) -> None:
+    folder.write(TWO)
+    finish = work(folder)
+    assert finish["complete"] and finish["reason"] == "a was accepted"
+    assert finish["not_run"] == {"b": "a was accepted"}
+    assert starts(folder) == ["a"]
+    assert folder.snapshot("a").state is RunState.DONE
+    config = folder.snapshot("a").config
+    assert config is not None and Path(config["settings"]["data"]["train"]).is_absolute()
+    assert config["identity"] == folder.run("a").name.rpartition("-")[2]
+    assert not is_held(folder.runs.supervisor_lock)
+
+
+def test_run_again_does_nothing_twice(folder: Any) -> None:
+    folder.write(TWO, queue='until = "all"')
+    work(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.runs.root.glob("*-*/**/*")}
+    assert work(folder)["complete"]
+    assert starts(folder) == ["a", "b"]
+    assert before == {path: path.stat().st_mtime_ns for path in folder.runs.root.glob("*-*/**/*")}
+
+
+def test_a_rejected_run_lets_the_next_one_start(folder: Any) -> None:
+    folder.write(TWO)
+    folder.script(a=["poor"])
+    assert work(folder)["complete"]
+    assert starts(folder) == ["a", "b"]
+
+
+def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
+    folder.write()
+    folder.script(a=["crash", "stillborn", "good"])
+    assert work(folder)["complete"]
+    exits = [(d.get("outcome"), d.get("status"), d.get("message")) for d in folder.decisions("exit")]
+    assert exits == [("crashed", -9, ""), ("crashed", 1, "before its first event"), ("done", 0, "")]
+    assert [attempt.resumed_from for attempt in folder.snapshot("a").attempts] == [None, 5]
+
+
+def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted_again(folder: Any) -> None:
+    folder.write(TWO, queue="retries = 1")
+    folder.script(a=["crash"], b=["good"])
+    finish = work(folder)
+    assert starts(folder) == ["a", "a", "b"]
+    assert finish["not_run"]["a"] == "crashed 2 times: not resumed again (queue.retries = 1)"
+    folder.script(a=["good"])
+    work(folder, "queue.until=all")
+    assert folder.snapshot("a").state is RunState.DONE
+
+
+@pytest.mark.parametrize("end", ["diverge", "oom", "error"])
+def test_a_failed_run_is_not_retried_and_the_next_one_starts(folder: Any, end: str) -> None:
+    folder.write(TWO)
+    folder.script(a=[end])
+    finish = work(folder)
+    assert starts(folder) == ["a", "b"]
+    assert finish["complete"]
+    assert "not retried" in finish["not_run"]["a"]
+
+
+def test_what_diverged_does_not_run_again_but_an_error_does(folder: Any) -> None:
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["diverge"], b=["error", "good"])
+    work(folder)
+    work(folder)
+    assert starts(folder) == ["a", "b", "b"]
+
+
+def test_equal_identity_is_one_run(folder: Any) -> None:
+    folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "same"\n', queue='until = "all"')
+    work(folder)
+    assert starts(folder) == ["a"]
+    assert [d.get("run") for d in folder.decisions("run")] == [folder.run("a").name] * 2
+    assert len(folder.runs.runs()) == 1
+
+
+def test_a_condition_is_decided_on_results_and_recorded_with_its_inputs(folder: Any) -> None:
+    folder.write(TWO + 'after = "a"\nwhen = "rejected"\n', queue='until = "all"')
+    finish = work(folder)
+    assert starts(folder) == ["a"]
+    [skip] = folder.decisions("skip")
+    assert skip.get("inputs") == {"a:rejected": False} and finish["not_run"]["b"] == skip.get("reason")
+
+
+def test_a_row_whose_data_is_missing_is_named_and_the_others_run(folder: Any) -> None:
+    folder.write(TWO + 'data.train = "gone.jsonl"\n', queue='until = "all"')
+    finish = work(folder)
+    assert starts(folder) == ["a"]
+    assert "gone.jsonl" in finish["not_run"]["b"]
+
+
+def test_only_starts_nothing_else(folder: Any) -> None:
+    folder.write(TWO)
+    work(folder, only=("b",))
+    assert starts(folder) == ["b"]
+
+
+def test_the_budget_counts_runs_and_a_resumed_one_once(folder: Any) -> None:
+    folder.write(TWO, queue='until = "all"\nmax_runs = 1')
+    folder.script(a=["crash", "good"])
+    finish = work(folder)
+    assert starts(folder) == ["a", "a"]
+    assert "queue.max_runs" in finish["not_run"]["b"]
+
+
+def test_a_full_disk_stops_the_queue(folder: Any) -> None:
+    folder.write(TWO)
+    folder.script(a=["disk_full", "good"])
+    finish = work(folder)
+    assert not finish["complete"] and "the disk is full" in finish["reason"]
+    assert starts(folder) == ["a"]
+    assert work(folder)["complete"]
+
+
+def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:
+    folder.write("[[experiment]]\nid = 'a'\ntrain.stepps = 3\n")
+    finish = work(folder)
+    assert not finish["complete"] and "stepps" in finish["reason"]
+
+
+def test_a_second_supervisor_refuses(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)
+    assert lock is not None
+    assert supervise(folder.runs, folder.executor) == 4
+    assert "another supervisor" in capsys.readouterr().err
+    lock.release()
+
+
+def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    submission = started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED
+    [end] = folder.decisions("exit")
+    assert end.get("asked") and end.get("outcome") == "stopped" and end.get("status") == 0
+    assert folder.db.open_submissions() == [submission]
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_stop_wish_ends_the_submission(folder: Any, started: Any) -> None:
+    folder.write(TWO)
+    folder.script(a=["wait"])
+    submission = started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    folder.client.ask("stop", submission.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    [finish] = folder.decisions("finish")
+    assert not finish.get("complete") and finish.get("reason") == "stopped on request"
+    assert starts(folder) == ["a"] and folder.snapshot("a").state is RunState.STOPPED
+
+
+def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["stubborn"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    [end] = folder.decisions("exit")
+    assert end.get("status") == -signal.SIGKILL and end.get("asked")
+
+
+def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
+    folder: Any, started: Any
+) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert folder.snapshot("a").state.active
+    client = folder.client
+    client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("adopt"))
+    [pid] = folder.births("a")
+    [adopted] = folder.decisions("adopt")
+    assert adopted.get("process")["pid"] == pid
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    client._child.wait()
+    assert len(folder.births("a")) == 2 and folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    os.kill(folder.births("a")[0], signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert supervise(folder.runs, folder.executor) == 0
+    assert [d.get("outcome") for d in folder.decisions("exit")] == ["crashed", "done"]
+
+
+def test_a_lost_queue_is_filled_again_by_the_face(folder: Any) -> None:
+    folder.write()
+    work(folder)
+    folder.runs.queue_db.write_bytes(b"this is no database" * 100)
+    assert work(folder)["complete"]
+    assert starts(folder) == ["a"]
+
+
+def test_a_torn_decision_is_cut_off(folder: Any) -> None:
+    folder.write()
+    work(folder)
+    with folder.runs.decisions.open("ab") as file:
+        file.write(b'{"decision": "start", "ti')
+    work(folder)
+    assert b'"ti{' not in folder.runs.decisions.read_bytes()
+    assert starts(folder) == ["a"]
