@@ -8,7 +8,7 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `start` submission, row, run, reason, inputs, attempts_before, process: a trainer was started (`adopt`: was
   found alive)
 - `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
-- `skip` submission, row, reason, inputs: a row that will not run
+- `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
 - `wish` wish (stop, kill), submission, run: a wish was taken
 - `pause` reason: the queue stopped by itself, e.g. a full disk
 - `finish` submission, complete, reason, not_run: nothing is left to do for it, or it was stopped

@@ -7,7 +7,16 @@ from dataclasses import asdict, dataclass
 
 from core.errors import UserError
 from core.plan.expand import expand
-from core.plan.next_action import Action, Finished, RowState, RowStatus, Skip, Spent, Start, next_action
+from core.plan.next_action import (
+    Action,
+    Finished,
+    RowState,
+    RowStatus,
+    Spent,
+    Start,
+    next_action,
+    resolved_settings,
+)
 from core.plan.read import parse_plan
 from core.plan.schema import Row
 from core.queue.standing import Ended, Standing, standing
@@ -22,6 +31,7 @@ from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
 from core.speech.hashing import HashCache
 
+ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
 Facts = dict[str, bool | float | None]
 
 
@@ -64,27 +74,52 @@ class PlanExecution:
         """Why nothing more is started for it; None to go on."""
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
+        self.placed: dict[str, Placed] = {}
+        """Row key → its run, as far as it can be told."""
         self._runs = runs
         self._resolver = Resolver(self.plan, hashes)
-        self._placed: dict[str, Placed] = {}
         self._closed: dict[str, RowState] = {}
         self._facts: dict[str, Facts] = {}
         self._looks: dict[str, Look] = {}
+        self._folders: dict[str, RunPaths] = {}
 
-    def place_all(self) -> None:
-        """Find the run of every row whose settings are final: results that exist count from the start."""
+    def place_all(self) -> dict[str, UserError]:
+        """Find the run of every row whose settings are final: results that exist count from the start.
+
+        Returns the rows whose model or data cannot be used, with the reason.
+        """
+        problems: dict[str, UserError] = {}
         for row in self.rows:
+            try:
+                resolved = self._resolver.resolve(row.settings)
+            except UserError as error:
+                problems[row.key] = error
+                continue
             if not row.adapter_from:
+                self.placed[row.key] = Placed(row, resolved)
+        return problems
+
+    def place_decided(self) -> None:
+        """Find the runs of rows that take their architecture from others, where those have ended."""
+        for row in self.rows:
+            sources = [other.key for other in self.rows if other.experiment in row.adapter_from]
+            known = self.known(())
+            ended = all(known.get(key, RowState()).status in ENDED for key in sources)
+            if row.adapter_from and row.key not in self.placed and row.key not in self._closed and ended:
+                settings, _ = resolved_settings(row, self.rows, known)
                 try:
-                    self._placed[row.key] = Placed(row, self._resolver.resolve(row.settings))
+                    self.placed[row.key] = Placed(row, self._resolver.resolve(settings))
                 except UserError:
-                    continue  # said when the row is to be started; `--only` may never want it
+                    continue  # its data cannot be used, as `place_all` says
+
+    def known(self, running: Collection[str]) -> dict[str, RowState]:
+        """What is known of the rows, by key; the others are queued."""
+        return {key: self._state(placed, running) for key, placed in self.placed.items()} | self._closed
 
     def next_action(self, running: Collection[str]) -> Action:
         """What to do now. `running`: identities of the runs that have a living trainer here."""
-        known = {key: self._state(placed, running) for key, placed in self._placed.items()} | self._closed
         only = self.submission.only or None
-        return next_action(self.rows, known, self.plan.queue, self.spent(running), only)
+        return next_action(self.rows, self.known(running), self.plan.queue, self.spent(running), only)
 
     def place(self, start: Start) -> Placed | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
@@ -93,7 +128,7 @@ class PlanExecution:
         except UserError as error:
             self.close(start.row.key, f"cannot run: {error}")
             return None
-        self._placed[start.row.key] = placed
+        self.placed[start.row.key] = placed
         return placed
 
     def close(self, key: str, reason: str) -> None:
@@ -101,15 +136,27 @@ class PlanExecution:
         self._closed[key] = RowState(RowStatus.FAILED)
         self.closed[key] = reason
 
-    def skip(self, action: Skip) -> None:
-        """The row will not run in this submission."""
-        self._closed[action.row.key] = RowState(RowStatus.SKIPPED)
-        self.closed[action.row.key] = action.reason
+    def skip(self, key: str, reason: str) -> None:
+        """The row's condition does not hold: it will not run in this submission."""
+        self._closed[key] = RowState(RowStatus.SKIPPED)
+        self.closed[key] = reason
+
+    def status_of_closed(self, key: str) -> RowStatus | None:
+        """SKIPPED or FAILED, where the row does not run in this submission."""
+        return self._closed[key].status if key in self._closed else None
 
     def folder(self, placed: Placed) -> RunPaths:
         """The run's folder: the one that has its identity, whoever made it, else the row's own."""
-        found = self._runs.find(placed.identity)
-        return found or self._runs.run(placed.row.experiment, placed.identity)
+        found = self._folders.get(placed.identity) or self._runs.find(placed.identity)
+        if found is None:
+            return self._runs.run(placed.row.experiment, placed.identity)
+        self._folders[placed.identity] = found  # folders are never renamed
+        return found
+
+    def started(self) -> list[tuple[str, RunPaths]]:
+        """The rows that have a run folder, and which."""
+        folders = [(key, self.folder(placed)) for key, placed in self.placed.items()]
+        return [(key, run) for key, run in folders if run.config.is_file()]
 
     def standing(self, placed: Placed, running: Collection[str]) -> Standing:
         """Where the row's run stands."""
@@ -125,7 +172,7 @@ class PlanExecution:
         """Runs of this plan that were started, by whatever submission, and their hours."""
         hours: dict[str, float] = {}
         counted: set[str] = set()
-        for placed in self._placed.values():
+        for placed in self.placed.values():
             run = self.folder(placed)
             look = self._look(run)
             if not look.attempts and placed.identity not in running:
@@ -139,7 +186,7 @@ class PlanExecution:
     def not_run(self, finished: Finished) -> dict[str, str]:
         """Row key → why the row has no result, for the run matrix."""
         reasons = dict(finished.not_run) | self.closed
-        for key, placed in self._placed.items():
+        for key, placed in self.placed.items():
             now = self.standing(placed, ())
             if now.status is RowStatus.FAILED and now.reason:
                 reasons.setdefault(key, now.reason)

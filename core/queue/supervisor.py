@@ -155,6 +155,8 @@ class Supervisor:
         name = execution.submission.id
         while execution.stopped is None:
             action = execution.next_action(self._slots.identities)
+            for key, run in execution.started():
+                self._once("run", submission=name, row=key, run=run.name)
             match action:
                 case Finished():
                     not_run = execution.not_run(action)
@@ -166,7 +168,7 @@ class Supervisor:
                         self._look_again_at = time.monotonic() + ELSEWHERE_S
                     return
                 case Skip():
-                    execution.skip(action)
+                    execution.skip(action.row.key, action.reason)
                     self._skipped(execution, action)
                 case Start():
                     if not self._start(execution, action):
@@ -182,7 +184,6 @@ class Supervisor:
             self._skipped(execution, action)
             return True
         run = execution.folder(placed)
-        self._once("run", submission=name, row=row, run=run.name)
         if execution.standing(placed, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
         if not self._slots.free:
@@ -209,7 +210,10 @@ class Supervisor:
         row = action.row.key
         reason = execution.closed[row]
         inputs = dict(action.inputs)
-        self._once("skip", submission=execution.submission.id, row=row, reason=reason, inputs=inputs)
+        status = execution.status_of_closed(row)
+        word = None if status is None else status.value
+        name = execution.submission.id
+        self._once("skip", submission=name, row=row, status=word, reason=reason, inputs=inputs)
 
     def _take_ends(self, ends: list[End]) -> None:
         for end in ends:

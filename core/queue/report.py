@@ -1,0 +1,147 @@
+"""What came of a plan: for each row its run, its verdict and its line in the run matrix. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from core.plan.expand import matches
+from core.plan.identity import run_identity
+from core.plan.next_action import RowStatus
+from core.plan.schema import Row, RunSettings
+from core.queue.execution import Placed, PlanExecution
+from core.runs.evidence import Gathered, gather
+from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.resolve import Resolved
+from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.store import read_json, read_run
+from core.scoring.evidence import Decision, Verdict
+from core.scoring.verdict import judge, thresholds_of
+
+
+class Outcome(StrEnum):
+    """What a row comes to, for the exit code."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNDECIDED = "undecided"
+    """Started, and either not ended or lacking evidence."""
+    PENDING = "pending"
+    """Never started."""
+    SKIPPED = "skipped"
+    """Its condition did not hold: it is no run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowReport:
+    """One row of the plan."""
+
+    row: Row
+    outcome: Outcome
+    failed: bool
+    """It ended, or could not even start, for another reason than its result: an error, a crash, no memory."""
+    matrix: MatrixRow
+    run: RunPaths | None = None
+    snapshot: RunSnapshot | None = None
+    gathered: Gathered | None = None
+    verdict: Verdict | None = None
+
+
+_OF_DECISION = {
+    Decision.ACCEPTED: Outcome.ACCEPTED,
+    Decision.REJECTED: Outcome.REJECTED,
+    Decision.UNDECIDED: Outcome.UNDECIDED,
+}
+_FAILED = (RunState.FAILED, RunState.OUT_OF_MEMORY)
+
+
+def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowReport]:
+    """The wanted rows in the order of the plan. `not_run`: row key → why it was not run, or was given up."""
+    only = execution.submission.only
+    rows = [row for row in execution.rows if not only or matches(row, only)]
+    execution.place_decided()
+    columns = differing_settings([asdict(_shown_settings(row, execution)) for row in rows])
+    return [_row(execution, row, column, not_run) for row, column in zip(rows, columns, strict=True)]
+
+
+def matrix_rows(execution: PlanExecution, reports: Collection[RowReport]) -> list[MatrixRow]:
+    """The lines of the run matrix: earlier results made elsewhere first."""
+    history = [
+        history_row(entry.id, entry.title, entry.note, entry.domain_wer, entry.heldout_wer)
+        for entry in execution.plan.history
+    ]
+    return [*history, *(row.matrix for row in reports)]
+
+
+def place_recorded(execution: PlanExecution, runs: RunsFolder) -> list[str]:
+    """Find the runs of rows whose data is not here, by the hashes that the runs themselves record.
+
+    For judging copied run folders without their audio. Returns the keys of the rows that were found so.
+    """
+    missing = [row for row in execution.rows if row.key not in execution.placed]
+    found: list[str] = []
+    if not missing:
+        return found
+    for run in runs.runs():
+        config, _ = read_json(run.config)
+        hashes = (config or {}).get("hashes")
+        if config is None or not isinstance(hashes, dict):
+            continue
+        for row in missing:
+            settings = _with_recorded_modules(row, config)
+            if run_identity(settings, hashes) == config.get("identity"):
+                resolved = Resolved(settings, hashes, str(config["identity"]))
+                execution.placed[row.key] = Placed(row, resolved)
+                found.append(row.key)
+    return found
+
+
+def judge_run(
+    execution: PlanExecution, run: RunPaths, gave_up: str | None = None
+) -> tuple[RunSnapshot, Gathered, Verdict]:
+    """The run now, its evidence, and its verdict by the plan's thresholds."""
+    snapshot = read_run(run)
+    gathered = gather(snapshot, run, gave_up)
+    return snapshot, gathered, judge(gathered.evidence, thresholds_of(asdict(execution.plan.gate)))
+
+
+def _row(execution: PlanExecution, row: Row, column: str, not_run: Mapping[str, str]) -> RowReport:
+    placed = execution.placed.get(row.key)
+    run = execution.folder(placed) if placed is not None else None
+    if placed is None or run is None or not run.events.exists():
+        skipped = execution.status_of_closed(row.key) is RowStatus.SKIPPED
+        failed = execution.status_of_closed(row.key) is RowStatus.FAILED
+        word = "skipped" if skipped else ("failed" if failed else "not run")
+        reason = not_run.get(row.key, "")
+        line = unrun_row(row.key, column, word, reason, title=row.title, steps=row.settings.train.steps)
+        return RowReport(row, Outcome.SKIPPED if skipped else Outcome.PENDING, failed, line)
+    standing = execution.standing(placed, ())
+    gave_up = (standing.reason or not_run.get(row.key)) if standing.status is RowStatus.FAILED else None
+    snapshot, gathered, verdict = judge_run(execution, run, gave_up)
+    ended = snapshot.state is RunState.DONE or snapshot.state.broken or gave_up is not None
+    outcome = _OF_DECISION[verdict.decision] if ended else Outcome.UNDECIDED
+    failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)
+    line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title)
+    return RowReport(row, outcome, failed, line, run, snapshot, gathered, verdict)
+
+
+def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:
+    """The row's settings as the plan writes them, with the architecture that it was given."""
+    placed = execution.placed.get(row.key)
+    if placed is None:
+        return row.settings
+    modules = placed.resolved.settings.adapter.target_modules
+    return replace(row.settings, adapter=replace(row.settings.adapter, target_modules=modules))
+
+
+def _with_recorded_modules(row: Row, config: Mapping[str, object]) -> RunSettings:
+    if not row.adapter_from:
+        return row.settings
+    settings = config.get("settings")
+    adapter = settings.get("adapter") if isinstance(settings, dict) else None
+    modules = adapter.get("target_modules") if isinstance(adapter, dict) else None
+    if not isinstance(modules, list) or config.get("experiment") != row.experiment:
+        return row.settings
+    return replace(row.settings, adapter=replace(row.settings.adapter, target_modules=tuple(modules)))
