@@ -155,6 +155,7 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
         lines.append(f"{name:<{width}}  {sanitise(row.title)}")
         if words := conditions_in_words(row):
             lines.append(f"{'':<{width}}  {sanitise(words)}")
+    lines += [f"{e.id}  {sanitise(f'{e.title}  {e.note}').rstrip()}  (history)" for e in plan.history]
     return lines
 
 

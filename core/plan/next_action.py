@@ -104,16 +104,15 @@ def next_action(  # noqa: PLR0911 - one return a case
     states = {row.key: known.get(row.key, RowState()) for row in rows}
     queued = [row for row in wanted if states[row.key].status is RowStatus.QUEUED]
     running = [row.key for row in wanted if states[row.key].status is RowStatus.RUNNING]
-    end = _end_of_plan(wanted, states, queue, spent) if queued else "every row of the plan has ended"
+    end = _end_of_plan(wanted, states, queue, spent)
     if end is not None:
         if running:
-            return Wait(
-                f"{end if queued else 'nothing left to start'}; waiting for {', '.join(running)} to end"
-            )
+            return Wait(f"{end}; waiting for {', '.join(running)} to end")
         return Finished(end, {row.key: end for row in queued})
 
     closed = {row.key for row in rows if states[row.key].status in _ENDED}
-    closed |= {row.key for row in rows if row not in wanted and states[row.key].status is RowStatus.QUEUED}
+    never = {row.key for row in rows} - {row.key for row in wanted}
+    closed |= {key for key in never if states[key].status is RowStatus.QUEUED}
     waiting: list[str] = []
     for row in queued:
         condition = None if row.when is None else parse_condition(row.when, row.after)
@@ -127,8 +126,8 @@ def next_action(  # noqa: PLR0911 - one return a case
         if answer.value is True:
             return _start(row, rows, states, f"its condition holds: {row.when}", answer.inputs)
         return Skip(row, _skip_reason(row, answer), answer.inputs)
-    if running:
-        return Wait("; ".join(waiting) or f"{', '.join(running)} running")
+    if any(state.status is RowStatus.RUNNING for state in states.values()):
+        return Wait("; ".join(waiting))
     # The reader refuses cycles; a hand-made plan with one ends here instead of waiting for ever.
     return Finished("the rows left wait for each other", {row.key: "waits in a circle" for row in queued})
 
@@ -196,6 +195,11 @@ def _end_of_plan(
         accepted = [row.key for row in wanted if states[row.key].facts.get("accepted") is True]
         if accepted:
             return f"{accepted[0]} was accepted"
+    statuses = {states[row.key].status for row in wanted}
+    if RowStatus.QUEUED not in statuses:
+        return (
+            "nothing is left to start" if RowStatus.RUNNING in statuses else "every row of the plan has ended"
+        )
     if spent.runs >= queue.max_runs:
         return f"the budget of {queue.max_runs} runs (queue.max_runs) is used up"
     if spent.hours >= queue.max_hours:

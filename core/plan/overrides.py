@@ -45,6 +45,7 @@ def apply_overrides(
                 )
                 continue
             container = ("experiment", index)
+            _end_sweep(data["experiment"][index], section, name)
         else:
             defaults_set[f"{section}.{name}"] = places[place]
         _write(data, (*container, section, name), _value(raw), places, places[place])
@@ -57,6 +58,17 @@ def _experiment_index(data: dict[str, Any], experiment: str) -> int | None:
         if isinstance(entry, dict) and entry.get("id") == experiment:
             return index
     return None
+
+
+def _end_sweep(entry: dict[str, Any], section: str, name: str) -> None:
+    """A value set for one experiment is the only one that is wanted of a key that it sweeps over."""
+    sweep = entry.get("sweep")
+    if not isinstance(sweep, dict):
+        return
+    sweep.pop(f"{section}.{name}", None)
+    nested = sweep.get(section)
+    if isinstance(nested, dict):
+        nested.pop(name, None)
 
 
 def _value(raw: str) -> Any:

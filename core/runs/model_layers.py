@@ -24,7 +24,7 @@ class LinearLayers:
 
 
 def linear_layers(folder: Path) -> LinearLayers:
-    """The linear layers of the model's attention and feed-forward blocks; empty where the files do not tell."""
+    """The linear layers of the model's attention and feed-forward blocks; empty where no file tells."""
     attention: set[str] = set()
     feed_forward: set[str] = set()
     for path in sorted(folder.glob("*.safetensors")):

@@ -1,0 +1,376 @@
+"""Problems of a plan: each kind, with the exact line, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import PlanError
+from core.plan.expand import expand
+from core.plan.read import parse_plan
+from core.plan.schema import DEFAULT_EPOCHS
+
+ROOT = Path(__file__).resolve().parents[3]
+
+HEAD = """\
+[model]
+id = "m"
+[data]
+train = "t.jsonl"
+replay = "r.jsonl"
+domain = "d.jsonl"
+heldout = "h.jsonl"
+"""
+TAIL = """\
+[[experiment]]
+id = "2.1"
+"""
+
+
+def problems(text: str, *overrides: str) -> list[str]:
+    with pytest.raises(PlanError) as caught:
+        parse_plan(text, "plan.toml", overrides)
+    return str(caught.value).split("\n")
+
+
+def only_problem(middle: str, *overrides: str, tail: str = TAIL) -> str:
+    """The one problem of a plan with `middle` from line 8 on."""
+    found = problems(HEAD + middle + tail, *overrides)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_the_shipped_plan_is_clean_and_has_the_phases() -> None:
+    path = ROOT / "experiments.toml"
+    plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
+    rows = expand(plan)
+    assert plan.warnings == ()
+    assert [experiment.id for experiment in plan.experiments] == ["2.1", "2.1-lora", "2.2", "3.1"]
+    assert [row.settings.adapter.method for row in rows[:2]] == ["dora", "lora"]
+    assert [row.settings.train.learning_rate for row in rows[-3:]] == [5e-5, 1e-4, 1.5e-4]
+    assert all(row.settings.train.steps == 1000 and row.settings.train.epochs == 3 for row in rows)
+    assert [entry.id for entry in plan.history] == ["exp_1.1", "exp_2.1b"]
+    assert all(entry.domain_wer is None and entry.heldout_wer is None for entry in plan.history)
+
+
+def test_a_minimal_plan_has_the_schema_defaults() -> None:
+    plan = parse_plan(HEAD + TAIL, "plan.toml")
+    assert plan.defaults.train.epochs == DEFAULT_EPOCHS
+    assert plan.defaults.train.batch_seconds is None
+    assert plan.gate.domain_gain == 1.0
+    assert plan.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        (
+            "[train]\nlearning_rat = 1\n",
+            "plan.toml:9: train.learning_rat: unknown key; did you mean learning_rate?",
+        ),
+        ("[train]\nrank = 1\n", "plan.toml:9: train.rank: unknown key; did you mean adapter.rank?"),
+        ("[adapter]\n'a b' = 1\n", 'plan.toml:9: adapter."a b": unknown key; [adapter] has method, rank'),
+        ("[trian]\nsteps = 1\n", "plan.toml:8: trian: unknown key; did you mean [train]?"),
+        ("[experiments]\n", "plan.toml:8: experiments: unknown key; did you mean [[experiment]]?"),
+        ("[zzz]\n", "plan.toml:8: zzz: unknown key; a plan has [model], [data]"),
+        ("[train]\nsteps = 'x'\n", 'plan.toml:9: train.steps: expected a whole number, found the string "x"'),
+        (
+            "[train]\nsteps = 60.0\n",
+            "plan.toml:9: train.steps: expected a whole number, found the number 60.0",
+        ),
+        (
+            "[train]\nsteps = true\n",
+            "plan.toml:9: train.steps: expected a whole number, found the boolean true",
+        ),
+        (
+            "[train]\nclip = true\n",
+            "plan.toml:9: train.clip: expected a finite number, found the boolean true",
+        ),
+        ("[train]\nclip = nan\n", "plan.toml:9: train.clip: expected a finite number, found the number nan"),
+        (
+            "[train]\nclip = -inf\n",
+            "plan.toml:9: train.clip: expected a finite number, found the number -inf",
+        ),
+        ("[train]\nclip = 2024-01-01\n", "train.clip: expected a finite number, found a date or time"),
+        ("[train]\nallow_high_learning_rate = 1\n", "expected true or false, found the integer 1"),
+        ("[train]\nsteps = 0\n", "plan.toml:9: train.steps: 0 is too small: must be at least 1 steps"),
+        ("[train]\nclip = 0.0\n", "plan.toml:9: train.clip: 0 is too small: must be above 0"),
+        ("[train]\nwarmup = 0.95\n", "plan.toml:9: train.warmup: 0.95 is too large: must be at most 0.9"),
+        ("[adapter]\nmethod = 'dorra'\n", '"dorra" is not one of "dora", "lora"; did you mean "dora"?'),
+        (
+            "[adapter]\ntarget_modules = 'q_proj'\n",
+            "plan.toml:9: adapter.target_modules: expected an array of strings",
+        ),
+        (
+            "[adapter]\ntarget_modules = []\n",
+            "plan.toml:9: adapter.target_modules: expected an array of strings",
+        ),
+        (
+            "[adapter]\ntarget_modules = ['a', 1]\n",
+            "plan.toml:9: adapter.target_modules: expected an array of strings",
+        ),
+        (
+            "[adapter]\n[adapter.rank]\nx = 1\n",
+            "plan.toml:9: adapter.rank: expected a whole number, found a table",
+        ),
+        ("adapter = 3\n", None),
+        (
+            "[train]\nepochs = 3\nbatch_seconds = 4\n",
+            "plan.toml:10: train.batch_seconds: give epochs or batch_seconds",
+        ),
+        ("[train]\nlearning_rate = 2e-4\n", "plan.toml:9: train.learning_rate: 0.0002 is 0.0002 or more"),
+    ],
+)
+def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
+    if expected is None:  # belongs to [data] there, as TOML has it
+        assert (
+            only_problem(middle)
+            == "plan.toml:8: data.adapter: unknown key; " + only_problem(middle).split("; ")[1]
+        )
+        return
+    assert expected in only_problem(middle)
+
+
+@pytest.mark.parametrize(
+    ("middle", "place"),
+    [
+        ("[queue]\nthen = 'search'\n", "plan.toml:9: queue.then"),
+        ("[queue]\nexecutor = 'slurm'\n", "plan.toml:9: queue.executor"),
+        ("[queue]\nnotify = ['mail']\n", "plan.toml:9: queue.notify"),
+        ("[queue]\non_accept = 'stop'\n", "plan.toml:9: queue.on_accept"),
+        ("[search]\nx = 1\n", "plan.toml:8: search"),
+        ("[gate]\nconfirm_seeds = 2\n", "plan.toml:9: gate.confirm_seeds"),
+        ("[gate]\nconfidence = 0.95\n", "plan.toml:9: gate.confidence"),
+        ("[gate]\naccept_leakage = 'known'\n", "plan.toml:9: gate.accept_leakage"),
+    ],
+)
+def test_what_is_not_built_is_refused_and_not_ignored(middle: str, place: str) -> None:
+    problem = only_problem(middle)
+    assert problem.startswith(place)
+    assert "not available in this version" in problem
+
+
+def test_a_plain_wrong_choice_is_not_called_unavailable() -> None:
+    assert "not available" not in only_problem("[queue]\nexecutor = 'slrum'\n")
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        ("", "plan.toml: the plan has no [[experiment]]: add one with an id"),
+        (
+            "[experiment]\nid = 'a'\n",
+            "plan.toml:8: experiment: expected an array of tables, found a table: write [[exp",
+        ),
+        ("[[experiment]]\ntitle = 'x'\n", "plan.toml:8: [[experiment]]: every entry needs an id"),
+        (
+            "[[experiment]]\nid = 2.1\n",
+            'plan.toml:9: id: expected a string, found the number 2.1; write id = "2.1"',
+        ),
+        ("[[experiment]]\nid = ''\n", "plan.toml:9: id: is empty"),
+        (
+            "[[experiment]]\nid = 'a/b'\n",
+            "plan.toml:9: id: 'a/b' must be at most 64 letters, digits and . _ -",
+        ),
+        ("[[experiment]]\nid = '..'\n", "plan.toml:9: id: '..' must be"),
+        (
+            "[[experiment]]\nid = 'a'\n[[experiment]]\nid = 'a'\n",
+            "plan.toml:11: id: 'a' is taken already, in line 8",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nrank = 3\n",
+            "plan.toml:10: rank: unknown key; did you mean adapter.rank?",
+        ),
+        ("[[experiment]]\nid = 'a'\ntitel = 'x'\n", "plan.toml:10: titel: unknown key; did you mean title?"),
+        (
+            "[[experiment]]\nid = 'a'\ngate.domain_gain = 1\n",
+            "plan.toml:10: gate: unknown key; an experiment may overr",
+        ),
+        ("[[experiment]]\nid = 'a'\nafter = 'b'\n", "plan.toml:10: after: there is no experiment 'b'"),
+        (
+            "[[experiment]]\nid = 'a'\nafter = 3\n",
+            "plan.toml:10: after: expected an experiment's id or an array",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nadapter_from = ['aa']\n",
+            "plan.toml:10: adapter_from: there is no experiment 'aa'; d",
+        ),
+        ("[[experiment]]\nid = 'a'\nafter = 'a'\n", "plan.toml:8: a: waits for itself: a → a"),
+        (
+            "[[experiment]]\nid = 'a'\nafter = 'b'\n[[experiment]]\nid = 'b'\nwhen = 'c:stable'\n"
+            "[[experiment]]\nid = 'c'\nadapter_from = 'a'\n",
+            "plan.toml:8: a: waits for itself: a → b → c → a",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nwhen = 'stable'\n",
+            "plan.toml:10: when: at character 1: `after` names no experiment",
+        ),
+        ("[[experiment]]\nid = 'a'\nwhen = 'b:stable'\n", "plan.toml:10: when: there is no experiment 'b'"),
+        ("[[experiment]]\nid = 'a'\nsweep = 3\n", "plan.toml:10: sweep: expected a table of keys and arrays"),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.train.steps = 3\n",
+            "plan.toml:10: sweep.train.steps: expected an array of val",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.train.steps = []\n",
+            "plan.toml:10: sweep.train.steps: expected an array of va",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.gate.x = [1]\n",
+            "plan.toml:10: sweep gate.x: gate cannot be swept over",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.steps = [1]\n",
+            "plan.toml:10: sweep steps: unknown key; a sweep has keys like",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.train.stepz = [1]\n",
+            "plan.toml:10: sweep.train.stepz[1]: unknown key; did yo",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.train.steps = [500,\n'x']\n",
+            "plan.toml:11: sweep.train.steps[2]: expected a",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.train.clip = [1, 1.0]\n",
+            "plan.toml:10: sweep train.clip: holds a value twice",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.train.seed = [1, 2]\ntrain.seed = 3\n",
+            "plan.toml:11: train.seed: is swept over in the same experiment",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nadapter_from = 'b'\nadapter.target_modules = ['x']\n"
+            "[[experiment]]\nid = 'b'\n",
+            "plan.toml:10: adapter_from: gives adapter.target_modules, which the experiment also sets",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\n[experiment.train]\nepochs = 1\nbatch_seconds = 2.0\n",
+            "give epochs or batch_seconds, not both",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\nsweep.'train.learning_rate' = [\n1e-4,\n3e-4]\n",
+            "plan.toml:10: train.learning_rate: 0.0003 is 0.0002 or more",
+        ),
+        (
+            "[[experiment]]\nid = 'a'\n[[history]]\nid = 'h'\ndomain_wer = 'x'\n",
+            "plan.toml:12: domain_wer: expected a wor",
+        ),
+        ("[[experiment]]\nid = 'a'\n[[history]]\nid = 'h'\nwer = 3\n", "plan.toml:12: wer: unknown key; "),
+        (
+            "[[experiment]]\nid = 'a'\n[[history]]\ntitle = 'h'\n",
+            "plan.toml:10: [[history]]: every entry needs an id",
+        ),
+    ],
+)
+def test_a_wrong_experiment(tail: str, expected: str) -> None:
+    assert expected in only_problem("", tail=tail)
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
+    found = problems(
+        "[data]\ntrain = 't'\n[train]\nsteps = 0\nlearning_rat = 1\n[[experiment]]\nid = 'a'\nafter = 'b'\n"
+    )
+    assert found == [
+        "plan.toml: model.id: is missing: give a folder in hub format (relative to the plan) or a hub id",
+        "plan.toml:1: data.domain: is missing: give manifest of the domain evaluation set",
+        "plan.toml:1: data.heldout: is missing: give manifest of ordinary speech that must not get worse",
+        "plan.toml:4: train.steps: 0 is too small: must be at least 1 steps",
+        "plan.toml:5: train.learning_rat: unknown key; did you mean learning_rate?",
+        "plan.toml:8: after: there is no experiment 'b'; experiments are a",
+    ]
+
+
+def test_an_integer_is_good_where_a_float_is_meant() -> None:
+    plan = parse_plan(HEAD + "[train]\nepochs = 3\nclip = 1\n" + TAIL, "plan.toml")
+    assert plan.defaults.train.clip == 1.0
+    assert isinstance(plan.defaults.train.clip, float)
+
+
+def test_a_number_beyond_floats_is_refused() -> None:
+    assert "expected a finite number" in only_problem(f"[train]\nclip = {10**400}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[model]\nid = x\n", "plan.toml:2: not valid TOML: invalid value (column 6)"),
+        ("a = 1\na = 2\n", "plan.toml:2: not valid TOML: cannot overwrite a value"),
+        ("[model]\nid = '''x\n\n", "plan.toml:2: not valid TOML:"),
+        ("a = " + "[" * 5000, "plan.toml"),
+    ],
+)
+def test_broken_toml_is_reported_with_its_line(text: str, expected: str) -> None:
+    assert problems(text)[0].startswith(expected)
+
+
+def test_a_byte_order_mark_is_no_problem() -> None:
+    assert parse_plan("\ufeff" + HEAD + TAIL, "plan.toml").defaults.model.id == "m"
+
+
+def test_a_high_learning_rate_can_be_allowed_by_default_or_by_the_experiment() -> None:
+    allowed = "train.learning_rate = 5e-4\ntrain.allow_high_learning_rate = true\n"
+    plan = parse_plan(HEAD + TAIL + allowed, "plan.toml")
+    assert plan.experiments[0].overrides["train.learning_rate"] == 5e-4
+
+
+def test_a_high_default_that_no_row_uses_is_no_problem() -> None:
+    parse_plan(HEAD + "[train]\nlearning_rate = 1e-3\n" + TAIL + "train.learning_rate = 1e-4\n", "plan.toml")
+
+
+def test_a_problem_in_the_defaults_is_told_once_however_many_rows_share_it() -> None:
+    assert "plan.toml:9:" in only_problem(
+        "[train]\nlearning_rate = 1e-3\n", tail=TAIL + "[[experiment]]\nid = 'b'\n"
+    )
+
+
+def test_replay_share_without_replay_speech() -> None:
+    head = HEAD.replace('replay = "r.jsonl"\n', "")
+    plan = parse_plan(head + TAIL, "plan.toml")
+    assert expand(plan)[0].settings.train.replay_share == 0.0, "the default share is dropped silently"
+    found = problems(head + "[train]\nreplay_share = 0.3\n" + TAIL)
+    assert found == [
+        "plan.toml:8: train.replay_share: there is no replay speech to take: "
+        "give data.replay, or set train.replay_share = 0"
+    ]
+    parse_plan(head + "[train]\nreplay_share = 0\n" + TAIL, "plan.toml")
+    with_replay = parse_plan(head + TAIL + "data.replay = 'r'\n", "plan.toml")
+    assert expand(with_replay)[0].settings.train.replay_share == 0.5
+
+
+def test_too_few_intervals_are_a_warning_that_names_what_stays_unknown() -> None:
+    plan = parse_plan(HEAD + "[train]\nsteps = 60\n" + TAIL, "plan.toml")
+    (warning,) = plan.warnings
+    assert warning.startswith("plan.toml:9: 2.1: 60 steps with eval_every = 100 give 1 interval:")
+    assert "convergence stays UNKNOWN" in warning
+    assert "stability stays UNKNOWN" in warning
+
+
+def test_intervals_too_close_for_stability_are_a_warning() -> None:
+    plan = parse_plan(HEAD + "[train]\nsteps = 2000\n" + TAIL, "plan.toml")
+    assert "the last 3 must cover 20% of the steps" in plan.warnings[0]
+    assert parse_plan(HEAD + "[train]\nsteps = 2000\neval_every = 200\n" + TAIL, "plan.toml").warnings == ()
+
+
+@given(st.text(alphabet='[]{}=.,"#\n abtrainstepsid0123456789-', max_size=120))
+@settings(max_examples=300)
+def test_any_text_is_a_plan_or_a_plan_error(text: str) -> None:
+    with pytest.raises(PlanError):
+        parse_plan(text, "plan.toml")
+
+
+@given(
+    st.sampled_from(
+        ["model", "data", "train.steps", "adapter.rank", "experiment", "history", "gate.confidence", "queue"]
+    ),
+    st.sampled_from(
+        ["1", "[1]", "[[]]", "{x = {y = 1}}", "[{}]", "-0.0", "[{id = [1]}]", "''",
+         "[{id = 'a', sweep = {train = {steps = {a = 1}}}}]"]
+    ),
+)  # fmt: skip
+def test_values_of_any_shape_are_a_plan_or_a_plan_error(key: str, value: str) -> None:
+    with pytest.raises(PlanError):
+        parse_plan(f"{key} = {value}\n", "plan.toml")

@@ -1,0 +1,198 @@
+"""From a plan to content hashes and an identity, over real files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from core.errors import ModelError, PlanError
+from core.plan.expand import expand
+from core.runs.model_hash import model_hash
+from core.runs.model_layers import LinearLayers, linear_layers
+from core.runs.plan_file import load_plan
+from core.runs.resolve import Resolved, ResolveError, Resolver, resolve
+from core.speech.hashing import HashCache
+
+PLAN = """\
+[model]
+id = "model"
+[data]
+train = "data/train.jsonl"
+domain = "data/domain.jsonl"
+heldout = "data/heldout.jsonl"
+[[experiment]]
+id = "a"
+"""
+
+
+def write_model(folder: Path, names: tuple[str, ...] = (), weights: bytes = b"") -> Path:
+    """A folder in hub format whose safetensors file has a header and no tensors' bytes."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "moonshine"}')
+    header = json.dumps(
+        {name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 0]} for name in names}
+    ).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + weights)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A plan with a model and three manifests of one fake clip each: hashing does not decode."""
+    write_model(tmp_path / "model")
+    (tmp_path / "data").mkdir()
+    for name in ("train", "domain", "heldout"):
+        (tmp_path / "data" / f"{name}.wav").write_bytes(name.encode())
+        line = {"audio_filepath": f"{name}.wav", "text": name}
+        (tmp_path / "data" / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return tmp_path
+
+
+def resolved(project: Path, *overrides: str) -> Resolved:
+    plan = load_plan(project / "plan.toml", overrides)
+    return resolve(plan, expand(plan)[0].settings, HashCache(project / "hashes.json"))
+
+
+def test_paths_become_absolute_and_all_content_is_hashed(project: Path) -> None:
+    run = resolved(project)
+    assert run.settings.model.id == str(project / "model")
+    assert run.settings.data.train == str(project / "data" / "train.jsonl")
+    assert set(run.hashes) == {"model", "train", "domain", "heldout"}
+    assert len(run.identity) == 10
+
+
+def test_identity_follows_content_and_not_places(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = resolved(project)
+    moved = project.rename(tmp_path_factory.mktemp("elsewhere") / "project")
+    assert resolved(moved).identity == before.identity
+    (moved / "data" / "domain.wav").write_bytes(b"other")
+    assert resolved(moved).identity != before.identity
+
+
+def test_a_changed_weight_is_another_model(project: Path) -> None:
+    before = resolved(project)
+    with (project / "model" / "model.safetensors").open("ab") as file:
+        file.write(b"\0")
+    assert resolved(project).identity != before.identity
+
+
+def test_everything_missing_is_told_at_once(project: Path) -> None:
+    (project / "data" / "train.jsonl").unlink()
+    (project / "data" / "domain.wav").unlink()
+    with pytest.raises(ResolveError) as caught:
+        resolved(project, "model.id=./nowhere")
+    model, train, domain = str(caught.value).split("\n")
+    assert model.startswith(f"model.id: no such folder: {project}/nowhere")
+    assert train.startswith(f"data.train: no such manifest: {project}/data/train.jsonl: correct the path")
+    assert domain.startswith(f"{project}/data/domain.jsonl:1: no audio file")
+
+
+def test_the_embedded_speech_that_is_not_built_yet_is_told_how_to_build(project: Path) -> None:
+    (project / "data" / "train.jsonl").unlink()
+    (project / "data" / "recipe.toml").touch()
+    with pytest.raises(ResolveError, match="run `make data`, which builds the embedded speech"):
+        resolved(project)
+
+
+def test_hub_ids_are_kept_and_their_revision_is_identity(project: Path) -> None:
+    run = resolved(project, "model.id=org/model")
+    assert run.settings.model.id == "org/model"
+    assert run.hashes["model"] == "hub:org/model@main"
+    other = resolved(project, "model.id=org/model", "model.revision=v2")
+    assert other.hashes["model"] == "hub:org/model@v2"
+    assert other.identity != run.identity
+
+
+@pytest.mark.parametrize("name", ["nope", "/nope", "data/nope", "../nope", "a/b/c", "."])
+def test_a_path_gone_wrong_is_not_taken_for_a_hub_id(project: Path, name: str) -> None:
+    with pytest.raises(ResolveError, match=r"no such folder|no config\.json"):
+        resolved(project, f"model.id='{name}'")
+
+
+def test_a_revision_of_a_folder_is_refused(project: Path) -> None:
+    with pytest.raises(ResolveError, match=r"model\.revision is for hub ids"):
+        resolved(project, "model.revision=v2")
+
+
+def test_manifests_are_read_once_for_all_rows(project: Path) -> None:
+    plan = load_plan(project / "plan.toml")
+    calls: list[str] = []
+    resolver = Resolver(plan, HashCache(project / "hashes.json"), lambda key, done, total: calls.append(key))
+    settings = expand(plan)[0].settings
+    assert resolver.resolve(settings) == resolver.resolve(settings)
+    assert calls == ["train", "domain", "heldout"]
+
+
+def test_model_hash_sees_what_decides_transcripts_only(tmp_path: Path) -> None:
+    folder, cache = write_model(tmp_path / "m"), HashCache(tmp_path / "hashes.json")
+    before = model_hash(folder, cache)
+    (folder / "README.md").write_text("x")
+    (folder / "training_log.json").write_text("{}")
+    assert model_hash(folder, cache) == before
+    (folder / "tokenizer.json").write_text("{}")
+    assert model_hash(folder, cache) != before
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("config.json", "no config.json"), ("model.safetensors", "no weights"), (None, "no such model folder")],
+)
+def test_a_folder_that_is_no_model(tmp_path: Path, missing: str | None, message: str) -> None:
+    folder = write_model(tmp_path / "m")
+    if missing is None:
+        folder = tmp_path / "other"
+    else:
+        (folder / missing).unlink()
+    with pytest.raises(ModelError, match=message):
+        model_hash(folder, HashCache(tmp_path / "hashes.json"))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="only pickled weights"):
+        model_hash(folder, HashCache(tmp_path / "hashes.json"))
+
+
+def test_linear_layers_are_read_from_the_weights_header(tmp_path: Path) -> None:
+    folder = write_model(
+        tmp_path / "m",
+        (
+            "encoder.layers.0.self_attn.v_proj.weight", "encoder.layers.0.self_attn.q_proj.weight",
+            "encoder.layers.0.self_attn.out_proj.weight", "encoder.layers.0.self_attn.q_proj.bias",
+            "model.encoder.layers.0.mlp.fc2.weight", "model.decoder.layers.0.fc1.weight",
+            "model.decoder.embed_tokens.weight", "proj_out.weight",
+        ),
+    )  # fmt: skip
+    assert linear_layers(folder) == LinearLayers(("q_proj", "v_proj", "out_proj"), ("fc1", "fc2"))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff" * 20, struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 3) + b"{x}"]
+)
+def test_broken_weights_have_no_layers(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(data)
+    assert linear_layers(tmp_path) == LinearLayers()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(None, r"no such plan: .*lora-tui init"), (b"a = 1\nb = '\xff'\n", r"plan\.toml:2: not valid UTF-8")],
+)
+def test_a_plan_file_that_cannot_be_read(tmp_path: Path, data: bytes | None, message: str) -> None:
+    path = tmp_path / "plan.toml"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(PlanError, match=message):
+        load_plan(path)
+
+
+def test_a_folder_is_no_plan(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="cannot be read"):
+        load_plan(tmp_path)

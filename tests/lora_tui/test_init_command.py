@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from core.errors import ExitCode, UserError
+from core.runs.plan_file import load_plan
+from lora_tui import init_command
+
+SPEECH = Path(__file__).resolve().parents[2] / ".." / "shared" / "speech"
+FLAGS = (
+    "--model",
+    "org/model",
+    "--train",
+    "train.jsonl",
+    "--domain",
+    "domain.jsonl",
+    "--heldout",
+    "heldout.jsonl",
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("train", "domain", "heldout", "replay"):
+        (tmp_path / f"{name}.wav").write_bytes(name.encode())
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"audio": f"{name}.wav", "sentence": name}) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*arguments: str) -> ExitCode:
+    parser = argparse.ArgumentParser()
+    init_command.add_arguments(parser)
+    return init_command.run(parser.parse_args(arguments))
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+
+
+def test_flags_answer_everything(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--yes", *FLAGS) is ExitCode.ACCEPTED
+    plan = load_plan(project / "experiments.toml")
+    assert plan.warnings == ()
+    assert plan.defaults.model.id == "org/model"
+    assert plan.defaults.data.train == "train.jsonl"
+    assert plan.defaults.data.replay is None
+    shown = capsys.readouterr()
+    assert shown.out == "", "talk goes to stderr"
+    assert "experiments.toml is written" in shown.err
+
+
+def test_questions_are_asked_again_until_the_answer_is_usable(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "bad.jsonl").write_text("{\n")
+    manifests = ("missing.jsonl", "bad.jsonl", "train.jsonl", "train.jsonl", "domain.jsonl", "heldout.jsonl")
+    answer(monkeypatch, "", "org/model", *manifests, "replay.jsonl")
+    assert command("--output", "own.toml") is ExitCode.ACCEPTED
+    plan = load_plan(project / "own.toml")
+    assert plan.defaults.data.domain == "domain.jsonl"
+    assert plan.defaults.data.replay == "replay.jsonl"
+    talk = capsys.readouterr().err
+    assert "missing.jsonl: cannot be read" in talk
+    assert "bad.jsonl:1: not JSON" in talk
+    assert "is the train manifest already" in talk
+    assert "1 utterances" in talk
+
+
+def test_flags_are_not_asked_for(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "")
+    assert command(*FLAGS) is ExitCode.ACCEPTED
+
+
+def test_paths_become_relative_to_the_plan(project: Path) -> None:
+    (project / "plans").mkdir()
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text("{}")
+    absolute = str(project / "heldout.jsonl")
+    flags = ("--model", "model", "--train", "train.jsonl", "--domain", "domain.jsonl", "--heldout", absolute)
+    command("--yes", *flags, "--output", "plans/own.toml")
+    plan = load_plan(project / "plans" / "own.toml")
+    assert plan.defaults.model.id == "../model"
+    assert plan.defaults.data.train == "../train.jsonl"
+    assert plan.defaults.data.heldout == absolute
+
+
+def test_an_existing_plan_is_kept_unless_forced(project: Path) -> None:
+    (project / "experiments.toml").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        command("--yes", *FLAGS)
+    assert (project / "experiments.toml").read_text() == "mine"
+    assert command("--yes", "--force", *FLAGS) is ExitCode.ACCEPTED
+    assert load_plan(project / "experiments.toml").defaults.model.id == "org/model"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (FLAGS[2:], "--model is missing: with --yes nothing is asked"),
+        (("--model", "nowhere", *FLAGS[2:]), "nowhere: no such model folder"),
+        (("--model", "./a/b", *FLAGS[2:]), "no such model folder"),
+        (("--model", "here/model", *FLAGS[2:]), "no such model folder: here has no model"),
+        (("--model", "here", *FLAGS[2:]), "no config.json"),
+        ((*FLAGS[:2], "--train", "nowhere.jsonl", *FLAGS[4:]), "nowhere.jsonl: cannot be read"),
+        ((*FLAGS, "--replay", "train.jsonl"), "is the train manifest already: replay must be other speech"),
+        ((*FLAGS, "--replay", " "), "--replay: is empty"),
+        ((*FLAGS, "--output", "no/folder/plan.toml"), "no such folder for the plan"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_is_written(
+    project: Path, flags: tuple[str, ...], message: str
+) -> None:
+    (project / "here").mkdir()
+    before = sorted(project.rglob("*"))
+    with pytest.raises(UserError, match=message):
+        command("--yes", *flags)
+    assert sorted(project.rglob("*")) == before
+
+
+def test_the_end_of_the_input_is_an_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "org/model")
+    with pytest.raises(UserError, match="the input ended before all was answered: give --train"):
+        command()
+    assert not (project / "experiments.toml").exists()
+
+
+def test_hostile_answers_do_not_reach_the_terminal(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(monkeypatch, "\x1b[2Jx", "org/model")
+    with pytest.raises(UserError):
+        command()
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason="needs ../shared/speech")
+def test_a_real_model_and_real_manifests(tmp_path: Path) -> None:
+    digits = SPEECH.resolve() / "digits"
+    flags = [
+        f"--{key}={digits / f'{key}_manifest.jsonl'}" for key in ("train", "domain", "heldout", "replay")
+    ]
+    assert (
+        command(
+            "--yes", f"--model={SPEECH.resolve() / 'base_model'}", *flags, f"--output={tmp_path / 'p.toml'}"
+        )
+        == 0
+    )
+    plan = load_plan(tmp_path / "p.toml")
+    assert plan.defaults.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert [experiment.id for experiment in plan.experiments] == ["2.1", "2.1-lora", "2.2", "3.1"]

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import ExitCode
+from core.plan.expand import expand
+from core.runs.plan_file import load_plan
+from core.runs.resolve import resolve
+from core.speech.hashing import HashCache
+from lora_tui import plan_command
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAN = """\
+[model]
+id = "org/model"
+[data]
+train = "train.jsonl"
+domain = "domain.jsonl"
+heldout = "heldout.jsonl"
+[[experiment]]
+id = "2.1"
+title = "First \\u001b[31mred"
+[[experiment]]
+id = "2.2"
+after = "2.1"
+when = "falling"
+sweep."train.learning_rate" = [5e-5, 1e-4]
+[[experiment]]
+id = "3.1"
+adapter_from = ["2.1"]
+[[history]]
+id = "exp_0"
+title = "made elsewhere"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("train", "domain", "heldout"):
+        (tmp_path / f"{name}.wav").write_bytes(name.encode())
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"audio": f"{name}.wav", "sentence": name}) + "\n")
+    (tmp_path / "experiments.toml").write_text(PLAN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*arguments: str) -> ExitCode:
+    parser = argparse.ArgumentParser()
+    plan_command.add_arguments(parser)
+    return plan_command.run(parser.parse_args(arguments))
+
+
+def test_rows_and_conditions_are_shown_and_nothing_is_created(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(project.iterdir())
+    assert command() is ExitCode.ACCEPTED
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = shown.out.splitlines()
+    assert lines[0] == "experiments.toml: 4 rows, until one is accepted, at most 20 runs and 24 hours"
+    assert [line.split()[0] for line in lines[3:7]] == ["2.1", "2.2#1", "2.2#2", "3.1"]
+    assert "5e-05" in lines[4]
+    assert "same run as 2.1" in lines[5]
+    assert "decided later" in lines[6]
+    assert "after 2.1; only if falling" in shown.out
+    assert "target modules of the best run of 2.1" in shown.out
+    assert "exp_0  made elsewhere" in shown.out
+    assert sorted(project.iterdir()) == before
+
+
+def test_hostile_titles_do_not_reach_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command()
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_json_has_the_same_rows(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--json", "--set", "train.steps=60") is ExitCode.ACCEPTED
+    document = json.loads(capsys.readouterr().out)
+    assert [row["key"] for row in document["rows"]] == ["2.1", "2.2#1", "2.2#2", "3.1"]
+    assert document["rows"][1]["settings"]["train"]["learning_rate"] == 5e-5
+    assert document["rows"][0]["settings"]["train"]["steps"] == 60
+    assert document["rows"][0]["identity"] == document["rows"][2]["identity"]
+    assert document["rows"][3]["identity"] is None
+    assert document["problems"] == []
+    assert "stays UNKNOWN" in document["warnings"][0]
+
+
+def test_an_existing_run_shows_its_state(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = load_plan(project / "experiments.toml")
+    identity = resolve(plan, expand(plan)[0].settings, HashCache(project / "hashes.json")).identity
+    folder = project / "runs" / f"2.1-{identity}"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "result.json").write_text("{}")
+    assert command("--json") is ExitCode.ACCEPTED
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["state"] for row in rows] == ["done", "not started", "same run as 2.1", "decided later"]
+
+
+def test_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--only", "2.2#1", "--only", "3.1", "--json") is ExitCode.ACCEPTED
+    assert [row["key"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["2.2#1", "3.1"]
+    assert command("--only", "9") is ExitCode.BAD_USAGE
+    assert capsys.readouterr().err == "--only 9: no such experiment; the plan has 2.1, 2.2, 3.1\n"
+
+
+def test_missing_data_still_shows_the_rows_and_exits_4(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "train.jsonl").unlink()
+    (project / "domain.jsonl").write_text("{\n")
+    assert command() is ExitCode.BAD_USAGE
+    shown = capsys.readouterr()
+    assert "2.2#1" in shown.out
+    problems = shown.err.splitlines()
+    assert len(problems) == 2
+    assert problems[0].startswith("data.train: no such manifest")
+    assert "domain.jsonl:1: not JSON" in problems[1]
+
+
+def test_plan_problems_go_to_stderr_or_into_the_json(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "experiments.toml").write_text(PLAN.replace('id = "2.2"', 'id = "2.2"\nrnak = 3\nx = 1'))
+    assert command() is ExitCode.BAD_USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert [line.split(": ")[0] for line in shown.err.splitlines()] == [
+        "experiments.toml:12",
+        "experiments.toml:13",
+    ]
+    assert command("--json") is ExitCode.BAD_USAGE
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["problems"]) == 2
+    assert document["rows"] == []
+
+
+def test_no_plan(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("other.toml") is ExitCode.BAD_USAGE
+    assert "other.toml: no such plan" in capsys.readouterr().err
+
+
+def test_the_commands_start_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys, lora_tui.plan_command, lora_tui.init_command\n"
+        "print([m for m in ('textual', 'torch', 'transformers', 'peft', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
