@@ -1,0 +1,145 @@
+"""A run folder written by hand, with the real writers, so that a test says only what it is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
+from core.runs.files import append_line, replace_link, write_json
+from core.runs.paths import RunPaths
+from core.runs.process import current_process
+
+START = 1_767_225_600.0
+CLIPS = 60
+WORDS = 10
+"""Clips in each set, and reference words in each clip."""
+FINGERPRINT = "0123456789ab-basic1"
+
+
+class FakeRun:
+    """Writes events, adapters and score documents as a trainer would; its clock moves 1 s an event."""
+
+    def __init__(self, root: Path, steps: int = 1000) -> None:
+        self.paths = RunPaths(root)
+        self.attempt = 0
+        self.time = START
+        root.mkdir(parents=True)
+        settings = {"train": {"steps": steps, "learning_rate": 1e-4}, "adapter": {"method": "dora"}}
+        config = {
+            "schema": 1,
+            "experiment": "2.1",
+            "title": "DoRA",
+            "identity": "0123456789",
+            "settings": settings,
+        }
+        write_json(self.paths.config, config)
+
+    def event(self, *events: Event, attempt: int | None = None) -> None:
+        """Append events of the newest attempt, or of `attempt`."""
+        for event in events:
+            self.time += 1
+            number = self.attempt if attempt is None else attempt
+            append_line(self.paths.events, encode(Record(number, self.time, event)))
+
+    def start(self, resumed_from: int | None = None, process: dict[str, Any] | None = None) -> None:
+        """Begin an attempt; by default this test's own process is the trainer, so it lives."""
+        self.attempt += 1
+        identity = current_process().to_json() if process is None else process
+        self.event(AttemptStarted(1, identity, resumed_from, "cpu", "fp32", {"torch": "2"}))
+
+    def step(self, *numbers: int, loss: float = 1.0) -> None:
+        self.event(*(Step(n, loss, 1e-4, 0.5, 100, 10.0, 0.25) for n in numbers))
+
+    def interval(self, step: int, domain: int, heldout: int, loss: float | None = 1.0) -> None:
+        """The interval's event and its two score documents; `domain` and `heldout` are substitutions."""
+        sets = {
+            name: self.counts(n) | {"loss": loss} for name, n in (("domain", domain), ("heldout", heldout))
+        }
+        self.event(IntervalScored(step, sets, 2.0))
+        for name, count in (("domain", domain), ("heldout", heldout)):
+            self.score(self.paths.evaluation(step, name), count, step=step, dataset=name)
+
+    def adapter(self, step: int, weights: bytes = b"weights") -> str:
+        """Save an adapter, point lora_adapter_best at it, return its hash."""
+        folder = self.paths.adapter(step)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WEIGHTS).write_bytes(weights + str(step).encode())
+        (folder / CONFIG).write_text(json.dumps({"r": 16, "target_modules": ["v_proj", "q_proj"]}))
+        replace_link(self.paths.best, f"adapters/{folder.name}")
+        return adapter_hash(folder)
+
+    def tuned(self, step: int, domain: int, heldout: int, **changes: Any) -> None:
+        """What `lora-cli evaluate` would have written."""
+        for name, count in (("domain", domain), ("heldout", heldout)):
+            single = {"compared": 50, "differing": 0}
+            fields = {"step": step, "single": single, "adapter_hash": adapter_hash(self.paths.best)} | changes
+            self.score(self.paths.tuned(name), count, dataset=name, **fields)
+
+    def result(self) -> None:
+        write_json(self.paths.result, {"schema": 1, "outcome": "done"})
+
+    @staticmethod
+    def counts(substitutions: int, words: int = CLIPS * WORDS) -> dict[str, Any]:
+        return {
+            "substitutions": substitutions,
+            "deletions": 0,
+            "insertions": 0,
+            "reference_words": words,
+        }
+
+    def score(self, path: Path, substitutions: int, **changes: Any) -> None:
+        """A score document in which the first clips have up to WORDS errors each."""
+        utterances = []
+        left = substitutions
+        for index in range(CLIPS):
+            wrong, left = min(WORDS, left), max(0, left - WORDS)
+            text = " ".join(["wrong"] * wrong + ["right"] * (WORDS - wrong))
+            utterances.append(
+                {"id": f"clip{index}", "reference": "right " * WORDS, "hypothesis": text, "seconds": 2.0}
+                | self.counts(wrong, WORDS)
+            )
+        document = {
+            "schema": 1,
+            "dataset": "domain",
+            "manifest_sha256": "ab" * 32,
+            "step": None,
+            "normaliser": {"name": "basic", "version": 1},
+            "fingerprint": FINGERPRINT,
+            "device": "cpu",
+            "precision": "fp32",
+            "decode": {"method": "greedy", "max_tokens": 194},
+            "adapter_hash": None,
+            "loss": 1.0,
+            "counts": self.counts(substitutions),
+            "single": None,
+            "utterances": utterances,
+        }
+        write_json(path, document | changes)
+
+    def good(self) -> FakeRun:
+        """A whole run, accepted: domain 50 → 30 %, heldout 5 % throughout."""
+        self.start()
+        self.interval(0, 300, 30, loss=2.0)
+        for step, domain in ((400, 200), (800, 182), (900, 181), (1000, 180)):
+            self.step(step, loss=1.5)
+            self.interval(step, domain, 30, loss=2.0 - step / 1000)
+        self.adapter(1000)
+        self.tuned(1000, 180, 30)
+        self.result()
+        return self
+
+
+@pytest.fixture
+def fake_run(tmp_path: Path) -> Callable[..., FakeRun]:
+    """`fake_run(name="2.1-0123456789", steps=1000)` makes a run folder that holds run.json only."""
+
+    def make(name: str = "2.1-0123456789", steps: int = 1000) -> FakeRun:
+        return FakeRun(tmp_path / "runs" / name, steps)
+
+    return make

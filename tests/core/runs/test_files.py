@@ -1,0 +1,72 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from core.runs import files
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    files.write_bytes(path, b"a long first version")
+    files.write_bytes(path, b"short")
+    assert path.read_bytes() == b"short"
+    assert names(path.parent) == ["file.json"]
+
+
+def test_others_may_read_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_text(path, "x")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_equal_values_are_equal_bytes(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a", {"x": 1, "y": [1, 2]})
+    files.write_json(tmp_path / "b", {"y": [1, 2], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [1, 2]}
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.write_json(tmp_path / "a", {"loss": float("nan")})
+    assert names(tmp_path) == []
+
+
+def test_undecodable_names_survive(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a", "caf\udce9")
+    assert (tmp_path / "a").read_bytes() == b"caf\xe9"
+
+
+def test_a_link_is_replaced(tmp_path: Path) -> None:
+    for target in ("adapters/step-000400", "adapters/step-000800"):
+        files.replace_link(tmp_path / "best", target)
+        assert str((tmp_path / "best").readlink()) == target
+    assert names(tmp_path) == ["best"]
+
+
+def test_lines_are_appended_whole(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "events.jsonl"
+    files.append_line(path, '{"a": "ü"}')
+    files.append_line(path, "{}")
+    assert path.read_text(encoding="utf-8") == '{"a": "ü"}\n{}\n'

@@ -1,0 +1,210 @@
+"""The run matrix: what a reader finds in it, and that no text breaks it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.runs.events import Final
+from core.runs.evidence import gather
+from core.runs.figures import duration, points
+from core.runs.matrix import (
+    CRITERIA,
+    MatrixRow,
+    differing_settings,
+    history_row,
+    render_markdown,
+    run_row,
+    unrun_row,
+)
+from core.runs.store import read_run
+from core.scoring.evidence import Thresholds
+from core.scoring.verdict import judge
+
+MakeRun = Callable[..., Any]
+
+
+def row_of(run: Any, experiment: str = "2.1", settings: str = "", **more: Any) -> MatrixRow:
+    snapshot = read_run(run.paths, now=run.time)
+    gathered = gather(snapshot, run.paths)
+    return run_row(experiment, settings, snapshot, gathered, judge(gathered.evidence, Thresholds()), **more)
+
+
+def cells(markdown: str, experiment: str) -> dict[str, str]:
+    """The cells of a row by heading."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    found = next(row for row in table if row[0].split(" ")[0] == experiment)
+    return dict(zip(table[0], found, strict=True))
+
+
+def test_an_accepted_run(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    row = row_of(run, settings="learning_rate=0.0001")
+    found = cells(render_markdown([row]), "2.1")
+    wanted = {
+        "Experiment": "2.1 DoRA",
+        "Settings": "learning_rate=0.0001",
+        "Steps": "1000",
+        "Domain WER %": "50.00 → 30.00",
+        "Gain, points": "+20.00",
+        "Heldout WER %": "5.00 → 5.00",
+        "Change, points": "+0.00",
+        "Verdict": "accepted",
+        "Adapter": (row.adapter_hash or "")[:12],
+        "Note": "–",
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    assert [found[name] for name in CRITERIA.values()] == ["PASS"] * 6
+    assert found["Duration"].endswith(" s")
+
+
+def test_every_criterion_is_explained_below_the_table(fake_run: MakeRun) -> None:
+    text = render_markdown([row_of(fake_run().good())])
+    below = text.partition("## 2.1 DoRA")[2]
+    assert "Run 2.1-0123456789: **accepted**." in below
+    for title in (
+        "Convergence",
+        "Stability",
+        "Artifact integrity",
+        "Domain gain",
+        "Heldout regression",
+        "Parity",
+    ):
+        assert f"- {title}: PASS. " in below
+    assert "50.00 → 30.00 %, a gain of 20.00 points" in below
+
+
+def test_a_run_that_failed_says_how(fake_run: MakeRun) -> None:
+    run = fake_run()
+    run.start()
+    run.interval(0, 300, 30)
+    run.step(1, 2)
+    run.event(Final("diverged", "loss is nan at step 3", 3))
+    found = cells(render_markdown([row_of(run)]), "2.1")
+    assert found["Verdict"] == "rejected (diverged)"
+    assert found["Note"] == "The run diverged: loss is nan at step 3"
+    assert (found["Steps"], found["Domain WER %"]) == ("2 of 1000", "50.00 → –")
+    assert (found["Gain, points"], found["Adapter"]) == ("–", "–")
+
+
+def test_a_run_that_goes_on_is_judged_so_far(fake_run: MakeRun) -> None:
+    run = fake_run()
+    run.start()
+    run.step(1)
+    found = cells(render_markdown([row_of(run)]), "2.1")
+    assert found["Verdict"] == "training, so far undecided"
+
+
+def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    run.tuned(1000, 180, 60)
+    found = cells(render_markdown([row_of(run)]), "2.1")
+    assert (found["Verdict"], found["Heldout"], found["Change, points"]) == ("rejected", "FAIL", "+5.00")
+    assert found["Note"].startswith("Heldout WER 5.00 → 10.00 %")
+
+
+def test_rows_without_a_run(fake_run: MakeRun) -> None:
+    rows = [
+        history_row("exp_2.1b", "DoRA", "short, high learning rate: unstable"),
+        history_row("exp_1.1", note="made elsewhere", domain_wer=31.256),
+        unrun_row("2.2", "", "skipped", "condition not met", steps=1000),
+        unrun_row("3.1#1", "learning_rate=5e-05", "waiting", "waits for 2.1"),
+    ]
+    text = render_markdown(rows)
+    old = cells(text, "exp_2.1b")
+    assert (old["Domain WER %"], old["Gain, points"], old["Verdict"]) == ("–", "–", "history")
+    assert old["Note"] == "short, high learning rate: unstable"
+    assert [old[name] for name in CRITERIA.values()] == ["–"] * 6
+    assert cells(text, "exp_1.1")["Domain WER %"] == "– → 31.26"
+    skipped = cells(text, "2.2")
+    assert (skipped["Verdict"], skipped["Note"], skipped["Steps"]) == ("skipped", "condition not met", "1000")
+    assert cells(text, "3.1#1")["Settings"] == "learning_rate=5e-05"
+    assert "## " not in text
+
+
+def test_one_run_in_two_rows_is_explained_once(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    rows = [row_of(run, "2.1"), row_of(run, "3.1#2", title="sweep")]
+    text = render_markdown(rows)
+    assert cells(text, "2.1")["Verdict"] == cells(text, "3.1#2")["Verdict"] == "accepted"
+    assert "The same run as 2.1: 2.1-0123456789." in text
+    assert text.count("- Convergence") == 1
+
+
+def test_what_could_not_be_read_is_listed(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    run.paths.tuned("heldout").write_text("{")
+    text = render_markdown([row_of(run)])
+    assert "- Problem: " in text
+    assert "heldout.json: not JSON" in text
+    assert cells(text, "2.1")["Verdict"] == "undecided"
+
+
+def test_an_empty_plan_has_a_matrix_too() -> None:
+    assert "No experiments." in render_markdown([])
+
+
+@given(st.text(st.characters(exclude_categories=[])), st.text(st.characters(exclude_categories=[])))
+def test_no_text_breaks_the_table(title: str, note: str) -> None:
+    row = unrun_row("2.2", note, "skipped", note, title=title)
+    text = render_markdown([row], heading=title, preamble=note)
+    lines = text.split("\n")
+    table = [line for line in lines if line.startswith("| ")]
+    assert len(table) == 3
+    assert len({line.replace("\\\\", "").replace("\\|", "").count("|") for line in table}) == 1
+    assert "<" not in text
+    assert "\x1b" not in text
+    text.encode()
+
+
+def test_settings_that_differ() -> None:
+    def settings(rate: float, modules: tuple[str, ...], seed: int = 0, **train: Any) -> dict[str, Any]:
+        return {
+            "train": {"learning_rate": rate, "seed": seed, "steps": 1000} | train,
+            "adapter": {"target_modules": modules, "seed": 1},
+        }
+
+    rows = [settings(1e-4, ("q", "v")), settings(5e-5, ("q", "v")), settings(1e-4, ("q", "k"))]
+    assert differing_settings(rows) == (
+        "target_modules=q+v, learning_rate=0.0001",
+        "target_modules=q+v, learning_rate=5e-05",
+        "target_modules=q+k, learning_rate=0.0001",
+    )
+    assert differing_settings(rows[:1]) == ("",)
+    assert differing_settings([]) == ()
+    flags = [settings(1e-4, (), clip=None), settings(1e-4, (), clip=True)]
+    assert differing_settings(flags) == ("clip=none", "clip=true")
+    seeds = [settings(1e-4, ()), settings(1e-4, (), seed=2) | {"adapter": {"seed": 2, "target_modules": ()}}]
+    assert differing_settings(seeds)[0] == "adapter.seed=1, train.seed=0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3600, "1 h 00 min"),
+        (7620, "2 h 07 min"),
+    ],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (39.4, 23.0, "-16.40"),
+        (9.2, 12.3, "+3.10"),
+        (5.0, 5.0, "+0.00"),
+        (5.001, 5.0, "+0.00"),
+        (None, 5.0, "–"),
+    ],
+)
+def test_points(before: float | None, after: float | None, shown: str) -> None:
+    assert points(before, after) == shown
