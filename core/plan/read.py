@@ -12,9 +12,10 @@ import tomli
 
 from core.errors import PlanError
 from core.plan.expand import complete
-from core.plan.experiments import check_references, read_experiments, read_history
+from core.plan.experiments import read_experiments, read_history
 from core.plan.lines import KeyPath, key_lines
 from core.plan.overrides import apply_overrides
+from core.plan.references import check_references
 from core.plan.rules import check_batch, check_rows, warn_of_masked, warn_of_rows
 from core.plan.schema import Plan, RunSettings
 from core.plan.validate import NOT_BUILT, NOT_BUILT_KEYS, SECTIONS, Problems, check_table
