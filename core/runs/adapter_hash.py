@@ -36,13 +36,9 @@ def adapter_hash(folder: Path) -> str:
                 digest.update(chunk)
         config = json.loads((folder / CONFIG).read_bytes())
     except OSError as error:
-        raise RunFolderError(
-            f"{error.filename or folder}: cannot read the adapter: {error.strerror}"
-        ) from error
+        raise RunFolderError(f"{error.filename or folder}: cannot read the adapter: {error.strerror}") from error
     except ValueError as error:
-        raise RunFolderError(
-            f"{folder / CONFIG}: not valid JSON ({error}): save the adapter again"
-        ) from error
+        raise RunFolderError(f"{folder / CONFIG}: not valid JSON ({error}): save the adapter again") from error
     if not isinstance(config, dict):
         raise RunFolderError(f"{folder / CONFIG}: not a JSON object: save the adapter again")
     digest.update(json.dumps(_canonical(config), sort_keys=True, separators=(",", ":")).encode())

@@ -116,17 +116,7 @@ class Final:
     step: int | None = None
 
 
-Event = (
-    AttemptStarted
-    | Phase
-    | Heartbeat
-    | Step
-    | IntervalScored
-    | CheckpointSaved
-    | AdapterSaved
-    | Notice
-    | Final
-)
+Event = AttemptStarted | Phase | Heartbeat | Step | IntervalScored | CheckpointSaved | AdapterSaved | Notice | Final
 _TYPES: dict[str, type[Any]] = {
     t.NAME: t
     for t in (

@@ -170,9 +170,7 @@ def _device(score: Score) -> tuple[str | None, str | None]:
     return (score.device or "").partition(":")[0] or None, score.precision
 
 
-def _differing(
-    reader: _Reader, name: str, own: dict[str, Score | None], tuned: dict[str, Score | None]
-) -> int | None:
+def _differing(reader: _Reader, name: str, own: dict[str, Score | None], tuned: dict[str, Score | None]) -> int | None:
     mine, theirs = own[name], tuned[name]
     if mine is None or theirs is None:
         return None

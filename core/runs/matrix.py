@@ -112,9 +112,7 @@ def history_row(
     heldout_wer: float | None = None,
 ) -> MatrixRow:
     """The row of an earlier result made elsewhere, with the figures that there are."""
-    return MatrixRow(
-        experiment, title, status="history", tuned_domain=domain_wer, tuned_heldout=heldout_wer, note=note
-    )
+    return MatrixRow(experiment, title, status="history", tuned_domain=domain_wer, tuned_heldout=heldout_wer, note=note)
 
 
 def differing_settings(all_settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -38,9 +38,7 @@ def rise_points(before: ErrorCounts, after: ErrorCounts) -> Fraction | None:
 
 def theil_sen(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Theil–Sen slope: the median over all pairs of points with different x. ValueError if there is none."""
-    slopes = [
-        (y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(zip(xs, ys, strict=True), 2) if x1 != x2
-    ]
+    slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(zip(xs, ys, strict=True), 2) if x1 != x2]
     if not slopes:
         raise ValueError("a slope needs two points with different x")
     return float(median(slopes))
@@ -79,9 +77,7 @@ def convergence(  # noqa: PLR0911 - one return a case
     if slope >= 0:
         return say(State.FAIL, f"The domain loss does not fall: {trend}; {change}.", slope)
     if finite[best_step] >= finite[0]:
-        return say(
-            State.FAIL, f"The best interval has no lower domain loss than the base model: {change}.", slope
-        )
+        return say(State.FAIL, f"The best interval has no lower domain loss than the base model: {change}.", slope)
     return say(State.PASS, f"Over {len(finite)} intervals {trend}; {change}.", slope)
 
 
@@ -104,9 +100,7 @@ def stability(evidence: Evidence, thresholds: Thresholds) -> Criterion:
     share = points(thresholds.stability_min_share)
     if evidence.steps_planned <= 0 or Fraction(covered, evidence.steps_planned) < share:
         planned = evidence.steps_planned
-        reason = (
-            f"The last {need} intervals cover {covered} of {planned} steps, less than {float(share):.0%}."
-        )
+        reason = f"The last {need} intervals cover {covered} of {planned} steps, less than {float(share):.0%}."
         return say(State.UNKNOWN, reason)
     wers = [wer_points(i.domain.counts) for i in last]
     known = [wer for wer in wers if wer is not None]
@@ -142,9 +136,7 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
     if artifact.scored_step != artifact.best_step:
         steps = f"step {artifact.scored_step} was scored, lora_adapter_best is step {artifact.best_step}"
         return say(State.FAIL, f"The tuned score is of another adapter: {steps}.")
-    return say(
-        State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}."
-    )
+    return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")
 
 
 def _change(
@@ -196,9 +188,7 @@ def heldout(
     reason = obstacle
     if rise is not None and not obstacle:
         state = State.PASS if rise <= points(limit) else State.FAIL
-        reason = (
-            f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed."
-        )
+        reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed."
     if guardrail_kept is False:
         reason += " No interval kept the guardrail, so the best one is that of the lowest WER."
     value = None if rise is None else float(rise)

@@ -59,9 +59,7 @@ def _fingerprints_and_singles(found: Parity, thresholds: Thresholds) -> tuple[li
     if found.clips_available is not None:
         need = min(need, found.clips_available)
     if differing:
-        failures.append(
-            f"clips that give another transcript when decoded one by one: {differing} of {compared}"
-        )
+        failures.append(f"clips that give another transcript when decoded one by one: {differing} of {compared}")
     elif differing is None or compared < max(need, 1):
         gaps.append(f"{compared} of {need} clips were decoded one by one")
     return failures, gaps

@@ -58,9 +58,7 @@ class FakeRun:
 
     def interval(self, step: int, domain: int, heldout: int, loss: float | None = 1.0) -> None:
         """The interval's event and its two score documents; `domain` and `heldout` are substitutions."""
-        sets = {
-            name: self.counts(n) | {"loss": loss} for name, n in (("domain", domain), ("heldout", heldout))
-        }
+        sets = {name: self.counts(n) | {"loss": loss} for name, n in (("domain", domain), ("heldout", heldout))}
         self.event(IntervalScored(step, sets, 2.0))
         for name, count in (("domain", domain), ("heldout", heldout)):
             self.score(self.paths.evaluation(step, name), count, step=step, dataset=name)

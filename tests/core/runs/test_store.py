@@ -227,9 +227,7 @@ FOREIGN = current_process().to_json() | {"machine": "another"}
         ("a later phase", "starting"),
     ],
 )
-def test_a_living_run_is_in_its_phase_until_it_falls_silent(
-    fake_run: MakeRun, phase: str | None, state: str
-) -> None:
+def test_a_living_run_is_in_its_phase_until_it_falls_silent(fake_run: MakeRun, phase: str | None, state: str) -> None:
     run = fake_run()
     run.start()
     if phase is not None:
@@ -336,9 +334,7 @@ def test_a_follower_survives_a_cut_torn_line_and_a_new_file(fake_run: MakeRun) -
     assert follower.refresh().steps_completed == 1
 
 
-def test_a_follower_measures_silence_by_its_own_clock(
-    fake_run: MakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_follower_measures_silence_by_its_own_clock(fake_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = fake_run()
     run.start()
     run.time = time.time() - 3600
@@ -373,9 +369,7 @@ def folded(history: History) -> str:
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(1, 3), EVENTS), max_size=40), st.integers(0, 40))
-def test_reading_at_once_and_in_pieces_give_the_same_history(
-    written: list[tuple[int, Event]], cut: int
-) -> None:
+def test_reading_at_once_and_in_pieces_give_the_same_history(written: list[tuple[int, Event]], cut: int) -> None:
     records = [Record(attempt, float(i), event) for i, (attempt, event) in enumerate(written)]
     lines = [encode(record).encode() for record in records]
     whole, pieces, single = History(), History(), History()

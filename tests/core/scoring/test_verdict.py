@@ -29,9 +29,7 @@ def errors(count: int, words: int = WORDS) -> ErrorCounts:
     return ErrorCounts(substitutions=count, reference_words=words)
 
 
-def interval(
-    step: int, domain: int, heldout: int, loss: float | None, selection: int | None = None
-) -> Interval:
+def interval(step: int, domain: int, heldout: int, loss: float | None, selection: int | None = None) -> Interval:
     chosen = None if selection is None else SetScore(errors(selection), 1.0)
     return Interval(step, SetScore(errors(domain), loss), SetScore(errors(heldout), 1.0), chosen)
 
@@ -58,8 +56,7 @@ GOOD = Evidence(
 def losses(*values: float | None) -> Evidence:
     """GOOD with other domain losses."""
     changed = tuple(
-        replace(i, domain=replace(i.domain, loss=loss))
-        for i, loss in zip(GOOD.intervals, values, strict=True)
+        replace(i, domain=replace(i.domain, loss=loss)) for i, loss in zip(GOOD.intervals, values, strict=True)
     )
     return replace(GOOD, intervals=changed)
 
@@ -292,9 +289,7 @@ def fuzzed() -> st.SearchStrategy[Evidence]:
     counts = st.builds(errors, st.integers(0, 50), st.sampled_from([0, 40, 50]))
     loss = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
     score = st.builds(SetScore, counts, loss)
-    one = st.builds(
-        Interval, st.sampled_from([0, 100, 400, 900, 1000]), score, score, st.one_of(st.none(), score)
-    )
+    one = st.builds(Interval, st.sampled_from([0, 100, 400, 900, 1000]), score, score, st.one_of(st.none(), score))
     intervals = st.lists(one, max_size=6, unique_by=lambda i: i.step).map(tuple)
     maybe = st.one_of(st.none(), counts)
     text = st.sampled_from([None, "a", "b"])
@@ -323,9 +318,7 @@ def test_any_evidence_gets_a_verdict_that_follows_from_its_criteria(evidence: Ev
 
 
 @given(st.integers(244, 254), st.integers(10, 24), st.floats(0, 1), st.floats(0, 5))
-def test_looser_thresholds_never_cost_the_acceptance(
-    domain: int, heldout: int, gain: float, regression: float
-) -> None:
+def test_looser_thresholds_never_cost_the_acceptance(domain: int, heldout: int, gain: float, regression: float) -> None:
     evidence = tuned(domain, heldout)
     loose = replace(Thresholds(), domain_gain_pp=1.0 - gain, heldout_regression_pp=0.2 + regression)
     if judge(evidence, Thresholds()).decision is Decision.ACCEPTED:
