@@ -1,8 +1,9 @@
 """Speech from text: a thin wrapper of the espeak-ng library, driven by ctypes.
 
-espeak-ng keeps state between utterances (flutter phase, noise generators, the last voice), so the same call gives other
-samples the second time. `Synthesiser.speak` therefore runs each utterance in a fork of a process that has only initialised
-the library: every utterance starts from the same state, whatever was spoken before it and in whichever worker.
+espeak-ng keeps state between utterances (flutter phase, noise generators, the last voice): the same call gives other
+samples the second time. `Synthesiser.speak` therefore runs each utterance in a fork of a process that has only
+initialised the library: every utterance starts from the same state, whatever was spoken before it and in whichever
+worker. It also sets the two random generators: espeak-ng's own, which is seeded with the time of day, and C's `rand`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ AUDIO_OUTPUT_SYNCHRONOUS = 2
 INITIALIZE_DONT_EXIT = 0x8000
 PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
 CHARS_UTF8, PHONEMES_IPA = 1, 0x02
+RANDOM_SEED = 1
 
 PCM = npt.NDArray[np.int16]
 SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -90,12 +92,14 @@ class Synthesiser:
         _, status = os.waitpid(child, 0)
         if status != 0 or not data:
             raise UserError(
-                f'espeak-ng gave no speech for the voice "{voice}": '
-                f"does it exist? the accents are in {self.data_path / 'lang'}, the variants in {self.data_path / 'voices'}"
+                f'espeak-ng gave no speech for the voice "{voice}": does it exist? The accents are in '
+                f"{self.data_path / 'lang'}, the variants in {self.data_path / 'voices'}"
             )
         return np.frombuffer(data, dtype=np.int16)
 
     def _speak_here(self, text: str, voice: str, prosody: Prosody) -> bytes:
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))
+        ctypes.CDLL(None).srand(RANDOM_SEED)
         self._set_voice(voice)
         self._library.espeak_SetParameter(PARAMETER_RATE, prosody.rate_wpm, 0)
         self._library.espeak_SetParameter(PARAMETER_PITCH, prosody.pitch, 0)
