@@ -10,12 +10,10 @@ libraries; not over paths, names or texts.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ import soxr
 from numpy.typing import NDArray
 
 from core.runs.files import fsync_folder, write_json
+from core.runs.locks import held
 from core.speech.audio import (
     AUDIO_PATH_VERSION,
     RESAMPLER_QUALITY,
@@ -100,7 +99,7 @@ class SampleCache:
         store = self._open(key, total)
         if store is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / f"{key}.lock", lambda: report(0, total)):
+            with held(self.folder / f"{key}.lock", lambda: report(0, total)):
                 store = self._open(key, total) or self._build(key, manifest, report)
         report(total, total)
         return store
@@ -145,9 +144,7 @@ class SampleCache:
             raise
         store = self._open(key, len(manifest))
         if store is None:
-            raise OSError(
-                f"{packed}: gone or changed right after it was written: does something clean this folder?"
-            )
+            raise OSError(f"{packed}: gone or changed right after it was written: does something clean this folder?")
         return store
 
 
@@ -157,24 +154,3 @@ def clips_key(manifest: Manifest, hashes: Sequence[str]) -> str:
     head = [AUDIO_PATH_VERSION, SAMPLE_RATE_HZ, RESAMPLER_QUALITY, libraries]
     clips = ([h, u.offset_s, u.duration_s] for u, h in zip(manifest.utterances, hashes, strict=True))
     return hash_lines("clips 1", [head, *clips])[:32]
-
-
-@contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock. Asks again rather than blocks, so that `waiting` can show life, or stop the process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        while not _try_lock(descriptor):
-            waiting()
-            time.sleep(_ASK_AGAIN_S)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -142,7 +141,9 @@ def read_facts(folder: Path) -> AdapterFacts | None:
         raise ModelError(f"{path}: cannot be read ({error}); the adapter's WER could not be reproduced") from error
 
 
-def load_adapter(speech: SpeechModel, folder: Path, model_hash: str | None = None) -> tuple[SpeechModel, AdapterFacts | None]:
+def load_adapter(
+    speech: SpeechModel, folder: Path, model_hash: str | None = None
+) -> tuple[SpeechModel, AdapterFacts | None]:
     """The model with the adapter in `folder` merged in fp32, set to decode as the adapter was evaluated.
 
     Raises ModelError when the adapter was trained under another audio or text normalisation, or on another base model.
@@ -157,7 +158,7 @@ def load_adapter(speech: SpeechModel, folder: Path, model_hash: str | None = Non
         if here != facts.fingerprint:
             raise ModelError(
                 f"adapter {folder}: was trained under normalisation {facts.fingerprint}, this version computes {here}; "
-                "its WER would not be the one that was reported: use the version of lora-tui that trained it, or train again"
+                "its WER would not be the one that was reported: use the lora-tui that trained it, or train again"
             )
         if model_hash is not None and model_hash != facts.model_hash:
             raise ModelError(

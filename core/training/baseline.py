@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from core.runs.files import write_json
+from core.runs.locks import held
 from core.runs.paths import RunsFolder
 from core.training.evaluation import SCORE_SCHEMA, normalisation_fingerprint
 from core.training.model import SpeechModel
-
-_POLL_S = 0.5
 
 
 def baseline_fingerprint(
@@ -56,7 +51,7 @@ def shared_baseline(
     stored = _read(path)
     if stored is not None:
         return stored
-    with _locked(folder.baseline_lock(fingerprint), waiting):
+    with held(folder.baseline_lock(fingerprint), waiting):
         stored = _read(path)
         if stored is None:
             stored = compute()
@@ -70,21 +65,3 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) and "counts" in document else None
-
-
-@contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """A kernel lock: freed when its holder dies, so it never goes stale."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                waiting()
-                time.sleep(_POLL_S)
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
 """Batch plans: which clips every step sees, computed before training starts.
 
-A plan is a pure function of clip lengths, budget and seed, so step n's batch needs no loader state and resume is exact by
-construction (FACTS, "Resume"). Its hash goes into the evidence of a verdict.
+A plan is a pure function of clip lengths, budget and seed, so step n's batch needs no loader state and resume is
+exact by construction (FACTS, "Resume"). Its hash goes into the evidence of a verdict.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import PlanError
+from core.plan.schema import DEFAULT_EPOCHS
 
 WINDOW = 16
 """Micro-batches that are sorted by length together: less padding, still a fair mixture."""
@@ -48,8 +49,7 @@ def seconds_per_step(
     """Training (not replay) seconds in a step, from either way of giving the batch."""
     if batch_seconds is not None:
         return batch_seconds * (1.0 - replay_share)
-    assert epochs is not None
-    return train_seconds * epochs / steps
+    return train_seconds * (epochs or DEFAULT_EPOCHS) / steps
 
 
 def training_plan(

@@ -18,7 +18,11 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save_checkpoint(
-    paths: RunPaths, step: int, parameters: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, plan_hash: str
+    paths: RunPaths,
+    step: int,
+    parameters: dict[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    plan_hash: str,
 ) -> None:
     """Write the state after optimiser step `step`; the marker comes last, when all else is on disk."""
     folder = paths.checkpoint(step)

@@ -43,11 +43,17 @@ class TrainingSet:
 
     @property
     def seconds(self) -> list[float]:
+        """Duration of each usable clip."""
         return [int(self.clips.lengths[i]) / SAMPLE_RATE_HZ for i in self.indices]
 
 
 def open_dataset(
-    name: str, path: Path, expected: Mapping[str, str], cache: SampleCache, hashes: HashCache, progress: Progress
+    name: str,
+    path: Path,
+    expected: Mapping[str, str],
+    cache: SampleCache,
+    hashes: HashCache,
+    progress: Progress,
 ) -> Dataset:
     """Read, hash and decode a manifest. Raises ManifestError when its content is not what the run was made for."""
     manifest = read_manifest(path)
@@ -88,7 +94,10 @@ def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report:
         left_out.setdefault(reason, []).append(utterance.id)
     for reason, names in left_out.items():
         shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        report("warning", f"data.{dataset.name}: {len(names)} of {len(dataset.manifest)} clips left out: {reason}: {shown}")
+        report(
+            "warning",
+            f"data.{dataset.name}: {len(names)} of {len(dataset.manifest)} clips left out: {reason}: {shown}",
+        )
     if not indices:
         raise ManifestError(
             f"data.{dataset.name}: no clip of {dataset.manifest.path} can be trained on "
@@ -105,7 +114,10 @@ def report_evaluation_set(dataset: Dataset, speech: SpeechModel, report: Report)
         for u, n in zip(dataset.manifest.utterances, dataset.clips.lengths, strict=True)
         if n > speech.limits.max_seconds * SAMPLE_RATE_HZ
     ]
-    for names, what in ((silent, "are silence"), (long, "are longer than the model hears and are cut at pauses")):
+    for names, what in (
+        (silent, "are silence"),
+        (long, "are longer than the model hears and are cut at pauses"),
+    ):
         if names:
             shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
             report("warning", f"data.{dataset.name}: {len(names)} clips {what}: {shown}")

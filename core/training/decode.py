@@ -33,7 +33,9 @@ def _fresh(encoded: Any) -> Any:
     return copy
 
 
-def decoder_logits(model: Any, encoded: Any, features: dict[str, Tensor], decoder_input_ids: Tensor, **more: Any) -> Any:
+def decoder_logits(
+    model: Any, encoded: Any, features: dict[str, Tensor], decoder_input_ids: Tensor, **more: Any
+) -> Any:
     """The model's output for given encoder outputs; `features` only lends its attention mask."""
     mask = {"attention_mask": features["attention_mask"]} if "attention_mask" in features else {}
     return model(encoder_outputs=_fresh(encoded), decoder_input_ids=decoder_input_ids, **mask, **more)

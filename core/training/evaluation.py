@@ -6,6 +6,7 @@ greedy with a cap for each clip, clips longer than the model hears are cut at pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,7 @@ class Evaluation:
 
     @property
     def counts(self) -> ErrorCounts:
+        """Errors over the whole manifest (micro average)."""
         return total(u.counts for u in self.utterances)
 
 
@@ -146,9 +148,7 @@ class Decoder:
                 self.silent.add(piece.utterance)
         return whole.samples[piece.start : piece.stop]
 
-    def _batch(
-        self, clips: list[Samples], labels: list[Sequence[int] | None]
-    ) -> tuple[list[str], float, int]:
+    def _batch(self, clips: list[Samples], labels: list[Sequence[int] | None]) -> tuple[list[str], float, int]:
         speech = self.speech
         with speech.autocast():
             features = speech.features(clips)
@@ -245,7 +245,8 @@ def score_document(
             "max_tokens": speech.limits.max_tokens,
         },
         "adapter_hash": adapter_hash,
-        "loss": evaluation.loss,
+        # what is not a number is no evidence, and no JSON
+        "loss": evaluation.loss if evaluation.loss is not None and math.isfinite(evaluation.loss) else None,
         "counts": _counts(counts),
         "single": single,
         "silent": list(evaluation.silent),
@@ -266,3 +267,17 @@ def _counts(counts: ErrorCounts) -> dict[str, int]:
         "insertions": counts.insertions,
         "reference_words": counts.reference_words,
     }
+
+
+def decode_singly(
+    speech: SpeechModel, clips: ClipStore, result: Evaluation, count: int, target_rms: float
+) -> dict[str, int]:
+    """Decode `count` clips, spread evenly over the manifest, in batches of one; compare with `result`'s transcripts."""
+    chosen = sorted({int(i) for i in np.linspace(0, len(clips) - 1, min(count, len(clips)))})
+    # one clip a call, not a small budget: a budget would still let two short clips share a batch
+    differing = 0
+    for index in chosen:
+        clip = clips[index]
+        alone, *_ = Decoder(speech, target_rms=target_rms).run([len(clip)], [clip].__getitem__)
+        differing += alone[0] != result.utterances[index].hypothesis
+    return {"compared": len(chosen), "differing": differing}

@@ -5,33 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from core.runs.events import (
-    HEARTBEAT_S,
-    AdapterSaved,
-    Event,
-    Heartbeat,
-    IntervalScored,
-    Phase,
-    Record,
-    decode,
-    encode,
-)
-from core.scoring.evidence import Interval
-from core.runs.store import interval_of
-
-
-@dataclass(slots=True)
-class History:
-    """What earlier attempts left behind."""
-
-    attempts: int
-    intervals: dict[int, Interval]
-    """By step; only those whose adapter was saved too (interval 0 has none)."""
-    best: int | None
+from core.runs.events import HEARTBEAT_S, Event, Heartbeat, Phase, Record, encode
 
 
 def cut_torn_line(path: Path) -> None:
@@ -54,32 +31,6 @@ def cut_torn_line(path: Path) -> None:
             file.truncate(position)
             file.flush()
             os.fsync(file.fileno())
-
-
-def read_history(path: Path, resumed_from: int | None) -> History:
-    """Earlier attempts' intervals up to the step that this attempt goes on from."""
-    history = History(0, {}, None)
-    if not path.is_file():
-        return history
-    scored: dict[int, Interval] = {}
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            record = decode(line)
-            if record is None:
-                continue
-            history.attempts = max(history.attempts, record.attempt)
-            if resumed_from is None:
-                continue
-            event = record.event
-            if isinstance(event, IntervalScored) and event.step <= resumed_from:
-                scored[event.step] = interval_of(event)
-            elif isinstance(event, AdapterSaved) and event.step in scored:
-                history.intervals[event.step] = scored[event.step]
-                if event.best:
-                    history.best = event.step
-    if 0 in scored:
-        history.intervals[0] = scored[0]
-    return history
 
 
 class Journal:

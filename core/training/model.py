@@ -65,6 +65,7 @@ class SpeechModel:
 
     @property
     def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
         return self.processor.tokenizer
 
     def autocast(self) -> Any:
@@ -89,7 +90,10 @@ class SpeechModel:
             return self._raw(clips, multiple=320, minimum=1280)
         extractor = self.processor.feature_extractor
         batch = extractor(
-            list(clips), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt", return_attention_mask=True,
+            list(clips),
+            sampling_rate=SAMPLE_RATE_HZ,
+            return_tensors="pt",
+            return_attention_mask=True,
             **({} if self.family == "whisper" else {"padding": True}),
         )
         names = ["input_features" if "input_features" in batch else "input_values"]
@@ -139,9 +143,7 @@ def load_model(
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(name, **common)
-        network = AutoModelForSpeechSeq2Seq.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, **common
-        )
+        network = AutoModelForSpeechSeq2Seq.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **common)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
             f"model {name}: cannot be loaded as an encoder–decoder speech model ({_first_line(error)}); "

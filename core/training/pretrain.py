@@ -32,7 +32,7 @@ from core.speech.manifest import Manifest, read_manifest
 from core.training.batching import training_plan
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model
-from core.training.padding import encoder_frames, make_padding_invariant
+from core.training.padding import encoder_frames
 
 SPECIALS = ("<unk>", "<s>", "</s>")
 
@@ -151,7 +151,10 @@ class Pretrainer:
         encoded = speech.encode(features)
         inputs, targets, lengths = pad_targets(labels, speech.vocabulary.prefix, speech.vocabulary.pad)
         logits = self.network(
-            encoder_outputs=encoded, attention_mask=features["attention_mask"], decoder_input_ids=inputs, use_cache=False
+            encoder_outputs=encoded,
+            attention_mask=features["attention_mask"],
+            decoder_input_ids=inputs,
+            use_cache=False,
         ).logits
         total, tokens = summed_cross_entropy(logits, targets, lengths)
         ctc = nn.functional.ctc_loss(
@@ -170,8 +173,13 @@ class Pretrainer:
         recipe = self.recipe
         seconds = self.clips.lengths / SAMPLE_RATE_HZ
         plan = training_plan(
-            seconds, [], steps=recipe.steps, accumulation=1, train_seconds_per_step=recipe.batch_seconds,
-            replay_share=0.0, seed=recipe.seed,
+            seconds,
+            [],
+            steps=recipe.steps,
+            accumulation=1,
+            train_seconds_per_step=recipe.batch_seconds,
+            replay_share=0.0,
+            seed=recipe.seed,
         )
         started, first = time.monotonic(), self.step
         sums = np.zeros(2)
@@ -192,7 +200,8 @@ class Pretrainer:
                 print(
                     f"step {step}/{recipe.steps}  loss {sums[0] / 50:.4f}  ctc {sums[1] / 50:.4f}  "
                     f"{pace:.2f} s/step  {pace * (recipe.steps - step) / 60:.1f} min left",
-                    file=sys.stderr, flush=True,
+                    file=sys.stderr,
+                    flush=True,
                 )
                 sums[:] = 0
             if step % 250 == 0 or step == recipe.steps:
@@ -251,7 +260,9 @@ class Pretrainer:
 def main(argv: list[str] | None = None) -> int:
     """`python -m core.training.pretrain`."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.training.pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m core.training.pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("manifest", type=Path, help="manifest of the training speech")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")

@@ -1,0 +1,99 @@
+"""`lora-cli`: use an adapter exactly as it was judged."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from core.errors import ExitCode, UserError, exit_code_for
+
+_EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
+
+Audio takes the trainer's own path (slice, mono, 16 kHz, RMS 0.075, clamp) and text its normaliser; an adapter that was
+trained under another normalisation is refused. Audio longer than the model hears is cut at pauses."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.BAD_USAGE, f"error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lora-cli",
+        description="Transcribe and evaluate with a LoRA or DoRA adapter, with the arithmetic of its training.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    transcribe = commands.add_parser(
+        "transcribe",
+        help="print what is said in audio files",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    transcribe.add_argument("files", nargs="+", metavar="FILE", help="audio in any format of libsndfile, any rate")
+    transcribe.add_argument("--json", action="store_true", help="one JSON object a line instead of plain text")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="word error rate on a manifest",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.add_argument("manifest", type=Path, help="JSON Lines with audio_filepath and text")
+    evaluate.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the score, utterance by utterance; - is stdout"
+    )
+    evaluate.add_argument(
+        "--singly", type=int, default=0, metavar="N", help="decode N clips one by one too and compare"
+    )
+    evaluate.add_argument(
+        "--dataset", default="", metavar="NAME", help="name of the set in the score (domain, heldout)"
+    )
+    for command in (transcribe, evaluate):
+        command.add_argument("--model", help="folder in hub format or hub id; default: the one the adapter names")
+        command.add_argument("--revision", help="revision of a hub id")
+        command.add_argument("--adapter", type=Path, help="adapter folder, e.g. runs/…/lora_adapter_best")
+        command.add_argument(
+            "--normaliser", choices=("basic", "raw"), help="text normaliser; default: the adapter's, or basic"
+        )
+        command.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default: the adapter's, or auto")
+        command.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: the adapter's, or all")
+        command.add_argument(
+            "--batch-seconds",
+            type=float,
+            metavar="S",
+            help="audio seconds a batch; default: the adapter's, or 120",
+        )
+        command.add_argument(
+            "--tokens-per-second",
+            type=float,
+            metavar="R",
+            help="cap of the transcript's length; default: the adapter's",
+        )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The entry point `lora-cli`; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        # after the arguments are known to be good, because it takes seconds to import
+        from core.cli import commands
+
+        return int(commands.transcribe(args) if args.command == "transcribe" else commands.evaluate(args))
+    except UserError as error:
+        from core.sanitise import sanitise
+
+        print(f"error: {sanitise(str(error))}", file=sys.stderr)
+        return int(exit_code_for(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""What `lora-cli transcribe` and `lora-cli evaluate` do. Thin: the work is `core.training.evaluation`'s."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import ExitCode, UserError
+from core.runs.adapter_hash import adapter_hash
+from core.runs.files import write_json
+from core.runs.model_hash import model_hash
+from core.sanitise import sanitise
+from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
+from core.speech.cache import SampleCache
+from core.speech.hashing import HashCache, manifest_sha256
+from core.speech.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from core.training.model import SpeechModel
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model ready to decode, and the settings it decodes under."""
+
+    speech: SpeechModel
+    step: int | None
+    adapter_hash: str | None
+    target_rms: float
+    normaliser: str
+    batch_seconds: float
+
+
+def _load(args: argparse.Namespace) -> _Loaded:
+    import torch
+
+    from core.training.adapter import load_adapter, read_facts
+    from core.training.model import choose_device, load_model
+
+    # a link may be moved meanwhile: from here on it is this folder
+    folder: Path | None = args.adapter.resolve() if args.adapter else None
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--adapter {args.adapter}: no such folder; give one that holds adapter_config.json")
+    facts = read_facts(folder) if folder else None
+    name = args.model or (facts.model if facts else None)
+    if not name:
+        raise UserError("--model: missing; give the base model's folder or hub id")
+    for option in ("threads", "batch_seconds", "tokens_per_second"):
+        value = getattr(args, option)
+        if value is not None and value <= 0:
+            raise UserError(f"--{option.replace('_', '-')} {value}: must be more than 0")
+    torch.set_num_threads(args.threads or (facts.threads if facts else os.cpu_count() or 1))
+    device = choose_device()
+    asked = args.precision or (facts.precision if facts else "auto")
+    if args.precision is None and asked == "bf16" and device.type == "cpu":
+        asked = "fp32"
+    speech = load_model(name, args.revision or (facts.revision if facts else None), device=device, precision=asked)
+    digest = None
+    if folder is not None:
+        local = Path(name)
+        base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else None
+        speech, facts = load_adapter(speech, folder, base)
+        digest = adapter_hash(folder)
+    if args.tokens_per_second:
+        speech = replace(speech, limits=replace(speech.limits, tokens_per_second=args.tokens_per_second))
+    return _Loaded(
+        speech=speech,
+        step=facts.step if facts else None,
+        adapter_hash=digest,
+        target_rms=facts.target_rms if facts else TARGET_RMS,
+        normaliser=args.normaliser or (facts.normaliser if facts else "basic"),
+        batch_seconds=args.batch_seconds or (facts.eval_batch_seconds if facts else 120.0),
+    )
+
+
+def transcribe(args: argparse.Namespace) -> ExitCode:
+    """Print the transcript of each file: the text alone for one file, `file<TAB>text` for several, or JSON lines."""
+    from core.training.evaluation import Decoder
+
+    clips = [read_clip(Path(name)) for name in args.files]
+    loaded = _load(args)
+    decoder = Decoder(loaded.speech, target_rms=loaded.target_rms, batch_seconds=loaded.batch_seconds)
+    texts, _, _, cut = decoder.run([len(clip) for clip in clips], lambda i: clips[i])
+    for index, (name, text) in enumerate(zip(args.files, texts, strict=True)):
+        if index in decoder.silent:
+            print(f"warning: {sanitise(name)}: silence (RMS below 1e-4), left as it is", file=sys.stderr)
+        if args.json:
+            seconds = round(len(clips[index]) / SAMPLE_RATE_HZ, 3)
+            fact = {"audio_filepath": name, "text": text, "duration": seconds, "cut_at_pauses": index in cut}
+            print(json.dumps(fact | {"silent": index in decoder.silent}))
+        else:
+            print(sanitise(text) if len(args.files) == 1 else f"{sanitise(name)}\t{sanitise(text)}")
+    return ExitCode.ACCEPTED
+
+
+def evaluate(args: argparse.Namespace) -> ExitCode:
+    """Score a manifest; print WER with its counts, write the score document if asked."""
+    from core.training import evaluation as scoring
+
+    manifest = read_manifest(args.manifest)
+    loaded = _load(args)
+    with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
+        # decoded anew on purpose: this score must not lean on anything that the trainer left behind
+        hashes = HashCache(Path(scratch) / "hashes.json")
+        clips = SampleCache(Path(scratch)).clips(manifest, hashes)
+        digest = manifest_sha256(manifest, hashes)
+        result = scoring.evaluate(
+            loaded.speech,
+            manifest,
+            clips,
+            normaliser_name=loaded.normaliser,
+            target_rms=loaded.target_rms,
+            batch_seconds=loaded.batch_seconds,
+            progress=_progress if sys.stderr.isatty() else None,
+        )
+        single = None
+        if args.singly > 0:
+            single = scoring.decode_singly(loaded.speech, clips, result, args.singly, loaded.target_rms)
+    document = scoring.score_document(
+        result,
+        loaded.speech,
+        dataset=args.dataset or args.manifest.stem,
+        manifest=manifest,
+        manifest_sha256=digest,
+        step=loaded.step,
+        target_rms=loaded.target_rms,
+        normaliser_name=loaded.normaliser,
+        adapter_hash=loaded.adapter_hash,
+        single=single,
+    )
+    counts = result.counts
+    if counts.wer_percent is None:
+        raise UserError(f"{args.manifest}: no reference words after normalisation, so there is no WER; mend the texts")
+    if args.json is not None and str(args.json) == "-":
+        print(json.dumps(document))
+        return ExitCode.ACCEPTED
+    if args.json is not None:
+        write_json(args.json, document)
+    print(f"WER {counts.wer_percent:.2f} %  ({counts.errors} errors in {counts.reference_words} words)")
+    print(f"substitutions {counts.substitutions}  deletions {counts.deletions}  insertions {counts.insertions}")
+    if result.loss is not None:
+        print(f"loss {result.loss:.4f} nats per token")
+    if single is not None:
+        print(f"decoded one by one: {single['differing']} of {single['compared']} transcripts differ from the batch's")
+    for names, what in (
+        (result.silent, "silent"),
+        (result.cut, "longer than the model hears, cut at pauses"),
+    ):
+        if names:
+            print(f"note: {len(names)} clips {what}: {sanitise(', '.join(names[:5]))}", file=sys.stderr)
+    return ExitCode.ACCEPTED
+
+
+def _progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{done}/{total} clips", end=end, file=sys.stderr, flush=True)

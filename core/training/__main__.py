@@ -1,0 +1,90 @@
+"""`python -m core.training RUN_DIR`: the trainer of one run. The queue starts it; it knows nothing of the queue.
+
+Writes files only (DESIGN §3). SIGTERM: finish the step, save, end as *stopped*. Exit status 0: done or stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+from core.errors import Interrupted, UserError, is_disk_full
+from core.runs.events import Final
+from core.runs.paths import RunPaths
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the attempt and name its outcome in the final event."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: python -m core.training RUN_DIR", file=sys.stderr)
+        return 4
+    paths = RunPaths(Path(arguments[0]).absolute())
+    # importing torch takes seconds; signals that arrive meanwhile must not be lost
+    from core.training.session import Session, StopFlag, read_config
+
+    stopping = StopFlag()
+    stopping.install()
+    if paths.result.is_file():
+        return 0
+    from core.training.journal import Journal
+
+    try:
+        session = Session(paths, read_config(paths), stopping)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with Journal(paths.events, session.attempt) as journal:
+        final: Final
+        try:
+            session.begin(journal)
+            session.run(journal)
+            final = Final("done", step=session.step)
+        except BaseException as error:
+            final = _final(error, session.step)
+            if final.outcome == "error":
+                traceback.print_exc()
+        _free_space_for(final, paths)
+        journal.emit(final)
+    return 0 if final.outcome in ("done", "stopped") else 1
+
+
+def _final(error: BaseException, step: int) -> Final:
+    """The class of an attempt's end (DESIGN §3)."""
+    import torch
+
+    from core.training.trainer import Diverged
+
+    message = str(error) or type(error).__name__
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return Final("stopped", message, step)
+    if isinstance(error, Diverged):
+        return Final("diverged", message, step)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return Final(
+            "out_of_memory",
+            f"{message.splitlines()[0]}; lower train.batch_seconds or train.epochs, or raise train.accumulation",
+            step,
+        )
+    if is_disk_full(error) or is_disk_full(error.__cause__ or error):
+        return Final(
+            "disk_full",
+            f"{message}; free some space and start again: it goes on from the last checkpoint",
+            step,
+        )
+    if isinstance(error, UserError):
+        return Final("error", message, step)
+    return Final("error", f"{type(error).__name__}: {message}", step)
+
+
+def _free_space_for(final: Final, paths: RunPaths) -> None:
+    """On a full disk, drop torn files so that the last word can be written."""
+    if final.outcome != "disk_full":
+        return
+    for torn in paths.root.rglob("*.tmp"):
+        torn.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""One attempt at a run, stage by stage: load, baseline, train, finish. The stages stand in their order."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from core.errors import Interrupted, RunFolderError, UserError
+from core.plan.schema import RunSettings
+from core.runs.adapter_hash import adapter_hash
+from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
+from core.runs.files import write_json
+from core.runs.fold import interval_of
+from core.runs.paths import RunPaths, RunsFolder, step_of
+from core.runs.process import current_process
+from core.runs.store import read_run
+from core.scoring.evidence import Interval
+from core.scoring.verdict import thresholds_of
+from core.speech.cache import SampleCache
+from core.speech.hashing import HashCache
+from core.training.adapter import AdapterFacts, attach
+from core.training.baseline import baseline_fingerprint, shared_baseline
+from core.training.batching import seconds_per_step, training_plan
+from core.training.checkpoint import prune_checkpoints, whole_checkpoints
+from core.training.data import Dataset, open_dataset, report_evaluation_set, settings_from, usable
+from core.training.evaluation import normalisation_fingerprint
+from core.training.journal import Journal
+from core.training.model import SpeechModel, choose_device, choose_precision, load_model, training_token_rate
+from core.training.scorer import Scorer
+from core.training.trainer import Materials, Trainer
+
+SINGLE_CLIPS = 50
+"""Clips of each evaluation set that are also decoded one by one (DESIGN §5, Parity)."""
+_LIBRARIES = ("torch", "transformers", "peft", "jiwer", "numpy", "soundfile", "soxr")
+_POLL_S = 0.2
+
+
+class StopFlag:
+    """Set by SIGTERM and SIGINT; stages ask it between units of work."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def install(self) -> None:
+        """Take over the signals of this process."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._event.set()
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Interrupted when asked to stop."""
+        if self():
+            raise Interrupted("stopped before the next step; it goes on from the last checkpoint")
+
+
+def read_config(paths: RunPaths) -> dict[str, Any]:
+    """run.json. RunFolderError when it is missing or broken."""
+    try:
+        config = json.loads(paths.config.read_bytes())
+        settings_from(config["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{paths.config}: cannot be read as a run ({error}); submit the plan again") from error
+    return dict(config)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what computes the result."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+class Session:
+    """An attempt at the run in `paths`."""
+
+    def __init__(self, paths: RunPaths, config: dict[str, Any], stopping: StopFlag) -> None:
+        self.paths, self.config, self.stopping = paths, config, stopping
+        self.settings: RunSettings = settings_from(config["settings"])
+        self.runs = RunsFolder(paths.root.parent, Path(config["state_folder"]))
+        self.thresholds = thresholds_of(config.get("gate") or {})
+        torch.set_num_threads(self.settings.train.threads)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        self.device = choose_device()
+        self.precision = choose_precision(self.settings.train.precision, self.device)
+        earlier = read_run(paths)
+        self.attempt = max((a.number for a in earlier.attempts), default=0) + 1
+        whole = whole_checkpoints(paths)
+        self.resume_from = whole[-1] if whole else None
+        saved = {adapter.step for adapter in earlier.adapters} | {0}
+        self.earlier_intervals: dict[int, Interval] = {
+            i.step: i
+            for i in earlier.intervals
+            if self.resume_from is not None and i.step <= self.resume_from and i.step in saved
+        }
+        self.started = time.monotonic()
+        self.step = self.resume_from or 0
+
+    def begin(self, journal: Journal) -> None:
+        """The attempt's first event."""
+        journal.emit(
+            AttemptStarted(
+                schema=SCHEMA_VERSION,
+                process=current_process().to_json(),
+                resumed_from=self.resume_from,
+                device=_device_name(self.device),
+                precision=self.precision,
+                versions=library_versions(),
+            )
+        )
+
+    def run(self, journal: Journal) -> None:
+        """All stages. Raises Interrupted, Diverged, UserError, OSError and torch's errors; the caller names the outcome."""
+        journal.phase("loading")
+        speech = load_model(
+            self.settings.model.id, self.settings.model.revision, device=self.device, precision=self.precision
+        )
+        self.stopping.check()
+        speech, materials = self._materials(speech, journal)
+        self.stopping.check()
+        scorer = Scorer(self.settings, journal, self.stopping)
+        baseline = self._baseline(speech, materials, scorer)
+        speech = attach(speech, self.settings.adapter, self.settings.train.seed)
+        facts = self._facts(speech)
+        trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer)
+        if self.resume_from is not None:
+            trainer.resume(self.resume_from, self.earlier_intervals)
+        if 0 not in trainer.intervals:
+            journal.emit(baseline)
+            trainer.intervals[0] = interval_of(baseline)
+        try:
+            trainer.run()
+        finally:
+            self.step = trainer.step
+        self._finish(trainer, materials, journal)
+
+    def _materials(self, speech: SpeechModel, journal: Journal) -> tuple[SpeechModel, Materials]:
+        settings, data = self.settings, self.settings.data
+        hashes = HashCache(self.runs.hash_cache)
+        cache = SampleCache(self.runs.audio_cache)
+        expected = {k: str(v) for k, v in (self.config.get("hashes") or {}).items()}
+
+        def report(level: str, message: str) -> None:
+            journal.emit(Notice(level, message))
+
+        def opened(name: str, path: str) -> Dataset:
+            journal.phase("loading", detail=f"data.{name}")
+
+            def progress(done: int, total: int) -> None:
+                journal.progress(done, total)
+                self.stopping.check()
+
+            dataset = open_dataset(name, Path(path), expected, cache, hashes, progress)
+            for notice in dataset.clips.duration_notices(dataset.manifest):
+                report("warning", notice)
+            return dataset
+
+        train_set = opened("train", data.train)
+        replay_set = opened("replay", data.replay) if data.replay and settings.train.replay_share > 0 else None
+        names = ("domain", "heldout", "selection") if data.selection else ("domain", "heldout")
+        evaluation = tuple(opened(name, getattr(data, name)) for name in names)
+        train = usable(train_set, speech, settings, report)
+        replay = usable(replay_set, speech, settings, report) if replay_set else None
+        sources = [train] + ([replay] if replay else [])
+        rate = training_token_rate(
+            speech,
+            [ids for source in sources for ids in source.labels],
+            [int(source.clips.lengths[i]) for source in sources for i in source.indices],
+        )
+        speech = replace(speech, limits=replace(speech.limits, tokens_per_second=rate))
+        for dataset in evaluation:
+            report_evaluation_set(dataset, speech, report)
+        share = settings.train.replay_share if replay else 0.0
+        plan = training_plan(
+            train.seconds,
+            replay.seconds if replay else [],
+            steps=settings.train.steps,
+            accumulation=settings.train.accumulation,
+            train_seconds_per_step=seconds_per_step(
+                sum(train.seconds),
+                settings.train.steps,
+                settings.train.epochs,
+                settings.train.batch_seconds,
+                share,
+            ),
+            replay_share=share,
+            seed=settings.train.seed,
+        )
+        report(
+            "info",
+            f"batch plan {plan.hash}: {plan.epochs:.2f} epochs of {len(train.indices)} clips, "
+            f"{plan.train_seconds_per_step:.1f} s of training speech and "
+            f"{plan.train_seconds_per_step * share / (1 - share):.1f} s of replay a step; at most {rate:g} tokens/s",
+        )
+        return speech, Materials(train, replay, evaluation, plan)
+
+    def _baseline(self, speech: SpeechModel, materials: Materials, scorer: Scorer) -> IntervalScored:
+        """Interval 0: the base model's score on each evaluation set, from the shared store or computed now."""
+        scorer.journal.phase("baseline", 0)
+        data, train = self.settings.data, self.settings.train
+        started = time.perf_counter()
+        sets: dict[str, dict[str, Any]] = {}
+        for dataset in materials.evaluation:
+            fingerprint = baseline_fingerprint(
+                speech,
+                model_hash=str(self.config["hashes"]["model"]),
+                manifest_sha256=dataset.sha256,
+                target_rms=data.target_rms,
+                normaliser=data.normaliser,
+                batch_seconds=train.eval_batch_seconds,
+            )
+
+            def compute(dataset: Dataset = dataset) -> dict[str, Any]:
+                return scorer(speech, dataset, 0, None)
+
+            document = shared_baseline(self.runs, fingerprint, compute, self.stopping.check)
+            document = document | {"dataset": dataset.name, "manifest": str(dataset.manifest.path)}
+            write_json(self.paths.evaluation(0, dataset.name), document)
+            sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
+        return IntervalScored(0, sets, round(time.perf_counter() - started, 3))
+
+    def _facts(self, speech: SpeechModel) -> AdapterFacts:
+        data, train = self.settings.data, self.settings.train
+        return AdapterFacts(
+            step=0,
+            identity=str(self.config["identity"]),
+            model=self.settings.model.id,
+            revision=self.settings.model.revision,
+            model_hash=str(self.config["hashes"]["model"]),
+            target_rms=data.target_rms,
+            normaliser=data.normaliser,
+            fingerprint=normalisation_fingerprint(data.target_rms, data.normaliser),
+            tokens_per_second=speech.limits.tokens_per_second,
+            eval_batch_seconds=train.eval_batch_seconds,
+            precision=speech.precision,
+            threads=train.threads,
+        )
+
+    def _finish(self, trainer: Trainer, materials: Materials, journal: Journal) -> None:
+        """Let a separate process score `lora_adapter_best` from disk, then write result.json."""
+        journal.phase("finishing", trainer.step)
+        data = self.settings.data
+        if trainer.best is None:
+            raise RunFolderError("the run ended without a scored interval, so there is no best adapter to evaluate")
+        for name in ("domain", "heldout"):
+            journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
+            self._evaluate_apart(name, getattr(data, name))
+        digest = adapter_hash(self.paths.adapter(trainer.best))
+        for folder in self.paths.adapters.iterdir():
+            step = step_of(folder.name)
+            if step is not None and step not in trainer.intervals:
+                shutil.rmtree(folder)
+        prune_checkpoints(self.paths, 0)
+        write_json(
+            self.paths.result,
+            {
+                "schema": 1,
+                "outcome": "done",
+                "steps_completed": trainer.step,
+                "best_step": trainer.best,
+                "guardrail_kept": trainer.guardrail_kept,
+                "adapter_hash": digest,
+                "batch_plan": materials.plan.hash,
+                "seconds": round(time.monotonic() - self.started, 1),
+            },
+        )
+
+    def _evaluate_apart(self, name: str, manifest: str) -> None:
+        output = self.paths.tuned(name)
+        output.unlink(missing_ok=True)
+        command = [sys.executable, "-P", "-m", "core.cli", "evaluate", manifest]
+        command += ["--model", self.settings.model.id, "--adapter", str(self.paths.best)]
+        if self.settings.model.revision:
+            command += ["--revision", self.settings.model.revision]
+        command += ["--json", str(output), "--dataset", name, "--singly", str(SINGLE_CLIPS)]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep) as child:
+            while child.poll() is None:
+                if self.stopping():
+                    child.terminate()
+                    child.wait(timeout=30)
+                    raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")
+                time.sleep(_POLL_S)
+        if child.returncode != 0 or not output.is_file():
+            raise UserError(
+                f"lora-cli evaluate on data.{name} ended with exit code {child.returncode}; "
+                f"its message is in {self.paths.log}"
+            )
+
+
+def _device_name(device: torch.device) -> str:
+    return f"cuda ({torch.cuda.get_device_name()})" if device.type == "cuda" else device.type

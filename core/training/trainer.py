@@ -1,0 +1,196 @@
+"""Train one run: what happens between a loaded model and the last step.
+
+Every step is a pure function of (settings, data, step number): its batch comes from the batch plan, its dropout from a
+seed of its own, its learning rate from the schedule. So a run that was interrupted anywhere ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from core.errors import Interrupted
+from core.plan.schema import RunSettings, TrainSettings
+from core.runs.adapter_hash import adapter_hash
+from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
+from core.runs.files import replace_link, write_json
+from core.runs.fold import interval_of
+from core.runs.paths import RunPaths
+from core.scoring.evidence import Interval, Thresholds
+from core.scoring.verdict import best_interval
+from core.speech.audio import SAMPLE_RATE_HZ, normalise
+from core.training.adapter import AdapterFacts, merged_copy, save_adapter, trainable
+from core.training.batching import MicroBatch, TrainingPlan
+from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
+from core.training.data import Dataset, TrainingSet
+from core.training.journal import Journal
+from core.training.loss import pad_targets, summed_cross_entropy
+from core.training.model import SpeechModel
+from core.training.schedule import learning_rate
+from core.training.scorer import Scorer
+
+
+class Diverged(Exception):
+    """The loss or the gradient is no longer a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What a run trains with and is evaluated on."""
+
+    train: TrainingSet
+    replay: TrainingSet | None
+    evaluation: tuple[Dataset, ...]
+    """domain, heldout and, if given, selection."""
+    plan: TrainingPlan
+
+
+class Trainer:
+    """One run's training loop over an adapter that is already attached to `speech`."""
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        settings: RunSettings,
+        speech: SpeechModel,
+        materials: Materials,
+        facts: AdapterFacts,
+        thresholds: Thresholds,
+        journal: Journal,
+        scorer: Scorer,
+    ) -> None:
+        self.paths, self.settings, self.speech, self.materials = paths, settings, speech, materials
+        self.facts, self.thresholds, self.journal, self.scorer = facts, thresholds, journal, scorer
+        self.parameters = trainable(speech)
+        self.optimiser = torch.optim.AdamW(
+            list(self.parameters.values()), lr=0.0, weight_decay=settings.train.weight_decay
+        )
+        self.intervals: dict[int, Interval] = {}
+        self.best: int | None = None
+        self.guardrail_kept: bool | None = None
+        self.step = 0
+
+    @property
+    def train(self) -> TrainSettings:
+        """`[train]` of this run."""
+        return self.settings.train
+
+    def resume(self, step: int, intervals: dict[int, Interval]) -> None:
+        """Go on from a whole checkpoint, knowing the intervals that were scored up to it."""
+        load_checkpoint(self.paths, step, self.parameters, self.optimiser)
+        self.step = step
+        self.intervals = dict(intervals)
+        self._link()
+
+    def run(self) -> None:
+        """Train to the last step. Raises Interrupted after saving when asked to stop, Diverged on a non-finite loss."""
+        self._interval_if_due()
+        self.journal.phase("training", self.step)
+        while self.step < self.train.steps:
+            if self.scorer.stopping():
+                self._checkpoint()
+                raise Interrupted(f"stopped after step {self.step}; it goes on from there")
+            self._one_step(self.step + 1)
+            due = self.step % self.train.eval_every == 0 or self.step == self.train.steps
+            if due or self.step % (self.train.checkpoint_every or self.train.eval_every) == 0:
+                self._checkpoint()
+            if due:
+                self._interval_if_due()
+            if due and self.step < self.train.steps:
+                self.journal.phase("training", self.step)
+
+    def _one_step(self, step: int) -> None:
+        started = time.perf_counter()
+        rate = learning_rate(step, self.train.steps, self.train.learning_rate, self.train.warmup, self.train.schedule)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        # dropout as a function of the step, so that a resumed run draws the same
+        torch.manual_seed(self.train.seed * 1_000_003 + step)
+        self.speech.network.train()
+        micros = self.materials.plan.steps[step - 1]
+        tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))
+        loss_sum, audio_s = 0.0, 0.0
+        for micro in micros:
+            loss, seconds = self._summed_loss(micro)
+            (loss / tokens).backward()  # type: ignore[no-untyped-call]
+            loss_sum += float(loss.detach())
+            audio_s += seconds
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.train.clip))
+        loss_mean = loss_sum / tokens
+        if not (math.isfinite(loss_mean) and math.isfinite(norm)):
+            self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), 0.0))
+            raise Diverged(f"step {step}: loss {loss_mean}, gradient norm {norm}; lower train.learning_rate")
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step = step
+        elapsed = round(time.perf_counter() - started, 4)
+        self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), elapsed))
+
+    def _parts(self, micro: MicroBatch) -> list[tuple[TrainingSet, int]]:
+        parts = [(self.materials.train, i) for i in micro.train]
+        if self.materials.replay is not None:
+            parts += [(self.materials.replay, i) for i in micro.replay]
+        return parts
+
+    def _labels(self, micro: MicroBatch) -> list[list[int]]:
+        return [source.labels[i] for source, i in self._parts(micro)]
+
+    def _summed_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, float]:
+        """Cross-entropy summed over the micro-batch's target tokens, and its seconds of audio."""
+        parts = self._parts(micro)
+        target_rms = self.settings.data.target_rms
+        clips = [normalise(source.clips[source.indices[i]], target_rms).samples for source, i in parts]
+        vocabulary, device = self.speech.vocabulary, self.speech.device
+        inputs, targets, lengths = (
+            t.to(device) for t in pad_targets(self._labels(micro), vocabulary.prefix, vocabulary.pad)
+        )
+        with self.speech.autocast():
+            features = self.speech.features(clips)
+            logits = self.speech.network(**features, decoder_input_ids=inputs, use_cache=False).logits
+        loss, _ = summed_cross_entropy(logits[:, len(vocabulary.prefix) - 1 :], targets, lengths)
+        return loss, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
+
+    def _checkpoint(self) -> None:
+        self.journal.phase("checkpointing", self.step)
+        save_checkpoint(self.paths, self.step, self.parameters, self.optimiser, self.materials.plan.hash)
+        self.journal.emit(CheckpointSaved(self.step))
+        prune_checkpoints(self.paths, self.train.keep_checkpoints)
+
+    def _interval_if_due(self) -> None:
+        """Score, save the adapter, move the links: in this order, so that a kill between them is only repeated."""
+        step = self.step
+        if step == 0 or step in self.intervals or (step % self.train.eval_every and step != self.train.steps):
+            return
+        started = time.perf_counter()
+        self.journal.phase("evaluating", step)
+        folder = self.paths.adapter(step)
+        save_adapter(self.speech, folder, replace(self.facts, step=step))
+        digest = adapter_hash(folder)
+        merged = merged_copy(self.speech)
+        sets: dict[str, dict[str, Any]] = {}
+        for dataset in self.materials.evaluation:
+            document = self.scorer(merged, dataset, step, digest)
+            write_json(self.paths.evaluation(step, dataset.name), document)
+            sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
+        self.journal.phase("saving", step)
+        scored = IntervalScored(step, sets, round(time.perf_counter() - started, 3))
+        self.intervals[step] = interval_of(scored)
+        self._link()
+        self.journal.emit(scored)
+        self.journal.emit(AdapterSaved(step, digest, self.best == step))
+        self.journal.sync()
+
+    def _link(self) -> None:
+        """Point the links at the best and the last interval's adapter; remove those that a resume took back."""
+        self.best, self.guardrail_kept = best_interval(
+            [self.intervals[step] for step in sorted(self.intervals)], self.thresholds
+        )
+        for link, step in ((self.paths.best, self.best), (self.paths.last, max(self.intervals, default=0))):
+            if step:
+                replace_link(link, str(self.paths.adapter(step).relative_to(self.paths.root)))
+            else:
+                link.unlink(missing_ok=True)
