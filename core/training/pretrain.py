@@ -188,7 +188,7 @@ class Pretrainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate(step)
             decoder, ctc = self.losses(list(plan.steps[step - 1][0].train))
-            ((1 - recipe.ctc_weight) * decoder + recipe.ctc_weight * ctc).backward()
+            ((1 - recipe.ctc_weight) * decoder + recipe.ctc_weight * ctc).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)

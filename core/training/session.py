@@ -134,7 +134,7 @@ class Session:
         )
 
     def run(self, journal: Journal) -> None:
-        """All stages. Raises Interrupted, Diverged, UserError, OSError and torch's errors; the caller names the outcome."""
+        """All stages. Raises Interrupted, Diverged, UserError, OSError, torch's errors; the caller names outcomes."""
         journal.phase("loading")
         speech = load_model(
             self.settings.model.id, self.settings.model.revision, device=self.device, precision=self.precision

@@ -1,0 +1,47 @@
+# Two commands matter: `make run` and `make test`. Everything works from a fresh clone with Python ≥ 3.11, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run data test test-all check format base-model clean help
+.DEFAULT_GOAL := help
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 …"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corpus,dev]'
+	@touch $@
+
+run: data ## build what is missing, then run the plan of experiments.toml
+	$(BIN)/lora-tui experiments.toml
+
+data: $(READY) ## build the embedded speech (seeded, about a minute)
+	@$(BIN)/python -m core.speech.corpus
+
+test: $(READY) ## the tests, a few minutes
+	$(BIN)/python -m pytest -m 'not heavy'
+
+test-all: data ## the heavy tests too
+	$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## put the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+base-model: $(READY) ## train data/base_model again from scratch (about half an hour on two cores)
+	$(BIN)/python -m core.speech.corpus --sets base,train,replay,domain,heldout
+	$(BIN)/python -m core.training.pretrain data/base_manifest.jsonl -o data/base_model \
+	  --evaluate data/heldout_manifest.jsonl --evaluate data/domain_manifest.jsonl
+
+clean: ## remove the environment and the built speech; runs stay
+	rm -rf $(VENV) data/audio data/base_manifest.jsonl
