@@ -137,6 +137,7 @@ def _check_voices(recipe: Recipe, names: Sequence[str]) -> None:
 @contextmanager
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that are single-threaded (they fork) and end with this one."""
+    environment = dict(os.environ)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
@@ -144,6 +145,8 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def _start_worker(parent: int) -> None:
