@@ -18,9 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """Work on what is submitted until nothing is left; refuse when another supervisor does so already."""
     parser = argparse.ArgumentParser(prog="python -m core.queue", description=__doc__)
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR")
-    parser.add_argument(
-        "--state", type=Path, help="folder for locks and SQLite, on a local disk; default: RUNS_DIR"
-    )
+    parser.add_argument("--state", type=Path, help="folder for locks and SQLite, on a local disk; default: RUNS_DIR")
     arguments = parser.parse_args(argv)
     root = arguments.runs.absolute()
     runs = RunsFolder(root, (arguments.state or root).absolute())
@@ -39,9 +37,7 @@ def supervise(runs: RunsFolder, executor: LocalExecutor) -> int:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        sys.stderr.write(
-            f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost\n"
-        )
+        sys.stderr.write(f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost\n")
         return ExitCode.INTERNAL
     return ExitCode.ACCEPTED
 

@@ -24,7 +24,7 @@ from core.queue.wishes import Submission
 from core.runs.evidence import gather
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, current_process
-from core.runs.resolve import Resolved, Resolver
+from core.runs.resolve import Progress, Resolved, Resolver
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
 from core.scoring.outcome import outcome_facts
@@ -61,8 +61,10 @@ class Look:
 class PlanExecution:
     """The rows of one submitted plan. All but skips, ends and stops is read from the run folders."""
 
-    def __init__(self, submission: Submission, runs: RunsFolder, hashes: HashCache) -> None:
-        """PlanError when the text is no plan."""
+    def __init__(
+        self, submission: Submission, runs: RunsFolder, hashes: HashCache, progress: Progress | None = None
+    ) -> None:
+        """PlanError when the text is no plan. `progress` hears of audio files that are read to hash them."""
         self.submission = submission
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
         self.rows = expand(self.plan)
@@ -77,7 +79,7 @@ class PlanExecution:
         self.placed: dict[str, Placed] = {}
         """Row key → its run, as far as it can be told."""
         self._runs = runs
-        self._resolver = Resolver(self.plan, hashes)
+        self._resolver = Resolver(self.plan, hashes, progress)
         self._closed: dict[str, RowState] = {}
         self._facts: dict[str, Facts] = {}
         self._looks: dict[str, Look] = {}

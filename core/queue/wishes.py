@@ -120,9 +120,7 @@ class QueueDb:
     def open_wishes(self) -> list[Wish]:
         """Wishes that were not taken yet, oldest first."""
         with self._transaction() as db:
-            rows = db.execute(
-                "SELECT number, kind, submission, run FROM wishes WHERE open = 1 ORDER BY number"
-            )
+            rows = db.execute("SELECT number, kind, submission, run FROM wishes WHERE open = 1 ORDER BY number")
             return [Wish(*row) for row in rows]
 
     def close_wish(self, number: int) -> None:
@@ -190,7 +188,4 @@ class QueueDb:
 def _open_submissions(db: sqlite3.Connection) -> list[Submission]:
     columns = "id, plan_path, plan_text, overrides, only_rows"
     rows = db.execute(f"SELECT {columns} FROM submissions WHERE open = 1 ORDER BY number")  # noqa: S608
-    return [
-        Submission(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
-        for row in rows
-    ]
+    return [Submission(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4]))) for row in rows]

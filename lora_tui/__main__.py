@@ -1,0 +1,118 @@
+"""The command `lora-tui`: the dashboard, the headless gate, and the commands beside them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from core.errors import ExitCode
+from core.queue.local_disk import runs_folder
+from core.runs.paths import RunsFolder
+from lora_tui import headless, init_command, plan_command, status_command
+from lora_tui.diagnostics import EXIT_CODES, Parser, fail, say
+
+DESCRIPTION = """\
+Fine-tunes a speech recogniser with LoRA or DoRA adapters by the plan in PLAN, and passes a verdict on each run:
+a lower word error rate on the domain set, and none on the heldout set that got worse."""
+EPILOG = f"""\
+commands, each with its own --help:
+  lora-tui plan      what would run, and what is wrong with the plan; trains nothing
+  lora-tui init      write a plan for your own model and manifests
+  lora-tui status    where the runs stand
+
+examples:
+  lora-tui --headless --gate                       run what is left of ./experiments.toml, for CI
+  lora-tui --headless --only 2.1 --set train.steps=60
+  lora-tui --headless --gate --no-train --export matrix.md
+
+SIGINT and SIGTERM stop what the command started, cleanly; the same command goes on from there. With SIGHUP or
+--detach training goes on in the background.
+
+{EXIT_CODES}"""
+
+
+class Command(NamedTuple):
+    """A command beside the faces."""
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], ExitCode]
+    description: str
+
+
+COMMANDS = {
+    "plan": Command(plan_command.add_arguments, plan_command.run, "What a plan would run, and what is wrong with it."),
+    "init": Command(init_command.add_arguments, init_command.run, "Write a plan for your own model and manifests."),
+    "status": Command(status_command.add_arguments, status_command.run, "Where the runs of a plan stand."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of `lora-tui` with these arguments."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    runs: RunsFolder | None = None
+    try:
+        parser = _face_parser() if command is None else _command_parser(arguments.pop(0), command)
+        args = parser.parse_args(arguments)
+        if hasattr(args, "runs"):
+            runs = _runs_folder(args)
+        if command is not None:
+            return int(command.run(args))
+        return int(_face(args, runs or _runs_folder(args)))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(ExitCode.ACCEPTED)
+    except BaseException as error:  # the last resort: one line and an exit code
+        return int(fail(error, runs))
+
+
+def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
+    request = headless.request_of(args)
+    if not args.headless:
+        say("the dashboard is not built yet: going on as with --headless")
+    return headless.run(request, runs)
+
+
+def _face_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="lora-tui",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    headless.add_arguments(parser)
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
+    parser.add_argument(
+        "--state", metavar="DIR", help="locks and caches, on a local disk; default: the runs folder if it is on one"
+    )
+    parser.add_argument("--version", action="version", version=f"lora-tui {_version()}")
+    return parser
+
+
+def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
+    parser = Parser(prog=f"lora-tui {name}", description=command.description, allow_abbrev=False)
+    command.add_arguments(parser)
+    return parser
+
+
+def _runs_folder(args: argparse.Namespace) -> RunsFolder:
+    home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state), home)
+    args.state = str(runs.state)
+    return runs
+
+
+def _version() -> str:
+    try:
+        return metadata.version("lora-tui")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Owns stderr and the exit codes: what people are told, how errors end a command, what the gate decides."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Collection
+from pathlib import Path
+from typing import NoReturn
+
+from core.errors import ExitCode, Interrupted, UserError, exit_code_for, is_disk_full
+from core.queue.report import Outcome
+from core.runs.files import write_text
+from core.runs.paths import RunsFolder
+from core.sanitise import sanitise
+
+EXIT_CODES = """\
+exit codes:
+  0  accepted; without --gate: everything asked for was done
+  1  rejected; without --gate: a run failed
+  2  interrupted; what was done is saved
+  3  internal error
+  4  bad configuration or usage
+  5  nothing to judge
+  6  undecided: evidence is missing, or a run did not start or end"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad usage exits 4, on one line that says where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Overrides argparse, which would exit 2: that is `interrupted` here."""
+        say(f"{self.prog}: {message}. See {self.prog} --help")
+        sys.exit(ExitCode.BAD_USAGE)
+
+
+def say(text: str, *, multiline: bool = False) -> None:
+    """One line to stderr, whatever is in `text`. A closed or full stderr stops nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(sanitise(text, multiline=multiline) + "\n")
+        sys.stderr.flush()
+
+
+def fail(error: BaseException, runs: RunsFolder | None) -> ExitCode:
+    """Say what ended the command; its exit code. Tracebacks go to a file, never to the terminal."""
+    code = exit_code_for(error)
+    if isinstance(error, UserError):
+        say(f"error: {error}", multiline=True)
+    elif isinstance(error, (KeyboardInterrupt, Interrupted)):
+        say(str(error) or "interrupted")
+    elif is_disk_full(error):
+        say(f"error: the disk is full ({error}): free some space and run again; what was finished is kept")
+    else:
+        say(f"internal error: {type(error).__name__}: {error} ({_write_traceback(error, runs)})")
+    return code
+
+
+def _write_traceback(error: BaseException, runs: RunsFolder | None) -> str:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = runs.crash_log(stamp) if runs is not None else Path(f"lora-tui-crash-{stamp}.log").absolute()
+    try:
+        write_text(path, "".join(traceback.format_exception(error)))
+    except OSError as problem:
+        return f"the traceback could not be written: {problem}"
+    return f"traceback in {path}"
+
+
+def exit_code(
+    outcomes: Collection[tuple[str, str, Outcome]],
+    *,
+    gate: bool,
+    accept: str = "any",
+    no_train: bool = False,
+    failed: bool = False,
+    complete: bool = True,
+) -> ExitCode:
+    """What the command ends with (DESIGN §5). Pure.
+
+    `outcomes`: (row key, experiment, outcome) of the rows that were asked for. `failed`: a run failed for
+    another reason than its result. `complete`: the queue did all it had to, within the budget. `accept`: any,
+    all, or the id of an experiment or a row, which must be among the outcomes.
+    """
+    judged = [item for item in outcomes if item[2] is not Outcome.SKIPPED]
+    if no_train:
+        judged = [item for item in judged if item[2] is not Outcome.PENDING]
+    if not gate:
+        return _without_gate(bool(judged), no_train=no_train, failed=failed, complete=complete)
+    if accept not in ("any", "all"):
+        judged = [item for item in judged if accept in item[:2]]
+    found = {item[2] for item in judged}
+    if not found:
+        return ExitCode.NOTHING_TO_JUDGE
+    open_ones = found & {Outcome.UNDECIDED, Outcome.PENDING}
+    if accept == "all":
+        if Outcome.REJECTED in found:
+            return ExitCode.REJECTED
+        return ExitCode.UNDECIDED if open_ones else ExitCode.ACCEPTED
+    if Outcome.ACCEPTED in found:
+        return ExitCode.ACCEPTED
+    return ExitCode.UNDECIDED if open_ones else ExitCode.REJECTED
+
+
+def _without_gate(anything: bool, *, no_train: bool, failed: bool, complete: bool) -> ExitCode:
+    if no_train:
+        return ExitCode.ACCEPTED if anything else ExitCode.NOTHING_TO_JUDGE
+    if failed:
+        return ExitCode.REJECTED
+    return ExitCode.ACCEPTED if complete else ExitCode.UNDECIDED

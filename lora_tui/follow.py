@@ -1,0 +1,142 @@
+"""Following a submission: its decisions and its runs' events become lines for people, as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from core.queue.decisions import Decision, DecisionReader
+from core.queue.execution import PlanExecution
+from core.queue.report import judge_run
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.store import RunFollower
+from lora_tui.diagnostics import say
+from lora_tui.progress import RunProgress, verdict_lines
+
+
+@dataclass(slots=True)
+class _Followed:
+    follower: RunFollower
+    progress: RunProgress
+
+
+@dataclass(slots=True)
+class Ending:
+    """How the queue ended the submission."""
+
+    complete: bool
+    reason: str
+    not_run: Mapping[str, str] = field(default_factory=dict)
+
+
+class Follower:
+    """Reads the decisions on one submission and the runs that they name. Says what is new."""
+
+    def __init__(self, runs: RunsFolder, execution: PlanExecution, *, attached: bool = False) -> None:
+        """`attached`: the submission was there before; what was done for it so far is not told again."""
+        self._runs = runs
+        self._execution = execution
+        self._name = execution.submission.id
+        self._reader = DecisionReader(runs.decisions)
+        self._live: dict[str, _Followed] = {}
+        self._first = True
+        self._quiet = attached
+        self.ending: Ending | None = None
+        self.told_to_stop = False
+        """Whether somebody stopped the supervisor itself."""
+        self.judged: set[str] = set()
+        """Names of the runs whose verdict was said."""
+
+    def poll(self) -> None:
+        """Say what is new since the last call."""
+        for decision in self._reader.read():
+            if decision.get("submission") == self._name:
+                self._take(decision)
+            elif decision.kind == "supervisor_started":
+                self.told_to_stop = False
+            elif decision.kind == "supervisor_ended":
+                self.told_to_stop = decision.get("reason") == "told to stop"
+            elif decision.kind == "pause" and not self._first:
+                say(f"the queue stops: {decision.get('reason')}")
+        for followed in self._live.values():
+            self._show(followed)
+        self._first = self._quiet = False
+
+    def states(self) -> list[str]:
+        """Where the runs stand that have a trainer, or had one a moment ago."""
+        lines = []
+        for followed in self._live.values():
+            snapshot = followed.follower.refresh()
+            saved = max(snapshot.checkpoints, default=None)
+            kept = "nothing was saved yet" if saved is None else f"checkpoint of step {saved} saved"
+            lines.append(f"{followed.progress.label}  {snapshot.state} at step {snapshot.steps_completed}; {kept}")
+        return lines
+
+    def _take(self, decision: Decision) -> None:
+        row, run = str(decision.get("row")), str(decision.get("run"))
+        match decision.kind:
+            case "start" | "adopt":
+                self._begin(row, run, str(decision.get("reason")), adopted=decision.kind == "adopt")
+            case "exit":
+                self._end(run, decision)
+            case "skip":
+                self._take_skip(row, decision)
+            case "finish":
+                self.ending = Ending(
+                    bool(decision.get("complete")), str(decision.get("reason")), decision.get("not_run") or {}
+                )
+
+    def _take_skip(self, row: str, decision: Decision) -> None:
+        reason = str(decision.get("reason"))
+        if decision.get("status") == "failed":
+            self._execution.close(row, reason)
+        else:
+            self._execution.skip(row, reason)
+        if not self._quiet:
+            say(f"{row}  not run: {reason}")
+
+    def _begin(self, row: str, run: str, reason: str, *, adopted: bool) -> None:
+        if run not in self._live:
+            follower = RunFollower(RunPaths(self._runs.root / run))
+            self._live[run] = _Followed(follower, RunProgress(row))
+            if adopted or self._quiet:
+                self._live[run].progress.skip_to(follower.refresh())
+            else:
+                say(f"{row}  queued run {run}: {reason}")
+
+    def _end(self, run: str, decision: Decision) -> None:
+        followed = self._live.get(run)
+        if followed is None:
+            return
+        self._show(followed)
+        label, outcome = followed.progress.label, str(decision.get("outcome"))
+        message = str(decision.get("message") or "")
+        status = decision.get("status")
+        if not message and isinstance(status, int) and status < 0:
+            message = f"killed by signal {-status}"
+        if outcome == "done" or followed.follower.refresh().state.broken:
+            del self._live[run]
+            self.say_verdict(label, followed.follower.paths)
+        else:
+            log = followed.follower.paths.log
+            hint = f"; its log is {log}" if outcome == "crashed" else ""
+            say(f"{label}  {outcome.replace('_', ' ')}{f': {message}' if message else ''}{hint}")
+
+    def say_verdict(self, label: str, run: RunPaths, gave_up: str | None = None) -> None:
+        """The verdict table of a run, once."""
+        if run.name in self.judged:
+            return
+        self.judged.add(run.name)
+        snapshot, gathered, verdict = judge_run(self._execution, run, gave_up)
+        if gathered.evidence.failure:
+            say(f"{label}  {gathered.evidence.failure}")
+        for line in verdict_lines(label, verdict, snapshot.duration_s):
+            say(line)
+        for problem in gathered.problems:
+            say(f"  problem: {problem}")
+
+    def _show(self, followed: _Followed) -> None:
+        snapshot = followed.follower.refresh()
+        for line in followed.progress.news(snapshot, time.monotonic()):
+            say(line)

@@ -1,0 +1,280 @@
+"""`lora-tui --headless`: runs what is left of a plan, says how it goes, and ends with the verdict's exit code.
+
+It never trains: it submits the plan to the supervisor, follows the run folders, and judges what is in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from core.errors import ExitCode, Interrupted, PlanError, RunFolderError, UserError
+from core.plan.expand import matches, unknown_ids
+from core.queue.client import SUPERVISOR_COMMAND, QueueClient
+from core.queue.execution import PlanExecution
+from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
+from core.queue.report import RowReport, matrix_rows, place_recorded, report
+from core.queue.wishes import Submission
+from core.runs.matrix import MatrixRow
+from core.runs.paths import RunsFolder
+from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.speech.hashing import HashCache
+from lora_tui import output
+from lora_tui.diagnostics import exit_code, say
+from lora_tui.follow import Ending, Follower
+
+POLL_S = 0.5
+HASHING_LINE_S = 5.0
+STOP_WAIT_S = STOP_GRACE_S + KILL_WAIT_S + 15.0
+"""How long a stop may take before the face leaves the rest to the supervisor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    plan: Path = Path(DEFAULT_PLAN)
+    gate: bool = False
+    accept: str = "any"
+    train: bool = True
+    detach: bool = False
+    only: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    exports: tuple[Path, ...] = ()
+    json: bool = False
+    supervisor: Sequence[str] = field(default=SUPERVISOR_COMMAND)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the headless face."""
+    parser.add_argument(
+        "plan", nargs="?", type=Path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: {DEFAULT_PLAN}"
+    )
+    parser.add_argument("--headless", action="store_true", help="no dashboard: progress lines, then the run matrix")
+    parser.add_argument("--gate", action="store_true", help="exit with the verdict (see the exit codes below)")
+    parser.add_argument(
+        "--accept", default="any", metavar="any|all|ID", help="which runs must be accepted; default: any"
+    )
+    parser.add_argument("--no-train", action="store_true", help="start nothing: judge what is in the run folders")
+    parser.add_argument("--detach", action="store_true", help="queue the plan and return; the supervisor goes on")
+    parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="train.steps=60, or 2.1:train.steps=60; repeatable",
+    )
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="write the run matrix to FILE.md, .csv or .json; repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="print the run matrix as JSON instead of Markdown")
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """The request in parsed arguments. UserError for options that contradict each other."""
+    if args.no_train and args.detach:
+        raise UserError("--no-train starts nothing that --detach could leave: leave one of them out")
+    if args.accept != "any" and not args.gate:
+        raise UserError("--accept says what --gate asks for: add --gate, or leave --accept out")
+    return Request(
+        plan=Path(args.plan),
+        gate=args.gate,
+        accept=args.accept,
+        train=not args.no_train,
+        detach=args.detach,
+        only=tuple(args.only),
+        overrides=tuple(args.set),
+        exports=tuple(args.export),
+        json=args.json,
+    )
+
+
+def run(request: Request, runs: RunsFolder) -> ExitCode:
+    """The whole command. UserError: what the user can mend. Interrupted: SIGINT or SIGTERM."""
+    output.check_exports(request.exports)
+    submission = Submission.create(request.plan, read_plan_text(request.plan), request.overrides, request.only)
+    with _Signals() as signals:
+        execution = _execution(request, submission, runs)
+        if not request.train:
+            place_recorded(execution, runs)
+            return _conclude(request, runs, execution, None, Follower(runs, execution))
+        signals.patient = True
+        client = QueueClient(runs, request.supervisor)
+        queued = client.submit(submission)
+        attached = queued.id != submission.id
+        if attached:
+            say("this plan is in the queue already: following it")
+            execution.submission = queued
+        if request.detach:
+            say(f"queued; the supervisor goes on without this command and logs to {runs.supervisor_log}")
+            return ExitCode.ACCEPTED
+        follower = Follower(runs, execution, attached=attached)
+        ending = _Session(client, follower, queued, signals).attend()
+        signals.patient = False
+    return _conclude(request, runs, execution, ending, follower)
+
+
+def _execution(request: Request, submission: Submission, runs: RunsFolder) -> PlanExecution:
+    """The plan, expanded and resolved. UserError with all that is wrong with it or with its data."""
+    hashes = HashCache(runs.hash_cache)
+    execution = PlanExecution(submission, runs, hashes, _HashingProgress())
+    for warning in execution.plan.warnings:
+        say(f"warning: {warning}")
+    ids = ", ".join(dict.fromkeys(row.experiment for row in execution.rows))
+    wrong = [f"--only {name}" for name in unknown_ids(execution.rows, request.only)]
+    if request.accept not in ("any", "all"):
+        wrong += [f"--accept {name}" for name in unknown_ids(execution.rows, [request.accept])]
+    if wrong:
+        raise PlanError("\n".join(f"{option}: no such experiment; the plan has {ids}" for option in wrong))
+    wanted = [row for row in execution.rows if not request.only or matches(row, request.only)]
+    problems = execution.place_all()
+    lines = [line for row in wanted if row.key in problems for line in str(problems[row.key]).splitlines()]
+    if lines and request.train:
+        raise PlanError("\n".join(dict.fromkeys(lines)))
+    return execution
+
+
+class _HashingProgress:
+    """Says now and then how many audio files were read; the first time that takes a while."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, manifest: str, done: int, total: int) -> None:
+        if time.monotonic() - self._said >= HASHING_LINE_S:
+            self._said = time.monotonic()
+            say(f"reading the audio of data.{manifest}: {done}/{total}")
+
+
+class _Signals:
+    """SIGINT and SIGTERM. The first one interrupts, or is only counted while `patient`; the second interrupts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.patient = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._came)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if not self.patient:
+            raise Interrupted("interrupted")
+        if self.count > 1:
+            raise Interrupted("interrupted again: the supervisor goes on stopping what was started")
+
+
+class _Session:
+    """Attached to the queue until the submission ends. A signal stops what it started, cleanly."""
+
+    def __init__(self, client: QueueClient, follower: Follower, submission: Submission, signals: _Signals) -> None:
+        self._client = client
+        self._follower = follower
+        self._submission = submission
+        self._signals = signals
+        self._restarted = False
+
+    def attend(self) -> Ending:
+        """Follow until the end. RunFolderError: the supervisor cannot be kept up."""
+        while True:
+            self._follower.poll()
+            if self._follower.ending is not None:
+                return self._follower.ending
+            if self._signals.count:
+                return self._stop()
+            self._watch_supervisor()
+            self._pause()
+
+    def _pause(self) -> None:
+        deadline = time.monotonic() + POLL_S
+        while not self._signals.count and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+    def _stop(self) -> Ending:
+        """Ask the queue to stop, and wait, but not for ever. Interrupted, unless all was done in that moment."""
+        say("stopping: the trainer finishes its step and saves. A second signal ends this command at once")
+        self._client.ask("stop", self._submission.id)
+        deadline = time.monotonic() + STOP_WAIT_S
+        while self._follower.ending is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            self._follower.poll()
+            if self._follower.ending is None and not self._client.supervisor_works():
+                self._client.ensure_supervisor()
+        ending = self._follower.ending
+        if ending is not None and ending.complete:
+            return ending
+        for line in self._follower.states():
+            say(line)
+        late = "" if ending is not None else ": the trainer has not ended yet, the supervisor sees to it"
+        raise Interrupted(f"interrupted{late}. The same command goes on from what was saved")
+
+    def _watch_supervisor(self) -> None:
+        if self._client.supervisor_works():
+            return
+        self._follower.poll()
+        if self._follower.ending is not None:
+            return
+        if self._follower.told_to_stop:
+            raise Interrupted("the supervisor was told to stop; the same command goes on from what was saved")
+        tail = self._client.log_tail()
+        if self._restarted:
+            raise RunFolderError(f"the supervisor ended unexpectedly again; the end of its log:\n{tail}")
+        self._restarted = True
+        say(f"the supervisor ended unexpectedly; starting it once more. The end of its log:\n{tail}", multiline=True)
+        self._client.submit(self._submission)
+
+
+def _conclude(
+    request: Request, runs: RunsFolder, execution: PlanExecution, ending: Ending | None, said: Follower
+) -> ExitCode:
+    """Say the verdicts that were not said yet, write the matrix, and decide on the exit code."""
+    reports = report(execution, ending.not_run if ending is not None else {})
+    for row in reports:
+        if row.run is not None and row.verdict is not None and row.run.name not in said.judged:
+            failure = row.gathered.evidence.failure if row.gathered is not None else None
+            said.say_verdict(row.row.key, row.run, failure)
+        elif row.run is None and row.row.key not in execution.closed:
+            say(f"{row.row.key}  not run{f': {row.matrix.note}' if row.matrix.note else ''}")
+    complete = ending is None or ending.complete
+    if ending is not None:
+        say(ending.reason if complete else f"the queue stopped: {ending.reason}")
+    code = exit_code(
+        [(item.row.key, item.row.experiment, item.outcome) for item in reports],
+        gate=request.gate,
+        accept=request.accept,
+        no_train=not request.train,
+        failed=any(item.failed for item in reports),
+        complete=complete,
+    )
+    _write(request, runs, matrix_rows(execution, reports), reports, code)
+    return code
+
+
+def _write(request: Request, runs: RunsFolder, rows: list[MatrixRow], reports: list[RowReport], code: ExitCode) -> None:
+    if request.train:
+        output.export(runs.matrix, rows, reports, code)
+        say(f"run matrix: {runs.matrix}")
+    for path in request.exports:
+        output.export(path, rows, reports, code)
+    output.write(output.as_json(rows, reports, code) if request.json else output.markdown(rows))
+    if request.gate:
+        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)})")

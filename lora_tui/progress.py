@@ -1,0 +1,171 @@
+"""What the headless face says of a run while it goes on, and its verdict as a table. Pure: snapshots in, lines out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.runs.figures import NONE, duration, percent
+from core.runs.snapshot import RunSnapshot
+from core.scoring.counts import ErrorCounts
+from core.scoring.evidence import Criterion, Interval, Verdict
+
+TRAINING_LINE_S = 10.0
+"""At most one line on training steps in this time."""
+_LOSS_STEPS = 20
+"""The loss that is shown is the mean over so many last steps: one step's alone jumps about."""
+
+
+@dataclass(slots=True)
+class RunProgress:
+    """What was said of one run already. `label`: the row, as it begins each line."""
+
+    label: str
+    attempt: int = 0
+    interval: int = -1
+    phase: str = ""
+    training_said: float = float("-inf")
+    notices: int = 0
+    pace_s: float | None = None
+    """Seconds a step takes, evaluations included, between the last two intervals."""
+    interval_at: float = float("nan")
+
+    def skip_to(self, snapshot: RunSnapshot) -> None:
+        """Say nothing of what is there already: a run that is attached to while it goes on."""
+        list(self.news(snapshot, float("nan")))
+
+    def news(self, snapshot: RunSnapshot, now: float) -> Iterator[str]:
+        """The lines that are new. `now`: seconds of a clock that is never set."""
+        attempts = snapshot.attempts
+        if attempts and attempts[-1].number != self.attempt:
+            yield self._attempt(snapshot)
+        for notice in snapshot.notices[self.notices :]:
+            yield f"{self.label}  {notice.level}: {notice.message}"
+        self.notices = len(snapshot.notices)
+        for interval in snapshot.intervals:
+            if interval.step > self.interval:
+                self._paced(interval.step, now)
+                yield f"{self.label}  {interval_line(interval, snapshot, self.pace_s)}"
+        if not snapshot.state.active:
+            return
+        phase = snapshot.phase or ""
+        if phase != self.phase:
+            self.phase = phase
+            if phase != "training":
+                yield f"{self.label}  {phase}{_at_step(snapshot)}{_detail(snapshot)}"
+        if phase == "training" and now - self.training_said >= TRAINING_LINE_S:
+            self.training_said = now
+            yield f"{self.label}  {training_line(snapshot, self.pace_s)}"
+        elif snapshot.progress is not None and now - self.training_said >= TRAINING_LINE_S:
+            self.training_said = now
+            yield f"{self.label}  {phase}{_at_step(snapshot)}  {snapshot.progress[0]}/{snapshot.progress[1]}"
+
+    def _paced(self, step: int, now: float) -> None:
+        pace = (now - self.interval_at) / max(1, step - self.interval)
+        self.pace_s = pace if math.isfinite(pace) and pace > 0 else None
+        self.interval, self.interval_at = step, now
+        self.training_said = now if math.isfinite(now) else float("-inf")
+
+    def _attempt(self, snapshot: RunSnapshot) -> str:
+        attempt = snapshot.attempts[-1]
+        self.attempt, self.phase = attempt.number, ""
+        self.training_said, self.interval_at, self.pace_s = float("-inf"), float("nan"), None
+        self.interval = max((i.step for i in snapshot.intervals if i.step <= (attempt.resumed_from or -1)), default=-1)
+        where = f"on {attempt.device}, {attempt.precision}"
+        if attempt.resumed_from is not None:
+            return f"{self.label}  goes on from step {attempt.resumed_from} {where} (attempt {attempt.number})"
+        return f"{self.label}  starts {where} ({snapshot.paths.name})"
+
+
+def interval_line(interval: Interval, snapshot: RunSnapshot, pace_s: float | None) -> str:
+    """`step 400/1000  loss 0.512  domain 21.30 % (−9.40)  heldout 3.10 % (+0.05)  0.14 s/step  ETA 1:32`."""
+    base = next((i for i in snapshot.intervals if i.step == 0), None)
+    parts = [f"step {interval.step}/{snapshot.steps_planned}", *_loss(snapshot, interval.step)]
+    for name in ("domain", "heldout"):
+        counts = getattr(interval, name).counts
+        before = getattr(base, name).counts if base is not None and interval.step else None
+        parts.append(f"{name} {_wer(counts, before)}")
+    return "  ".join([*parts, *_speed(snapshot, pace_s)] if interval.step else [*parts, "(base model)"])
+
+
+def training_line(snapshot: RunSnapshot, pace_s: float | None) -> str:
+    """`step 430/1000  loss 0.498  0.14 s/step  ETA 1:20`."""
+    step = snapshot.steps_completed
+    parts = [f"step {step}/{snapshot.steps_planned}", *_loss(snapshot, step)]
+    return "  ".join([*parts, *_speed(snapshot, pace_s)])
+
+
+def eta_s(snapshot: RunSnapshot, pace_s: float | None) -> float | None:
+    """Seconds that are left of training; by the steps alone while no pace is known. None when unknown."""
+    each = pace_s if pace_s is not None else snapshot.steps.seconds_per_step
+    left = snapshot.steps_planned - snapshot.steps_completed
+    return None if each is None or left <= 0 else left * each
+
+
+def clock(seconds: float) -> str:
+    """`1:32`, `2:07:05`."""
+    whole = max(0, round(seconds))
+    head = f"{whole // 3600}:{whole % 3600 // 60:02d}" if whole >= 3600 else f"{whole // 60}"
+    return f"{head}:{whole % 60:02d}"
+
+
+def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> list[str]:
+    """The verdict as a table: state, criterion, number, threshold, and under it the reason."""
+    time = "" if duration_s is None else f" after {duration(duration_s)}"
+    best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
+    lines = [f"{label}  verdict: {verdict.decision.value.upper()}{time}{best}"]
+    cells = [(c.state.value, c.title, _value(c), _threshold(c)) for c in verdict.criteria]
+    widths = [max(len(row[i]) for row in cells) for i in range(4)]
+    for row, criterion in zip(cells, verdict.criteria, strict=True):
+        state, title = row[0].ljust(widths[0]), row[1].ljust(widths[1])
+        value, threshold = row[2].rjust(widths[2]), row[3].ljust(widths[3])
+        lines.append(f"  {state}  {title}  {value}  {threshold}  {criterion.reason}")
+    return lines
+
+
+_SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
+
+
+def _value(criterion: Criterion) -> str:
+    if criterion.value is None:
+        return NONE
+    return f"{criterion.value:+.2f}" if criterion.unit == "points" else f"{criterion.value:.4g}"
+
+
+def _threshold(criterion: Criterion) -> str:
+    if criterion.threshold is None or criterion.name not in _SIGNS:
+        return ""
+    return f"{_SIGNS[criterion.name]} {criterion.threshold:g} {criterion.unit}"
+
+
+def _wer(counts: ErrorCounts, before: ErrorCounts | None) -> str:
+    now, then = counts.wer_percent, before.wer_percent if before is not None else None
+    change = "" if now is None or then is None else f" ({_signed(now - then)})"
+    return f"{percent(now)} %{change}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+
+
+def _loss(snapshot: RunSnapshot, step: int) -> list[str]:
+    until = int(np.searchsorted(snapshot.steps.step, step, side="right"))
+    last = snapshot.steps.loss[max(0, until - _LOSS_STEPS) : until]
+    return [f"loss {float(np.mean(last)):.3f}"] if len(last) else []
+
+
+def _speed(snapshot: RunSnapshot, pace_s: float | None) -> list[str]:
+    each, left = snapshot.steps.seconds_per_step, eta_s(snapshot, pace_s)
+    parts = [] if each is None else [f"{each:.2f} s/step"]
+    return parts if left is None else [*parts, f"ETA {clock(left)}"]
+
+
+def _at_step(snapshot: RunSnapshot) -> str:
+    return "" if snapshot.phase_step is None else f" at step {snapshot.phase_step}"
+
+
+def _detail(snapshot: RunSnapshot) -> str:
+    return f": {snapshot.phase_detail}" if snapshot.phase_detail else ""

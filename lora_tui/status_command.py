@@ -1,0 +1,84 @@
+"""`lora-tui status`: where the runs of a plan stand. Reads; starts and changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from core.errors import ExitCode
+from core.queue.execution import PlanExecution
+from core.queue.lock import is_held
+from core.queue.report import RowReport, place_recorded, report
+from core.queue.wishes import Submission
+from core.runs.paths import RunsFolder
+from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.sanitise import sanitise
+from core.speech.hashing import HashCache
+from lora_tui import output
+
+SCHEMA_VERSION = 1
+_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "VERDICT")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    add = parser.add_argument
+    add("plan", nargs="?", type=Path, default=DEFAULT_PLAN, metavar="PLAN", help="default: ./%(default)s")
+    add("--json", action="store_true", help="print JSON")
+    add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
+    add("--state", metavar="DIR", help="the folder of locks and caches")
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """One line for each row on stdout. 0, whatever the states are; UserError when the plan cannot be read."""
+    runs = RunsFolder(Path(args.runs).absolute(), Path(args.state or args.runs).absolute())
+    path = Path(args.plan)
+    submission = Submission.create(path, read_plan_text(path))
+    execution = PlanExecution(submission, runs, _Unsaved(runs.hash_cache))
+    execution.place_all()
+    place_recorded(execution, runs)
+    reports = report(execution, {})
+    works = is_held(runs.supervisor_lock)
+    output.write(_as_json(reports, works) if args.json else _as_text(reports, works))
+    return ExitCode.ACCEPTED
+
+
+class _Unsaved(HashCache):
+    """Looking at runs creates no folder."""
+
+    def save(self) -> None:
+        """Nothing is written."""
+
+
+def _as_text(reports: list[RowReport], works: bool) -> str:
+    table = [_HEADINGS, *(_cells(item) for item in reports)]
+    widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+    queue = "a supervisor is at work" if works else "no supervisor is at work"
+    return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue])
+
+
+def _cells(item: RowReport) -> tuple[str, ...]:
+    snapshot = item.snapshot
+    steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
+    run = "-" if item.run is None else item.run.name
+    verdict = "-" if snapshot is None else item.outcome.value
+    state = item.matrix.status.replace("_", " ")
+    return tuple(sanitise(cell) for cell in (item.row.key, run, state, steps, verdict))
+
+
+def _as_json(reports: list[RowReport], works: bool) -> str:
+    rows = [
+        {
+            "key": item.row.key,
+            "experiment": item.row.experiment,
+            "run": None if item.run is None else item.run.name,
+            "state": item.matrix.status,
+            "steps_completed": None if item.snapshot is None else item.snapshot.steps_completed,
+            "steps_planned": item.row.settings.train.steps,
+            "outcome": item.outcome.value,
+        }
+        for item in reports
+    ]
+    return json.dumps({"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows}, indent=1) + "\n"

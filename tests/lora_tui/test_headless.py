@@ -1,0 +1,239 @@
+"""The headless face over a real supervisor process with FakeTrainers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.queue.__main__ import supervise
+from core.queue.lock import is_held
+from core.runs.snapshot import RunState
+
+COMMAND = Path(__file__).with_name("fake_command.py")
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+class Command:
+    """Runs the command in the plan's folder."""
+
+    def __init__(self, folder: Any) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        runs = ["--runs", str(self.folder.runs.root), "--state", str(self.folder.runs.state)]
+        process = subprocess.Popen(
+            [sys.executable, str(COMMAND), "--headless", str(self.folder.plan), *runs, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr)"""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def end(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        if is_held(self.folder.runs.supervisor_lock):
+            os.kill(int(self.folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+        for run in self.folder.runs.runs():
+            for pid in self.folder.births(run.name.rpartition("-")[0]):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+@pytest.fixture
+def command(folder: Any) -> Iterator[Command]:
+    command = Command(folder)
+    yield command
+    command.end()
+
+
+def done(folder: Any, *overrides: str) -> None:
+    """Work through the plan in this process."""
+    folder.db.submit(folder.submission(*overrides))
+    assert supervise(folder.runs, folder.executor) == 0
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def half_way(folder: Any) -> bool:
+    return bool(folder.runs.runs()) and folder.snapshot("a").steps_completed == 10
+
+
+def test_an_accepted_run(folder: Any, command: Command) -> None:
+    folder.write(TWO)
+    code, out, err = command("--gate")
+    assert code == 0
+    assert "a  step 20/20  loss 1.475  domain 20.00 % (−10.00)  heldout 10.00 % (+0.00)" in err
+    assert "verdict: ACCEPTED" in err and "PASS  Parity" in err
+    assert "b  not run: a was accepted" in err
+    assert out.startswith("# Run matrix") and out == folder.runs.matrix.read_text()
+    assert "exit 0" in err
+
+    code, again, err = command("--gate", "--json")
+    document = json.loads(again)
+    assert code == document["exit_code"] == 0
+    assert [row["outcome"] for row in document["rows"]] == ["accepted", "pending"]
+    assert {c["state"] for c in document["rows"][0]["criteria"]} == {"PASS"}
+    assert len(folder.births("a")) == 1
+    assert "verdict: ACCEPTED" in err
+
+
+def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["poor"])
+    code, _out, err = command()
+    assert code == 0 and "verdict: REJECTED" in err
+    assert command("--gate", "--no-train")[0] == 1
+
+
+def test_a_failed_run_exits_1_without_the_gate_too(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["error"])
+    code, out, err = command()
+    assert code == 1
+    assert "the fake trainer was told to" in err and "the fake trainer was told to" in out
+
+
+def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    face = command.start("--gate")
+    wait_for(lambda: half_way(folder))
+    face.send_signal(signal.SIGINT)
+    out, err = face.communicate(timeout=30)
+    assert face.returncode == 2
+    assert "a  stopped at step 10; checkpoint of step 10 saved" in err and "The same command goes on" in err
+    assert folder.snapshot("a").state is RunState.STOPPED
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+
+    code, _out, err = command("--gate")
+    assert code == 0 and "goes on from step 10" in err
+    assert len(folder.births("a")) == 2
+
+
+def test_a_second_sigint_does_not_wait(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["stubborn"])
+    face = command.start()
+    wait_for(lambda: half_way(folder))
+    face.send_signal(signal.SIGINT)
+    wait_for(lambda: folder.decisions("wish"))
+    face.send_signal(signal.SIGINT)
+    assert face.wait(timeout=10) == 2
+
+
+def test_sigkill_of_the_face_leaves_training_and_another_face_attaches(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    face = command.start()
+    wait_for(lambda: half_way(folder))
+    face.kill()
+    face.wait()
+    assert folder.snapshot("a").state.active
+    second = command.start("--gate")
+    assert second.stderr is not None
+    line = second.stderr.readline()
+    assert "in the queue already" in line
+    second.send_signal(signal.SIGTERM)
+    second.communicate(timeout=30)
+    assert second.returncode == 2
+    assert len(folder.births("a")) == 1 and folder.snapshot("a").state is RunState.STOPPED
+
+
+def test_the_face_starts_a_dead_supervisor_again(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["wait"])
+    face = command.start()
+    wait_for(lambda: half_way(folder))
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    wait_for(lambda: folder.decisions("adopt"))
+    face.send_signal(signal.SIGINT)
+    _out, err = face.communicate(timeout=30)
+    assert "ended unexpectedly" in err and face.returncode == 2
+    assert len(folder.births("a")) == 1
+
+
+def test_detach_returns_and_training_goes_on(folder: Any, command: Command) -> None:
+    folder.write()
+    code, out, _err = command("--detach")
+    assert code == 0 and out == ""
+    wait_for(lambda: folder.decisions("finish"))
+    assert folder.snapshot("a").state is RunState.DONE
+
+
+def test_no_train_judges_without_the_audio_and_starts_nothing(folder: Any, command: Command) -> None:
+    folder.write(TWO)
+    done(folder)
+    (folder.root / "domain.wav").unlink()
+    code, out, err = command("--gate", "--no-train", "--accept", "all")
+    assert code == 0 and "accepted" in out
+    assert not folder.runs.matrix.exists()
+    code, out, err = command("--gate")
+    assert code == 4 and "domain.wav" in err and "Traceback" not in err
+
+
+def test_no_train_with_nothing_started_exits_5(folder: Any, command: Command) -> None:
+    folder.write()
+    assert command("--gate", "--no-train")[0] == 5
+    assert not folder.runs.decisions.exists()
+
+
+def test_exports(folder: Any, command: Command, tmp_path: Path) -> None:
+    folder.write('[[experiment]]\nid = "a"\ntitle = "=cmd\\u001b[31m"\n')
+    done(folder)
+    names = [str(tmp_path / f"m{suffix}") for suffix in (".md", ".csv", ".json")]
+    code, out, _err = command("--no-train", *(x for name in names for x in ("--export", name)))
+    assert code == 0
+    assert Path(names[0]).read_text() == out and "\x1b" not in out
+    [row] = csv.DictReader(io.StringIO(Path(names[1]).read_text()))
+    assert row["title"] == "'=cmd␛[31m" and row["parity"] == "PASS" and row["tuned_domain"] == "20.0"
+    assert json.loads(Path(names[2]).read_text())["rows"][0]["tuned_domain"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "c"], "--only c: no such experiment; the plan has a, b"),
+        (["--gate", "--accept", "c"], "--accept c: no such experiment"),
+        (["--export", "x.html"], "not available in this version"),
+        (["--export", "x.pdf"], "must end in .md, .csv or .json"),
+        (["--set", "train.stepz=3"], "stepz"),
+        (["--accept", "all"], "add --gate"),
+    ],
+)
+def test_bad_usage_exits_4_before_anything_starts(
+    folder: Any, command: Command, arguments: list[str], says: str
+) -> None:
+    folder.write(TWO)
+    code, _out, err = command(*arguments)
+    assert code == 4 and says in err and "Traceback" not in err
+    assert not folder.runs.decisions.exists()
