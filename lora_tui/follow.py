@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.execution import PlanExecution
@@ -13,6 +14,8 @@ from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower
 from lora_tui.diagnostics import say
 from lora_tui.progress import RunProgress, verdict_lines
+
+_LOG_TAIL_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -103,7 +106,7 @@ class Follower:
             if adopted or self._quiet:
                 self._live[run].progress.skip_to(follower.refresh())
             else:
-                say(f"{row}  queued run {run}: {reason}")
+                say(f"{row}  run {run}: {reason}")
 
     def _end(self, run: str, decision: Decision) -> None:
         followed = self._live.get(run)
@@ -119,9 +122,10 @@ class Follower:
             del self._live[run]
             self.say_verdict(label, followed.follower.paths)
         else:
-            log = followed.follower.paths.log
-            hint = f"; its log is {log}" if outcome == "crashed" else ""
-            say(f"{label}  {outcome.replace('_', ' ')}{f': {message}' if message else ''}{hint}")
+            say(f"{label}  {outcome.replace('_', ' ')}{f': {message}' if message else ''}")
+            if outcome == "crashed":
+                log = followed.follower.paths.log
+                say(f"{label}  the end of {log}: {_last_line(log) or 'it is empty'}")
 
     def say_verdict(self, label: str, run: RunPaths, gave_up: str | None = None) -> None:
         """The verdict table of a run, once."""
@@ -140,3 +144,14 @@ class Follower:
         snapshot = followed.follower.refresh()
         for line in followed.progress.news(snapshot, time.monotonic()):
             say(line)
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log that holds anything."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -248,12 +248,16 @@ def _conclude(
 ) -> ExitCode:
     """Say the verdicts that were not said yet, write the matrix, and decide on the exit code."""
     reports = report(execution, ending.not_run if ending is not None else {})
+    first: dict[str, str] = {}
     for row in reports:
-        if row.run is not None and row.verdict is not None and row.run.name not in said.judged:
-            failure = row.gathered.evidence.failure if row.gathered is not None else None
-            said.say_verdict(row.row.key, row.run, failure)
-        elif row.run is None and row.row.key not in execution.closed:
-            say(f"{row.row.key}  not run{f': {row.matrix.note}' if row.matrix.note else ''}")
+        key = row.row.key
+        if row.run is not None:
+            if row.run.name in first:
+                say(f"{key}  is the same run as {first[row.run.name]}: {row.outcome}")
+            first.setdefault(row.run.name, key)
+            said.say_verdict(key, row.run, row.gave_up)
+        elif key not in execution.closed:
+            say(f"{key}  not run{f': {row.matrix.note}' if row.matrix.note else ''}")
     complete = ending is None or ending.complete
     if ending is not None:
         say(ending.reason if complete else f"the queue stopped: {ending.reason}")

@@ -44,6 +44,8 @@ class RowReport:
     """It ended, or could not even start, for another reason than its result: an error, a crash, no memory."""
     matrix: MatrixRow
     run: RunPaths | None = None
+    gave_up: str | None = None
+    """Why the queue does not go on with a run that did not end by itself."""
     snapshot: RunSnapshot | None = None
     gathered: Gathered | None = None
     verdict: Verdict | None = None
@@ -124,7 +126,7 @@ def _row(execution: PlanExecution, row: Row, column: str, not_run: Mapping[str, 
     outcome = _OF_DECISION[verdict.decision] if ended else Outcome.UNDECIDED
     failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)
     line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title)
-    return RowReport(row, outcome, failed, line, run, snapshot, gathered, verdict)
+    return RowReport(row, outcome, failed, line, run, gave_up, snapshot, gathered, verdict)
 
 
 def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,18 @@ import pytest
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
 from core.runs.snapshot import RunState
+from lora_tui import headless
+from lora_tui.__main__ import main
 
 COMMAND = Path(__file__).with_name("fake_command.py")
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
+SUPERVISOR = COMMAND.parents[1] / "core" / "queue" / "fake_supervisor.py"
+
+
 class Command:
-    """Runs the command in the plan's folder."""
+    """Runs the command as a process of its own."""
 
     def __init__(self, folder: Any) -> None:
         self.folder = folder
@@ -43,12 +50,6 @@ class Command:
         )
         self.started.append(process)
         return process
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """(exit code, stdout, stderr)"""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
 
     def end(self) -> None:
         for process in self.started:
@@ -71,6 +72,27 @@ def command(folder: Any) -> Iterator[Command]:
     command.end()
 
 
+Face = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def face(folder: Any, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Face:
+    """Runs the command in this process: (exit code, stdout, stderr)."""
+    real = headless.request_of
+
+    def request_of(args: argparse.Namespace) -> headless.Request:
+        return replace(real(args), supervisor=(sys.executable, str(SUPERVISOR)))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        runs = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+        code = main(["--headless", str(folder.plan), *runs, *arguments])
+        return code, *capsys.readouterr()
+
+    monkeypatch.setattr(headless, "request_of", request_of)
+    monkeypatch.setattr(headless, "POLL_S", 0.05)
+    return run
+
+
 def done(folder: Any, *overrides: str) -> None:
     """Work through the plan in this process."""
     folder.db.submit(folder.submission(*overrides))
@@ -88,9 +110,9 @@ def half_way(folder: Any) -> bool:
     return bool(folder.runs.runs()) and folder.snapshot("a").steps_completed == 10
 
 
-def test_an_accepted_run(folder: Any, command: Command) -> None:
+def test_an_accepted_run(folder: Any, face: Face) -> None:
     folder.write(TWO)
-    code, out, err = command("--gate")
+    code, out, err = face("--gate")
     assert code == 0
     assert "a  step 20/20  loss 1.475  domain 20.00 % (−10.00)  heldout 10.00 % (+0.00)" in err
     assert "verdict: ACCEPTED" in err and "PASS  Parity" in err
@@ -98,7 +120,7 @@ def test_an_accepted_run(folder: Any, command: Command) -> None:
     assert out.startswith("# Run matrix") and out == folder.runs.matrix.read_text()
     assert "exit 0" in err
 
-    code, again, err = command("--gate", "--json")
+    code, again, err = face("--gate", "--json")
     document = json.loads(again)
     assert code == document["exit_code"] == 0
     assert [row["outcome"] for row in document["rows"]] == ["accepted", "pending"]
@@ -107,35 +129,35 @@ def test_an_accepted_run(folder: Any, command: Command) -> None:
     assert "verdict: ACCEPTED" in err
 
 
-def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: Any, command: Command) -> None:
+def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: Any, face: Face) -> None:
     folder.write()
     folder.script(a=["poor"])
-    code, _out, err = command()
+    code, _out, err = face()
     assert code == 0 and "verdict: REJECTED" in err
-    assert command("--gate", "--no-train")[0] == 1
+    assert face("--gate", "--no-train")[0] == 1
 
 
-def test_a_failed_run_exits_1_without_the_gate_too(folder: Any, command: Command) -> None:
+def test_a_failed_run_exits_1_without_the_gate_too(folder: Any, face: Face) -> None:
     folder.write()
     folder.script(a=["error"])
-    code, out, err = command()
+    code, out, err = face()
     assert code == 1
     assert "the fake trainer was told to" in err and "the fake trainer was told to" in out
 
 
-def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, command: Command) -> None:
+def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, command: Command, face: Face) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
-    face = command.start("--gate")
+    process = command.start("--gate")
     wait_for(lambda: half_way(folder))
-    face.send_signal(signal.SIGINT)
-    out, err = face.communicate(timeout=30)
-    assert face.returncode == 2
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=30)
+    assert process.returncode == 2
     assert "a  stopped at step 10; checkpoint of step 10 saved" in err and "The same command goes on" in err
     assert folder.snapshot("a").state is RunState.STOPPED
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
 
-    code, _out, err = command("--gate")
+    code, _out, err = face("--gate")
     assert code == 0 and "goes on from step 10" in err
     assert len(folder.births("a")) == 2
 
@@ -182,36 +204,36 @@ def test_the_face_starts_a_dead_supervisor_again(folder: Any, command: Command) 
     assert len(folder.births("a")) == 1
 
 
-def test_detach_returns_and_training_goes_on(folder: Any, command: Command) -> None:
+def test_detach_returns_and_training_goes_on(folder: Any, face: Face) -> None:
     folder.write()
-    code, out, _err = command("--detach")
+    code, out, _err = face("--detach")
     assert code == 0 and out == ""
     wait_for(lambda: folder.decisions("finish"))
     assert folder.snapshot("a").state is RunState.DONE
 
 
-def test_no_train_judges_without_the_audio_and_starts_nothing(folder: Any, command: Command) -> None:
+def test_no_train_judges_without_the_audio_and_starts_nothing(folder: Any, face: Face) -> None:
     folder.write(TWO)
     done(folder)
     (folder.root / "domain.wav").unlink()
-    code, out, err = command("--gate", "--no-train", "--accept", "all")
+    code, out, err = face("--gate", "--no-train", "--accept", "all")
     assert code == 0 and "accepted" in out
     assert not folder.runs.matrix.exists()
-    code, out, err = command("--gate")
+    code, out, err = face("--gate")
     assert code == 4 and "domain.wav" in err and "Traceback" not in err
 
 
-def test_no_train_with_nothing_started_exits_5(folder: Any, command: Command) -> None:
+def test_no_train_with_nothing_started_exits_5(folder: Any, face: Face) -> None:
     folder.write()
-    assert command("--gate", "--no-train")[0] == 5
+    assert face("--gate", "--no-train")[0] == 5
     assert not folder.runs.decisions.exists()
 
 
-def test_exports(folder: Any, command: Command, tmp_path: Path) -> None:
+def test_exports(folder: Any, face: Face, tmp_path: Path) -> None:
     folder.write('[[experiment]]\nid = "a"\ntitle = "=cmd\\u001b[31m"\n')
     done(folder)
     names = [str(tmp_path / f"m{suffix}") for suffix in (".md", ".csv", ".json")]
-    code, out, _err = command("--no-train", *(x for name in names for x in ("--export", name)))
+    code, out, _err = face("--no-train", *(x for name in names for x in ("--export", name)))
     assert code == 0
     assert Path(names[0]).read_text() == out and "\x1b" not in out
     [row] = csv.DictReader(io.StringIO(Path(names[1]).read_text()))
@@ -230,10 +252,8 @@ def test_exports(folder: Any, command: Command, tmp_path: Path) -> None:
         (["--accept", "all"], "add --gate"),
     ],
 )
-def test_bad_usage_exits_4_before_anything_starts(
-    folder: Any, command: Command, arguments: list[str], says: str
-) -> None:
+def test_bad_usage_exits_4_before_anything_starts(folder: Any, face: Face, arguments: list[str], says: str) -> None:
     folder.write(TWO)
-    code, _out, err = command(*arguments)
+    code, _out, err = face(*arguments)
     assert code == 4 and says in err and "Traceback" not in err
     assert not folder.runs.decisions.exists()

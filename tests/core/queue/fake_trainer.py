@@ -158,8 +158,7 @@ class FakeTrainer:
             "counts": counts(errors, WORDS),
             "single": None if digest is None else {"compared": 50, "differing": 0},
             "utterances": [
-                {"id": f"{name}-{i}", "reference": "a", "hypothesis": "b", "seconds": 1.0}
-                | counts(each, words)
+                {"id": f"{name}-{i}", "reference": "a", "hypothesis": "b", "seconds": 1.0} | counts(each, words)
                 for i in range(UTTERANCES)
             ],
         }

@@ -227,9 +227,7 @@ def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, sta
     assert end.get("status") == -signal.SIGKILL and end.get("asked")
 
 
-def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
-    folder: Any, started: Any
-) -> None:
+def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(folder: Any, started: Any) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
     started()

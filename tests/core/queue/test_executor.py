@@ -1,0 +1,116 @@
+"""Trainer processes: one for each run, found again, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.queue.executor import LocalExecutor
+from core.queue.lock import is_held
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.process import identity_of
+
+SLEEPER = """
+import os, subprocess, sys, time
+kept = [int(f) for f in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{f}")
+        and os.readlink(f"/proc/self/fd/{f}").endswith(".lock")]
+child = subprocess.Popen(["sleep", "60"], pass_fds=kept)
+print(child.pid, os.environ["OMP_NUM_THREADS"], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunPaths:
+    run = RunPaths(tmp_path / "runs" / "a-0123456789")
+    run.root.mkdir(parents=True)
+    return run
+
+
+def executor(run: RunPaths) -> LocalExecutor:
+    return LocalExecutor(RunsFolder(run.root.parent, run.root.parent), (sys.executable, "-c", SLEEPER), 0.2)
+
+
+def lock_of(run: RunPaths) -> Path:
+    return RunsFolder(run.root.parent, run.root.parent).run_lock(run.name)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_run_has_one_trainer_which_leads_its_own_session_and_leaves_nothing(run: RunPaths) -> None:
+    trainer = executor(run).start(run, threads=3)
+    assert trainer is not None and trainer.identity is not None
+    wait_for(lambda: run.log.read_text().count("\n"))
+    worker, threads = map(int, run.log.read_text().split())
+    assert threads == 3 and os.getsid(trainer.identity.pid) == trainer.identity.pid
+    assert executor(run).start(run, threads=1) is None
+
+    trainer.stop()
+    wait_for(lambda: not trainer.alive())
+    assert trainer.exit_status == -signal.SIGTERM
+    assert identity_of(worker) is not None  # holds the lock: the run is not free yet
+    assert is_held(lock_of(run))
+    trainer.close()
+    wait_for(lambda: identity_of(worker) is None)
+    assert not is_held(lock_of(run))
+
+
+def test_a_trainer_that_said_nothing_yet_is_found_by_its_lock(run: RunPaths) -> None:
+    trainer = executor(run).start(run, threads=1)
+    assert trainer is not None
+    found = executor(run).adopt(run, None)
+    assert found is not None and found.identity == trainer.identity and found.adopted
+    found.kill()
+    wait_for(lambda: not found.alive() and not trainer.alive())
+    found.close()
+    trainer.close()
+    wait_for(lambda: not is_held(lock_of(run)))
+
+
+def test_what_a_dead_trainer_left_is_no_trainer(run: RunPaths) -> None:
+    trainer = executor(run).start(run, threads=1)
+    assert trainer is not None and trainer.identity is not None
+    wait_for(lambda: run.log.read_text().count("\n"))
+    os.kill(trainer.identity.pid, signal.SIGKILL)
+    wait_for(lambda: not trainer.alive())
+    assert is_held(lock_of(run))
+    assert executor(run).adopt(run, trainer.identity) is None
+    wait_for(lambda: not is_held(lock_of(run)))
+    again = executor(run).start(run, threads=1)
+    assert again is not None
+    again.kill()
+    wait_for(lambda: not again.alive())
+    again.close()
+
+
+def test_a_command_that_does_not_exist_leaves_the_lock_free(run: RunPaths) -> None:
+    broken = LocalExecutor(RunsFolder(run.root.parent, run.root.parent), ("/does/not/exist",))
+    with pytest.raises(FileNotFoundError):
+        broken.start(run, threads=1)
+    assert not is_held(lock_of(run))
+
+
+def test_a_living_process_of_a_run_started_by_hand_is_adopted(run: RunPaths) -> None:
+    by_hand = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        found = executor(run).adopt(run, identity_of(by_hand.pid))
+        assert found is not None and found.alive()
+        found.stop()
+        by_hand.wait(timeout=10)
+        wait_for(lambda: not found.alive())
+        found.close()
+    finally:
+        by_hand.kill()
+        by_hand.wait()

@@ -1,0 +1,137 @@
+"""What the queue keeps on disk: decisions, wishes, locks, and where they may lie."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.errors import is_disk_full
+from core.queue.decisions import DecisionLog, DecisionReader, read_decisions
+from core.queue.local_disk import is_remote, runs_folder
+from core.queue.lock import KernelLock, is_held
+from core.queue.wishes import QueueDb, Submission
+
+
+def submission(text: str = "a") -> Submission:
+    return Submission.create(Path("plan.toml"), text, ["train.steps=1"], ["2.1"])
+
+
+def test_decisions_are_read_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "decisions.jsonl"
+    log, reader = DecisionLog(path), DecisionReader(path)
+    assert reader.read() == []
+    log.append("start", run="a-1", inputs={"2.1:stable": True})
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    [decision] = reader.read()
+    assert decision.kind == "start" and decision.get("inputs") == {"2.1:stable": True}
+    DecisionLog(path).append("exit", run="a-1")
+    assert [decision.kind for decision in reader.read()] == ["exit"]
+
+
+def test_a_foreign_line_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    path.write_bytes(b'[1]\nnot json\n{"decision": "start"}\n{"decision": "exit", "time": 1}\n\xff\n')
+    assert [decision.kind for decision in read_decisions(path)] == ["exit"]
+
+
+def test_a_full_disk_leaves_no_half_decision(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    log = DecisionLog(path)
+    log.append("start", run="a")
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            log.append("exit", run="a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_disk_full(caught.value) and path.read_bytes() == before
+
+
+def test_the_same_work_is_queued_once(tmp_path: Path) -> None:
+    db = QueueDb(tmp_path / "state" / "queue.sqlite3")
+    first, other = submission(), submission("b")
+    assert db.submit(first) == first
+    assert db.submit(submission()) == first
+    db.submit(other)
+    assert db.open_submissions() == [first, other]
+    db.close_submission(first.id)
+    assert db.open_submissions() == [other]
+    assert db.submit(again := submission()) == again
+
+
+def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
+    db = QueueDb(tmp_path / "queue.sqlite3")
+    queued = db.submit(submission())
+    db.wish("stop", submission=queued.id)
+    db.wish("kill", run="a-1")
+    assert [(w.kind, w.submission, w.run) for w in db.open_wishes()] == [
+        ("stop", queued.id, None),
+        ("kill", None, "a-1"),
+    ]
+    db.close_submission(queued.id)
+    [left] = db.open_wishes()
+    db.close_wish(left.number)
+    assert db.open_wishes() == []
+
+
+def test_nobody_submits_while_the_supervisor_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.queue.wishes.BUSY_TIMEOUT_S", 0.01)
+    db = QueueDb(tmp_path / "queue.sqlite3")
+    with db.leaving() as nothing_open:
+        assert nothing_open
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            db.submit(submission())
+    db.submit(submission())
+    with db.leaving() as nothing_open:
+        assert not nothing_open
+
+
+def test_a_broken_queue_file_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite3"
+    path.write_bytes(b"nonsense" * 1000)
+    assert QueueDb(path).open_submissions() == []
+    assert len(list(tmp_path.glob("queue.sqlite3.broken-*"))) == 1
+
+
+def test_a_lock_is_as_alive_as_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "x.lock"
+    assert not is_held(path)
+    lock = KernelLock.acquire(path)
+    assert lock is not None and is_held(path)
+    assert KernelLock.acquire(path) is None
+    child = subprocess.Popen(["sleep", "30"], pass_fds=(lock.descriptor,))
+    lock.release()
+    assert is_held(path)
+    child.kill()
+    child.wait()
+    assert not is_held(path)
+    assert KernelLock.acquire(path) is not None
+
+
+def test_the_state_goes_to_a_local_disk(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    share = tmp_path / "my share"
+    written = str(share).replace(" ", "\\040")
+    mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {written} nfs4 rw 0 0\n")
+    home = tmp_path / "home"
+    assert runs_folder(tmp_path / "runs", None, home, mounts).state == tmp_path / "runs"
+    remote = runs_folder(share / "runs", None, home, mounts)
+    assert remote.root == share / "runs" and remote.state.parent == home / "lora-tui"
+    assert runs_folder(share / "other", None, home, mounts).state != remote.state
+    assert runs_folder(share / "runs", tmp_path / "s", home, mounts).state == tmp_path / "s"
+    assert not is_remote(tmp_path, tmp_path / "missing")
+
+
+def test_core_queue_imports_no_training() -> None:
+    script = "import sys, core.queue.__main__; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == 0
