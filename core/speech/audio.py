@@ -84,9 +84,7 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
     usable = np.abs(mono) < _LARGEST_SAMPLE  # False for NaN, too.
     if not usable.all():
         at_s = (start + int(np.argmin(usable))) / rate_hz
-        raise AudioError(
-            f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line"
-        )
+        raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line")
     samples = mono
     if rate_hz != SAMPLE_RATE_HZ:
         samples = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)

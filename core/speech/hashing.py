@@ -53,9 +53,7 @@ class HashCache:
         if len(entries) > MAX_ENTRIES:
             entries = self._changed
         try:
-            write_bytes(
-                self.path, json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode()
-            )
+            write_bytes(self.path, json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode())
         except OSError:
             return  # Only time is lost: a full disk or a read-only folder must not stop whoever needs a hash.
         self._changed = {}
@@ -108,10 +106,7 @@ def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | N
     hashes = audio_hashes(manifest, cache, progress)
     return hash_lines(
         "manifest 1",
-        (
-            [u.text, u.offset_s, u.duration_s, audio]
-            for u, audio in zip(manifest.utterances, hashes, strict=True)
-        ),
+        ([u.text, u.offset_s, u.duration_s, audio] for u, audio in zip(manifest.utterances, hashes, strict=True)),
     )
 
 

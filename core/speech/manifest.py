@@ -84,18 +84,12 @@ def read_manifest(path: Path, *, check_audio: bool = True) -> Manifest:
         # A file may be named once, or once for each slice.
         key = (str(audio), fields.slice)
         if key in seen:
-            advice = (
-                "remove one of them"
-                if fields.slice
-                else "remove one of them, or give both offset and duration"
-            )
+            advice = "remove one of them" if fields.slice else "remove one of them, or give both offset and duration"
             problems.add(number, f"the same audio as line {seen[key]} ({shortened(fields.audio)}): {advice}")
             continue
         seen[key] = number
         if not is_file(audio):
-            problems.add(
-                number, f"no audio file {shortened(str(audio))}: correct the path, or bring the audio there"
-            )
+            problems.add(number, f"no audio file {shortened(str(audio))}: correct the path, or bring the audio there")
             continue
         utterances.append(
             Utterance(
@@ -112,9 +106,7 @@ def read_manifest(path: Path, *, check_audio: bool = True) -> Manifest:
         )
     problems.raise_if_any()
     if not utterances:
-        raise ManifestError(
-            f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text"
-        )
+        raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
     return Manifest(path, tuple(utterances))
 
 
@@ -128,9 +120,7 @@ def _good_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Fields]]:
                     yield number, fields
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ManifestError(
-            f"{path}: cannot be read ({reason}): correct the path or the permissions"
-        ) from error
+        raise ManifestError(f"{path}: cannot be read ({reason}): correct the path or the permissions") from error
 
 
 def _file_check() -> Callable[[Path], bool]:

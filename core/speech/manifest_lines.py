@@ -91,9 +91,7 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
     offset_s = _seconds(document, "offset", number, problems)
     speaker = _speaker(document, number, problems)
     if audio is not None and not _names_a_file(audio):
-        problems.add(
-            number, "the audio path is empty or has a character that no file name can have: correct it"
-        )
+        problems.add(number, "the audio path is empty or has a character that no file name can have: correct it")
     if text is not None and not _is_unicode(text):
         problems.add(number, r"the text has half a character (an unpaired \uD8xx escape): correct it")
     if audio is None or text is None or problems.count > before:
@@ -120,9 +118,7 @@ def _object(number: int, data: bytes, problems: Problems) -> dict[str, Any] | No
     except json.JSONDecodeError as error:
         problems.add(number, f"not JSON ({error.msg} at column {error.colno}): write one JSON object a line")
     except (ValueError, RecursionError):
-        problems.add(
-            number, "not usable JSON (a number too long or a nesting too deep): write one flat object a line"
-        )
+        problems.add(number, "not usable JSON (a number too long or a nesting too deep): write one flat object a line")
     else:
         if isinstance(document, dict):
             return document

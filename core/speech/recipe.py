@@ -43,6 +43,9 @@ class SetRecipe:
     snr_db: Range
     level_rms: Range
     random_share: float = 0.0
+    everyday: str | None = None
+    """Other texts, of which the share `everyday_share` of the utterances is made: nobody talks shop all day."""
+    everyday_share: float = 0.0
     evaluation: bool = False
     """Shares no text and no voice variant with any other set."""
     on_request: bool = False
@@ -77,13 +80,33 @@ def plan_corpus(recipe: Recipe) -> dict[str, list[Utterance]]:
     """The utterances of every set. Evaluation sets come first, so other sets' sizes never change them."""
     taken: set[str] = set()
     in_order = sorted(recipe.sets.values(), key=lambda one: not one.evaluation)
-    return {one.name: _plan_set(recipe, one, taken) for one in in_order}
+    rngs = {one.name: np.random.default_rng(_seed(recipe, one)) for one in in_order}
+    texts = {
+        one.name: make_texts(
+            recipe.vocabularies[one.texts], one.count - _everyday(one), one.random_share, rngs[one.name], taken
+        )
+        for one in in_order
+    }
+    for one in in_order:
+        # after all the others, so that a set's everyday share changes no other set
+        if one.everyday and _everyday(one):
+            rng = rngs[one.name]
+            texts[one.name] += make_texts(recipe.vocabularies[one.everyday], _everyday(one), 0.0, rng, taken)
+            texts[one.name] = [texts[one.name][i] for i in rng.permutation(one.count)]
+    return {one.name: _plan_set(recipe, one, texts[one.name], rngs[one.name]) for one in in_order}
 
 
-def _plan_set(recipe: Recipe, one: SetRecipe, taken: set[str]) -> list[Utterance]:
-    set_seed = (recipe.seed, zlib.crc32(one.name.encode()))
-    rng = np.random.default_rng(set_seed)
-    texts = make_texts(recipe.vocabularies[one.texts], one.count, one.random_share, rng, taken)
+def _seed(recipe: Recipe, one: SetRecipe) -> tuple[int, ...]:
+    return (recipe.seed, zlib.crc32(one.name.encode()))
+
+
+def _everyday(one: SetRecipe) -> int:
+    """How many utterances are made of everyday texts."""
+    return round(one.count * one.everyday_share) if one.everyday else 0
+
+
+def _plan_set(recipe: Recipe, one: SetRecipe, texts: list[str], rng: np.random.Generator) -> list[Utterance]:
+    set_seed = _seed(recipe, one)
     speakers = [(accent, variant) for accent in one.accents for variant in recipe.voices[one.voices]]
     order = [i for _ in range(math.ceil(one.count / len(speakers))) for i in rng.permutation(len(speakers))]
     utterances = []
@@ -152,7 +175,7 @@ def _read_set(path: Path, name: str, table: dict[str, Any]) -> SetRecipe:
             values[key] = _typed(path, full, int, value)
             if not 1 <= value <= 99_999:
                 raise UserError(f"{path}: {full} must be from 1 to 99999, not {value}")
-        elif key == "random_share":
+        elif key in ("random_share", "everyday_share"):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise UserError(f"{path}: {full} must be a number from 0 to 1, not {value!r}")
         else:
@@ -196,8 +219,13 @@ def _range(path: Path, key: str, value: object, limits: Range) -> Range:
 
 def _check_references(recipe: Recipe) -> None:
     for one in recipe.sets.values():
-        for key, name, known in (("texts", one.texts, recipe.vocabularies), ("voices", one.voices, recipe.voices)):
-            if name not in known:
+        references = (
+            ("texts", one.texts, recipe.vocabularies),
+            ("everyday", one.everyday, recipe.vocabularies),
+            ("voices", one.voices, recipe.voices),
+        )
+        for key, name, known in references:
+            if name is not None and name not in known:
                 there = ", ".join(known)
                 raise UserError(f'{recipe.path}: sets.{one.name}.{key}: there is no "{name}" in [{key}], only {there}')
 

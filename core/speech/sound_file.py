@@ -39,9 +39,7 @@ def opened(path: Path) -> Iterator[SoundFile]:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise AudioError(
-            f"{path}: cannot be opened ({reason}): correct the path or the permissions"
-        ) from error
+        raise AudioError(f"{path}: cannot be opened ({reason}): correct the path or the permissions") from error
     if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{path}: not a file: name an audio file")
     if status.st_size == 0:

@@ -29,6 +29,7 @@ from core.speech.audio import SAMPLE_RATE_HZ, normalise
 from core.speech.cache import ClipStore, SampleCache
 from core.speech.hashing import HashCache
 from core.speech.manifest import Manifest, read_manifest
+from core.speech.sound_file import Samples
 from core.training.batching import training_plan
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model
@@ -53,6 +54,12 @@ class Recipe:
     warmup_steps: int = 300
     weight_decay: float = 0.01
     ctc_weight: float = 0.5
+    augment_from: float = 0.5
+    """After this share of the training (alignment is learnt on plain clips) each clip is played faster or slower, which
+    shifts its pitch too, and gets noise: so that voices that were never heard are understood."""
+    speed_range: float = 0.14
+    noise_snr_db: float = 12.0
+    """The loudest noise; each clip's is drawn between this and 30 dB less."""
     average_from: float = 0.9
     """The saved weights are the mean over the steps after this share of the training."""
     seed: int = 0
@@ -132,7 +139,19 @@ class Pretrainer:
         )
         self.mean: dict[str, Tensor] = {}
         self.step = 0
+        self.random = np.random.default_rng(recipe.seed)
         self._resume()
+
+    def _heard(self, clip: Samples) -> Samples:
+        """The clip, or once augmentation has begun, the clip at another speed and with noise."""
+        if self.step < self.recipe.steps * self.recipe.augment_from:
+            return clip
+        speed = self.random.uniform(1 - self.recipe.speed_range, 1 + self.recipe.speed_range)
+        places = np.arange(0, len(clip) - 1, speed)
+        faster = np.interp(places, np.arange(len(clip)), clip)
+        snr_db = self.recipe.noise_snr_db + self.random.uniform(0, 30)
+        level = np.sqrt(np.mean(np.square(faster))) * 10 ** (-snr_db / 20)
+        return (faster + level * self.random.standard_normal(len(faster))).astype(np.float32)
 
     def rate(self, step: int) -> float:
         """Linear warm-up, cosine to 1 % of the peak."""
@@ -145,7 +164,7 @@ class Pretrainer:
     def losses(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Mean decoder and CTC loss per target token of one batch."""
         speech = self.speech
-        clips = [normalise(self.clips[i]).samples for i in indices]
+        clips = [normalise(self._heard(self.clips[i])).samples for i in indices]
         labels = [self.labels[i] for i in indices]
         features = speech.features(clips)
         encoded = speech.encode(features)
@@ -187,6 +206,8 @@ class Pretrainer:
             step = self.step + 1
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate(step)
+            # drawn by the step's number, so that a resumed training draws the same
+            self.random = np.random.default_rng([recipe.seed, step])
             decoder, ctc = self.losses(list(plan.steps[step - 1][0].train))
             ((1 - recipe.ctc_weight) * decoder + recipe.ctc_weight * ctc).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)

@@ -89,9 +89,7 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "container", "subtype"), FORMATS)
-def test_a_slice_is_that_part_of_the_whole_file(
-    tmp_path: Path, name: str, container: str, subtype: str | None
-) -> None:
+def test_a_slice_is_that_part_of_the_whole_file(tmp_path: Path, name: str, container: str, subtype: str | None) -> None:
     rate_hz = 16_000
     soundfile.write(tmp_path / name, noise(3.0), rate_hz, format=container, subtype=subtype)
     whole = read_clip(tmp_path / name)
@@ -131,13 +129,9 @@ def test_what_offset_and_duration_mean(
 
 
 @pytest.mark.parametrize(("offset_s", "duration_s"), [(2.0, None), (3.0, 1.0), (1.0, 1.2)])
-def test_a_slice_beyond_the_end_is_an_error(
-    tmp_path: Path, offset_s: float, duration_s: float | None
-) -> None:
+def test_a_slice_beyond_the_end_is_an_error(tmp_path: Path, offset_s: float, duration_s: float | None) -> None:
     soundfile.write(tmp_path / "a.wav", noise(2.0), SAMPLE_RATE_HZ)
-    with pytest.raises(
-        AudioError, match=r"a\.wav: the slice from .* not inside the file, which is 2\.000 s long"
-    ):
+    with pytest.raises(AudioError, match=r"a\.wav: the slice from .* not inside the file, which is 2\.000 s long"):
         read_clip(tmp_path / "a.wav", offset_s, duration_s)
 
 
@@ -145,9 +139,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     samples = noise(1.0)
     with_nan, with_inf = samples.copy(), samples.copy()
     with_nan[4000], with_inf[4000] = np.nan, np.inf
-    paths = {
-        name: folder / f"{name}.wav" for name in ("empty", "text", "header", "none", "nan", "inf", "huge")
-    }
+    paths = {name: folder / f"{name}.wav" for name in ("empty", "text", "header", "none", "nan", "inf", "huge")}
     paths["empty"].write_bytes(b"")
     paths["text"].write_text("this is no audio")
     paths["header"].write_bytes(b"RIFF")
@@ -287,9 +279,7 @@ def test_header_seconds(tmp_path: Path) -> None:
 def test_speech_is_brought_to_one_loudness(level: float) -> None:
     result = normalise(tone(1.0, level=level))
     assert result.samples.dtype == np.float32
-    assert np.sqrt(np.mean(np.square(result.samples, dtype=np.float64))) == pytest.approx(
-        TARGET_RMS, rel=1e-5
-    )
+    assert np.sqrt(np.mean(np.square(result.samples, dtype=np.float64))) == pytest.approx(TARGET_RMS, rel=1e-5)
     assert result.rms_before == pytest.approx(level / np.sqrt(2), rel=1e-3)
     assert (result.clipped, result.silent) == (0, False)
 

@@ -170,9 +170,7 @@ def test_every_bad_clip_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(AudioError) as caught:
         clips(tmp_path, manifest)
     problems = str(caught.value).splitlines()
-    assert [problem.split(": ")[0] for problem in problems] == [
-        f"{manifest.path}:{line}" for line in (2, 8, 40)
-    ]
+    assert [problem.split(": ")[0] for problem in problems] == [f"{manifest.path}:{line}" for line in (2, 8, 40)]
     assert "1.flac: the file is empty" in problems[0]
     assert files(tmp_path) == []
 
@@ -249,9 +247,7 @@ def test_who_waits_for_another_builder_is_still_asked(tmp_path: Path) -> None:
 
 def test_a_killed_build_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     manifest = make(tmp_path, 300, seconds=1.0)
-    builder = subprocess.Popen(
-        [sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
+    builder = subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not any(path.stat().st_size for path in (tmp_path / "clips").glob("*.tmp")):
         assert builder.poll() is None and time.monotonic() < deadline

@@ -71,9 +71,7 @@ def test_a_file_is_read_once_also_by_the_next_process(tmp_path: Path, reads: lis
 
 
 @pytest.mark.usefixtures("now")
-def test_a_changed_file_is_read_again_even_with_its_old_size_and_time(
-    tmp_path: Path, reads: list[Path]
-) -> None:
+def test_a_changed_file_is_read_again_even_with_its_old_size_and_time(tmp_path: Path, reads: list[Path]) -> None:
     path, cache = tmp_path / "a", HashCache(tmp_path / "cache.json")
     path.write_bytes(b"old")
     os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
@@ -109,9 +107,7 @@ CORRUPT = [
 
 @pytest.mark.parametrize("content", CORRUPT, ids=[str(content[:20]) for content in CORRUPT])
 @pytest.mark.usefixtures("now")
-def test_a_corrupt_cache_is_an_empty_one_and_is_mended(
-    tmp_path: Path, content: bytes, reads: list[Path]
-) -> None:
+def test_a_corrupt_cache_is_an_empty_one_and_is_mended(tmp_path: Path, content: bytes, reads: list[Path]) -> None:
     cache_path = tmp_path / "cache.json"
     cache_path.write_bytes(content)
     (tmp_path / "a").write_bytes(b"sound")
@@ -212,9 +208,7 @@ def test_many_slices_of_one_file_read_it_once(tmp_path: Path, reads: list[Path])
 
 
 @pytest.mark.usefixtures("now")
-def test_a_large_manifest_is_hashed_at_once_when_its_files_are_known(
-    tmp_path: Path, reads: list[Path]
-) -> None:
+def test_a_large_manifest_is_hashed_at_once_when_its_files_are_known(tmp_path: Path, reads: list[Path]) -> None:
     lines = [{"audio": f"audio/{number}.wav", "text": "word " * 10, "duration": 3} for number in range(3800)]
     manifest = write(tmp_path, *lines)
     first = manifest_sha256(manifest, HashCache(tmp_path / "cache.json"))

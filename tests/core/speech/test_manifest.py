@@ -72,17 +72,13 @@ def test_nulls_count_as_absent_and_numbers_name_speakers(folder: Path) -> None:
     assert utterance.id == "audio/0.wav"
 
 
-def test_paths_start_at_the_manifest_whatever_the_working_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_start_at_the_manifest_whatever_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absolute = str(folder / "audio" / "1.wav")
     write(folder, {"audio": "audio/0.wav", "text": "a"}, {"audio": absolute, "text": "b"})
     monkeypatch.chdir(folder / "audio")
     manifest = read_manifest(Path("../manifest.jsonl"))
     monkeypatch.chdir("/")
-    assert all(
-        utterance.audio.is_absolute() and utterance.audio.is_file() for utterance in manifest.utterances
-    )
+    assert all(utterance.audio.is_absolute() and utterance.audio.is_file() for utterance in manifest.utterances)
     assert [utterance.id for utterance in manifest.utterances] == ["audio/0.wav", absolute]
 
 
@@ -103,8 +99,7 @@ def test_slices_of_one_file_are_utterances_of_their_own(folder: Path) -> None:
 def test_byte_order_mark_blank_lines_and_windows_line_ends(folder: Path) -> None:
     path = folder / "manifest.jsonl"
     path.write_bytes(
-        b'\xef\xbb\xbf\r\n{"audio": "audio/0.wav", "text": "a"}\r\n\r\n  \t\r\n'
-        b'{"audio": "audio/1.wav", "text": "b"}'
+        b'\xef\xbb\xbf\r\n{"audio": "audio/0.wav", "text": "a"}\r\n\r\n  \t\r\n{"audio": "audio/1.wav", "text": "b"}'
     )
     manifest = read_manifest(path)
     assert [utterance.text for utterance in manifest.utterances] == ["a", "b"]
