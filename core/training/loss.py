@@ -1,8 +1,8 @@
 """The loss, computed here because the models' own has been wrong (FACTS, "Training").
 
 Summed cross-entropy over the target tokens of a whole optimiser step, divided by their number: micro-batches of
-one step add up exactly to the loss of the step in one piece. Targets are masked by length, never by id, because Moonshine's and
-Whisper's pad is their EOS.
+one step add up exactly to the loss of the step in one piece. Targets are masked by length, never by id,
+because the pad of Moonshine and Whisper is their EOS.
 """
 
 from __future__ import annotations

@@ -151,7 +151,8 @@ class Pretrainer:
         faster = np.interp(places, np.arange(len(clip)), clip)
         snr_db = self.recipe.noise_snr_db + self.random.uniform(0, 30)
         level = np.sqrt(np.mean(np.square(faster))) * 10 ** (-snr_db / 20)
-        return (faster + level * self.random.standard_normal(len(faster))).astype(np.float32)
+        noisy: Samples = (faster + level * self.random.standard_normal(len(faster))).astype(np.float32)
+        return noisy
 
     def rate(self, step: int) -> float:
         """Linear warm-up, cosine to 1 % of the peak."""
