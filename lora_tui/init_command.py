@@ -37,9 +37,7 @@ QUESTIONS = (
     Question("train", "Manifest of the domain's training speech"),
     Question("domain", "Manifest of the domain evaluation set, which is to get better"),
     Question("heldout", "Manifest of ordinary speech that must not get worse"),
-    Question(
-        "replay", "Manifest of general speech to mix in against forgetting (Enter: none)", optional=True
-    ),
+    Question("replay", "Manifest of general speech to mix in against forgetting (Enter: none)", optional=True),
 )
 MANIFESTS = ("train", "domain", "heldout", "replay")
 
@@ -57,12 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for question in QUESTIONS:
         kind = "MODEL" if question.key == "model" else "MANIFEST"
         parser.add_argument(f"--{question.key}", metavar=kind, help=question.text.partition(" (Enter")[0])
-    parser.add_argument(
-        "--output", default=DEFAULT_PLAN, metavar="FILE", help="the plan; default: %(default)s"
-    )
-    parser.add_argument(
-        "--yes", action="store_true", help="ask nothing; what is optional and not given is left out"
-    )
+    parser.add_argument("--output", default=DEFAULT_PLAN, metavar="FILE", help="the plan; default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="ask nothing; what is optional and not given is left out")
     parser.add_argument("--force", action="store_true", help="replace a plan that exists")
 
 
@@ -70,9 +64,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Ask for what the flags leave open, check it, write the plan. After a UserError nothing is written."""
     output = Path(args.output)
     if output.exists() and not args.force:
-        raise UserError(
-            f"{output}: exists already: name another file with --output, or replace it with --force"
-        )
+        raise UserError(f"{output}: exists already: name another file with --output, or replace it with --force")
     if not output.absolute().parent.is_dir():
         raise UserError(f"{output.parent}: no such folder for the plan: create it first")
     answers: dict[str, str] = {}
@@ -118,9 +110,7 @@ def check_answer(key: str, answer: str, answers: Mapping[str, str]) -> str:
     try:
         answer.encode()
     except UnicodeEncodeError as error:
-        raise UserError(
-            f"--{key}: {answer!r} is not valid UTF-8, which a plan must be: rename the file"
-        ) from error
+        raise UserError(f"--{key}: {answer!r} is not valid UTF-8, which a plan must be: rename the file") from error
     path = Path(answer).expanduser()
     if key == "model":
         return _check_model(answer, path)

@@ -119,9 +119,7 @@ class _UnsavedHashes(HashCache):
 def _selected(rows: tuple[Row, ...], only: Sequence[str]) -> list[Row]:
     if unknown := unknown_ids(rows, only):
         ids = ", ".join(dict.fromkeys(row.experiment for row in rows))
-        raise PlanError(
-            "\n".join(f"--only {name}: no such experiment; the plan has {ids}" for name in unknown)
-        )
+        raise PlanError("\n".join(f"--only {name}: no such experiment; the plan has {ids}" for name in unknown))
     return [row for row in rows if not only or matches(row, only)]
 
 
@@ -145,9 +143,7 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
     ]
     table = [_HEADINGS, *(_cells(item) for item in planned)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table
-    ]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     lines.append("")
     experiments = {item.row.experiment: item.row for item in planned}
     width = max(map(len, experiments), default=0)
@@ -176,9 +172,7 @@ def _cells(item: PlannedRow) -> tuple[str, ...]:
     )
 
 
-def _document(
-    path: str, plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]
-) -> dict[str, Any]:
+def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]) -> dict[str, Any]:
     return {
         "schema": 1,
         "plan": path,

@@ -86,9 +86,7 @@ def _experiment(entry: dict[str, Any], path: KeyPath, problems: Problems) -> Exp
     )
     for key in experiment.sweep:
         if key in overrides:
-            problems.add(
-                (*path, *key.split(".")), "is swept over in the same experiment: keep one of the two", key
-            )
+            problems.add((*path, *key.split(".")), "is swept over in the same experiment: keep one of the two", key)
     if experiment.adapter_from and "adapter.target_modules" in {**overrides, **experiment.sweep}:
         problems.add(
             (*path, "adapter_from"),
@@ -116,11 +114,7 @@ def _text(entry: dict[str, Any], key: str, path: KeyPath, problems: Problems) ->
     value = entry.get(key, "")
     if isinstance(value, str):
         return value
-    hint = (
-        f'; write {key} = "{value}"'
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-        else ""
-    )
+    hint = f'; write {key} = "{value}"' if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
     problems.add((*path, key), f"expected a string, found {kind_of(value)}{hint}")
     return ""
 
@@ -154,12 +148,7 @@ def _wer(entry: dict[str, Any], key: str, path: KeyPath, problems: Problems) -> 
     value = entry.get(key)
     if value is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or value < 0
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         problems.add((*path, key), f"expected a word error rate in percent, found {kind_of(value)}")
         return None
     return float(value)
@@ -191,12 +180,9 @@ def _sweep(entry: dict[str, Any], path: KeyPath, problems: Problems) -> dict[str
             problems.add(key_path, "is given twice in this sweep")
         else:
             checked = [
-                check_value(section, name, value, (*key_path, index), problems)
-                for index, value in enumerate(values)
+                check_value(section, name, value, (*key_path, index), problems) for index, value in enumerate(values)
             ]
-            if len({repr(value) for value in checked if value is not None}) < sum(
-                v is not None for v in checked
-            ):
+            if len({repr(value) for value in checked if value is not None}) < sum(v is not None for v in checked):
                 problems.add(key_path, "holds a value twice", f"sweep {dotted}")
             sweep[dotted] = tuple(value for value in checked if value is not None)
     if math.prod(map(len, sweep.values())) > _MAX_ROWS:

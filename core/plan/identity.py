@@ -31,18 +31,14 @@ def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
     Hashes: model, train, domain, heldout, and replay and selection where given. The order of `target_modules`
     means nothing and is dropped; replay speech of which nothing is taken counts as none.
     """
-    text = json.dumps(
-        identity_facts(settings, hashes), sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
+    text = json.dumps(identity_facts(settings, hashes), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def identity_facts(settings: RunSettings, hashes: Mapping[str, str]) -> dict[str, Any]:
     """What the identity is taken over."""
     facts = {
-        section: {
-            key: _canonical(key, value) for key, value in values.items() if f"{section}.{key}" not in EXCLUDED
-        }
+        section: {key: _canonical(key, value) for key, value in values.items() if f"{section}.{key}" not in EXCLUDED}
         for section, values in asdict(settings).items()
     }
     used = dict(hashes)

@@ -138,9 +138,7 @@ def dependencies(row: Row, condition: Condition | None = None) -> tuple[str, ...
     return tuple(dict.fromkeys((*row.after, *named, *row.adapter_from)))
 
 
-def resolved_settings(
-    row: Row, rows: Sequence[Row], known: Mapping[str, RowState]
-) -> tuple[RunSettings, str]:
+def resolved_settings(row: Row, rows: Sequence[Row], known: Mapping[str, RowState]) -> tuple[RunSettings, str]:
     """The row's settings with `adapter_from` resolved, and a sentence on where the architecture came from.
 
     The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the
@@ -197,9 +195,7 @@ def _end_of_plan(
             return f"{accepted[0]} was accepted"
     statuses = {states[row.key].status for row in wanted}
     if RowStatus.QUEUED not in statuses:
-        return (
-            "nothing is left to start" if RowStatus.RUNNING in statuses else "every row of the plan has ended"
-        )
+        return "nothing is left to start" if RowStatus.RUNNING in statuses else "every row of the plan has ended"
     if spent.runs >= queue.max_runs:
         return f"the budget of {queue.max_runs} runs (queue.max_runs) is used up"
     if spent.hours >= queue.max_hours:

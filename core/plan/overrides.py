@@ -40,9 +40,7 @@ def apply_overrides(
                 problems.add(place, f"the plan has no experiment {experiment.strip()!r}", "")
                 continue
             if section not in OVERRIDABLE:
-                problems.add(
-                    place, f"{section} cannot differ between experiments: leave out {experiment}:", ""
-                )
+                problems.add(place, f"{section} cannot differ between experiments: leave out {experiment}:", "")
                 continue
             container = ("experiment", index)
             _end_sweep(data["experiment"][index], section, name)

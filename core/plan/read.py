@@ -81,14 +81,8 @@ def _check_names(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add((name,), NOT_BUILT)
         elif name not in known:
             near = get_close_matches(name, known, 1)
-            bracketed = {
-                key: f"[[{key}]]" if key in ("experiment", "history") else f"[{key}]" for key in known
-            }
-            hint = (
-                f"did you mean {bracketed[near[0]]}?"
-                if near
-                else f"a plan has {', '.join(bracketed.values())}"
-            )
+            bracketed = {key: f"[[{key}]]" if key in ("experiment", "history") else f"[{key}]" for key in known}
+            hint = f"did you mean {bracketed[near[0]]}?" if near else f"a plan has {', '.join(bracketed.values())}"
             problems.add((name,), f"unknown key; {hint}")
 
 

@@ -15,9 +15,7 @@ from core.scoring.evidence import Thresholds
 def check_batch(keys: Collection[str], path: KeyPath, problems: Problems) -> None:
     """One table, or one experiment, gives `epochs` or `batch_seconds`, not both."""
     if {"train.epochs", "train.batch_seconds"} <= set(keys):
-        problems.add(
-            path, "give epochs or batch_seconds, not both: each derives the batch", "train.batch_seconds"
-        )
+        problems.add(path, "give epochs or batch_seconds, not both: each derives the batch", "train.batch_seconds")
 
 
 def check_rows(

@@ -36,16 +36,12 @@ class DataSettings:
     """`[data]`: manifests (paths relative to the plan) and the audio and text normalisation."""
 
     train: str = _key("", "manifest of the domain's training speech", required=True)
-    replay: str | None = _key(
-        None, "manifest of general speech, mixed in so that the model does not forget it"
-    )
+    replay: str | None = _key(None, "manifest of general speech, mixed in so that the model does not forget it")
     domain: str = _key("", "manifest of the domain evaluation set", required=True)
     heldout: str = _key("", "manifest of ordinary speech that must not get worse", required=True)
     selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
-    max_seconds: float = _key(
-        30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1
-    )
+    max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
     normaliser: str = _key("basic", "text normaliser of the WER", choices=("basic", "raw"))
 
 
@@ -72,18 +68,14 @@ class TrainSettings:
     clip: float = _key(1.0, "gradient norm clip", above=0.0)
     weight_decay: float = _key(0.0, "AdamW weight decay", minimum=0.0)
     seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0)
-    replay_share: float = _key(
-        0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95
-    )
+    replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
     threads: int = _key(2, "CPU threads of the trainer", minimum=1)
     precision: str = _key(
         "auto", "auto: bf16 autocast where the GPU gains by it, else fp32", choices=("auto", "fp32", "bf16")
     )
     eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
     keep_checkpoints: int = _key(2, "resumable checkpoints kept while the run goes on", minimum=1)
-    checkpoint_every: int | None = _key(
-        None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1
-    )
+    checkpoint_every: int | None = _key(None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +97,10 @@ class GateSettings:
 
     domain_gain: float = _key(1.0, "least fall of domain WER", unit="points")
     heldout_regression: float = _key(0.2, "largest rise of heldout WER", unit="points")
-    stability_range: float = _key(
-        0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0
-    )
+    stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
     stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2)
-    stability_min_steps: int = _key(
-        1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0
-    )
-    confidence: str | float = _key(
-        "point", "how sure a PASS must be: point (point estimates)", choices=("point",)
-    )
+    stability_min_steps: int = _key(1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0)
+    confidence: str | float = _key("point", "how sure a PASS must be: point (point estimates)", choices=("point",))
     confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
     accept_leakage: str | None = _key(None, "the reason for which known leakage is accepted", choices=(None,))
 

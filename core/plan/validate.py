@@ -70,9 +70,7 @@ class Problems:
         """A problem at `path`; `key` is what the message calls it (default: the dotted key)."""
         name = key_name(path) if key is None else key
         line = None
-        place = next(
-            (self._places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._places), None
-        )
+        place = next((self._places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._places), None)
         if place is None:
             line = self.line(path)
             place = self._file if line is None else f"{self._file}:{line}"
@@ -105,8 +103,7 @@ def keys_of(section: str) -> dict[str, tuple[Field[Any], tuple[Any, ...]]]:
     hints = get_type_hints(kind)
     # A plain type has no arguments; tuple[str, ...] has some, but is one type.
     return {
-        f.name: (f, (hints[f.name],) if _is_plain(hints[f.name]) else get_args(hints[f.name]))
-        for f in fields(kind)
+        f.name: (f, (hints[f.name],) if _is_plain(hints[f.name]) else get_args(hints[f.name])) for f in fields(kind)
     }
 
 
@@ -138,9 +135,7 @@ def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Pr
     spec, types = keys_of(section)[name]
     typed = _typed(value, types)
     if typed is None:
-        problems.add(
-            path, f"expected {' or '.join(map(_type_name, types_shown(types)))}, found {_found(value, types)}"
-        )
+        problems.add(path, f"expected {' or '.join(map(_type_name, types_shown(types)))}, found {_found(value, types)}")
         return None
     what = _rule_broken(dotted, typed, spec.metadata)
     if what is not None:

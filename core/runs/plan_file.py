@@ -20,9 +20,7 @@ def read_plan_text(path: Path) -> str:
         line = error.object[: error.start].count(b"\n") + 1
         raise PlanError(f"{path}:{line}: not valid UTF-8: save the plan as UTF-8") from error
     except FileNotFoundError as error:
-        raise PlanError(
-            f"{path}: no such plan: correct the path, or write one with `lora-tui init`"
-        ) from error
+        raise PlanError(f"{path}: no such plan: correct the path, or write one with `lora-tui init`") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PlanError(f"{path}: the plan cannot be read: {reason}") from error

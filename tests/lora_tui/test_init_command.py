@@ -142,14 +142,9 @@ def test_hostile_answers_do_not_reach_the_terminal(
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="needs ../shared/speech")
 def test_a_real_model_and_real_manifests(tmp_path: Path) -> None:
     digits = SPEECH.resolve() / "digits"
-    flags = [
-        f"--{key}={digits / f'{key}_manifest.jsonl'}" for key in ("train", "domain", "heldout", "replay")
-    ]
+    flags = [f"--{key}={digits / f'{key}_manifest.jsonl'}" for key in ("train", "domain", "heldout", "replay")]
     assert (
-        command(
-            "--yes", f"--model={SPEECH.resolve() / 'base_model'}", *flags, f"--output={tmp_path / 'p.toml'}"
-        )
-        == 0
+        command("--yes", f"--model={SPEECH.resolve() / 'base_model'}", *flags, f"--output={tmp_path / 'p.toml'}") == 0
     )
     plan = load_plan(tmp_path / "p.toml")
     assert plan.defaults.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -112,9 +112,7 @@ def test_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "--only 9: no such experiment; the plan has 2.1, 2.2, 3.1\n"
 
 
-def test_missing_data_still_shows_the_rows_and_exits_4(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_data_still_shows_the_rows_and_exits_4(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "train.jsonl").unlink()
     (project / "domain.jsonl").write_text("{\n")
     assert command() is ExitCode.BAD_USAGE
@@ -126,9 +124,7 @@ def test_missing_data_still_shows_the_rows_and_exits_4(
     assert "domain.jsonl:1: not JSON" in problems[1]
 
 
-def test_plan_problems_go_to_stderr_or_into_the_json(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_problems_go_to_stderr_or_into_the_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "experiments.toml").write_text(PLAN.replace('id = "2.2"', 'id = "2.2"\nrnak = 3\nx = 1'))
     assert command() is ExitCode.BAD_USAGE
     shown = capsys.readouterr()

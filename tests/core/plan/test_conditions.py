@@ -121,9 +121,7 @@ def test_deep_nesting_is_an_error_and_no_crash() -> None:
 
 
 def test_a_sweep_is_true_if_any_row_is_and_numbers_are_the_largest() -> None:
-    combined = combined_facts(
-        [{"stable": F, "domain_gain": 1.0}, {"stable": T, "domain_gain": 3.0}, {"stable": U}]
-    )
+    combined = combined_facts([{"stable": F, "domain_gain": 1.0}, {"stable": T, "domain_gain": 3.0}, {"stable": U}])
     assert combined["stable"] is True
     assert combined["domain_gain"] == 3.0
     combined = combined_facts([{"stable": F}, {"stable": U}])

@@ -84,16 +84,12 @@ def test_identity_is_pinned_since_a_change_would_run_everything_again() -> None:
 
 def test_ids_titles_gate_and_queue_are_not_identity() -> None:
     (one,) = rows_of("[[experiment]]\nid = 'a'\n")
-    (other,) = rows_of(
-        "[gate]\ndomain_gain = 9\n[queue]\nmax_runs = 3\n[[experiment]]\nid = 'b'\ntitle = 'x'\n"
-    )
+    (other,) = rows_of("[gate]\ndomain_gain = 9\n[queue]\nmax_runs = 3\n[[experiment]]\nid = 'b'\ntitle = 'x'\n")
     assert run_identity(one.settings, HASHES) == run_identity(other.settings, HASHES)
 
 
 def test_the_learning_rate_sweep_meets_the_stability_run() -> None:
-    rows = rows_of(
-        "[[experiment]]\nid = '2.1'\n[[experiment]]\nid = '3.1'\nsweep.train.learning_rate = [5e-5, 1e-4]\n"
-    )
+    rows = rows_of("[[experiment]]\nid = '2.1'\n[[experiment]]\nid = '3.1'\nsweep.train.learning_rate = [5e-5, 1e-4]\n")
     ids = [run_identity(row.settings, HASHES) for row in rows]
     assert ids[0] == ids[2] != ids[1]
 
@@ -110,11 +106,7 @@ def _other_value(value: Any, name: str) -> Any:
 
 @pytest.mark.parametrize(
     "key",
-    [
-        f"{section.name}.{key.name}"
-        for section in fields(RunSettings)
-        for key in fields(getattr(base(), section.name))
-    ],
+    [f"{section.name}.{key.name}" for section in fields(RunSettings) for key in fields(getattr(base(), section.name))],
 )
 def test_every_key_is_identity_unless_excluded_with_a_reason(key: str) -> None:
     section, _, name = key.partition(".")
@@ -140,9 +132,7 @@ def test_replay_speech_that_is_not_used_is_not_identity() -> None:
 
 
 def test_order_and_repetition_of_target_modules_mean_nothing() -> None:
-    assert identity("adapter.target_modules", ("v", "q", "v")) == identity(
-        "adapter.target_modules", ("q", "v")
-    )
+    assert identity("adapter.target_modules", ("v", "q", "v")) == identity("adapter.target_modules", ("q", "v"))
 
 
 def test_minus_zero_is_zero() -> None:

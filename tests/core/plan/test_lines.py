@@ -151,9 +151,7 @@ _VALUES = st.recursive(
     _SCALARS,
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(lambda items: "[" + ", ".join(items) + "]"),
-        st.lists(inner, min_size=1, max_size=3).map(
-            lambda items: "[ # c ]\n" + ",\n\n ".join(items) + ", # d\n]"
-        ),
+        st.lists(inner, min_size=1, max_size=3).map(lambda items: "[ # c ]\n" + ",\n\n ".join(items) + ", # d\n]"),
         st.lists(st.tuples(_KEYS, inner), max_size=2, unique_by=lambda pair: pair[0]).map(
             lambda pairs: "{" + ", ".join(f"{key} = {value}" for key, value in pairs) + "}"
         ),

@@ -89,9 +89,7 @@ class FakeQueue:
             raise AssertionError(f"nothing runs, so there is nothing to wait for: {action}")
 
 
-def simulate(
-    plan: Plan, outcomes: Mapping[str, Outcome], otherwise: Outcome = FLAT
-) -> tuple[FakeQueue, Finished]:
+def simulate(plan: Plan, outcomes: Mapping[str, Outcome], otherwise: Outcome = FLAT) -> tuple[FakeQueue, Finished]:
     queue = FakeQueue(plan, lambda row, _: outcomes.get(row.key, otherwise))
     return queue, queue.run()
 
@@ -315,9 +313,7 @@ def test_only_starts_what_is_asked_and_uses_what_is_known() -> None:
     queue = FakeQueue(plan, lambda row, _: FLAT, only=("2.2#1", "3.1"))
     queue.states["2.1"] = RowState(RowStatus.DONE, BROKE | {"accepted": True})
     end = queue.run()
-    assert queue.log == ["2.2#1", "3.1#1", "3.1#2", "3.1#3"], (
-        "the accepted 2.1 was not asked for and ends nothing"
-    )
+    assert queue.log == ["2.2#1", "3.1#1", "3.1#2", "3.1#3"], "the accepted 2.1 was not asked for and ends nothing"
     assert end.not_run == {}
 
 

@@ -48,8 +48,7 @@ def test_a_default_reaches_the_experiments_without_their_own_value() -> None:
     assert settings_of(plan, "2.1").train.steps == 1500
     assert settings_of(plan, "3.1#1").train.steps == 2000
     assert plan.warnings == (
-        "--set train.steps=1500: 3.1 keeps what the plan says there; "
-        "--set 3.1:train.steps=… would change that",
+        "--set train.steps=1500: 3.1 keeps what the plan says there; --set 3.1:train.steps=… would change that",
         "--set train.eval_every=150: 3.1 keeps what the plan says there; "
         "--set 3.1:train.eval_every=… would change that",
     )
@@ -64,9 +63,7 @@ def test_one_experiment() -> None:
 
 def test_an_experiment_set_by_hand_is_not_warned_of() -> None:
     assert (
-        parse(
-            "train.steps=1500", "3.1:train.steps=1500", "train.eval_every=150", "3.1:train.eval_every=150"
-        ).warnings
+        parse("train.steps=1500", "3.1:train.steps=1500", "train.eval_every=150", "3.1:train.eval_every=150").warnings
         == ()
     )
 

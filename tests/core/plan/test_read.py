@@ -126,10 +126,7 @@ def test_a_minimal_plan_has_the_schema_defaults() -> None:
 )
 def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
     if expected is None:  # belongs to [data] there, as TOML has it
-        assert (
-            only_problem(middle)
-            == "plan.toml:8: data.adapter: unknown key; " + only_problem(middle).split("; ")[1]
-        )
+        assert only_problem(middle) == "plan.toml:8: data.adapter: unknown key; " + only_problem(middle).split("; ")[1]
         return
     assert expected in only_problem(middle)
 
@@ -243,8 +240,7 @@ def test_a_plain_wrong_choice_is_not_called_unavailable() -> None:
             "plan.toml:11: train.seed: is swept over in the same experiment",
         ),
         (
-            "[[experiment]]\nid = 'a'\nadapter_from = 'b'\nadapter.target_modules = ['x']\n"
-            "[[experiment]]\nid = 'b'\n",
+            "[[experiment]]\nid = 'a'\nadapter_from = 'b'\nadapter.target_modules = ['x']\n[[experiment]]\nid = 'b'\n",
             "plan.toml:10: adapter_from: gives adapter.target_modules, which the experiment also sets",
         ),
         (
@@ -322,9 +318,7 @@ def test_a_high_default_that_no_row_uses_is_no_problem() -> None:
 
 
 def test_a_problem_in_the_defaults_is_told_once_however_many_rows_share_it() -> None:
-    assert "plan.toml:9:" in only_problem(
-        "[train]\nlearning_rate = 1e-3\n", tail=TAIL + "[[experiment]]\nid = 'b'\n"
-    )
+    assert "plan.toml:9:" in only_problem("[train]\nlearning_rate = 1e-3\n", tail=TAIL + "[[experiment]]\nid = 'b'\n")
 
 
 def test_replay_share_without_replay_speech() -> None:

@@ -37,9 +37,7 @@ def test_every_built_key_is_in_the_text_with_its_meaning() -> None:
                 assert spec.metadata["doc"] in text
 
 
-@pytest.mark.parametrize(
-    "name", ['a"b\\c', "tab\tnew\nline", "\x7f\x01", "ünï 😀", "# no comment", "{x}", "'''"]
-)
+@pytest.mark.parametrize("name", ['a"b\\c', "tab\tnew\nline", "\x7f\x01", "ünï 😀", "# no comment", "{x}", "'''"])
 def test_odd_names_survive(name: str) -> None:
     plan = parse_plan(plan_text(name, MANIFESTS | {"train": name}, (name,), ()), "plan.toml")
     assert plan.defaults.model.id == plan.defaults.data.train == name

@@ -32,9 +32,7 @@ def write_model(folder: Path, names: tuple[str, ...] = (), weights: bytes = b"")
     """A folder in hub format whose safetensors file has a header and no tensors' bytes."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "moonshine"}')
-    header = json.dumps(
-        {name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 0]} for name in names}
-    ).encode()
+    header = json.dumps({name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 0]} for name in names}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + weights)
     return folder
 
@@ -65,9 +63,7 @@ def test_paths_become_absolute_and_all_content_is_hashed(project: Path) -> None:
     assert len(run.identity) == 10
 
 
-def test_identity_follows_content_and_not_places(
-    project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_identity_follows_content_and_not_places(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     before = resolved(project)
     moved = project.rename(tmp_path_factory.mktemp("elsewhere") / "project")
     assert resolved(moved).identity == before.identity
@@ -173,9 +169,7 @@ def test_linear_layers_are_read_from_the_weights_header(tmp_path: Path) -> None:
     assert linear_layers(folder) == LinearLayers(("q_proj", "v_proj", "out_proj"), ("fc1", "fc2"))
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff" * 20, struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 3) + b"{x}"]
-)
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 3) + b"{x}"])
 def test_broken_weights_have_no_layers(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(data)
     assert linear_layers(tmp_path) == LinearLayers()
