@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from core.errors import ExitCode, UserError, exit_code_for
+from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
+from core.sanitise import sanitise
 
 _EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
 
@@ -18,7 +22,7 @@ trained under another normalisation is refused. Audio longer than the model hear
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(ExitCode.BAD_USAGE, f"error: {message}\n")
+        self.exit(ExitCode.BAD_USAGE, f"error: {sanitise(message)}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,19 +84,37 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The entry point `lora-cli`; returns the exit code."""
     args = _parser().parse_args(argv)
+    # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # after the arguments are known to be good, because it takes seconds to import
         from core.cli import commands
 
-        return int(commands.transcribe(args) if args.command == "transcribe" else commands.evaluate(args))
-    except UserError as error:
-        from core.sanitise import sanitise
+        code = commands.transcribe(args) if args.command == "transcribe" else commands.evaluate(args)
+        sys.stdout.flush()
+        return int(code)
+    except BrokenPipeError:
+        # a reader that closed the pipe early (`| head`) is no error; the interpreter flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.ACCEPTED)
+    except (Exception, KeyboardInterrupt) as error:
+        return int(_fail(error))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-        print(f"error: {sanitise(str(error))}", file=sys.stderr)
-        return int(exit_code_for(error))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
+
+def _fail(error: BaseException) -> ExitCode:
+    """Say what ended the command; its exit code."""
+    if isinstance(error, UserError):
+        text = f"error: {error}"
+    elif isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
+    elif is_disk_full(error):
+        text = f"error: the disk is full ({error}); free some space (or set TMPDIR) and run again"
+    else:
+        text = "internal error:\n" + "".join(traceback.format_exception(error)).rstrip()
+    print(sanitise(text, multiline=True), file=sys.stderr)
+    return exit_code_for(error)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import ExitCode, UserError
+from core.errors import ExitCode, UserError, is_disk_full
 from core.runs.adapter_hash import adapter_hash
 from core.runs.files import write_json
 from core.runs.model_hash import model_hash
@@ -64,7 +64,9 @@ def _load(args: argparse.Namespace) -> _Loaded:
     digest = None
     if folder is not None:
         local = Path(name)
-        base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else None
+        revision = args.revision or (facts.revision if facts else None) or "main"
+        # the form in which run.json and the adapter record it
+        base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else f"hub:{name}@{revision}"
         speech, facts = load_adapter(speech, folder, base)
         digest = adapter_hash(folder)
     if args.tokens_per_second:
@@ -135,13 +137,16 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
         single=single,
     )
     counts = result.counts
-    if counts.wer_percent is None:
-        raise UserError(f"{args.manifest}: no reference words after normalisation, so there is no WER; mend the texts")
     if args.json is not None and str(args.json) == "-":
         print(json.dumps(document))
         return ExitCode.ACCEPTED
     if args.json is not None:
-        write_json(args.json, document)
+        try:
+            write_json(args.json, document)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise UserError(f"--json {args.json}: cannot be written ({error.strerror}); give another file") from error
     print(f"WER {counts.wer_percent:.2f} %  ({counts.errors} errors in {counts.reference_words} words)")
     print(f"substitutions {counts.substitutions}  deletions {counts.deletions}  insertions {counts.insertions}")
     if result.loss is not None:

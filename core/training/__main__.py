@@ -22,11 +22,13 @@ def main(argv: list[str] | None = None) -> int:
         return 4
     paths = RunPaths(Path(arguments[0]).absolute())
     # importing torch takes seconds; signals that arrive meanwhile must not be lost
+    from core.training.checkpoint import prune_checkpoints
     from core.training.session import Session, StopFlag, read_config
 
     stopping = StopFlag()
     stopping.install()
     if paths.result.is_file():
+        prune_checkpoints(paths, 0)
         return 0
     from core.training.journal import Journal
 
@@ -82,8 +84,11 @@ def _free_space_for(final: Final, paths: RunPaths) -> None:
     """On a full disk, drop torn files so that the last word can be written."""
     if final.outcome != "disk_full":
         return
+    from core.training.checkpoint import prune_checkpoints, whole_checkpoints
+
     for torn in paths.root.rglob("*.tmp"):
         torn.unlink(missing_ok=True)
+    prune_checkpoints(paths, max(1, len(whole_checkpoints(paths))))
 
 
 if __name__ == "__main__":

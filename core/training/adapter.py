@@ -9,22 +9,24 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_hash import CONFIG, WEIGHTS
-from core.runs.files import fsync_folder, write_json
+from core.runs.files import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
 from core.training.evaluation import normalisation_fingerprint
-from core.training.model import SpeechModel
+from core.training.model import SpeechModel, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,17 @@ def attach(speech: SpeechModel, settings: AdapterSettings, seed: int) -> SpeechM
         use_dora=settings.method == "dora",
         bias="none",
     )
-    return replace(speech, network=get_peft_model(speech.network, config))
+    with _known_warnings_off():
+        return replace(speech, network=get_peft_model(speech.network, config))
+
+
+@contextmanager
+def _known_warnings_off() -> Iterator[None]:
+    """Without what peft says that no user can act on. Keys that do not fit are an error here (`_load`)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        yield
 
 
 def trainable(speech: SpeechModel) -> dict[str, nn.Parameter]:
@@ -88,10 +100,7 @@ def trainable(speech: SpeechModel) -> dict[str, nn.Parameter]:
 
 def merged_copy(speech: SpeechModel) -> SpeechModel:
     """A separate model with the adapter merged in fp32; the training model is left as it is (FACTS, "Merging")."""
-    network = copy.deepcopy(speech.network)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        merged = network.merge_and_unload()
+    merged = copy.deepcopy(speech.network).merge_and_unload()
     return replace(speech, network=merged.eval().requires_grad_(False))
 
 
@@ -102,20 +111,14 @@ def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(speech.network)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
-    temporary = folder / f".{WEIGHTS}.tmp"
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    with temporary.open("rb+") as file:
-        import os
-
-        os.fsync(file.fileno())
-    temporary.replace(folder / WEIGHTS)
+    # not save_file: its error for a full disk is no OSError
+    write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     config: dict[str, Any] = speech.network.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = facts.model
     config["revision"] = facts.revision
     write_json(folder / CONFIG, {key: _plain(value) for key, value in config.items()})
     write_json(folder / ADAPTER_FACTS, asdict(facts))
-    fsync_folder(folder)
 
 
 def _plain(value: Any) -> Any:
@@ -148,8 +151,6 @@ def load_adapter(
 
     Raises ModelError when the adapter was trained under another audio or text normalisation, or on another base model.
     """
-    from peft import PeftModel
-
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"adapter {folder}: needs {CONFIG} and {WEIGHTS} (peft format, safetensors)")
     facts = read_facts(folder)
@@ -160,15 +161,44 @@ def load_adapter(
                 f"adapter {folder}: was trained under normalisation {facts.fingerprint}, this version computes {here}; "
                 "its WER would not be the one that was reported: use the lora-tui that trained it, or train again"
             )
-        if model_hash is not None and model_hash != facts.model_hash:
+        # a folder's hash and a hub id say nothing about each other
+        comparable = model_hash is not None and _is_hub(model_hash) == _is_hub(facts.model_hash)
+        if comparable and model_hash != facts.model_hash:
             raise ModelError(
-                f"adapter {folder}: was trained on base model {facts.model} ({facts.model_hash[:12]}), "
-                f"not on this one ({model_hash[:12]}); give that model with --model"
+                f"adapter {folder}: was trained on base model {facts.model} ({_short(facts.model_hash)}), "
+                f"not on this one ({_short(str(model_hash))}); give that model with --model"
             )
         speech = replace(speech, limits=replace(speech.limits, tokens_per_second=facts.tokens_per_second))
+    return merged_copy(replace(speech, network=_load(speech.network, folder))), facts
+
+
+def _is_hub(model_hash: str) -> bool:
+    return model_hash.startswith("hub:")
+
+
+def _short(model_hash: str) -> str:
+    return model_hash if _is_hub(model_hash) else model_hash[:12]
+
+
+def _load(network: Any, folder: Path) -> Any:
+    """The network with the adapter in `folder`, all of it. Raises ModelError."""
+    from peft import PeftModel, get_peft_model_state_dict
+
     try:
-        network = PeftModel.from_pretrained(speech.network, str(folder))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"adapter {folder}: does not fit this model ({lines[0][:200]})") from error
-    return merged_copy(replace(speech, network=network)), facts
+        with _known_warnings_off():
+            loaded = PeftModel.from_pretrained(network, str(folder))
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            stored = set(file.keys())
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever json, safetensors, torch and peft raise for a broken file
+        raise ModelError(f"adapter {folder}: does not fit this model ({one_line(error)})") from error
+    wanted = set(get_peft_model_state_dict(loaded))
+    if stored != wanted:
+        # peft would leave the rest untrained, or out, in silence
+        odd = sorted(stored ^ wanted)
+        raise ModelError(
+            f"adapter {folder}: does not fit this model: {len(stored - wanted)} of its weights have no place in it and "
+            f"{len(wanted - stored)} are missing, {odd[0]} for one; give the base model it was trained on with --model"
+        )
+    return loaded

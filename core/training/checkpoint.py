@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from core.runs.files import fsync_folder, write_json, write_text
+from core.runs.files import fsync_folder, write_bytes, write_json, write_text
 from core.runs.paths import RunPaths, step_of
 
 STATE = "state.safetensors"
@@ -34,11 +33,9 @@ def save_checkpoint(
         for key in _MOMENTS:
             if key in optimiser.state.get(parameter, {}):
                 tensors[f"{key}/{name}"] = optimiser.state[parameter][key].detach().cpu().clone()
-    save_file(tensors, folder / STATE)
-    with (folder / STATE).open("rb+") as file:
-        os.fsync(file.fileno())
+    # not save_file: its error for a full disk is no OSError
+    write_bytes(folder / STATE, save(tensors))
     write_json(folder / "meta.json", {"schema": 1, "step": step, "batch_plan": plan_hash})
-    fsync_folder(folder)
     write_text(paths.checkpoint_marker(step), "whole\n")
     fsync_folder(paths.checkpoints)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.errors import ManifestError
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
@@ -185,12 +186,19 @@ def evaluate(
     with_loss: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score `speech` on all of `manifest`. `clips` are its decoded clips in manifest order."""
+    """Score `speech` on all of `manifest`. `clips` are its decoded clips in manifest order.
+
+    Raises ManifestError when the texts hold no word.
+    """
+    text = normaliser(normaliser_name)
+    if not any(text.apply(u.text).split() for u in manifest.utterances):
+        raise ManifestError(
+            f"{manifest.path}: no reference word after normalisation, so there is no WER; mend the texts"
+        )
     decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds)
     labels = [speech.label_ids(u.text) for u in manifest.utterances] if with_loss else None
     lengths = [int(n) for n in clips.lengths]
     hypotheses, loss, plan, cut = decoder.run(lengths, lambda i: clips[i], labels, progress)
-    text = normaliser(normaliser_name)
     scores = tuple(
         UtteranceScore(
             utterance.id,

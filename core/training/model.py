@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.errors import ModelError
+from core.runs.resolve import is_hub_id
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.training.decode import Vocabulary
 from core.training.padding import make_padding_invariant
@@ -74,7 +75,8 @@ class SpeechModel:
 
     def label_ids(self, text: str) -> list[int]:
         """Target tokens of a transcript, ending in EOS, without decoder start tokens."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # a transcript that spells a special token means its letters, never the end of the text
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [*ids, self.vocabulary.eos[0]]
 
     def text(self, ids: Sequence[int]) -> str:
@@ -86,8 +88,8 @@ class SpeechModel:
         if self.family == "moonshine":
             return self._raw(clips, multiple=1, minimum=1024)
         if self.family == "moonshine_streaming":
-            # whole encoder frames, so that the last one never mixes speech and another clip's padding
-            return self._raw(clips, multiple=320, minimum=1280)
+            # whole frames of 5 ms, which is what its own processor pads to
+            return self._raw(clips, multiple=80, minimum=1280)
         extractor = self.processor.feature_extractor
         batch = extractor(
             list(clips),
@@ -134,25 +136,16 @@ def load_model(
 
     Raises ModelError with what is missing or does not fit.
     """
-    from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
-
-    folder = Path(name)
-    if folder.is_dir():
-        _check_folder(folder)
+    _check_name(name)
     device = device or choose_device()
-    common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    network = _load_network(name, revision)
+    processor: Any
     try:
-        config = AutoConfig.from_pretrained(name, **common)
-        network = AutoModelForSpeechSeq2Seq.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **common)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"model {name}: cannot be loaded as an encoder–decoder speech model ({_first_line(error)}); "
-            "give a folder or hub id with config.json and model.safetensors of such a model"
-        ) from error
-    try:
-        processor = AutoProcessor.from_pretrained(name, **common)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        processor, reason = None, _first_line(error)
+        processor = _pretrained("AutoProcessor", name, revision)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever json, tokenizers and the feature extractors raise for a broken file
+        processor, reason = None, one_line(error)
     else:
         reason = "its processor lacks a tokenizer or a feature extractor"
     if processor is None or not hasattr(processor, "tokenizer") or not hasattr(processor, "feature_extractor"):
@@ -165,7 +158,7 @@ def load_model(
     return SpeechModel(
         network=network,
         processor=processor,
-        family=str(config.model_type),
+        family=str(network.config.model_type),
         vocabulary=_vocabulary(network, processor),
         limits=_limits(network, processor),
         device=device,
@@ -173,7 +166,57 @@ def load_model(
     )
 
 
-def _check_folder(folder: Path) -> None:
+def _load_network(name: str, revision: str | None) -> Any:
+    """The network with all its weights from safetensors, in fp32. Raises ModelError."""
+    try:
+        network, found = _pretrained(
+            "AutoModelForSpeechSeq2Seq",
+            name,
+            revision,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever json, safetensors, torch and transformers raise for a broken file
+        raise ModelError(
+            f"model {name}: cannot be loaded as an encoder–decoder speech model ({one_line(error)}); "
+            "give a folder or hub id with config.json and model.safetensors of such a model"
+        ) from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        # transformers would fill them with random numbers
+        raise ModelError(
+            f"model {name}: {len(missing)} of its weights are not in its safetensors files, {missing[0]} for one; "
+            "config.json and the weights are not of one model: save or download it again"
+        )
+    return network
+
+
+def _pretrained(kind: str, name: str, revision: str | None, **more: Any) -> Any:
+    """`transformers.<kind>.from_pretrained`, without bars and reports: what they say is checked or raised here."""
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return getattr(transformers, kind).from_pretrained(name, revision=revision, trust_remote_code=False, **more)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _check_name(name: str) -> None:
+    """Raise ModelError for a folder that holds no model, or a name that is neither a folder nor a hub id."""
+    folder = Path(name)
+    if not folder.is_dir():
+        if not is_hub_id(name):
+            raise ModelError(
+                f"model {name}: no such folder; give a folder in hub format or a hub id (organisation/name)"
+            )
+        return
     if not (folder / "config.json").is_file():
         raise ModelError(f"model {folder}: no config.json; give a folder in hub format")
     if not any(folder.glob("*.safetensors")):
@@ -187,15 +230,18 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"model {folder}: config.json is not JSON ({error})") from error
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def one_line(error: BaseException) -> str:
+    """What a library said, short enough to stand inside a sentence."""
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 200 else f"{text[:200]}…") or type(error).__name__
 
 
 def _vocabulary(network: Any, processor: Any) -> Vocabulary:
     config, tokenizer = network.config, processor.tokenizer
     generation = network.generation_config
-    start = generation.decoder_start_token_id or config.decoder_start_token_id
+    start = generation.decoder_start_token_id
+    if start is None:
+        start = config.decoder_start_token_id
     prefix = (int(start),)
     if config.model_type == "whisper":
         # language and task tokens as the tokenizer was set up; no timestamps

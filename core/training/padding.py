@@ -68,9 +68,27 @@ def _prepare_moonshine(encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[s
     return args, kwargs | {"attention_mask": (positions <= last[:, None]).to(mask.dtype)}
 
 
+def _own_frames(conv: Any, args: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> Any:
+    """Forward hook of Moonshine streaming's causal convolutions.
+
+    transformers keeps every output frame whose window touches the clip: after both convolutions up to three more than
+    the clip has alone. Its own are those whose window *ends* in the clip.
+    """
+    mask = args[1] if len(args) > 1 else None
+    if mask is None:
+        return None
+    own = mask[:, :: conv.stride[0]]
+    return output[0] * own[:, None, :], own
+
+
 def make_padding_invariant(model: nn.Module) -> None:
-    """Give a Moonshine v1 model masked statistics, in place; other families need none and are left alone."""
+    """Make a Moonshine (v1 or streaming) see clips without their padding, in place. Whisper pads all clips alike."""
     encoder = getattr(getattr(model, "model", None), "encoder", None)
+    embedder = getattr(encoder, "embedder", None)
+    if embedder is not None and type(embedder).__name__ == "MoonshineStreamingEncoderEmbedder":
+        embedder.conv1.register_forward_hook(_own_frames)
+        embedder.conv2.register_forward_hook(_own_frames)
+        return
     norm = getattr(encoder, "groupnorm", None)
     if encoder is None or not isinstance(norm, nn.GroupNorm) or isinstance(norm, MaskedGroupNorm):
         return

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from core.errors import Interrupted, RunFolderError, UserError
+from core.errors import Interrupted, ModelError, RunFolderError, UserError
 from core.plan.schema import RunSettings
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.files import write_json
 from core.runs.fold import interval_of
+from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.process import current_process
 from core.runs.store import read_run
@@ -47,6 +48,8 @@ SINGLE_CLIPS = 50
 """Clips of each evaluation set that are also decoded one by one (DESIGN §5, Parity)."""
 _LIBRARIES = ("torch", "transformers", "peft", "jiwer", "numpy", "soundfile", "soxr")
 _POLL_S = 0.2
+_STOP_S = 30.0
+"""For lora-cli to end after SIGTERM; then it is killed."""
 
 
 class StopFlag:
@@ -136,6 +139,7 @@ class Session:
     def run(self, journal: Journal) -> None:
         """All stages. Raises Interrupted, Diverged, UserError, OSError, torch's errors; the caller names outcomes."""
         journal.phase("loading")
+        self._check_model()
         speech = load_model(
             self.settings.model.id, self.settings.model.revision, device=self.device, precision=self.precision
         )
@@ -157,6 +161,15 @@ class Session:
         finally:
             self.step = trainer.step
         self._finish(trainer, materials, journal)
+
+    def _check_model(self) -> None:
+        """Raise ModelError when the model is no longer the one whose hash is in the run's identity."""
+        folder, planned = Path(self.settings.model.id), (self.config.get("hashes") or {}).get("model")
+        if planned is not None and folder.is_dir() and model_hash(folder, HashCache(self.runs.hash_cache)) != planned:
+            raise ModelError(
+                f"model.id: {folder} changed after this run was planned (its identity holds the model's hash); "
+                "submit the plan again: the changed model makes a new run"
+            )
 
     def _materials(self, speech: SpeechModel, journal: Journal) -> tuple[SpeechModel, Materials]:
         settings, data = self.settings, self.settings.data
@@ -274,7 +287,6 @@ class Session:
             step = step_of(folder.name)
             if step is not None and step not in trainer.intervals:
                 shutil.rmtree(folder)
-        prune_checkpoints(self.paths, 0)
         write_json(
             self.paths.result,
             {
@@ -288,6 +300,8 @@ class Session:
                 "seconds": round(time.monotonic() - self.started, 1),
             },
         )
+        # only now: killed before result.json was there, the run goes on from its last checkpoint
+        prune_checkpoints(self.paths, 0)
 
     def _evaluate_apart(self, name: str, manifest: str) -> None:
         output = self.paths.tuned(name)
@@ -301,7 +315,10 @@ class Session:
             while child.poll() is None:
                 if self.stopping():
                     child.terminate()
-                    child.wait(timeout=30)
+                    try:
+                        child.wait(timeout=_STOP_S)
+                    except subprocess.TimeoutExpired:
+                        child.kill()
                     raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")
                 time.sleep(_POLL_S)
         if child.returncode != 0 or not output.is_file():
