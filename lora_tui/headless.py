@@ -117,6 +117,8 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
         if attached:
             say("this plan is in the queue already: following it")
             execution.submission = queued
+        for other in client.ahead_of(queued):
+            say(f"the queue works on {other.plan_path} first, which was submitted before")
         if request.detach:
             say(f"queued; the supervisor goes on without this command and logs to {runs.supervisor_log}")
             return ExitCode.ACCEPTED

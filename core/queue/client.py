@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from core.errors import RunFolderError
+from core.errors import ExitCode, RunFolderError
 from core.queue.executor import child_environment
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
@@ -34,6 +34,12 @@ class QueueClient:
         queued = self._db.submit(submission)
         self.ensure_supervisor()
         return queued
+
+    def ahead_of(self, submission: Submission) -> list[Submission]:
+        """What the queue works on first."""
+        queued = self._db.open_submissions()
+        ids = [item.id for item in queued]
+        return queued[: ids.index(submission.id)] if submission.id in ids else []
 
     def ask(self, kind: str, submission: str) -> None:
         """A wish, `stop` or `kill`, for all that the submission started; and somebody who hears it."""
@@ -67,6 +73,9 @@ class QueueClient:
             status = self._child.poll()
             if status == 0 or is_held(self.runs.supervisor_lock):
                 return  # it found nothing to do, or another face was quicker
+            if status == ExitCode.BAD_USAGE:
+                self.ensure_supervisor()  # another one had the lock, and has let go of it by now
+                return
             if status is not None or time.monotonic() > deadline:
                 raise RunFolderError(f"the supervisor did not start: {self.log_tail() or 'it said nothing'}")
             time.sleep(0.02)

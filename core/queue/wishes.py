@@ -157,7 +157,7 @@ class QueueDb:
             yield db
             db.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            if "disk is full" in str(error):
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
             raise
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,6 +175,23 @@ def test_a_full_disk_stops_the_queue(folder: Any) -> None:
     assert not finish["complete"] and "the disk is full" in finish["reason"]
     assert starts(folder) == ["a"]
     assert work(folder)["complete"]
+
+
+def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(folder: Any) -> None:
+    folder.write()
+    folder.db.submit(folder.submission())
+    arguments = [str(folder.runs.root), "--state", str(folder.runs.state)]
+    folder.runs.root.mkdir()
+    full = b"foreign\n" * 4096
+    folder.runs.decisions.write_bytes(full)
+    fake = Path(__file__).with_name("fake_supervisor.py")
+    limited = ["bash", "-c", 'ulimit -f 32; exec "$@"', "-", sys.executable, str(fake), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    ended = subprocess.run(limited, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 3 and "the disk is full" in ended.stderr and "Traceback" not in ended.stderr
+    assert folder.runs.decisions.read_bytes() == full
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.snapshot("a").state is RunState.DONE
 
 
 def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:

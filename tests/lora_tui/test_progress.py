@@ -1,0 +1,106 @@
+"""What is said of a run while it goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from core.runs.events import (
+    SCHEMA_VERSION,
+    AttemptStarted,
+    Event,
+    Heartbeat,
+    IntervalScored,
+    Notice,
+    Phase,
+    Record,
+    Step,
+    encode,
+)
+from core.runs.files import append_line, write_json
+from core.runs.paths import RunPaths
+from core.runs.process import current_process
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import read_run
+from lora_tui.progress import TRAINING_LINE_S, RunProgress, clock
+
+
+class Run:
+    def __init__(self, root: Path) -> None:
+        self.paths = RunPaths(root / "a-0123456789")
+        write_json(self.paths.config, {"settings": {"train": {"steps": 1000}}})
+
+    def write(self, *events: Event, attempt: int = 1) -> RunSnapshot:
+        for event in events:
+            append_line(self.paths.events, encode(Record(attempt, time.time(), event)))
+        return read_run(self.paths)
+
+
+def start(resumed_from: int | None = None) -> AttemptStarted:
+    return AttemptStarted(SCHEMA_VERSION, current_process().to_json(), resumed_from, "cpu", "fp32")
+
+
+def step(number: int, loss: float = 0.5) -> Step:
+    return Step(number, loss, 1e-4, 1.0, 10, 1.0, 0.14)
+
+
+def interval(number: int, domain: int, heldout: int) -> IntervalScored:
+    def counts(errors: int) -> dict[str, float]:
+        return {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_words": 1000, "loss": 1.0}
+
+    return IntervalScored(number, {"domain": counts(domain), "heldout": counts(heldout)}, 5.0)
+
+
+def test_one_line_for_each_interval_with_the_pace_of_what_was_seen(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("2.1")
+    assert list(progress.news(run.write(start(), interval(0, 307, 31)), 0.0)) == [
+        "2.1  starts on cpu, fp32 (a-0123456789)",
+        "2.1  step 0/1000  domain 30.70 %  heldout 3.10 %  (base model)",
+    ]
+    snapshot = run.write(Phase("training"), step(1), step(100, 0.512), interval(100, 213, 31))
+    [line] = list(progress.news(snapshot, 30.0))
+    # 100 steps and an evaluation took 30 s: 900 are left.
+    assert line == (
+        "2.1  step 100/1000  loss 0.506  domain 21.30 % (−9.40)  heldout 3.10 % (+0.00)  0.14 s/step  ETA 4:30"
+    )
+    assert list(progress.news(snapshot, 31.0)) == []
+
+
+def test_training_lines_keep_their_distance(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    list(progress.news(run.write(start(), interval(0, 1, 1), Phase("training")), 0.0))
+    snapshot = run.write(step(1))
+    assert list(progress.news(snapshot, TRAINING_LINE_S - 1)) == []
+    assert list(progress.news(snapshot, TRAINING_LINE_S)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:20"]
+    assert list(progress.news(run.write(step(2)), TRAINING_LINE_S + 1)) == []
+
+
+def test_phases_counts_and_notices(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    events = (start(), Notice("warning", "3 clips are silent"), Phase("evaluating", 100), Heartbeat("evaluating", 5, 9))
+    assert list(progress.news(run.write(*events), 0.0)) == [
+        "a  starts on cpu, fp32 (a-0123456789)",
+        "a  warning: 3 clips are silent",
+        "a  evaluating at step 100",
+        "a  evaluating at step 100  5/9",
+    ]
+
+
+def test_a_new_attempt_says_where_it_goes_on_and_tells_its_intervals_again(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    list(progress.news(run.write(start(), interval(0, 9, 9), interval(100, 8, 9), interval(200, 7, 9)), 0.0))
+    snapshot = run.write(start(100), interval(200, 7, 9), attempt=2)
+    lines = list(progress.news(snapshot, 1.0))
+    assert lines[0] == "a  goes on from step 100 on cpu, fp32 (attempt 2)"
+    assert [line for line in lines if "step 200/" in line] == lines[1:]
+
+
+def test_attaching_tells_nothing_of_the_past(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    snapshot = run.write(start(), interval(0, 9, 9), Phase("training"), step(1))
+    progress.skip_to(snapshot)
+    assert list(progress.news(snapshot, 0.0)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:20"]
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0, 92, 7625)] == ["0:00", "1:32", "2:07:05"]
