@@ -1,1 +1,4 @@
-"""The engine of lora-tui: plans, speech, scoring, run folders, the queue and the trainer. It prints nothing outside `core.cli`."""
+"""The engine of lora-tui: plans, speech, scoring, run folders, the queue, the trainer.
+
+It prints nothing outside `core.cli`.
+"""

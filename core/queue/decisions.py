@@ -16,7 +16,6 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -25,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import fsync_folder
+from core.runs.files import append_whole, cut_torn_line, fsync_folder
 
 SCHEMA_VERSION = 1
 
@@ -52,7 +51,7 @@ class DecisionLog:
         if not path.exists():
             path.touch()
             fsync_folder(path.parent)
-        _cut_torn_line(path)
+        cut_torn_line(path)
 
     def append(self, kind: str, **fields: Any) -> Decision:
         """Write one decision durably. OSError (disk full) leaves the file as it was."""
@@ -60,14 +59,8 @@ class DecisionLog:
         head = {"schema": SCHEMA_VERSION, "time": decision.time, "decision": kind}
         data = (json.dumps(head | fields, allow_nan=False) + "\n").encode()
         with self.path.open("ab", buffering=0) as file:
-            start = file.tell()
-            try:
-                if file.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(file.fileno())
-            except OSError:
-                os.ftruncate(file.fileno(), start)
-                raise
+            append_whole(file, data)
+            os.fsync(file.fileno())
         return decision
 
 
@@ -106,11 +99,3 @@ def _decode(data: bytes) -> Iterator[Decision]:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         yield Decision(kind, when, raw)
-
-
-def _cut_torn_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            file.truncate(whole)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+_BLOCK = 65536
 
 
 def fsync_folder(folder: Path) -> None:
@@ -27,8 +31,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -50,12 +54,41 @@ def replace_link(link: Path, target: str) -> None:
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
-    os.replace(temporary, link)
+    temporary.replace(link)
     fsync_folder(link.parent)
+
+
+def append_whole(file: io.FileIO, data: bytes) -> None:
+    """Append `data` to an unbuffered file in one write, or leave the file as it was and raise OSError (disk full)."""
+    start = file.seek(0, os.SEEK_END)
+    try:
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
+    except OSError:
+        os.ftruncate(file.fileno(), start)
+        raise
 
 
 def append_line(path: Path, line: str) -> None:
     """Append one line in a single write, so that a reader sees at most one torn line, the last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
-        file.write(line.encode("utf-8") + b"\n")
+        append_whole(file, line.encode("utf-8") + b"\n")
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop a last line without its line end: its writer was killed in the middle of it."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        whole = 0
+        while position > 0 and not whole:
+            start = max(0, position - _BLOCK)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            whole = start + newline + 1 if newline >= 0 else 0
+            position = start
+        if whole != end:
+            file.truncate(whole)
+            os.fsync(file.fileno())

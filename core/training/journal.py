@@ -9,28 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from core.runs.events import HEARTBEAT_S, Event, Heartbeat, Phase, Record, encode
-
-
-def cut_torn_line(path: Path) -> None:
-    """Drop a last line without its line end: the writer was killed in the middle of it."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        position = end
-        while position > 0:
-            start = max(0, position - 65536)
-            file.seek(start)
-            block = file.read(position - start)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position != end:
-            file.truncate(position)
-            file.flush()
-            os.fsync(file.fileno())
+from core.runs.files import cut_torn_line
 
 
 class Journal:
