@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from core.training.model import SpeechModel
 
 
+SHOWN = 5
+"""Clips that a note names; the others are counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     """A model ready to decode, and the settings it decodes under."""
@@ -154,11 +158,12 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     if single is not None:
         print(f"decoded one by one: {single['differing']} of {single['compared']} transcripts differ from the batch's")
     for names, what in (
-        (result.silent, "silent"),
+        (result.silent, "silence"),
         (result.cut, "longer than the model hears, cut at pauses"),
     ):
         if names:
-            print(f"note: {len(names)} clips {what}: {sanitise(', '.join(names[:5]))}", file=sys.stderr)
+            shown = sanitise(", ".join(names[:SHOWN])) + (" …" if len(names) > SHOWN else "")
+            print(f"note: {what}: {len(names)} of {len(manifest)} clips: {shown}", file=sys.stderr)
     return ExitCode.ACCEPTED
 
 

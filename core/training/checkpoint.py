@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from core.errors import RunFolderError
 from core.runs.files import fsync_folder, write_bytes, write_json, write_text
 from core.runs.paths import RunPaths, step_of
 
 STATE = "state.safetensors"
+META = "meta.json"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -23,10 +27,14 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     plan_hash: str,
 ) -> None:
-    """Write the state after optimiser step `step`; the marker comes last, when all else is on disk."""
+    """Write the state after optimiser step `step`; the marker comes last, when all else is on disk.
+
+    A whole checkpoint of that step is left as it is: the run went on from there and was stopped before the next step.
+    """
+    if paths.checkpoint_marker(step).is_file():
+        return
     folder = paths.checkpoint(step)
-    if folder.exists():
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tensors = {f"weight/{name}": p.detach().cpu().contiguous() for name, p in parameters.items()}
     for name, parameter in parameters.items():
@@ -35,7 +43,7 @@ def save_checkpoint(
                 tensors[f"{key}/{name}"] = optimiser.state[parameter][key].detach().cpu().clone()
     # not save_file: its error for a full disk is no OSError
     write_bytes(folder / STATE, save(tensors))
-    write_json(folder / "meta.json", {"schema": 1, "step": step, "batch_plan": plan_hash})
+    write_json(folder / META, {"schema": 1, "step": step, "batch_plan": plan_hash})
     write_text(paths.checkpoint_marker(step), "whole\n")
     fsync_folder(paths.checkpoints)
 
@@ -49,10 +57,33 @@ def whole_checkpoints(paths: RunPaths) -> list[int]:
 
 
 def load_checkpoint(
-    paths: RunPaths, step: int, parameters: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer
+    paths: RunPaths,
+    step: int,
+    parameters: dict[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    plan_hash: str,
 ) -> None:
-    """Put weights and optimiser moments back as they were after `step`."""
-    tensors = load_file(paths.checkpoint(step) / STATE)
+    """Put weights and optimiser moments back as they were after `step`.
+
+    Raises RunFolderError when the files are damaged or were written under another batch plan.
+    """
+    folder = paths.checkpoint(step)
+    try:
+        planned = json.loads((folder / META).read_bytes())["batch_plan"]
+        tensors = load_file(folder / STATE)
+        missing = [name for name in parameters if f"weight/{name}" not in tensors]
+        if missing:
+            raise KeyError(missing[0])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunFolderError(
+            f"{folder}: damaged ({type(error).__name__}: {error}); delete it: the run then goes on from the checkpoint "
+            "before it, or from the beginning"
+        ) from error
+    if planned != plan_hash:
+        raise RunFolderError(
+            f"{folder}: was written under batch plan {planned}, and these libraries plan {plan_hash}; use the versions "
+            f"that the run began with (they are in {paths.events}), or delete {paths.checkpoints} to begin again"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weight/{name}"])

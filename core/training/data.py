@@ -115,12 +115,12 @@ def report_evaluation_set(dataset: Dataset, speech: SpeechModel, report: Report)
         if n > speech.limits.max_seconds * SAMPLE_RATE_HZ
     ]
     for names, what in (
-        (silent, "are silence"),
-        (long, "are longer than the model hears and are cut at pauses"),
+        (silent, "silence"),
+        (long, "longer than the model hears, cut at pauses"),
     ):
         if names:
             shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-            report("warning", f"data.{dataset.name}: {len(names)} clips {what}: {shown}")
+            report("warning", f"data.{dataset.name}: {what}: {len(names)} of {len(dataset.manifest)} clips: {shown}")
 
 
 def settings_from(document: Mapping[str, Any]) -> RunSettings:

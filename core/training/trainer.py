@@ -81,7 +81,7 @@ class Trainer:
 
     def resume(self, step: int, intervals: dict[int, Interval]) -> None:
         """Go on from a whole checkpoint, knowing the intervals that were scored up to it."""
-        load_checkpoint(self.paths, step, self.parameters, self.optimiser)
+        load_checkpoint(self.paths, step, self.parameters, self.optimiser, self.materials.plan.hash)
         self.step = step
         self.intervals = dict(intervals)
         self._link()

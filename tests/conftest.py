@@ -1,0 +1,86 @@
+"""Fixtures that several folders of tests share. Real speech is used where it is there, else its tests are skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from training_kit import TrainingRun
+
+ROOT = Path(__file__).parents[1]
+SPEECH = ROOT.parent / "shared" / "speech"
+
+
+def _register(name: str) -> None:
+    """Make tests/<name>.py importable as `name`, without putting the folder on the import path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_register("training_kit")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Path:
+    """The folder of real spoken digits."""
+    folder = SPEECH / "digits"
+    if not folder.is_dir():
+        pytest.skip("no real speech in ../shared/speech/digits")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_model() -> Path:
+    """A small trained Moonshine, WER 9 % on the digits' heldout set."""
+    folder = SPEECH / "base_model"
+    if not folder.is_dir():
+        pytest.skip("no trained model in ../shared/speech/base_model")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_moonshine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import training_kit
+
+    return training_kit.tiny_moonshine(tmp_path_factory.mktemp("tiny") / "moonshine")
+
+
+@pytest.fixture(scope="session")
+def quick_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Manifests of made-up speech, with odd clips among them."""
+    import training_kit
+
+    return training_kit.quick_sets(tmp_path_factory.mktemp("quick"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> TrainingRun:
+    """A whole run of a tiny model by the real command. Nobody may change it."""
+    import training_kit
+
+    run = training_kit.TrainingRun(tmp_path_factory.mktemp("finished"), tiny_moonshine, quick_sets, *training_kit.QUICK)
+    assert run.start().wait() == 0, run.log
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import training_kit
+
+    return training_kit.tiny_whisper(tmp_path_factory.mktemp("tiny") / "whisper")
+
+
+@pytest.fixture(scope="session")
+def tiny_streaming(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import training_kit
+
+    return training_kit.tiny_streaming(tmp_path_factory.mktemp("tiny") / "streaming")

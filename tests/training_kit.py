@@ -1,0 +1,470 @@
+"""What tests of training need: made-up speech, tiny models of the true architectures, run folders, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.plan.expand import expand
+from core.plan.read import parse_plan
+from core.runs.events import Event, Final, Record, decode
+from core.runs.files import write_json
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.resolve import resolve
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import read_run
+from core.speech.cache import ClipStore, SampleCache
+from core.speech.hashing import HashCache
+from core.speech.manifest import Manifest, read_manifest
+
+RATE = 16_000
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+Samples = NDArray[np.float32]
+
+
+def speechlike(text: str, seed: int = 0, level: float = 0.05) -> Samples:
+    """A clip (samples,) that has the shape of speech: a harmonic burst for each word, pauses, a little noise."""
+    random = np.random.default_rng([seed, *text.encode()])
+    parts = [np.zeros(RATE // 20)]
+    for word in text.split():
+        time_s = np.arange(int(RATE * (0.12 + 0.02 * len(word)))) / RATE
+        pitch_hz = 90 + 20 * (sum(word.encode()) % 11) + 10 * random.random()
+        voice = sum(np.sin(2 * np.pi * pitch_hz * k * time_s) / k for k in range(1, 8))
+        parts += [voice * np.sin(np.pi * time_s / time_s[-1]), np.zeros(RATE // 20)]
+    clip = np.concatenate(parts)
+    clip = clip / (np.sqrt(np.mean(clip**2)) or 1.0) * level + random.normal(0, level / 50, len(clip))
+    return clip.astype(np.float32)
+
+
+def digit_texts(count: int, seed: int, words: int = 4) -> list[str]:
+    """Different texts, 1 … `words` words long."""
+    random = np.random.default_rng(seed)
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts[" ".join(random.choice(WORDS, random.integers(1, words + 1)))] = None
+    return list(texts)
+
+
+def write_wav(path: Path, samples: Samples, rate_hz: int = RATE, channels: int = 1) -> Path:
+    """16-bit PCM; several channels carry the same samples."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate_hz, 0, "NONE", ""))
+        data = (np.clip(samples, -1, 1) * 32767).astype("<i2")
+        file.writeframes(np.repeat(data, channels).tobytes())
+    return path
+
+
+def write_set(folder: Path, name: str, clips: Sequence[tuple[Samples, str]]) -> Path:
+    """A manifest `name`.jsonl in `folder` with its audio beside it."""
+    audio = folder / name
+    audio.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, (samples, text) in enumerate(clips):
+        write_wav(audio / f"{number:03}.wav", samples)
+        lines.append({"audio_filepath": f"{name}/{number:03}.wav", "text": text, "duration": len(samples) / RATE})
+    manifest = folder / f"{name}.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return manifest
+
+
+def made_up_set(folder: Path, name: str, count: int, seed: int) -> Path:
+    """`write_set` of speechlike digits."""
+    return write_set(folder, name, [(speechlike(text, seed), text) for text in digit_texts(count, seed)])
+
+
+def subset(source: Path, target: Path, count: int) -> Path:
+    """`count` lines of a manifest, evenly spread, with absolute audio paths."""
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    chosen = [lines[int(i)] for i in np.linspace(0, len(lines) - 1, count)]
+    absolute = [line | {"audio_filepath": str(source.parent / line["audio_filepath"])} for line in chosen]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("".join(json.dumps(line) + "\n" for line in absolute))
+    return target
+
+
+def opened(manifest: Path, cache: Path) -> tuple[Manifest, ClipStore]:
+    """A manifest and its decoded clips."""
+    read = read_manifest(manifest)
+    return read, SampleCache(cache).clips(read, HashCache(cache / "hashes.json"))
+
+
+def quiet_transformers() -> None:
+    """No progress bars while models are made."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def tiny_moonshine(folder: Path) -> Path:
+    """A random Moonshine of 50 000 weights, in hub format."""
+    from core.training.pretrain import Recipe, train_tokenizer, write_untrained
+
+    quiet_transformers()
+    sizes = Recipe(hidden=32, intermediate=64, encoder_layers=1, decoder_layers=1, heads=2)
+    write_untrained(folder, train_tokenizer(digit_texts(60, 0), 60), sizes)
+    return folder
+
+
+def tiny_streaming(folder: Path) -> Path:
+    """A random streaming Moonshine, in hub format; its two layers look 4 and 0 frames ahead."""
+    import torch
+    from transformers import (
+        MoonshineStreamingConfig,
+        MoonshineStreamingForConditionalGeneration,
+        MoonshineStreamingProcessor,
+        Wav2Vec2FeatureExtractor,
+    )
+
+    from core.training.pretrain import train_tokenizer
+
+    quiet_transformers()
+    tokenizer = train_tokenizer(digit_texts(60, 0), 60)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    config = MoonshineStreamingConfig(
+        encoder_config=sizes | {"num_hidden_layers": 2, "sliding_windows": [[16, 4], [16, 0]]},
+        num_hidden_layers=1,
+        max_position_embeddings=2048,
+        vocab_size=len(tokenizer),
+        decoder_start_token_id=1,
+        **sizes,
+    )
+    MoonshineStreamingForConditionalGeneration(config).save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=RATE, do_normalize=False)
+    MoonshineStreamingProcessor(extractor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def tiny_whisper(folder: Path) -> Path:
+    """A random Whisper with 80 mel bins, its special tokens and its suppressed ones, in hub format."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizerFast,
+    )
+
+    quiet_transformers()
+    pieces = Tokenizer(models.BPE())
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    pieces.train_from_iterator(digit_texts(60, 0), trainer)
+    end, *others = ["endoftext", "startoftranscript", "en", "transcribe", "translate", "notimestamps"]
+    tokenizer = WhisperTokenizerFast(
+        vocab=pieces.get_vocab(),
+        merges=[tuple(pair) for pair in json.loads(pieces.to_str())["model"]["merges"]],
+        **dict.fromkeys(("unk_token", "bos_token", "eos_token"), f"<|{end}|>"),
+        additional_special_tokens=[f"<|{name}|>" for name in others],
+        language="english",
+        task="transcribe",
+    )
+    end_id, start_id = tokenizer.convert_tokens_to_ids([f"<|{end}|>", "<|startoftranscript|>"])
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        num_mel_bins=80,
+        d_model=32,
+        **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+        **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 64),
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_id),
+        decoder_start_token_id=start_id,
+    )
+    network = WhisperForConditionalGeneration(config)
+    network.generation_config.suppress_tokens = [5, 6]
+    network.generation_config.begin_suppress_tokens = [tokenizer.encode(" ", add_special_tokens=False)[0], end_id]
+    network.save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def odd_clips() -> list[tuple[Samples, str]]:
+    """Clips that no one should train on, and one that is too long for `data.max_seconds = 4`."""
+    silence = np.zeros(RATE, dtype=np.float32)
+    return [
+        (silence, "silent clip"),
+        (speechlike("one two"), ""),
+        (np.tile(speechlike("one two three four"), 4)[: RATE * 5], "one two three four"),
+        (speechlike("seven"), "seven " * 200),
+    ]
+
+
+QUICK = (
+    "train.steps=8",
+    "train.eval_every=2",
+    "train.checkpoint_every=3",
+    "train.accumulation=2",
+    "train.batch_seconds=12",
+    "train.replay_share=0.4",
+    "train.learning_rate=0.02",
+    "train.allow_high_learning_rate=true",
+    "train.eval_batch_seconds=10",
+    "data.max_seconds=4",
+    "adapter.rank=4",
+    "adapter.dropout=0.1",
+    'adapter.target_modules=["q_proj", "v_proj", "fc1"]',
+    "gate.stability_min_steps=0",
+)
+"""A run of a second on a tiny model, with all that can make a resumed run differ: dropout, accumulation, replay."""
+
+
+def quick_sets(folder: Path) -> dict[str, Path]:
+    """Manifests for `QUICK`: odd clips in train; in domain silence, an empty text and audio beyond 30 s."""
+    train = [(speechlike(text, 1), text) for text in digit_texts(12, 1)]
+    domain = [(speechlike(text, 2), text) for text in digit_texts(6, 2)]
+    long = np.concatenate([speechlike("nine eight seven six", seed) for seed in range(40)])[: 31 * RATE]
+    odd = [(np.zeros(RATE, dtype=np.float32), "nothing"), (speechlike("two"), ""), (long, "nine eight seven six")]
+    return {
+        "train": write_set(folder, "train", train + odd_clips()),
+        "replay": made_up_set(folder, "replay", 8, 3),
+        "domain": write_set(folder, "domain", domain + odd),
+        "heldout": made_up_set(folder, "heldout", 6, 4),
+    }
+
+
+class TrainingRun:
+    """A run folder as the queue makes it, and trainers on it."""
+
+    def __init__(
+        self, root: Path, model: Path, sets: dict[str, Path], *settings: str, runs: Path | None = None
+    ) -> None:
+        """`settings` are as for `--set`: `train.steps=8`. `sets` maps train, replay, … to manifests."""
+        root.mkdir(parents=True, exist_ok=True)
+        self.plan = root / "plan.toml"
+        data = "".join(f"{name} = {json.dumps(str(path))}\n" for name, path in sets.items())
+        self.plan.write_text(f'[model]\nid = {json.dumps(str(model))}\n[data]\n{data}[[experiment]]\nid = "t"\n')
+        plan = parse_plan(self.plan.read_text(), str(self.plan), ["train.threads=1", *settings])
+        self.folder = RunsFolder(runs or root / "runs", runs or root / "runs")
+        resolved = resolve(plan, expand(plan)[0].settings, HashCache(self.folder.hash_cache))
+        self.paths: RunPaths = self.folder.run("t", resolved.identity)
+        self.config: dict[str, Any] = {
+            "schema": 1,
+            "experiment": "t",
+            "title": "",
+            "identity": resolved.identity,
+            "settings": asdict(resolved.settings),
+            "hashes": resolved.hashes,
+            "state_folder": str(self.folder.state),
+            "plan": str(self.plan),
+            "gate": asdict(plan.gate),
+            "provenance": {},
+        }
+        self.write()
+
+    def write(self) -> None:
+        """Write run.json."""
+        write_json(self.paths.config, self.config)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The trainer as the queue starts it."""
+        with self.paths.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "core.training", str(self.paths.root)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+
+    def fork(self, prepare: Callable[[], None] = lambda: None) -> int:
+        """The trainer as a process of its own that did its imports already; its wait status.
+
+        `prepare` runs in that process, before the trainer begins.
+        """
+        from core.training.__main__ import main
+
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        pid = os.fork()
+        if pid == 0:
+            _child(self.paths.log, lambda: (use_warm_lora_cli(), prepare(), main([str(self.paths.root)]))[-1])
+        return os.waitpid(pid, 0)[1]
+
+    @property
+    def records(self) -> list[Record]:
+        """Every event in the file."""
+        lines = self.paths.events.read_text().split("\n")
+        assert lines.pop() == "", "the last line is torn"
+        records = [decode(line) for line in lines]
+        assert all(record is not None for record in records), "a line is no event"
+        return [record for record in records if record is not None]
+
+    @property
+    def snapshot(self) -> RunSnapshot:
+        return read_run(self.paths)
+
+    @property
+    def final(self) -> Final:
+        """The last word of the newest attempt."""
+        event = self.records[-1].event
+        assert isinstance(event, Final), f"no final event but {event}\n{self.log}"
+        return event
+
+    @property
+    def log(self) -> str:
+        return self.paths.log.read_text() if self.paths.log.is_file() else ""
+
+    def result(self) -> dict[str, bytes | str]:
+        """Everything that two runs of one identity must share, byte for byte."""
+        found: dict[str, bytes | str] = {}
+        for folder in (self.paths.evals, self.paths.adapters):
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    found[str(path.relative_to(self.paths.root))] = path.read_bytes()
+        for link in (self.paths.best, self.paths.last):
+            found[link.name] = str(link.readlink())
+        result = json.loads(self.paths.result.read_text())
+        found["result.json"] = json.dumps({key: value for key, value in result.items() if key != "seconds"})
+        return found
+
+    def history(self) -> dict[str, Any]:
+        """The folded events, without times and durations."""
+        snapshot = self.snapshot
+        steps = snapshot.steps
+        columns = ("step", "loss", "learning_rate", "grad_norm", "tokens", "audio_s")
+        return {name: getattr(steps, name).tolist() for name in columns} | {
+            "intervals": snapshot.intervals,
+            "adapters": snapshot.adapters,
+            "checkpoints": snapshot.checkpoints,
+            "notices": snapshot.notices,
+        }
+
+
+def _child(log: Path, work: Callable[[], Any]) -> None:
+    """Run `work` as a process of its own; never returns."""
+    code = 70
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        try:
+            code = int(work() or 0)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+class WarmLoraCli:
+    """Stands in for `subprocess.Popen` of `python -P -m core.cli …`: the same command without its imports."""
+
+    def __init__(self, command: Sequence[str], **_: Any) -> None:
+        assert list(command[1:4]) == ["-P", "-m", "core.cli"], command
+        from core.cli.__main__ import main
+
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(Path(f"/proc/{os.getppid()}/fd/2"), lambda: main(list(command[4:])))
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        del timeout
+        while self.poll() is None:
+            time.sleep(0.01)
+        return self.returncode
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def __enter__(self) -> WarmLoraCli:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+
+def use_warm_lora_cli() -> None:
+    """In a forked trainer: evaluate the best adapter in a forked process too."""
+    from core.training import session
+
+    names = {"DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
+    session.subprocess = SimpleNamespace(Popen=WarmLoraCli, **names)  # type: ignore[assignment]
+    session._POLL_S = 0.01
+
+
+def signal_at(number: int, when: Callable[[Event], bool]) -> Callable[[], None]:
+    """For `TrainingRun.fork`: the trainer gets the signal right after the first event that `when` holds for."""
+
+    def prepare() -> None:
+        from core.training.journal import Journal
+
+        emit = Journal.emit
+        sent = []
+
+        def emit_and_signal(self: Journal, event: Event) -> None:
+            emit(self, event)
+            if not sent and when(event):
+                sent.append(event)
+                os.kill(os.getpid(), number)
+
+        Journal.emit = emit_and_signal  # type: ignore[method-assign]
+
+    return prepare
+
+
+def kill_after_events(count: int) -> Callable[[], None]:
+    """For `TrainingRun.fork`: SIGKILL right after the event number `count`, heartbeats not counted."""
+    seen: Iterator[int] = iter(range(1, 1_000_000))
+    return signal_at(signal.SIGKILL, lambda event: event.NAME != "heartbeat" and next(seen) == count)
+
+
+def kill_at_replace(count: int) -> Callable[[], None]:
+    """For `TrainingRun.fork`: SIGKILL instead of the rename number `count`, so that a file is left half done."""
+
+    def prepare() -> None:
+        replace, trainer = os.replace, os.getpid()
+        seen = iter(range(1, 1_000_000))
+
+        def replace_or_die(*args: Any, **more: Any) -> None:
+            if os.getpid() == trainer and next(seen) == count:
+                os.kill(trainer, signal.SIGKILL)
+            replace(*args, **more)
+
+        os.replace = replace_or_die
+
+    return prepare
+
+
+def small_files(limit: int) -> Callable[[], None]:
+    """For `TrainingRun.fork`: no file may grow beyond `limit` bytes, as on a disk that is full."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
