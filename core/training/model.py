@@ -26,7 +26,9 @@ Samples = NDArray[np.float32]
 
 MOONSHINE_VOCABULARY = 32768
 MOONSHINE_TOKENS_PER_SECOND = 6.5
-"""Above this rate Moonshine's 32k vocabulary only repeats itself (model card; 13 for non-Latin scripts)."""
+"""Above this rate Moonshine's 32k vocabulary only repeats itself (its model card)."""
+MOONSHINE_OTHER_SCRIPTS_TOKENS_PER_SECOND = 13.0
+"""The same for non-Latin scripts, which take more tokens."""
 DEFAULT_TOKENS_PER_SECOND = 25.0
 """For other vocabularies while no training data says better: faster than speech in characters."""
 TRAINING_RATE_MARGIN = 1.5
@@ -271,16 +273,25 @@ def _limits(network: Any, processor: Any) -> Limits:
     return Limits(rate, max_tokens=int(positions) - prefix - 1, max_seconds=seconds)
 
 
-def training_token_rate(model: SpeechModel, labels: Sequence[Sequence[int]], samples: Sequence[int]) -> float:
+def training_token_rate(
+    model: SpeechModel, texts: Sequence[str], labels: Sequence[Sequence[int]], samples: Sequence[int]
+) -> float:
     """Token cap per second for this model and data: Moonshine's own for its 32k vocabulary, else by the training data.
 
     `labels` end in EOS; `samples` are lengths at 16 kHz. Clips under half a second say nothing about a rate.
     """
     if model.limits.tokens_per_second == MOONSHINE_TOKENS_PER_SECOND:
-        return MOONSHINE_TOKENS_PER_SECOND
+        return MOONSHINE_TOKENS_PER_SECOND if _mostly_latin(texts) else MOONSHINE_OTHER_SCRIPTS_TOKENS_PER_SECOND
     rates = [
         (len(ids) - 1) * SAMPLE_RATE_HZ / count
         for ids, count in zip(labels, samples, strict=True)
         if count >= SAMPLE_RATE_HZ // 2
     ]
     return round(TRAINING_RATE_MARGIN * max(rates), 3) if rates else DEFAULT_TOKENS_PER_SECOND
+
+
+def _mostly_latin(texts: Sequence[str]) -> bool:
+    letters = [character for text in texts for character in text if character.isalpha()]
+    # the Latin blocks end at U+024F; what follows up to U+1E00 is other scripts
+    latin = sum(character < "\u0250" or "\u1e00" <= character <= "\u1eff" for character in letters)
+    return 2 * latin >= len(letters)

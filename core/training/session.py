@@ -201,6 +201,7 @@ class Session:
         sources = [train] + ([replay] if replay else [])
         rate = training_token_rate(
             speech,
+            [u.text for s in (train_set, replay_set) if s for u in s.manifest.utterances],
             [ids for source in sources for ids in source.labels],
             [int(source.clips.lengths[i]) for source in sources for i in source.indices],
         )
