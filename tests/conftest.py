@@ -73,6 +73,36 @@ def finished_run(
 
 
 @pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory, digits: Path, base_model: Path) -> TrainingRun:
+    """The trained base model with a DoRA adapter that a few steps on real speech have moved. Nobody may change it."""
+    import torch
+    import training_kit
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("digits")
+    sizes = {"train": 24, "replay": 12, "domain": 16, "heldout": 16}
+    sets = {
+        name: training_kit.subset(digits / f"{name}_manifest.jsonl", folder / f"{name}.jsonl", count)
+        for name, count in sizes.items()
+    }
+    run = training_kit.TrainingRun(
+        folder,
+        base_model,
+        sets,
+        "train.steps=8",
+        "train.eval_every=4",
+        "train.batch_seconds=20",
+        "train.replay_share=0.3",
+        "train.learning_rate=0.002",
+        "train.allow_high_learning_rate=true",
+        'adapter.target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]',
+        "gate.stability_min_steps=0",
+    )
+    assert run.fork() == 0, run.log
+    return run
+
+
+@pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import training_kit
 

@@ -349,6 +349,25 @@ class TrainingRun:
         }
 
 
+def in_process_trainer(run: TrainingRun) -> Any:
+    """The `Trainer` of a run in this process, as its session makes it, before step 1. Stays at one thread."""
+    from core.training.adapter import attach
+    from core.training.journal import Journal
+    from core.training.model import load_model
+    from core.training.scorer import Scorer
+    from core.training.session import Session, StopFlag
+    from core.training.trainer import Trainer
+
+    stop = StopFlag()
+    session = Session(run.paths, run.config, stop)
+    journal = Journal(run.paths.events, session.attempt)
+    speech, materials = session._materials(load_model(session.settings.model.id), journal)
+    scorer = Scorer(session.settings, journal, stop)
+    facts = session._facts(speech)
+    speech = attach(speech, session.settings.adapter, session.settings.train.seed)
+    return Trainer(run.paths, session.settings, speech, materials, facts, session.thresholds, journal, scorer)
+
+
 def _child(log: Path, work: Callable[[], Any]) -> None:
     """Run `work` as a process of its own; never returns."""
     code = 70

@@ -90,9 +90,10 @@ def _groups(
     """`groups` lists of clips that together hold about `total_s` seconds, passing over all clips before any again."""
     count = round(total_s / float(seconds.mean()))
     if count < groups:
+        keys = ("train.replay_share, " if what == "replay" else "") + "train.epochs or train.batch_seconds"
         raise PlanError(
-            f"train.epochs or train.batch_seconds: {count} {what} clips in {groups} micro-batches leave some without "
-            "a clip; raise train.epochs or train.batch_seconds, or lower train.steps or train.accumulation"
+            f"{keys}: {count} {what} clips in {groups} micro-batches leave some without one; raise {keys}, or lower "
+            "train.steps or train.accumulation"
         )
     passes = -(-count // len(seconds))
     stream = np.concatenate([random.permutation(len(seconds)) for _ in range(passes)])[:count]

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_kit import WORDS, speechlike
+
+from core.speech.audio import normalise
+from core.training.decode import greedy
+from core.training.evaluation import Decoder
+from core.training.model import SpeechModel, load_model
+
+FAMILIES = ["tiny_moonshine", "tiny_whisper", "tiny_streaming"]
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> SpeechModel:
+    return load_model(str(request.getfixturevalue(request.param)))
+
+
+def decode(model: SpeechModel, clips: list[Any], caps: list[int]) -> list[list[int]]:
+    with torch.inference_mode():
+        features = model.features(clips)
+        return greedy(model.network, model.encode(features), features, model.vocabulary, caps)
+
+
+def test_greedy_decoding_is_that_of_transformers_at_batch_1(digits: Path, base_model: Path, decoded: Any) -> None:
+    model = load_model(str(base_model))
+    _, clips = decoded(digits / "heldout_manifest.jsonl")
+    for index in range(0, 500, 25):
+        clip = normalise(clips[index]).samples
+        cap = model.limits.tokens(len(clip))
+        features = model.features([clip])
+        ours = model.text(decode(model, [clip], [cap])[0])
+        theirs = model.network.generate(**features, max_new_tokens=cap, do_sample=False, num_beams=1)
+        assert ours == model.text(theirs[0].tolist())
+        assert set(ours.split()) & set(WORDS)
+
+
+def test_a_random_streaming_model_decodes_as_transformers_does(tiny_streaming: Path) -> None:
+    # its decoder changes the encoder's output in place: a second token must not see it changed twice
+    model = load_model(str(tiny_streaming))
+    clip = normalise(speechlike("one two three four")).samples
+    features = model.features([clip])
+    theirs = model.network.generate(**features, max_new_tokens=12, do_sample=False, num_beams=1)[0].tolist()
+    ours = decode(model, [clip], [12])[0]
+    assert ours
+    assert ours == [token for token in theirs if token not in (*model.vocabulary.prefix, *model.vocabulary.eos)]
+
+
+def test_a_short_clip_keeps_its_cap_beside_a_long_one(model: SpeechModel) -> None:
+    never = model.vocabulary.eos
+    object.__setattr__(model.vocabulary, "suppressed", (*model.vocabulary.suppressed, *never))
+    short, long = speechlike("one"), speechlike("one two three four five six seven")
+    alone = decode(model, [short], [3])
+    together = decode(model, [short, long], [3, 17])
+    assert [len(tokens) for tokens in together] == [3, 17]
+    assert together[0] == alone[0]
+
+
+def test_the_cap_grows_with_the_clip_and_ends_at_the_decoders_positions(base_model: Path) -> None:
+    limits = load_model(str(base_model)).limits
+    assert limits.tokens(16_000) == int(limits.tokens_per_second) + 2
+    assert limits.tokens(0) >= 1
+    assert limits.tokens(16_000 * 3600) == limits.max_tokens == 194 - 1 - 1
+
+
+def test_suppressed_tokens_are_never_written(tiny_whisper: Path) -> None:
+    model = load_model(str(tiny_whisper))
+    free = decode(model, [speechlike("one two")], [8])[0]
+    banned = (*model.vocabulary.suppressed, free[1])
+    object.__setattr__(model.vocabulary, "suppressed", banned)
+    object.__setattr__(model.vocabulary, "suppressed_first", (*model.vocabulary.suppressed_first, free[0]))
+    written = decode(model, [speechlike("one two")], [8])[0]
+    assert not set(written) & set(banned)
+    assert written[0] != free[0]
+
+
+def test_a_random_model_writes_the_same_alone_and_in_a_batch(model: SpeechModel) -> None:
+    texts = ["one", "two three four five six", "seven eight", "nine nine nine"]
+    clips = [normalise(speechlike(text, seed)).samples for seed, text in enumerate(texts)]
+    caps = [model.limits.tokens(len(clip)) for clip in clips]
+    assert decode(model, clips, caps) == [
+        decode(model, [clip], [cap])[0] for clip, cap in zip(clips, caps, strict=True)
+    ]
+
+
+def test_clips_of_any_length_can_be_decoded(model: SpeechModel) -> None:
+    clips = [np.zeros(1, np.float32), np.zeros(900, np.float32), speechlike("one")[:1100]]
+    texts, _, _, _ = Decoder(model).run([len(clip) for clip in clips], lambda i: clips[i])
+    alone = [Decoder(model).run([len(clip)], [clip].__getitem__)[0][0] for clip in clips]
+    assert texts == alone

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.errors import ModelError
+from core.training.model import (
+    MOONSHINE_TOKENS_PER_SECOND,
+    choose_precision,
+    load_model,
+    training_token_rate,
+)
+
+
+def config(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def cut(name: str, by: int = 1000) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-by])
+
+    return change
+
+
+def write(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+BROKEN = {
+    "no processor": (without("processor_config.json"), "no usable processor .*needs preprocessor_config.json or"),
+    "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "no usable processor .*tokenizer.json"),
+    "broken tokenizer": (write("tokenizer.json", "{}"), "no usable processor"),
+    "no configuration": (without("config.json"), "no config.json; give a folder in hub format"),
+    "configuration that is no JSON": (write("config.json", "{"), "config.json is not JSON"),
+    "configuration that is a list": (write("config.json", "[]"), "cannot be loaded as an encoder–decoder"),
+    "wrong type in the configuration": (config(hidden_size="x"), "cannot be loaded .*hidden_size"),
+    "unknown architecture": (config(model_type="no_such_one"), "cannot be loaded .*no_such_one"),
+    "a CTC model": (config(model_type="wav2vec2"), "cannot be loaded as an encoder–decoder"),
+    "other sizes": (config(hidden_size=48), "cannot be loaded"),
+    "more layers than weights": (config(encoder_num_hidden_layers=2), "10 of its weights are not in its safetensors"),
+    "cut weights": (cut("model.safetensors"), "cannot be loaded .*incomplete|cannot be loaded"),
+    "empty weights": (write("model.safetensors", ""), "cannot be loaded"),
+    "pickled weights": (pickled, r"no \*.safetensors; .*convert the model with save_pretrained"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_model_folder_is_named_in_one_sentence(
+    case: str, tiny_moonshine: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    change, message = BROKEN[case]
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_moonshine, folder)
+    change(folder)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(str(folder))
+    text = str(caught.value)
+    assert text.startswith(f"model {folder}: ")
+    assert "\n" not in text
+    assert len(text) < 600
+    assert capfd.readouterr().err == "", "one sentence, not a report beside it"
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "a/b/c", "model", "~/x"])
+def test_a_name_that_is_neither_folder_nor_hub_id_is_refused_without_asking_the_hub(name: str) -> None:
+    with pytest.raises(ModelError, match="no such folder; give a folder in hub format or a hub id"):
+        load_model(name)
+
+
+def test_loading_says_nothing_and_leaves_transformers_its_warnings(
+    tiny_moonshine: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    load_model(str(tiny_moonshine))
+    assert logging.get_verbosity() == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_loaded_model_is_frozen_in_fp32_and_evaluation_mode(tiny_moonshine: Path) -> None:
+    model = load_model(str(tiny_moonshine), device=torch.device("cpu"))
+    assert not model.network.training
+    assert {(p.dtype, p.requires_grad) for p in model.network.parameters()} == {(torch.float32, False)}
+    assert (model.family, model.precision) == ("moonshine", "fp32")
+
+
+def test_whisper_starts_with_its_language_and_task_and_keeps_its_suppressed_tokens(tiny_whisper: Path) -> None:
+    model = load_model(str(tiny_whisper))
+    spelled = model.tokenizer.convert_ids_to_tokens(list(model.vocabulary.prefix))
+    assert spelled == ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    assert model.vocabulary.suppressed == (5, 6)
+    assert set(model.vocabulary.eos) < set(model.vocabulary.suppressed_first)
+    assert model.limits.max_seconds == 30.0
+    assert model.limits.max_tokens == 448 - 4 - 1
+
+
+def test_auto_precision_is_fp32_on_the_cpu() -> None:
+    assert choose_precision("auto", torch.device("cpu")) == "fp32"
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_the_token_cap_follows_the_training_data(tiny_moonshine: Path) -> None:
+    model = load_model(str(tiny_moonshine))
+    labels, samples = [[5] * 11, [5] * 3, [5] * 40], [32_000, 16_000, 4_000]
+    # 10 tokens in 2 s; the 0.25 s clip says nothing about a rate
+    assert training_token_rate(model, labels, samples) == pytest.approx(1.5 * 5.0)
+
+
+def test_moonshines_own_vocabulary_keeps_its_own_cap(tiny_moonshine: Path) -> None:
+    from dataclasses import replace
+
+    model = load_model(str(tiny_moonshine))
+    own = replace(model, limits=replace(model.limits, tokens_per_second=MOONSHINE_TOKENS_PER_SECOND))
+    assert training_token_rate(own, [[5] * 100], [16_000]) == 6.5
