@@ -48,13 +48,13 @@ class Recipe:
     encoder_layers: int = 4
     decoder_layers: int = 3
     heads: int = 4
-    steps: int = 3600
+    steps: int = 6000
     batch_seconds: float = 56.0
     learning_rate: float = 1.5e-3
     warmup_steps: int = 300
     weight_decay: float = 0.01
     ctc_weight: float = 0.5
-    augment_from: float = 0.4
+    augment_from: float = 0.24
     """After this share of the training (alignment is learnt on plain clips) each clip is played faster or slower, which
     shifts its pitch too, and gets noise: so that voices that were never heard are understood."""
     speed_range: float = 0.14
