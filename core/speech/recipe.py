@@ -24,6 +24,7 @@ LIMITS: dict[str, Range] = {
     "pitch_range": (0, 100),
     "snr_db": (-20, 100),
     "level_rms": (0.001, 0.5),
+    "band_hz": (1, 8000),
 }
 """What espeak-ng and a 16-bit file can take."""
 
@@ -43,6 +44,8 @@ class SetRecipe:
     snr_db: Range
     level_rms: Range
     random_share: float = 0.0
+    band_hz: Range | None = None
+    """The band that the set's microphones pass, noise included: radios and intercoms cut the lows. None: all of it."""
     everyday: str | None = None
     """Other texts, of which the share `everyday_share` of the utterances is made: nobody talks shop all day."""
     everyday_share: float = 0.0
@@ -74,6 +77,7 @@ class Utterance:
     snr_db: float
     level_rms: float
     seed: tuple[int, ...]
+    band_hz: Range | None = None
 
 
 def plan_corpus(recipe: Recipe) -> dict[str, list[Utterance]]:
@@ -123,6 +127,7 @@ def _plan_set(recipe: Recipe, one: SetRecipe, texts: list[str], rng: np.random.G
                 snr_db=round(rng.uniform(*one.snr_db), 1),
                 level_rms=round(rng.uniform(*one.level_rms), 4),
                 seed=(*set_seed, index),
+                band_hz=one.band_hz,
             )
         )
     return utterances

@@ -33,8 +33,17 @@ def render(utterance: Utterance, synthesiser: Synthesiser) -> Samples:
     rng = np.random.default_rng(utterance.seed)
     before, after = (round(rng.uniform(*PAUSE_S) * SAMPLE_RATE_HZ) for _ in range(2))
     mixed = mix(np.pad(speech, (before, after)), rms(speech), utterance.snr_db, SAMPLE_RATE_HZ, rng)
+    if utterance.band_hz is not None:
+        mixed = _band_passed(mixed, *utterance.band_hz)
     levelled = mixed * (utterance.level_rms / rms(mixed))
     return np.asarray(levelled * min(1.0, MAX_PEAK / float(np.max(np.abs(levelled)))))
+
+
+def _band_passed(samples: Samples, low_hz: float, high_hz: float) -> Samples:
+    """`samples` through a band-pass of the fourth order on either side, without phase shift."""
+    frequency = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE_HZ), 1.0)
+    gain = (1 - 1 / (1 + (frequency / low_hz) ** 8)) / (1 + (frequency / high_hz) ** 8)
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples) * gain, len(samples)))
 
 
 def write_flac(path: Path, samples: Samples) -> None:
