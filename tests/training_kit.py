@@ -355,7 +355,8 @@ def in_process_trainer(run: TrainingRun) -> Any:
     from core.training.journal import Journal
     from core.training.model import load_model
     from core.training.scorer import Scorer
-    from core.training.session import Session, StopFlag
+    from core.training.session import Session
+    from core.training.stopping import StopFlag
     from core.training.trainer import Trainer
 
     stop = StopFlag()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -57,8 +58,8 @@ def _load(args: argparse.Namespace) -> _Loaded:
         raise UserError("--model: missing; give the base model's folder or hub id")
     for option in ("threads", "batch_seconds", "tokens_per_second"):
         value = getattr(args, option)
-        if value is not None and value <= 0:
-            raise UserError(f"--{option.replace('_', '-')} {value}: must be more than 0")
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{option.replace('_', '-')} {value}: must be a number above 0")
     torch.set_num_threads(args.threads or (facts.threads if facts else os.cpu_count() or 1))
     device = choose_device()
     asked = args.precision or (facts.precision if facts else "auto")

@@ -12,6 +12,7 @@ from pathlib import Path
 from core.errors import Interrupted, UserError, is_disk_full
 from core.runs.events import Final
 from core.runs.paths import RunPaths
+from core.training.stopping import StopFlag
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,11 +23,11 @@ def main(argv: list[str] | None = None) -> int:
         return 4
     paths = RunPaths(Path(arguments[0]).absolute())
     # importing torch takes seconds; signals that arrive meanwhile must not be lost
-    from core.training.checkpoint import prune_checkpoints
-    from core.training.session import Session, StopFlag, read_config
-
     stopping = StopFlag()
     stopping.install()
+    from core.training.checkpoint import prune_checkpoints
+    from core.training.session import Session, read_config
+
     if paths.result.is_file():
         prune_checkpoints(paths, 0)
         return 0
@@ -45,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
             final = Final("done", step=session.step)
         except BaseException as error:
             final = _final(error, session.step)
-            if final.outcome == "error":
+            if isinstance(error, UserError):
+                print(f"error: {error}", file=sys.stderr)
+            elif final.outcome == "error":
                 traceback.print_exc()
         _free_space_for(final, paths)
         journal.emit(final)

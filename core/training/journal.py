@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from core.runs.events import HEARTBEAT_S, Event, Heartbeat, Phase, Record, encode
-from core.runs.files import cut_torn_line
+from core.runs.files import append_whole, cut_torn_line
 
 
 class Journal:
@@ -32,20 +32,9 @@ class Journal:
         """Write one event. OSError (a full disk) goes up to the caller."""
         line = encode(Record(self.attempt, time.time(), event)).encode() + b"\n"
         with self._lock:
-            written = self._file.write(line) or 0
-            if written < len(line):
-                self._write_rest(line, written)
+            # whole or not at all: the next line must not grow onto a half one
+            append_whole(self._file, line)
             self._last = time.monotonic()
-
-    def _write_rest(self, line: bytes, written: int) -> None:
-        """Finish a line that the disk took only a part of, or take it back: the next one must not grow onto it."""
-        start = self._file.tell() - written
-        try:
-            while written < len(line):
-                written += self._file.write(line[written:]) or 0
-        except OSError:
-            self._file.truncate(start)
-            raise
 
     def phase(self, phase: str, step: int | None = None, detail: str = "") -> None:
         """Say what is done now; heartbeats repeat it."""

@@ -6,15 +6,12 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -37,11 +34,12 @@ from core.training.adapter import AdapterFacts, attach
 from core.training.baseline import baseline_fingerprint, shared_baseline
 from core.training.batching import seconds_per_step, training_plan
 from core.training.checkpoint import prune_checkpoints, whole_checkpoints
-from core.training.data import Dataset, open_dataset, report_evaluation_set, settings_from, usable
+from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, settings_from, usable
 from core.training.evaluation import normalisation_fingerprint
 from core.training.journal import Journal
 from core.training.model import SpeechModel, choose_device, choose_precision, load_model, training_token_rate
 from core.training.scorer import Scorer
+from core.training.stopping import StopFlag
 from core.training.trainer import Materials, Trainer
 
 SINGLE_CLIPS = 50
@@ -52,35 +50,12 @@ _STOP_S = 30.0
 """For lora-cli to end after SIGTERM; then it is killed."""
 
 
-class StopFlag:
-    """Set by SIGTERM and SIGINT; stages ask it between units of work."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def install(self) -> None:
-        """Take over the signals of this process."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._event.set()
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-        return self._event.is_set()
-
-    def check(self) -> None:
-        """Raise Interrupted when asked to stop."""
-        if self():
-            raise Interrupted("stopped before the next step; it goes on from the last checkpoint")
-
-
 def read_config(paths: RunPaths) -> dict[str, Any]:
     """run.json. RunFolderError when it is missing or broken."""
     try:
         config = json.loads(paths.config.read_bytes())
         settings_from(config["settings"])
+        _ = (config["identity"], config["state_folder"], config["hashes"]["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{paths.config}: cannot be read as a run ({error}); submit the plan again") from error
     return dict(config)
@@ -188,8 +163,11 @@ class Session:
                 self.stopping.check()
 
             dataset = open_dataset(name, Path(path), expected, cache, hashes, progress)
-            for notice in dataset.clips.duration_notices(dataset.manifest):
+            notices = dataset.clips.duration_notices(dataset.manifest)
+            for notice in notices[:SHOWN]:
                 report("warning", notice)
+            if len(notices) > SHOWN:
+                report("warning", f"data.{name}: {len(notices) - SHOWN} more durations are not those of their files")
             return dataset
 
         train_set = opened("train", data.train)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,13 @@ def test_the_token_cap_follows_the_training_data(tiny_moonshine: Path) -> None:
     model = load_model(str(tiny_moonshine))
     labels, samples = [[5] * 11, [5] * 3, [5] * 40], [32_000, 16_000, 4_000]
     # 10 tokens in 2 s; the 0.25 s clip says nothing about a rate
-    assert training_token_rate(model, labels, samples) == pytest.approx(1.5 * 5.0)
+    assert training_token_rate(model, ["one"] * 3, labels, samples) == pytest.approx(1.5 * 5.0)
 
 
-def test_moonshines_own_vocabulary_keeps_its_own_cap(tiny_moonshine: Path) -> None:
-    from dataclasses import replace
-
+@pytest.mark.parametrize(
+    ("text", "rate"), [("one two", 6.5), ("один два", 13.0), ("Ērģļi, čau", 6.5), ("", 6.5), ("いち、に", 13.0)]
+)
+def test_moonshines_own_vocabulary_keeps_its_own_cap(tiny_moonshine: Path, text: str, rate: float) -> None:
     model = load_model(str(tiny_moonshine))
     own = replace(model, limits=replace(model.limits, tokens_per_second=MOONSHINE_TOKENS_PER_SECOND))
-    assert training_token_rate(own, [[5] * 100], [16_000]) == 6.5
+    assert training_token_rate(own, [text], [[5] * 100], [16_000]) == rate

@@ -1,0 +1,106 @@
+"""DESIGN §2, in fresh interpreters: what importing a room, or asking for help, brings into memory."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import core
+import lora_tui
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "peft")
+FACES = ("textual", "rich", "lora_tui")
+
+
+def modules_of(*names: str) -> list[str]:
+    """All modules of the packages, except what runs when it is imported."""
+    found = []
+    for name in names:
+        package = __import__(name, fromlist=["__path__"])
+        found += [name, *(m.name for m in pkgutil.walk_packages(package.__path__, f"{name}."))]
+    return sorted(m for m in found if not m.endswith("__main__"))
+
+
+def in_memory(script: str) -> set[str]:
+    """The top-level packages, and ours by full name, in memory after `script` ran in a fresh interpreter."""
+    code = f"{script}\nimport sys\nprint('\\n'.join(sys.modules), file=sys.__stderr__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ | {"COLUMNS": "100"}
+    )
+    assert done.returncode == 0, done.stderr
+    names = set(done.stderr.split("\n"))
+    return names | {name.partition(".")[0] for name in names}
+
+
+def imported(*modules: str) -> set[str]:
+    return in_memory("\n".join(f"import {name}" for name in modules))
+
+
+def without(forbidden: tuple[str, ...], found: set[str]) -> None:
+    assert sorted(set(forbidden) & found) == []
+
+
+@pytest.mark.parametrize("room", ["plan", "scoring", "speech", "runs", "queue"])
+def test_a_room_of_the_engine_brings_neither_models_nor_faces(room: str) -> None:
+    without((*HEAVY, *FACES, "core.training"), imported(*modules_of(f"core.{room}")))
+
+
+def test_training_and_lora_cli_know_no_face() -> None:
+    modules = list(modules_of("core.training", "core.cli"))
+    without(FACES[:1] + FACES[2:], imported(*modules))
+
+
+def test_the_commands_of_lora_cli_do_not_import_models_until_they_run() -> None:
+    without((*HEAVY, "core.training"), imported("core.cli.__main__", "core.cli.commands"))
+
+
+def test_lora_tui_imports_no_models() -> None:
+    headless = [m for m in modules_of("lora_tui") if "dashboard" not in m]
+    without((*HEAVY, "core.training", "core.cli"), imported(*headless, "lora_tui.__main__"))
+
+
+def test_starting_a_trainer_does_not_import_models_before_its_arguments_are_good() -> None:
+    without(HEAVY, imported("core.training.__main__"))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("core.cli", ["--help"]),
+        ("core.cli", ["transcribe", "--help"]),
+        ("core.cli", ["evaluate", "--help"]),
+        ("lora_tui", ["--help"]),
+        ("lora_tui", ["plan", "--help"]),
+        ("lora_tui", ["init", "--help"]),
+        ("lora_tui", ["status", "--help"]),
+    ],
+)
+def test_help_is_given_without_models_and_without_textual(command: str, arguments: list[str]) -> None:
+    script = (
+        f"from {command}.__main__ import main\n"
+        f"try:\n code = main({arguments!r})\n"
+        "except SystemExit as stop:\n code = stop.code\n"
+        "assert not code, code"
+    )
+    without((*HEAVY, "textual", "core.training"), in_memory(script))
+
+
+@pytest.mark.parametrize("room", ["core.plan", "core.scoring", "core.runs.events"])
+def test_pure_rooms_open_nothing(room: str) -> None:
+    """No file, process or socket is touched by importing them, beyond Python's own reading of modules."""
+    names = modules_of(room) if hasattr(__import__(room, fromlist=["x"]), "__path__") else [room]
+    script = "\n".join(f"import {name}" for name in names)
+    without(("core.runs.files", "core.speech", "core.queue", "sqlite3", "soundfile"), in_memory(script))
+
+
+def test_every_module_is_looked_at() -> None:
+    """The packages are walked, not listed: a new room cannot be forgotten."""
+    rooms = {m.name for m in pkgutil.iter_modules(core.__path__) if m.ispkg}
+    assert rooms == {"plan", "speech", "scoring", "runs", "queue", "training", "cli"}
+    assert lora_tui.__path__
