@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from core.cli import data_arguments
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.sanitise import sanitise
 
@@ -28,7 +30,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lora-cli",
-        description="Transcribe and evaluate with a LoRA or DoRA adapter, with the arithmetic of its training.",
+        description="Transcribe and evaluate with a LoRA or DoRA adapter, with the arithmetic of its training; "
+        "check and build the manifests that it is trained and judged on.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,7 +81,19 @@ def _parser() -> argparse.ArgumentParser:
             metavar="R",
             help="cap of the transcript's length; default: the adapter's",
         )
+    data_arguments.add_manifest(commands)
     return parser
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
+    """Imported after the arguments are known to be good: some take seconds to import."""
+    if name in ("transcribe", "evaluate"):
+        from core.cli import commands
+
+        return commands.transcribe if name == "transcribe" else commands.evaluate
+    from core.cli import data_commands
+
+    return data_commands.run_manifest
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,10 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # after the arguments are known to be good, because it takes seconds to import
-        from core.cli import commands
-
-        code = commands.transcribe(args) if args.command == "transcribe" else commands.evaluate(args)
+        code = _command(args.command)(args)
         sys.stdout.flush()
         return int(code)
     except BrokenPipeError:

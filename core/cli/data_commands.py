@@ -1,0 +1,80 @@
+"""What `lora-cli manifest …` does. Thin: the work is `core.speech`'s. Never imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.cli.data_arguments import ROLES
+from core.errors import ExitCode, UserError
+from core.runs.files import write_text
+from core.sanitise import sanitise
+
+Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def progress_bar(what: str) -> Generator[Progress, None, None]:
+    """A bar on stderr when that is a terminal; nothing otherwise."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=what, unit=" clips", disable=not sys.stderr.isatty(), file=sys.stderr, leave=False)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    with bar:
+        yield show
+
+
+def check(args: argparse.Namespace) -> ExitCode:
+    """Audit manifests; print one screen or JSON."""
+    from core.speech import audit_report
+    from core.speech.audit import Source, audit
+    from core.speech.writable import text_check
+
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers {args.workers}: must be 1 or more")
+    given: list[tuple[Path, str | None]] = [(path, role) for role in ROLES for path in getattr(args, role)]
+    given += [(path, None) for path in args.manifests]
+    if not given:
+        raise UserError("manifest check: no manifest given; name one, or give --train, --domain, --heldout …")
+    sources: list[Source] = []
+    for path, role in given:
+        name = role or path.stem
+        taken = {source.name for source in sources}
+        unique = name if name not in taken else next(n for i in range(2, 9999) if (n := f"{name}{i}") not in taken)
+        sources.append(Source(path, role, unique))
+    with progress_bar("listening") as show:
+        result = audit(
+            sources,
+            listen=not args.no_audio,
+            workers=args.workers,
+            text_check=text_check(args.model) if args.model else None,
+            progress=show,
+        )
+    if args.report:
+        write_text(args.report, "".join(f"{_safe_row(line)}\n" for line in audit_report.full_list(result)))
+    if args.json:
+        print(json.dumps(audit_report.as_json(result)))
+    else:
+        for line in audit_report.screen(result):
+            print(sanitise(line, 240))
+        if args.report:
+            print(f"all findings: {sanitise(str(args.report))}")
+    return ExitCode.REJECTED if result.blocking else ExitCode.ACCEPTED
+
+
+def _safe_row(row: str) -> str:
+    return "\t".join(sanitise(cell) for cell in row.split("\t"))
+
+
+def run_manifest(args: argparse.Namespace) -> ExitCode:
+    """`lora-cli manifest ACTION`."""
+    actions = {"check": check}
+    return actions[args.action](args)
