@@ -23,6 +23,7 @@ def add_manifest(commands: Any) -> None:
     manifest = commands.add_parser("manifest", help="check, expand, import and export manifests")
     actions = manifest.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_check(actions)
+    _add_expand(actions)
 
 
 def _add_check(actions: Any) -> None:
@@ -41,3 +42,35 @@ def _add_check(actions: Any) -> None:
     check.add_argument("--report", type=Path, metavar="FILE", help="write every finding, one a line, tab-separated")
     check.add_argument("--json", action="store_true", help="print everything as JSON")
     check.add_argument("--workers", type=int, metavar="N", help="processes that decode; default: one a core")
+
+
+_EXPAND_EPILOG = """Never in the result: files, copies of files and texts of the --exclude sets; --exclude-speakers,
+--exclude-near-texts and --listen (the same recording, re-encoded, cut or at another level) leave out more.
+Strata get the share that they have in the pool; every contiguous part of the result is a fair sample of them.
+The same pool, sets, size and seed give the same set.
+
+exit codes: 0 written; 1 written, but the pool lacks clips (what it lacks is said); 2 interrupted, nothing written;
+3 internal error; 4 bad input or usage"""
+
+
+def _add_expand(actions: Any) -> None:
+    expand = actions.add_parser(
+        "expand",
+        help="build an evaluation or training set from a pool, without what other sets have",
+        description="Choose utterances from a pool: stratified, shuffled, without leakage, reproducible.",
+        epilog=_EXPAND_EPILOG,
+        formatter_class=_RAW,
+    )
+    expand.add_argument("--pool", nargs="+", type=Path, required=True, metavar="P", help="manifests to choose from")
+    expand.add_argument("--size", type=int, default=500, metavar="N", help="utterances in the result (default 500)")
+    expand.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    expand.add_argument("--exclude", nargs="+", type=Path, default=[], metavar="M", help="sets to have nothing of")
+    expand.add_argument("--keep", type=Path, metavar="M", help="an earlier set that stays inside the new one")
+    expand.add_argument(
+        "--stratify", metavar="FIELDS", help="speaker, duration or any field, with commas; default: duration,speaker"
+    )
+    expand.add_argument("--exclude-speakers", action="store_true", help="leave out the speakers of --exclude sets")
+    expand.add_argument("--exclude-near-texts", action="store_true", help="leave out nearly the same texts, too")
+    expand.add_argument("--listen", action="store_true", help="decode all audio; leave out the same recordings")
+    expand.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the manifest to write")
+    expand.add_argument("--force", action="store_true", help="replace OUT if it exists")

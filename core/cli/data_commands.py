@@ -74,7 +74,39 @@ def _safe_row(row: str) -> str:
     return "\t".join(sanitise(cell) for cell in row.split("\t"))
 
 
+def expand(args: argparse.Namespace) -> ExitCode:
+    """Build a set from a pool; say what the pool lacks."""
+    from core.speech import expand_manifest
+    from core.speech.manifest_writer import manifest_line, refuse_to_overwrite, write_manifest
+
+    if args.size < 1:
+        raise UserError(f"--size {args.size}: must be 1 or more")
+    refuse_to_overwrite(args.output, args.force)
+    fields = None if args.stratify is None else [name.strip() for name in args.stratify.split(",") if name.strip()]
+    request = expand_manifest.Request(
+        pools=args.pool,
+        size=args.size,
+        seed=args.seed,
+        exclude=args.exclude,
+        keep=args.keep,
+        fields=fields,
+        exclude_speakers=args.exclude_speakers,
+        exclude_near_texts=args.exclude_near_texts,
+        listen=args.listen,
+    )
+    with progress_bar("listening") as show:
+        result = expand_manifest.expand(request, show)
+    for sentence in expand_manifest.lacks(request, result):
+        print(sanitise(sentence), file=sys.stderr)
+    if not result.utterances:
+        raise UserError(f"{args.output}: nothing to write: the pool has no usable clip; give more --pool manifests")
+    folder = args.output.parent
+    count = write_manifest(args.output, (manifest_line(u, folder) for u in result.utterances), args.force)
+    print(f"{sanitise(str(args.output))}: {count} clips, {result.kept} of them kept, seed {args.seed}")
+    return ExitCode.REJECTED if count < args.size else ExitCode.ACCEPTED
+
+
 def run_manifest(args: argparse.Namespace) -> ExitCode:
     """`lora-cli manifest ACTION`."""
-    actions = {"check": check}
+    actions = {"check": check, "expand": expand}
     return actions[args.action](args)

@@ -98,7 +98,8 @@ def matches(clips: Sequence[Peaks]) -> Iterator[Match]:
 def same_share(first: Peaks, second: Peaks, offset: int) -> float:
     """The share of the sparser clip's peaks that the other has, where they overlap.
 
-    `second` begins at frame `offset` of `first`. A peak may be one frame and one bin off. 0 when the overlap is less than half of the shorter clip.
+    `second` begins at frame `offset` of `first`. A peak may be one frame and one bin off.
+    0 when the overlap is less than half of the shorter clip.
     """
     frames, bins = (first >> 8).astype(np.int64), (first & 255).astype(np.int64)
     others, other_bins = (second >> 8).astype(np.int64) + offset, (second & 255).astype(np.int64)

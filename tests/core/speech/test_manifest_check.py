@@ -18,38 +18,8 @@ from core.cli.__main__ import main
 
 RATE_HZ = 16_000
 Samples = NDArray[np.float32]
-WORDS = [
-    "gasket",
-    "manifold",
-    "torque",
-    "spindle",
-    "coolant",
-    "bearing",
-    "flange",
-    "rivet",
-    "solder",
-    "chuck",
-    "reamer",
-    "mandrel",
-    "lathe",
-    "broach",
-    "tailstock",
-    "vernier",
-    "caliper",
-    "quench",
-    "anneal",
-    "temper",
-    "carbide",
-    "insert",
-    "collet",
-    "arbor",
-    "fixture",
-    "jig",
-    "gauge",
-    "shim",
-    "dowel",
-    "bushing",
-]
+WORDS = ["gasket", "manifold", "torque", "spindle", "coolant", "bearing", "flange", "rivet", "solder", "chuck"]
+WORDS += ["reamer", "mandrel", "lathe", "broach", "tailstock", "vernier", "caliper", "quench", "anneal", "temper"]
 
 
 def voice(seed: int, seconds: float = 2.0) -> Samples:
