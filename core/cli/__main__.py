@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
             help="cap of the transcript's length; default: the adapter's",
         )
     data_arguments.add_manifest(commands)
+    data_arguments.add_errors(commands)
     return parser
 
 
@@ -91,6 +92,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
         from core.cli import commands
 
         return commands.transcribe if name == "transcribe" else commands.evaluate
+    if name == "errors":
+        from core.cli import errors_command
+
+        return errors_command.errors
     from core.cli import data_commands
 
     return data_commands.run_manifest

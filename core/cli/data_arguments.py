@@ -74,3 +74,21 @@ def _add_expand(actions: Any) -> None:
     expand.add_argument("--listen", action="store_true", help="decode all audio; leave out the same recordings")
     expand.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the manifest to write")
     expand.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def add_errors(commands: Any) -> None:
+    """Add `errors`."""
+    errors = commands.add_parser(
+        "errors",
+        help="words and clips that a run's adapter broke or never learnt",
+        description="Compare the base model's transcripts with the adapter's, from the run folder; no model is loaded. "
+        "Also says whether the set's WER depends on the order of its manifest (a lucky average).",
+        epilog="exit codes: 0 done; 2 interrupted; 3 internal error; 4 no such scores, or bad usage",
+        formatter_class=_RAW,
+    )
+    errors.add_argument("run", type=Path, metavar="RUN_DIR", help="a run folder")
+    errors.add_argument("--dataset", default="domain", metavar="NAME", help="domain (default), heldout or selection")
+    errors.add_argument("--limit", type=int, default=10, metavar="N", help="words to print of each kind (default 10)")
+    errors.add_argument("--json", action="store_true", help="print everything as JSON")
+    errors.add_argument("-o", "--output", type=Path, metavar="OUT", help="write these clips as a manifest, worst first")
+    errors.add_argument("--force", action="store_true", help="replace OUT if it exists")
