@@ -121,11 +121,17 @@ def _slice(part: Slice) -> str:
     return f"{part.name} " + ("no words" if wer is None else f"{wer:.1f} %")
 
 
+def _word(word: WordChange) -> dict[str, Any]:
+    # Field by field: asdict would break the Counter.
+    told = {name: getattr(word, name) for name in ("word", "occurrences", "broken", "fixed", "never")}
+    return told | {"heard": dict(word.heard)}
+
+
 def _as_json(comparison: Comparison, words: list[WordChange], position: PositionReport) -> dict[str, Any]:
     return {
         "schema": 1,
         "source": comparison.source,
-        "words": [asdict(word) for word in words],
+        "words": [_word(word) for word in words],
         "clips": [asdict(clip) | {"finding": clip.kind} for clip in _worst_first(comparison)],
         "position": asdict(position) | {"position_effect": position.position_effect},
     }

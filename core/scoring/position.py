@@ -82,7 +82,7 @@ def position_report(clips: Sequence[ScoredClip], shuffles: int = SHUFFLES, seed:
     reached, settled = 0, []
     rng = np.random.default_rng(seed)
     shown = min(shuffles, max(40, _AT_ONCE // len(clips)))
-    kept = np.empty((shown, len(clips)), np.float32)
+    kept = np.empty((shown, len(clips)), np.float64)
     for number in range(shuffles):
         order = rng.permutation(len(clips))
         some_errors, some_words = errors[order], words[order]
@@ -106,16 +106,15 @@ def position_report(clips: Sequence[ScoredClip], shuffles: int = SHUFFLES, seed:
 
 
 def _running(errors: NDArray[np.float64], words: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 100 * np.cumsum(errors) / np.maximum(np.cumsum(words), 1)
+    return np.asarray(100 * np.cumsum(errors) / np.maximum(np.cumsum(words), 1), np.float64)
 
 
-def _settled_after(running: NDArray[np.floating]) -> int:
-    # 1e-4 points of slack: running values of shuffles are kept in single precision.
-    away = np.flatnonzero(np.abs(running - running[-1]) > FLAT_PP + 1e-4)
+def _settled_after(running: NDArray[np.float64]) -> int:
+    away = np.flatnonzero(np.abs(running - running[-1]) > FLAT_PP + 1e-9)
     return int(away[-1]) + 2 if len(away) else 1
 
 
-def _rounded(values: NDArray[np.floating]) -> tuple[float, ...]:
+def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(round(float(value), 3) for value in values)
 
 

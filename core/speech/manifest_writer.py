@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from core.errors import ManifestError
+from core.errors import ManifestError, is_disk_full
 from core.runs.files import write_text
 from core.speech.manifest import Utterance
 
@@ -25,7 +25,12 @@ def write_manifest(path: Path, lines: Iterable[dict[str, Any]], force: bool = Fa
     """Write JSON Lines, atomically; the number of lines. Raises ManifestError when `path` exists, unless `force`."""
     refuse_to_overwrite(path, force)
     rows = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
-    write_text(path, "".join(rows))
+    try:
+        write_text(path, "".join(rows))
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise ManifestError(f"{path}: cannot be written ({error.strerror}): give another file") from error
     return len(rows)
 
 
