@@ -60,12 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--dataset", default="", metavar="NAME", help="name of the set in the score (domain, heldout)"
     )
+    evaluate.add_argument(
+        "--every-normaliser", action="store_true", help="print WER under each text normaliser, too: a table"
+    )
     for command in (transcribe, evaluate):
         command.add_argument("--model", help="folder in hub format or hub id; default: the one the adapter names")
         command.add_argument("--revision", help="revision of a hub id")
         command.add_argument("--adapter", type=Path, help="adapter folder, e.g. runs/…/lora_adapter_best")
         command.add_argument(
-            "--normaliser", choices=("basic", "raw"), help="text normaliser; default: the adapter's, or basic"
+            "--normaliser",
+            choices=("basic", "raw", "whisper_english", "jargon"),
+            help="text normaliser; default: the adapter's, or basic",
         )
         command.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default: the adapter's, or auto")
         command.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: the adapter's, or all")
