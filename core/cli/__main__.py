@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     data_arguments.add_manifest(commands)
     data_arguments.add_errors(commands)
+    data_arguments.add_normalise(commands)
     return parser
 
 
@@ -103,7 +104,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
         return errors_command.errors
     from core.cli import data_commands
 
-    return data_commands.run_manifest
+    return data_commands.normalise if name == "normalise" else data_commands.run_manifest
 
 
 def main(argv: list[str] | None = None) -> int:

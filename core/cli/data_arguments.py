@@ -92,3 +92,20 @@ def add_errors(commands: Any) -> None:
     errors.add_argument("--json", action="store_true", help="print everything as JSON")
     errors.add_argument("-o", "--output", type=Path, metavar="OUT", help="write these clips as a manifest, worst first")
     errors.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def add_normalise(commands: Any) -> None:
+    """Add `normalise`."""
+    normalise = commands.add_parser(
+        "normalise",
+        help="write what the model hears",
+        description="Take a sound file through the audio path of training: slice, mono, 16 kHz, RMS, clamp.",
+        epilog="exit codes: 0 written; 2 interrupted; 3 internal error; 4 bad input or usage",
+        formatter_class=_RAW,
+    )
+    normalise.add_argument("input", type=Path, metavar="IN", help="audio in any format of libsndfile, any rate")
+    normalise.add_argument("output", type=Path, metavar="OUT", help="a .wav file: 16 kHz, mono, 32-bit float, exact")
+    normalise.add_argument("--offset", type=float, default=0.0, metavar="S", help="where the clip begins (default 0)")
+    normalise.add_argument("--duration", type=float, metavar="S", help="its length; default: to the end")
+    normalise.add_argument("--target-rms", type=float, default=0.075, metavar="R", help="default 0.075")
+    normalise.add_argument("--force", action="store_true", help="replace OUT if it exists")

@@ -106,6 +106,37 @@ def expand(args: argparse.Namespace) -> ExitCode:
     return ExitCode.REJECTED if count < args.size else ExitCode.ACCEPTED
 
 
+def normalise(args: argparse.Namespace) -> ExitCode:
+    """Write what the model hears of a file; say what was done to it."""
+    import io
+
+    import soundfile
+
+    from core.runs.files import write_bytes
+    from core.speech import audio
+    from core.speech.manifest_writer import refuse_to_overwrite
+    from core.speech.probe import probe_fingerprint
+
+    if args.output.suffix.lower() != ".wav":
+        raise UserError(f"{args.output}: must end in .wav: other formats would round the samples")
+    for option, low in (("offset", 0.0), ("duration", 1e-4), ("target_rms", 1e-4)):
+        value = getattr(args, option)
+        if value is not None and not low <= value <= 1e9:
+            raise UserError(f"--{option.replace('_', '-')} {value:g}: must be a number of at least {low:g}")
+    refuse_to_overwrite(args.output, args.force)
+    clip = audio.decode_clip(args.input, args.offset, args.duration)
+    heard = audio.normalise(clip.samples, args.target_rms)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, heard.samples, audio.SAMPLE_RATE_HZ, subtype="FLOAT", format="WAV")
+    write_bytes(args.output, buffer.getvalue())
+    seconds = len(heard.samples) / audio.SAMPLE_RATE_HZ
+    print(f"{sanitise(str(args.output))}: {seconds:.3f} s, from {clip.rate_hz} Hz, {clip.channels} channels")
+    level = "silence (RMS below 1e-4), left as it is" if heard.silent else f"brought to {args.target_rms:g}"
+    print(f"RMS {heard.rms_before:.5f}, {level}; {heard.clipped} samples clamped")
+    print(f"audio path {audio.audio_fingerprint(args.target_rms)}, proved by {probe_fingerprint(args.target_rms)}")
+    return ExitCode.ACCEPTED
+
+
 def run_manifest(args: argparse.Namespace) -> ExitCode:
     """`lora-cli manifest ACTION`."""
     actions = {"check": check, "expand": expand}
