@@ -24,6 +24,7 @@ def add_manifest(commands: Any) -> None:
     actions = manifest.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_check(actions)
     _add_expand(actions)
+    _add_exchange(actions)
 
 
 def _add_check(actions: Any) -> None:
@@ -109,3 +110,31 @@ def add_normalise(commands: Any) -> None:
     normalise.add_argument("--duration", type=float, metavar="S", help="its length; default: to the end")
     normalise.add_argument("--target-rms", type=float, default=0.075, metavar="R", help="default 0.075")
     normalise.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+IMPORT_KINDS = ("nemo", "kaldi", "ljspeech", "commonvoice", "audiofolder", "arrays")
+_EXCHANGE_EPILOG = "exit codes: 0 written; 2 interrupted, no manifest written; 3 internal error; 4 bad input or usage"
+
+
+def _add_exchange(actions: Any) -> None:
+    reading = actions.add_parser(
+        "import",
+        help="make a manifest of what other tools write",
+        description="nemo: a NeMo manifest. kaldi: a folder of wav.scp, text, segments, utt2spk. ljspeech: a csv "
+        "beside wavs/. commonvoice: a tsv beside clips/. audiofolder: a Hugging Face audio folder with metadata.csv or "
+        ".jsonl. arrays: JSON Lines with the samples inside, written as WAV files beside OUT.",
+        epilog=_EXCHANGE_EPILOG,
+    )
+    reading.add_argument("kind", choices=IMPORT_KINDS)
+    reading.add_argument("source", type=Path, metavar="SOURCE", help="a file, or the folder of kaldi and audiofolder")
+    writing = actions.add_parser(
+        "export",
+        help="write a manifest for other tools",
+        description="nemo: JSON Lines with a duration in every line. csv: path, text, offset, duration, speaker.",
+        epilog=_EXCHANGE_EPILOG,
+    )
+    writing.add_argument("kind", choices=("nemo", "csv"))
+    writing.add_argument("source", type=Path, metavar="M", help="a manifest")
+    for command in (reading, writing):
+        command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the file to write")
+        command.add_argument("--force", action="store_true", help="replace OUT if it exists")

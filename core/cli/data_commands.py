@@ -137,7 +137,32 @@ def normalise(args: argparse.Namespace) -> ExitCode:
     return ExitCode.ACCEPTED
 
 
+def exchange(args: argparse.Namespace) -> ExitCode:
+    """Import or export a set; an import must be a manifest that can be read."""
+    from core.speech.exchange import export_rows, import_lines
+    from core.speech.manifest import read_manifest
+    from core.speech.manifest_writer import refuse_to_overwrite, write_manifest
+
+    refuse_to_overwrite(args.output, args.force)
+    if args.action == "import":
+        lines = list(import_lines(args.kind, args.source, args.output))
+        folder = args.output.parent.absolute()
+        # a path through a folder that is not there yet leads nowhere
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [line["audio_filepath"] for line in lines if not (folder / line["audio_filepath"]).is_file()]
+        if missing or not lines:
+            what = f"{len(missing)} audio files are not there, {missing[0]} first" if missing else "no clip in it"
+            raise UserError(f"{args.source}: {what}: correct it, or bring the audio there")
+        count = write_manifest(args.output, lines, args.force)
+    else:
+        manifest = read_manifest(args.source)
+        write_text(args.output, export_rows(args.kind, manifest, args.output.parent))
+        count = len(manifest)
+    print(f"{sanitise(str(args.output))}: {count} clips")
+    return ExitCode.ACCEPTED
+
+
 def run_manifest(args: argparse.Namespace) -> ExitCode:
     """`lora-cli manifest ACTION`."""
-    actions = {"check": check, "expand": expand}
+    actions = {"check": check, "expand": expand, "import": exchange, "export": exchange}
     return actions[args.action](args)
