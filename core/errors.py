@@ -33,7 +33,11 @@ class ManifestError(UserError):
 
 
 class AudioError(UserError):
-    """An audio file is missing, unreadable, empty or holds NaN."""
+    """An audio file is missing, unreadable, empty, cut off or holds NaN; `kind` says which, in one word."""
+
+    def __init__(self, message: str, kind: str = "unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class ModelError(UserError):

@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from core.cli import data_arguments
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.sanitise import sanitise
 
@@ -28,7 +30,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lora-cli",
-        description="Transcribe and evaluate with a LoRA or DoRA adapter, with the arithmetic of its training.",
+        description="Transcribe and evaluate with a LoRA or DoRA adapter, with the arithmetic of its training; "
+        "check and build the manifests that it is trained and judged on.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,12 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--dataset", default="", metavar="NAME", help="name of the set in the score (domain, heldout)"
     )
+    evaluate.add_argument(
+        "--every-normaliser", action="store_true", help="print WER under each text normaliser, too: a table"
+    )
     for command in (transcribe, evaluate):
         command.add_argument("--model", help="folder in hub format or hub id; default: the one the adapter names")
         command.add_argument("--revision", help="revision of a hub id")
         command.add_argument("--adapter", type=Path, help="adapter folder, e.g. runs/…/lora_adapter_best")
         command.add_argument(
-            "--normaliser", choices=("basic", "raw"), help="text normaliser; default: the adapter's, or basic"
+            "--normaliser",
+            choices=("basic", "raw", "whisper_english", "jargon"),
+            help="text normaliser; default: the adapter's, or basic",
         )
         command.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default: the adapter's, or auto")
         command.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: the adapter's, or all")
@@ -78,7 +86,25 @@ def _parser() -> argparse.ArgumentParser:
             metavar="R",
             help="cap of the transcript's length; default: the adapter's",
         )
+    data_arguments.add_manifest(commands)
+    data_arguments.add_errors(commands)
+    data_arguments.add_normalise(commands)
     return parser
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
+    """Imported after the arguments are known to be good: some take seconds to import."""
+    if name in ("transcribe", "evaluate"):
+        from core.cli import commands
+
+        return commands.transcribe if name == "transcribe" else commands.evaluate
+    if name == "errors":
+        from core.cli import errors_command
+
+        return errors_command.errors
+    from core.cli import data_commands
+
+    return data_commands.normalise if name == "normalise" else data_commands.run_manifest
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,10 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # after the arguments are known to be good, because it takes seconds to import
-        from core.cli import commands
-
-        code = commands.transcribe(args) if args.command == "transcribe" else commands.evaluate(args)
+        code = _command(args.command)(args)
         sys.stdout.flush()
         return int(code)
     except BrokenPipeError:

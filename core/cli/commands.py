@@ -17,6 +17,7 @@ from core.runs.adapter_hash import adapter_hash
 from core.runs.files import write_json
 from core.runs.model_hash import model_hash
 from core.sanitise import sanitise
+from core.scoring.wer_table import wer_table
 from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
 from core.speech.cache import SampleCache
 from core.speech.hashing import HashCache, manifest_sha256
@@ -154,6 +155,9 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
             raise UserError(f"--json {args.json}: cannot be written ({error.strerror}); give another file") from error
     print(f"WER {counts.wer_percent:.2f} %  ({counts.errors} errors in {counts.reference_words} words)")
     print(f"substitutions {counts.substitutions}  deletions {counts.deletions}  insertions {counts.insertions}")
+    if args.every_normaliser:
+        for line in wer_table((u.reference, u.hypothesis) for u in result.utterances):
+            print(line)
     if result.loss is not None:
         print(f"loss {result.loss:.4f} nats per token")
     if single is not None:

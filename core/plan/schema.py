@@ -42,7 +42,7 @@ class DataSettings:
     selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
     max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
-    normaliser: str = _key("basic", "text normaliser of the WER", choices=("basic", "raw"))
+    normaliser: str = _key("basic", "text normaliser of the WER", choices=("basic", "raw", "whisper_english", "jargon"))
 
 
 @dataclass(frozen=True, slots=True)

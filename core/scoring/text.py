@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,42 @@ def _raw(text: str) -> str:
     return text
 
 
-_NORMALISERS = {n.name: n for n in (Normaliser("basic", 1, _basic), Normaliser("raw", 1, _raw))}
+_HYPHENS = dict.fromkeys(map(ord, "‐‑−﹣－"), "-")
+_JARGON_FORMAT = _Format(_APOSTROPHES | _HYPHENS)
+_JARGON_PUNCTUATION = _Punctuation({ord(character): character for character in "'@/_.-"})
+_LOOSE_JARGON = re.compile(r"(?<![^\s'@/_.-])['@/_.-]|['@/_.-](?![^\s'@/_.-])")
+
+
+def _jargon(text: str) -> str:
+    """Like `basic`, but @ / _ . and - stay where word characters touch them on both sides: v1.2, a/b, x@y.z, t_max."""
+    text = unicodedata.normalize("NFKC", text.translate(_JARGON_FORMAT))
+    text = unicodedata.normalize("NFKC", text.lower()).translate(_JARGON_PUNCTUATION)
+    return " ".join(_LOOSE_JARGON.sub(" ", text).split())
+
+
+def _whisper_english(text: str) -> str:
+    """Whisper's own English normaliser: numbers as digits, contractions spelled out, British spelling made American."""
+    return _whisper()(text)
+
+
+@cache
+def _whisper() -> Callable[[str], str]:
+    # Here, because it reads its list of spellings, and most scores do not need it.
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    apply: Callable[[str], str] = EnglishTextNormalizer()
+    return apply
+
+
+_NORMALISERS = {
+    n.name: n
+    for n in (
+        Normaliser("basic", 1, _basic),
+        Normaliser("raw", 1, _raw),
+        Normaliser("whisper_english", 1, _whisper_english),
+        Normaliser("jargon", 1, _jargon),
+    )
+}
 NAMES = tuple(_NORMALISERS)
 
 

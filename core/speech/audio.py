@@ -19,7 +19,7 @@ import soxr
 
 from core.errors import AudioError
 from core.speech.pauses import pause_cuts
-from core.speech.sound_file import Samples, opened, read_mono, total_frames
+from core.speech.sound_file import Inspect, Samples, opened, read_mono, total_frames
 
 SAMPLE_RATE_HZ = 16_000
 TARGET_RMS = 0.075
@@ -37,10 +37,12 @@ _LARGEST_SAMPLE = 1e30
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A clip at 16 kHz, mono, before RMS normalisation, and how long the file is that it came from."""
+    """A clip at 16 kHz, mono, before RMS normalisation, and facts of the file that it came from."""
 
     samples: Samples
     file_s: float
+    rate_hz: int
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,13 @@ def read_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = None
     return decode_clip(path, offset_s, duration_s).samples
 
 
-def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> Decoded:
-    """`read_clip`, and how long the file is: for those who compare it with what a manifest says."""
+def decode_clip(
+    path: Path, offset_s: float = 0.0, duration_s: float | None = None, inspect: Inspect | None = None
+) -> Decoded:
+    """`read_clip`, and what the file is like: for those who compare it with what a manifest says.
+
+    `inspect` sees each block of frames before channels are mixed.
+    """
     with opened(path) as file:
         rate_hz, total = file.samplerate, total_frames(file)
         start, stop = slice_frames(total, rate_hz, offset_s, duration_s)
@@ -70,27 +77,29 @@ def decode_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = No
             end_s = "the end" if duration_s is None else f"{offset_s + duration_s:g} s"
             raise AudioError(
                 f"{path}: the slice from {offset_s:g} s to {end_s} is not inside the file, which is "
-                f"{total / rate_hz:.3f} s long: correct offset and duration"
+                f"{total / rate_hz:.3f} s long: correct offset and duration",
+                "slice",
             )
-        mono = read_mono(file, start, stop)
+        mono = read_mono(file, start, stop, inspect)
         end = start + len(mono)
         if stop - end > DURATION_TOLERANCE_S * rate_hz and (file.format, stop) != ("MP3", total):
             # A whole MP3 may end anywhere: its header is often an estimate.
             raise AudioError(
                 f"{path}: cut off: it ends at {end / rate_hz:.3f} s, but its header says "
-                f"{total / rate_hz:.3f} s: copy the file again"
+                f"{total / rate_hz:.3f} s: copy the file again",
+                "truncated",
             )
-        file_s = (total if end == stop else end) / rate_hz
+        file_s, channels = (total if end == stop else end) / rate_hz, file.channels
     usable = np.abs(mono) < _LARGEST_SAMPLE  # False for NaN, too.
     if not usable.all():
         at_s = (start + int(np.argmin(usable))) / rate_hz
-        raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line")
+        raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line", "nan")
     samples = mono
     if rate_hz != SAMPLE_RATE_HZ:
         samples = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)
     if not len(samples):
-        raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line")
-    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), file_s)
+        raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
+    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), file_s, rate_hz, channels)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:

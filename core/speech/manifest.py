@@ -76,38 +76,46 @@ def read_manifest(path: Path, *, check_audio: bool = True) -> Manifest:
     `check_audio` also looks whether each audio file is there; none is opened.
     """
     problems = Problems(path)
+    utterances = tuple(good_utterances(path, problems, check_audio=check_audio))
+    problems.raise_if_any()
+    if not utterances:
+        raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
+    return Manifest(path, utterances)
+
+
+def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True) -> Iterator[Utterance]:
+    """The utterances that can be used, in the file's order; the other lines are noted in `problems`.
+
+    Raises ManifestError when the file itself cannot be read.
+    """
     is_file = _file_check() if check_audio else (lambda _: True)
     seen: dict[tuple[str, tuple[float, float | None] | None], int] = {}
-    utterances: list[Utterance] = []
+    index = 0
     for number, fields in _good_lines(path, problems):
         audio = path.parent.absolute() / fields.audio
         # A file may be named once, or once for each slice.
         key = (str(audio), fields.slice)
         if key in seen:
             advice = "remove one of them" if fields.slice else "remove one of them, or give both offset and duration"
-            problems.add(number, f"the same audio as line {seen[key]} ({shortened(fields.audio)}): {advice}")
+            problems.add(number, f"the same audio as line {seen[key]} ({shortened(fields.audio)}): {advice}", "repeat")
             continue
         seen[key] = number
         if not is_file(audio):
-            problems.add(number, f"no audio file {shortened(str(audio))}: correct the path, or bring the audio there")
+            what = f"no audio file {shortened(str(audio))}: correct the path, or bring the audio there"
+            problems.add(number, what, "missing")
             continue
-        utterances.append(
-            Utterance(
-                index=len(utterances),
-                id=fields.identifier,
-                audio=audio,
-                text=fields.text,
-                duration_s=fields.duration_s,
-                offset_s=fields.offset_s or 0.0,
-                speaker=fields.speaker,
-                extra=fields.extra,
-                line=number,
-            )
+        yield Utterance(
+            index=index,
+            id=fields.identifier,
+            audio=audio,
+            text=fields.text,
+            duration_s=fields.duration_s,
+            offset_s=fields.offset_s or 0.0,
+            speaker=fields.speaker,
+            extra=fields.extra,
+            line=number,
         )
-    problems.raise_if_any()
-    if not utterances:
-        raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
-    return Manifest(path, tuple(utterances))
+        index += 1
 
 
 def _good_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Fields]]:

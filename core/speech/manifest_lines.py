@@ -56,8 +56,8 @@ class Problems:
         self.count = 0
         self._shown: list[str] = []
 
-    def add(self, line: int, what: str) -> None:
-        """Note a problem of a line: `what is wrong: what to do`."""
+    def add(self, line: int, what: str, kind: str = "line") -> None:
+        """Note a problem of a line: `what is wrong: what to do`. `kind` is line, repeat or missing."""
         self.count += 1
         if len(self._shown) < SHOWN_PROBLEMS:
             self._shown.append(f"{self.path}:{line}: {what}")

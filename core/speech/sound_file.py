@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,8 @@ _UNKNOWN_FRAMES = 1 << 50
 """libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
 
 Samples = NDArray[np.float32]
+Inspect = Callable[[Samples], None]
+"""Sees each block (frames, channels) as the file has it."""
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -39,16 +41,18 @@ def opened(path: Path) -> Iterator[SoundFile]:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"{path}: cannot be opened ({reason}): correct the path or the permissions") from error
+        raise AudioError(
+            f"{path}: cannot be opened ({reason}): correct the path or the permissions", "missing"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
-        raise AudioError(f"{path}: not a file: name an audio file")
+        raise AudioError(f"{path}: not a file: name an audio file", "missing")
     if status.st_size == 0:
-        raise AudioError(f"{path}: the file is empty: replace it or remove its line")
+        raise AudioError(f"{path}: the file is empty: replace it or remove its line", "empty")
     try:
         # Bytes: file names need not be valid UTF-8.
         with SoundFile(os.fsencode(path)) as file:
             if file.frames <= 0:
-                raise AudioError(f"{path}: no samples in the file: replace it or remove its line")
+                raise AudioError(f"{path}: no samples in the file: replace it or remove its line", "empty")
             if file.samplerate not in PLAUSIBLE_RATES_HZ:
                 raise AudioError(
                     f"{path}: a sample rate of {file.samplerate} Hz is not plausible: export the file again"
@@ -68,12 +72,16 @@ def total_frames(file: SoundFile) -> int:
     return total
 
 
-def read_mono(file: SoundFile, start: int, stop: int) -> Samples:
+def read_mono(file: SoundFile, start: int, stop: int, inspect: Inspect | None = None) -> Samples:
     """Frames [start, stop) as the mean over channels; fewer when the file ends early."""
     if start:
         file.seek(start)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and its like are looked for later.
-        blocks = [b[:, 0] if file.channels == 1 else b.mean(axis=1) for b in _blocks(file, start, stop)]
+        blocks = []
+        for block in _blocks(file, start, stop):
+            if inspect:
+                inspect(block)
+            blocks.append(block[:, 0] if file.channels == 1 else block.mean(axis=1))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)])
 
 

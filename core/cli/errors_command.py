@@ -1,0 +1,137 @@
+"""`lora-cli errors RUN_DIR`: what the adapter broke or never learnt, to listen to, correct or record more of."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from core.errors import ExitCode, ManifestError
+from core.runs.error_list import ClipChange, Comparison, compare
+from core.runs.paths import RunPaths
+from core.sanitise import sanitise
+from core.scoring.counts import total
+from core.scoring.position import PositionReport, ScoredClip, Slice, position_report
+from core.scoring.text import normaliser
+from core.scoring.word_changes import WordChange, word_changes
+from core.speech.manifest import Manifest, Utterance, read_manifest
+from core.speech.manifest_writer import manifest_line, refuse_to_overwrite, write_manifest
+
+KINDS = ("broken", "never learnt")
+HEARD = 3
+"""Mishearings of a word that are shown."""
+
+
+def errors(args: argparse.Namespace) -> ExitCode:
+    """Print broken and never learnt words, and what the manifest's order does to WER; write the clips as a manifest."""
+    if args.output:
+        refuse_to_overwrite(args.output, args.force)
+    comparison = compare(RunPaths(args.run), args.dataset)
+    manifest = _manifest(comparison, required=args.output is not None)
+    basic = normaliser(comparison.normaliser).apply
+    words = word_changes((basic(c.reference), basic(c.before), basic(c.after)) for c in comparison.clips)
+    speakers = {u.id: u.speaker for u in manifest.utterances} if manifest else {}
+    scored = [ScoredClip(c.counts_after, c.seconds, speakers.get(c.id)) for c in comparison.clips]
+    position = position_report(scored)
+    if args.json:
+        print(json.dumps(_as_json(comparison, words, position)))
+    else:
+        for line in _lines(comparison, words, position, args.limit):
+            print(sanitise(line))
+    if args.output and manifest:
+        count = write_manifest(args.output, _rows(comparison, manifest, args), args.force)
+        # stdout is the report; with --json it must stay one object
+        told = f"{sanitise(str(args.output))}: {count} clips, the worst first"
+        print(told, file=sys.stderr if args.json else sys.stdout)
+    return ExitCode.ACCEPTED
+
+
+def _manifest(comparison: Comparison, required: bool) -> Manifest | None:
+    """The manifest that was scored: for speakers, and for the paths of the clips."""
+    try:
+        return read_manifest(comparison.manifest, check_audio=False)
+    except ManifestError:
+        if required:
+            raise
+        return None
+
+
+def _worst_first(comparison: Comparison) -> list[ClipChange]:
+    chosen = [clip for clip in comparison.clips if clip.kind in KINDS]
+    return sorted(
+        chosen,
+        key=lambda c: (KINDS.index(c.kind), c.counts_before.errors - c.counts_after.errors, -c.counts_after.errors),
+    )
+
+
+def _rows(comparison: Comparison, manifest: Manifest, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    by_id: dict[str, Utterance] = {u.id: u for u in manifest.utterances}
+    for clip in _worst_first(comparison):
+        utterance = by_id.get(clip.id)
+        if utterance is None or utterance.text != clip.reference:
+            raise ManifestError(f"{manifest.path}: changed after the run: {clip.id} is not in it as it was scored")
+        facts = {"errors_before": clip.counts_before.errors, "errors_after": clip.counts_after.errors}
+        more = {"finding": clip.kind, "heard_before": clip.before, "heard_after": clip.after}
+        yield manifest_line(utterance, args.output.parent, **more, **facts)
+
+
+def _lines(comparison: Comparison, words: list[WordChange], position: PositionReport, limit: int) -> Iterator[str]:
+    before = total(c.counts_before for c in comparison.clips)
+    after = total(c.counts_after for c in comparison.clips)
+    kinds = Counter(clip.kind for clip in comparison.clips)
+    yield (
+        f"WER {before.wer_percent or 0:.2f} → {after.wer_percent or 0:.2f} % ({comparison.source}), "
+        f"{len(comparison.clips)} clips: {kinds['broken']} broken, {kinds['never learnt']} never learnt, "
+        f"{kinds['better']} better, {kinds['right']} right before and after"
+    )
+    yield from _word_lines("broken (right before, wrong now)", [w for w in words if w.broken], limit)
+    never = sorted((w for w in words if w.never), key=lambda w: (-w.never, w.word))
+    yield from _word_lines("never learnt (wrong before and now)", never, limit)
+    yield from position_lines(position)
+
+
+def _word_lines(title: str, words: list[WordChange], limit: int) -> Iterator[str]:
+    if not words:
+        return
+    yield f"words {title}: {len(words)}"
+    for word in words[:limit]:
+        heard = ", ".join(f"{other or '(nothing)'} {n}" for other, n in word.heard.most_common(HEARD))
+        of = f"of {word.occurrences}"
+        yield f"  {word.word}: {word.broken} broken, {word.never} never, {word.fixed} fixed {of}; heard: {heard}"
+
+
+def position_lines(report: PositionReport) -> Iterator[str]:
+    """The position report in words: is the average a lucky one?"""
+    verdict = "POSITION EFFECT" if report.position_effect else "no position effect"
+    yield f"order of the manifest: {verdict} (p = {report.p_value:.4f} that a shuffled order drifts as far)"
+    settled, expected = report.settled_after, report.shuffled_settles_after
+    count = len(report.running)
+    yield f"running WER stays within 0.2 points of its end after {settled} of {count} clips; shuffled: {expected}"
+    for title, slices in (("position", report.blocks), ("length", report.durations), ("speaker", report.speakers)):
+        if slices:
+            yield f"WER by {title}: " + "; ".join(map(_slice, slices))
+
+
+def _slice(part: Slice) -> str:
+    wer = part.counts.wer_percent
+    return f"{part.name} " + ("no words" if wer is None else f"{wer:.1f} %")
+
+
+def _word(word: WordChange) -> dict[str, Any]:
+    # Field by field: asdict would break the Counter.
+    told = {name: getattr(word, name) for name in ("word", "occurrences", "broken", "fixed", "never")}
+    return told | {"heard": dict(word.heard)}
+
+
+def _as_json(comparison: Comparison, words: list[WordChange], position: PositionReport) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "source": comparison.source,
+        "words": [_word(word) for word in words],
+        "clips": [asdict(clip) | {"finding": clip.kind} for clip in _worst_first(comparison)],
+        "position": asdict(position) | {"position_effect": position.position_effect},
+    }

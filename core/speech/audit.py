@@ -1,0 +1,225 @@
+"""The data audit: whether manifests can fool a verdict. Reads everything once and says what it found."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from core.scoring.text import normaliser
+from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_problems
+from core.speech.audit_kinds import JUDGED, Finding, Severity
+from core.speech.audit_leakage import AuditSet, common_findings
+from core.speech.clip_facts import ClipFacts
+from core.speech.manifest import Utterance, good_utterances
+from core.speech.manifest_lines import Problems
+from core.speech.measuring import measured
+from core.speech.writable import TextCheck
+
+LEAST_WORDS = 3000
+"""Of an evaluation set: below it, 0.2 points are fewer than six words."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A manifest to audit, in its role (train, replay, domain, heldout, selection) or without one."""
+
+    path: Path
+    role: str | None
+    name: str
+    """Unique among the sources."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Figures of one set."""
+
+    name: str
+    role: str | None
+    path: str
+    lines: int = 0
+    """Usable ones."""
+    words: int = 0
+    speakers: int = 0
+    seconds: float = 0.0
+    """By the audio, or by the manifest without audio."""
+    rates_hz: dict[int, int] = field(default_factory=dict)
+    channels: dict[int, int] = field(default_factory=dict)
+    rms_db: list[float] = field(default_factory=list)
+    """5th, 50th and 95th percentile of the RMS before normalisation, dB of full scale, without silence."""
+    rms_after_db: list[float] = field(default_factory=list)
+    clipped_clips: int = 0
+    """Recordings with flat tops."""
+    clamped_share: float = 0.0
+    """Of all samples that the model hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All that was found."""
+
+    summaries: tuple[Summary, ...]
+    findings: tuple[Finding, ...]
+    listened: bool
+    """Whether audio was decoded."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether a verdict on these sets would mean nothing."""
+        return any(finding.severity is Severity.BLOCKING for finding in self.findings)
+
+
+class _Noted(Problems):
+    """Problems of lines as findings, all of them."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.path)
+        self.source = source
+        self.findings: list[Finding] = []
+
+    def add(self, line: int, what: str, kind: str = "line") -> None:
+        self.count += 1
+        self.findings.append(Finding(kind, self.source.name, line, "", what))
+
+
+def audit(
+    sources: Sequence[Source],
+    *,
+    listen: bool = True,
+    workers: int | None = None,
+    text_check: TextCheck | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Check every line of `sources`, and them against each other. `listen` decodes the audio.
+
+    `progress(done, total)` is called for each clip that was listened to; it may raise, to stop.
+    Raises ManifestError when a manifest cannot be read at all.
+    """
+    findings: list[Finding] = []
+    sets: list[AuditSet] = []
+    for source in sources:
+        noted = _Noted(source)
+        utterances = list(good_utterances(source.path, noted))
+        findings += noted.findings
+        sets.append(AuditSet(source.name, source.role, utterances))
+    summaries = [
+        Summary(source.name, source.role, str(source.path), lines=len(one.utterances))
+        for source, one in zip(sources, sets, strict=True)
+    ]
+    total = sum(len(one.utterances) for one in sets)
+    done = 0
+    for one, summary in zip(sets, summaries, strict=True):
+        findings += _check_texts(one, summary, text_check)
+        seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
+        if listen:
+            figures = _Figures()
+            requests = [(str(u.audio), u.offset_s, u.duration_s) for u in one.utterances]
+            with closing(measured(requests, workers)) as facts_of_all:
+                for index, facts in enumerate(facts_of_all):
+                    findings += _check_clip(one, one.utterances[index], facts)
+                    figures.add(facts)
+                    seconds[index] = facts.seconds
+                    done += 1
+                    if progress:
+                        progress(done, total)
+            figures.fill(summary)
+        summary.seconds = sum(seconds)
+        for index, kind, detail in pace_problems(one.texts, seconds):
+            findings.append(_finding(one, one.utterances[index], kind, detail))
+        findings += _check_set(one, summary)
+    findings += _compare_rates(summaries)
+    findings += common_findings(sets)
+    return Audit(tuple(summaries), tuple(findings), listen)
+
+
+class _Figures:
+    """Levels of a set's clips, a few bytes a clip."""
+
+    def __init__(self) -> None:
+        self.before, self.after = array("f"), array("f")
+        self.rates: Counter[int] = Counter()
+        self.channels: Counter[int] = Counter()
+        self.clipped, self.clamped, self.samples = 0, 0.0, 0.0
+
+    def add(self, facts: ClipFacts) -> None:
+        if facts.problem:
+            return
+        self.rates[facts.rate_hz] += 1
+        self.channels[facts.channels] += 1
+        self.clipped += any(kind == "clipped" for kind, _ in clip_problems(_NOBODY, facts))
+        self.clamped += facts.clamped_share * facts.seconds
+        self.samples += facts.seconds
+        if not facts.silent:
+            self.before.append(facts.rms)
+            self.after.append(facts.rms_after)
+
+    def fill(self, summary: Summary) -> None:
+        summary.rates_hz, summary.channels = dict(sorted(self.rates.items())), dict(sorted(self.channels.items()))
+        summary.rms_db, summary.rms_after_db = _spread_db(self.before), _spread_db(self.after)
+        summary.clipped_clips = self.clipped
+        summary.clamped_share = self.clamped / self.samples if self.samples else 0.0
+
+
+_NOBODY = Utterance(0, "", Path(), "")
+
+
+def _spread_db(levels: array[float]) -> list[float]:
+    if not levels:
+        return []
+    decibels = 20 * np.log10(np.maximum(np.frombuffer(levels, np.float32), 1e-9))
+    return [round(float(value), 1) for value in np.percentile(decibels, (5, 50, 95))]
+
+
+def _check_clip(one: AuditSet, utterance: Utterance, facts: ClipFacts) -> list[Finding]:
+    usable = not facts.problem and not facts.silent
+    one.digests.append(facts.digest if usable else b"")
+    one.peaks.append(facts.peaks)
+    return [_finding(one, utterance, kind, detail) for kind, detail in clip_problems(utterance, facts)]
+
+
+def _check_texts(one: AuditSet, summary: Summary, text_check: TextCheck | None) -> list[Finding]:
+    basic = normaliser("basic").apply
+    findings: list[Finding] = []
+    cases = [case_of(utterance.text) for utterance in one.utterances]
+    usual = Counter(case for case in cases if case).most_common(1)
+    for utterance, case in zip(one.utterances, cases, strict=True):
+        text = basic(utterance.text)
+        one.texts.append(text)
+        summary.words += len(text.split())
+        findings += [_finding(one, utterance, kind, detail) for kind, detail in text_problems(utterance.text)]
+        if case and case != usual[0][0]:
+            detail = f"{case} case, most are {usual[0][0]}: {utterance.text[:60]!r}"
+            findings.append(_finding(one, utterance, "other_case", detail))
+        if text_check and text:
+            findings += [_finding(one, utterance, kind, detail) for kind, detail in text_check(utterance.text)]
+    summary.speakers = len({u.speaker for u in one.utterances if u.speaker is not None})
+    return findings
+
+
+def _check_set(one: AuditSet, summary: Summary) -> Iterator[Finding]:
+    if not one.utterances:
+        yield Finding("line", one.name, 0, "", "no usable line in this manifest")
+    elif one.role in JUDGED and summary.words < LEAST_WORDS:
+        words = 0.002 * summary.words
+        yield Finding("small", one.name, 0, "", f"{summary.words} words: 0.2 points are {words:.1f} words")
+    if len(summary.rates_hz) > 1 or len(summary.channels) > 1:
+        rates = ", ".join(f"{count} at {rate} Hz" for rate, count in summary.rates_hz.items())
+        channels = ", ".join(f"{count} with {n} channels" for n, count in summary.channels.items())
+        yield Finding("several_rates", one.name, 0, "", f"{rates}; {channels}")
+
+
+def _compare_rates(summaries: Sequence[Summary]) -> Iterator[Finding]:
+    usual = {s.name: max(s.rates_hz, key=lambda rate: s.rates_hz[rate]) for s in summaries if s.rates_hz}
+    if len(set(usual.values())) > 1:
+        told = ", ".join(f"{name} {rate} Hz" for name, rate in usual.items())
+        yield Finding("mixed_rates", next(iter(usual)), 0, "", told)
+
+
+def _finding(one: AuditSet, utterance: Utterance, kind: str, detail: str) -> Finding:
+    return Finding(kind, one.name, utterance.line, utterance.id, detail)

@@ -1,0 +1,119 @@
+"""What lines have in common, within a set and between sets: audio, recordings, texts, speakers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from core.speech.audit_kinds import Finding, leaks
+from core.speech.landmarks import Peaks, matches
+from core.speech.manifest import Utterance
+from core.speech.near_text import near_texts
+
+
+@dataclass(slots=True)
+class AuditSet:
+    """A manifest in its role, with what was found out about its lines; lists run along `utterances`."""
+
+    name: str
+    role: str | None
+    utterances: Sequence[Utterance]
+    texts: list[str] = field(default_factory=list)
+    """Normalised."""
+    digests: list[bytes] = field(default_factory=list)
+    """Of decoded audio; empty where it cannot be decoded, or is silence. No list without audio."""
+    peaks: list[Peaks] = field(default_factory=list)
+
+
+Place = tuple[int, int]
+"""(set, utterance)."""
+
+
+def common_findings(sets: Sequence[AuditSet]) -> Iterator[Finding]:
+    """All that lines have in common with each other."""
+    yield from _audio(sets)
+    yield from _texts(sets)
+    yield from _speakers(sets)
+
+
+def _audio(sets: Sequence[AuditSet]) -> Iterator[Finding]:
+    groups: dict[bytes, list[Place]] = {}
+    for number, one in enumerate(sets):
+        for index, digest in enumerate(one.digests):
+            if digest:
+                groups.setdefault(digest, []).append((number, index))
+    for places in groups.values():
+        yield from _repeats(sets, places, "leaked_audio", "same_audio", "the same samples")
+    firsts = list(groups.values())
+    peaks = [sets[places[0][0]].peaks[places[0][1]] for places in firsts]
+    for match in matches(peaks):
+        detail = f"the same recording ({match.share:.0%} of its peaks, shifted by {match.offset_s:g} s)"
+        pairs = _pairs(sets, firsts[match.first], firsts[match.second])
+        for leaked, place, other in pairs:
+            yield _finding(sets, "leaked_near_audio" if leaked else "near_audio", place, other, detail)
+
+
+def _texts(sets: Sequence[AuditSet]) -> Iterator[Finding]:
+    groups: dict[str, list[Place]] = {}
+    for number, one in enumerate(sets):
+        for index, text in enumerate(one.texts):
+            if text:
+                groups.setdefault(text, []).append((number, index))
+    for text, places in groups.items():
+        yield from _repeats(sets, places, "leaked_text", "same_text", repr(text[:80]))
+    texts = list(groups)
+    for near in near_texts(texts):
+        detail = f"{texts[near.first][:80]!r} and {texts[near.second][:80]!r}"
+        for leaked, place, other in _pairs(sets, groups[texts[near.first]], groups[texts[near.second]]):
+            yield _finding(sets, "leaked_near_text" if leaked else "near_text", place, other, detail)
+
+
+def _speakers(sets: Sequence[AuditSet]) -> Iterator[Finding]:
+    first_line: list[dict[str, int]] = []
+    for one in sets:
+        lines: dict[str, int] = {}
+        for index, utterance in enumerate(one.utterances):
+            if utterance.speaker is not None:
+                lines.setdefault(utterance.speaker, index)
+        first_line.append(lines)
+    for number, one in enumerate(sets):
+        for other, another in enumerate(sets):
+            if not leaks(one.role, another.role) or one.role not in ("domain", "heldout", "selection"):
+                continue
+            for speaker in first_line[number].keys() & first_line[other].keys():
+                places = (number, first_line[number][speaker]), (other, first_line[other][speaker])
+                yield _finding(sets, "shared_speaker", *places, f"speaker {speaker[:60]!r} is in {another.name}, too")
+
+
+def _repeats(
+    sets: Sequence[AuditSet], places: list[Place], leaked: str, repeated: str, detail: str
+) -> Iterator[Finding]:
+    """Each later member of a group once, against the member that makes it worst."""
+    if len(places) < 2:
+        return
+    trained = next((p for p in places if sets[p[0]].role in ("train", "replay")), None)
+    for position, place in enumerate(places):
+        if trained and leaks(sets[place[0]].role, sets[trained[0]].role):
+            yield _finding(sets, leaked, place, trained, detail)
+        elif position:
+            yield _finding(sets, repeated, place, places[0], detail)
+
+
+def _pairs(sets: Sequence[AuditSet], one: list[Place], another: list[Place]) -> Iterator[tuple[bool, Place, Place]]:
+    """(leaks, place, other): every judged line against one trained line; else one pair."""
+    any_leak = False
+    for here, there in ((one, another), (another, one)):
+        trained = next((p for p in there if sets[p[0]].role in ("train", "replay")), None)
+        for place in here if trained else ():
+            if trained and leaks(sets[place[0]].role, sets[trained[0]].role):
+                any_leak = True
+                yield True, place, trained
+    if not any_leak:
+        yield False, another[0], one[0]
+
+
+def _finding(sets: Sequence[AuditSet], kind: str, place: Place, other: Place, detail: str) -> Finding:
+    one, another = sets[place[0]], sets[other[0]]
+    utterance = one.utterances[place[1]]
+    clash = f"{another.name}:{another.utterances[other[1]].line}"
+    return Finding(kind, one.name, utterance.line, utterance.id, detail, clash)
