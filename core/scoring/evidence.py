@@ -107,6 +107,10 @@ class Thresholds:
     """Clips that must also have been decoded one by one (or all there are, if fewer)."""
     minimum_intervals: int = 4
     """Intervals (0 included) that convergence needs."""
+    confidence: float | None = None
+    """How sure a PASS or a FAIL of the WER criteria must be; None: they go by the point estimates."""
+    block_by: str = "speaker"
+    """What is resampled as one where it has enough values: speaker, or another field of the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
