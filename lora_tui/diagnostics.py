@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,8 +40,30 @@ class Parser(argparse.ArgumentParser):
 
 def say(text: str, *, multiline: bool = False) -> None:
     """One line to stderr, whatever is in `text`. A closed or full stderr stops nothing."""
+    shown = sanitise(text, multiline=multiline)
+    _write(_no_commands(shown) if in_github_actions() else shown)
+
+
+def in_github_actions() -> bool:
+    """Whether a GitHub runner reads what is written here, and obeys the commands in it."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotate(commands: Iterable[str]) -> None:
+    """Workflow commands for the runner (`lora_tui.github_actions`), whose texts are escaped already."""
+    for command in commands:
+        _write(command)
+
+
+def _no_commands(text: str) -> str:
+    """No line of another's text is taken for a workflow command."""
+    lines = text.replace("##[", "## [").split("\n")
+    return "\n".join(f"· {line}" if line.lstrip().startswith("::") else line for line in lines)
+
+
+def _write(line: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(sanitise(text, multiline=multiline) + "\n")
+        sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
 

@@ -6,6 +6,7 @@ It never trains: it submits the plan to the supervisor, follows the run folders,
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
-from lora_tui.diagnostics import exit_code, say
+from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
 from lora_tui.follow import Ending, Follower
+from lora_tui.github_actions import workflow_commands
 
 POLL_S = 0.5
 HASHING_LINE_S = 5.0
@@ -77,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="write the run matrix to FILE.md, .csv or .json; repeatable",
+        help="write the run matrix to FILE.md, .csv, .json, .xml (JUnit) or .html; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print the run matrix as JSON instead of Markdown")
 
@@ -271,8 +273,21 @@ def _conclude(
         failed=any(item.failed for item in reports),
         complete=complete,
     )
-    _write(request, runs, matrix_rows(execution, reports), reports, code)
+    rows = matrix_rows(execution, reports)
+    _write(request, runs, rows, reports, code)
+    if request.gate and in_github_actions():
+        _tell_github(request, execution, rows, reports)
     return code
+
+
+def _tell_github(request: Request, execution: PlanExecution, rows: list[MatrixRow], reports: list[RowReport]) -> None:
+    problem = output.step_summary(rows)
+    if problem is not None:
+        say(f"warning: {problem}")
+    plan, home = request.plan.absolute(), Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
+    shown = plan.relative_to(home) if plan.is_relative_to(home) else plan
+    lines = {experiment.id: experiment.line for experiment in execution.plan.experiments}
+    annotate(workflow_commands(reports, str(shown), lines))
 
 
 def _write(request: Request, runs: RunsFolder, rows: list[MatrixRow], reports: list[RowReport], code: ExitCode) -> None:

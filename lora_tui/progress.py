@@ -10,6 +10,7 @@ import numpy as np
 
 from core.runs.figures import NONE, duration, percent
 from core.runs.snapshot import RunSnapshot
+from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Criterion, Interval, Verdict
 
@@ -113,16 +114,17 @@ def clock(seconds: float) -> str:
 
 
 def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> list[str]:
-    """The verdict as a table: state, criterion, number, threshold, and under it the reason."""
+    """The verdict as a table: state, criterion, number, threshold, how sure the number is, and the reason."""
     time = "" if duration_s is None else f" after {duration(duration_s)}"
     best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
     lines = [f"{label}  verdict: {verdict.decision.value.upper()}{time}{best}"]
-    cells = [(c.state.value, c.title, _value(c), _threshold(c)) for c in verdict.criteria]
-    widths = [max(len(row[i]) for row in cells) for i in range(4)]
+    cells = [(c.state.value, c.title, _value(c), _threshold(c), _certainty(c)) for c in verdict.criteria]
+    widths = [max(len(row[i]) for row in cells) for i in range(5)]
     for row, criterion in zip(cells, verdict.criteria, strict=True):
         state, title = row[0].ljust(widths[0]), row[1].ljust(widths[1])
         value, threshold = row[2].rjust(widths[2]), row[3].ljust(widths[3])
-        lines.append(f"  {state}  {title}  {value}  {threshold}  {criterion.reason}")
+        sure = f"{row[4].ljust(widths[4])}  " if widths[4] else ""
+        lines.append(f"  {state}  {title}  {value}  {threshold}  {sure}{criterion.reason}")
     return lines
 
 
@@ -133,6 +135,10 @@ def _value(criterion: Criterion) -> str:
     if criterion.value is None:
         return NONE
     return f"{criterion.value:+.2f}" if criterion.unit == "points" else f"{criterion.value:.4g}"
+
+
+def _certainty(criterion: Criterion) -> str:
+    return "" if criterion.certainty is None else short(criterion.certainty, criterion.name)
 
 
 def _threshold(criterion: Criterion) -> str:

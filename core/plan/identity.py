@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from core.plan.schema import RunSettings
+from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 
 EXCLUDED: Mapping[str, str] = {
     "model.id": "the model's hash stands for it, so that a moved folder is the same model",
@@ -53,3 +53,15 @@ def _canonical(key: str, value: Any) -> Any:
     if isinstance(value, float):
         return value + 0.0  # -0.0 and 0.0 are one value
     return value
+
+
+def settings_from(document: Mapping[str, Any]) -> RunSettings:
+    """The settings of a run.json. KeyError or TypeError when they are not whole."""
+    adapter = dict(document["adapter"])
+    adapter["target_modules"] = tuple(adapter["target_modules"])
+    return RunSettings(
+        ModelSettings(**document["model"]),
+        DataSettings(**document["data"]),
+        TrainSettings(**document["train"]),
+        AdapterSettings(**adapter),
+    )

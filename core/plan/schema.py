@@ -3,8 +3,8 @@
 A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[queue]` policies,
 `[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and
 `[[history]]` rows.
-Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`
-(exclusive minimum). Readers validate against it.
+Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
+`below` (exclusive). Readers validate against it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,14 @@ class GateSettings:
     stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
     stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2)
     stability_min_steps: int = _key(1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0)
-    confidence: str | float = _key("point", "how sure a PASS must be: point (point estimates)", choices=("point",))
+    confidence: str | float = _key(
+        "point",
+        "how sure a PASS or a FAIL of the WER criteria must be, such as 0.95; point: go by the point estimates",
+        choices=("point",),
+        above=0.5,
+        below=1.0,
+    )
+    block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
     confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
     accept_leakage: str | None = _key(None, "the reason for which known leakage is accepted", choices=(None,))
 

@@ -37,7 +37,6 @@ NOT_BUILT = "not available in this version; remove it"
 _NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
     "queue.then": lambda value: value == "search",
     "queue.executor": lambda value: value == "slurm",
-    "gate.confidence": lambda value: isinstance(value, float),
     "gate.confirm_seeds": lambda value: value > 0,
     "gate.accept_leakage": lambda value: isinstance(value, str),
 }
@@ -232,11 +231,21 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         instead = f"this version has {', '.join(built)}" if built else "leave the key out"
         return f"{show(value)} is not available in this version; {instead}"
     choices = rules.get("choices")
-    if choices is not None and value not in choices:
+    # A key that takes one of some words, or a number, has rules for both.
+    numeric = isinstance(value, (int, float)) and ("above" in rules or "minimum" in rules)
+    if choices is not None and value not in choices and not numeric:
         near = get_close_matches(str(value), [str(choice) for choice in choices], 1)
         hint = f"; did you mean {show(near[0])}?" if near else ""
+        if "above" in rules:
+            hint = f" and no number above {rules['above']:g}{hint}"
         return f"{show(value)} is not one of {', '.join(show(choice) for choice in choices)}{hint}"
+    return None if isinstance(value, str) else _out_of_range(value, rules)
+
+
+def _out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:
     unit = f" {rules['unit']}" if "unit" in rules else ""
+    if "below" in rules and value >= rules["below"]:
+        return f"{value:g} is too large: must be below {rules['below']:g}{unit}"
     if "above" in rules and value <= rules["above"]:
         return f"{value:g} is too small: must be above {rules['above']:g}{unit}"
     if "minimum" in rules and value < rules["minimum"]:

@@ -202,8 +202,9 @@ class PlanExecution:
     def _facts_of(self, run: RunPaths) -> Facts:
         if run.name not in self._facts:
             snapshot = read_run(run)
-            evidence = gather(snapshot, run).evidence
-            verdict = judge(evidence, thresholds_of(asdict(self.plan.gate)))
+            thresholds = thresholds_of(asdict(self.plan.gate))
+            evidence = gather(snapshot, run, thresholds=thresholds).evidence
+            verdict = judge(evidence, thresholds)
             self._facts[run.name] = outcome_facts(evidence, verdict, snapshot.steps.seconds_per_step)
         return self._facts[run.name]
 

@@ -105,8 +105,9 @@ def judge_run(
 ) -> tuple[RunSnapshot, Gathered, Verdict]:
     """The run now, its evidence, and its verdict by the plan's thresholds."""
     snapshot = read_run(run)
-    gathered = gather(snapshot, run, gave_up)
-    return snapshot, gathered, judge(gathered.evidence, thresholds_of(asdict(execution.plan.gate)))
+    thresholds = thresholds_of(asdict(execution.plan.gate))
+    gathered = gather(snapshot, run, gave_up, thresholds)
+    return snapshot, gathered, judge(gathered.evidence, thresholds)
 
 
 def _row(execution: PlanExecution, row: Row, column: str, not_run: Mapping[str, str]) -> RowReport:

@@ -7,12 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.errors import RunFolderError
+from core.plan.expand import interval_steps
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import Score, read_score, stamp
+from core.runs.significance import assess_run
 from core.runs.snapshot import RunSnapshot, RunState
+from core.scoring.certainty import Significance
 from core.scoring.counts import ErrorCounts
-from core.scoring.evidence import Artifact, Evidence, Parity
+from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
 
 _SETS = ("domain", "heldout")
 _FAILURES = {
@@ -42,10 +45,13 @@ class _Reader:
         return score
 
 
-def gather(snapshot: RunSnapshot, paths: RunPaths, gave_up: str | None = None) -> Gathered:
+def gather(
+    snapshot: RunSnapshot, paths: RunPaths, gave_up: str | None = None, thresholds: Thresholds | None = None
+) -> Gathered:
     """The evidence of a run, whole or partial. Never raises for what is, or is not, in the files.
 
-    `gave_up`: why the queue does not go on with a run (crashed too often). It rejects.
+    `gave_up`: why the queue does not go on with a run (crashed too often). It rejects. With `thresholds` the evidence
+    says how sure the WER differences are: computed once, and stored in the run folder.
     """
     reader = _Reader(paths, list(snapshot.problems))
     baseline = next((i for i in snapshot.intervals if i.step == 0), None)
@@ -54,6 +60,10 @@ def gather(snapshot: RunSnapshot, paths: RunPaths, gave_up: str | None = None) -
     wanted = any(paths.tuned(name).exists() for name in _SETS) or snapshot.state is RunState.DONE
     tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
     comparable = {name: _comparable(reader, name, tuned[name], base.get(name)) for name in _SETS}
+    significance = None
+    if thresholds is not None and all(score is not None for score in comparable.values()):
+        significance, believed = _significance(reader, snapshot, thresholds)
+        comparable = comparable if believed else dict.fromkeys(_SETS)
     artifact = _artifact(reader, tuned)
     parity = _parity(reader, tuned, artifact.scored_step)
     return Gathered(
@@ -67,6 +77,8 @@ def gather(snapshot: RunSnapshot, paths: RunPaths, gave_up: str | None = None) -
             tuned_heldout=_counts(comparable["heldout"]),
             artifact=artifact,
             parity=parity,
+            significance=significance,
+            missing_intervals=_missing_intervals(snapshot),
             failure=_failure(snapshot, gave_up),
         ),
         tuple(dict.fromkeys(reader.problems)),
@@ -79,6 +91,27 @@ def _failure(snapshot: RunSnapshot, gave_up: str | None) -> str | None:
         return gave_up
     message = snapshot.final.message if snapshot.final is not None else ""
     return f"{sentence}: {message}" if message else f"{sentence}."
+
+
+def _significance(reader: _Reader, snapshot: RunSnapshot, thresholds: Thresholds) -> tuple[Significance | None, bool]:
+    """How sure the differences are, and whether the scores bear out their own texts."""
+    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
+    found = assess_run(reader.paths, steps, thresholds)
+    if found.problem is not None:
+        reader.problems.append(found.problem)
+    return found.significance, not found.edited
+
+
+def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
+    """Planned intervals before the newest (all of them, once the run is done) that are not there."""
+    train = snapshot.settings.get("train")
+    every = train.get("eval_every") if isinstance(train, dict) else None
+    steps = snapshot.steps_planned
+    if not isinstance(every, int) or every < 1 or steps < 1:
+        return ()
+    there = {interval.step for interval in snapshot.intervals}
+    last = steps if snapshot.state is RunState.DONE else max(there, default=0)
+    return tuple(step for step in interval_steps(steps, every) if step <= last and step not in there)
 
 
 def _counts(score: Score | None) -> ErrorCounts | None:

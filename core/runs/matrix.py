@@ -8,8 +8,10 @@ from typing import Any
 
 from core.runs.evidence import Gathered
 from core.runs.figures import NONE, duration, from_to, points
+from core.runs.origin import Fact, origin
 from core.runs.snapshot import RunSnapshot, RunState
 from core.sanitise import escape_markdown, escape_markdown_cell
+from core.scoring.certainty import sentence
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Criterion, State, Verdict
 
@@ -54,6 +56,8 @@ class MatrixRow:
     note: str = ""
     """The reason, where a run failed, was skipped, waits or is rejected; otherwise a remark."""
     problems: tuple[str, ...] = ()
+    evidence: tuple[Fact, ...] = ()
+    """What the verdict rests on."""
 
 
 def run_row(
@@ -86,6 +90,7 @@ def run_row(
         adapter_hash=artifact.current_hash if artifact is not None else None,
         note=note or evidence.failure or _first_reason(verdict),
         problems=gathered.problems,
+        evidence=origin(snapshot, snapshot.paths, gathered),
     )
 
 
@@ -126,10 +131,13 @@ def differing_settings(all_settings: Sequence[Mapping[str, Any]]) -> tuple[str, 
     return tuple(", ".join(f"{names[k]}={_value(one[k])}" for k in differing if k in one) for one in flat)
 
 
-def render_markdown(rows: Sequence[MatrixRow], heading: str = "Run matrix", preamble: str = "") -> str:
+def render_markdown(
+    rows: Sequence[MatrixRow], heading: str = "Run matrix", preamble: str = "", left_out: int = 0
+) -> str:
     """The matrix as GitHub Markdown: a table, then for each run the sentences of its criteria.
 
-    `heading` and `preamble` are escaped like everything else. The same rows give the same text.
+    `heading` and `preamble` are escaped like everything else. The same rows give the same text. `left_out`: rows that
+    are not among them, for want of room.
     """
     lines = [f"# {escape_markdown(heading)}", ""]
     if preamble:
@@ -138,6 +146,8 @@ def render_markdown(rows: Sequence[MatrixRow], heading: str = "Run matrix", prea
     lines += [_line(escape_markdown_cell(cell) for cell in _cells(row)) for row in rows]
     if not rows:
         lines += ["", "No experiments."]
+    if left_out:
+        lines += ["", f"{left_out} rows left out."]
     shown: dict[str, str] = {}
     for row in rows:
         if row.verdict is not None:
@@ -190,12 +200,19 @@ def _section(row: MatrixRow, verdict: Verdict, shown: dict[str, str]) -> list[st
     if row.note and all(row.note != criterion.reason for criterion in verdict.criteria):
         lines += [escape_markdown(row.note), ""]
     lines += [_sentence(criterion) for criterion in verdict.criteria]
-    return lines + [f"- Problem: {escape_markdown(problem)}" for problem in row.problems]
+    lines += [f"- Problem: {escape_markdown(problem)}" for problem in row.problems]
+    if row.evidence:
+        lines += ["", "Evidence:", ""]
+        lines += [f"- {escape_markdown(name)}: {escape_markdown(value)}" for name, value in row.evidence]
+    return lines
 
 
 def _sentence(criterion: Criterion) -> str:
     state = f"**{criterion.state.value}**" if criterion.state is not State.PASS else criterion.state.value
-    return f"- {escape_markdown(criterion.title)}: {state}. {escape_markdown(criterion.reason)}"
+    line = f"- {escape_markdown(criterion.title)}: {state}. {escape_markdown(criterion.reason)}"
+    if criterion.certainty is None:
+        return line
+    return f"{line}\n  - {escape_markdown(sentence(criterion.certainty, criterion.name))}"
 
 
 def _percent(counts: ErrorCounts | None) -> float | None:

@@ -84,6 +84,10 @@ class RunPaths:
         """Per-utterance scores of `domain`, `heldout` or `selection` at an interval."""
         return self.evals / step_name(step) / f"{dataset}.json"
 
+    def significance(self, key: str) -> Path:
+        """How sure the WER criteria are, by the hash of the score documents and thresholds (hex digits)."""
+        return self.evals / f"significance-{key[:16]}.json"
+
     def tuned(self, dataset: str) -> Path:
         """What `lora-cli evaluate`, a separate process, said of `lora_adapter_best`."""
         return self.evals / "tuned" / f"{dataset}.json"

@@ -25,6 +25,8 @@ class Score:
     adapter_hash: str | None
     device: str | None
     precision: str | None
+    batch_plan: str | None
+    """Hash of the evaluation batches."""
     fingerprint: str | None
     """Normalisation fingerprint: audio path and text normaliser."""
     conditions: Mapping[str, Any]
@@ -81,6 +83,7 @@ def score_of(document: Mapping[str, Any]) -> Score:
         adapter_hash=_optional_text(document.get("adapter_hash")),
         device=_optional_text(document.get("device")),
         precision=_optional_text(document.get("precision")),
+        batch_plan=_optional_text(document.get("batch_plan")),
         fingerprint=_optional_text(document.get("fingerprint")),
         conditions={name: document.get(name) for name in ("manifest_sha256", "normaliser", "decode")},
         single=None if single is None else (int(single["compared"]), int(single["differing"])),

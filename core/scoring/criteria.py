@@ -12,6 +12,8 @@ from fractions import Fraction
 from itertools import combinations
 from statistics import median
 
+from core.scoring.certainty import Certainty
+from core.scoring.certainty import probability as in_percent
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds
 
@@ -61,6 +63,8 @@ def convergence(  # noqa: PLR0911 - one return a case
     losses = {i.step: i.domain.loss for i in intervals}
     if 0 not in losses:
         return say(State.UNKNOWN, "Interval 0, the base model's evaluation, is missing.")
+    if evidence.missing_intervals:
+        return say(State.UNKNOWN, _missing(evidence))
     finite = {step: loss for step, loss in losses.items() if loss is not None and math.isfinite(loss)}
     bad = [step for step in losses if step not in finite]
     if bad:
@@ -81,6 +85,11 @@ def convergence(  # noqa: PLR0911 - one return a case
     return say(State.PASS, f"Over {len(finite)} intervals {trend}; {change}.", slope)
 
 
+def _missing(evidence: Evidence) -> str:
+    steps = ", ".join(map(str, evidence.missing_intervals[:5]))
+    return f"The run was to be evaluated at step {steps} too, and of that there is no interval."
+
+
 def stability(evidence: Evidence, thresholds: Thresholds) -> Criterion:
     """Domain WER spans little over the last intervals, late enough and over enough steps."""
     limit = thresholds.stability_range_pp
@@ -93,6 +102,8 @@ def stability(evidence: Evidence, thresholds: Thresholds) -> Criterion:
     if done < thresholds.stability_min_steps:
         least = thresholds.stability_min_steps
         return say(State.UNKNOWN, f"{done} steps completed; stability is judged from {least} steps on.")
+    if evidence.missing_intervals:
+        return say(State.UNKNOWN, _missing(evidence))
     last = trained_intervals(evidence)[-need:]
     if len(last) < need:
         return say(State.UNKNOWN, f"{len(last)} of the {need} intervals after step 0 that it takes.")
@@ -160,6 +171,23 @@ def _change(
     return rise, figures, ""
 
 
+def _sure(met: bool, certainty: Certainty | None, thresholds: Thresholds) -> tuple[State, str]:
+    """The state by the plan's policy, and what the reason says of it. `met`: by the point estimate."""
+    level = thresholds.confidence
+    if level is None:
+        return (State.PASS if met else State.FAIL), ""
+    if certainty is None:
+        return State.UNKNOWN, f" How sure that is cannot be told, and the plan asks for {in_percent(level)}."
+    said = f" That it meets the threshold is {in_percent(certainty.probability)} sure"
+    if certainty.probability >= level:
+        return State.PASS, f"{said}; the plan asks for {in_percent(level)}."
+    if certainty.probability <= 1 - level:
+        return State.FAIL, f"{said}."
+    need = certainty.more_utterances
+    more = f"; about {need} more utterances would decide it" if need else ""
+    return State.UNKNOWN, f"{said}: neither a PASS nor a FAIL at {in_percent(level)}{more}."
+
+
 def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criterion) -> Criterion:
     """Tuned WER on domain is lower than the baseline's by at least the threshold."""
     baseline, tuned, limit = evidence.baseline_domain, evidence.tuned_domain, thresholds.domain_gain_pp
@@ -167,11 +195,12 @@ def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criteri
     gain = None if rise is None else -rise
     state = State.UNKNOWN
     reason = obstacle
+    certainty = evidence.significance.domain if evidence.significance is not None else None
     if gain is not None and not obstacle:
-        state = State.PASS if gain >= points(limit) else State.FAIL
-        reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for."
+        state, said = _sure(gain >= points(limit), certainty, thresholds)
+        reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for.{said}"
     value = None if gain is None else float(gain)
-    return Criterion("domain_gain", "Domain gain", state, value, limit, _POINTS, reason)
+    return Criterion("domain_gain", "Domain gain", state, value, limit, _POINTS, reason, certainty)
 
 
 def heldout(
@@ -186,10 +215,11 @@ def heldout(
     rise, figures, obstacle = _change("heldout", baseline, tuned, convergence)
     state = State.UNKNOWN
     reason = obstacle
+    certainty = evidence.significance.heldout if evidence.significance is not None else None
     if rise is not None and not obstacle:
-        state = State.PASS if rise <= points(limit) else State.FAIL
-        reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed."
+        state, said = _sure(rise <= points(limit), certainty, thresholds)
+        reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed.{said}"
     if guardrail_kept is False:
         reason += " No interval kept the guardrail, so the best one is that of the lowest WER."
     value = None if rise is None else float(rise)
-    return Criterion("heldout", "Heldout regression", state, value, limit, _POINTS, reason)
+    return Criterion("heldout", "Heldout regression", state, value, limit, _POINTS, reason, certainty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from core.scoring.certainty import Certainty, Significance
 from core.scoring.counts import ErrorCounts
 
 
@@ -88,6 +89,10 @@ class Evidence:
     parity: Parity | None
     failure: str | None = None
     """How the run ended if it did not end well: diverged, out of memory, error (a sentence). It rejects."""
+    significance: Significance | None = None
+    """How sure the WER differences are; None where that cannot be computed."""
+    missing_intervals: tuple[int, ...] = ()
+    """Steps at which the run was to be evaluated, and of which there is no interval though later ones exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,10 @@ class Thresholds:
     """Clips that must also have been decoded one by one (or all there are, if fewer)."""
     minimum_intervals: int = 4
     """Intervals (0 included) that convergence needs."""
+    confidence: float | None = None
+    """How sure a PASS or a FAIL of the WER criteria must be; None: they go by the point estimates."""
+    block_by: str = "speaker"
+    """What is resampled as one where it has enough values: speaker, or another field of the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,8 @@ class Criterion:
     unit: str
     reason: str
     """One sentence with the numbers; when UNKNOWN, what is missing."""
+    certainty: Certainty | None = None
+    """How sure the number is; of the WER criteria only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from core.scoring.criteria import points, theil_sen, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
 from core.scoring.parity import parity
 
+POINT = "point"
+"""`[gate] confidence`: the WER criteria go by the point estimates."""
+
 __all__ = ["best_interval", "judge", "theil_sen", "thresholds_of"]
 
 
@@ -23,8 +26,11 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
         "stability_range": "stability_range_pp",
         "stability_intervals": "stability_intervals",
         "stability_min_steps": "stability_min_steps",
+        "block_by": "block_by",
     }
-    return Thresholds(**{field: gate[key] for key, field in names.items() if key in gate})
+    given = {field: gate[key] for key, field in names.items() if key in gate}
+    confidence = gate.get("confidence", POINT)
+    return Thresholds(**given, confidence=None if confidence == POINT else float(confidence))
 
 
 def best_interval(intervals: Sequence[Interval], thresholds: Thresholds) -> tuple[int | None, bool | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.errors import ManifestError
 from core.plan.schema import RunSettings
@@ -121,17 +120,3 @@ def report_evaluation_set(dataset: Dataset, speech: SpeechModel, report: Report)
         if names:
             shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
             report("warning", f"data.{dataset.name}: {what}: {len(names)} of {len(dataset.manifest)} clips: {shown}")
-
-
-def settings_from(document: Mapping[str, Any]) -> RunSettings:
-    """The settings of a run.json."""
-    from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, TrainSettings
-
-    adapter = dict(document["adapter"])
-    adapter["target_modules"] = tuple(adapter["target_modules"])
-    return RunSettings(
-        ModelSettings(**document["model"]),
-        DataSettings(**document["data"]),
-        TrainSettings(**document["train"]),
-        AdapterSettings(**adapter),
-    )

@@ -7,8 +7,8 @@ greedy with a cap for each clip, clips longer than the model hears are cut at pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ Progress = Callable[[int, int], None]
 """Called with (clips done, clips in all) after each batch; may raise to stop."""
 
 SCORE_SCHEMA = 1
+FIELD_LENGTH = 60
+"""Longest text of a manifest's other field, in characters, that is kept with an utterance's score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class UtteranceScore:
     hypothesis: str
     counts: ErrorCounts
     seconds: float
+    speaker: str | None = None
+    fields: Mapping[str, str | int | float] = field(default_factory=dict)
+    """The manifest's other fields that are short texts or numbers: what results can be sliced by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +211,8 @@ def evaluate(
             hypothesis,
             count_errors(text.apply(utterance.text), text.apply(hypothesis)),
             length / SAMPLE_RATE_HZ,
+            utterance.speaker,
+            _short_fields(utterance.extra),
         )
         for utterance, hypothesis, length in zip(manifest.utterances, hypotheses, lengths, strict=True)
     )
@@ -262,10 +269,16 @@ def score_document(
         "cut": list(evaluation.cut),
         "utterances": [
             {"id": u.id, "reference": u.reference, "hypothesis": u.hypothesis, "seconds": round(u.seconds, 4)}
+            | {"speaker": u.speaker, "fields": dict(u.fields)}
             | _counts(u.counts)
             for u in evaluation.utterances
         ],
     }
+
+
+def _short_fields(extra: Mapping[str, Any]) -> dict[str, str | int | float]:
+    plain = {k: v for k, v in extra.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool)}
+    return {k: v for k, v in plain.items() if (len(v) <= FIELD_LENGTH if isinstance(v, str) else math.isfinite(v))}
 
 
 def _counts(counts: ErrorCounts) -> dict[str, int]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
+from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
@@ -34,7 +35,7 @@ from core.training.adapter import AdapterFacts, attach
 from core.training.baseline import baseline_fingerprint, shared_baseline
 from core.training.batching import seconds_per_step, training_plan
 from core.training.checkpoint import prune_checkpoints, whole_checkpoints
-from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, settings_from, usable
+from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.evaluation import normalisation_fingerprint
 from core.training.journal import Journal
 from core.training.model import SpeechModel, choose_device, choose_precision, load_model, training_token_rate

@@ -246,8 +246,7 @@ def test_exports(folder: Any, face: Face, tmp_path: Path) -> None:
     [
         (["--only", "c"], "--only c: no such experiment; the plan has a, b"),
         (["--gate", "--accept", "c"], "--accept c: no such experiment"),
-        (["--export", "x.html"], "not available in this version"),
-        (["--export", "x.pdf"], "must end in .md, .csv or .json"),
+        (["--export", "x.pdf"], "must end in .md, .csv, .json, .xml or .html"),
         (["--set", "train.stepz=3"], "stepz"),
         (["--accept", "all"], "add --gate"),
     ],

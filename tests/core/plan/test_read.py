@@ -97,6 +97,9 @@ def test_a_minimal_plan_has_the_schema_defaults() -> None:
         ("[train]\nclip = 2024-01-01\n", "train.clip: expected a finite number, found a date or time"),
         ("[train]\nallow_high_learning_rate = 1\n", "expected true or false, found the integer 1"),
         ("[train]\nsteps = 0\n", "plan.toml:9: train.steps: 0 is too small: must be at least 1 steps"),
+        ("[gate]\nconfidence = 1.0\n", "plan.toml:9: gate.confidence: 1 is too large: must be below 1"),
+        ("[gate]\nconfidence = 0.5\n", "plan.toml:9: gate.confidence: 0.5 is too small: must be above 0.5"),
+        ("[gate]\nconfidence = 'poit'\n", 'plan.toml:9: gate.confidence: "poit" is not one of "point"'),
         ("[train]\nclip = 0.0\n", "plan.toml:9: train.clip: 0 is too small: must be above 0"),
         ("[train]\nwarmup = 0.95\n", "plan.toml:9: train.warmup: 0.95 is too large: must be at most 0.9"),
         ("[adapter]\nmethod = 'dorra'\n", '"dorra" is not one of "dora", "lora"; did you mean "dora"?'),
@@ -140,7 +143,6 @@ def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
         ("[queue]\non_accept = 'stop'\n", "plan.toml:9: queue.on_accept"),
         ("[search]\nx = 1\n", "plan.toml:8: search"),
         ("[gate]\nconfirm_seeds = 2\n", "plan.toml:9: gate.confirm_seeds"),
-        ("[gate]\nconfidence = 0.95\n", "plan.toml:9: gate.confidence"),
         ("[gate]\naccept_leakage = 'known'\n", "plan.toml:9: gate.accept_leakage"),
     ],
 )

@@ -53,6 +53,7 @@ class FakeTrainer:
         self.attempt = 1 + max((json.loads(line)["attempt"] for line in lines), default=0)
         steps = [json.loads(line)["step"] for line in lines if '"checkpoint"' in line]
         self.resumed_from = max(steps, default=None)
+        self.scored = {json.loads(line)["step"] for line in lines if '"interval"' in line}
         self.stop = False
 
     def behaviour(self) -> str:
@@ -84,6 +85,8 @@ class FakeTrainer:
         if not first:
             self.say(Phase("baseline"))
             self.interval(0, poor=False)
+        if first and first % self.every == 0 and first not in self.scored:
+            self.interval(first, poor=behaviour == "poor")
         self.say(Phase("training"))
         for step in range(first + 1, self.steps + 1):
             self.say(Step(step, 2.0 - step / self.steps, 1e-4, 1.0, 100, 60.0, 0.001))
@@ -158,7 +161,9 @@ class FakeTrainer:
             "counts": counts(errors, WORDS),
             "single": None if digest is None else {"compared": 50, "differing": 0},
             "utterances": [
-                {"id": f"{name}-{i}", "reference": "a", "hypothesis": "b", "seconds": 1.0} | counts(each, words)
+                {"id": f"{name}-{i}", "reference": "a " * words, "seconds": 1.0}
+                | {"hypothesis": "b " * each + "a " * (words - each)}
+                | counts(each, words)
                 for i in range(UTTERANCES)
             ],
         }

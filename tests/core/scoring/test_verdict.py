@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.scoring.certainty import Certainty, Significance
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import (
     Artifact,
@@ -405,3 +406,50 @@ def test_thresholds_come_from_the_gate_of_the_plan() -> None:
 @pytest.mark.parametrize("limit", [math.inf, 1e9])
 def test_a_threshold_may_be_out_of_reach(limit: float) -> None:
     assert states(tuned(heldout=900), replace(Thresholds(), heldout_regression_pp=limit))["heldout"] is PASS
+
+
+CERTAIN = Certainty(
+    raw_pp=15.2, corrected_pp=15.0, low_pp=14.0, high_pp=16.0, threshold_pp=1.0, probability=1.0, unit="utterance",
+    units=500, conditional=True, utterances=500, fixed=20, broken=1, inserted_less=0, inserted_more=0, mapsswe_z=9.0,
+    mapsswe_p=1e-9, mapsswe_segments=30, more_utterances=40,
+)  # fmt: skip
+
+
+def sure_of(domain: float, heldout: float) -> Evidence:
+    """GOOD, with these probabilities that each threshold is met."""
+    sides = [replace(CERTAIN, probability=p) for p in (domain, heldout)]
+    return replace(GOOD, significance=Significance(sides[0], sides[1], 10_000, "key"))
+
+
+@pytest.mark.parametrize(
+    ("chance", "state"), [(1.0, PASS), (0.95, PASS), (0.949, UNKNOWN), (0.051, UNKNOWN), (0.05, FAIL), (0.0, FAIL)]
+)
+def test_at_a_confidence_only_what_is_sure_passes_or_fails(chance: float, state: State) -> None:
+    thresholds = Thresholds(confidence=0.95)
+    verdict = judge(sure_of(chance, 1.0), thresholds)
+    assert verdict.criterion("domain_gain").state is state and verdict.criterion("heldout").state is PASS
+    assert judge(sure_of(1.0, chance), thresholds).criterion("heldout").state is state
+    assert ("40 more utterances" in verdict.criterion("domain_gain").reason) == (state is UNKNOWN)
+    assert judge(sure_of(chance, chance), Thresholds()).decision is Decision.ACCEPTED, "the point policy looks away"
+
+
+def test_at_a_confidence_what_cannot_be_computed_is_unknown() -> None:
+    verdict = judge(GOOD, Thresholds(confidence=0.95))
+    assert verdict.criterion("heldout").state is UNKNOWN and verdict.decision is Decision.UNDECIDED
+
+
+def test_confidence_does_not_help_where_convergence_failed() -> None:
+    evidence = replace(sure_of(1.0, 1.0), intervals=losses(2.0, 2.1, 2.2, 2.3, 2.4).intervals)
+    assert judge(evidence, Thresholds(confidence=0.95)).criterion("domain_gain").state is UNKNOWN
+
+
+def test_a_missing_interval_leaves_convergence_and_stability_unknown() -> None:
+    verdict = judge(replace(GOOD, missing_intervals=(600, 700)), Thresholds())
+    assert verdict.criterion("convergence").state is verdict.criterion("stability").state is UNKNOWN
+    assert "600, 700" in verdict.criterion("stability").reason and verdict.decision is Decision.UNDECIDED
+
+
+def test_thresholds_of_a_plans_confidence() -> None:
+    assert thresholds_of({"confidence": "point"}).confidence is None
+    assert thresholds_of({}).confidence is None
+    assert thresholds_of({"confidence": 0.9, "block_by": "room"}) == Thresholds(confidence=0.9, block_by="room")

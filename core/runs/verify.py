@@ -1,0 +1,206 @@
+"""Whether the files of a run bear each other out: counts and utterances, hashes, links, events and result.
+
+Finds edits that are not consistent. Whoever changes all the files of a run alike stays unseen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core.errors import RunFolderError, UserError
+from core.plan.identity import run_identity, settings_from
+from core.runs.adapter_hash import adapter_hash
+from core.runs.evidence import Gathered, gather
+from core.runs.fold import counts_of
+from core.runs.model_hash import model_hash
+from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
+from core.runs.significance import fresh, stored
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import read_json, read_run
+from core.scoring.evidence import SetScore, Thresholds, Verdict
+from core.scoring.verdict import best_interval, judge, thresholds_of
+from core.speech.hashing import HashCache, manifest_sha256
+from core.speech.manifest import read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found, and the verdict recomputed from the files."""
+
+    snapshot: RunSnapshot
+    gathered: Gathered
+    verdict: Verdict
+    problems: tuple[str, ...]
+    """One sentence for each thing that does not hold together; empty: consistent."""
+    unchecked: tuple[str, ...]
+    """What could not be hashed again, because it is not on this machine."""
+
+
+def verify(paths: RunPaths, cache: HashCache) -> Verification:
+    """Check the run. RunFolderError when there is no run in the folder."""
+    if not paths.config.is_file():
+        raise RunFolderError(f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>")
+    snapshot = read_run(paths)
+    thresholds = _thresholds(snapshot)
+    gathered = gather(snapshot, paths, thresholds=thresholds)
+    verdict = judge(gathered.evidence, thresholds)
+    unchecked: list[str] = []
+    problems = [
+        *gathered.problems,
+        *_identity(paths, snapshot),
+        *_scores(paths, snapshot),
+        *_significance(paths, snapshot, thresholds),
+        *_adapters(paths, snapshot),
+        *_result(paths, snapshot, gathered, thresholds),
+        *_contents(snapshot, cache, unchecked),
+    ]
+    return Verification(snapshot, gathered, verdict, tuple(dict.fromkeys(problems)), tuple(unchecked))
+
+
+def _thresholds(snapshot: RunSnapshot) -> Thresholds:
+    try:
+        return thresholds_of((snapshot.config or {}).get("gate") or {})
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{snapshot.paths.config}: gate: {error}: restore the file") from error
+
+
+def _hashes(snapshot: RunSnapshot) -> Mapping[str, Any]:
+    hashes = (snapshot.config or {}).get("hashes")
+    return hashes if isinstance(hashes, dict) else {}
+
+
+def _identity(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
+    """The identity follows from settings and hashes, and ends the folder's name."""
+    written = snapshot.identity
+    try:
+        computed = run_identity(settings_from(snapshot.settings), _hashes(snapshot))
+    except (TypeError, ValueError, KeyError):
+        yield f"{paths.config}: its settings are not whole, so its identity cannot be computed"
+        return
+    if computed != written:
+        yield f"{paths.config}: settings and hashes give identity {computed}, not {written}"
+    if not paths.name.endswith(f"-{written}"):
+        yield f"{paths.root}: the folder's name does not end in the run's identity, {written}"
+
+
+def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
+    """The score documents are of the run's manifests, and of the counts and losses that the events tell."""
+    for interval in snapshot.intervals:
+        for name in ("domain", "heldout", "selection"):
+            said: SetScore | None = getattr(interval, name)
+            if said is not None:
+                yield from _document(paths.evaluation(interval.step, name), name, interval.step, said, snapshot)
+    for name in ("domain", "heldout"):
+        if paths.tuned(name).exists():
+            yield from _document(paths.tuned(name), name, None, None, snapshot)
+
+
+def _document(path: Path, name: str, step: int | None, said: SetScore | None, snapshot: RunSnapshot) -> Iterator[str]:
+    document, problem = read_json(path)
+    if document is None:
+        yield problem or f"{path}: missing"
+        return
+    wanted: dict[str, Any] = {"dataset": name, "manifest_sha256": _hashes(snapshot).get(name)}
+    if said is not None:
+        wanted |= {"step": step, "loss": said.loss}
+    for key, value in wanted.items():
+        if document.get(key) != value:
+            yield f"{path}: its {key} is {document.get(key)!r}, the run's is {value!r}"
+    try:
+        if said is not None and counts_of(document["counts"]) != said.counts:
+            yield f"{path}: its counts are not those of the interval event of step {step}"
+    except (ValueError, KeyError, AttributeError) as error:
+        yield f"{path}: its counts cannot be read: {error}"
+
+
+def _significance(paths: RunPaths, snapshot: RunSnapshot, thresholds: Thresholds) -> Iterator[str]:
+    """Texts recounted; what is stored of how sure the WERs are is what they give."""
+    if not all(paths.tuned(name).exists() for name in ("domain", "heldout")):
+        return
+    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
+    computed = fresh(paths, steps, thresholds)
+    if computed.problem is not None or computed.significance is None:
+        yield computed.problem or ""
+        return
+    kept = stored(paths, steps, thresholds)
+    if kept is not None and replace(kept, key="") != computed.significance:
+        yield f"{paths.evals}: what is stored of how sure the WERs are is not what the score documents give"
+
+
+def _adapters(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
+    """The adapters on disk are those that the trainer told of; the links lead to them."""
+    for saved in snapshot.adapters:
+        folder = paths.adapter(saved.step)
+        if folder.is_dir():
+            try:
+                if adapter_hash(folder) != saved.hash:
+                    yield f"{folder}: changed since it was saved"
+            except RunFolderError as error:
+                yield str(error)
+    facts, problem = read_json(paths.best / ADAPTER_FACTS)
+    if problem is not None:
+        yield problem
+    wanted: dict[str, Any] = {"identity": snapshot.identity, "model_hash": _hashes(snapshot).get("model")}
+    wanted["step"] = _step(paths.best)
+    for key, value in wanted.items():
+        if facts is not None and facts.get(key) != value:
+            yield f"{paths.best / ADAPTER_FACTS}: its {key} is {facts.get(key)!r}, the run's is {value!r}"
+    for link in (paths.best, paths.last):
+        if link.is_symlink() and link.resolve().parent != paths.adapters.resolve():
+            yield f"{link}: leads out of the run's adapters"
+        elif link.exists() and not link.is_symlink():
+            yield f"{link}: not a link into the run's adapters"
+
+
+def _step(link: Path) -> int | None:
+    try:
+        return step_of(link.readlink().name)
+    except OSError:
+        return None
+
+
+def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, thresholds: Thresholds) -> Iterator[str]:
+    """result.json says what the events and the adapter say."""
+    result = snapshot.result
+    if result is None:
+        return
+    artifact = gathered.evidence.artifact
+    best, kept = best_interval(snapshot.intervals, thresholds)
+    wanted: dict[str, Any] = {
+        "outcome": "done",
+        "steps_completed": snapshot.steps_completed,
+        "best_step": best,
+        "guardrail_kept": kept,
+        "adapter_hash": artifact.current_hash if artifact is not None else None,
+    }
+    for key, value in wanted.items():
+        if result.get(key) != value:
+            yield f"{paths.result}: its {key} is {result.get(key)!r}, the run's other files say {value!r}"
+    for step in gathered.evidence.missing_intervals:
+        yield f"{paths.events}: the interval of step {step} is missing"
+    if _step(paths.best) != best:
+        yield f"{paths.best}: leads to step {_step(paths.best)}, the best interval is step {best}"
+
+
+def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:
+    """Model and manifests, audio and all, are what they were, as far as they are here."""
+    data, model = snapshot.settings.get("data"), snapshot.settings.get("model")
+    paths: dict[str, Any] = {"model": model.get("id") if isinstance(model, dict) else None}
+    paths |= {key: value for key, value in data.items() if key in _hashes(snapshot)} if isinstance(data, dict) else {}
+    for name, digest in sorted(_hashes(snapshot).items()):
+        written = paths.get(name)
+        path = Path(str(written))
+        if written is None or not path.exists():
+            unchecked.append(f"{name}: not on this machine ({written}), so its hash was taken as recorded")
+            continue
+        try:
+            now = model_hash(path, cache) if name == "model" else manifest_sha256(read_manifest(path), cache)
+            if now != digest:
+                yield f"{path}: the content of {name} is not that which the run was made with"
+        except UserError as error:
+            first, *more = str(error).splitlines()
+            extra = f" (and {len(more)} more problems)" if more else ""
+            unchecked.append(f"{name}: cannot be hashed here: {first}{extra}")

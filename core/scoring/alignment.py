@@ -1,0 +1,111 @@
+"""Two hypotheses beside one reference: which words were fixed and broken, and the segments that MAPSSWE compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import jiwer
+
+from core.scoring.counts import ErrorCounts
+
+SEGMENT_GAP_WORDS = 2
+"""Words in a row that both hypotheses have right end a MAPSSWE segment, as in NIST's sc_stats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """One hypothesis aligned with its reference of N words."""
+
+    wrong: tuple[bool, ...]
+    """(N,) whether each reference word was substituted or deleted."""
+    inserted: tuple[int, ...]
+    """(N + 1,) words inserted before each reference word and, last, after all of them."""
+    counts: ErrorCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What changed between two hypotheses, by reference words."""
+
+    fixed: int = 0
+    """Reference words that were wrong and are right."""
+    broken: int = 0
+    """Reference words that were right and are wrong."""
+    inserted_less: int = 0
+    inserted_more: int = 0
+    """Inserted words that went and that came, place by place."""
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(
+            self.fixed + other.fixed,
+            self.broken + other.broken,
+            self.inserted_less + other.inserted_less,
+            self.inserted_more + other.inserted_more,
+        )
+
+
+def align(references: Sequence[str], hypotheses: Sequence[str]) -> list[Alignment]:
+    """The alignment of each pair of texts, which are already normalised. Words are parted by white space."""
+    found: list[Alignment] = []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        if reference == hypothesis:
+            words = len(reference.split())
+            found.append(Alignment((False,) * words, (0,) * (words + 1), ErrorCounts(reference_words=words)))
+        else:
+            found.append(_align(reference, hypothesis))
+    return found
+
+
+def compare(before: Alignment, after: Alignment) -> Comparison:
+    """What changed. Both alignments are of the same reference."""
+    words = list(zip(before.wrong, after.wrong, strict=True))
+    gaps = [b - a for a, b in zip(before.inserted, after.inserted, strict=True)]
+    return Comparison(
+        fixed=sum(was and not now for was, now in words),
+        broken=sum(now and not was for was, now in words),
+        inserted_less=-sum(change for change in gaps if change < 0),
+        inserted_more=sum(change for change in gaps if change > 0),
+    )
+
+
+def segments(before: Alignment, after: Alignment) -> Iterator[tuple[int, int]]:
+    """The errors of both hypotheses in each segment that holds any.
+
+    A segment is bounded on both sides by at least two words that both have right, or by the utterance's end.
+    """
+    errors: tuple[int, int] | None = None
+    right = 0
+    for gap in range(len(before.inserted)):
+        inserted = before.inserted[gap], after.inserted[gap]
+        wrong = (before.wrong[gap], after.wrong[gap]) if gap < len(before.wrong) else (False, False)
+        for found in (inserted, (int(wrong[0]), int(wrong[1]))):
+            if any(found):
+                errors = (found[0] + (errors or (0, 0))[0], found[1] + (errors or (0, 0))[1])
+                right = 0
+        if not any(wrong) and gap < len(before.wrong):
+            right += 1
+            if right >= SEGMENT_GAP_WORDS and errors is not None:
+                yield errors
+                errors = None
+    if errors is not None:
+        yield errors
+
+
+def _align(reference: str, hypothesis: str) -> Alignment:
+    # The texts as word lists: jiwer's default transform would normalise a second time.
+    output = jiwer.process_words([reference], [hypothesis], _words, _words)
+    words = output.hits + output.substitutions + output.deletions
+    wrong, inserted = [False] * words, [0] * (words + 1)
+    for chunk in output.alignments[0]:
+        if chunk.type == "insert":
+            inserted[chunk.ref_start_idx] += chunk.hyp_end_idx - chunk.hyp_start_idx
+        elif chunk.type != "equal":
+            for index in range(chunk.ref_start_idx, chunk.ref_end_idx):
+                wrong[index] = True
+    counts = ErrorCounts(output.substitutions, output.deletions, output.insertions, words)
+    return Alignment(tuple(wrong), tuple(inserted), counts)
+
+
+def _words(sentences: list[str]) -> list[list[str]]:
+    return [sentence.split() for sentence in sentences]

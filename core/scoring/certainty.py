@@ -1,0 +1,111 @@
+"""How sure a WER difference is: plain values, beside the point estimates of the criteria."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEVEL = 0.95
+"""Of the interval that is shown beside a number, and of the decision that `more_utterances` is for."""
+MINIMUM_BLOCKS = 20
+"""Speakers (or values of another field) from which on they are what is resampled, instead of utterances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """One WER difference. Points as in its criterion: the gain for domain, the rise for heldout."""
+
+    raw_pp: float
+    """The point estimate on the set."""
+    corrected_pp: float | None
+    """Without what choosing the best interval on these same sets flatters it by (out of bag); None: no choice made."""
+    low_pp: float
+    high_pp: float
+    """The 95 % interval, of the corrected difference where there is one."""
+    threshold_pp: float
+    probability: float
+    """That the difference meets the threshold: gain ≥, or rise ≤."""
+    unit: str
+    """What was resampled: utterance, speaker or another field."""
+    units: int
+    conditional: bool
+    """Only utterances were resampled: the figures hold for these speakers, and say nothing of others."""
+    utterances: int
+    fixed: int
+    broken: int
+    """Reference words that were wrong and are right, and the other way round."""
+    inserted_less: int
+    inserted_more: int
+    """Inserted words that went and that came."""
+    mapsswe_z: float | None
+    mapsswe_p: float | None
+    """NIST's matched-pairs test: the probability of such a difference between equals."""
+    mapsswe_segments: int
+    more_utterances: int | None
+    """Utterances of the same kind that a decision at 95 % would need beside these; None: the point estimate is
+    on the threshold, so that no number would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Significance:
+    """How sure both WER criteria are."""
+
+    domain: Certainty
+    heldout: Certainty
+    resamples: int
+    key: str
+    """Hash of the evaluations and thresholds that it was computed from."""
+
+
+def sentence(certainty: Certainty, name: str) -> str:
+    """All of it in words. `name`: domain_gain or heldout."""
+    corrected = certainty.corrected_pp
+    interval = f"95 % interval {certainty.low_pp:+.2f} to {certainty.high_pp:+.2f} points"
+    parts = [
+        f"{interval}, P({sign(name)} {certainty.threshold_pp:g}) = {probability(certainty.probability)}",
+        "" if corrected is None else f"{corrected:+.2f} when corrected for the choice of the interval",
+        f"{certainty.fixed} words fixed, {certainty.broken} broken, "
+        f"{certainty.inserted_less} insertions gone, {certainty.inserted_more} new",
+        _mapsswe(certainty),
+        _resampled(certainty),
+        _more(certainty),
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def short(certainty: Certainty, name: str) -> str:
+    """`[+5.10, +7.72] P(≥ 1) 99.7 %`, to stand beside the number."""
+    chance = f"P({sign(name)} {certainty.threshold_pp:g}) {probability(certainty.probability)}"
+    return f"[{certainty.low_pp:+.2f}, {certainty.high_pp:+.2f}] {chance}"
+
+
+def sign(name: str) -> str:
+    """How the criterion compares with its threshold."""
+    return "≤" if name == "heldout" else "≥"
+
+
+def probability(value: float) -> str:
+    """In percent. Never 0 or 100 %: a finite number of resamples cannot say that."""
+    if value > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
+
+
+def _mapsswe(certainty: Certainty) -> str:
+    if certainty.mapsswe_p is None:
+        return f"MAPSSWE: not to be computed from {certainty.mapsswe_segments} segments"
+    p = "p < 0.001" if certainty.mapsswe_p < 0.001 else f"p = {certainty.mapsswe_p:.3f}"
+    return f"MAPSSWE {p} over {certainty.mapsswe_segments} segments"
+
+
+def _resampled(certainty: Certainty) -> str:
+    if certainty.conditional:
+        return f"resampled by {certainty.units} utterances, so conditional on the speakers"
+    return f"resampled by {certainty.units} values of {certainty.unit}"
+
+
+def _more(certainty: Certainty) -> str:
+    if certainty.more_utterances is None:
+        return "on the threshold: no number of utterances would decide it at 95 %"
+    if certainty.more_utterances == 0:
+        return ""
+    return f"a decision at 95 % would need about {certainty.more_utterances} more utterances of this kind"

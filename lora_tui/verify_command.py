@@ -1,0 +1,79 @@
+"""`lora-tui verify`: recompute the verdict on a run from its files, and find what does not hold together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from core.errors import ExitCode
+from core.runs.origin import origin
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.verify import Verification, verify
+from core.sanitise import sanitise
+from core.scoring.evidence import Decision
+from core.speech.hashing import HashCache
+from lora_tui import output
+from lora_tui.progress import verdict_lines
+
+SCHEMA_VERSION = 1
+_OF_DECISION = {
+    Decision.ACCEPTED: ExitCode.ACCEPTED,
+    Decision.REJECTED: ExitCode.REJECTED,
+    Decision.UNDECIDED: ExitCode.UNDECIDED,
+}
+DESCRIPTION = """\
+Recomputes the verdict on a run from its files, by the [gate] that it was started with, and finds what does not hold
+together: counts and texts, events, hashes of adapter, model and manifests, links, result.json. Exit code 0: consistent
+and accepted; 1: inconsistent, or rejected; 6: consistent and undecided; 4: no run folder."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a run folder, such as runs/2.1-0123456789")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """Verdict, problems and what the verdict rests on, to stdout. RunFolderError: no run there."""
+    paths = RunPaths(Path(args.run).absolute())
+    # The state folder's cache of hashes is for speed; a verification reads the files themselves.
+    found = verify(paths, _Forgetful(RunsFolder(paths.root.parent, paths.root.parent).hash_cache))
+    code = ExitCode.REJECTED if found.problems else _OF_DECISION[found.verdict.decision]
+    output.write(_as_json(found, paths, code) if args.json else _as_text(found, paths, code))
+    return code
+
+
+class _Forgetful(HashCache):
+    """Knows no hash from before, and keeps none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._entries = {}
+
+    def save(self) -> None:
+        """Nothing is written."""
+
+
+def _as_text(found: Verification, paths: RunPaths, code: ExitCode) -> str:
+    lines = verdict_lines(found.snapshot.experiment, found.verdict, found.snapshot.duration_s)
+    lines += ["", *(f"{name}: {value}" for name, value in origin(found.snapshot, paths, found.gathered))]
+    lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
+    number = len(found.problems)
+    word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
+    return "".join(f"{sanitise(line)}\n" for line in [*lines, f"{word} (exit {int(code)})"])
+
+
+def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
+    document = {
+        "schema": SCHEMA_VERSION,
+        "exit_code": int(code),
+        "consistent": not found.problems,
+        "problems": found.problems,
+        "unchecked": found.unchecked,
+        "verdict": found.verdict.decision.value,
+        "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
+        "evidence": dict(origin(found.snapshot, paths, found.gathered)),
+    }
+    return json.dumps(output.finite(document), indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,104 @@
+"""How sure a run's WERs are: computed once, kept by the hash of its documents, never believed when edited."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.runs.evidence import Gathered, gather
+from core.runs.matrix import render_markdown, run_row
+from core.runs.store import read_run
+from core.scoring import assess
+from core.scoring.evidence import Decision, State, Thresholds
+from core.scoring.verdict import judge
+
+MakeRun = Callable[..., Any]
+SURE = Thresholds(confidence=0.95)
+
+
+def evidence(run: Any, thresholds: Thresholds = SURE) -> Gathered:
+    return gather(read_run(run.paths), run.paths, thresholds=thresholds)
+
+
+def stored(run: Any) -> list[Path]:
+    return sorted(run.paths.evals.glob("significance-*.json"))
+
+
+def test_it_is_computed_once_and_kept(fake_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = fake_run().good()
+    first = evidence(run).evidence.significance
+    assert first is not None and first.domain.raw_pp == pytest.approx(20.0)
+    assert first.heldout.raw_pp == 0 and first.heldout.fixed == first.heldout.broken == 0
+    assert len(stored(run)) == 1
+    run.paths.root.rename(run.paths.root.with_name("copied"))
+    run.paths = replace(run.paths, root=run.paths.root.with_name("copied"))
+    monkeypatch.setattr(assess, "assess", None)
+    assert evidence(run).evidence.significance == first
+
+
+def test_other_documents_and_thresholds_are_computed_anew(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    evidence(run)
+    other = evidence(run, replace(SURE, domain_gain_pp=20.0)).evidence.significance
+    assert other is not None and 0.2 < other.domain.probability < 0.8
+    run.tuned(1000, 181, 30)
+    again = evidence(run).evidence.significance
+    assert again is not None and again.domain.raw_pp == pytest.approx(100 * (300 - 181) / 600)
+    assert len(stored(run)) == 3
+
+
+def test_a_planted_figure_is_not_believed(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    run.tuned(1000, 300, 30)
+    honest = evidence(run).evidence.significance
+    assert honest is not None and honest.domain.probability < 0.05
+    [file] = stored(run)
+    document = json.loads(file.read_text())
+    document["significance"]["domain"]["probability"] = 1.0
+    file.write_text(json.dumps(document))
+    run.paths.root.rename(run.paths.root.with_name("moved"))  # past the answers kept in memory
+    run.paths = replace(run.paths, root=run.paths.root.with_name("moved"))
+    assert evidence(run).evidence.significance == honest
+
+
+def test_counts_that_are_not_those_of_the_texts_leave_the_run_undecided(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    path = run.paths.tuned("domain")
+    document = json.loads(path.read_text())
+    document["utterances"][0] |= {"substitutions": 0}
+    document["counts"]["substitutions"] -= 10
+    path.write_text(json.dumps(document))
+    gathered = evidence(run, Thresholds())
+    verdict = judge(gathered.evidence, Thresholds())
+    assert any("a score document was edited" in problem for problem in gathered.problems)
+    assert verdict.criterion("domain_gain").state is State.UNKNOWN
+    assert verdict.decision is not Decision.ACCEPTED
+
+
+def test_a_missing_interval_document_leaves_it_unsure(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    run.paths.evaluation(800, "heldout").unlink()
+    gathered = evidence(run)
+    assert gathered.evidence.significance is None
+    assert any("step-000800/heldout.json" in problem for problem in gathered.problems)
+    criterion = judge(gathered.evidence, SURE).criterion("heldout")
+    assert criterion.state is State.UNKNOWN and "cannot be told" in criterion.reason
+
+
+def test_the_matrix_shows_it_under_the_criterion(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    gathered = evidence(run)
+    verdict = judge(gathered.evidence, SURE)
+    text = render_markdown([run_row("2.1", "", read_run(run.paths), gathered, verdict)])
+    assert "\n  - 95 % interval +" in text and "words fixed, 0 broken" in text and "MAPSSWE p" in text
+
+
+def test_nothing_is_computed_without_thresholds(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    assert gather(read_run(run.paths), run.paths).evidence.significance is None
+    assert not stored(run)

@@ -1,0 +1,213 @@
+"""The bootstrap against scipy's, and what it says where the answer is known."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.scoring.assess import Documents, RecountError, assess
+from core.scoring.certainty import sentence, short
+from core.scoring.evidence import Thresholds
+from core.scoring.significance import (
+    PairedErrors,
+    Units,
+    interval,
+    more_units,
+    optimism,
+    rises,
+    share_up_to,
+    units_of,
+    widening,
+)
+from core.scoring.text import normaliser
+
+WORDS = 12
+
+
+def errors(utterances: int, wer: float, gain: float, seed: int = 0) -> tuple[Any, Any, Any]:
+    """Words, errors before and after: of each wrong word some are fixed, and few right ones broken."""
+    random = np.random.default_rng(seed)
+    words = random.integers(5, 2 * WORDS, utterances).astype(float)
+    before = random.binomial(words.astype(int), wer).astype(float)
+    fixed = random.binomial(before.astype(int), gain / wer * 1.2)
+    broken = random.binomial((words - before).astype(int), gain * 0.2 / (1 - wer))
+    return words, before, before - fixed + broken
+
+
+def units(utterances: int, wer: float = 0.2, gain: float = 0.02, seed: int = 0) -> Units:
+    words, before, after = errors(utterances, wer, gain, seed)
+    return units_of(PairedErrors(words, before, after, np.zeros((0, utterances))))
+
+
+def test_the_interval_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    ours = units(500)
+    rise, words = ours.rise[0], ours.words
+    theirs = stats.bootstrap(
+        (rise, words),
+        lambda r, w, axis=-1: 100 * r.sum(axis=axis) / w.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=10_000,
+        method="percentile",
+        rng=np.random.default_rng(7),
+    )
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    distribution = rises(ours)
+    assert interval(distribution) == pytest.approx(tuple(theirs.confidence_interval), abs=0.04 * width)
+    assert float(np.std(distribution)) == pytest.approx(theirs.standard_error, rel=0.04)
+    threshold = float(np.quantile(theirs.bootstrap_distribution, 0.3))
+    assert share_up_to(distribution, threshold) == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    assert np.array_equal(rises(units(50)), rises(units(50)))
+    assert not np.array_equal(rises(units(50)), rises(units(50), seed=(2,)))
+
+
+def test_a_shift_of_all_is_certain_and_none_at_all_is_not_quite() -> None:
+    still = units_of(PairedErrors(np.full(50, 10.0), np.zeros(50), np.zeros(50), np.zeros((0, 50))))
+    low, high = interval(rises(still))
+    assert -1.0 < low < -0.2 and 0.2 < high < 1.0, "fifty clips without a change prove nothing about 0.2 points"
+    much = units_of(PairedErrors(np.full(1000, 10.0), np.zeros(1000), np.zeros(1000), np.zeros((0, 1000))))
+    assert share_up_to(rises(much), 0.2) > 0.999
+
+
+@pytest.mark.parametrize(("count", "factor"), [(2, 9.1705), (20, 1.0956), (500, 1.0034)])
+def test_few_units_are_widened_as_students_t(count: int, factor: float) -> None:
+    # √(n/(n−1)) · t(0.975, n−1) / 1.95996; t from tables: 12.706, 2.0930, 1.9647. The series is no good for n = 2 …
+    if count == 2:
+        assert widening(count) > 4.0
+    else:
+        assert widening(count) == pytest.approx(factor, abs=5e-4)
+
+
+def test_twenty_speakers_are_resampled_whole_and_nineteen_are_not() -> None:
+    words, before, after = errors(200, 0.2, 0.02)
+    speakers = [f"s{i % 20}" for i in range(200)]
+    found = units_of(PairedErrors(words, before, after, np.zeros((0, 200)), speakers))
+    assert found.blocked and len(found) == 20
+    assert found.points[0] == pytest.approx(100 * (after - before).sum() / words.sum())
+    few = [f"s{i % 19}" for i in range(200)]
+    assert not units_of(PairedErrors(words, before, after, np.zeros((0, 200)), few)).blocked
+
+
+def test_errors_that_speakers_share_widen_the_interval() -> None:
+    words, before = np.full(400, 10.0), np.full(400, 4.0)
+    speakers = [f"s{i // 10}" for i in range(400)]
+    after = before - np.repeat(np.random.default_rng(0).integers(0, 4, 40), 10)
+    none = np.zeros((0, 400))
+    blocked = interval(rises(units_of(PairedErrors(words, before, after, none, speakers))))
+    single = interval(rises(units_of(PairedErrors(words, before, after, none))))
+    assert blocked[1] - blocked[0] > 2 * (single[1] - single[0])
+
+
+def test_choosing_the_best_of_equals_is_corrected() -> None:
+    """Ten intervals without any gain: the best of them seems to gain, and the correction takes it away."""
+    random = np.random.default_rng(0)
+    raw, corrected = [], []
+    for _ in range(30):
+        before = random.poisson(2.0, 300).astype(float)
+        intervals = random.poisson(2.0, (10, 300)).astype(float)
+        words = np.full(300, 10.0)
+        best = int(np.argmin(intervals.sum(axis=1)))
+        domain = units_of(PairedErrors(words, before, intervals[best], intervals))
+        heldout = units_of(PairedErrors(words, before, before, np.tile(before, (10, 1))))
+        flattered = optimism(domain, heldout, 0.2, resamples=300)
+        assert flattered is not None and abs(flattered[1]) < 1e-9
+        raw.append(-domain.points[0])
+        corrected.append(raw[-1] - flattered[0])
+    error = float(np.std(corrected)) / np.sqrt(30)
+    assert np.mean(raw) > 1.0 and abs(np.mean(corrected)) < 3 * error
+
+
+def test_a_selection_set_leaves_the_gain_as_it_is() -> None:
+    random = np.random.default_rng(1)
+    words, before = np.full(300, 10.0), random.poisson(2.0, 300).astype(float)
+    make = lambda: units_of(PairedErrors(words, before, before, random.poisson(2.0, (5, 300)).astype(float)))  # noqa: E731
+    domain, heldout, selection = make(), make(), make()
+    flattered = optimism(domain, heldout, 100.0, selection)
+    assert flattered is not None and abs(flattered[0]) < 0.1
+
+
+def test_more_utterances_are_needed_the_nearer_the_threshold() -> None:
+    distribution = rises(units(200))
+    estimate = float(np.mean(distribution))
+    near = more_units(distribution, estimate, estimate + 0.1, 200)
+    nearer = more_units(distribution, estimate, estimate + 0.05, 200)
+    assert near is not None and nearer is not None and nearer > 3 * near > 0
+    assert more_units(distribution, estimate, estimate + 50, 200) == 0
+    assert more_units(distribution, estimate, estimate, 200) is None
+
+
+def utterance(number: int, hypothesis: str, **changes: Any) -> dict[str, Any]:
+    """An utterance of a score document; the reference is `a b c d e`."""
+    reference = "a b c d e"
+    wrong = sum(x != y for x, y in zip(reference.split(), hypothesis.split(), strict=True))
+    counts = {"substitutions": wrong, "deletions": 0, "insertions": 0, "reference_words": 5}
+    return {"id": f"u{number}", "reference": reference, "hypothesis": hypothesis} | counts | changes
+
+
+def documents(fixed: int, broken: int, **changes: Any) -> Documents:
+    """100 utterances; of those at fault before, `fixed` are right after, and `broken` of the right ones wrong."""
+    before = [utterance(i, "a x c d e" if i < 50 else "a b c d e", **changes) for i in range(100)]
+    good = [i < fixed or 50 <= i < 100 - broken for i in range(100)]
+    after = [utterance(i, "a b c d e" if good[i] else "a x c d e", **changes) for i in range(100)]
+    return Documents(before, after, [after])
+
+
+def test_all_figures_of_a_comparison() -> None:
+    found = assess(documents(40, 5), documents(0, 0), None, Thresholds(), normaliser("basic"), "key")
+    gain, rise = found.domain, found.heldout
+    assert gain.raw_pp == pytest.approx(7.0) and (gain.fixed, gain.broken) == (40, 5)
+    assert gain.corrected_pp == pytest.approx(7.0, abs=0.05)
+    assert gain.low_pp < 7 < gain.high_pp and gain.probability > 0.999 and gain.more_utterances == 0
+    assert gain.conditional and gain.units == 100 and gain.unit == "utterance"
+    # 45 segments hold a difference and 10 none: mean 35/55; the z value by the textbook formula
+    differences = np.array([1] * 40 + [-1] * 5 + [0] * 10)
+    assert gain.mapsswe_segments == 55
+    assert gain.mapsswe_z == pytest.approx(differences.mean() / (differences.std(ddof=1) / np.sqrt(55)))
+    assert rise.raw_pp == 0 and rise.mapsswe_p is None
+    text = sentence(gain, "domain_gain")
+    assert "40 words fixed, 5 broken" in text and "P(≥ 1) = > 99.9 %" in text and "conditional on the speakers" in text
+    assert short(rise, "heldout").startswith("[-0.")
+
+
+def test_blocks_by_a_field_of_the_manifest() -> None:
+    named = documents(40, 5)
+    for sets in (named.baseline, named.tuned or ()):
+        for index, item in enumerate(sets):
+            item["fields"] = {"room": index % 25}  # type: ignore[index]
+    found = assess(named, documents(0, 0), None, Thresholds(block_by="room"), normaliser("basic"), "key")
+    assert (found.domain.unit, found.domain.units, found.domain.conditional) == ("room", 25, False)
+    assert "25 values of room" in sentence(found.domain, "domain_gain")
+    assert found.heldout.conditional
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"substitutions": 0}, "its counts say 0 errors"),
+        ({"reference": "a b c d f"}, "another reference"),
+        ({"id": "other"}, "not the utterances"),
+    ],
+)
+def test_edited_documents_are_found(change: dict[str, Any], says: str) -> None:
+    edited = documents(10, 5)
+    assert edited.tuned is not None
+    edited.tuned[20].update(change)  # type: ignore[attr-defined]
+    with pytest.raises(RecountError, match=says):
+        assess(edited, documents(0, 0), None, Thresholds(), normaliser("basic"), "key")
+
+
+def test_ten_thousand_resamples_in_a_second() -> None:
+    domain, heldout = errors(500, 0.2, 0.02), errors(1000, 0.05, 0.001)
+    table = lambda e: units_of(PairedErrors(*e, np.tile(e[2], (10, 1))))  # noqa: E731
+    started = time.process_time()
+    for found in (table(domain), table(heldout)):
+        rises(found)
+    optimism(table(domain), table(heldout), 0.2)
+    assert time.process_time() - started < 1.0

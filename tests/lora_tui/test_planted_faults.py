@@ -1,0 +1,215 @@
+"""Faults planted into an accepted run: none of them passes the gate, and `lora-tui verify` names each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.queue.__main__ import supervise
+from core.runs.files import replace_link
+from core.runs.paths import RunPaths
+from lora_tui.__main__ import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def accepted(folder: Any) -> Any:
+    """A folder with one run, `a`, that the gate accepts."""
+    folder.write()
+    folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    return folder
+
+
+def gate(folder: Any, *arguments: str) -> int:
+    runs = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    return main(["--headless", str(folder.plan), *runs, "--gate", "--no-train", *arguments])
+
+
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def edit_events(run: RunPaths, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    lines = [json.loads(line) for line in run.events.read_text().splitlines()]
+    kept = [line for line in map(change, lines) if line is not None]
+    run.events.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def nan_wer(run: RunPaths) -> None:
+    """NaN in place of an error count, in the tuned score."""
+    edit(run.tuned("domain"), lambda d: d["counts"].update(substitutions=float("nan")))
+
+
+def nan_loss(run: RunPaths) -> None:
+    """NaN in place of a loss, in an interval's event."""
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        if line["event"] == "interval" and line["step"] == 10:
+            line["sets"]["domain"]["loss"] = float("nan")
+        return line
+
+    edit_events(run, change)
+
+
+def swapped_adapter(run: RunPaths) -> None:
+    """Other weights where the best adapter was."""
+    (run.best / "adapter_model.safetensors").write_bytes(b"other weights")
+
+
+def swapped_link(run: RunPaths) -> None:
+    """lora_adapter_best leads to an adapter that was not scored."""
+    replace_link(run.best, f"adapters/{run.adapter(20).name}")
+
+
+def edited_sum(run: RunPaths) -> None:
+    """A lower sum of errors than the utterances have."""
+    edit(run.tuned("domain"), lambda d: d["counts"].update(substitutions=10))
+
+
+def edited_utterances(run: RunPaths) -> None:
+    """Counts that agree with each other, but not with the texts; in the trainer's own document too."""
+
+    def change(document: Any) -> None:
+        document["utterances"][0]["substitutions"] -= 1
+        document["counts"]["substitutions"] -= 1
+
+    edit(run.tuned("heldout"), change)
+
+
+def edited_texts(run: RunPaths) -> None:
+    """Transcripts and counts of the tuned score made better: not what the trainer heard."""
+
+    def change(document: Any) -> None:
+        for utterance in document["utterances"]:
+            document["counts"]["substitutions"] -= utterance["substitutions"]
+            utterance.update(hypothesis=utterance["reference"], substitutions=0)
+
+    edit(run.tuned("domain"), change)
+
+
+def missing_interval(run: RunPaths) -> None:
+    """An interval that the settings promise is not in the events."""
+    edit_events(run, lambda line: None if line["event"] == "interval" and line["step"] == 15 else line)
+
+
+def missing_tuned_score(run: RunPaths) -> None:
+    run.tuned("heldout").unlink()
+
+
+def other_data(run: RunPaths) -> None:
+    """The tuned score is of another manifest than the baseline."""
+    edit(run.tuned("domain"), lambda d: d.update(manifest_sha256="00" * 32))
+
+
+def half_written(run: RunPaths) -> None:
+    text = run.tuned("domain").read_text()
+    run.tuned("domain").write_text(text[: len(text) // 2])
+
+
+FAULTS = [
+    nan_wer, nan_loss, swapped_adapter, swapped_link, edited_sum, edited_utterances, edited_texts, missing_interval,
+    missing_tuned_score, other_data, half_written,
+]  # fmt: skip
+
+
+def test_without_a_fault_the_run_is_accepted_and_consistent(accepted: Any, capsys: Capture) -> None:
+    assert gate(accepted) == 0
+    assert main(["verify", str(accepted.run("a").root)]) == 0
+    out = capsys.readouterr().out
+    assert "consistent (exit 0)" in out and "Evaluation batches: domain fake, heldout fake" in out
+    assert "Libraries: not recorded" in out and "lora-cli evaluate" in out
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_no_fault_passes_and_verify_names_it(accepted: Any, fault: Callable[[RunPaths], None], capsys: Capture) -> None:
+    fault(accepted.run("a"))
+    assert gate(accepted) in (1, 6)
+    assert gate(accepted, "--set", "gate.confidence=0.95") in (1, 6)
+    assert main(["verify", str(accepted.run("a").root)]) == 1
+    out = capsys.readouterr().out
+    # Transcripts that are not the trainer's own are what parity is for: files that agree, and a verdict that rejects.
+    assert ("problem: " in out and "INCONSISTENT" in out) or "FAIL  Parity" in out
+
+
+def planted_certainty(run: RunPaths) -> None:
+    """What is stored of how sure the WERs are, with its checksum made to fit."""
+    from core.runs.significance import _checksum
+
+    [file] = run.evals.glob("significance-*.json")
+
+    def change(document: Any) -> None:
+        document["significance"]["domain"]["low_pp"] += 1.0
+        document["checksum"] = _checksum(document["significance"])
+
+    edit(file, change)
+
+
+def edited_result(run: RunPaths) -> None:
+    edit(run.result, lambda d: d.update(adapter_hash="00" * 32))
+
+
+def edited_settings(run: RunPaths) -> None:
+    edit(run.config, lambda d: d["settings"]["train"].update(learning_rate=1e-5))
+
+
+def edited_own_score(run: RunPaths) -> None:
+    """The trainer's own document of an interval no longer is what its event says."""
+
+    def change(document: Any) -> None:
+        document["utterances"][0]["substitutions"] -= 1
+        document["counts"]["substitutions"] -= 1
+
+    edit(run.evaluation(15, "domain"), change)
+
+
+def other_audio(run: RunPaths) -> None:
+    """The domain set's audio is another by now."""
+    audio = Path(json.loads(run.config.read_text())["settings"]["data"]["domain"]).with_suffix(".wav")
+    audio.write_bytes(audio.read_bytes()[:-2] + b"zz")
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (planted_certainty, "what is stored of how sure"),
+        (edited_result, "its adapter_hash is"),
+        (edited_settings, "give identity"),
+        (edited_own_score, "step-000015/domain.json"),
+        (other_audio, "the content of domain is not"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_verify_finds_what_the_verdict_does_not_look_at(
+    accepted: Any, fault: Callable[[RunPaths], None], says: str, capsys: Capture
+) -> None:
+    gate(accepted)
+    fault(accepted.run("a"))
+    capsys.readouterr()
+    assert main(["verify", str(accepted.run("a").root), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["consistent"] is False and document["exit_code"] == 1
+    assert any(says in problem for problem in document["problems"])
+
+
+def test_verify_says_what_it_cannot_hash_again(accepted: Any, capsys: Capture) -> None:
+    for name in ("domain.wav", "train.jsonl"):
+        (accepted.root / name).unlink()
+    shutil.rmtree(accepted.root / "model")
+    assert main(["verify", str(accepted.run("a").root)]) == 0
+    out = capsys.readouterr().out
+    assert "not checked: domain: cannot be hashed here" in out
+    assert "not checked: model: not on this machine" in out and "not checked: train: not on" in out
+
+
+def test_verify_without_a_run_exits_4(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["verify", str(tmp_path)]) == 4
+    assert "no run folder" in capsys.readouterr().err
