@@ -51,15 +51,21 @@ class Canvas:
                 self._bits[y >> 2][column] |= _ROWS[y & 3]
                 self._roles[y >> 2][column] = role
 
-    def text(self, column: int, row: int, text: str, role: str, *, over: bool = True) -> None:
-        """Characters over the dots. With `over` false nothing is written unless all its cells are empty."""
-        cells = [(row, column + i) for i in range(len(text))]
-        inside = [cell for cell in cells if 0 <= cell[0] < self.height and 0 <= cell[1] < self.width]
-        if not over and (inside != cells or any(self._taken(*cell) for cell in cells)):
-            return
-        for (r, c), character in zip(cells, text, strict=True):
-            if 0 <= r < self.height and 0 <= c < self.width:
-                self._text[r, c] = (character, role)
+    def text(self, column: int, row: int, text: str, role: str) -> None:
+        """Characters over the dots; those outside are dropped."""
+        for i, character in enumerate(text):
+            if 0 <= row < self.height and 0 <= column + i < self.width:
+                self._text[row, column + i] = (character, role)
+
+    def label(self, row: int, text: str, role: str) -> bool:
+        """Text in this row where nothing but dashes is hidden by it, as far right as can be; whether there was room."""
+        if not 0 <= row < self.height:
+            return False
+        for column in range(self.width - len(text), -1, -1):
+            if not any(self._taken(row, column + i) for i in range(len(text))):
+                self.text(column, row, text, role)
+                return True
+        return False
 
     def rows(self) -> list[list[Cell]]:
         """The cells, row by row."""

@@ -188,13 +188,9 @@ def _paint(frame: _Frame, plot: Plot, prepared: Sequence[_Prepared], view: View,
     for level in plot.levels:
         y = frame.y(_scaled(level.y, view.log_y))
         row = round(y) // 4 if math.isfinite(y) else -1
-        # Beside its line, on the left or the right, where nothing is hidden by it; else it goes without.
-        for candidate in (row, row - 1, row + 1):
-            column = canvas.width - len(level.label)
-            before = canvas.rows()[candidate][column:] if 0 <= candidate < canvas.height else []
-            canvas.text(column, candidate, level.label, level.role, over=False)
-            if before and canvas.rows()[candidate][column:] != before:
-                break
+        # On its line or beside it; where a curve leaves no room it goes without.
+        if math.isfinite(y):
+            any(canvas.label(candidate, level.label, level.role) for candidate in (row, row - 1, row + 1))
 
 
 def _paint_curve(frame: _Frame, item: _Prepared) -> None:
