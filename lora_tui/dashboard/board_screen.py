@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Grid
 from textual.events import Resize
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
-from lora_tui.dashboard.charts import Look, domain_plot, heldout_plot, loss_plot
+from lora_tui.dashboard.board_keys import BOARD_KEYS
+from lora_tui.dashboard.charts import SMOOTHING, Look, domain_plot, heldout_plot, loss_plot
+from lora_tui.dashboard.filters import parse
 from lora_tui.dashboard.layout import SMALLEST, share
+from lora_tui.dashboard.messages import Asked
 from lora_tui.dashboard.panels import Header, PlotView, StatusLine, VerdictPanel
-from lora_tui.dashboard.plot import View
+from lora_tui.dashboard.plot import View, x_range
 from lora_tui.dashboard.queue_table import QueueTable
+from lora_tui.dashboard.run_screen import RunScreen
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
+from lora_tui.dashboard.zoom import move_cursor, pan, zoom
+
+_MOST_PINS = 3
 
 
 class BoardScreen(Screen[None]):
@@ -28,8 +39,11 @@ class BoardScreen(Screen[None]):
     #plots.stacked #loss { row-span: 2; }
     #verdict { height: 7; }
     #status { height: 1; background: $panel; }
+    #filter { height: 1; border: none; padding: 0 1; background: $panel; }
     #too-small { display: none; height: 1fr; }
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = BOARD_KEYS
 
     def __init__(self, *, ascii_only: bool, readonly: bool) -> None:
         super().__init__()
@@ -37,6 +51,11 @@ class BoardScreen(Screen[None]):
         self.board = Board("")
         self.look = Look(ascii_only=ascii_only)
         self.view = View()
+        self.log_y = False
+        self.filter = ""
+        self.pinned: tuple[str, ...] = ()
+        self._footed: tuple[bool, ...] = ()
+        """What the footer's keys depend on, as it was drawn last."""
         self._seen: dict[str, RunView] = {}
         """The last view of every run that was selected: it is on the screen before it is read again."""
 
@@ -50,7 +69,13 @@ class BoardScreen(Screen[None]):
         yield VerdictPanel(ascii_only=self._ascii, id="verdict")
         yield StatusLine(ascii_only=self._ascii, id="status")
         yield Static("", id="too-small", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Input(placeholder="id:2 lr>=1e-4 verdict:rejected, or any word. Enter keeps, Esc clears", id="filter")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """The filter is not there until it is asked for."""
+        self.query_one(Input).display = False
+        self.table.focus()
 
     def show(self, board: Board) -> None:
         """A new board from the reader."""
@@ -61,6 +86,9 @@ class BoardScreen(Screen[None]):
         self.query_one(Header).show(board)
         self._show_rows()
         self._show_run()
+        if (board.queue.works, bool(board.rows), self.run_view is None) != self._footed:
+            self._footed = board.queue.works, bool(board.rows), self.run_view is None
+            self.refresh_bindings()
 
     @property
     def table(self) -> QueueTable:
@@ -79,24 +107,158 @@ class BoardScreen(Screen[None]):
 
     def want(self) -> Want:
         """What the reader is asked for."""
-        return Want(self.table.selected)
+        return Want(self.table.selected, self.pinned)
 
     def on_queue_table_selected(self, message: QueueTable.Selected) -> None:
         """Show what is known of the run at once; the app has the rest read."""
         self._show_run()
+        self.refresh_bindings()
 
     def on_resize(self, event: Resize) -> None:
         """The parts share out the new size."""
         self._arrange()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that would do nothing is none: it is not in the footer either."""
+        acting = not self._readonly and not self.board.replay
+        if action in ("open_run", "zoom", "cursor", "pin", "smoothing", "log_y", "learning_rate", "time"):
+            return self.run_view is not None
+        if action in ("pan", "reset_view"):
+            return self.view.low is not None
+        planned, works = self.board.plan is not None, self.board.queue.works
+        allowed = {
+            "filter": bool(self.board.rows),
+            "start": acting and planned and not works,
+            "end": acting and works,
+            "export": acting and planned,
+        }
+        return allowed.get(action, True)
+
+    def action_start(self) -> None:
+        """Queue the plan."""
+        self.post_message(Asked("start"))
+
+    def action_export(self) -> None:
+        """Write the run matrix."""
+        self.post_message(Asked("export"))
+
+    def action_end(self, kind: str) -> None:
+        """`stop` or `kill`, after a question."""
+        self.post_message(Asked(kind))
+
+    def action_open_run(self) -> None:
+        """The pages of the selected run."""
+        if self.run_view is not None:
+            self.app.push_screen(RunScreen(self.run_view, ascii_only=self._ascii))
+
+    def on_queue_table_opened(self, message: QueueTable.Opened) -> None:
+        """A click on the selected row opens it too."""
+        self.action_open_run()
+
+    def action_filter(self) -> None:
+        """Ask for the filter."""
+        line = self.query_one(Input)
+        line.display = True
+        line.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter as it is typed."""
+        self.filter = event.value
+        self._show_rows()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep the filter, go back to the rows."""
+        event.input.display = bool(self.filter)
+        self.table.focus()
+
+    def action_back(self) -> None:
+        """Step out of one thing: what was done last in the order cursor, zoom, filter, pins. Never quits."""
+        line = self.query_one(Input)
+        if line.has_focus or self.filter:
+            line.value, line.display = "", False
+            self.filter = ""
+            self.table.focus()
+            self._show_rows()
+        elif self.view != View():
+            self._look_at(View())
+        elif self.pinned:
+            self.pinned = ()
+            self.post_message(QueueTable.Selected(self.table.selected))
+            self._show_rows()
+
+    def action_pin(self) -> None:
+        """Lay the run over the others, or take it off."""
+        chosen = self.table.selected
+        if chosen is not None:
+            without = tuple(pin for pin in self.pinned if pin != chosen)
+            self.pinned = without if chosen in self.pinned else (*self.pinned, chosen)[-_MOST_PINS:]
+            self.post_message(QueueTable.Selected(chosen))
+            self._show_rows()
+
+    def action_zoom(self, factor: float) -> None:
+        """Show more or less of the x axis of all plots."""
+        self._look_at(zoom(self.view, self._whole(), factor))
+
+    def action_pan(self, direction: int) -> None:
+        """Move along the x axis."""
+        self._look_at(pan(self.view, self._whole(), direction))
+
+    def action_reset_view(self) -> None:
+        """All of it, and new data as it comes."""
+        self._look_at(replace(self.view, low=None, high=None))
+
+    def action_cursor(self, direction: int) -> None:
+        """Read values at a place."""
+        self._look_at(move_cursor(self.view, self._whole(), direction))
+
+    def action_log_y(self) -> None:
+        """The loss on a logarithmic axis, or not."""
+        self.log_y = not self.log_y
+        self._show_run()
+
+    def action_smoothing(self) -> None:
+        """The next window, off among them."""
+        index = SMOOTHING.index(self.look.smoothing)
+        self._draw_as(replace(self.look, smoothing=SMOOTHING[(index + 1) % len(SMOOTHING)]))
+        self.notify(
+            "smoothing is off" if self.look.smoothing == 1 else f"mean of {self.look.smoothing} steps", timeout=2
+        )
+
+    def action_learning_rate(self) -> None:
+        """In the place of the loss."""
+        self._draw_as(replace(self.look, learning_rate=not self.look.learning_rate))
+
+    def action_time(self) -> None:
+        """Steps or minutes; a zoom in the one means nothing in the other."""
+        self.view = View()
+        self._draw_as(replace(self.look, by_time=not self.look.by_time))
+
+    def _draw_as(self, look: Look) -> None:
+        self.look = look
+        self._show_run()
+
+    def _look_at(self, view: View) -> None:
+        self.view = view
+        self._show_run()
+        self.refresh_bindings()
+
+    def _whole(self) -> float:
+        """The end of the x axis, which the three plots share."""
+        return x_range(loss_plot(self.run_view, self.look), View())[1]
+
     def _show_rows(self) -> None:
-        self.table.show(self.board.rows, (), empty_state(self.board))
+        passes, problem = parse(self.filter)
+        rows = tuple(row for row in self.board.rows if passes(row))
+        nothing = [f"No row matches `{self.filter}`. Esc clears the filter.", problem or ""]
+        self.table.show(rows, self.pinned, nothing if self.board.rows else empty_state(self.board))
 
     def _show_run(self) -> None:
         run = self.run_view
+        pinned = [view for view in self.board.pinned if run is None or view.row_id != run.row_id]
         plots = {"loss": loss_plot, "domain": domain_plot, "heldout": heldout_plot}
         for name, plot in plots.items():
-            self.query_one(f"#{name}", PlotView).show(plot(run, self.look), self.view)
+            view = replace(self.view, log_y=self.log_y and name == "loss")
+            self.query_one(f"#{name}", PlotView).show(plot(run, self.look, pinned), view)
         self.query_one(VerdictPanel).show(run)
         self.query_one(StatusLine).show(self.board, self.row)
 

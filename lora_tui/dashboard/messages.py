@@ -13,3 +13,11 @@ class BoardRead(Message):
     def __init__(self, board: Board) -> None:
         super().__init__()
         self.board = board
+
+
+class Asked(Message):
+    """A key asks for something beyond the screen: `start`, `stop`, `kill`, `export`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what

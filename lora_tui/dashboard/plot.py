@@ -264,8 +264,7 @@ def _x_axis(frame: _Frame, plot: Plot, width: int, ascii_only: bool) -> Iterator
         if start > end:
             labels[start : start + len(text)] = _text(text, "axis")
             end = start + len(text)
-    if width - end > len(plot.x_name) + 1:
-        labels[width - len(plot.x_name) :] = _text(plot.x_name, "axis")
+    labels[: _GUTTER - 1] = _text(f"{plot.x_name:>{_GUTTER - 1}}"[: _GUTTER - 1], "axis")
     yield labels[:width]
 
 
