@@ -9,11 +9,19 @@ from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.reader import FolderSource
+from lora_tui.dashboard.replay import ReplaySource
 from lora_tui.diagnostics import say
 
 
 def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
     """Run until somebody quits. What trains goes on, and that is said."""
+    if options.replay is not None:
+        replay = ReplaySource(options.replay, options.speed)
+        try:
+            Dashboard(replay, options, Actions(options, runs)).run()
+        finally:
+            replay.close()
+        return ExitCode.ACCEPTED
     plan = None
     if options.plan is not None:
         plan = PlanRows(options.plan, runs, options.overrides, options.only)

@@ -24,6 +24,10 @@ class Options:
     readonly: bool = False
     ascii_only: bool = False
     refresh_s: float = REFRESH_S
+    replay: Path | None = None
+    """A run folder to be played instead of what is there now."""
+    speed: float = 20.0
+    """How many times faster than it was."""
     supervisor: Sequence[str] = field(default=SUPERVISOR_COMMAND)
 
 
