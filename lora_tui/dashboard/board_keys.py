@@ -11,7 +11,7 @@ BOARD_KEYS: list[BindingType] = [
     Binding("t", "end('stop')", "Stop", tooltip="the trainer finishes its step and saves; the queue ends"),
     Binding("X", "end('kill')", "Kill", show=False, tooltip="end the trainer now; what was saved last can be resumed"),
     Binding("e", "export", "Export", show=False, tooltip="write the run matrix beside the runs"),
-    Binding("c", "pin", "Pin", tooltip="lay this run over the others in the plots; again to take it off"),
+    Binding("c", "pin", "Pin", tooltip="lay this run over the others in the plots, or take it off"),
     Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", show=False),
     Binding("minus", "zoom(2.0)", "Zoom out", show=False),
     Binding("left,h", "pan(-1)", "Pan left", show=False),

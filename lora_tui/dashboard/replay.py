@@ -36,6 +36,7 @@ class ReplaySource:
             raise RunFolderError(f"{self._recorded.events}: holds no event that could be played")
         self._speed, self._clock = speed, clock
         self._began: float | None = None
+        self._base = time.time()
         self._played = 0
         self._folder = tempfile.TemporaryDirectory(prefix="lora-tui-replay-")
         self._paths = RunPaths(Path(self._folder.name) / self._recorded.name)
@@ -91,11 +92,10 @@ class ReplaySource:
             self._played += 1
         if self._played == first:
             return
-        now = time.time()
-        last = self._lines[self._played - 1][0]
+        # The recorded distances are kept, so that seconds a step and ETA are those of the recording.
         with self._paths.events.open("a", encoding="utf-8") as file:
             for when, event in self._lines[first : self._played]:
-                file.write(json.dumps(self._disguised(event, now - last + when)) + "\n")
+                file.write(json.dumps(self._disguised(event, self._base + when)) + "\n")
                 self._follow_best(event)
         if self._played == len(self._lines) and self._recorded.result.exists():
             self._link(self._paths.best, self._recorded.best)
