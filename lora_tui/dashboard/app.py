@@ -10,6 +10,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widgets import Footer
 
 from core.errors import UserError
 from core.sanitise import sanitise
@@ -70,7 +71,8 @@ class Dashboard(App[None]):
         """Hand the board to the screens."""
         self.board = message.board
         for screen in self.screen_stack:
-            if isinstance(screen, (BoardScreen, RunScreen)) and screen.is_mounted:
+            # Boards come while a screen is put together or taken apart, too.
+            if isinstance(screen, (BoardScreen, RunScreen)) and screen.query(Footer):
                 screen.show(message.board)
         self._reader.taken()
 
@@ -124,4 +126,5 @@ class Dashboard(App[None]):
 
     def on_queue_table_selected(self, message: QueueTable.Selected) -> None:
         """Another run is looked at."""
-        self._reader.want(self._main.want())
+        if self._main.query(Footer):
+            self._reader.want(self._main.want())

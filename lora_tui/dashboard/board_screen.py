@@ -111,12 +111,15 @@ class BoardScreen(Screen[None]):
 
     def on_queue_table_selected(self, message: QueueTable.Selected) -> None:
         """Show what is known of the run at once; the app has the rest read."""
+        if not self.query(Footer):
+            return
         self._show_run()
         self.refresh_bindings()
 
     def on_resize(self, event: Resize) -> None:
         """The parts share out the new size."""
-        self._arrange()
+        if self.query(Footer):
+            self._arrange()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that would do nothing is none: it is not in the footer either."""

@@ -127,6 +127,8 @@ class RunScreen(Screen[None]):
         self._fill(fresh=True)
 
     def _fill(self, *, fresh: bool = False) -> None:
+        if not self.query(Footer):
+            return  # a screen that closes
         page = self.query_one(TextView)
         note = ""
         lines: list[Pieces] = []
