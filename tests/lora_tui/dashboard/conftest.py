@@ -47,7 +47,7 @@ class Eyes:
 
     async def see(self, *wanted: str) -> str:
         """Wait until all of it is on the screen."""
-        for _ in range(100):
+        for _ in range(400):
             text = self.text()
             if all(item in text for item in wanted):
                 return text

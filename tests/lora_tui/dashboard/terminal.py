@@ -51,7 +51,7 @@ class Terminal:
         self.bytes += got
         return got
 
-    def wait_for(self, wanted: bytes, seconds: float = 20.0) -> None:
+    def wait_for(self, wanted: bytes, seconds: float = 60.0) -> None:
         """Until these bytes were written."""
         deadline = time.monotonic() + seconds
         while wanted not in self.bytes:
@@ -62,7 +62,7 @@ class Terminal:
         """Press keys."""
         os.write(self.master, keys)
 
-    def end(self, seconds: float = 15.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """Wait for the exit code."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:
