@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 run: data ## build what is missing, then run the plan of experiments.toml
-	$(BIN)/lora-tui experiments.toml
+	$(BIN)/lora-tui --start experiments.toml
 
 data: $(READY) ## build the embedded speech (seeded, about a minute)
 	@$(BIN)/python -m core.speech.corpus

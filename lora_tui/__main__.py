@@ -13,12 +13,15 @@ from typing import NamedTuple
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
 from core.runs.paths import RunsFolder
-from lora_tui import headless, init_command, plan_command, status_command, verify_command
-from lora_tui.diagnostics import EXIT_CODES, Parser, fail, say
+from lora_tui import dashboard_command, headless, init_command, plan_command, status_command, verify_command
+from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
 DESCRIPTION = """\
 Fine-tunes a speech recogniser with LoRA or DoRA adapters by the plan in PLAN, and passes a verdict on each run:
-a lower word error rate on the domain set, and none on the heldout set that got worse."""
+a lower word error rate on the domain set, and none on the heldout set that got worse.
+
+On a terminal this opens the dashboard. With --headless, or an option that only makes sense there, or without a
+terminal, it trains and prints."""
 EPILOG = f"""\
 commands, each with its own --help:
   lora-tui plan      what would run, and what is wrong with the plan; trains nothing
@@ -27,6 +30,7 @@ commands, each with its own --help:
   lora-tui verify    recompute the verdict on a run from its files, and find edits
 
 examples:
+  lora-tui                                         the dashboard; it starts nothing by itself
   lora-tui --headless --gate                       run what is left of ./experiments.toml, for CI
   lora-tui --headless --only 2.1 --set train.steps=60
   lora-tui --headless --gate --no-train --export matrix.md
@@ -74,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     request = headless.request_of(args)
-    if not args.headless:
-        say("the dashboard is not built yet: going on as with --headless")
+    if dashboard_command.wanted(args):
+        return dashboard_command.run(args, runs, request)
     return headless.run(request, runs)
 
 
@@ -88,6 +92,7 @@ def _face_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     headless.add_arguments(parser)
+    dashboard_command.add_arguments(parser)
     parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
     parser.add_argument(
         "--state", metavar="DIR", help="locks and caches, on a local disk; default: the runs folder if it is on one"

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     runs = RunsFolder(Path(args.runs).absolute(), Path(args.state or args.runs).absolute())
     path = Path(args.plan)
     submission = Submission.create(path, read_plan_text(path))
-    execution = PlanExecution(submission, runs, _Unsaved(runs.hash_cache))
+    execution = PlanExecution(submission, runs, UnsavedHashes(runs.hash_cache))
     execution.place_all()
     place_recorded(execution, runs)
     reports = report(execution, {})
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     return ExitCode.ACCEPTED
 
 
-class _Unsaved(HashCache):
+class UnsavedHashes(HashCache):
     """Looking at runs creates no folder."""
 
     def save(self) -> None:

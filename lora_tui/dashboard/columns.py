@@ -1,0 +1,160 @@
+"""The queue as a table of text: which columns fit, and what is in their cells. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from core.runs.figures import NONE
+from core.sanitise import sanitise
+from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.verdict_text import Piece, decision_pieces, plain
+from lora_tui.progress import clock
+
+_BAR_WIDTH = 8
+_LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. The ones with the lowest rank come first when room is short."""
+
+    title: str
+    width: int
+    rank: int
+    cell: Callable[[BoardRow, bool], Piece]
+    """(row, ASCII only) → text and role."""
+    right: bool = False
+    grows: int = 0
+    """Share of the room that is left."""
+
+
+def _key(row: BoardRow, ascii_only: bool) -> Piece:
+    return row.key, "strong" if row.planned else "muted"
+
+
+def _title(row: BoardRow, ascii_only: bool) -> Piece:
+    return ", ".join(part for part in (row.title, row.settings) if part), "muted"
+
+
+def _state(row: BoardRow, ascii_only: bool) -> Piece:
+    if row.state in ("failed", "crashed", "diverged", "out of memory", "disk full", "stalled"):
+        return row.state, "fail"
+    return row.state, "active" if row.active else ("" if row.run else "muted")
+
+
+def _percent(row: BoardRow, ascii_only: bool) -> Piece:
+    share = progress(row)
+    return (NONE if share is None else f"{100 * share:.0f}%"), ""
+
+
+def _bar(row: BoardRow, ascii_only: bool) -> Piece:
+    share = progress(row)
+    if share is None:
+        return "", ""
+    full, empty = ("#", ".") if ascii_only else ("━", "┄")
+    filled = round(share * _BAR_WIDTH)
+    return full * filled + empty * (_BAR_WIDTH - filled), "active" if row.active else "muted"
+
+
+def _steps(row: BoardRow, ascii_only: bool) -> Piece:
+    return f"{NONE if row.steps is None else row.steps}/{row.steps_planned or '?'}", ""
+
+
+def _eta(row: BoardRow, ascii_only: bool) -> Piece:
+    return (NONE if row.eta_s is None else clock(row.eta_s)), ""
+
+
+def _pace(row: BoardRow, ascii_only: bool) -> Piece:
+    return (NONE if row.pace_s is None else f"{row.pace_s:.2f}"), ""
+
+
+def _domain(row: BoardRow, ascii_only: bool) -> Piece:
+    return _wer(row.domain, row.domain_change), ""
+
+
+def _heldout(row: BoardRow, ascii_only: bool) -> Piece:
+    return _wer(row.heldout, row.heldout_change), ""
+
+
+def _verdict(row: BoardRow, ascii_only: bool) -> Piece:
+    return decision_pieces(row.decision, row.active)[0]
+
+
+def _reason(row: BoardRow, ascii_only: bool) -> Piece:
+    return row.reason, "muted"
+
+
+COLUMNS = (
+    Column("id", 9, 0, _key),
+    Column("title", 14, 9, _title, grows=2),
+    Column("state", 10, 1, _state),
+    Column("steps", 11, 10, _steps, right=True),
+    Column("progress", _BAR_WIDTH, 8, _bar),
+    Column("done", 4, 4, _percent, right=True),
+    Column("ETA", 6, 5, _eta, right=True),
+    Column("s/step", 6, 7, _pace, right=True),
+    Column("domain WER", 12, 2, _domain, right=True),
+    Column("heldout WER", 11, 6, _heldout, right=True),
+    Column("verdict", 19, 3, _verdict),
+    Column("reason", 16, 11, _reason, grows=3),
+)
+_NARROW_VERDICT = 11
+"""`✓ accepted` fits; what is said of a run that goes on is cut to its glyph and `so far`."""
+
+
+def progress(row: BoardRow) -> float | None:
+    """Share of the planned steps that is done."""
+    if row.steps is None or not row.steps_planned:
+        return None
+    return min(1.0, row.steps / row.steps_planned)
+
+
+def _wer(wer: float | None, change: float | None) -> str:
+    if wer is None:
+        return NONE
+    return f"{wer:.2f}" if change is None else f"{wer:.2f} {round(change, 2) + 0.0:+.2f}"
+
+
+def fitting(width: int) -> list[tuple[Column, int]]:
+    """The columns for a table `width` cells wide, each with its width; the important ones first to be in."""
+    chosen: list[Column] = []
+    left = width - 2
+    for column in sorted(COLUMNS, key=lambda c: c.rank):
+        needed = (_NARROW_VERDICT if column.title == "verdict" and width < 110 else column.width) + 1
+        if needed <= left:
+            chosen.append(column)
+            left -= needed
+    total = sum(column.grows for column in chosen)
+    result = []
+    for column in sorted(chosen, key=COLUMNS.index):
+        base = _NARROW_VERDICT if column.title == "verdict" and width < 110 else column.width
+        extra = left * column.grows // total if total else (left if column.title == "id" else 0)
+        result.append((column, base + extra))
+    return result
+
+
+def heading(columns: Sequence[tuple[Column, int]]) -> list[Piece]:
+    """The line above the rows."""
+    return [("  ", ""), *(piece for c, w in columns for piece in ((_cell(c.title, w, c.right), "muted"), (" ", "")))]
+
+
+def row_pieces(
+    row: BoardRow, columns: Sequence[tuple[Column, int]], *, selected: bool, pinned: str, ascii_only: bool
+) -> list[Piece]:
+    """One row. `pinned`: the letter of a pinned run. The cursor is a glyph too, for screens without colour."""
+    cursor = (">" if ascii_only else "▸") if selected else " "
+    pieces: list[Piece] = [(cursor, "key"), (pinned or " ", "window")]
+    for column, width in columns:
+        text, role = column.cell(row, ascii_only)
+        if column.title == "verdict" and len(text) > width:
+            text = text.replace("so far ", "") + "…" if "so far" in text else text
+        text = plain(sanitise(text, _LONGEST), ascii_only)
+        pieces += [(_cell(text, width, column.right), role), (" ", "")]
+    return pieces
+
+
+def _cell(text: str, width: int, right: bool) -> str:
+    if len(text) > width:
+        return text[: width - 1] + "…" if width > 1 else text[:width]
+    return text.rjust(width) if right else text.ljust(width)

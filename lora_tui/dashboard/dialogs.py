@@ -1,0 +1,103 @@
+"""What lies over a screen: the help, and the question before something is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Footer
+
+from lora_tui.dashboard.lines_view import Pieces
+from lora_tui.dashboard.text_view import TextView
+
+_KEYS = {
+    "question_mark": "?", "slash": "/", "plus": "+", "equals_sign": "=", "minus": "-", "comma": ",", "full_stop": ".",
+    "escape": "esc", "left_square_bracket": "[", "right_square_bracket": "]", "ctrl+p": "^p",
+}  # fmt: skip
+
+_SIGNS: tuple[Pieces, ...] = (
+    ((f"  {'✓ ✗ ?':<22}", "key"), ("PASS, FAIL, UNKNOWN; UNKNOWN says what is missing, and never passes", "muted")),
+    ((f"  {'so far':<22}", "key"), ("what the verdict would be now; the run still trains", "muted")),
+    ((f"  {'★':<22}", "key"), ("the best interval", "muted")),
+    ((f"  {'━ last 3':<22}", "key"), ("the intervals that stability looks at", "muted")),
+    ((f"  {'base, target':<22}", "key"), ("WER of the base model, and what a run must get below", "muted")),
+    ((f"  {'guardrail':<22}", "key"), ("how much heldout may get worse; bars are 95 % intervals", "muted")),
+    ((f"  {'✕':<22}", "key"), ("a value that was NaN or infinite", "muted")),
+)
+_ALIASES = frozenset({"ctrl+q", "tab", "shift+tab", "ctrl+c", "super+c"})
+"""Keys of Textual itself that are not worth a line."""
+
+
+def key_lines(screen: Screen[object]) -> list[Pieces]:
+    """The keys that do something on this screen now, each once."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if active.enabled and binding.description and binding.key not in _ALIASES:
+            named = keys.setdefault((binding.description, active.tooltip or binding.tooltip), [])
+            named.append(_KEYS.get(binding.key, binding.key))
+    return [
+        [(f"  {', '.join(dict.fromkeys(names)):<22}", "key"), (f"{description:<20}", ""), (tooltip, "muted")]
+        for (description, tooltip), names in keys.items()
+    ]
+
+
+class Help(ModalScreen[None]):
+    """All keys of the screen below, and what the signs mean."""
+
+    CSS = """
+    Help { align: center middle; }
+    Help TextView { width: 90%; max-width: 100; height: 90%; background: $panel; padding: 1 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,f1", "dismiss", "Close")]
+
+    def __init__(self, keys: Sequence[Pieces], *, ascii_only: bool) -> None:
+        super().__init__()
+        self._keys, self._ascii = keys, ascii_only
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield TextView(ascii_only=self._ascii, id="help")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        about: list[Pieces] = [[("Keys", "title")], *self._keys, [], [("Signs", "title")], *_SIGNS, []]
+        about.append([("Closing the dashboard stops nothing: training goes on.", "")])
+        view = self.query_one(TextView)
+        view.show(about)
+        view.focus()
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks before something is ended. Only `y` means yes."""
+
+    CSS = """
+    Confirm { align: center middle; }
+    Confirm TextView { width: 70; max-width: 95%; height: 5; background: $panel; padding: 1 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape,enter", "answer(False)", "No"),
+    ]
+
+    def __init__(self, question: str, consequence: str, *, ascii_only: bool) -> None:
+        super().__init__()
+        self._lines: list[Pieces] = [[(question, "title")], [(consequence, "muted")], [("y: yes   n: no", "key")]]
+        self._ascii = ascii_only
+
+    def compose(self) -> ComposeResult:
+        """The question."""
+        yield TextView(ascii_only=self._ascii, id="question")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        self.query_one(TextView).show(self._lines)
+
+    def action_answer(self, yes: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(yes)

@@ -1,0 +1,53 @@
+"""How the board shares out a screen. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMALLEST = (30, 6)
+"""Columns and lines below which only a sentence is shown."""
+_CHROME = 3
+"""Header, status line and footer."""
+_VERDICT_SHORT, _VERDICT_LONG = 7, 13
+_PLOTS_LEAST = 7
+_STACKED_FROM = 20
+"""Lines of plots from which the two WER plots stand one above the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Heights in lines; 0 hides the part."""
+
+    table: int
+    plots: int
+    verdict: int
+    stacked: bool
+    """Loss on the left, domain above heldout on the right; else all three side by side."""
+    usable: bool = True
+
+
+def share(width: int, height: int, rows: int) -> Layout:
+    """The layout for a screen of this size and a queue of `rows` rows.
+
+    What is given up as the screen shrinks: reasons of the verdict, most rows of the queue, the plots, the verdict.
+    """
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        return Layout(0, 0, 0, False, usable=False)
+    room = height - _CHROME
+    if rows == 0:
+        return Layout(room, 0, 0, False)  # what to do next is all there is to say
+    if width < 60:
+        return Layout(room, 0, 0, False)
+    verdict = _VERDICT_LONG if room >= 34 else _VERDICT_SHORT
+    wanted = max(rows + 1, 4)
+    table = min(wanted, max(5, room // 4))
+    plots = room - table - verdict
+    if plots < _PLOTS_LEAST:
+        table = min(wanted, max(3, room - verdict - _PLOTS_LEAST))
+        plots = room - table - verdict
+    if plots < _PLOTS_LEAST:
+        plots = 0
+        if room - verdict < 3:
+            verdict = 0
+        table = room - verdict
+    return Layout(table, plots, verdict, plots >= _STACKED_FROM)

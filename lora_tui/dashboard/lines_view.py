@@ -1,0 +1,85 @@
+"""The one widget that puts outside text on the screen: lines of (text, role). No markup is ever read.
+
+A line is written to the terminal only when it differs from what stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.events import Resize
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from lora_tui.dashboard.themes import style_of
+
+Pieces = Sequence[tuple[str, str]]
+Painter = Callable[[int, int], Sequence[Pieces]]
+"""(width, height) → lines; more than fit are cut off."""
+
+
+class LinesView(Widget):
+    """Shows what `paint` gives for its size. `update` after anything that `paint` reads has changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._strips: list[Strip] = []
+
+    def paint(self, width: int, height: int) -> Sequence[Pieces]:
+        """The lines for this size. Texts must be sanitised."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Paint again, and have the lines written that changed."""
+        width, height = self.size
+        if width <= 0 or height <= 0:
+            return
+        lines = list(self.paint(width, height))[:height]
+        strips = [self._strip(line, width) for line in [*lines, *([()] * (height - len(lines)))]]
+        old, self._strips = self._strips, strips
+        if len(old) != len(strips):
+            self.refresh()
+            return
+        changed = [Region(0, y, width, 1) for y, strip in enumerate(strips) if strip != old[y]]
+        if changed:
+            self.refresh(*changed)
+
+    def render_line(self, y: int) -> Strip:
+        """Textual asks for one line."""
+        if y < len(self._strips):
+            return self._strips[y]
+        return Strip.blank(self.size.width, self.rich_style)
+
+    def on_resize(self, event: Resize) -> None:
+        """The size is part of what is painted."""
+        self._strips = []
+        self.update()
+
+    def notify_style_update(self) -> None:
+        """The theme changed: colours are part of the lines."""
+        super().notify_style_update()
+        self._strips = []
+        if self.is_attached:
+            self.update()
+
+    def style_for(self, role: str, base: Style) -> Style:
+        """The style of a role on this widget's background; `on:` before it is reversed."""
+        app = self.app
+        plain = style_of(role, app.theme, app.current_theme.dark)
+        return base + Style.parse(plain) if plain else base
+
+    def _strip(self, pieces: Pieces, width: int) -> Strip:
+        base = self.rich_style
+        segments: list[Segment] = []
+        run, run_role = "", ""
+        for text, role in pieces:
+            if role != run_role and run:
+                segments.append(Segment(run, self.style_for(run_role, base)))
+                run = ""
+            run, run_role = run + text, role
+        if run:
+            segments.append(Segment(run, self.style_for(run_role, base)))
+        return Strip(segments).adjust_cell_length(width, base)

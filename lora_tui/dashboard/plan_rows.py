@@ -1,0 +1,148 @@
+"""The rows of the plan, and which run folder each of them is. Finding that out may hash audio: a thread does it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from core.errors import UserError
+from core.plan.expand import matches
+from core.plan.schema import Row
+from core.queue.execution import PlanExecution
+from core.queue.report import place_recorded
+from core.queue.wishes import Submission
+from core.runs.matrix import differing_settings
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.plan_file import read_plan_text
+from core.scoring.evidence import Thresholds
+from core.scoring.verdict import thresholds_of
+from core.speech.hashing import HashCache
+from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.status_command import UnsavedHashes
+
+
+class PlanRows:
+    """The plan file as it is now: it is read again when it changes. Belongs to the reader thread."""
+
+    def __init__(self, path: Path, runs: RunsFolder, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> None:
+        self.path = path
+        self.execution: PlanExecution | None = None
+        self.problems: tuple[str, ...] = ()
+        self.loading = ""
+        """What the placing thread does; nothing when it is done."""
+        self._runs, self._overrides, self._only = runs, tuple(overrides), tuple(only)
+        self._stamp: tuple[int, int] | None = None
+        self._placing: _Placing | None = None
+        self._texts: tuple[str, ...] = ()
+
+    def refresh(self) -> None:
+        """Read the plan again if its file changed, and take over what the placing thread has found."""
+        try:
+            found = self.path.stat()
+            stamp = found.st_mtime_ns, found.st_size
+        except OSError:
+            stamp = (0, 0)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._load()
+        placing = self._placing
+        if placing is None:
+            return
+        self.loading = placing.doing
+        if not placing.is_alive():
+            placing.join()
+            self._placing, self.loading = None, ""
+            self.execution, self.problems = placing.execution, self._short(placing.problems)
+            self._texts = ()
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """By the plan's `[gate]`."""
+        return None if self.execution is None else thresholds_of(asdict(self.execution.plan.gate))
+
+    def rows(self) -> list[tuple[BoardRow, RunPaths | None]]:
+        """The wanted rows in the plan's order, without the figures of their runs."""
+        execution = self.execution
+        if execution is None:
+            return []
+        wanted = [row for row in execution.rows if not self._only or matches(row, self._only)]
+        if not self._texts:
+            self._texts = differing_settings([asdict(row.settings) for row in wanted])
+        return [(self._row(row, text), self._folder(row)) for row, text in zip(wanted, self._texts, strict=True)]
+
+    def forget(self, run: RunPaths) -> None:
+        """The run's files changed: what depends on its result is decided again."""
+        if self.execution is not None and self._placing is None:
+            self.execution.forget(run)
+            self.execution.place_decided()
+
+    def submission(self) -> Submission:
+        """The plan as it is now, to be queued. UserError when it cannot be read."""
+        return Submission.create(self.path, read_plan_text(self.path), self._overrides, self._only)
+
+    def _load(self) -> None:
+        hashes = (HashCache if self._runs.state.is_dir() else UnsavedHashes)(self._runs.hash_cache)
+        try:
+            execution = PlanExecution(self.submission(), self._runs, hashes)
+            placing = _Placing(self.submission(), self._runs, hashes)
+        except UserError as error:
+            self.problems, self._placing, self.loading = self._short(str(error).splitlines()), None, ""
+            return
+        self.problems = ()
+        if self.execution is None:
+            self.execution = execution
+        self._placing = placing
+        placing.start()
+
+    def _short(self, problems: Sequence[str]) -> tuple[str, ...]:
+        """Without the folder of the plan, which stands on the screen already."""
+        return tuple(problem.replace(f"{self.path.absolute().parent}/", "") for problem in problems)
+
+    def _row(self, row: Row, text: str) -> BoardRow:
+        reasons = [f"after {', '.join(row.after)}"] if row.after else []
+        reasons += [f"if {row.when}"] if row.when else []
+        return BoardRow(
+            id=f"plan:{row.key}",
+            key=row.key,
+            title=row.title,
+            settings=text,
+            reason="; ".join(reasons),
+            steps_planned=row.settings.train.steps,
+            learning_rate=row.settings.train.learning_rate,
+        )
+
+    def _folder(self, row: Row) -> RunPaths | None:
+        execution = self.execution
+        placed = execution.placed.get(row.key) if execution is not None else None
+        if execution is None or placed is None:
+            return None
+        run = execution.folder(placed)
+        return run if run.config.is_file() else None
+
+
+class _Placing(threading.Thread):
+    """Finds the runs of a plan's rows: reads manifests, and audio that was never hashed before."""
+
+    def __init__(self, submission: Submission, runs: RunsFolder, hashes: HashCache) -> None:
+        super().__init__(name="placing", daemon=True)
+        self.doing = "reading the plan's data"
+        self.execution = PlanExecution(submission, runs, hashes, self._progress)
+        self.problems: tuple[str, ...] = ()
+        self._runs = runs
+
+    def run(self) -> None:
+        """Thread body."""
+        try:
+            problems: Mapping[str, UserError] = self.execution.place_all()
+            place_recorded(self.execution, self._runs)
+            self.execution.place_decided()
+        except Exception as error:  # a thread has nobody to raise to: the board says it
+            self.problems = (f"the plan's data cannot be read: {error}",)
+            return
+        lines = [line for problem in problems.values() for line in str(problem).splitlines()]
+        self.problems = tuple(dict.fromkeys([*self.execution.plan.warnings, *lines]))
+
+    def _progress(self, manifest: str, done: int, total: int) -> None:
+        self.doing = f"reading the audio of data.{manifest}: {done}/{total}"

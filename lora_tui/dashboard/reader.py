@@ -1,0 +1,202 @@
+"""The board, read from files: plan rows, run folders, the queue. One thread does it and posts frozen snapshots."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from core.plan.schema import GateSettings
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.store import read_json
+from core.scoring.evidence import Thresholds
+from core.scoring.verdict import thresholds_of
+from lora_tui.dashboard.plan_rows import PlanRows
+from lora_tui.dashboard.queue_state import QueueState
+from lora_tui.dashboard.resources import ResourceReader, Resources
+from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
+from lora_tui.dashboard.watch import Watch
+
+BUDGET_S = 0.3
+"""Reading in one round; what is left comes in the next, so that a folder of a thousand runs shows at once."""
+_RESTING_A_ROUND = 40
+"""Ended runs looked at again in one round."""
+_RESOURCES_S = 2.0
+_LISTING_S = 3.0
+
+
+class Source(Protocol):
+    """Where boards come from: the files of a runs folder, or a replay."""
+
+    def read(self, want: Want) -> Board:
+        """The board now."""
+
+
+class FolderSource:
+    """Boards from a runs folder and, when there is one, a plan. Used by one thread only."""
+
+    def __init__(self, runs: RunsFolder, plan: PlanRows | None) -> None:
+        self._runs, self._plan = runs, plan
+        self._queue = QueueState(runs)
+        self._watches: dict[str, Watch] = {}
+        self._gates: dict[str, Thresholds] = {}
+        self._resting = 0
+        self._resources = ResourceReader()
+        self._machine = Resources()
+        self._measured = float("-inf")
+        self._listing: list[RunPaths] = []
+        self._listed: tuple[float, int] = float("-inf"), 0
+
+    def read(self, want: Want) -> Board:
+        """The board now. Runs that were not read yet, for want of time, have the state `…`."""
+        problems: tuple[str, ...] = ()
+        planned: list[tuple[BoardRow, RunPaths | None]] = []
+        if self._plan is not None:
+            self._plan.refresh()
+            problems = self._plan.problems
+            planned = self._plan.rows()
+        queue = self._queue.refresh()
+        pairs = [*planned, *self._others({run.name for _, run in planned if run is not None})]
+        self._refresh([(row.id, run) for row, run in pairs if run is not None], want)
+        rows = tuple(self._row(row, run) for row, run in pairs)
+        by_id = {row.id: run for row, run in pairs}
+        views = [self._view(row_id, rows, by_id.get(row_id)) for row_id in want.pinned]
+        active = any(row.active for row in rows)
+        return Board(
+            where=str(self._runs.root),
+            plan=None if self._plan is None else str(self._plan.path),
+            rows=rows,
+            queue=queue,
+            selected=self._view(want.selected, rows, by_id.get(want.selected or "")),
+            pinned=tuple(view for view in views if view is not None),
+            resources=self._measure(active),
+            problems=problems,
+            loading=self._plan.loading if self._plan is not None else "",
+        )
+
+    def _others(self, known: set[str]) -> list[tuple[BoardRow, RunPaths | None]]:
+        """Runs in the folder that the plan does not ask for."""
+        others: list[tuple[BoardRow, RunPaths | None]] = []
+        for run in self._folders():
+            if run.name not in known and (self._plan is None or not self._plan.loading):
+                others.append((BoardRow(f"run:{run.name}", self._name_of(run), planned=False), run))
+        return others
+
+    def _folders(self) -> list[RunPaths]:
+        """The run folders; listed again when one came or went, and now and then, for a late run.json."""
+        try:
+            changed = self._runs.root.stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        if changed != self._listed[1] or time.monotonic() - self._listed[0] > _LISTING_S:
+            self._listing, self._listed = self._runs.runs(), (time.monotonic(), changed)
+        return self._listing
+
+    def _name_of(self, run: RunPaths) -> str:
+        watch = self._watches.get(run.name)
+        return watch.snapshot.experiment if watch is not None and watch.snapshot is not None else run.name
+
+    def _refresh(self, runs: list[tuple[str, RunPaths]], want: Want) -> None:
+        """Read what is wanted first, then what is alive or new, then a few of those that rest."""
+        wanted = {want.selected, *want.pinned}
+        for _, run in runs:
+            self._watches.setdefault(run.name, Watch(run))
+        first = [run for row_id, run in runs if row_id in wanted]
+        restless = [run for _, run in runs if self._watches[run.name].restless]
+        resting = [run for _, run in runs if not self._watches[run.name].restless]
+        turn = self._resting % max(1, len(resting))
+        some = [*resting[turn:], *resting[:turn]][:_RESTING_A_ROUND]
+        self._resting = turn + len(some)
+        deadline = time.monotonic() + BUDGET_S
+        for run in dict.fromkeys([*first, *restless, *some]):
+            if time.monotonic() > deadline:
+                break
+            watch = self._watches[run.name]
+            if watch.refresh(self._thresholds(run)) and self._plan is not None and not watch.restless:
+                self._plan.forget(run)
+
+    def _thresholds(self, run: RunPaths) -> Thresholds:
+        """The plan's, else those that the run was submitted with."""
+        planned = self._plan.thresholds if self._plan is not None else None
+        if planned is not None:
+            return planned
+        if run.name not in self._gates:
+            self._gates[run.name] = recorded_thresholds(run)
+        return self._gates[run.name]
+
+    def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
+        if run is not None and run.name in self._watches:
+            return self._watches[run.name].row(row if row.planned else replace(row, reason=""))
+        state, reason = self._queue.word(row.key, None if self._plan is None else str(self._plan.path.absolute()))
+        return replace(row, state=state, reason=reason or row.reason)
+
+    def _view(self, row_id: str | None, rows: tuple[BoardRow, ...], run: RunPaths | None) -> RunView | None:
+        row = next((row for row in rows if row.id == row_id), None)
+        if row is None or run is None or run.name not in self._watches:
+            return None
+        label = f"{row.key} {row.title}".strip()
+        return self._watches[run.name].view(row.id, label, self._thresholds(run))
+
+    def _measure(self, active: bool) -> Resources:
+        """Measured while something runs; an idle board stays as it is, so that nothing is written."""
+        due = time.monotonic() - self._measured > _RESOURCES_S
+        if due and (active or self._machine.cpu_percent is None):
+            self._measured = time.monotonic()
+            self._machine = self._resources.read()
+        return self._machine
+
+
+def recorded_thresholds(run: RunPaths) -> Thresholds:
+    """Those in the run's own run.json, as far as they are numbers; else the defaults."""
+    config, _ = read_json(run.config)
+    gate = (config or {}).get("gate")
+    known = asdict(GateSettings())
+    numbers = (int, float)
+    good = {k: v for k, v in (gate if isinstance(gate, dict) else {}).items() if k in known and isinstance(v, numbers)}
+    return thresholds_of(good)
+
+
+class ReaderThread(threading.Thread):
+    """Reads every `period_s` and hands over a board only if it differs from the last and that one was taken.
+
+    A terminal that does not read blocks the screen, not this thread, and nothing piles up meanwhile.
+    """
+
+    def __init__(self, source: Source, period_s: float, deliver: Callable[[Board], None]) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._source, self._period, self._deliver = source, period_s, deliver
+        self._want = Want()
+        self._wake = threading.Event()
+        self._taken = threading.Event()
+        self._taken.set()
+        self._ended = False
+
+    def want(self, want: Want) -> None:
+        """What the screen shows from now on; read at once."""
+        if want != self._want:
+            self._want = want
+            self._wake.set()
+
+    def taken(self) -> None:
+        """The last board is on the screen."""
+        self._taken.set()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._ended = True
+        self._wake.set()
+        self._taken.set()
+
+    def run(self) -> None:
+        """Thread body."""
+        last: Board | None = None
+        while not self._ended:
+            self._wake.clear()
+            board = self._source.read(self._want)
+            if board != last and self._taken.is_set() and not self._ended:
+                last = board
+                self._taken.clear()
+                self._deliver(board)
+            self._wake.wait(self._period)

@@ -1,0 +1,111 @@
+"""What the reader thread hands to the screen: frozen values, compared before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from core.runs.evidence import Gathered
+from core.runs.snapshot import RunSnapshot
+from core.scoring.evidence import Criterion, Thresholds, Verdict
+from lora_tui.dashboard.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """One line of the queue. WER in percent, changes in points; what is not known is None. Text as it is in files."""
+
+    id: str
+    """Unique on the board."""
+    key: str
+    """The row of the plan, or the experiment that made the run."""
+    title: str = ""
+    settings: str = ""
+    run: str | None = None
+    """Name of the run folder."""
+    state: str = "not run"
+    reason: str = ""
+    steps: int | None = None
+    steps_planned: int | None = None
+    pace_s: float | None = None
+    """Seconds a step, evaluations included."""
+    eta_s: float | None = None
+    best_step: int | None = None
+    domain: float | None = None
+    """Of the tuned score, else at the best interval so far."""
+    domain_change: float | None = None
+    heldout: float | None = None
+    heldout_change: float | None = None
+    decision: str | None = None
+    """accepted, rejected, undecided."""
+    active: bool = False
+    learning_rate: float | None = None
+    planned: bool = True
+    """Whether the plan asks for it; else it is only in the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalChange:
+    """Heldout at one interval against the base model, paired by utterance. In points."""
+
+    step: int
+    change: float
+    half_width: float | None
+    """Of the 95 % interval; None where the utterances' scores cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunView:
+    """Everything that is shown of one run. The same object as long as nothing of it changes."""
+
+    row_id: str
+    label: str
+    snapshot: RunSnapshot
+    gathered: Gathered
+    verdict: Verdict
+    thresholds: Thresholds
+    so_far: Mapping[str, Criterion]
+    """Criteria as they would be if the best interval so far were the tuned score; only where that says more."""
+    heldout: tuple[IntervalChange, ...]
+    log_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Whether a supervisor works, and what it said last."""
+
+    works: bool = False
+    submissions: tuple[str, ...] = ()
+    """Open ones."""
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The whole screen's contents at one moment."""
+
+    where: str
+    """The runs folder."""
+    plan: str | None = None
+    rows: tuple[BoardRow, ...] = ()
+    queue: Queue = Queue()
+    selected: RunView | None = None
+    pinned: tuple[RunView, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    problems: tuple[str, ...] = ()
+    """Of the plan, or of reading it."""
+    loading: str = ""
+    replay: str = ""
+    """Where a replay stands; empty without one."""
+
+    def row(self, row_id: str | None) -> BoardRow | None:
+        """The row with this id."""
+        return next((row for row in self.rows if row.id == row_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the screen asks the reader for."""
+
+    selected: str | None = None
+    pinned: tuple[str, ...] = field(default=())

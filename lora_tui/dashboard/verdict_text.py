@@ -1,0 +1,111 @@
+"""The verdict panel: one line a criterion with state, number, threshold and distance, and its reason. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.runs.figures import NONE
+from core.sanitise import sanitise
+from core.scoring.evidence import Criterion, State
+from lora_tui.dashboard.snapshots import RunView
+
+Piece = tuple[str, str]
+"""(text, role)."""
+_SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
+_GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
+_ASCII = str.maketrans({"✓": "+", "✗": "x", "≥": ">", "≤": "<", "–": "-", "→": ">", "★": "*", "·": "-", "…": "~"})
+_DECISIONS = {"accepted": "✓", "rejected": "✗", "undecided": "?"}
+_ROLES = {State.PASS: "pass", State.FAIL: "fail", State.UNKNOWN: "unknown"}
+_DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "undecided": "unknown"}
+_SHORT_UNITS = {"points": "points", "nats per 1000 steps": "nats/1000", "transcripts": "differ"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the panel, in pieces."""
+
+    pieces: tuple[Piece, ...]
+    continues: bool = False
+    """It belongs to the line above and may be left out where room is short."""
+
+
+def plain(text: str, ascii_only: bool) -> str:
+    """`text` without anything but ASCII, when asked for."""
+    if ascii_only:
+        # As wide as before, so that what follows stays in its column.
+        text = text.replace("≥ ", ">=").replace("≤ ", "<=")
+    return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
+
+
+def decision_pieces(decision: str | None, active: bool) -> tuple[Piece, ...]:
+    """`✓ accepted`, `? so far undecided`; a dash without a verdict."""
+    if decision is None:
+        return ((NONE, "muted"),)
+    word = f"so far {decision}" if active else decision
+    return ((f"{_DECISIONS[decision]} {word}", _DECISION_ROLES[decision]),)
+
+
+def verdict_lines(view: RunView | None) -> list[Line]:
+    """The whole panel, its heading first."""
+    if view is None:
+        return [Line((("verdict", "title"), ("  select a run that has started", "muted")))]
+    decision, active = view.verdict.decision.value, view.snapshot.state.active
+    best = view.verdict.best_step
+    heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]
+    if best is not None:
+        heading.append((f"  best interval: step {best}", "muted"))
+    if view.verdict.guardrail_kept is False:
+        heading.append(("  no interval keeps the guardrail", "fail"))
+    lines = [Line(tuple(heading))]
+    if view.gathered.evidence.failure:
+        lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))
+    for criterion in view.verdict.criteria:
+        lines += _criterion_lines(criterion, view.so_far.get(criterion.name))
+    return lines
+
+
+def _criterion_lines(criterion: Criterion, so_far: Criterion | None) -> list[Line]:
+    shown = criterion if criterion.value is not None or so_far is None else so_far
+    role = _ROLES[criterion.state]
+    pieces: list[Piece] = [
+        (f"{_GLYPHS[criterion.state]} {criterion.state.value:<8}", role),
+        (f"{criterion.title:<19}", ""),
+        (f"{_value(shown):>9}", "strong"),
+        (f"  {_threshold(shown):<17}", "muted"),
+    ]
+    distance = _distance(shown)
+    if shown is so_far and so_far is not None:
+        word = so_far.state.value if so_far.state is not State.UNKNOWN else ""
+        pieces.append((f"so far {word}: {distance}" if word else f"so far: {distance}", "muted"))
+    elif criterion.state is State.UNKNOWN:
+        pieces.append((sanitise(criterion.reason), "muted"))
+    else:
+        pieces.append((distance, role if criterion.state is State.FAIL else "muted"))
+    return [Line(tuple(pieces)), Line(((" " * 10, ""), (sanitise(criterion.reason), "muted")), continues=True)]
+
+
+def _value(criterion: Criterion) -> str:
+    if criterion.value is None:
+        return NONE
+    if criterion.unit == "transcripts":
+        return f"{criterion.value:.0f}"
+    return f"{criterion.value:+.2f}" if criterion.unit == "points" else f"{criterion.value:+.3g}"
+
+
+def _threshold(criterion: Criterion) -> str:
+    if criterion.threshold is None or criterion.name not in _SIGNS:
+        return ""
+    unit = _SHORT_UNITS.get(criterion.unit, criterion.unit)
+    return f"{_SIGNS[criterion.name]} {criterion.threshold:g} {unit}"
+
+
+def _distance(criterion: Criterion) -> str:
+    """How far the number is from its threshold: `1.02 to spare`, `0.40 too much`."""
+    if criterion.value is None or criterion.threshold is None or criterion.unit == "transcripts":
+        return ""
+    gap = abs(criterion.value - criterion.threshold)
+    if criterion.name == "domain_gain":
+        return f"{gap:.2f} to spare" if criterion.value >= criterion.threshold else f"{gap:.2f} short"
+    if criterion.name == "convergence":
+        return "falling" if criterion.value < criterion.threshold else f"{gap:.3g} too much"
+    return f"{gap:.2f} to spare" if criterion.value <= criterion.threshold else f"{gap:.2f} too much"

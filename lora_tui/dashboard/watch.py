@@ -1,0 +1,203 @@
+"""One run folder under watch: read again only where its files changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core.runs.evidence import Gathered, gather
+from core.runs.paths import RunPaths
+from core.runs.scores import stamp
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import RunFollower, read_json
+from core.scoring.criteria import rise_points
+from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
+from core.scoring.verdict import judge
+from lora_tui.dashboard.log_text import last_line
+from lora_tui.dashboard.snapshots import BoardRow, IntervalChange, RunView
+
+_CERTAINTY = 1.96
+"""Standard errors in half a 95 % interval."""
+
+
+class Watch:
+    """Reads one run. `refresh` says whether anything changed since the last call."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self._follower = RunFollower(paths)
+        self._stamp: tuple[Any, ...] | None = None
+        self._judged: tuple[Any, ...] | None = None
+        self._view: RunView | None = None
+        self._row: tuple[BoardRow, BoardRow] | None = None
+        self.snapshot: RunSnapshot | None = None
+        self.gathered: Gathered | None = None
+        self.verdict: Verdict | None = None
+
+    @property
+    def restless(self) -> bool:
+        """Whether it may change without its files changing, as a trainer that fell silent does."""
+        return self.snapshot is None or self.snapshot.state.active or not self.snapshot.attempts
+
+    def refresh(self, thresholds: Thresholds, gave_up: str | None = None) -> bool:
+        """Read what is new. Never raises for what is in the files."""
+        found = self._stamps()
+        if found == self._stamp and not self.restless and self._judged == (thresholds, gave_up):
+            return False
+        old = self.snapshot
+        self.snapshot = snapshot = self._follower.refresh()
+        seen = (snapshot.state, snapshot.last_event_time, len(snapshot.steps), snapshot.progress)
+        same = old is not None and seen == (old.state, old.last_event_time, len(old.steps), old.progress)
+        if same and found == self._stamp and self._judged == (thresholds, gave_up):
+            self.snapshot = old
+            return False
+        self._stamp, self._judged, self._view, self._row = found, (thresholds, gave_up), None, None
+        self.gathered = gather(snapshot, self.paths, gave_up)
+        self.verdict = judge(self.gathered.evidence, thresholds)
+        return True
+
+    def row(self, row: BoardRow) -> BoardRow:
+        """`row` with all that the run says."""
+        if self.snapshot is None or self.gathered is None or self.verdict is None:
+            return replace(row, run=self.paths.name, state="…")
+        if self._row is None or self._row[0] != row:
+            self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
+        return self._row[1]
+
+    def view(self, row_id: str, label: str, thresholds: Thresholds) -> RunView | None:
+        """The run as the plots and the panels show it."""
+        if self.snapshot is None or self.gathered is None or self.verdict is None:
+            return None
+        view = self._view
+        line = last_line(self.paths.log)
+        if view is None or (view.row_id, view.label, view.log_line) != (row_id, label, line):
+            self._view = view = RunView(
+                row_id, label, self.snapshot, self.gathered, self.verdict, thresholds,
+                so_far(self.gathered.evidence, self.verdict, thresholds),
+                heldout_changes(self.paths, self.snapshot.intervals), line,
+            )  # fmt: skip
+        return view
+
+    def _stamps(self) -> tuple[Any, ...]:
+        paths = self.paths
+        files = (paths.config, paths.events, paths.result, paths.tuned("domain"), paths.tuned("heldout"), paths.best)
+        return tuple(_stamp_of(path) for path in files)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: Verdict) -> BoardRow:
+    """The figures of a run, in a row. Pure."""
+    best = next((i for i in snapshot.intervals if i.step == verdict.best_step), None)
+    domain = evidence.tuned_domain or (best.domain.counts if best is not None else None)
+    heldout = evidence.tuned_heldout or (best.heldout.counts if best is not None else None)
+    wers = [None if c is None else c.wer_percent for c in (domain, heldout)]
+    base = [None if c is None else c.wer_percent for c in (evidence.baseline_domain, evidence.baseline_heldout)]
+    changes = [None if a is None or b is None else a - b for a, b in zip(wers, base, strict=True)]
+    each = pace_s(snapshot)
+    left = snapshot.steps_planned - snapshot.steps_completed
+    train = snapshot.settings.get("train")
+    rate = train.get("learning_rate") if isinstance(train, dict) else None
+    return replace(
+        row,
+        title=row.title or snapshot.title,
+        run=snapshot.paths.name,
+        state=str(snapshot.state).replace("_", " "),
+        reason=row.reason or evidence.failure or _detail(snapshot),
+        steps=snapshot.steps_completed,
+        steps_planned=snapshot.steps_planned,
+        pace_s=each,
+        eta_s=each * left if each is not None and left > 0 and snapshot.state.active else None,
+        best_step=verdict.best_step,
+        domain=wers[0],
+        domain_change=changes[0],
+        heldout=wers[1],
+        heldout_change=changes[1],
+        decision=verdict.decision.value if snapshot.intervals or not snapshot.state.active else None,
+        active=snapshot.state.active,
+        learning_rate=rate if isinstance(rate, float) else None,
+    )
+
+
+def _detail(snapshot: RunSnapshot) -> str:
+    if snapshot.progress is not None and snapshot.state.active:
+        return f"{snapshot.progress[0]}/{snapshot.progress[1]}"
+    return snapshot.phase_detail if snapshot.state.active else ""
+
+
+def pace_s(snapshot: RunSnapshot) -> float | None:
+    """Seconds a step of the newest attempt, evaluations and saving included; None before a step."""
+    if not snapshot.attempts:
+        return None
+    attempt = snapshot.attempts[-1]
+    steps = snapshot.steps_completed - (attempt.resumed_from or 0)
+    if steps <= 0 or attempt.duration_s <= 0:
+        return snapshot.steps.seconds_per_step
+    return attempt.duration_s / steps
+
+
+def so_far(evidence: Evidence, verdict: Verdict, thresholds: Thresholds) -> dict[str, Criterion]:
+    """What the WER criteria would be by the trainer's own score at the best interval, while no tuned score is there."""
+    best = next((i for i in evidence.intervals if i.step == verdict.best_step), None)
+    if best is None or (evidence.tuned_domain is not None and evidence.tuned_heldout is not None):
+        return {}
+    guess = replace(evidence, tuned_domain=best.domain.counts, tuned_heldout=best.heldout.counts)
+    judged = judge(guess, thresholds)
+    names = ("domain_gain", "heldout")
+    return {n: judged.criterion(n) for n in names if verdict.criterion(n).state is State.UNKNOWN}
+
+
+def heldout_changes(paths: RunPaths, intervals: tuple[Interval, ...]) -> tuple[IntervalChange, ...]:
+    """Heldout WER of each interval against interval 0, with its uncertainty by the utterances."""
+    base = next((i for i in intervals if i.step == 0), None)
+    if base is None:
+        return ()
+    before = _errors(paths.evaluation(0, "heldout"))
+    changes = []
+    for interval in intervals:
+        rise = rise_points(base.heldout.counts, interval.heldout.counts)
+        if rise is None:
+            continue
+        after = _errors(paths.evaluation(interval.step, "heldout")) if interval.step else before
+        width = half_width(before, after, base.heldout.counts.reference_words)
+        changes.append(IntervalChange(interval.step, float(rise), width))
+    return tuple(changes)
+
+
+def half_width(before: Mapping[str, int], after: Mapping[str, int], words: int) -> float | None:
+    """Half the 95 % interval of a change of WER in points: the paired differences' standard error (n ≥ 2)."""
+    if len(before) < 2 or before.keys() != after.keys() or words <= 0:
+        return None
+    differences = [after[clip] - count for clip, count in before.items()]
+    n = len(differences)
+    mean = sum(differences) / n
+    variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
+    return _CERTAINTY * 100 * math.sqrt(n * variance) / words
+
+
+def _errors(path: Path) -> Mapping[str, int]:
+    try:
+        return _errors_of(path, stamp(path.stat()))
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=512)
+def _errors_of(path: Path, _stamp: tuple[int, ...]) -> Mapping[str, int]:
+    """Errors by utterance; nothing if the document cannot be read."""
+    document, _ = read_json(path)
+    try:
+        utterances = (document or {})["utterances"]
+        return {str(u["id"]): int(u["substitutions"]) + int(u["deletions"]) + int(u["insertions"]) for u in utterances}
+    except (KeyError, TypeError, ValueError):
+        return {}

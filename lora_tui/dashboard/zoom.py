@@ -1,0 +1,42 @@
+"""Looking at a part of the plots: zoom, pan, cursor. Pure: a view in, a view out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lora_tui.dashboard.plot import View
+
+_SMALLEST = 1e-4
+"""Share of the whole that can still be zoomed into."""
+
+
+def zoom(view: View, whole: float, factor: float) -> View:
+    """`factor` < 1 shows less, around the cursor or the middle. Never more than the whole."""
+    low, high = _range(view, whole)
+    width = max((high - low) * factor, whole * _SMALLEST)
+    if width >= whole:
+        return replace(view, low=None, high=None)
+    middle = view.cursor if view.cursor is not None and low <= view.cursor <= high else (low + high) / 2
+    start = min(max(0.0, middle - width / 2), whole - width)
+    return replace(view, low=start, high=start + width)
+
+
+def pan(view: View, whole: float, direction: int) -> View:
+    """A quarter of what is seen to the left or the right; stops at the ends."""
+    if view.low is None or view.high is None:
+        return view
+    width = view.high - view.low
+    start = min(max(0.0, view.low + direction * width / 4), max(0.0, whole - width))
+    return replace(view, low=start, high=start + width)
+
+
+def move_cursor(view: View, whole: float, direction: int) -> View:
+    """A fiftieth of what is seen; it begins in the middle."""
+    low, high = _range(view, whole)
+    if view.cursor is None:
+        return replace(view, cursor=(low + high) / 2)
+    return replace(view, cursor=min(max(low, view.cursor + direction * (high - low) / 50), high))
+
+
+def _range(view: View, whole: float) -> tuple[float, float]:
+    return (0.0 if view.low is None else view.low), (whole if view.high is None else view.high)

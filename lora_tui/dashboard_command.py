@@ -1,0 +1,78 @@
+"""Whether the dashboard is meant, and with what. Textual is imported only when it opens."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from core.errors import ExitCode, PlanError, UserError
+from core.runs.paths import RunsFolder
+from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from lora_tui.dashboard.options import Options, refresh_s
+from lora_tui.headless import Request
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the dashboard."""
+    group = parser.add_argument_group("the dashboard")
+    add = group.add_argument
+    add("--start", action="store_true", help="queue the plan as the dashboard opens; otherwise opening starts nothing")
+    add("--readonly", action="store_true", help="look only: no key starts, stops or writes anything")
+    add("--replay", type=Path, metavar="RUN_DIR", help="play a recorded run as if it were training now; writes nothing")
+    add("--speed", type=_speed, default=20.0, metavar="N", help="with --replay: N times as fast; default: 20")
+    add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
+
+
+def wanted(args: argparse.Namespace) -> bool:
+    """Whether to open it: on a terminal, unless an option asks for what only the headless face does."""
+    if args.replay is not None:
+        if not on_a_terminal():
+            raise UserError("--replay plays in the dashboard: run it on a terminal")
+        return True
+    headless = args.headless or args.gate or args.no_train or args.detach or args.export or args.json
+    return not headless and on_a_terminal()
+
+
+def on_a_terminal() -> bool:
+    """Whether somebody can see it and type. Textual draws on stderr."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return os.environ.get("TERM") != "dumb" and all(stream is not None and stream.isatty() for stream in streams)
+
+
+def run(args: argparse.Namespace, runs: RunsFolder, request: Request) -> ExitCode:
+    """Open the dashboard. PlanError: a plan that was named, or that is to be started, is not there."""
+    if args.replay is not None:
+        options = Options(
+            readonly=True, ascii_only=args.ascii, refresh_s=refresh_s(), replay=args.replay, speed=args.speed
+        )
+        return _open(options, runs)
+    named = request.plan != Path(DEFAULT_PLAN) or args.start
+    if named and not request.plan.is_file():
+        read_plan_text(request.plan)
+        raise PlanError(f"{request.plan}: no plan: it is not a file")
+    options = Options(
+        plan=request.plan if request.plan.is_file() else None,
+        only=request.only,
+        overrides=request.overrides,
+        start=args.start,
+        readonly=args.readonly,
+        ascii_only=args.ascii,
+        refresh_s=refresh_s(),
+        supervisor=request.supervisor,
+    )
+    return _open(options, runs)
+
+
+def _speed(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _open(options: Options, runs: RunsFolder) -> ExitCode:
+    from lora_tui.dashboard.face import open_dashboard
+
+    return open_dashboard(options, runs)

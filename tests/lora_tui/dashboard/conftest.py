@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from core.runs.paths import RunsFolder
+from lora_tui.dashboard.actions import Actions
+from lora_tui.dashboard.app import Dashboard
+from lora_tui.dashboard.lines_view import LinesView
+from lora_tui.dashboard.options import Options
+from lora_tui.dashboard.plan_rows import PlanRows
+from lora_tui.dashboard.reader import FolderSource
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"dashboard_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+recorded = _module("recorded")
+
+
+class Eyes:
+    """What a person at the terminal would read."""
+
+    def __init__(self, app: Dashboard, pilot: Pilot[None]) -> None:
+        self.app, self.pilot = app, pilot
+
+    def text(self) -> str:
+        """All lines on the newest screen, top to bottom, of the parts that are shown."""
+        lines = []
+        for part in self.app.screen.query(LinesView):
+            if part.display and part.region.height:
+                lines += ["".join(segment.text for segment in part.render_line(y)) for y in range(part.size.height)]
+        return "\n".join(lines)
+
+    async def see(self, *wanted: str) -> str:
+        """Wait until all of it is on the screen."""
+        for _ in range(400):
+            text = self.text()
+            if all(item in text for item in wanted):
+                return text
+            await self.pilot.pause(0.05)
+        missing = [item for item in wanted if item not in self.text()]
+        raise AssertionError(f"{missing} not on the screen:\n{self.text()}")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Any]:
+    def make(experiment: str = "2.1", identity: str = "0123456789", **options: Any) -> Any:
+        return recorded.RecordedRun(tmp_path / "runs", experiment, identity, **options)
+
+    return make
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> Callable[..., Dashboard]:
+    def make(plan: Path | None = None, **options: Any) -> Dashboard:
+        runs = RunsFolder(tmp_path / "runs", tmp_path / "runs")
+        opened = Options(plan=plan, refresh_s=0.05, **options)
+        source = FolderSource(runs, PlanRows(plan, runs) if plan is not None else None)
+        return Dashboard(source, opened, Actions(opened, runs))
+
+    return make
+
+
+@pytest.fixture
+def eyes() -> type[Eyes]:
+    return Eyes

@@ -1,0 +1,135 @@
+"""RecordedRun: a run folder as the trainer and `lora-cli evaluate` leave it, written without a model."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from core.runs.adapter_hash import adapter_hash
+from core.runs.events import (
+    SCHEMA_VERSION,
+    AdapterSaved,
+    AttemptStarted,
+    Event,
+    Final,
+    IntervalScored,
+    Phase,
+    Record,
+    Step,
+    encode,
+)
+from core.runs.files import replace_link, write_bytes, write_json
+from core.runs.paths import RunPaths
+from core.runs.process import current_process
+
+CLIPS, WORDS = 50, 1000
+GOOD_DOMAIN = {0: 400, 250: 360, 500: 350, 750: 348, 1000: 349}
+GOOD_HELDOUT = {0: 100, 250: 101, 500: 101, 750: 104, 1000: 105}
+
+
+class RecordedRun:
+    """Builds one run folder. `finish` makes it complete; without, its trainer seems to be this very process."""
+
+    def __init__(
+        self,
+        root: Path,
+        experiment: str = "2.1",
+        identity: str = "0123456789",
+        *,
+        steps: int = 1000,
+        title: str = "a title",
+        learning_rate: float = 1e-4,
+    ) -> None:
+        self.paths = RunPaths(root / f"{experiment}-{identity}")
+        self.steps = steps
+        self.clock = 0.0
+        self.events: list[tuple[float, Event]] = []
+        settings = {
+            "model": {"id": "model", "revision": None},
+            "data": {"domain": "domain.jsonl", "heldout": "heldout.jsonl"},
+            "train": {"steps": steps, "eval_every": 250, "learning_rate": learning_rate},
+            "adapter": {"method": "dora", "rank": 16},
+        }
+        config = {"schema": 1, "experiment": experiment, "title": title, "identity": identity, "settings": settings}
+        write_json(self.paths.config, config | {"hashes": {"domain": "d", "heldout": "h"}, "gate": {}})
+        self.say(AttemptStarted(SCHEMA_VERSION, current_process().to_json(), None, "cpu", "fp32"))
+        self.say(Phase("baseline"))
+
+    def say(self, event: Event) -> None:
+        self.clock += 0.5
+        self.events.append((self.clock, event))
+
+    def train(self, until: int, *, nan_at: int | None = None, spike_at: int | None = None) -> RecordedRun:
+        """Steps up to `until`, with the intervals of GOOD_DOMAIN among them."""
+        for step in range(until + 1):
+            if step:
+                loss = 0.4 + 1.5 * math.exp(-step / 200) + 0.05 * math.sin(step)
+                loss = math.nan if step == nan_at else (9.0 if step == spike_at else loss)
+                self.say(Step(step, loss, 1e-4 * (1 - step / self.steps), 1.0, 100, 15.0, 0.25))
+            if step in GOOD_DOMAIN:
+                self.interval(step)
+        return self.flush()
+
+    def interval(self, step: int) -> None:
+        errors = {"domain": GOOD_DOMAIN[step], "heldout": GOOD_HELDOUT[step]}
+        sets = {}
+        for name, count in errors.items():
+            document = self.document(name, step, count)
+            write_json(self.paths.evaluation(step, name), document)
+            sets[name] = document["counts"] | {"loss": 2.0 - step / 1500}
+        self.say(IntervalScored(step, sets, 1.0))
+        if step:
+            folder = self.paths.adapter(step)
+            write_bytes(folder / "adapter_model.safetensors", f"step {step}".encode())
+            write_json(folder / "adapter_config.json", {"r": 16})
+            self.say(AdapterSaved(step, adapter_hash(folder), step == 500))
+            if step <= 500:
+                replace_link(self.paths.best, f"adapters/{folder.name}")
+
+    def document(self, name: str, step: int, errors: int) -> dict[str, Any]:
+        """A score document whose errors are spread over its clips."""
+        each = [errors // CLIPS + (i < errors % CLIPS) for i in range(CLIPS)]
+        utterances = [
+            {"id": f"{name}-{i}", "reference": "one two three four", "hypothesis": hypothesis(count), "seconds": 1.0}
+            | counts(count, WORDS // CLIPS)
+            for i, count in enumerate(each)
+        ]
+        return {
+            "schema": 1, "dataset": name, "manifest": f"{name}.jsonl", "manifest_sha256": name, "step": step,
+            "normaliser": {"name": "basic", "version": 1}, "fingerprint": "f", "device": "cpu", "precision": "fp32",
+            "batch_plan": "b", "decode": {"max_tokens": 194}, "adapter_hash": None, "loss": 1.0,
+            "counts": counts(errors, WORDS), "single": None, "utterances": utterances,
+        }  # fmt: skip
+
+    def finish(self, log: str = "all is well\n") -> RecordedRun:
+        """The tuned score of step 500 and the result."""
+        digest = adapter_hash(self.paths.best.resolve())
+        for name, errors in (("domain", GOOD_DOMAIN[500]), ("heldout", GOOD_HELDOUT[500])):
+            tuned = {"adapter_hash": digest, "single": {"compared": CLIPS, "differing": 0}}
+            write_json(self.paths.tuned(name), self.document(name, 500, errors) | tuned)
+        self.paths.log.write_text(log)
+        self.say(Final("done", step=self.steps))
+        write_json(self.paths.result, {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": 500})
+        return self.flush()
+
+    def flush(self) -> RecordedRun:
+        """Write the events so far; the last of them happened just now."""
+        start = time.time() - self.clock
+        lines = [encode(Record(1, start + clock, event)).rstrip() for clock, event in self.events]
+        self.paths.events.write_text("".join(f"{line}\n" for line in lines))
+        return self
+
+
+def hypothesis(errors: int) -> str:
+    return " ".join(["one", "too", "three", "for"][: max(1, 4 - errors % 3)])
+
+
+def counts(errors: int, words: int) -> dict[str, int]:
+    return {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_words": words}
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())

@@ -1,0 +1,121 @@
+"""The board, driven by Textual's pilot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+Make = Callable[..., Any]
+
+
+def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run().train(1000, nan_at=300).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            text = await eyes(app, pilot).see("✓ accepted", "Domain gain", "+5.00", "log all is well")
+            assert "loss" in text and "domain WER %" in text and "heldout, points" in text
+            assert "1 not finite" in text and "guardrail" in text and "target" in text and "last 3" in text
+            assert text.count("✓ PASS") == 6 and "nothing is running" in text
+
+    asyncio.run(look())
+
+
+def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run("2.1", "0" * 10).train(1000).finish("the first\n")
+    make_run("2.2", "1" * 10).train(300)
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            see = eyes(app, pilot).see
+            # What is alive is looked at first.
+            await see("1 running", "▸ 2.2", "300 steps completed")
+            await pilot.press("k")
+            await see("▸ 2.1", "✓ accepted", "the first")
+            await pilot.press("down")
+            await see("▸ 2.2")
+            await pilot.press("g")
+            await see("▸ 2.1")
+            await pilot.click("#queue", offset=(5, 2))
+            await see("▸ 2.2")
+
+    asyncio.run(look())
+
+
+def test_a_run_that_starts_to_train_is_seen_without_a_key(make_run: Make, make_app: Make, eyes: Any) -> None:
+    run = make_run().train(100)
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            see = eyes(app, pilot).see
+            await see("10%")
+            for step in range(101, 501):
+                run.say(_step(step))
+            run.flush()
+            await see("50%")
+
+    asyncio.run(look())
+
+
+def _step(step: int) -> Any:
+    from core.runs.events import Step
+
+    return Step(step, 1.0, 1e-4, 1.0, 100, 15.0, 0.25)
+
+
+def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run().train(1000).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            see = eyes(app, pilot).see
+            await see("✓ accepted")
+            for size in ((25, 5), (10, 2), (1, 1), (50, 12), (80, 12), (200, 60), (80, 24)):
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+            await see("✓ PASS", "loss")
+            await pilot.resize_terminal(25, 5)
+            await pilot.pause(0.1)
+            assert app.screen.query_one("#too-small").display
+
+    asyncio.run(look())
+
+
+def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: Any) -> None:
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await eyes(app, pilot).see("`lora-tui init` writes a plan")
+
+    asyncio.run(look())
+
+
+def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: Any, folder: Any) -> None:
+    folder.plan.write_text("[train]\nstepz = 3\n")
+
+    async def look() -> None:
+        app = make_app(folder.plan)
+        async with app.run_test(size=(120, 24)) as pilot:
+            see = eyes(app, pilot).see
+            await see("experiments.toml:2", "stepz")
+            folder.write()
+            await see("▸ a", "not run")
+
+    asyncio.run(look())
+
+
+def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run(title="Ünïcode ↯").train(1000).finish("früh\n")
+
+    async def look() -> None:
+        app = make_app(ascii_only=True)
+        async with app.run_test(size=(200, 60)) as pilot:
+            text = await eyes(app, pilot).see("+ accepted", "+ PASS")
+            assert text.isascii()
+
+    asyncio.run(look())

@@ -1,0 +1,105 @@
+"""The command in a real terminal: which face opens, what it writes, what it leaves alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_tui import dashboard_command
+from lora_tui.__main__ import _face_parser
+
+Make = Callable[..., Any]
+COMMAND = ["-m", "lora_tui"]
+HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\u202e[/][bold]\x9b31m[@click=app.quit]x\x00\r\n" + "y" * 200
+
+
+@pytest.fixture
+def terminal() -> Any:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("dashboard_terminal", Path(__file__).with_name("terminal.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Terminal
+
+
+def test_it_opens_starts_nothing_is_silent_when_nothing_happens_and_quits(
+    tmp_path: Path, make_run: Make, terminal: Any
+) -> None:
+    run = make_run().train(1000).finish()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    screen = terminal(COMMAND, cwd=tmp_path)
+    screen.wait_for(b"accepted")
+    screen.read_for(3.0)
+    assert screen.read_for(1.5) == b""
+    screen.type(b"q")
+    assert screen.end() == 0
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert run.paths.result.exists()
+
+
+def test_hostile_text_reaches_the_terminal_as_harmless_characters(
+    tmp_path: Path, make_run: Make, terminal: Any
+) -> None:
+    run = make_run(title=HOSTILE).train(300, nan_at=7)
+    run.paths.log.write_text(HOSTILE + "\n" + HOSTILE)
+    screen = terminal(COMMAND, cwd=tmp_path, size=(200, 50))
+    screen.wait_for(b"training")
+    screen.wait_for(b"[bold]")
+    screen.read_for(1.0)
+    screen.type(b"q")
+    assert screen.end() == 0
+    shown = screen.bytes
+    assert b"]52;" not in re.sub("␛".encode() + rb"\]52;", b"", shown)
+    assert "\u202e".encode() not in shown and "\x9b".encode() not in shown and b"\x00" not in shown
+    assert "␛".encode() in shown
+
+
+def test_no_torch_and_no_transformers_in_its_process(tmp_path: Path, make_run: Make, terminal: Any) -> None:
+    make_run().train(1000).finish()
+    script = (
+        "import sys, atexit\n"
+        "from lora_tui.__main__ import main\n"
+        "code = main([])\n"
+        "print('heavy:', sorted({'torch', 'transformers', 'peft', 'soundfile', 'scipy'} & set(sys.modules)))\n"
+        "sys.exit(code)\n"
+    )
+    screen = terminal(["-c", script], cwd=tmp_path)
+    screen.wait_for(b"accepted")
+    screen.type(b"q")
+    assert screen.end() == 0
+    assert b"heavy: []" in screen.bytes
+
+
+def test_without_a_terminal_it_is_headless(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not dashboard_command.wanted(_face_parser().parse_args([]))
+
+
+def test_options_of_the_headless_face_choose_it_on_a_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_command, "on_a_terminal", lambda: True)
+    parse = _face_parser().parse_args
+    assert dashboard_command.wanted(parse([])) and dashboard_command.wanted(parse(["--start", "--ascii"]))
+    for options in (["--headless"], ["--gate"], ["--no-train"], ["--detach"], ["--json"], ["--export", "x.md"]):
+        assert not dashboard_command.wanted(parse(options))
+
+
+def test_a_named_plan_that_is_not_there_exits_4(tmp_path: Path, terminal: Any) -> None:
+    screen = terminal([*COMMAND, "none.toml"], cwd=tmp_path)
+    assert screen.end() == 4
+    assert b"no such plan" in screen.bytes
+
+
+def test_start_queues_the_plan_and_training_goes_on_after_quitting(tmp_path: Path, folder: Any, terminal: Any) -> None:
+    folder.write()
+    command = Path(__file__).parents[1] / "fake_command.py"
+    arguments = [str(command), "--start", "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    screen = terminal(arguments, cwd=tmp_path, size=(120, 40))
+    screen.wait_for("✓ accepted".encode())
+    screen.type(b"q")
+    assert screen.end() == 0
+    assert len(list(folder.runs.root.glob("a-*/result.json"))) == 1

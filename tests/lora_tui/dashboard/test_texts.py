@@ -1,0 +1,131 @@
+"""What is said in words: verdict, columns, layout, log, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.scoring.evidence import Thresholds
+from lora_tui.dashboard.columns import fitting, heading, row_pieces
+from lora_tui.dashboard.layout import share
+from lora_tui.dashboard.log_text import last_line, read_tail, resolved
+from lora_tui.dashboard.resources import Gpu, ResourceReader, Resources
+from lora_tui.dashboard.snapshots import BoardRow, RunView
+from lora_tui.dashboard.verdict_text import verdict_lines
+from lora_tui.dashboard.watch import Watch, half_width
+
+Make = Callable[..., Any]
+
+
+def view_of(run: Any) -> RunView:
+    watch = Watch(run.paths)
+    watch.refresh(Thresholds())
+    view = watch.view("x", "2.1", Thresholds())
+    assert view is not None
+    return view
+
+
+def panel(view: RunView | None) -> str:
+    return "\n".join("".join(text for text, _ in line.pieces) for line in verdict_lines(view))
+
+
+def test_an_accepted_run_has_six_passes_with_numbers_thresholds_and_distance(make_run: Make) -> None:
+    said = panel(view_of(make_run().train(1000).finish()))
+    assert "✓ accepted" in said and said.count("✓ PASS") == 6
+    gain = next(line for line in said.splitlines() if "Domain gain" in line)
+    assert "+5.00" in gain and "≥ 1 points" in gain and "4.00 to spare" in gain
+
+
+def test_while_it_trains_the_panel_says_what_is_missing_and_what_it_would_be(make_run: Make) -> None:
+    said = panel(view_of(make_run().train(800)))
+    assert "so far undecided" in said
+    stability = next(line for line in said.splitlines() if "Stability" in line)
+    assert "? UNKNOWN" in stability and "800 steps completed" in stability
+    gain = next(line for line in said.splitlines() if "Domain gain" in line)
+    assert "? UNKNOWN" in gain and "+5.00" in gain and "so far PASS" in gain
+
+
+def test_without_a_run_it_says_so() -> None:
+    assert "select a run" in panel(None)
+
+
+def test_every_width_is_filled_and_the_verdict_is_seen_at_80(make_run: Make) -> None:
+    watch = Watch(make_run().train(1000).finish().paths)
+    watch.refresh(Thresholds())
+    row = watch.row(BoardRow("x", "2.1"))
+    for width in range(30, 260):
+        columns = fitting(width)
+        for pieces in (heading(columns), row_pieces(row, columns, selected=True, pinned="", ascii_only=False)):
+            assert sum(len(text) for text, _ in pieces) <= width
+    titles = [column.title for column, _ in fitting(80)]
+    assert {"id", "state", "done", "ETA", "s/step", "domain WER", "heldout WER", "verdict"} <= set(titles)
+    line = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
+    assert "35.00 -5.00" in line and "10.10 +0.10" in line and "✓ accepted" in line and "100%" in line
+
+
+def test_the_row_of_a_run_that_goes_on(make_run: Make) -> None:
+    watch = Watch(make_run().train(800).paths)
+    watch.refresh(Thresholds())
+    row = watch.row(BoardRow("x", "2.1"))
+    assert row.active and row.state == "training" and row.eta_s is not None and row.eta_s > 0
+    assert row.pace_s == pytest.approx(0.5, rel=0.05)
+
+
+def test_the_layout_never_takes_more_than_there_is() -> None:
+    for width, height, rows in product((20, 50, 80, 200), range(1, 80), (0, 1, 7, 1000)):
+        found = share(width, height, rows)
+        assert not found.usable or found.table + found.plots + found.verdict + 3 <= height
+        assert min(found.table, found.plots, found.verdict) >= 0
+
+
+def test_80_by_24_holds_everything() -> None:
+    found = share(80, 24, 7)
+    assert found.table >= 5 and found.plots >= 9 and found.verdict == 7
+
+
+def test_what_is_given_up_as_the_screen_shrinks() -> None:
+    assert share(80, 16, 7).plots == 0 and share(80, 16, 7).verdict == 7
+    assert share(80, 10, 7).verdict == 0 and share(80, 10, 7).table == 7
+    assert not share(20, 24, 7).usable
+
+
+def test_a_log_is_shown_as_a_terminal_would_have_left_it(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"start\n 10%|#\r100%|##########\n\x1b[31mred\x1b[0m \x1b]52;c;ZXZpbA==\x07end\nbad \xff\n\n")
+    assert read_tail(log) == ["start", "100%|##########", "red end", "bad �", "", ""]
+    assert last_line(log) == "bad �"
+    assert last_line(tmp_path / "none") == ""
+
+
+def test_hostile_log_lines_are_harmless() -> None:
+    assert "\x1b" not in resolved("\x1b\x1b[\x1b]0;title") and "\x9b" not in resolved("\x9b31m")
+    assert resolved("abc\b\bX") == "aXc"
+    assert "\u202e" not in resolved("a\u202eb")
+    assert len(resolved("x" * 100_000)) <= 2000
+
+
+def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("".join(f"line {i}\n" for i in range(10_000)))
+    tail = read_tail(log, 1000)
+    assert tail[-2] == "line 9999" and len(tail) < 150 and tail[0].startswith("line ")
+
+
+def test_what_the_machine_does_not_tell_is_not_0(tmp_path: Path) -> None:
+    assert ResourceReader(tmp_path).read().text().endswith("CPU n/a · memory n/a")
+    assert Resources(gpus=(Gpu(None, None, 80.0),)).text().startswith("GPU n/a n/a")
+    here = ResourceReader()
+    here.read()
+    assert "GiB" in here.read().text()
+
+
+def test_the_uncertainty_of_a_change_is_that_of_paired_utterances() -> None:
+    before = {str(i): 1 for i in range(100)}
+    assert half_width(before, before, 1000) == 0.0
+    after = {clip: count + (int(clip) % 2) for clip, count in before.items()}
+    assert half_width(before, after, 1000) == pytest.approx(1.96 * 100 * (100 * 0.2525) ** 0.5 / 1000, rel=0.01)
+    assert half_width(before, {}, 1000) is None
