@@ -13,7 +13,7 @@ from typing import NamedTuple
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
 from core.runs.paths import RunsFolder
-from lora_tui import headless, init_command, plan_command, status_command
+from lora_tui import headless, init_command, plan_command, queue_command, status_command
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail, say
 
 DESCRIPTION = """\
@@ -24,6 +24,7 @@ commands, each with its own --help:
   lora-tui plan      what would run, and what is wrong with the plan; trains nothing
   lora-tui init      write a plan for your own model and manifests
   lora-tui status    where the runs stand
+  lora-tui queue     list, add, hold, release, move, stop, kill, retry, remove, prune
 
 examples:
   lora-tui --headless --gate                       run what is left of ./experiments.toml, for CI
@@ -48,6 +49,7 @@ COMMANDS = {
     "plan": Command(plan_command.add_arguments, plan_command.run, "What a plan would run, and what is wrong with it."),
     "init": Command(init_command.add_arguments, init_command.run, "Write a plan for your own model and manifests."),
     "status": Command(status_command.add_arguments, status_command.run, "Where the runs of a plan stand."),
+    "queue": Command(queue_command.add_arguments, queue_command.run, "What is queued, and wishes for it."),
 }
 
 

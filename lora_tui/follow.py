@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.plan.next_action import HELD_BACK
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
@@ -83,6 +84,8 @@ class Follower:
                 self._begin(row, run, str(decision.get("reason")), adopted=decision.kind == "adopt")
             case "exit":
                 self._end(run, decision)
+            case "wait" if HELD_BACK in str(decision.get("reason")) and not self._quiet:
+                say(f"waiting: {decision.get('reason')}")
             case "skip":
                 self._take_skip(row, decision)
             case "finish":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from core.errors import UserError
 from core.plan.expand import expand
@@ -20,7 +20,7 @@ from core.plan.next_action import (
 from core.plan.read import parse_plan
 from core.plan.schema import Row
 from core.queue.standing import Ended, Standing, standing
-from core.queue.wishes import Submission
+from core.queue.wishes import RowWishes, Submission
 from core.runs.evidence import gather
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, current_process
@@ -76,6 +76,10 @@ class PlanExecution:
         """Why nothing more is started for it; None to go on."""
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
+        self.wishes = RowWishes()
+        """What is held, removed and moved; set anew by whoever reads the queue."""
+        self.forgiven: set[str] = set()
+        """Names of the runs that are to be tried again, whatever became of them."""
         self.placed: dict[str, Placed] = {}
         """Row key → its run, as far as it can be told."""
         self._runs = runs
@@ -116,12 +120,19 @@ class PlanExecution:
 
     def known(self, running: Collection[str]) -> dict[str, RowState]:
         """What is known of the rows, by key; the others are queued."""
-        return {key: self._state(placed, running) for key, placed in self.placed.items()} | self._closed
+        found = {key: self._state(placed, running) for key, placed in self.placed.items()}
+        for key in self.wishes.held:
+            state = found.get(key, RowState())
+            if state.status is RowStatus.QUEUED:
+                found[key] = replace(state, status=RowStatus.HELD)
+        return found | self._closed
 
     def next_action(self, running: Collection[str]) -> Action:
         """What to do now. `running`: identities of the runs that have a living trainer here."""
         only = self.submission.only or None
-        return next_action(self.rows, self.known(running), self.plan.queue, self.spent(running), only)
+        return next_action(
+            self.rows, self.known(running), self.plan.queue, self.spent(running), only, self.wishes.ranks
+        )
 
     def place(self, start: Start) -> Placed | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
@@ -142,6 +153,15 @@ class PlanExecution:
         """The row's condition does not hold: it will not run in this submission."""
         self._closed[key] = RowState(RowStatus.SKIPPED)
         self.closed[key] = reason
+
+    def retry(self, key: str) -> None:
+        """Somebody asked to try the row again: what ended it so far no longer counts."""
+        self._closed.pop(key, None)
+        self.closed.pop(key, None)
+        if key in self.placed:
+            run = self.folder(self.placed[key])
+            self.ends.pop(run.name, None)
+            self.forgiven.add(run.name)
 
     def status_of_closed(self, key: str) -> RowStatus | None:
         """SKIPPED or FAILED, where the row does not run in this submission."""
@@ -168,7 +188,8 @@ class PlanExecution:
         look = self._look(run)
         if look.outcome == "running" or placed.identity in self.elsewhere:
             return Standing(RowStatus.RUNNING, "its trainer runs elsewhere")
-        return standing(look.outcome, self.ends.get(run.name, ()), self.plan.queue.retries)
+        ends, forgiven = self.ends.get(run.name, ()), run.name in self.forgiven
+        return standing(look.outcome, ends, self.plan.queue.retries, forgiven=forgiven)
 
     def spent(self, running: Collection[str]) -> Spent:
         """Runs of this plan that were started, by whatever submission, and their hours."""

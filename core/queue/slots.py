@@ -10,6 +10,7 @@ from core.queue.decisions import Decision, DecisionLog, read_decisions
 from core.queue.execution import Placed, how_it_ended
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.standing import Ended
+from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json
 from core.runs.store import read_run
@@ -85,6 +86,7 @@ class Slots:
             return None
         slot = Slot(trainer, placed.identity, submission, len(attempts))
         self._add(slot, kind, placed.row.key, action.reason, dict(action.inputs))
+        say(f"{run.name}: {kind} ({action.reason})")
         return kind
 
     def adopt_all(self) -> list[End]:

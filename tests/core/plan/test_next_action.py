@@ -341,3 +341,27 @@ def test_a_retried_row_is_started_again() -> None:
     plan = plan_of("[[experiment]]\nid='a'\n")
     action = next_action(expand(plan), {"a": RowState(RowStatus.QUEUED)}, plan.queue, Spent(1))
     assert isinstance(action, Start)
+
+
+def test_a_held_row_is_not_started_and_what_depends_on_it_waits() -> None:
+    plan = plan_of("[[experiment]]\nid='a'\n[[experiment]]\nid='b'\nafter='a'\n[[experiment]]\nid='c'\n")
+    rows, states = expand(plan), {"a": RowState(RowStatus.HELD)}
+    action = next_action(rows, states, plan.queue, Spent())
+    assert isinstance(action, Start) and action.row.key == "c"
+    states["c"] = RowState(RowStatus.FAILED)
+    action = next_action(rows, states, plan.queue, Spent(1))
+    assert action == Wait("b waits for a; held until released: a")
+
+
+def test_a_held_row_does_not_keep_a_plan_from_its_end() -> None:
+    plan = plan_of("[[experiment]]\nid='a'\n[[experiment]]\nid='b'\n")
+    states = {"a": RowState(RowStatus.HELD), "b": RowState(RowStatus.DONE, GOOD)}
+    assert next_action(expand(plan), states, plan.queue, Spent(1)) == Finished(
+        "b was accepted", {"a": "b was accepted"}
+    )
+
+
+def test_rows_that_could_start_do_so_in_the_order_of_their_ranks() -> None:
+    plan = plan_of("[[experiment]]\nid='a'\n[[experiment]]\nid='b'\n[[experiment]]\nid='c'\nafter='a'\n")
+    action = next_action(expand(plan), {}, plan.queue, Spent(), ranks={"c": -2.0, "b": -1.0})
+    assert isinstance(action, Start) and action.row.key == "b"
