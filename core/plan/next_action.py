@@ -74,6 +74,14 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """End the runs of these rows cleanly, so that they can be resumed some day; then wait for their ends."""
+
+    rows: tuple[Row, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to start until a running run ends."""
 
@@ -89,7 +97,15 @@ class Finished:
     """Row key → why it was not run, for the run matrix."""
 
 
-Action = Start | Skip | Wait | Finished
+Action = Start | Skip | Stop | Wait | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why nothing more is started, and whether what runs is ended too."""
+
+    reason: str
+    stops: bool = False
 
 
 def next_action(  # noqa: PLR0911 - one return a case
@@ -112,12 +128,14 @@ def next_action(  # noqa: PLR0911 - one return a case
     queued = [row for row in wanted if states[row.key].status is RowStatus.QUEUED]
     queued.sort(key=lambda row: places.get(row.key, 0.0))
     held = [row for row in wanted if states[row.key].status is RowStatus.HELD]
-    running = [row.key for row in wanted if states[row.key].status is RowStatus.RUNNING]
+    running = [row for row in wanted if states[row.key].status is RowStatus.RUNNING]
     end = _end_of_plan(wanted, states, queue, spent)
     if end is not None:
+        if running and end.stops:
+            return Stop(tuple(running), end.reason)
         if running:
-            return Wait(f"{end}; waiting for {', '.join(running)} to end")
-        return Finished(end, {row.key: end for row in (*queued, *held)})
+            return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end")
+        return Finished(end.reason, {row.key: end.reason for row in (*queued, *held)})
 
     closed = {row.key for row in rows if states[row.key].status in _ENDED}
     never = {row.key for row in rows} - {row.key for row in wanted}
@@ -198,20 +216,25 @@ def _known(value: Fact, otherwise: float) -> float:
 
 def _end_of_plan(
     wanted: Sequence[Row], states: Mapping[str, RowState], queue: QueueSettings, spent: Spent
-) -> str | None:
+) -> _End | None:
     """Why nothing more is to be started; None to go on."""
     if queue.until == "accepted":
         accepted = [row.key for row in wanted if states[row.key].facts.get("accepted") is True]
         if accepted:
-            return f"{accepted[0]} was accepted"
+            return _End(f"{accepted[0]} was accepted", queue.on_accept == "stop")
+    hours = (
+        f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
+        if spent.hours >= queue.max_hours
+        else ""
+    )
     statuses = {states[row.key].status for row in wanted}
     if not statuses & {RowStatus.QUEUED, RowStatus.HELD}:
-        return "nothing is left to start" if RowStatus.RUNNING in statuses else "every row of the plan has ended"
+        if RowStatus.RUNNING not in statuses:
+            return _End("every row of the plan has ended")
+        return _End(hours, True) if hours else _End("nothing is left to start")
     if spent.runs >= queue.max_runs:
-        return f"the budget of {queue.max_runs} runs (queue.max_runs) is used up"
-    if spent.hours >= queue.max_hours:
-        return f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
-    return None
+        return _End(f"the budget of {queue.max_runs} runs (queue.max_runs) is used up", bool(hours))
+    return _End(hours, True) if hours else None
 
 
 def _open(rows: Sequence[Row], experiments: Sequence[str], closed: Collection[str]) -> list[str]:

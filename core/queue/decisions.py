@@ -11,7 +11,9 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
 - `wait` submission, reason: why nothing is started for it at the moment; empty: something is
 - `wish` wish (stop, kill, retry, hold, release, remove, move), submission, row, run: a wish was taken
-- `pause` reason: the queue stopped by itself, e.g. a full disk
+- `halve` submission, row, run, accumulation: the run ran out of memory; its row goes on with another one
+- `stop` submission, row, run, reason: the queue asked a run to end, for the plan's own sake
+- `pause` cause (failures, disk), reason: the queue starts nothing more by itself · `resume` reason
 - `finish` submission, complete, reason, not_run: nothing is left to do for it, or it was stopped
 """
 
@@ -90,6 +92,17 @@ class DecisionReader:
 def read_decisions(path: Path) -> list[Decision]:
     """All decisions of the file; none when it is not there."""
     return DecisionReader(path).read()
+
+
+def each_decision(path: Path) -> Iterator[Decision]:
+    """All decisions, one by one."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield from _decode(line)
+    except FileNotFoundError:
+        return
 
 
 def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decision]:

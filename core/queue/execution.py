@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from core.errors import UserError
 from core.plan.expand import expand
@@ -31,6 +33,11 @@ from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
 from core.speech.hashing import HashCache
 
+MOST_ACCUMULATION = 64
+"""`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
+_BATCH_PHASES = ("training", "checkpointing")
+_MEASURED = 8
+"""Run folders that are measured to tell how much space the next one will take."""
 ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
 Facts = dict[str, bool | float | None]
 
@@ -49,6 +56,15 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A run that ran out of memory, and how its row goes on."""
+
+    row: str
+    accumulation: int
+    """Of the run that takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the queue needs to know of a run folder."""
 
@@ -56,6 +72,7 @@ class Look:
     """How the newest attempt ended: done, stopped, diverged, …, crashed; queued: never started; running."""
     attempts: int
     hours: float
+    phase: str | None
 
 
 class PlanExecution:
@@ -80,6 +97,8 @@ class PlanExecution:
         """What is held, removed and moved; set anew by whoever reads the queue."""
         self.forgiven: set[str] = set()
         """Names of the runs that are to be tried again, whatever became of them."""
+        self.replaced: dict[str, Replaced] = {}
+        """Name of a run that ran out of memory → the row that goes on with another run."""
         self.placed: dict[str, Placed] = {}
         """Row key → its run, as far as it can be told."""
         self._runs = runs
@@ -102,11 +121,12 @@ class PlanExecution:
                 problems[row.key] = error
                 continue
             if not row.adapter_from:
-                self.placed[row.key] = Placed(row, resolved)
+                self.placed[row.key] = self._fitting(Placed(row, resolved))
         return problems
 
     def place_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""
+        self._fit_all()
         for row in self.rows:
             sources = [other.key for other in self.rows if other.experiment in row.adapter_from]
             known = self.known(())
@@ -114,7 +134,7 @@ class PlanExecution:
             if row.adapter_from and row.key not in self.placed and row.key not in self._closed and ended:
                 settings, _ = resolved_settings(row, self.rows, known)
                 try:
-                    self.placed[row.key] = Placed(row, self._resolver.resolve(settings))
+                    self.placed[row.key] = self._fitting(Placed(row, self._resolver.resolve(settings)))
                 except UserError:
                     continue  # its data cannot be used, as `place_all` says
 
@@ -137,7 +157,7 @@ class PlanExecution:
     def place(self, start: Start) -> Placed | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
         try:
-            placed = Placed(start.row, self._resolver.resolve(start.settings))
+            placed = self._fitting(Placed(start.row, self._resolver.resolve(start.settings)))
         except UserError as error:
             self.close(start.row.key, f"cannot run: {error}")
             return None
@@ -204,7 +224,23 @@ class PlanExecution:
             # A run that waits to be resumed was paid for once; it must not stand in its own way.
             if self.standing(placed, running).status is not RowStatus.QUEUED:
                 counted.add(run.name)
+        for name in self.replaced:
+            hours[name] = self._look(RunPaths(self._runs.root / name)).hours
+            counted.add(name)
         return Spent(runs=len(counted), hours=sum(hours.values()))
+
+    def hours_left(self, running: Collection[str]) -> float:
+        """Until the budget is used up, if what runs now goes on."""
+        count = sum(placed.identity in running for placed in self.placed.values())
+        return (self.plan.queue.max_hours - self.spent(running).hours) / max(1, count)
+
+    def expected_bytes(self) -> int:
+        """What a run of this plan takes on disk, by those that there are; 0: not known."""
+        return max((_size(self.folder(p)) for p in list(self.placed.values())[:_MEASURED]), default=0)
+
+    def facts(self, run: RunPaths) -> Facts:
+        """What the run's result says to conditions, by the plan's thresholds."""
+        return dict(self._facts_of(run))
 
     def not_run(self, finished: Finished) -> dict[str, str]:
         """Row key → why the row has no result, for the run matrix."""
@@ -214,6 +250,28 @@ class PlanExecution:
             if now.status is RowStatus.FAILED and now.reason:
                 reasons.setdefault(key, now.reason)
         return reasons
+
+    def _fit_all(self) -> None:
+        for key, placed in self.placed.items():
+            self.placed[key] = self._fitting(placed)
+
+    def _fitting(self, placed: Placed) -> Placed:
+        """The run that takes the place of one that ran out of memory in training, if the plan wants that.
+
+        Derived from the run folders each time, so that whoever looks comes to the same run.
+        """
+        while self.plan.queue.on_out_of_memory == "halve":
+            settings = placed.resolved.settings
+            accumulation = 2 * settings.train.accumulation
+            run = self.folder(placed)
+            look = self._look(run)
+            fits = look.outcome != "out_of_memory" or look.phase not in _BATCH_PHASES
+            if fits or run.name in self.forgiven or accumulation > MOST_ACCUMULATION:
+                break
+            self.replaced[run.name] = Replaced(placed.row.key, accumulation)
+            smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
+            placed = Placed(placed.row, self._resolver.resolve(smaller))
+        return placed
 
     def _state(self, placed: Placed, running: Collection[str]) -> RowState:
         status = self.standing(placed, running).status
@@ -232,7 +290,7 @@ class PlanExecution:
         if run.name in self._looks:
             return self._looks[run.name]
         snapshot = read_run(run)
-        look = Look(outcome_of(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600)
+        look = Look(outcome_of(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
         if look.outcome not in ("running", "queued"):
             self._looks[run.name] = look  # until `ended` says that another attempt was made
         return look
@@ -241,6 +299,7 @@ class PlanExecution:
         """A trainer that was started for this submission has ended."""
         self.ends.setdefault(run.name, []).append(end)
         self.forget(run)
+        self._fit_all()
 
     def forget(self, run: RunPaths) -> None:
         """Look at the run's folder again: somebody worked in it."""
@@ -260,6 +319,11 @@ def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity |
     if process is not None and process.boot != current_process().boot:
         return "rebooted", "the machine was restarted"
     return "crashed", "" if spoke else "before its first event"
+
+
+def _size(run: RunPaths) -> int:
+    files = (Path(folder) / name for folder, _, names in os.walk(run.root) for name in names)
+    return sum(file.lstat().st_size for file in files if file.exists())
 
 
 def outcome_of(snapshot: RunSnapshot) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.plan.next_action import RowStatus
 
-RESULTS = ("diverged", "out_of_memory")
+RESULTS = ("diverged", "out_of_memory", "stopped_early")
 """Outcomes that the same settings would bring about again: never retried unchanged."""
 COUNTED = ("crashed", "stopped")
 """Ends nobody asked for; each costs one of `queue.retries`."""

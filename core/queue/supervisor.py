@@ -7,12 +7,17 @@ run folders and in `decisions.jsonl`. Another one takes over after its death, wi
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from core.errors import UserError, is_disk_full
-from core.queue.decisions import DecisionLog, decisions_about
+from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
 from core.queue.lock import KernelLock
+from core.queue.notify import Notifier
+from core.queue.pauses import Pauses
 from core.queue.slots import End, Slots
 from core.queue.talk import say
 from core.queue.wakeups import Wakeups
@@ -38,6 +43,8 @@ class Supervisor:
         self._db = QueueDb(runs.queue_db)
         self._log = DecisionLog(runs.decisions)
         self._slots = Slots(runs, executor, self._log, slots)
+        self._pauses = Pauses(runs.root, self._log)
+        self._notifier = Notifier()
         self._hashes = HashCache(runs.hash_cache)
         self._works: dict[str, Work] = {}
         """By submission, in the order in which they are worked on."""
@@ -46,12 +53,20 @@ class Supervisor:
 
     def run(self) -> None:
         """Work until nothing is left. OSError when the disk is full; trainers then go on by themselves."""
+        unended: dict[str, Decision] = {}
+        for decision in each_decision(self._runs.decisions):
+            self._pauses.remember(decision)
+            if decision.kind in ("start", "adopt"):
+                unended[str(decision.get("run"))] = decision
+            elif decision.kind == "exit":
+                unended.pop(str(decision.get("run")), None)
         self._log.append("supervisor_started", process=current_process().to_json())
         with Wakeups() as wakeups:
-            self._take_ends(self._slots.adopt_all())
+            self._take_ends(self._slots.adopt_all(unended))
             while True:
                 self._tick(wakeups.stop_asked)
                 if not self._slots and self._leave(wakeups.stop_asked):
+                    self._notifier.close()
                     return
                 wakeups.wait(self._slots.pidfds, TICK_S)
 
@@ -62,6 +77,9 @@ class Supervisor:
                 slot.trainer.stop()
         self._take_ends(self._slots.ended())
         self._take_ends(self._slots.escalate())
+        if self._pauses.look():
+            self._tell_all("resumed", {"reason": "there is space on the disk again"})
+            self._changed = True
         if self._look_again_at is not None and time.monotonic() >= self._look_again_at:
             self._changed, self._look_again_at = True, None
             for work in self._works.values():
@@ -127,7 +145,7 @@ class Supervisor:
             self._finish(name, Ending(False, f"the plan cannot be read: {error}"))
             return
         execution.place_all()
-        work = Work(self._runs, execution, self._slots, self._log)
+        work = Work(self._runs, execution, self._slots, self._pauses, self._log)
         for decision in decisions:
             work.remember(decision)
         self._works[name] = work
@@ -140,6 +158,9 @@ class Supervisor:
             work.stop(wish.kind)
         elif work is not None and wish.kind == "retry":
             work.retry(str(wish.row))
+        lifts = wish.kind == "retry" or (wish.kind == "release" and wish.row is None)
+        if lifts and self._pauses.resume(f"on request ({wish.kind})"):
+            self._tell_all("resumed", {"reason": f"on request ({wish.kind})"})
         if wish.kind not in ("stop", "kill"):
             return
         run = wish.run
@@ -156,18 +177,26 @@ class Supervisor:
     # Working on plans
 
     def _go_on(self, work: Work) -> None:
+        before, ending = self._pauses.cause, None
         try:
             ending = work.go_on()
         except OSError as error:
             if not is_disk_full(error):
                 raise
-            self._pause(f"{DISK_FULL} ({error})")
-            ending = None
+            self._pauses.disk_full(f"{DISK_FULL} ({error})")
+        self._tell_pause(before)
         if ending is not None:
             self._finish(work.name, ending)
         elif work.waits_for_others:
             # Somebody else works on a run; nobody tells us when that ends.
-            self._look_again_at = time.monotonic() + ELSEWHERE_S
+            self._look_again(ELSEWHERE_S)
+        elif any(slot.submission == work.name for slot in self._slots):
+            self._look_again(3600 * work.execution.hours_left(self._slots.identities))
+
+    def _look_again(self, seconds: float) -> None:
+        """Ask for the next action again after so long, though nothing has happened."""
+        when = time.monotonic() + max(TICK_S, seconds)
+        self._look_again_at = when if self._look_again_at is None else min(when, self._look_again_at)
 
     def _take_ends(self, ends: list[End]) -> None:
         for end in ends:
@@ -178,18 +207,35 @@ class Supervisor:
                 work.execution.ended(end.run, end.ended)
             self._changed = True
             say(f"{end.run.name}: {end.ended.outcome} {end.message}".rstrip())
+            before = self._pauses.cause
+            if not (end.ended.outcome == "out_of_memory" and work is not None and work.halves):
+                self._pauses.ended(end.run.name, end.ended, end.message)
             if end.ended.outcome == "disk_full":
-                self._pause(f"{DISK_FULL} ({end.run.name}: {end.message})")
+                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})")
+            if work is not None:
+                self._tell(work, "run_ended", work.facts_of(end))
+            self._tell_pause(before)
 
-    def _pause(self, reason: str) -> None:
-        """Start nothing more for anybody; what is there can be resumed when the cause is gone."""
+    def _tell_pause(self, before: str | None) -> None:
+        if self._pauses.cause is not None and before is None:
+            self._changed = True
+            say(f"paused: {self._pauses.reason}")
+            self._tell_all("paused", {"cause": self._pauses.cause, "reason": self._pauses.reason})
+
+    def _tell(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
+        """Notify the plan's program."""
+        plan = Path(work.execution.plan.path)
+        about = {"submission": work.name, "plan": str(plan), **facts}
+        self._notifier.send(work.execution.plan.queue.notify, plan.parent, event, about)
+
+    def _tell_all(self, event: str, facts: Mapping[str, Any]) -> None:
         for work in self._works.values():
-            work.execution.stopped = work.execution.stopped or reason
-        self._changed = True
-        self._log.append("pause", reason=reason)
+            self._tell(work, event, facts)
 
     def _finish(self, submission: str, ending: Ending) -> None:
-        self._works.pop(submission, None)
+        work = self._works.pop(submission, None)
+        if work is not None:
+            self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
         fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
         self._log.append("finish", submission=submission, **fields)
         self._db.close_submission(submission)

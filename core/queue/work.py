@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import is_disk_full
-from core.plan.next_action import Finished, RowStatus, Skip, Start, Wait
+from core.plan.next_action import Finished, RowStatus, Skip, Start, Stop, Wait
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
+from core.queue.pauses import Pauses
 from core.queue.record import write_run
-from core.queue.slots import Slots
+from core.queue.slots import End, Slots
 from core.queue.standing import Ended
 from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
@@ -32,11 +33,14 @@ class Ending:
 class Work:
     """One submission that is being worked on."""
 
-    def __init__(self, runs: RunsFolder, execution: PlanExecution, slots: Slots, log: DecisionLog) -> None:
+    def __init__(
+        self, runs: RunsFolder, execution: PlanExecution, slots: Slots, pauses: Pauses, log: DecisionLog
+    ) -> None:
         self.execution = execution
         self.name = execution.submission.id
         self._runs = runs
         self._slots = slots
+        self._pauses = pauses
         self._log = log
         self._said: set[tuple[str, ...]] = set()
         """What stands in the decisions already, and is said only once."""
@@ -54,11 +58,16 @@ class Work:
             action = execution.next_action(self._slots.identities)
             for key, run in execution.started():
                 self._once("run", row=key, run=run.name)
+            for name, instead in execution.replaced.items():
+                self._once("halve", row=instead.row, run=name, accumulation=instead.accumulation)
             match action:
                 case Finished():
                     return Ending(True, action.reason, execution.not_run(action))
                 case Wait():
                     self.waits(action.reason)
+                    return None
+                case Stop():
+                    self._stop(action)
                     return None
                 case Skip():
                     execution.skip(action.row.key, action.reason)
@@ -97,6 +106,27 @@ class Work:
         placed = self.execution.placed.get(key)
         return None if placed is None else self.execution.folder(placed)
 
+    @property
+    def halves(self) -> bool:
+        """Whether a run that ran out of memory is run again with smaller micro-batches."""
+        return self.execution.plan.queue.on_out_of_memory == "halve"
+
+    def facts_of(self, end: End) -> dict[str, Any]:
+        """What a notification says of a run that ended."""
+        rows = [
+            key for key in self.execution.placed if (run := self.run_of(key)) is not None and run.name == end.run.name
+        ]
+        facts = self.execution.facts(end.run) if end.ended.outcome == "done" else {}
+        known = {name: facts.get(name) for name in ("accepted", "domain_gain", "heldout_regression")}
+        return {
+            "run": end.run.name,
+            "folder": str(end.run.root),
+            "rows": rows,
+            "outcome": end.ended.outcome,
+            "message": end.message,
+            **known,
+        }
+
     def remember(self, decision: Decision) -> None:
         """What an earlier supervisor did for this submission."""
         execution, row = self.execution, decision.get("row")
@@ -107,7 +137,7 @@ class Work:
             self.stop(str(decision.get("wish")))
         elif decision.kind == "wish" and decision.get("wish") == "retry":
             self.retry(str(row))
-        elif decision.kind in ("run", "skip"):
+        elif decision.kind in ("run", "skip", "halve", "stop"):
             self._said.add(_once(decision.kind, decision.fields))
         elif decision.kind == "wait":
             self._waits = str(decision.get("reason"))
@@ -116,6 +146,13 @@ class Work:
         """Nothing more is started for it; `kind` is the wish."""
         if kind in ("stop", "kill"):
             self.execution.stopped = "killed on request" if kind == "kill" else "stopped on request"
+
+    def _stop(self, action: Stop) -> None:
+        runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
+        for key, name in runs.items():
+            self._once("stop", row=key, run=name, reason=action.reason)
+        self._slots.stop(runs.values())
+        self.waits(f"{action.reason}; waiting for {', '.join(runs)} to stop")
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""
@@ -129,6 +166,10 @@ class Work:
             return True  # done, failed or running already: the next action takes that into account
         if not self._slots.free:
             self.waits(NO_SLOT)
+            return False
+        limit = execution.plan.queue.pause_after
+        if paused := self._pauses.before_start(limit, execution.expected_bytes()):
+            self.waits(paused)
             return False
         try:
             write_run(run, placed.row, placed.resolved, execution.plan, self._runs.state)
