@@ -13,7 +13,15 @@ from typing import NamedTuple
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
 from core.runs.paths import RunsFolder
-from lora_tui import dashboard_command, headless, init_command, plan_command, status_command, verify_command
+from lora_tui import (
+    dashboard_command,
+    headless,
+    init_command,
+    plan_command,
+    queue_command,
+    status_command,
+    verify_command,
+)
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
 DESCRIPTION = """\
@@ -28,6 +36,7 @@ commands, each with its own --help:
   lora-tui init      write a plan for your own model and manifests
   lora-tui status    where the runs stand
   lora-tui verify    recompute the verdict on a run from its files, and find edits
+  lora-tui queue     list, add, hold, release, move, stop, kill, retry, remove, prune
 
 examples:
   lora-tui                                         the dashboard; it starts nothing by itself
@@ -54,6 +63,7 @@ COMMANDS = {
     "init": Command(init_command.add_arguments, init_command.run, "Write a plan for your own model and manifests."),
     "status": Command(status_command.add_arguments, status_command.run, "Where the runs of a plan stand."),
     "verify": Command(verify_command.add_arguments, verify_command.run, verify_command.DESCRIPTION),
+    "queue": Command(queue_command.add_arguments, queue_command.run, "What is queued, and wishes for it."),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.plan.next_action import HELD_BACK
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
@@ -48,6 +49,8 @@ class Follower:
         self.ending: Ending | None = None
         self.told_to_stop = False
         """Whether somebody stopped the supervisor itself."""
+        self.paused: str | None = None
+        """Why the queue has paused until somebody lets it go on."""
         self.judged: set[str] = set()
         """Names of the runs whose verdict was said."""
 
@@ -60,11 +63,15 @@ class Follower:
                 self.told_to_stop = False
             elif decision.kind == "supervisor_ended":
                 self.told_to_stop = decision.get("reason") == "told to stop"
-            elif decision.kind == "pause" and not self._first:
-                say(f"the queue stops: {decision.get('reason')}")
+                self.paused = self.paused if self.told_to_stop else None
+            elif decision.kind in ("pause", "resume"):
+                self._pause_or_resume(decision)
         for followed in self._live.values():
             self._show(followed)
         self._first = self._quiet = False
+        if self.paused is not None and self.ending is None:
+            # It goes on only when somebody says so: whoever waits here would wait for ever.
+            self.ending = Ending(False, f"{self.paused}; `lora-tui queue release --all` goes on")
 
     def states(self) -> list[str]:
         """Where the runs stand that have a trainer, or had one a moment ago."""
@@ -83,12 +90,21 @@ class Follower:
                 self._begin(row, run, str(decision.get("reason")), adopted=decision.kind == "adopt")
             case "exit":
                 self._end(run, decision)
+            case "wait" if HELD_BACK in str(decision.get("reason")) and not self._quiet:
+                say(f"waiting: {decision.get('reason')}")
             case "skip":
                 self._take_skip(row, decision)
             case "finish":
                 self.ending = Ending(
                     bool(decision.get("complete")), str(decision.get("reason")), decision.get("not_run") or {}
                 )
+
+    def _pause_or_resume(self, decision: Decision) -> None:
+        reason = str(decision.get("reason"))
+        word = "pauses" if decision.kind == "pause" else "goes on"
+        self.paused = reason if decision.kind == "pause" and decision.get("cause") == "failures" else None
+        if not self._first:
+            say(f"the queue {word}: {reason}")
 
     def _take_skip(self, row: str, decision: Decision) -> None:
         reason = str(decision.get("reason"))

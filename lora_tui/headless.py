@@ -108,7 +108,7 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
     output.check_exports(request.exports)
     submission = Submission.create(request.plan, read_plan_text(request.plan), request.overrides, request.only)
     with _Signals() as signals:
-        execution = _execution(request, submission, runs)
+        execution = check(request, submission, runs)
         if not request.train:
             place_recorded(execution, runs)
             return _conclude(request, runs, execution, None, Follower(runs, execution))
@@ -130,7 +130,7 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
     return _conclude(request, runs, execution, ending, follower)
 
 
-def _execution(request: Request, submission: Submission, runs: RunsFolder) -> PlanExecution:
+def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExecution:
     """The plan, expanded and resolved. UserError with all that is wrong with it or with its data."""
     hashes = HashCache(runs.hash_cache)
     execution = PlanExecution(submission, runs, hashes, _HashingProgress())

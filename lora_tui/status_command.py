@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 from core.errors import ExitCode
@@ -18,6 +19,7 @@ from core.speech.hashing import HashCache
 from lora_tui import output
 
 SCHEMA_VERSION = 1
+FOLLOW_S = 2.0
 _HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "VERDICT")
 
 
@@ -25,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
     add("plan", nargs="?", type=Path, default=DEFAULT_PLAN, metavar="PLAN", help="default: ./%(default)s")
-    add("--json", action="store_true", help="print JSON")
+    add("--follow", action="store_true", help="print it again when it changes, until the queue has nothing left to do")
+    add("--json", action="store_true", help="print JSON; with --follow one document a line")
     add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
     add("--state", metavar="DIR", help="the folder of locks and caches")
 
@@ -35,13 +38,25 @@ def run(args: argparse.Namespace) -> ExitCode:
     runs = RunsFolder(Path(args.runs).absolute(), Path(args.state or args.runs).absolute())
     path = Path(args.plan)
     submission = Submission.create(path, read_plan_text(path))
+    shown = ""
+    while True:
+        works = is_held(runs.supervisor_lock)
+        reports = _reports(submission, runs)
+        text = _as_json(reports, works, None if args.follow else 1) if args.json else _as_text(reports, works)
+        if text != shown:
+            output.write(f"\n{text}" if shown and not args.json else text)
+            shown = text
+        if not args.follow or not (works or any(r.snapshot is not None and r.snapshot.state.active for r in reports)):
+            return ExitCode.ACCEPTED
+        time.sleep(FOLLOW_S)
+
+
+def _reports(submission: Submission, runs: RunsFolder) -> list[RowReport]:
+    """From the files as they are now: what an earlier look found may have changed."""
     execution = PlanExecution(submission, runs, UnsavedHashes(runs.hash_cache))
     execution.place_all()
     place_recorded(execution, runs)
-    reports = report(execution, {})
-    works = is_held(runs.supervisor_lock)
-    output.write(_as_json(reports, works) if args.json else _as_text(reports, works))
-    return ExitCode.ACCEPTED
+    return report(execution, {})
 
 
 class UnsavedHashes(HashCache):
@@ -68,7 +83,7 @@ def _cells(item: RowReport) -> tuple[str, ...]:
     return tuple(sanitise(cell) for cell in (item.row.key, run, state, steps, verdict))
 
 
-def _as_json(reports: list[RowReport], works: bool) -> str:
+def _as_json(reports: list[RowReport], works: bool, indent: int | None) -> str:
     rows = [
         {
             "key": item.row.key,
@@ -81,4 +96,4 @@ def _as_json(reports: list[RowReport], works: bool) -> str:
         }
         for item in reports
     ]
-    return json.dumps({"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows}, indent=1) + "\n"
+    return json.dumps({"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows}, indent=indent) + "\n"

@@ -24,8 +24,12 @@ class RowStatus(Enum):
     """Ended without one: diverged, out of memory, crashed too often, stopped for good."""
     SKIPPED = "skipped"
     """Its condition was not met."""
+    HELD = "held"
+    """Somebody keeps it from being started until it is released."""
 
 
+HELD_BACK = "held until released"
+"""Begins the part of a Wait's reason that names held rows."""
 _ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
@@ -70,6 +74,14 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """End the runs of these rows cleanly, so that they can be resumed some day; then wait for their ends."""
+
+    rows: tuple[Row, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to start until a running run ends."""
 
@@ -85,7 +97,15 @@ class Finished:
     """Row key → why it was not run, for the run matrix."""
 
 
-Action = Start | Skip | Wait | Finished
+Action = Start | Skip | Stop | Wait | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why nothing more is started, and whether what runs is ended too."""
+
+    reason: str
+    stops: bool = False
 
 
 def next_action(  # noqa: PLR0911 - one return a case
@@ -94,25 +114,32 @@ def next_action(  # noqa: PLR0911 - one return a case
     queue: QueueSettings,
     spent: Spent,
     only: Collection[str] | None = None,
+    ranks: Mapping[str, float] | None = None,
 ) -> Action:
     """The next action. `known` is by row key; rows without an entry are queued.
 
-    `only` limits what is started (experiment ids or row keys). Other rows are never started; what is known
-    of them counts in conditions; those that have not ended count as not run.
+    `ranks`: row key → its place among the rows that could be started; without one it comes at 0, and rows of equal
+    places come in the plan's order. `only` limits what is started (experiment ids or row keys). Other rows are never
+    started; what is known of them counts in conditions; those that have not ended count as not run.
     """
     wanted = [row for row in rows if only is None or matches(row, only)]
     states = {row.key: known.get(row.key, RowState()) for row in rows}
+    places = ranks or {}
     queued = [row for row in wanted if states[row.key].status is RowStatus.QUEUED]
-    running = [row.key for row in wanted if states[row.key].status is RowStatus.RUNNING]
+    queued.sort(key=lambda row: places.get(row.key, 0.0))
+    held = [row for row in wanted if states[row.key].status is RowStatus.HELD]
+    running = [row for row in wanted if states[row.key].status is RowStatus.RUNNING]
     end = _end_of_plan(wanted, states, queue, spent)
     if end is not None:
+        if running and end.stops:
+            return Stop(tuple(running), end.reason)
         if running:
-            return Wait(f"{end}; waiting for {', '.join(running)} to end")
-        return Finished(end, {row.key: end for row in queued})
+            return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end")
+        return Finished(end.reason, {row.key: end.reason for row in (*queued, *held)})
 
     closed = {row.key for row in rows if states[row.key].status in _ENDED}
     never = {row.key for row in rows} - {row.key for row in wanted}
-    closed |= {key for key in never if states[key].status is RowStatus.QUEUED}
+    closed |= {key for key in never if states[key].status in (RowStatus.QUEUED, RowStatus.HELD)}
     waiting: list[str] = []
     for row in queued:
         condition = None if row.when is None else parse_condition(row.when, row.after)
@@ -126,7 +153,9 @@ def next_action(  # noqa: PLR0911 - one return a case
         if answer.value is True:
             return _start(row, rows, states, f"its condition holds: {row.when}", answer.inputs)
         return Skip(row, _skip_reason(row, answer), answer.inputs)
-    if any(state.status is RowStatus.RUNNING for state in states.values()):
+    if held:
+        waiting.append(f"{HELD_BACK}: {', '.join(row.key for row in held)}")
+    if held or any(state.status is RowStatus.RUNNING for state in states.values()):
         return Wait("; ".join(waiting))
     # The reader refuses cycles; a hand-made plan with one ends here instead of waiting for ever.
     return Finished("the rows left wait for each other", {row.key: "waits in a circle" for row in queued})
@@ -187,20 +216,25 @@ def _known(value: Fact, otherwise: float) -> float:
 
 def _end_of_plan(
     wanted: Sequence[Row], states: Mapping[str, RowState], queue: QueueSettings, spent: Spent
-) -> str | None:
+) -> _End | None:
     """Why nothing more is to be started; None to go on."""
     if queue.until == "accepted":
         accepted = [row.key for row in wanted if states[row.key].facts.get("accepted") is True]
         if accepted:
-            return f"{accepted[0]} was accepted"
+            return _End(f"{accepted[0]} was accepted", queue.on_accept == "stop")
+    hours = (
+        f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
+        if spent.hours >= queue.max_hours
+        else ""
+    )
     statuses = {states[row.key].status for row in wanted}
-    if RowStatus.QUEUED not in statuses:
-        return "nothing is left to start" if RowStatus.RUNNING in statuses else "every row of the plan has ended"
+    if not statuses & {RowStatus.QUEUED, RowStatus.HELD}:
+        if RowStatus.RUNNING not in statuses:
+            return _End("every row of the plan has ended")
+        return _End(hours, True) if hours else _End("nothing is left to start")
     if spent.runs >= queue.max_runs:
-        return f"the budget of {queue.max_runs} runs (queue.max_runs) is used up"
-    if spent.hours >= queue.max_hours:
-        return f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
-    return None
+        return _End(f"the budget of {queue.max_runs} runs (queue.max_runs) is used up", bool(hours))
+    return _End(hours, True) if hours else None
 
 
 def _open(rows: Sequence[Row], experiments: Sequence[str], closed: Collection[str]) -> list[str]:

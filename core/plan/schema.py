@@ -4,7 +4,7 @@ A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[qu
 `[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and
 `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
-`below` (exclusive). Readers validate against it.
+`below` (exclusive), `repeats` (a list whose items may repeat). Readers validate against it.
 """
 
 from __future__ import annotations
@@ -110,6 +110,14 @@ class GateSettings:
     block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
     confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
     accept_leakage: str | None = _key(None, "the reason for which known leakage is accepted", choices=(None,))
+    early_stop: float | None = _key(
+        None,
+        "end (and reject) a run whose heldout WER rose by more than this, or whose domain loss is above the base "
+        "model's, in each of the last early_stop_intervals",
+        unit="points",
+        minimum=0.0,
+    )
+    early_stop_intervals: int = _key(3, "intervals in a row that early_stop looks at", minimum=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +127,31 @@ class QueueSettings:
     until: str = _key("accepted", "stop at the first accepted run, or run all", choices=("accepted", "all"))
     then: str = _key("stop", "when the plan is used up and nothing was accepted", choices=("stop",))
     max_runs: int = _key(20, "budget: runs started", minimum=1)
-    max_hours: float = _key(24.0, "budget: hours of training, all runs together", unit="hours", above=0.0)
+    max_hours: float = _key(
+        24.0,
+        "budget: hours of training, all runs together; what runs then is stopped, resumable",
+        unit="hours",
+        above=0.0,
+    )
     executor: str = _key("local", "where trainers run", choices=("local",))
     retries: int = _key(2, "times a crashed or killed run is resumed", minimum=0)
+    on_accept: str = _key(
+        "finish", "what runs beside an accepted run: finish it, or stop it", choices=("finish", "stop")
+    )
+    on_out_of_memory: str = _key(
+        "fail",
+        "a run that ran out of memory in training: give it up, or run it again with micro-batches of half the size "
+        "(twice the accumulation, the same step; another run)",
+        choices=("fail", "halve"),
+    )
+    pause_after: int = _key(
+        3, "runs that fail alike, one after the other, before the queue pauses; 0: never", minimum=0
+    )
+    notify: tuple[str, ...] = _key(
+        (),
+        "program and arguments, run when a run ends, or the queue pauses or ends; JSON on its stdin, no shell",
+        repeats=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ SECTIONS: dict[str, type[Any]] = {
 OVERRIDABLE = ("train", "adapter", "data")
 """Sections that an experiment may override and sweep over."""
 
-NOT_BUILT_KEYS = ("search", "queue.on_accept", "queue.notify")
+NOT_BUILT_KEYS = ("search",)
 NOT_BUILT = "not available in this version; remove it"
 _NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
     "queue.then": lambda value: value == "search",
@@ -136,6 +136,8 @@ def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Pr
     if typed is None:
         problems.add(path, f"expected {' or '.join(map(_type_name, types_shown(types)))}, found {_found(value, types)}")
         return None
+    if isinstance(typed, tuple) and not spec.metadata.get("repeats"):
+        typed = tuple(dict.fromkeys(typed))
     what = _rule_broken(dotted, typed, spec.metadata)
     if what is not None:
         problems.add(path, what)
@@ -196,7 +198,7 @@ def _typed(value: Any, types: tuple[Any, ...]) -> Any:
         if kind is str and isinstance(value, str) and value:
             return value
         if kind == tuple[str, ...] and isinstance(value, list) and _are_names(value):
-            return tuple(dict.fromkeys(value))
+            return tuple(value)
     return None
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
+import time
 from pathlib import Path
 
 from core.errors import ExitCode, is_disk_full
 from core.queue.executor import LocalExecutor
 from core.queue.lock import KernelLock
+from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
+from core.queue.talk import say
 from core.runs.paths import RunsFolder
 from core.runs.process import current_process
 
@@ -33,13 +37,30 @@ def supervise(runs: RunsFolder, executor: LocalExecutor) -> int:
             sys.stderr.write(f"another supervisor works on {runs.root} already\n")
             return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")
-        Supervisor(runs, lock, executor).run()
+        while not _worked(runs, lock, executor):
+            time.sleep(LOOK_S)
     except OSError as error:
         if not is_disk_full(error):
             raise
-        sys.stderr.write(f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost\n")
+        say(f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost")
         return ExitCode.INTERNAL
     return ExitCode.ACCEPTED
+
+
+def _worked(runs: RunsFolder, lock: KernelLock, executor: LocalExecutor) -> bool:
+    """Work until nothing is left. False: the disk is full, and may have space again later.
+
+    Nothing that matters is in memory: a new Supervisor goes on as after a death. OSError: there is no hope, such as
+    when it is not the disk but a limit on the size of files.
+    """
+    try:
+        Supervisor(runs, lock, executor).run()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        say(f"{DISK_FULL}: {error}; waiting for space: trainers and what was finished are safe")
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
   found alive)
 - `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
-- `wish` wish (stop, kill), submission, run: a wish was taken
-- `pause` reason: the queue stopped by itself, e.g. a full disk
+- `wait` submission, reason: why nothing is started for it at the moment; empty: something is
+- `wish` wish (stop, kill, retry, hold, release, remove, move), submission, row, run: a wish was taken
+- `halve` submission, row, run, accumulation: the run ran out of memory; its row goes on with another one
+- `stop` submission, row, run, reason: the queue asked a run to end, for the plan's own sake
+- `pause` cause (failures, disk), reason: the queue starts nothing more by itself · `resume` reason
 - `finish` submission, complete, reason, not_run: nothing is left to do for it, or it was stopped
 """
 
@@ -19,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,33 @@ class DecisionReader:
 def read_decisions(path: Path) -> list[Decision]:
     """All decisions of the file; none when it is not there."""
     return DecisionReader(path).read()
+
+
+def each_decision(path: Path) -> Iterator[Decision]:
+    """All decisions, one by one."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield from _decode(line)
+    except FileNotFoundError:
+        return
+
+
+def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decision]:
+    """The decisions on these submissions, and those on none, one by one: a folder may hold thousands of runs.
+
+    Lines on other submissions are passed over before they are parsed.
+    """
+    wanted = tuple(json.dumps(name).encode() for name in submissions)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                _, found, rest = line.partition(b'"submission": ')
+                if line.endswith(b"\n") and (not found or rest.startswith(wanted)):
+                    yield from _decode(line)
+    except FileNotFoundError:
+        return
 
 
 def _decode(data: bytes) -> Iterator[Decision]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from core.errors import UserError
 from core.plan.expand import expand
@@ -20,7 +22,7 @@ from core.plan.next_action import (
 from core.plan.read import parse_plan
 from core.plan.schema import Row
 from core.queue.standing import Ended, Standing, standing
-from core.queue.wishes import Submission
+from core.queue.wishes import RowWishes, Submission
 from core.runs.evidence import gather
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, current_process
@@ -31,6 +33,11 @@ from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
 from core.speech.hashing import HashCache
 
+MOST_ACCUMULATION = 64
+"""`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
+_BATCH_PHASES = ("training", "checkpointing")
+_MEASURED = 8
+"""Run folders that are measured to tell how much space the next one will take."""
 ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
 Facts = dict[str, bool | float | None]
 
@@ -49,6 +56,15 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A run that ran out of memory, and how its row goes on."""
+
+    row: str
+    accumulation: int
+    """Of the run that takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the queue needs to know of a run folder."""
 
@@ -56,6 +72,7 @@ class Look:
     """How the newest attempt ended: done, stopped, diverged, …, crashed; queued: never started; running."""
     attempts: int
     hours: float
+    phase: str | None
 
 
 class PlanExecution:
@@ -76,6 +93,12 @@ class PlanExecution:
         """Why nothing more is started for it; None to go on."""
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
+        self.wishes = RowWishes()
+        """What is held, removed and moved; set anew by whoever reads the queue."""
+        self.forgiven: set[str] = set()
+        """Names of the runs that are to be tried again, whatever became of them."""
+        self.replaced: dict[str, Replaced] = {}
+        """Name of a run that ran out of memory → the row that goes on with another run."""
         self.placed: dict[str, Placed] = {}
         """Row key → its run, as far as it can be told."""
         self._runs = runs
@@ -98,11 +121,12 @@ class PlanExecution:
                 problems[row.key] = error
                 continue
             if not row.adapter_from:
-                self.placed[row.key] = Placed(row, resolved)
+                self.placed[row.key] = self._fitting(Placed(row, resolved))
         return problems
 
     def place_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""
+        self._fit_all()
         for row in self.rows:
             sources = [other.key for other in self.rows if other.experiment in row.adapter_from]
             known = self.known(())
@@ -110,23 +134,30 @@ class PlanExecution:
             if row.adapter_from and row.key not in self.placed and row.key not in self._closed and ended:
                 settings, _ = resolved_settings(row, self.rows, known)
                 try:
-                    self.placed[row.key] = Placed(row, self._resolver.resolve(settings))
+                    self.placed[row.key] = self._fitting(Placed(row, self._resolver.resolve(settings)))
                 except UserError:
                     continue  # its data cannot be used, as `place_all` says
 
     def known(self, running: Collection[str]) -> dict[str, RowState]:
         """What is known of the rows, by key; the others are queued."""
-        return {key: self._state(placed, running) for key, placed in self.placed.items()} | self._closed
+        found = {key: self._state(placed, running) for key, placed in self.placed.items()}
+        for key in self.wishes.held:
+            state = found.get(key, RowState())
+            if state.status is RowStatus.QUEUED:
+                found[key] = replace(state, status=RowStatus.HELD)
+        return found | self._closed
 
     def next_action(self, running: Collection[str]) -> Action:
         """What to do now. `running`: identities of the runs that have a living trainer here."""
         only = self.submission.only or None
-        return next_action(self.rows, self.known(running), self.plan.queue, self.spent(running), only)
+        return next_action(
+            self.rows, self.known(running), self.plan.queue, self.spent(running), only, self.wishes.ranks
+        )
 
     def place(self, start: Start) -> Placed | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
         try:
-            placed = Placed(start.row, self._resolver.resolve(start.settings))
+            placed = self._fitting(Placed(start.row, self._resolver.resolve(start.settings)))
         except UserError as error:
             self.close(start.row.key, f"cannot run: {error}")
             return None
@@ -142,6 +173,15 @@ class PlanExecution:
         """The row's condition does not hold: it will not run in this submission."""
         self._closed[key] = RowState(RowStatus.SKIPPED)
         self.closed[key] = reason
+
+    def retry(self, key: str) -> None:
+        """Somebody asked to try the row again: what ended it so far no longer counts."""
+        self._closed.pop(key, None)
+        self.closed.pop(key, None)
+        if key in self.placed:
+            run = self.folder(self.placed[key])
+            self.ends.pop(run.name, None)
+            self.forgiven.add(run.name)
 
     def status_of_closed(self, key: str) -> RowStatus | None:
         """SKIPPED or FAILED, where the row does not run in this submission."""
@@ -168,7 +208,8 @@ class PlanExecution:
         look = self._look(run)
         if look.outcome == "running" or placed.identity in self.elsewhere:
             return Standing(RowStatus.RUNNING, "its trainer runs elsewhere")
-        return standing(look.outcome, self.ends.get(run.name, ()), self.plan.queue.retries)
+        ends, forgiven = self.ends.get(run.name, ()), run.name in self.forgiven
+        return standing(look.outcome, ends, self.plan.queue.retries, forgiven=forgiven)
 
     def spent(self, running: Collection[str]) -> Spent:
         """Runs of this plan that were started, by whatever submission, and their hours."""
@@ -183,7 +224,23 @@ class PlanExecution:
             # A run that waits to be resumed was paid for once; it must not stand in its own way.
             if self.standing(placed, running).status is not RowStatus.QUEUED:
                 counted.add(run.name)
+        for name in self.replaced:
+            hours[name] = self._look(RunPaths(self._runs.root / name)).hours
+            counted.add(name)
         return Spent(runs=len(counted), hours=sum(hours.values()))
+
+    def hours_left(self, running: Collection[str]) -> float:
+        """Until the budget is used up, if what runs now goes on."""
+        count = sum(placed.identity in running for placed in self.placed.values())
+        return (self.plan.queue.max_hours - self.spent(running).hours) / max(1, count)
+
+    def expected_bytes(self) -> int:
+        """What a run of this plan takes on disk, by those that there are; 0: not known."""
+        return max((_size(self.folder(p)) for p in list(self.placed.values())[:_MEASURED]), default=0)
+
+    def facts(self, run: RunPaths) -> Facts:
+        """What the run's result says to conditions, by the plan's thresholds."""
+        return dict(self._facts_of(run))
 
     def not_run(self, finished: Finished) -> dict[str, str]:
         """Row key → why the row has no result, for the run matrix."""
@@ -193,6 +250,28 @@ class PlanExecution:
             if now.status is RowStatus.FAILED and now.reason:
                 reasons.setdefault(key, now.reason)
         return reasons
+
+    def _fit_all(self) -> None:
+        for key, placed in self.placed.items():
+            self.placed[key] = self._fitting(placed)
+
+    def _fitting(self, placed: Placed) -> Placed:
+        """The run that takes the place of one that ran out of memory in training, if the plan wants that.
+
+        Derived from the run folders each time, so that whoever looks comes to the same run.
+        """
+        while self.plan.queue.on_out_of_memory == "halve":
+            settings = placed.resolved.settings
+            accumulation = 2 * settings.train.accumulation
+            run = self.folder(placed)
+            look = self._look(run)
+            fits = look.outcome != "out_of_memory" or look.phase not in _BATCH_PHASES
+            if fits or run.name in self.forgiven or accumulation > MOST_ACCUMULATION:
+                break
+            self.replaced[run.name] = Replaced(placed.row.key, accumulation)
+            smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
+            placed = Placed(placed.row, self._resolver.resolve(smaller))
+        return placed
 
     def _state(self, placed: Placed, running: Collection[str]) -> RowState:
         status = self.standing(placed, running).status
@@ -212,7 +291,7 @@ class PlanExecution:
         if run.name in self._looks:
             return self._looks[run.name]
         snapshot = read_run(run)
-        look = Look(outcome_of(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600)
+        look = Look(outcome_of(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
         if look.outcome not in ("running", "queued"):
             self._looks[run.name] = look  # until `ended` says that another attempt was made
         return look
@@ -221,6 +300,7 @@ class PlanExecution:
         """A trainer that was started for this submission has ended."""
         self.ends.setdefault(run.name, []).append(end)
         self.forget(run)
+        self._fit_all()
 
     def forget(self, run: RunPaths) -> None:
         """Look at the run's folder again: somebody worked in it."""
@@ -240,6 +320,11 @@ def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity |
     if process is not None and process.boot != current_process().boot:
         return "rebooted", "the machine was restarted"
     return "crashed", "" if spoke else "before its first event"
+
+
+def _size(run: RunPaths) -> int:
+    files = (Path(folder) / name for folder, _, names in os.walk(run.root) for name in names)
+    return sum(file.lstat().st_size for file in files if file.exists())
 
 
 def outcome_of(snapshot: RunSnapshot) -> str:

@@ -135,8 +135,12 @@ def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:
     placed = execution.placed.get(row.key)
     if placed is None:
         return row.settings
-    modules = placed.resolved.settings.adapter.target_modules
-    return replace(row.settings, adapter=replace(row.settings.adapter, target_modules=modules))
+    used = placed.resolved.settings
+    return replace(
+        row.settings,
+        adapter=replace(row.settings.adapter, target_modules=used.adapter.target_modules),
+        train=replace(row.settings.train, accumulation=used.train.accumulation),
+    )
 
 
 def _with_recorded_modules(row: Row, config: Mapping[str, object]) -> RunSettings:

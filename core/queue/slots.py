@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.plan.next_action import Start
-from core.queue.decisions import Decision, DecisionLog, read_decisions
+from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import Placed, how_it_ended
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.standing import Ended
+from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json
 from core.runs.store import read_run
@@ -67,6 +68,12 @@ class Slots:
         """Of the runs being worked on."""
         return [slot.identity for slot in self._slots]
 
+    def stop(self, names: Collection[str]) -> None:
+        """Ask the trainers of these runs to finish their step, save and end."""
+        for slot in self._slots:
+            if slot.run.name in names:
+                slot.trainer.stop()
+
     @property
     def pidfds(self) -> list[int | None]:
         """To wait on."""
@@ -85,16 +92,14 @@ class Slots:
             return None
         slot = Slot(trainer, placed.identity, submission, len(attempts))
         self._add(slot, kind, placed.row.key, action.reason, dict(action.inputs))
+        say(f"{run.name}: {kind} ({action.reason})")
         return kind
 
-    def adopt_all(self) -> list[End]:
-        """Take over the trainers that an earlier supervisor started; the ends that it did not see."""
-        unended: dict[str, Decision] = {}
-        for decision in read_decisions(self._runs.decisions):
-            if decision.kind in ("start", "adopt"):
-                unended[str(decision.get("run"))] = decision
-            elif decision.kind == "exit":
-                unended.pop(str(decision.get("run")), None)
+    def adopt_all(self, unended: Mapping[str, Decision]) -> list[End]:
+        """Take over the trainers that an earlier supervisor started; the ends that it did not see.
+
+        `unended`: run → the decision that began it, where none says that it ended.
+        """
         ends = [self._adopt(RunPaths(self._runs.root / name), started) for name, started in unended.items()]
         return [end for end in ends if end is not None]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.plan.next_action import RowStatus
 
-RESULTS = ("diverged", "out_of_memory")
+RESULTS = ("diverged", "out_of_memory", "stopped_early")
 """Outcomes that the same settings would bring about again: never retried unchanged."""
 COUNTED = ("crashed", "stopped")
 """Ends nobody asked for; each costs one of `queue.retries`."""
@@ -31,15 +31,18 @@ class Standing:
     reason: str = ""
 
 
-def standing(outcome: str, ends: Sequence[Ended], retries: int) -> Standing:
+def standing(outcome: str, ends: Sequence[Ended], retries: int, *, forgiven: bool = False) -> Standing:
     """The standing of a run that nobody is running.
 
     `outcome`: how its newest attempt ended, as the run folder says; `queued` when it never started. `ends`:
     of the trainers that this submission started. What an earlier submission left behind is taken up again,
-    except for results that would only repeat themselves.
+    except for results that would only repeat themselves. `forgiven`: somebody asked to try it again; `ends` are those
+    since then.
     """
     if outcome == "done":
         return Standing(RowStatus.DONE)
+    if forgiven and not ends:
+        return Standing(RowStatus.QUEUED, "to be tried again")
     last = ends[-1].outcome if ends else outcome
     if last in RESULTS:
         return Standing(RowStatus.FAILED, f"{last.replace('_', ' ')}: not retried unchanged")

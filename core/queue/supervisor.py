@@ -6,23 +6,24 @@ run folders and in `decisions.jsonl`. Another one takes over after its death, wi
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, is_disk_full
-from core.plan.next_action import Finished, RowStatus, Skip, Start, Wait
-from core.queue.decisions import Decision, DecisionLog, read_decisions
+from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
 from core.queue.lock import KernelLock
-from core.queue.record import write_run
+from core.queue.notify import Notifier
+from core.queue.pauses import Pauses
 from core.queue.slots import End, Slots
-from core.queue.standing import Ended
+from core.queue.talk import say
 from core.queue.wakeups import Wakeups
-from core.queue.wishes import QueueDb, Submission
-from core.runs.paths import RunPaths, RunsFolder
+from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
+from core.queue.work import Ending, Work
+from core.runs.paths import RunsFolder
 from core.runs.process import current_process
 from core.speech.hashing import HashCache
 
@@ -42,21 +43,30 @@ class Supervisor:
         self._db = QueueDb(runs.queue_db)
         self._log = DecisionLog(runs.decisions)
         self._slots = Slots(runs, executor, self._log, slots)
+        self._pauses = Pauses(runs.root, self._log)
+        self._notifier = Notifier()
         self._hashes = HashCache(runs.hash_cache)
-        self._executions: dict[str, PlanExecution] = {}
+        self._works: dict[str, Work] = {}
+        """By submission, in the order in which they are worked on."""
         self._changed = True
         self._look_again_at: float | None = None
-        self._said: set[tuple[str, ...]] = set()
-        """What stands in the decisions of an open submission already, and is said only once."""
 
     def run(self) -> None:
         """Work until nothing is left. OSError when the disk is full; trainers then go on by themselves."""
+        unended: dict[str, Decision] = {}
+        for decision in each_decision(self._runs.decisions):
+            self._pauses.remember(decision)
+            if decision.kind in ("start", "adopt"):
+                unended[str(decision.get("run"))] = decision
+            elif decision.kind == "exit":
+                unended.pop(str(decision.get("run")), None)
         self._log.append("supervisor_started", process=current_process().to_json())
         with Wakeups() as wakeups:
-            self._take_ends(self._slots.adopt_all())
+            self._take_ends(self._slots.adopt_all(unended))
             while True:
                 self._tick(wakeups.stop_asked)
                 if not self._slots and self._leave(wakeups.stop_asked):
+                    self._notifier.close()
                     return
                 wakeups.wait(self._slots.pidfds, TICK_S)
 
@@ -67,21 +77,24 @@ class Supervisor:
                 slot.trainer.stop()
         self._take_ends(self._slots.ended())
         self._take_ends(self._slots.escalate())
+        if self._pauses.look():
+            self._tell_all("resumed", {"reason": "there is space on the disk again"})
+            self._changed = True
         if self._look_again_at is not None and time.monotonic() >= self._look_again_at:
             self._changed, self._look_again_at = True, None
-            for execution in self._executions.values():
-                execution.elsewhere.clear()
+            for work in self._works.values():
+                work.execution.elsewhere.clear()
         if self._changed and not stop_asked:
             self._changed = False
-            for execution in list(self._executions.values()):
-                self._work_on(execution)
+            for work in list(self._works.values()):
+                self._go_on(work)
 
     def _leave(self, stop_asked: bool) -> bool:
         """Whether it is time to end; the lock is free then."""
         if stop_asked:
             self._say_goodbye("told to stop")
             return True
-        if self._executions:
+        if self._works:
             return False
         # A face that submits while this block lasts waits for it, and then finds the lock free.
         with self._db.leaving() as nothing_open:
@@ -91,7 +104,7 @@ class Supervisor:
 
     def _say_goodbye(self, reason: str) -> None:
         self._log.append("supervisor_ended", reason=reason)
-        _say(f"ending: {reason}")
+        say(f"ending: {reason}")
         self._lock.release()
 
     # What faces ask for
@@ -99,17 +112,27 @@ class Supervisor:
     def _take_submissions(self) -> None:
         if not self._db.changed():
             return
-        for submission in self._db.open_submissions():
-            if submission.id not in self._executions:
+        submissions = self._db.open_submissions()
+        for submission in submissions:
+            if submission.id not in self._works:
                 self._take_submission(submission)
+        order = [submission.id for submission in submissions if submission.id in self._works]
+        if order != list(self._works):
+            self._works = {name: self._works[name] for name in order}
+            self._changed = True
+        wishes = self._db.row_wishes()
+        for name, work in self._works.items():
+            self._changed |= work.take_wishes(wishes.get(name, RowWishes()))
         for wish in self._db.open_wishes():
-            self._log.append("wish", wish=wish.kind, submission=wish.submission, run=wish.run)
+            fields = {"wish": wish.kind, "submission": wish.submission, "row": wish.row, "run": wish.run}
+            self._log.append("wish", **fields)
             self._db.close_wish(wish.number)
-            self._obey(wish.kind, wish.submission, wish.run)
+            self._obey(wish)
 
     def _take_submission(self, submission: Submission) -> None:
         name = submission.id
-        decisions = [d for d in read_decisions(self._runs.decisions) if d.get("submission") == name]
+        about = decisions_about(self._runs.decisions, [name])
+        decisions = [decision for decision in about if decision.get("submission") == name]
         if any(decision.kind == "finish" for decision in decisions):
             self._db.close_submission(name)  # the supervisor before us came as far as to say so
             return
@@ -119,142 +142,101 @@ class Supervisor:
         try:
             execution = PlanExecution(submission, self._runs, self._hashes)
         except UserError as error:
-            self._finish(name, complete=False, reason=f"the plan cannot be read: {error}")
+            self._finish(name, Ending(False, f"the plan cannot be read: {error}"))
             return
         execution.place_all()
-        self._executions[name] = execution
+        work = Work(self._runs, execution, self._slots, self._pauses, self._log)
         for decision in decisions:
-            self._remember(execution, decision)
+            work.remember(decision)
+        self._works[name] = work
         self._changed = True
 
-    def _remember(self, execution: PlanExecution, decision: Decision) -> None:
-        """What an earlier supervisor did for this submission."""
-        if decision.kind == "exit":
-            end = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
-            execution.ended(RunPaths(self._runs.root / str(decision.get("run"))), end)
-        elif decision.kind == "wish":
-            self._obey(str(decision.get("wish")), execution.submission.id, None)
-        elif decision.kind in ("run", "skip"):
-            self._said.add(_once(decision.kind, decision.fields))
-
-    def _obey(self, kind: str, submission: str | None, run: str | None) -> None:
-        execution = self._executions.get(submission or "")
-        if execution is not None:
-            execution.stopped = "killed on request" if kind == "kill" else "stopped on request"
+    def _obey(self, wish: Wish) -> None:
+        self._changed = True
+        work = self._works.get(wish.submission or "")
+        if work is not None and wish.row is None:
+            work.stop(wish.kind)
+        elif work is not None and wish.kind == "retry":
+            work.retry(str(wish.row))
+        lifts = wish.kind == "retry" or (wish.kind == "release" and wish.row is None)
+        if lifts and self._pauses.resume(f"on request ({wish.kind})"):
+            self._tell_all("resumed", {"reason": f"on request ({wish.kind})"})
+        if wish.kind not in ("stop", "kill"):
+            return
+        run = wish.run
+        if work is not None and wish.row is not None:
+            found = work.run_of(wish.row)
+            run = None if found is None else found.name
         for slot in self._slots:
-            if submission == slot.submission or run == slot.run.name:
-                if kind == "kill":
+            if run == slot.run.name or (wish.row is None and wish.submission == slot.submission):
+                if wish.kind == "kill":
                     slot.trainer.kill()
                 else:
                     slot.trainer.stop()
-        self._changed = True
 
-    # Working on a plan
+    # Working on plans
 
-    def _work_on(self, execution: PlanExecution) -> None:
-        name = execution.submission.id
-        while execution.stopped is None:
-            action = execution.next_action(self._slots.identities)
-            for key, run in execution.started():
-                self._once("run", submission=name, row=key, run=run.name)
-            match action:
-                case Finished():
-                    not_run = execution.not_run(action)
-                    self._finish(name, complete=True, reason=action.reason, not_run=not_run)
-                    return
-                case Wait():
-                    if not self._slots:
-                        # Somebody else works on a run; nobody tells us when that ends.
-                        self._look_again_at = time.monotonic() + ELSEWHERE_S
-                    return
-                case Skip():
-                    execution.skip(action.row.key, action.reason)
-                    self._skipped(execution, action)
-                case Start():
-                    if not self._start(execution, action):
-                        return
-        if all(slot.submission != name for slot in self._slots):
-            self._finish(name, complete=False, reason=execution.stopped)
-
-    def _start(self, execution: PlanExecution, action: Start) -> bool:
-        """Start the row's run, or take over what is there. False: it waits for a slot."""
-        name, row = execution.submission.id, action.row.key
-        placed = execution.place(action)
-        if placed is None:
-            self._skipped(execution, action)
-            return True
-        run = execution.folder(placed)
-        if execution.standing(placed, self._slots.identities).status is not RowStatus.QUEUED:
-            return True  # done, failed or running already: the next action takes that into account
-        if not self._slots.free:
-            return False
+    def _go_on(self, work: Work) -> None:
+        before, ending = self._pauses.cause, None
         try:
-            write_run(run, placed.row, placed.resolved, execution.plan, self._runs.state)
-            kind = self._slots.launch(placed, run, name, action)
+            ending = work.go_on()
         except OSError as error:
-            if is_disk_full(error):
-                self._pause(f"{DISK_FULL} ({error})")
-            else:
-                execution.close(row, f"cannot start: {error}")
-                self._skipped(execution, action)
-            return True
-        execution.forget(run)
-        if kind is None:
-            # Its lock is held by a process that we cannot see, such as another container's.
-            execution.elsewhere.add(placed.identity)
-        else:
-            _say(f"{run.name}: {kind} ({action.reason})")
-        return True
+            if not is_disk_full(error):
+                raise
+            self._pauses.disk_full(f"{DISK_FULL} ({error})")
+        self._tell_pause(before)
+        if ending is not None:
+            self._finish(work.name, ending)
+        elif work.waits_for_others:
+            # Somebody else works on a run; nobody tells us when that ends.
+            self._look_again(ELSEWHERE_S)
+        elif any(slot.submission == work.name for slot in self._slots):
+            self._look_again(3600 * work.execution.hours_left(self._slots.identities))
 
-    def _skipped(self, execution: PlanExecution, action: Start | Skip) -> None:
-        row = action.row.key
-        reason = execution.closed[row]
-        inputs = dict(action.inputs)
-        status = execution.status_of_closed(row)
-        word = None if status is None else status.value
-        name = execution.submission.id
-        self._once("skip", submission=name, row=row, status=word, reason=reason, inputs=inputs)
+    def _look_again(self, seconds: float) -> None:
+        """Ask for the next action again after so long, though nothing has happened."""
+        when = time.monotonic() + max(TICK_S, seconds)
+        self._look_again_at = when if self._look_again_at is None else min(when, self._look_again_at)
 
     def _take_ends(self, ends: list[End]) -> None:
         for end in ends:
-            for other in self._executions.values():
-                other.forget(end.run)
-            execution = self._executions.get(end.submission)
-            if execution is not None:
-                execution.ended(end.run, end.ended)
+            for other in self._works.values():
+                other.execution.forget(end.run)
+            work = self._works.get(end.submission)
+            if work is not None:
+                work.execution.ended(end.run, end.ended)
             self._changed = True
-            _say(f"{end.run.name}: {end.ended.outcome} {end.message}".rstrip())
+            say(f"{end.run.name}: {end.ended.outcome} {end.message}".rstrip())
+            before = self._pauses.cause
+            if not (end.ended.outcome == "out_of_memory" and work is not None and work.halves):
+                self._pauses.ended(end.run.name, end.ended, end.message)
             if end.ended.outcome == "disk_full":
-                self._pause(f"{DISK_FULL} ({end.run.name}: {end.message})")
+                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})")
+            if work is not None:
+                self._tell(work, "run_ended", work.facts_of(end))
+            self._tell_pause(before)
 
-    def _pause(self, reason: str) -> None:
-        """Start nothing more for anybody; what is there can be resumed when the cause is gone."""
-        for execution in self._executions.values():
-            execution.stopped = execution.stopped or reason
-        self._changed = True
-        self._log.append("pause", reason=reason)
+    def _tell_pause(self, before: str | None) -> None:
+        if self._pauses.cause is not None and before is None:
+            self._changed = True
+            say(f"paused: {self._pauses.reason}")
+            self._tell_all("paused", {"cause": self._pauses.cause, "reason": self._pauses.reason})
 
-    def _finish(
-        self, submission: str, *, complete: bool, reason: str, not_run: Mapping[str, str] | None = None
-    ) -> None:
-        self._executions.pop(submission, None)
-        fields = {"complete": complete, "reason": reason, "not_run": dict(not_run or {})}
+    def _tell(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
+        """Notify the plan's program."""
+        plan = Path(work.execution.plan.path)
+        about = {"submission": work.name, "plan": str(plan), **facts}
+        self._notifier.send(work.execution.plan.queue.notify, plan.parent, event, about)
+
+    def _tell_all(self, event: str, facts: Mapping[str, Any]) -> None:
+        for work in self._works.values():
+            self._tell(work, event, facts)
+
+    def _finish(self, submission: str, ending: Ending) -> None:
+        work = self._works.pop(submission, None)
+        if work is not None:
+            self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
+        fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
         self._log.append("finish", submission=submission, **fields)
         self._db.close_submission(submission)
-        _say(f"submission {submission}: {reason}")
-
-    def _once(self, kind: str, **fields: Any) -> None:
-        if _once(kind, fields) not in self._said:
-            self._said.add(_once(kind, fields))
-            self._log.append(kind, **fields)
-
-
-def _once(kind: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """What makes a `run` or `skip` decision the same as an earlier one."""
-    return (kind, str(fields.get("submission")), str(fields.get("row")), str(fields.get("run")))
-
-
-def _say(text: str) -> None:
-    """One line to supervisor.log."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+        say(f"submission {submission}: {ending.reason}")

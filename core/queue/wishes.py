@@ -1,4 +1,4 @@
-"""What faces ask of the supervisor: submissions and wishes, in SQLite on a local disk (`queue.sqlite3`).
+"""What faces ask of the supervisor: submissions, wishes and order, in SQLite on a local disk (`queue.sqlite3`).
 
 It holds order and wishes only. If it is lost, a face submits again; what was done stands in the run folders
 and in `decisions.jsonl`. The journal is a plain file (no WAL): traffic is a few rows an hour.
@@ -7,27 +7,17 @@ and in `decisions.jsonl`. The journal is a plain file (no WAL): traffic is a few
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-BUSY_TIMEOUT_S = 10.0
-_YOUNG_NS = 1_000_000_000
+from core.queue.database import Database
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS submissions (
-  number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, created REAL NOT NULL, plan_path TEXT NOT NULL,
-  plan_text TEXT NOT NULL, overrides TEXT NOT NULL, only_rows TEXT NOT NULL, open INTEGER NOT NULL DEFAULT 1);
-CREATE TABLE IF NOT EXISTS wishes (
-  number INTEGER PRIMARY KEY, created REAL NOT NULL, kind TEXT NOT NULL, submission TEXT, run TEXT,
-  open INTEGER NOT NULL DEFAULT 1);
-"""
+_COLUMNS = "id, plan_path, plan_text, overrides, only_rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,70 +52,159 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """`stop`: finish the step, save, end resumable. `kill`: end now. For a submission or for one run."""
+    """`stop`: finish the step, save, end resumable. `kill`: end now. `retry`: once more. See docs/queue.md.
+
+    For a submission, for one row of it, or for one run. `hold`, `release`, `remove` and `move` are here only to be
+    told: what they change stands in `RowWishes` already.
+    """
 
     number: int
     kind: str
     submission: str | None
     run: str | None
+    row: str | None = None
 
 
-class QueueDb:
-    """The file. Each call opens, acts and closes: no connection outlives a deleted or replaced file."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A row of a submission; `row` None: all of the submission."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stamp: tuple[int, int, int] | None = None
+    submission: str
+    row: str | None = None
 
-    def submit(self, submission: Submission) -> Submission:
-        """Put it into the queue. If the same work is queued and open, that submission is returned instead."""
-        with self._transaction() as db:
-            for queued in _open_submissions(db):
-                if queued.id == submission.id or queued.same_work(submission):
-                    return queued
-            db.execute(
-                "INSERT OR REPLACE INTO submissions"
-                " (id, created, plan_path, plan_text, overrides, only_rows)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    submission.id,
-                    time.time(),
-                    submission.plan_path,
-                    submission.plan_text,
-                    json.dumps(submission.overrides),
-                    json.dumps(submission.only),
-                ),
-            )
-        return submission
+
+@dataclass(frozen=True, slots=True)
+class RowWishes:
+    """What is wished for the rows of a submission."""
+
+    held: dict[str, str] = field(default_factory=dict)
+    """Row key → why it is not started until it is released."""
+    removed: frozenset[str] = frozenset()
+    ranks: dict[str, float] = field(default_factory=dict)
+    """Row key → its place; rows without one come at 0, in the plan's order."""
+
+
+class QueueDb(Database):
+    """The submissions and wishes in the file."""
+
+    def submit(self, submission: Submission, retry: Collection[str] = ()) -> Submission:
+        """Put it into the queue. If the same work is queued and open, that submission is returned instead.
+
+        `retry`: rows that are to be tried again whatever became of them.
+        """
+        with self.transaction() as db:
+            queued = next((q for q in _open_submissions(db) if q.id == submission.id or q.same_work(submission)), None)
+            if queued is None:
+                db.execute(
+                    f"INSERT OR REPLACE INTO submissions (created, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    (
+                        time.time(),
+                        submission.id,
+                        submission.plan_path,
+                        submission.plan_text,
+                        json.dumps(submission.overrides),
+                        json.dumps(submission.only),
+                    ),
+                )
+            name = submission.id if queued is None else queued.id
+            _wish(db, "retry", [Target(name, row) for row in retry])
+        return submission if queued is None else queued
 
     def open_submissions(self) -> list[Submission]:
-        """In the order in which they came."""
-        with self._transaction() as db:
+        """In the order in which they are worked on."""
+        with self.transaction() as db:
             return _open_submissions(db)
+
+    def submission(self, identifier: str) -> Submission | None:
+        """Open or closed; None when the file does not know it."""
+        with self.transaction() as db:
+            rows = db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE id = ?", (identifier,))  # noqa: S608
+            return next(map(_submission, rows), None)
 
     def close_submission(self, identifier: str) -> None:
         """Nothing is left to do for it; its open wishes are void."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE submissions SET open = 0 WHERE id = ?", (identifier,))
             db.execute("UPDATE wishes SET open = 0 WHERE submission = ?", (identifier,))
+            db.execute("DELETE FROM plan_rows WHERE submission = ?", (identifier,))
 
     def wish(self, kind: str, *, submission: str | None = None, run: str | None = None) -> None:
         """Ask for `stop` or `kill`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT INTO wishes (created, kind, submission, run) VALUES (?, ?, ?, ?)",
                 (time.time(), kind, submission, run),
             )
 
+    def ask(self, kind: str, targets: Sequence[Target], held: str | None = None) -> None:
+        """Ask for `stop`, `kill` or `retry`. With `held`, the rows are also kept from being started, for that reason.
+
+        Rows that are to be tried again are neither held nor removed any more.
+        """
+        with self.transaction() as db:
+            _wish(db, kind, targets)
+            if held is not None:
+                _set_rows(db, targets, "held", held)
+            if kind == "retry":
+                _set_rows(db, targets, "held", None)
+                _set_rows(db, targets, "removed", 0)
+
+    def hold(self, targets: Sequence[Target], reason: str) -> None:
+        """Rows that are not to be started until they are released."""
+        with self.transaction() as db:
+            _set_rows(db, targets, "held", reason)
+            _wish(db, "hold", targets)
+
+    def release(self, targets: Sequence[Target]) -> None:
+        """Rows that may be started again."""
+        with self.transaction() as db:
+            _set_rows(db, targets, "held", None)
+            _wish(db, "release", targets)
+
+    def remove(self, targets: Sequence[Target]) -> None:
+        """Rows that are not to run in their submission."""
+        with self.transaction() as db:
+            _set_rows(db, targets, "removed", 1)
+            _wish(db, "remove", targets)
+
+    def reorder(self, submission: str, keys: Sequence[str]) -> None:
+        """The order in which the rows of a submission are started, as far as their conditions allow."""
+        with self.transaction() as db:
+            for rank, key in enumerate(keys):
+                _set_rows(db, [Target(submission, key)], "rank", rank)
+            _wish(db, "move", [Target(submission)])
+
+    def reorder_submissions(self, identifiers: Sequence[str]) -> None:
+        """The order in which open submissions are worked on; later ones come behind."""
+        with self.transaction() as db:
+            for place, identifier in enumerate(identifiers):
+                rank = place - len(identifiers)
+                db.execute("UPDATE submissions SET rank = ? WHERE id = ?", (rank, identifier))
+            _wish(db, "move", [Target(identifier) for identifier in identifiers[:1]])
+
+    def row_wishes(self) -> dict[str, RowWishes]:
+        """What is wished for rows, by submission."""
+        found: dict[str, RowWishes] = {}
+        with self.transaction() as db:
+            rows = db.execute("SELECT submission, row, held, removed, rank FROM plan_rows").fetchall()
+        for name in {row[0] for row in rows}:
+            mine = [row[1:] for row in rows if row[0] == name]
+            found[name] = RowWishes(
+                {row: held for row, held, _, _ in mine if held is not None},
+                frozenset(row for row, _, removed, _ in mine if removed),
+                {row: rank for row, _, _, rank in mine if rank is not None},
+            )
+        return found
+
     def open_wishes(self) -> list[Wish]:
         """Wishes that were not taken yet, oldest first."""
-        with self._transaction() as db:
-            rows = db.execute("SELECT number, kind, submission, run FROM wishes WHERE open = 1 ORDER BY number")
+        with self.transaction() as db:
+            rows = db.execute("SELECT number, kind, submission, run, row FROM wishes WHERE open = 1 ORDER BY number")
             return [Wish(*row) for row in rows]
 
     def close_wish(self, number: int) -> None:
         """It was taken."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE wishes SET open = 0 WHERE number = ?", (number,))
 
     @contextlib.contextmanager
@@ -134,58 +213,31 @@ class QueueDb:
 
         The supervisor lets go of its lock inside the block: a face that submits afterwards finds it free.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             yield not _open_submissions(db)
-
-    def changed(self) -> bool:
-        """Whether somebody may have written since the last call: spares an idle supervisor the opening."""
-        try:
-            found = self.path.stat()
-        except OSError:
-            return False
-        stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
-        # Two writes within a tick of the kernel's clock have the same time: a young file is always looked at.
-        young = abs(time.time_ns() - found.st_mtime_ns) < _YOUNG_NS
-        known, self._stamp = self._stamp, stamp
-        return young or stamp != known
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._open()
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
-            raise
-        finally:
-            db.close()
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return self._connect()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
-            # Not a database any more: a face can submit again what it held, so it never blocks a start.
-            self.path.replace(self.path.with_name(f"{self.path.name}.broken-{int(time.time())}"))
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        try:
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'wishes'").fetchone():
-                db.executescript(_SCHEMA)
-        except BaseException:
-            db.close()
-            raise
-        return db
 
 
 def _open_submissions(db: sqlite3.Connection) -> list[Submission]:
-    columns = "id, plan_path, plan_text, overrides, only_rows"
-    rows = db.execute(f"SELECT {columns} FROM submissions WHERE open = 1 ORDER BY number")  # noqa: S608
-    return [Submission(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4]))) for row in rows]
+    rows = db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE open = 1 ORDER BY rank, number")  # noqa: S608
+    return [_submission(row) for row in rows]
+
+
+def _submission(row: Sequence[str]) -> Submission:
+    return Submission(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
+
+
+def _wish(db: sqlite3.Connection, kind: str, targets: Sequence[Target]) -> None:
+    now = time.time()
+    db.executemany(
+        "INSERT INTO wishes (created, kind, submission, row) VALUES (?, ?, ?, ?)",
+        [(now, kind, target.submission, target.row) for target in targets],
+    )
+
+
+def _set_rows(db: sqlite3.Connection, targets: Sequence[Target], column: str, value: str | float | None) -> None:
+    """Set a column of `plan_rows`; targets without a row have none."""
+    db.executemany(
+        f"INSERT INTO plan_rows (submission, row, {column}) VALUES (?, ?, ?)"  # noqa: S608
+        f" ON CONFLICT (submission, row) DO UPDATE SET {column} = excluded.{column}",
+        [(target.submission, target.row, value) for target in targets if target.row is not None],
+    )

@@ -111,7 +111,7 @@ class Final:
 
     NAME: ClassVar[str] = "final"
     outcome: str
-    """done, stopped, diverged, out_of_memory, disk_full, error."""
+    """done, stopped, diverged, stopped_early, out_of_memory, disk_full, error."""
     message: str = ""
     step: int | None = None
 

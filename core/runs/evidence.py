@@ -20,6 +20,7 @@ from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
 _SETS = ("domain", "heldout")
 _FAILURES = {
     RunState.DIVERGED: "The run diverged",
+    RunState.STOPPED_EARLY: "The run was stopped early (gate.early_stop)",
     RunState.OUT_OF_MEMORY: "The run ran out of memory",
     RunState.FAILED: "The run failed",
 }

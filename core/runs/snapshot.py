@@ -32,6 +32,7 @@ class RunState(StrEnum):
     STOPPED = "stopped"
     CRASHED = "crashed"
     DIVERGED = "diverged"
+    STOPPED_EARLY = "stopped_early"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     FAILED = "failed"
@@ -59,7 +60,7 @@ _ACTIVE = frozenset(
         RunState.STALLED,
     }
 )
-_BROKEN = frozenset({RunState.DIVERGED, RunState.OUT_OF_MEMORY, RunState.FAILED})
+_BROKEN = frozenset({RunState.DIVERGED, RunState.STOPPED_EARLY, RunState.OUT_OF_MEMORY, RunState.FAILED})
 _OF_PHASE = {
     "training": RunState.TRAINING,
     "baseline": RunState.EVALUATING,
@@ -71,6 +72,7 @@ _OF_PHASE = {
 _OF_OUTCOME = {
     "stopped": RunState.STOPPED,
     "diverged": RunState.DIVERGED,
+    "stopped_early": RunState.STOPPED_EARLY,
     "out_of_memory": RunState.OUT_OF_MEMORY,
     "disk_full": RunState.DISK_FULL,
 }

@@ -59,13 +59,13 @@ def _final(error: BaseException, step: int) -> Final:
     """The class of an attempt's end (DESIGN §3)."""
     import torch
 
-    from core.training.trainer import Diverged
+    from core.training.trainer import Diverged, StoppedEarly
 
     message = str(error) or type(error).__name__
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         return Final("stopped", message, step)
-    if isinstance(error, Diverged):
-        return Final("diverged", message, step)
+    if isinstance(error, (Diverged, StoppedEarly)):
+        return Final("diverged" if isinstance(error, Diverged) else "stopped_early", message, step)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return Final(
             "out_of_memory",

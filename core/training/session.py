@@ -27,6 +27,7 @@ from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.process import current_process
 from core.runs.store import read_run
+from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
 from core.scoring.verdict import thresholds_of
 from core.speech.cache import SampleCache
@@ -126,7 +127,8 @@ class Session:
         baseline = self._baseline(speech, materials, scorer)
         speech = attach(speech, self.settings.adapter, self.settings.train.seed)
         facts = self._facts(speech)
-        trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer)
+        rule = early_stop_of(self.config.get("gate") or {})
+        trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer, rule)
         if self.resume_from is not None:
             trainer.resume(self.resume_from, self.earlier_intervals)
         if 0 not in trainer.intervals:

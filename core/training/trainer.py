@@ -20,6 +20,7 @@ from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
 from core.runs.files import replace_link, write_json
 from core.runs.fold import interval_of
 from core.runs.paths import RunPaths
+from core.scoring.early_stop import EarlyStop, early_stop
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.verdict import best_interval
 from core.speech.audio import SAMPLE_RATE_HZ, normalise
@@ -32,6 +33,10 @@ from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel
 from core.training.schedule import learning_rate
 from core.training.scorer import Scorer
+
+
+class StoppedEarly(Exception):
+    """The run's own `gate.early_stop` ends it: what it has shown so far rejects it."""
 
 
 class Diverged(Exception):
@@ -62,9 +67,11 @@ class Trainer:
         thresholds: Thresholds,
         journal: Journal,
         scorer: Scorer,
+        rule: EarlyStop | None = None,
     ) -> None:
         self.paths, self.settings, self.speech, self.materials = paths, settings, speech, materials
         self.facts, self.thresholds, self.journal, self.scorer = facts, thresholds, journal, scorer
+        self.rule = rule
         self.parameters = trainable(speech)
         self.optimiser = torch.optim.AdamW(
             list(self.parameters.values()), lr=0.0, weight_decay=settings.train.weight_decay
@@ -87,8 +94,9 @@ class Trainer:
         self._link()
 
     def run(self) -> None:
-        """Train to the last step. Raises Interrupted after saving when asked to stop, Diverged on a non-finite loss."""
+        """Train to the last step. Raises Interrupted after saving when asked to stop, Diverged, StoppedEarly."""
         self._interval_if_due()
+        self._check_early_stop()
         self.journal.phase("training", self.step)
         while self.step < self.train.steps:
             if self.scorer.stopping():
@@ -100,8 +108,17 @@ class Trainer:
                 self._checkpoint()
             if due:
                 self._interval_if_due()
+                self._check_early_stop()
             if due and self.step < self.train.steps:
                 self.journal.phase("training", self.step)
+
+    def _check_early_stop(self) -> None:
+        """Raise StoppedEarly before the last step if the rule says so: a run that is at its end is judged as it is."""
+        if self.rule is None or self.step >= self.train.steps:
+            return
+        reason = early_stop(list(self.intervals.values()), self.rule)
+        if reason is not None:
+            raise StoppedEarly(reason)
 
     def _one_step(self, step: int) -> None:
         started = time.perf_counter()

@@ -18,6 +18,7 @@ from core.plan.next_action import (
     Skip,
     Spent,
     Start,
+    Stop,
     Wait,
     next_action,
     resolved_settings,
@@ -341,3 +342,44 @@ def test_a_retried_row_is_started_again() -> None:
     plan = plan_of("[[experiment]]\nid='a'\n")
     action = next_action(expand(plan), {"a": RowState(RowStatus.QUEUED)}, plan.queue, Spent(1))
     assert isinstance(action, Start)
+
+
+def test_a_held_row_is_not_started_and_what_depends_on_it_waits() -> None:
+    plan = plan_of("[[experiment]]\nid='a'\n[[experiment]]\nid='b'\nafter='a'\n[[experiment]]\nid='c'\n")
+    rows, states = expand(plan), {"a": RowState(RowStatus.HELD)}
+    action = next_action(rows, states, plan.queue, Spent())
+    assert isinstance(action, Start) and action.row.key == "c"
+    states["c"] = RowState(RowStatus.FAILED)
+    action = next_action(rows, states, plan.queue, Spent(1))
+    assert action == Wait("b waits for a; held until released: a")
+
+
+def test_a_held_row_does_not_keep_a_plan_from_its_end() -> None:
+    plan = plan_of("[[experiment]]\nid='a'\n[[experiment]]\nid='b'\n")
+    states = {"a": RowState(RowStatus.HELD), "b": RowState(RowStatus.DONE, GOOD)}
+    assert next_action(expand(plan), states, plan.queue, Spent(1)) == Finished(
+        "b was accepted", {"a": "b was accepted"}
+    )
+
+
+def test_rows_that_could_start_do_so_in_the_order_of_their_ranks() -> None:
+    plan = plan_of("[[experiment]]\nid='a'\n[[experiment]]\nid='b'\n[[experiment]]\nid='c'\nafter='a'\n")
+    action = next_action(expand(plan), {}, plan.queue, Spent(), ranks={"c": -2.0, "b": -1.0})
+    assert isinstance(action, Start) and action.row.key == "b"
+
+
+def test_running_siblings_of_an_accepted_run_are_ended_if_the_plan_says_so() -> None:
+    plan = plan_of("[queue]\non_accept='stop'\n[[experiment]]\nid='a'\n[[experiment]]\nid='b'\n")
+    rows = expand(plan)
+    states = {"a": RowState(RowStatus.DONE, GOOD), "b": RowState(RowStatus.RUNNING)}
+    assert next_action(rows, states, plan.queue, Spent(2)) == Stop((rows[1],), "a was accepted")
+
+
+def test_a_run_is_ended_when_the_hours_are_used_up_even_the_last_one() -> None:
+    plan = plan_of("[queue]\nmax_hours=2\n[[experiment]]\nid='a'\n")
+    rows = expand(plan)
+    action = next_action(rows, {"a": RowState(RowStatus.RUNNING)}, plan.queue, Spent(1, 2.0))
+    assert isinstance(action, Stop) and "queue.max_hours" in action.reason
+    assert next_action(rows, {"a": RowState(RowStatus.RUNNING)}, plan.queue, Spent(1, 1.9)) == Wait(
+        "nothing is left to start; waiting for a to end"
+    )

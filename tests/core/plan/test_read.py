@@ -139,8 +139,6 @@ def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
     [
         ("[queue]\nthen = 'search'\n", "plan.toml:9: queue.then"),
         ("[queue]\nexecutor = 'slurm'\n", "plan.toml:9: queue.executor"),
-        ("[queue]\nnotify = ['mail']\n", "plan.toml:9: queue.notify"),
-        ("[queue]\non_accept = 'stop'\n", "plan.toml:9: queue.on_accept"),
         ("[search]\nx = 1\n", "plan.toml:8: search"),
         ("[gate]\nconfirm_seeds = 2\n", "plan.toml:9: gate.confirm_seeds"),
         ("[gate]\naccept_leakage = 'known'\n", "plan.toml:9: gate.accept_leakage"),
@@ -150,6 +148,16 @@ def test_what_is_not_built_is_refused_and_not_ignored(middle: str, place: str) -
     problem = only_problem(middle)
     assert problem.startswith(place)
     assert "not available in this version" in problem
+
+
+def test_the_queues_policies_are_read_and_checked() -> None:
+    text = "[queue]\nnotify = ['mail', '-x', '1', '-y', '1']\non_accept = 'stop'\npause_after = 0\n"
+    queue = parse_plan(HEAD + text + "[gate]\nearly_stop = 2\n" + "[[experiment]]\nid = 'a'\n", "plan.toml").queue
+    assert queue.notify == ("mail", "-x", "1", "-y", "1") and (queue.on_accept, queue.pause_after) == ("stop", 0)
+    assert "an array of strings" in only_problem("[queue]\nnotify = 'mail'\n")
+    assert "finish" in only_problem("[queue]\non_accept = 'stopp'\n")
+    assert "fail" in only_problem("[queue]\non_out_of_memory = 'double'\n")
+    assert "at least 1" in only_problem("[gate]\nearly_stop = 2\nearly_stop_intervals = 0\n")
 
 
 def test_a_plain_wrong_choice_is_not_called_unavailable() -> None:

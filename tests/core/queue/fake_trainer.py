@@ -5,6 +5,7 @@ one repeats. Default: `good`.
 
 - good: an accepted run; poor: a rejected one, without gain
 - diverge, oom, error, disk_full: end so, half-way
+- big: as oom, unless train.accumulation is 4 or more; stopped_early: ends so
 - crash: SIGKILL to itself, half-way; stillborn: exits 1 before its first event
 - wait: trains until SIGTERM, then ends as stopped; stubborn: ignores SIGTERM
 """
@@ -113,6 +114,10 @@ class FakeTrainer:
             self.say(CheckpointSaved(step))
             self.say(Final("stopped", "asked to stop", step))
             return 0
+        if behaviour == "big":
+            if self.config["settings"]["train"]["accumulation"] >= 4:
+                return None
+            behaviour = "oom"
         outcome = {"diverge": "diverged", "oom": "out_of_memory"}.get(behaviour, behaviour)
         self.say(Final(outcome, f"the fake trainer was told to: {behaviour}", step))
         return 1

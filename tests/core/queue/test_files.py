@@ -84,7 +84,7 @@ def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
 
 
 def test_nobody_submits_while_the_supervisor_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.queue.wishes.BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("core.queue.database.BUSY_TIMEOUT_S", 0.01)
     db = QueueDb(tmp_path / "queue.sqlite3")
     with db.leaving() as nothing_open:
         assert nothing_open

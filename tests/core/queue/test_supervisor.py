@@ -168,15 +168,6 @@ def test_the_budget_counts_runs_and_a_resumed_one_once(folder: Any) -> None:
     assert "queue.max_runs" in finish["not_run"]["b"]
 
 
-def test_a_full_disk_stops_the_queue(folder: Any) -> None:
-    folder.write(TWO)
-    folder.script(a=["disk_full", "good"])
-    finish = work(folder)
-    assert not finish["complete"] and "the disk is full" in finish["reason"]
-    assert starts(folder) == ["a"]
-    assert work(folder)["complete"]
-
-
 def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(folder: Any) -> None:
     folder.write()
     folder.db.submit(folder.submission())

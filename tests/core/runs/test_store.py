@@ -291,7 +291,7 @@ def test_done_means_that_the_result_is_there(fake_run: MakeRun) -> None:
 def test_states_know_whether_a_trainer_is_at_work() -> None:
     active = {s for s in RunState if s.active}
     assert active == {"starting", "training", "evaluating", "checkpointing", "saving", "finishing", "stalled"}
-    assert {s for s in RunState if s.broken} == {"diverged", "out_of_memory", "failed"}
+    assert {s for s in RunState if s.broken} == {"diverged", "stopped_early", "out_of_memory", "failed"}
 
 
 # --- following

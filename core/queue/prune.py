@@ -1,0 +1,67 @@
+"""Freeing disk space: what an ended run needs no more. Results, evaluations and the best and last adapters stay."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.queue.lock import KernelLock
+from core.runs.paths import RunPaths, RunsFolder, step_of
+from core.runs.snapshot import RunState
+from core.runs.store import run_state
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """What can go from one run folder."""
+
+    run: RunPaths
+    paths: tuple[Path, ...]
+    size: int
+    """Bytes."""
+
+
+def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
+    """Checkpoints of a run that does not go on, and torn temporary files; None: it goes on, or has nothing.
+
+    `adapters`: those of intervals that are neither the best nor the last, too.
+    """
+    state = run_state(run)
+    if state.active or not (state is RunState.DONE or state.broken):
+        return None
+    found = [*_entries(run.checkpoints), *run.root.rglob("*.tmp")]
+    if adapters and state is RunState.DONE:
+        kept = {link.readlink().name for link in (run.best, run.last) if link.is_symlink()}
+        found += [path for path in _entries(run.adapters) if step_of(path.name) is not None and path.name not in kept]
+    return Prunable(run, tuple(found), sum(map(_size, found))) if found else None
+
+
+def prune(runs: RunsFolder, wanted: Prunable) -> bool:
+    """Delete it. False: a trainer has begun to work on the run meanwhile, and nothing was deleted."""
+    lock = KernelLock.acquire(runs.run_lock(wanted.run.name))
+    if lock is None:
+        return False
+    try:
+        for path in wanted.paths:
+            if path.is_dir():
+                # The marker goes first: a half-deleted checkpoint must not look whole.
+                (path / "complete").unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return True
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.lstat().st_size if path.exists() else 0
+    files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in files if file.exists())

@@ -1,0 +1,203 @@
+"""The work on one submission: asks what comes next and does it, until it has to wait or nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.errors import is_disk_full
+from core.plan.next_action import Finished, RowStatus, Skip, Start, Stop, Wait
+from core.queue.decisions import Decision, DecisionLog
+from core.queue.execution import PlanExecution
+from core.queue.pauses import Pauses
+from core.queue.record import write_run
+from core.queue.slots import End, Slots
+from core.queue.standing import Ended
+from core.queue.wishes import RowWishes
+from core.runs.paths import RunPaths, RunsFolder
+
+REMOVED = "removed from the queue"
+NO_SLOT = "every slot is taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why nothing more is done for a submission. `complete`: all was done that it asked for."""
+
+    complete: bool
+    reason: str
+    not_run: Mapping[str, str] = field(default_factory=dict)
+
+
+class Work:
+    """One submission that is being worked on."""
+
+    def __init__(
+        self, runs: RunsFolder, execution: PlanExecution, slots: Slots, pauses: Pauses, log: DecisionLog
+    ) -> None:
+        self.execution = execution
+        self.name = execution.submission.id
+        self._runs = runs
+        self._slots = slots
+        self._pauses = pauses
+        self._log = log
+        self._said: set[tuple[str, ...]] = set()
+        """What stands in the decisions already, and is said only once."""
+        self._waits: str | None = None
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether it waits for something that nobody here will tell us of."""
+        return not self._slots and bool(self.execution.elsewhere or self._waits)
+
+    def go_on(self) -> Ending | None:
+        """Start what can be started. None: not at its end yet. OSError: the disk is full."""
+        execution = self.execution
+        while execution.stopped is None:
+            action = execution.next_action(self._slots.identities)
+            for key, run in execution.started():
+                self._once("run", row=key, run=run.name)
+            for name, instead in execution.replaced.items():
+                self._once("halve", row=instead.row, run=name, accumulation=instead.accumulation)
+            match action:
+                case Finished():
+                    return Ending(True, action.reason, execution.not_run(action))
+                case Wait():
+                    self.waits(action.reason)
+                    return None
+                case Stop():
+                    self._stop(action)
+                    return None
+                case Skip():
+                    execution.skip(action.row.key, action.reason)
+                    self._skipped(action.row.key, action.inputs)
+                case Start():
+                    if not self._start(action):
+                        return None
+        if all(slot.submission != self.name for slot in self._slots):
+            return Ending(False, execution.stopped)
+        return None
+
+    def waits(self, reason: str) -> None:
+        """Say why nothing is started, when that has changed."""
+        if reason != self._waits:
+            self._waits = reason
+            self._log.append("wait", submission=self.name, reason=reason)
+
+    def take_wishes(self, wishes: RowWishes) -> bool:
+        """What is wished for its rows now. Whether that is anything new."""
+        execution = self.execution
+        if wishes == execution.wishes:
+            return False
+        execution.wishes = wishes
+        for key in sorted(wishes.removed - set(execution.closed)):
+            execution.skip(key, REMOVED)
+            self._skipped(key, {})
+        return True
+
+    def retry(self, key: str) -> None:
+        """Try a row again, whatever became of it."""
+        self._said.discard(_once("skip", {"row": key}))
+        self.execution.retry(key)
+
+    def run_of(self, key: str) -> RunPaths | None:
+        """The run of a row, once it can be told."""
+        placed = self.execution.placed.get(key)
+        return None if placed is None else self.execution.folder(placed)
+
+    @property
+    def halves(self) -> bool:
+        """Whether a run that ran out of memory is run again with smaller micro-batches."""
+        return self.execution.plan.queue.on_out_of_memory == "halve"
+
+    def facts_of(self, end: End) -> dict[str, Any]:
+        """What a notification says of a run that ended."""
+        rows = [
+            key for key in self.execution.placed if (run := self.run_of(key)) is not None and run.name == end.run.name
+        ]
+        facts = self.execution.facts(end.run) if end.ended.outcome == "done" else {}
+        known = {name: facts.get(name) for name in ("accepted", "domain_gain", "heldout_regression")}
+        return {
+            "run": end.run.name,
+            "folder": str(end.run.root),
+            "rows": rows,
+            "outcome": end.ended.outcome,
+            "message": end.message,
+            **known,
+        }
+
+    def remember(self, decision: Decision) -> None:
+        """What an earlier supervisor did for this submission."""
+        execution, row = self.execution, decision.get("row")
+        if decision.kind == "exit":
+            end = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
+            execution.ended(RunPaths(self._runs.root / str(decision.get("run"))), end)
+        elif decision.kind == "wish" and row is None:
+            self.stop(str(decision.get("wish")))
+        elif decision.kind == "wish" and decision.get("wish") == "retry":
+            self.retry(str(row))
+        elif decision.kind in ("run", "skip", "halve", "stop"):
+            self._said.add(_once(decision.kind, decision.fields))
+        elif decision.kind == "wait":
+            self._waits = str(decision.get("reason"))
+
+    def stop(self, kind: str) -> None:
+        """Nothing more is started for it; `kind` is the wish."""
+        if kind in ("stop", "kill"):
+            self.execution.stopped = "killed on request" if kind == "kill" else "stopped on request"
+
+    def _stop(self, action: Stop) -> None:
+        runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
+        for key, name in runs.items():
+            self._once("stop", row=key, run=name, reason=action.reason)
+        self._slots.stop(runs.values())
+        self.waits(f"{action.reason}; waiting for {', '.join(runs)} to stop")
+
+    def _start(self, action: Start) -> bool:
+        """Start the row's run, or take over what is there. False: it waits for a slot."""
+        execution, row = self.execution, action.row.key
+        placed = execution.place(action)
+        if placed is None:
+            self._skipped(row, action.inputs)
+            return True
+        run = execution.folder(placed)
+        if execution.standing(placed, self._slots.identities).status is not RowStatus.QUEUED:
+            return True  # done, failed or running already: the next action takes that into account
+        if not self._slots.free:
+            self.waits(NO_SLOT)
+            return False
+        limit = execution.plan.queue.pause_after
+        if paused := self._pauses.before_start(limit, execution.expected_bytes()):
+            self.waits(paused)
+            return False
+        try:
+            write_run(run, placed.row, placed.resolved, execution.plan, self._runs.state)
+            kind = self._slots.launch(placed, run, self.name, action)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            execution.close(row, f"cannot start: {error}")
+            self._skipped(row, action.inputs)
+            return True
+        execution.forget(run)
+        self._waits = None
+        if kind is None:
+            # Its lock is held by a process that we cannot see, such as another container's.
+            execution.elsewhere.add(placed.identity)
+        return True
+
+    def _skipped(self, row: str, inputs: Mapping[str, Any]) -> None:
+        status = self.execution.status_of_closed(row)
+        word = None if status is None else status.value
+        self._once("skip", row=row, status=word, reason=self.execution.closed[row], inputs=dict(inputs))
+
+    def _once(self, kind: str, **fields: Any) -> None:
+        if _once(kind, fields) not in self._said:
+            self._said.add(_once(kind, fields))
+            self._log.append(kind, submission=self.name, **fields)
+
+
+def _once(kind: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a `run` or `skip` decision the same as an earlier one."""
+    return (kind, str(fields.get("row")), str(fields.get("run")))

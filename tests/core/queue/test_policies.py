@@ -1,0 +1,221 @@
+"""What the queue does by itself: pauses, budgets, memory, notifications. Real processes with FakeTrainers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.queue import pauses
+from core.queue.__main__ import supervise
+from core.queue.execution import PlanExecution
+from core.queue.lock import KernelLock, is_held
+from core.queue.notify import Notifier
+from core.queue.pauses import FailureSeries, has_space
+from core.queue.report import Outcome, report
+from core.queue.standing import Ended
+from core.queue.supervisor import Supervisor
+from core.queue.wishes import Target
+from core.runs.snapshot import RunState
+from core.runs.store import read_json
+from core.speech.hashing import HashCache
+
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+FOUR = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n[[experiment]]\nid = "d"\ntrain.seed = 3\n'
+HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
+
+
+def work(folder: Any) -> dict[str, Any]:
+    folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    return dict(folder.decisions("finish")[-1].fields)
+
+
+def starts(folder: Any) -> list[str]:
+    return [d.get("row") for d in folder.decisions("start")]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def series(*ends: tuple[str, str, str]) -> FailureSeries:
+    found = FailureSeries()
+    for run, outcome, message in ends:
+        found.add(run, Ended(outcome), message)
+    return found
+
+
+def test_a_series_is_different_runs_that_failed_alike() -> None:
+    alike = series(("a", "error", "line 3: no"), ("b", "error", "line 14: no"), ("c", "error", "line 5: no"))
+    assert alike.reason(3) == "3 runs in a row failed alike (a, b, c): error: line 5: no"
+    assert alike.reason(4) is None and alike.reason(0) is None
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [("a", "error", "x"), ("a", "error", "x"), ("a", "error", "x")],
+        [("a", "error", "x"), ("b", "error", "y"), ("c", "error", "x")],
+        [("a", "error", "x"), ("b", "error", "x"), ("good", "done", ""), ("c", "error", "x")],
+        [("a", "diverged", "x"), ("b", "diverged", "x"), ("c", "diverged", "x")],
+    ],
+)
+def test_what_is_no_series(ends: list[tuple[str, str, str]]) -> None:
+    assert series(*ends).reason(3) is None
+
+
+def test_a_stop_neither_makes_nor_breaks_a_series() -> None:
+    ends = [("a", "crashed", ""), ("b", "crashed", ""), ("x", "rebooted", ""), ("c", "crashed", "")]
+    assert series(*ends).reason(3) is not None
+
+
+def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on(folder: Any) -> None:
+    folder.write(FOUR, queue='until = "all"')
+    folder.script(a=["error"], b=["error"], c=["error"])
+    client = folder.client
+    submission = client.submit(folder.submission())
+    try:
+        wait_for(lambda: folder.decisions("pause"))
+        [pause] = folder.decisions("pause")
+        assert pause.get("cause") == "failures" and "3 runs in a row failed alike" in pause.get("reason")
+        assert starts(folder) == ["a", "b", "c"]
+        # A new supervisor knows of it, too.
+        os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+        client._child.wait()
+        wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+        client.ensure_supervisor()
+        time.sleep(1)
+        assert starts(folder) == ["a", "b", "c"] and len(folder.decisions("pause")) == 1
+        folder.db.release([Target(submission.id)])
+        wait_for(lambda: folder.decisions("supervisor_ended"))
+        assert starts(folder) == ["a", "b", "c", "d"] and folder.decisions("resume")
+    finally:
+        client._child.kill()
+        client._child.wait()
+
+
+def test_nothing_left_to_start_needs_no_pause(folder: Any) -> None:
+    folder.write(FOUR.rpartition("[[")[0], queue='until = "all"')
+    folder.script(a=["error"], b=["error"], c=["error"])
+    assert work(folder)["complete"] and not folder.decisions("pause")
+
+
+def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses, "LOOK_S", 0.05)
+    answers = iter([True, False, False])
+    monkeypatch.setattr(pauses, "has_space", lambda path, size: next(answers, True))
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["disk_full", "good"])
+    assert work(folder)["complete"]
+    assert starts(folder) == ["a", "a", "b"]
+    [pause], [resume] = folder.decisions("pause"), folder.decisions("resume")
+    assert pause.get("cause") == "disk" and "the disk is full" in pause.get("reason")
+    assert "space" in resume.get("reason") and next(answers, None) is None
+
+
+def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses, "LOOK_S", 0.05)
+    asked: list[int] = []
+    monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and len(asked) > 1)
+    folder.write()
+    assert work(folder)["complete"]
+    assert starts(folder) == ["a"] and "a run needs about 67 MB" in folder.decisions("pause")[0].get("reason")
+
+
+def test_space_is_what_can_really_be_had(tmp_path: Path) -> None:
+    assert has_space(tmp_path, 1 << 20)
+    assert not has_space(tmp_path, 1 << 60)
+    assert not has_space(tmp_path / "missing", 1)
+
+
+def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(folder: Any) -> None:
+    folder.write(TWO, queue='on_accept = "stop"')
+    folder.script(a=["good"], b=["wait"])
+    folder.db.submit(folder.submission())
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)
+    assert lock is not None
+    Supervisor(folder.runs, lock, folder.executor, slots=2).run()
+    [finish] = folder.decisions("finish")
+    assert finish.get("complete") and finish.get("reason") == "a was accepted"
+    [end] = [d for d in folder.decisions("exit") if d.get("run") == folder.run("b").name]
+    assert end.get("asked")
+    [stop] = folder.decisions("stop")
+    assert stop.get("row") == "b" and stop.get("reason") == "a was accepted"
+
+
+def test_the_hours_of_the_budget_end_what_runs(folder: Any) -> None:
+    folder.write(queue="max_hours = 0.0004")
+    folder.script(a=["wait"])
+    finish = work(folder)
+    assert finish["complete"] and "queue.max_hours" in finish["reason"]
+    assert folder.snapshot("a").state is RunState.STOPPED and starts(folder) == ["a"]
+
+
+def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -> None:
+    folder.write(queue='on_out_of_memory = "halve"')
+    folder.script(a=["big"])
+    finish = work(folder)
+    assert finish["complete"] and finish["reason"] == "a was accepted"
+    assert starts(folder) == ["a", "a", "a"]
+    folders = [str(d.get("run")) for d in folder.decisions("start")]
+    configs = [read_json(folder.runs.root / name / "run.json")[0] for name in folders]
+    assert [config["settings"]["train"]["accumulation"] for config in configs if config] == [1, 2, 4]
+    assert [(d.get("run"), d.get("accumulation")) for d in folder.decisions("halve")] == [
+        (folders[0], 2),
+        (folders[1], 4),
+    ]
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    [row] = report(execution, {})
+    assert row.outcome is Outcome.ACCEPTED and row.run is not None and row.run.name == folders[2]
+    assert work(folder)["complete"] and len(starts(folder)) == 3
+
+
+def test_without_the_rule_a_run_out_of_memory_is_given_up(folder: Any) -> None:
+    folder.write()
+    folder.script(a=["big"])
+    work(folder)
+    assert starts(folder) == ["a"] and not folder.decisions("halve")
+
+
+def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -> None:
+    folder.write(TWO)
+    folder.script(a=["stopped_early"])
+    finish = work(folder)
+    assert starts(folder) == ["a", "b"] and "stopped early" in finish["not_run"]["a"]
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    first = report(execution, {})[0]
+    assert first.outcome is Outcome.REJECTED and not first.failed
+    assert first.gathered is not None and "gate.early_stop" in str(first.gathered.evidence.failure)
+
+
+def test_the_plans_program_hears_of_ends(folder: Any) -> None:
+    heard = folder.root / "heard; $(touch x)"
+    folder.write(queue=f"notify = {json.dumps([sys.executable, '-c', HEARING, str(heard)])}")
+    work(folder)
+    ended, finished = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert ended["event"] == "run_ended" and ended["outcome"] == "done" and ended["accepted"] is True
+    assert ended["run"] == folder.run("a").name and ended["rows"] == ["a"] and ended["plan"] == str(folder.plan)
+    assert finished["event"] == "finished" and finished["reason"] == "a was accepted"
+
+
+def test_a_program_that_does_not_end_is_killed_and_holds_nothing_up(tmp_path: Path) -> None:
+    notifier = Notifier(timeout_s=0.3)
+    before = time.monotonic()
+    notifier.send(["sleep", "60"], tmp_path, "paused", {})
+    assert time.monotonic() - before < 0.2
+    notifier.send(["/no/such/program"], tmp_path, "paused", {})
+    notifier.close()
+    assert time.monotonic() - before < 10

@@ -1,0 +1,280 @@
+"""`lora-tui queue …` over a real supervisor process with FakeTrainers, and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.queue.__main__ import supervise
+from core.queue.lock import is_held
+from core.runs.snapshot import RunState
+from lora_tui import queue_command
+from lora_tui.__main__ import main
+
+SUPERVISOR = Path(__file__).parents[1] / "core" / "queue" / "fake_supervisor.py"
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+ALL = 'until = "all"'
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+class Queue:
+    def __init__(self, folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+
+    def __call__(self, action: str, *arguments: str) -> int:
+        runs = ["--runs", str(self.folder.runs.root), "--state", str(self.folder.runs.state)]
+        return main(["queue", action, *arguments, *runs])
+
+    def json(self, action: str, *arguments: str) -> Any:
+        self._capsys.readouterr()
+        assert self(action, *arguments, "--json") == 0
+        return json.loads(self._capsys.readouterr().out)
+
+    def states(self) -> dict[str, str]:
+        return {row["row"]: row["state"] for row in self.json("list")["rows"]}
+
+    def error(self) -> str:
+        return self._capsys.readouterr().err
+
+
+@pytest.fixture
+def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+    monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
+    yield Queue(folder, capsys)
+    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    if is_held(folder.runs.supervisor_lock):
+        pids.append(int(folder.runs.supervisor_lock.read_text()))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+
+
+def starts(folder: Any) -> list[str]:
+    return [d.get("row") for d in folder.decisions("start")]
+
+
+def test_an_empty_queue_says_so(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:
+    assert queue("list") == 0
+    assert capsys.readouterr().out == "the queue is empty\n\nno supervisor is at work\n"
+    assert queue.json("list") == {"schema": 1, "supervisor": False, "paused": None, "rows": []}
+    assert not queue.folder.runs.queue_db.exists()
+
+
+def test_add_works_in_the_background_until_nothing_is_left(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write()
+    [taken] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.decisions("finish")[0].get("submission") == taken["submission"]
+    assert folder.snapshot("a").state is RunState.DONE
+    assert queue.states() == {}
+    [row] = queue.json("list", "--all")["rows"]
+    assert row["experiment"] == "a" and row["state"] == "done"
+
+
+def test_add_refuses_a_plan_that_cannot_run(queue: Queue) -> None:
+    queue.folder.write("[[experiment]]\nid = 'a'\ndata.train = 'gone.jsonl'\n")
+    assert queue("add", str(queue.folder.plan)) == 4
+    assert "gone.jsonl" in queue.error()
+
+
+def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_released(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.db.submit(folder.submission())
+    assert queue("hold", "a") == 0 and not is_held(folder.runs.supervisor_lock)
+    assert queue.states() == {"a": "held", "b": "queued"}
+    folder.client.ensure_supervisor()
+    wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
+    assert folder.decisions("wait")[-1].get("reason") == "held until released: a"
+    assert queue("release", "a") == 0
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert starts(folder) == ["b", "a"]
+
+
+def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait", "good"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    assert queue("stop", folder.run("a").name) == 0
+    wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
+    assert folder.snapshot("a").state is RunState.STOPPED
+    [row] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]
+    assert row["reason"] == queue_command.STOPPED
+    assert queue("release", "a") == 0
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").attempts[-1].resumed_from == 10
+
+
+def test_kill_asks_first_and_ends_at_once(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["stubborn"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    assert queue("kill", "a") == 4
+    assert "--yes" in queue.error()
+    assert queue("kill", "a", "--yes") == 0
+    wait_for(lambda: folder.decisions("exit"))
+    [end] = folder.decisions("exit")
+    assert end.get("asked") and end.get("status") == -signal.SIGKILL
+    assert queue.states() == {"a": "held"}
+
+
+def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["wait"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert queue("stop", "--all") == 0
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED
+    [finish] = folder.decisions("finish")
+    assert finish.get("reason") == "stopped on request" and queue.states() == {}
+
+
+def test_remove_takes_a_row_out_and_says_so(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.db.submit(folder.submission())
+    assert queue("remove", "a", "--yes") == 0
+    assert queue.states() == {"a": "removed", "b": "queued"}
+    assert supervise(folder.runs, folder.executor) == 0
+    assert starts(folder) == ["b"]
+    [finish] = folder.decisions("finish")
+    assert finish.get("not_run") == {"a": "removed from the queue"}
+
+
+def test_move_changes_the_order_of_rows_and_of_submissions(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    first, second = folder.db.submit(folder.submission()), folder.db.submit(folder.submission("train.seed=7"))
+    assert queue("move", second.id, "--first") == 0
+    assert folder.db.open_submissions() == [second, first]
+    assert queue("move", "b", "--first") == 4  # of which submission?
+    assert queue("remove", "--yes", "b") == 0 and queue("stop", second.id) == 0
+    wait_for(lambda: len(folder.decisions("finish")) == 2)
+
+
+def test_rows_start_in_the_order_that_was_asked_for(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n', queue=ALL)
+    folder.db.submit(folder.submission())
+    assert queue("move", "c", "--before", "b") == 0
+    assert list(queue.states()) == ["a", "c", "b"]
+    assert queue("move", "a", "--last") == 0
+    assert supervise(folder.runs, folder.executor) == 0
+    assert starts(folder) == ["c", "b", "a"]
+
+
+def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["diverge", "good"], b=["wait", "good"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: len(folder.runs.runs()) == 2 and folder.snapshot("b").steps_completed == 10)
+    assert queue.states()["a"] == "diverged"
+    assert queue("retry", "a") == 0
+    os.kill(folder.births("b")[0], signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.DONE
+
+
+def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["oom", "good"])
+    folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    assert queue("retry", folder.run("a").name) == 0
+    wait_for(lambda: len(folder.decisions("finish")) == 2)
+    assert folder.snapshot("a").state is RunState.DONE and starts(folder) == ["a", "b", "a"]
+    assert queue("retry", "nothing") == 4
+
+
+def test_what_is_not_in_the_queue_is_named(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO)
+    folder.db.submit(folder.submission())
+    assert queue("hold", "9.9") == 4
+    assert "9.9: not in the queue, which has a, b" in queue.error()
+    assert queue("hold") == 4
+    assert "say --all" in queue.error()
+
+
+def test_prune_frees_what_ended_runs_need_no_more(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(b=["diverge"])
+    folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    run, broken = folder.run("a"), folder.run("b")
+    for checkpoint in (run.checkpoint(20), broken.checkpoint(5)):
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.safetensors").write_bytes(b"x" * 1000)
+    freed = queue.json("prune", "--all", "--yes")["freed"]
+    assert [(item["run"], item["bytes"]) for item in freed] == [(run.name, 1000), (broken.name, 1000)]
+    assert not run.checkpoint(20).exists() and run.adapter(10).exists()
+    queue.json("prune", "a", "--adapters", "--yes")
+    assert sorted(path.name for path in run.adapters.iterdir()) == ["step-000005", "step-000020"]
+    assert run.best.exists() and run.last.exists() and folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> None:
+    import sqlite3
+
+    folder.runs.state.mkdir(parents=True)
+    with sqlite3.connect(folder.runs.queue_db) as old:
+        old.execute(
+            "CREATE TABLE submissions (number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,"
+            " plan_path TEXT NOT NULL, plan_text TEXT NOT NULL, overrides TEXT NOT NULL, only_rows TEXT NOT NULL,"
+            " open INTEGER NOT NULL DEFAULT 1)"
+        )
+        old.execute(
+            "CREATE TABLE wishes (number INTEGER PRIMARY KEY, created REAL NOT NULL, kind TEXT NOT NULL,"
+            " submission TEXT, run TEXT, open INTEGER NOT NULL DEFAULT 1)"
+        )
+        old.execute("INSERT INTO submissions VALUES (1, 'abc', 0, '/plan.toml', 'text', '[]', '[]', 1)")
+    old.close()
+    [submission] = folder.db.open_submissions()
+    assert submission.id == "abc"
+    folder.db.wish("stop", submission="abc")
+    assert [wish.row for wish in folder.db.open_wishes()] == [None]
+
+
+def test_status_follows_until_the_queue_is_done(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["wait", "good"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    monkeypatch.setattr("lora_tui.status_command.FOLLOW_S", 0.05)
+    os.kill(folder.births("a")[0], signal.SIGTERM)
+    arguments = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    queue._capsys.readouterr()
+    assert main(["status", str(folder.plan), "--follow", "--json", *arguments]) == 0
+    states = [json.loads(line)["rows"][0]["state"] for line in queue._capsys.readouterr().out.splitlines()]
+    assert states[-1] == "done" and len(states) > 1
