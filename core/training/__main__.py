@@ -85,13 +85,10 @@ def _final(error: BaseException, step: int) -> Final:
 
 def _free_space_for(final: Final, paths: RunPaths) -> None:
     """On a full disk, drop torn files so that the last word can be written."""
-    if final.outcome != "disk_full":
-        return
-    from core.training.checkpoint import prune_checkpoints, whole_checkpoints
+    from core.training.checkpoint import sweep_up
 
-    for torn in paths.root.rglob("*.tmp"):
-        torn.unlink(missing_ok=True)
-    prune_checkpoints(paths, max(1, len(whole_checkpoints(paths))))
+    if final.outcome == "disk_full":
+        sweep_up(paths)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,13 @@ def prune_checkpoints(paths: RunPaths, keep: int) -> None:
             _remove(entry)
 
 
+def sweep_up(paths: RunPaths) -> None:
+    """Delete what an attempt that was killed, or met a full disk, left half done: temporary files, torn checkpoints."""
+    for torn in paths.root.rglob("*.tmp"):
+        torn.unlink(missing_ok=True)
+    prune_checkpoints(paths, max(1, len(whole_checkpoints(paths))))
+
+
 def _remove(folder: Path) -> None:
     # the marker goes first: a half-deleted checkpoint must not look whole
     (folder / "complete").unlink(missing_ok=True)

@@ -35,7 +35,7 @@ from core.speech.hashing import HashCache
 from core.training.adapter import AdapterFacts, attach
 from core.training.baseline import baseline_fingerprint, shared_baseline
 from core.training.batching import seconds_per_step, training_plan
-from core.training.checkpoint import prune_checkpoints, whole_checkpoints
+from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.evaluation import normalisation_fingerprint
 from core.training.journal import Journal
@@ -101,7 +101,8 @@ class Session:
         self.step = self.resume_from or 0
 
     def begin(self, journal: Journal) -> None:
-        """The attempt's first event."""
+        """Sweep up after the attempt before, and write this one's first event."""
+        sweep_up(self.paths)
         journal.emit(
             AttemptStarted(
                 schema=SCHEMA_VERSION,
