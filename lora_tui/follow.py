@@ -90,14 +90,19 @@ class Follower:
                 self._begin(row, run, str(decision.get("reason")), adopted=decision.kind == "adopt")
             case "exit":
                 self._end(run, decision)
-            case "wait" if HELD_BACK in str(decision.get("reason")) and not self._quiet:
-                say(f"waiting: {decision.get('reason')}")
+            case "wait" if not self._quiet:
+                self._say_wait(str(decision.get("reason")))
             case "skip":
                 self._take_skip(row, decision)
             case "finish":
                 self.ending = Ending(
                     bool(decision.get("complete")), str(decision.get("reason")), decision.get("not_run") or {}
                 )
+
+    def _say_wait(self, reason: str) -> None:
+        """While a run of the plan goes on, only what waits for people is worth a line."""
+        if reason and (HELD_BACK in reason or not self._live):
+            say(f"waiting: {reason}")
 
     def _pause_or_resume(self, decision: Decision) -> None:
         reason = str(decision.get("reason"))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from core.errors import ExitCode
+from core.queue.entries import Entry, listing
 from core.queue.execution import PlanExecution
 from core.queue.lock import is_held
 from core.queue.report import RowReport, place_recorded, report
-from core.queue.wishes import Submission
+from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.sanitise import sanitise
@@ -20,7 +22,7 @@ from lora_tui import output
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0
-_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "VERDICT")
+_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "VERDICT", "WHY")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,9 @@ def run(args: argparse.Namespace) -> ExitCode:
     while True:
         works = is_held(runs.supervisor_lock)
         reports = _reports(submission, runs)
-        text = _as_json(reports, works, None if args.follow else 1) if args.json else _as_text(reports, works)
+        queued = _queued(submission, runs)
+        indent = None if args.follow else 1
+        text = _as_json(reports, queued, works, indent) if args.json else _as_text(reports, queued, works)
         if text != shown:
             output.write(f"\n{text}" if shown and not args.json else text)
             shown = text
@@ -59,6 +63,22 @@ def _reports(submission: Submission, runs: RunsFolder) -> list[RowReport]:
     return report(execution, {})
 
 
+def _queued(submission: Submission, runs: RunsFolder) -> dict[str, Entry]:
+    """What the queue says of the plan's rows, by row key; empty where the plan is not in it."""
+    if not runs.queue_db.exists():
+        return {}
+    entries = listing(runs, QueueDb(runs.queue_db)).entries
+    return {entry.row.key: entry for entry in entries if entry.submission.plan_path == submission.plan_path}
+
+
+def _state(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, str]:
+    """(state, why): the queue knows of rows without a run, or whose run waits for its turn again."""
+    entry = queued.get(item.row.key)
+    if entry is None:
+        return item.matrix.status, item.matrix.note if item.snapshot is None else ""
+    return str(entry.state), entry.reason
+
+
 class UnsavedHashes(HashCache):
     """Looking at runs creates no folder."""
 
@@ -66,30 +86,31 @@ class UnsavedHashes(HashCache):
         """Nothing is written."""
 
 
-def _as_text(reports: list[RowReport], works: bool) -> str:
-    table = [_HEADINGS, *(_cells(item) for item in reports)]
+def _as_text(reports: list[RowReport], queued: Mapping[str, Entry], works: bool) -> str:
+    table = [_HEADINGS, *(_cells(item, queued) for item in reports)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     queue = "a supervisor is at work" if works else "no supervisor is at work"
     return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue])
 
 
-def _cells(item: RowReport) -> tuple[str, ...]:
+def _cells(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, ...]:
     snapshot = item.snapshot
     steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
     run = "-" if item.run is None else item.run.name
     verdict = "-" if snapshot is None else item.outcome.value
-    state = item.matrix.status.replace("_", " ")
-    return tuple(sanitise(cell) for cell in (item.row.key, run, state, steps, verdict))
+    state, why = _state(item, queued)
+    return tuple(sanitise(cell) for cell in (item.row.key, run, state.replace("_", " "), steps, verdict, why or "-"))
 
 
-def _as_json(reports: list[RowReport], works: bool, indent: int | None) -> str:
+def _as_json(reports: list[RowReport], queued: Mapping[str, Entry], works: bool, indent: int | None) -> str:
     rows = [
         {
             "key": item.row.key,
             "experiment": item.row.experiment,
             "run": None if item.run is None else item.run.name,
-            "state": item.matrix.status,
+            "state": _state(item, queued)[0],
+            "reason": _state(item, queued)[1],
             "steps_completed": None if item.snapshot is None else item.snapshot.steps_completed,
             "steps_planned": item.row.settings.train.steps,
             "outcome": item.outcome.value,

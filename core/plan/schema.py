@@ -134,6 +134,9 @@ class QueueSettings:
         above=0.0,
     )
     executor: str = _key("local", "where trainers run", choices=("local",))
+    gpu_free_gb: float | None = _key(
+        None, "GPU memory that must be free before a run starts there; default: 80 % of it", unit="GiB", above=0.0
+    )
     retries: int = _key(2, "times a crashed or killed run is resumed", minimum=0)
     on_accept: str = _key(
         "finish", "what runs beside an accepted run: finish it, or stop it", choices=("finish", "stop")

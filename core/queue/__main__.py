@@ -6,10 +6,12 @@ import argparse
 import errno
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import ExitCode, is_disk_full
 from core.queue.executor import LocalExecutor
+from core.queue.gpus import Devices
 from core.queue.lock import KernelLock
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
@@ -29,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     return supervise(runs, LocalExecutor(runs))
 
 
-def supervise(runs: RunsFolder, executor: LocalExecutor) -> int:
+def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], Devices] | None = None) -> int:
     """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock."""
     try:
         lock = KernelLock.acquire(runs.supervisor_lock)
@@ -37,7 +39,7 @@ def supervise(runs: RunsFolder, executor: LocalExecutor) -> int:
             sys.stderr.write(f"another supervisor works on {runs.root} already\n")
             return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")
-        while not _worked(runs, lock, executor):
+        while not _worked(runs, lock, executor, devices):
             time.sleep(LOOK_S)
     except OSError as error:
         if not is_disk_full(error):
@@ -47,14 +49,14 @@ def supervise(runs: RunsFolder, executor: LocalExecutor) -> int:
     return ExitCode.ACCEPTED
 
 
-def _worked(runs: RunsFolder, lock: KernelLock, executor: LocalExecutor) -> bool:
+def _worked(runs: RunsFolder, lock: KernelLock, executor: LocalExecutor, devices: Callable[[], Devices] | None) -> bool:
     """Work until nothing is left. False: the disk is full, and may have space again later.
 
     Nothing that matters is in memory: a new Supervisor goes on as after a death. OSError: there is no hope, such as
     when it is not the disk but a limit on the size of files.
     """
     try:
-        Supervisor(runs, lock, executor).run()
+        Supervisor(runs, lock, executor, devices).run()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

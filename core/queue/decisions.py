@@ -5,8 +5,9 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `supervisor_started` process · `supervisor_ended` reason
 - `submitted` submission, plan, overrides, only
 - `run` submission, row, run: the run folder that a row of the plan is
-- `start` submission, row, run, reason, inputs, attempts_before, process: a trainer was started (`adopt`: was
-  found alive)
+- `devices` gpus (UUID → name), note: what trainers may run on, when that is found or has changed
+- `start` submission, row, run, reason, inputs, attempts_before, process, gpu (UUID or null): a trainer was
+  started (`adopt`: was found alive)
 - `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
 - `wait` submission, reason: why nothing is started for it at the moment; empty: something is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -37,7 +37,7 @@ class Entry:
     row: Row
     state: str
     reason: str = ""
-    """Why it waits, is held, or does not run."""
+    """Why it waits, is held, or does not run; where it runs."""
     run: RunPaths | None = None
 
     @property
@@ -69,6 +69,8 @@ class _Story:
     """What the decisions say of one submission."""
 
     runs: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Run → where its newest trainer works, such as `on GPU 1`."""
     closed: dict[str, tuple[str, str]] = field(default_factory=dict)
     waits: str = ""
 
@@ -79,11 +81,14 @@ def listing(runs: RunsFolder, db: QueueDb) -> Listing:
     wishes = db.row_wishes()
     stories = {submission.id: _Story() for submission in submissions}
     paused = ""
+    gpus: dict[str, str] = {}
     for decision in decisions_about(runs.decisions, list(stories)):
         if decision.kind in ("pause", "resume", "supervisor_ended"):
             paused = _paused(paused, decision)
+        elif decision.kind == "devices":
+            gpus = dict(decision.get("gpus") or {})
         elif str(decision.get("submission")) in stories:
-            _tell(stories[str(decision.get("submission"))], decision)
+            _tell(stories[str(decision.get("submission"))], decision, gpus)
     entries: list[Entry] = []
     for submission in submissions:
         wished = wishes.get(submission.id, RowWishes())
@@ -119,7 +124,7 @@ def _paused(before: str, decision: Decision) -> str:
     return ""
 
 
-def _tell(story: _Story, decision: Decision) -> None:
+def _tell(story: _Story, decision: Decision, gpus: Mapping[str, str]) -> None:
     row = str(decision.get("row"))
     match decision.kind:
         case "run" | "start" | "adopt":
@@ -127,6 +132,8 @@ def _tell(story: _Story, decision: Decision) -> None:
             story.closed.pop(row, None)
             if decision.kind != "run":
                 story.waits = ""
+                gpu = decision.get("gpu")
+                story.places[str(decision.get("run"))] = f"on {gpus.get(gpu, gpu)}" if gpu else ""
         case "skip":
             story.closed[row] = (str(decision.get("status") or EntryState.SKIPPED), str(decision.get("reason")))
         case "wish" if decision.get("wish") == "retry":
@@ -150,7 +157,8 @@ def _entry(runs: RunsFolder, submission: Submission, row: Row, wishes: RowWishes
     if row.key in story.runs:
         run = RunPaths(runs.root / story.runs[row.key])
         state = run_state(run)
-        entry = replace(entry, run=run, state=state.value)
+        place = story.places.get(run.name, "") if state.active else ""
+        entry = replace(entry, run=run, state=state.value, reason=place)
         if state.active or state is RunState.DONE:
             return entry
     if row.key in wishes.removed:

@@ -1,7 +1,7 @@
 """Starting, adopting and ending trainer processes on this machine. Knows nothing of plans.
 
-A trainer inherits the kernel lock of its run (`state/locks/run-….lock`). So a run never has two trainers,
-whatever was killed when: as long as the trainer or a child that it left behind lives, the lock is held.
+A trainer inherits the kernel locks of its run (`state/locks/run-….lock`) and of its GPU. So neither ever has two
+trainers, whatever was killed when: as long as the trainer or a child that it left behind lives, they are held.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ STOP_GRACE_S = 120.0
 KILL_WAIT_S = 15.0
 """A process in uninterruptible sleep cannot be killed: nobody waits for it longer than this."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Trainer:
@@ -43,6 +44,8 @@ class Trainer:
         self.run = run
         self.identity = identity
         """None only for a child that died before it could be looked at."""
+        self.gpu = None if identity is None else _gpu_of(identity.pid)
+        """UUID of the GPU that it was given; None: none, or its environment cannot be read."""
         self._lock = lock
         self._child = child
         self._pidfd = None if identity is None else _open_pidfd(identity)
@@ -129,25 +132,39 @@ class LocalExecutor:
         self._command = tuple(command)
         self._grace_s = grace_s
 
-    def start(self, run: RunPaths, threads: int) -> Trainer | None:
-        """A new trainer for the run; None when one lives already. OSError: it cannot start (disk full)."""
+    def start(self, run: RunPaths, threads: int, gpu: str | None = None) -> Trainer | None:
+        """A new trainer for the run, on the GPU with this UUID; without one, its choice of GPU is left as it is.
+
+        None when the run, or the GPU, has a trainer already. OSError: it cannot start (disk full).
+        """
         lock = KernelLock.acquire(self._runs.run_lock(run.name))
         if lock is None:
             return None
+        locks = [lock]
+        environment = {name: str(threads) for name in THREAD_VARIABLES}
         try:
+            if gpu is not None:
+                environment[GPU_VARIABLE] = gpu
+                gpu_lock = KernelLock.acquire(self._runs.gpu_lock(gpu))
+                if gpu_lock is None:
+                    return None
+                locks.append(gpu_lock)
             with run.log.open("ab") as log:
                 child = subprocess.Popen(
                     [*self._command, str(run.root)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=child_environment({name: str(threads) for name in THREAD_VARIABLES}),
+                    env=child_environment(environment),
                     start_new_session=True,
-                    pass_fds=(lock.descriptor,),
+                    pass_fds=[held.descriptor for held in locks],
                 )
         finally:
-            lock.release()  # the trainer has inherited it
-        return Trainer(run, identity_of(child.pid), lock.path, child, self._grace_s)
+            for held in locks:
+                held.release()  # the trainer has inherited it
+        trainer = Trainer(run, identity_of(child.pid), lock.path, child, self._grace_s)
+        trainer.gpu = gpu
+        return trainer
 
     def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> Trainer | None:
         """The living trainer of the run that another supervisor, or a person, started; else None.
@@ -171,6 +188,20 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     package_parent = str(Path(core.__file__).resolve().parents[1])
     paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **extra}
+
+
+def _gpu_of(pid: int) -> str | None:
+    """The UUID in the process's CUDA_VISIBLE_DEVICES: what it was started with, whatever became of who started it."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    values = [
+        value.decode(errors="replace")
+        for name, _, value in (v.partition(b"=") for v in variables)
+        if name == GPU_VARIABLE.encode()
+    ]
+    return next((value for value in values if value.startswith(("GPU-", "MIG-")) and "," not in value), None)
 
 
 def _open_pidfd(identity: ProcessIdentity) -> int | None:

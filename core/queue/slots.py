@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.plan.next_action import Start
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import Placed, how_it_ended
 from core.queue.executor import LocalExecutor, Trainer
+from core.queue.gpus import Choice, Devices, choose_gpu
+from core.queue.lock import is_held
 from core.queue.standing import Ended
 from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json
 from core.runs.store import read_run
+
+NO_SLOT = "the trainer of another run has the CPU"
+GPU_FREED_WITHIN_S = 30.0
+"""The driver frees the memory of a dead trainer within seconds; nobody waits for it longer than this."""
 
 
 @dataclass(slots=True)
@@ -25,6 +32,8 @@ class Slot:
     submission: str
     attempts_before: int
     """Attempts in the run folder when it was started: a trainer may die before its first event."""
+    free_before: int = 0
+    """Bytes that were free on its GPU when it was started; 0: not known."""
 
     @property
     def run(self) -> RunPaths:
@@ -43,14 +52,19 @@ class End:
 
 
 class Slots:
-    """At most `capacity` trainers at a time."""
+    """One trainer on each GPU that nobody else fills; without GPUs, one trainer."""
 
-    def __init__(self, runs: RunsFolder, executor: LocalExecutor, log: DecisionLog, capacity: int) -> None:
+    def __init__(
+        self, runs: RunsFolder, executor: LocalExecutor, log: DecisionLog, devices: Callable[[], Devices]
+    ) -> None:
         self._runs = runs
         self._executor = executor
         self._log = log
-        self._capacity = capacity
+        self._devices = devices
+        self._said: tuple[object, ...] | None = None
         self._slots: list[Slot] = []
+        self._leaving: dict[str, tuple[int, float]] = {}
+        """UUID of a GPU → (bytes that were free before the trainer that ended there, monotonic time of its end)."""
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
@@ -58,10 +72,29 @@ class Slots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    @property
-    def free(self) -> bool:
-        """Whether another trainer may be started. On a machine with GPUs: which one is asked here."""
-        return len(self._slots) < self._capacity
+    def choose(self, free_gib: float | None) -> Choice:
+        """Where another trainer may be started now, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
+        devices = self._devices()
+        self._tell(devices)
+        if devices.unusable:
+            return Choice(waits=devices.unusable, cause=devices.unusable)
+        if not devices.gpus:
+            return Choice(waits=NO_SLOT, cause=NO_SLOT) if self._slots else Choice()
+        mine = {slot.trainer.gpu: slot.run.name for slot in self if slot.trainer.gpu is not None}
+        # A trainer that no decision speaks of, or a child that it left behind, still holds the lock of its GPU.
+        held = [gpu.uuid for gpu in devices.gpus if is_held(self._runs.gpu_lock(gpu.uuid))]
+        taken = dict.fromkeys(held, "a run that this supervisor did not start") | mine
+        now = time.monotonic()
+        leaving = {uuid: free for uuid, (free, ended) in self._leaving.items() if now - ended < GPU_FREED_WITHIN_S}
+        return choose_gpu(devices.gpus, taken, free_gib, leaving)
+
+    def _tell(self, devices: Devices) -> None:
+        """Put into the decisions what trainers may run on, when that has changed."""
+        names = {gpu.uuid: gpu.name for gpu in devices.gpus}
+        said = (names, devices.note, devices.unusable)
+        if said != self._said:
+            self._said = said
+            self._log.append("devices", gpus=names, note=devices.unusable or devices.note)
 
     @property
     def identities(self) -> list[str]:
@@ -79,7 +112,9 @@ class Slots:
         """To wait on."""
         return [slot.trainer.pidfd for slot in self._slots]
 
-    def launch(self, placed: Placed, run: RunPaths, submission: str, action: Start) -> str | None:
+    def launch(
+        self, placed: Placed, run: RunPaths, submission: str, action: Start, choice: Choice | None = None
+    ) -> str | None:
         """Start a trainer, or adopt one that lives; says which. None: a process out of our sight has the run.
 
         OSError when it cannot be started. `run.json` must be there.
@@ -87,10 +122,12 @@ class Slots:
         attempts = read_run(run).attempts
         trainer, kind = self._executor.adopt(run, attempts[-1].process if attempts else None), "adopt"
         if trainer is None:
-            trainer, kind = self._executor.start(run, placed.resolved.settings.train.threads), "start"
+            gpu = None if choice is None or choice.gpu is None else choice.gpu.uuid
+            trainer, kind = self._executor.start(run, placed.resolved.settings.train.threads, gpu), "start"
         if trainer is None:
             return None
-        slot = Slot(trainer, placed.identity, submission, len(attempts))
+        free_before = 0 if choice is None or choice.gpu is None else choice.gpu.free or 0
+        slot = Slot(trainer, placed.identity, submission, len(attempts), free_before)
         self._add(slot, kind, placed.row.key, action.reason, dict(action.inputs))
         say(f"{run.name}: {kind} ({action.reason})")
         return kind
@@ -131,6 +168,7 @@ class Slots:
             inputs=inputs,
             attempts_before=slot.attempts_before,
             process=None if identity is None else identity.to_json(),
+            gpu=slot.trainer.gpu,
         )
 
     def _adopt(self, run: RunPaths, started: Decision) -> End | None:
@@ -141,6 +179,7 @@ class Slots:
             process = snapshot.attempts[-1].process or process
         trainer = self._executor.adopt(run, process)
         if trainer is not None:
+            trainer.gpu = trainer.gpu or _word(started.get("gpu"))
             slot = Slot(trainer, snapshot.identity, submission, before)
             self._add(slot, "adopt", str(started.get("row")), "its supervisor is gone", {})
             return None
@@ -150,6 +189,8 @@ class Slots:
     def _end(self, slot: Slot) -> End:
         self._slots.remove(slot)
         slot.trainer.close()
+        if slot.trainer.gpu is not None:
+            self._leaving[slot.trainer.gpu] = slot.free_before, time.monotonic()
         outcome, message = how_it_ended(slot.run, slot.attempts_before, slot.trainer.identity)
         ended = Ended(outcome, slot.trainer.stopping)
         return self._record(slot.submission, slot.run, ended, message, slot.trainer.exit_status)
@@ -165,3 +206,7 @@ class Slots:
             status=status,
         )
         return End(submission, run, ended, message)
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -7,7 +7,7 @@ run folders and in `decisions.jsonl`. Another one takes over after its death, wi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from core.errors import UserError, is_disk_full
 from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
+from core.queue.gpus import Devices
 from core.queue.lock import KernelLock
 from core.queue.notify import Notifier
+from core.queue.nvml import NvmlReader
 from core.queue.pauses import Pauses
 from core.queue.slots import End, Slots
 from core.queue.talk import say
@@ -31,18 +33,26 @@ TICK_S = 0.5
 """How soon a submission or a wish is noticed; the end of a trainer is noticed at once where pidfds exist."""
 ELSEWHERE_S = 10.0
 """How often runs that another machine works on are looked at again."""
+GPU_LOOK_S = 2.0
+"""How often a GPU that somebody else fills is looked at again."""
 DISK_FULL = "the disk is full"
 
 
 class Supervisor:
-    """Runs until nothing is left to do, or until it is told to stop. `slots`: how many trainers at a time."""
+    """Runs until nothing is left to do, or until it is told to stop. `devices`: what trainers may run on now."""
 
-    def __init__(self, runs: RunsFolder, lock: KernelLock, executor: LocalExecutor, slots: int = 1) -> None:
+    def __init__(
+        self,
+        runs: RunsFolder,
+        lock: KernelLock,
+        executor: LocalExecutor,
+        devices: Callable[[], Devices] | None = None,
+    ) -> None:
         self._runs = runs
         self._lock = lock
         self._db = QueueDb(runs.queue_db)
         self._log = DecisionLog(runs.decisions)
-        self._slots = Slots(runs, executor, self._log, slots)
+        self._slots = Slots(runs, executor, self._log, devices or NvmlReader().read)
         self._pauses = Pauses(runs.root, self._log)
         self._notifier = Notifier()
         self._hashes = HashCache(runs.hash_cache)
@@ -187,10 +197,12 @@ class Supervisor:
         self._tell_pause(before)
         if ending is not None:
             self._finish(work.name, ending)
+        elif work.waits_for_gpu:
+            self._look_again(GPU_LOOK_S)
         elif work.waits_for_others:
             # Somebody else works on a run; nobody tells us when that ends.
             self._look_again(ELSEWHERE_S)
-        elif any(slot.submission == work.name for slot in self._slots):
+        if ending is None and any(slot.submission == work.name for slot in self._slots):
             self._look_again(3600 * work.execution.hours_left(self._slots.identities))
 
     def _look_again(self, seconds: float) -> None:

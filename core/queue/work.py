@@ -12,13 +12,12 @@ from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.pauses import Pauses
 from core.queue.record import write_run
-from core.queue.slots import End, Slots
+from core.queue.slots import NO_SLOT, End, Slots
 from core.queue.standing import Ended
 from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
 
 REMOVED = "removed from the queue"
-NO_SLOT = "every slot is taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class Work:
         self._said: set[tuple[str, ...]] = set()
         """What stands in the decisions already, and is said only once."""
         self._waits: str | None = None
+        self.waits_for_gpu = False
+        """Whether it waits for a GPU, which somebody else may let go of at any time."""
 
     @property
     def waits_for_others(self) -> bool:
@@ -54,6 +55,7 @@ class Work:
     def go_on(self) -> Ending | None:
         """Start what can be started. None: not at its end yet. OSError: the disk is full."""
         execution = self.execution
+        self.waits_for_gpu = False
         while execution.stopped is None:
             action = execution.next_action(self._slots.identities)
             for key, run in execution.started():
@@ -79,10 +81,11 @@ class Work:
             return Ending(False, execution.stopped)
         return None
 
-    def waits(self, reason: str) -> None:
-        """Say why nothing is started, when that has changed."""
-        if reason != self._waits:
-            self._waits = reason
+    def waits(self, reason: str, cause: str = "") -> None:
+        """Say why nothing is started, when that (or `cause`, where figures in the reason change) has changed."""
+        cause = cause or reason
+        if cause != self._waits:
+            self._waits = cause
             self._log.append("wait", submission=self.name, reason=reason)
 
     def take_wishes(self, wishes: RowWishes) -> bool:
@@ -164,8 +167,10 @@ class Work:
         run = execution.folder(placed)
         if execution.standing(placed, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
-        if not self._slots.free:
-            self.waits(NO_SLOT)
+        choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
+        if choice.waits:
+            self.waits(choice.waits, choice.cause)
+            self.waits_for_gpu = choice.waits != NO_SLOT
             return False
         limit = execution.plan.queue.pause_after
         if paused := self._pauses.before_start(limit, execution.expected_bytes()):
@@ -173,7 +178,7 @@ class Work:
             return False
         try:
             write_run(run, placed.row, placed.resolved, execution.plan, self._runs.state)
-            kind = self._slots.launch(placed, run, self.name, action)
+            kind = self._slots.launch(placed, run, self.name, action, choice)
         except OSError as error:
             if is_disk_full(error):
                 raise

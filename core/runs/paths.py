@@ -130,6 +130,10 @@ class RunsFolder:
         """Held by the trainer of the run called `name`, and by the children that it left behind."""
         return self.state / "locks" / f"run-{name}.lock"
 
+    def gpu_lock(self, uuid: str) -> Path:
+        """Held by the trainer on the GPU, and by the children that it left behind."""
+        return self.state / "locks" / f"gpu-{_UNSAFE.sub('_', uuid)}.lock"
+
     @property
     def matrix(self) -> Path:
         """The run matrix in Markdown, written when a headless face ends."""

@@ -48,6 +48,8 @@ class QueueState:
                 self._said = f"started {row}: {reason}" if reason else f"started {row}"
             case "skip":
                 self._reasons[row] = ("failed" if decision.get("status") == "failed" else "skipped", reason)
+            case "wait" if reason:
+                self._said = f"waiting: {reason}"
             case "pause":
                 self._said = f"paused: {reason}"
             case "finish":

@@ -1,12 +1,17 @@
-"""The real supervisor process, with FakeTrainers: `python fake_supervisor.py RUNS --state STATE`."""
+"""The real supervisor process, with FakeTrainers: `python fake_supervisor.py RUNS --state STATE`.
+
+With FAKE_NVML in the environment it asks FakeNvml for GPUs, as if PyTorch were a build with CUDA.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
+from core.queue.nvml import NvmlReader
 from core.runs.paths import RunsFolder
 
 TRAINER = (sys.executable, str(Path(__file__).with_name("fake_trainer.py")))
@@ -14,4 +19,8 @@ GRACE_S = 0.5
 
 if __name__ == "__main__":
     runs = RunsFolder(Path(sys.argv[1]), Path(sys.argv[3]))
-    sys.exit(supervise(runs, LocalExecutor(runs, TRAINER, GRACE_S)))
+    devices = None
+    if "FAKE_NVML" in os.environ:
+        sys.path.insert(0, str(Path(__file__).with_name("fake_nvml")))
+        devices = NvmlReader(torch=lambda: "2.13.0").read
+    sys.exit(supervise(runs, LocalExecutor(runs, TRAINER, GRACE_S), devices))

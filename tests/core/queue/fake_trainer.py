@@ -61,6 +61,7 @@ class FakeTrainer:
         # Births are counted in a file, because the stillborn leave no event.
         births = self.run.root / "births.txt"
         append_line(births, str(os.getpid()))
+        append_line(self.run.root / "gpus.txt", os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
         number = len(births.read_text().splitlines())
         try:
             script = json.loads((Path(self.config["state_folder"]) / "fake.json").read_text())

@@ -16,6 +16,7 @@ import pytest
 from core.queue import pauses
 from core.queue.__main__ import supervise
 from core.queue.execution import PlanExecution
+from core.queue.gpus import Devices, Gpu
 from core.queue.lock import KernelLock, is_held
 from core.queue.notify import Notifier
 from core.queue.pauses import FailureSeries, has_space
@@ -145,7 +146,8 @@ def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(fol
     folder.db.submit(folder.submission())
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
-    Supervisor(folder.runs, lock, folder.executor, slots=2).run()
+    two = Devices(tuple(Gpu(f"GPU-{n}", f"GPU {n}", n) for n in range(2)))
+    Supervisor(folder.runs, lock, folder.executor, lambda: two).run()
     [finish] = folder.decisions("finish")
     assert finish.get("complete") and finish.get("reason") == "a was accepted"
     [end] = [d for d in folder.decisions("exit") if d.get("run") == folder.run("b").name]

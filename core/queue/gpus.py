@@ -1,0 +1,149 @@
+"""Which GPU a trainer gets. Pure: what NVML said in, one GPU or the reason to wait out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+GIB = 1 << 30
+DEFAULT_FREE_SHARE = 0.8
+"""Without `queue.gpu_free_gb`, a GPU is free if so much of its memory is: a desktop may be on it, a job may not."""
+_REGAINED = 0.95
+"""A GPU that our trainer left is as free as before when so much of what was free then is free again."""
+_SHOWN_PIDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU, or a MIG device of one, at one moment."""
+
+    uuid: str
+    """What CUDA_VISIBLE_DEVICES takes: `GPU-…` or `MIG-…`."""
+    name: str
+    """As nvidia-smi numbers it: `GPU 1`, `GPU 0 MIG 2`."""
+    index: int
+    """Of the GPU, also for its MIG devices."""
+    product: str = ""
+    total: int | None = None
+    """Bytes; None where the device does not tell (memory shared with the CPU)."""
+    free: int | None = None
+    holders: tuple[int, ...] = ()
+    """Pids with a compute context on it, as the driver numbers them."""
+    parent: str | None = None
+    """UUID of the GPU that a MIG device is a part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What trainers may run on. Without GPUs it is one trainer at a time, on the CPU or what PyTorch finds."""
+
+    gpus: tuple[Gpu, ...] = ()
+    note: str = ""
+    """For people: why there are no GPUs to choose from."""
+    unusable: str = ""
+    """Why no trainer may be started at all; empty: one may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A place for a trainer, or why there is none."""
+
+    gpu: Gpu | None = None
+    """None with an empty `waits`: no GPU is chosen, the trainer's environment stays as it is."""
+    waits: str = ""
+    cause: str = ""
+    """As `waits`, without figures that change all the time: worth telling only when this changes."""
+
+
+def choose_gpu(
+    gpus: Sequence[Gpu], taken: Mapping[str, str], free_gib: float | None, leaving: Mapping[str, int] | None = None
+) -> Choice:
+    """The GPU with the most free memory among those that nobody fills; else why each of them is not to be had.
+
+    `taken`: UUID → the run whose trainer has it. `free_gib`: `queue.gpu_free_gb`. `leaving`: UUID → bytes that were
+    free before a trainer that has just ended: the driver needs a moment to free its memory.
+    """
+    leaving = leaving or {}
+    fitting: list[Gpu] = []
+    reasons: list[tuple[str, str]] = []
+    for gpu in gpus:
+        reason = _why_not(gpu, taken, free_gib, leaving)
+        if reason is None:
+            fitting.append(gpu)
+        else:
+            reasons.append(reason)
+    if fitting:
+        return Choice(max(fitting, key=lambda gpu: gpu.free or 0))  # the first of equals
+    return Choice(waits="; ".join(text for text, _ in reasons), cause="; ".join(cause for _, cause in reasons))
+
+
+def visible(gpus: Sequence[Gpu], wanted: str | None, *, by_bus: bool = False) -> Devices:
+    """The GPUs that CUDA_VISIBLE_DEVICES = `wanted` leaves, in its order (None: not set, all of them).
+
+    As CUDA reads it: indices, UUIDs or their beginnings, MIG UUIDs; what comes after an entry that is none does not
+    count. `by_bus`: CUDA_DEVICE_ORDER is PCI_BUS_ID. Otherwise CUDA numbers different GPUs in an order of its own.
+    """
+    if wanted is None:
+        return Devices(tuple(gpus))
+    entries = [entry.strip() for entry in wanted.split(",")]
+    if any(e.isdigit() for e in entries) and not by_bus and len({gpu.product for gpu in gpus}) > 1:
+        return Devices(
+            unusable=f"CUDA_VISIBLE_DEVICES={wanted} does not say which GPUs are meant, because they differ in kind: "
+            "give UUIDs (nvidia-smi -L), or set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        )
+    found: list[Gpu] = []
+    for entry in entries:
+        gpu = _named(gpus, entry)
+        if gpu is None or gpu in found:
+            break
+        found.append(gpu)
+    note = "" if found else f"CUDA_VISIBLE_DEVICES={wanted!r} leaves no GPU: trainers run on the CPU"
+    return Devices(tuple(found), note)
+
+
+def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
+    if entry.isdigit():
+        # Of a GPU that is divided, CUDA takes the first MIG device.
+        return next((gpu for gpu in gpus if gpu.index == int(entry)), None)
+    if not entry.startswith(("GPU-", "MIG-")):
+        return None
+    exact = [gpu for gpu in gpus if gpu.uuid == entry]
+    begun = [gpu for gpu in gpus if gpu.uuid.startswith(entry)]
+    divided = [gpu for gpu in gpus if gpu.parent is not None and gpu.parent.startswith(entry)]
+    hits = exact or (begun if len(begun) == 1 else divided[:1])
+    return hits[0] if hits else None
+
+
+def _why_not(
+    gpu: Gpu, taken: Mapping[str, str], free_gib: float | None, leaving: Mapping[str, int]
+) -> tuple[str, str] | None:
+    """(reason, the same without figures), or None: it can be had."""
+    text = ""
+    if gpu.uuid in taken:
+        text = f"{gpu.name} trains {taken[gpu.uuid]}"
+    elif gpu.free is None or gpu.total is None:
+        if gpu.holders:
+            text = f"{gpu.name} does not tell how much memory is free, and {_holders(gpu)} it"
+    elif gpu.free < _REGAINED * leaving.get(gpu.uuid, 0):
+        text = f"{gpu.name} is still freeing the memory of the trainer that ended"
+    else:
+        return _too_full(gpu, gpu.free, gpu.total, free_gib)
+    return (text, text) if text else None
+
+
+def _too_full(gpu: Gpu, free: int, total: int, free_gib: float | None) -> tuple[str, str] | None:
+    need = DEFAULT_FREE_SHARE * total if free_gib is None else free_gib * GIB
+    if free >= need:
+        return None
+    if need > total:
+        text = f"{gpu.name} has {total / GIB:.1f} GiB in all, and queue.gpu_free_gb asks for {need / GIB:.1f}"
+        return text, text
+    figures = f"{gpu.name} has {free / GIB:.1f} of {total / GIB:.1f} GiB free, a run needs {need / GIB:.1f}"
+    return f"{figures}; {_holders(gpu)} it", f"{gpu.name} has too little memory free; {_holders(gpu)} it"
+
+
+def _holders(gpu: Gpu) -> str:
+    if not gpu.holders:
+        return "a process that cannot be seen from here holds"
+    pids = ", ".join(map(str, gpu.holders[:_SHOWN_PIDS])) + (", …" if len(gpu.holders) > _SHOWN_PIDS else "")
+    return f"another process (pid {pids}) holds" if len(gpu.holders) == 1 else f"other processes (pids {pids}) hold"

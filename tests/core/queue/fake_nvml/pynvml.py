@@ -1,0 +1,96 @@
+"""FakeNvml: what the queue takes of `pynvml`, over GPUs that a JSON file (FAKE_NVML) tells of.
+
+The file: `{"gpus": [{"uuid", "name", "total", "free", "pids", "mig": [{…}]}], "error": "…"}`, in bytes. `total` null:
+the device does not tell. Nothing changes by itself: tests write the file anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+NVML_DEVICE_MIG_ENABLE = 1
+
+
+class NVMLError(Exception):
+    pass
+
+
+class NVMLError_NotSupported(NVMLError):
+    pass
+
+
+class NVMLError_NotFound(NVMLError):
+    pass
+
+
+class NVMLError_NoPermission(NVMLError):
+    pass
+
+
+class NVMLError_GpuIsLost(NVMLError):
+    pass
+
+
+def _state() -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(Path(os.environ["FAKE_NVML"]).read_text())
+    if state.get("error"):
+        raise NVMLError(state["error"])
+    return state
+
+
+def nvmlInit() -> None:
+    _state()
+
+
+def nvmlShutdown() -> None:
+    pass
+
+
+def nvmlDeviceGetCount() -> int:
+    return len(_state()["gpus"])
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> dict[str, Any]:
+    gpu: dict[str, Any] = _state()["gpus"][index]
+    if gpu.get("lost"):
+        raise NVMLError_GpuIsLost("GPU is lost")
+    return gpu
+
+
+def nvmlDeviceGetUUID(handle: dict[str, Any]) -> str:
+    return str(handle["uuid"])
+
+
+def nvmlDeviceGetName(handle: dict[str, Any]) -> bytes:
+    return str(handle.get("name", "FakeGpu")).encode()
+
+
+def nvmlDeviceGetMigMode(handle: dict[str, Any]) -> list[int]:
+    if "mig" not in handle:
+        raise NVMLError_NotSupported("Not Supported")
+    return [1, 1]
+
+
+def nvmlDeviceGetMaxMigDeviceCount(handle: dict[str, Any]) -> int:
+    return 7
+
+
+def nvmlDeviceGetMigDeviceHandleByIndex(handle: dict[str, Any], index: int) -> dict[str, Any]:
+    if index >= len(handle["mig"]):
+        raise NVMLError_NotFound("Not Found")
+    part: dict[str, Any] = handle["mig"][index]
+    return part
+
+
+def nvmlDeviceGetMemoryInfo(handle: dict[str, Any]) -> SimpleNamespace:
+    if handle.get("total") is None:
+        raise NVMLError_NotSupported("Not Supported")
+    return SimpleNamespace(total=handle["total"], free=handle["free"], used=handle["total"] - handle["free"])
+
+
+def nvmlDeviceGetComputeRunningProcesses(handle: dict[str, Any]) -> list[SimpleNamespace]:
+    return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in handle.get("pids", [])]

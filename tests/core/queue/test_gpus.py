@@ -1,0 +1,303 @@
+"""Which GPU a trainer gets: the choice, what NVML says (FakeNvml), and supervisor processes with FakeTrainers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.queue.entries import listing
+from core.queue.gpus import GIB, Devices, Gpu, choose_gpu, visible
+from core.queue.lock import is_held
+from core.queue.nvml import NvmlReader
+
+A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
+B = Gpu("GPU-bbbb2222", "GPU 1", 1, "H100", 80 * GIB, 79 * GIB)
+C = Gpu("GPU-aaaa3333", "GPU 2", 2, "H100", 80 * GIB, 79 * GIB)
+PARTS = tuple(Gpu(f"MIG-{n}", f"GPU 3 MIG {n}", 3, "H100", 10 * GIB, 10 * GIB, parent="GPU-dddd4444") for n in range(2))
+
+
+def filled(gpu: Gpu, free_gib: float, *pids: int) -> Gpu:
+    return replace(gpu, free=int(free_gib * GIB), holders=pids)
+
+
+def test_the_gpu_with_the_most_free_memory_is_chosen() -> None:
+    assert choose_gpu([filled(A, 70), filled(B, 75)], {}, None).gpu == filled(B, 75)
+    assert choose_gpu([A, B], {}, None).gpu == A
+    assert choose_gpu([A, B], {A.uuid: "a-1"}, None).gpu == B
+
+
+def test_a_gpu_that_somebody_else_fills_is_never_chosen_and_the_reason_names_who() -> None:
+    choice = choose_gpu([A, filled(B, 3.1, 4711)], {A.uuid: "2.1-0123"}, None)
+    assert choice.gpu is None
+    assert choice.waits == (
+        "GPU 0 trains 2.1-0123; GPU 1 has 3.1 of 80.0 GiB free, a run needs 64.0; another process (pid 4711) holds it"
+    )
+    later = choose_gpu([A, filled(B, 4.5, 4711)], {A.uuid: "2.1-0123"}, None)
+    assert later.waits != choice.waits and later.cause == choice.cause
+
+
+def test_what_a_run_needs_is_said_by_the_plan() -> None:
+    half = filled(A, 40, 1, 2, 3, 4)
+    assert choose_gpu([half], {}, 8.0).gpu == half
+    assert "other processes (pids 1, 2, 3, …) hold it" in choose_gpu([half], {}, None).waits
+    assert "queue.gpu_free_gb asks for 90.0" in choose_gpu([A], {}, 90.0).waits
+
+
+def test_a_gpu_is_given_again_only_when_the_dead_trainers_memory_is_free() -> None:
+    leaving = {A.uuid: 79 * GIB}
+    assert "still freeing" in choose_gpu([filled(A, 40)], {}, 8.0, leaving).waits
+    assert choose_gpu([A], {}, 8.0, leaving).gpu == A
+
+
+def test_a_device_that_does_not_tell_its_memory_is_taken_when_nobody_is_on_it() -> None:
+    silent = replace(A, total=None, free=None)
+    assert choose_gpu([silent], {}, None).gpu == silent
+    assert "does not tell" in choose_gpu([replace(silent, holders=(7,))], {}, None).waits
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (None, [A, B, C, *PARTS]),
+        ("1,0", [B, A]),
+        ("0,9,1", [A]),
+        ("0,-1,1", [A]),
+        ("0,0", [A]),
+        ("GPU-bbbb", [B]),
+        ("GPU-aaaa", []),
+        ("GPU-aaaa3333, 1", [C, B]),
+        ("MIG-1", [PARTS[1]]),
+        ("GPU-dddd4444", [PARTS[0]]),
+        ("3", [PARTS[0]]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_only_gpus_that_the_supervisor_was_given_are_used(wanted: str | None, expected: list[Gpu]) -> None:
+    found = visible([A, B, C, *PARTS], wanted)
+    assert list(found.gpus) == expected
+    assert bool(found.note) == (not expected)
+
+
+def test_indices_of_different_gpus_are_refused_unless_their_order_is_known() -> None:
+    mixed = [A, replace(B, product="T4")]
+    assert "UUIDs" in visible(mixed, "1").unusable
+    assert visible(mixed, "1", by_bus=True).gpus == (mixed[1],)
+    assert visible(mixed, "GPU-bbbb").gpus == (mixed[1],)
+
+
+class FakeNvml:
+    """The file that FakeNvml reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.gpus: list[dict[str, Any]] = []
+        self.error = ""
+
+    def add(self, uuid: str, free_gib: float = 79, **more: Any) -> None:
+        self.gpus.append({"uuid": uuid, "total": 80 * GIB, "free": int(free_gib * GIB), **more})
+        self.write()
+
+    def write(self) -> None:
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps({"gpus": self.gpus, "error": self.error}))
+        temporary.replace(self.path)
+
+
+@pytest.fixture
+def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    fake = FakeNvml(tmp_path / "fake_nvml.json")
+    fake.write()
+    monkeypatch.setenv("FAKE_NVML", str(fake.path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return fake
+
+
+@pytest.fixture
+def read(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
+    path = Path(__file__).parent / "fake_nvml" / "pynvml.py"
+    spec = importlib.util.spec_from_file_location("pynvml", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", module)
+    return NvmlReader(torch=lambda: "2.13.0", device_folder=nvml.path.parent).read
+
+
+def test_what_nvml_tells(read: Callable[[], Devices], nvml: FakeNvml) -> None:
+    nvml.add("GPU-a", 3, name="H100", pids=[9, 4])
+    nvml.add("GPU-b", mig=[{"uuid": "MIG-x", "total": 10 * GIB, "free": GIB}, {"uuid": "MIG-y", "total": None}])
+    nvml.add("GPU-c", lost=True)
+    assert read().gpus == (
+        Gpu("GPU-a", "GPU 0", 0, "H100", 80 * GIB, 3 * GIB, (4, 9)),
+        Gpu("MIG-x", "GPU 1 MIG 0", 1, "FakeGpu", 10 * GIB, GIB, parent="GPU-b"),
+        Gpu("MIG-y", "GPU 1 MIG 1", 1, "FakeGpu", None, None, parent="GPU-b"),
+    )
+
+
+def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(
+    read: Callable[[], Devices], nvml: FakeNvml
+) -> None:
+    nvml.error = "Driver/library version mismatch"
+    nvml.write()
+    assert read() == Devices(note="no GPU: NVML does not answer (Driver/library version mismatch)")
+    (nvml.path.parent / "nvidia0").touch()
+    assert "whatever PyTorch finds" in read().note and not read().unusable
+
+
+def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(
+    read: Callable[[], Devices], nvml: FakeNvml
+) -> None:
+    nvml.add("GPU-a")
+    assert read().gpus
+    nvml.error = "Unknown Error"
+    nvml.write()
+    assert read().unusable and not read().gpus
+    nvml.error = ""
+    nvml.write()
+    assert read().gpus
+
+
+def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: FakeNvml) -> None:
+    nvml.add("GPU-a")
+    assert NvmlReader(torch=lambda: "2.13.0+cpu").read().gpus == ()
+
+
+THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {n}\n' for n, name in enumerate("abc"))
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def gpu_of(folder: Any, experiment: str) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES was for each trainer of the experiment's run."""
+    runs = [run for run in folder.runs.runs() if run.name.startswith(f"{experiment}-")]
+    path = runs[0].root / "gpus.txt" if runs else Path("/nonexistent")
+    return path.read_text().split() if path.exists() else []
+
+
+def trains(folder: Any, experiment: str) -> bool:
+    return bool(gpu_of(folder, experiment)) and folder.snapshot(experiment).steps_completed == 10
+
+
+@pytest.fixture
+def clean(folder: Any) -> Iterator[None]:
+    yield
+    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    if is_held(folder.runs.supervisor_lock):
+        pids.append(int(folder.runs.supervisor_lock.read_text()))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.mark.usefixtures("clean")
+def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(folder: Any, nvml: FakeNvml) -> None:
+    nvml.add("GPU-a")
+    nvml.add("GPU-b", 78)
+    folder.write(THREE, queue='until = "all"')
+    folder.script(a=["wait", "good"], b=["wait", "good"])
+    client = folder.client
+    client.submit(folder.submission())
+    wait_for(lambda: trains(folder, "a") and trains(folder, "b"))
+    assert [d.get("gpu") for d in folder.decisions("start")] == ["GPU-a", "GPU-b"]
+    assert gpu_of(folder, "a") == ["GPU-a"] and gpu_of(folder, "b") == ["GPU-b"]
+    [waits] = [d for d in folder.decisions("wait") if d.get("reason")]
+    assert waits.get("reason") == f"GPU 0 trains {folder.run('a').name}; GPU 1 trains {folder.run('b').name}"
+
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    client._child.wait()
+    # What the decisions say may be lost; the trainers' environments and the locks of their GPUs are not.
+    kept = [line for line in folder.runs.decisions.read_text().splitlines(True) if '"start"' not in line]
+    folder.runs.decisions.write_text("".join(kept))
+    client.ensure_supervisor()
+    time.sleep(1.5)
+    assert gpu_of(folder, "c") == []
+
+    os.kill(folder.births("b")[0], signal.SIGTERM)
+    wait_for(lambda: folder.decisions("finish") or len(gpu_of(folder, "b")) == 2 or gpu_of(folder, "c"))
+    os.kill(folder.births("a")[0], signal.SIGTERM)
+    wait_for(lambda: folder.decisions("finish"))
+    client._child.wait()
+    assert "GPU-a" not in gpu_of(folder, "b")[:1] and gpu_of(folder, "a")[0] == "GPU-a"
+    assert all(gpu in ("GPU-a", "GPU-b") for name in "abc" for gpu in gpu_of(folder, name))
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_adopted_trainer_keeps_its_gpu(folder: Any, nvml: FakeNvml) -> None:
+    nvml.add("GPU-a", 78)
+    nvml.add("GPU-b")
+    folder.write(THREE, queue='until = "all"')
+    folder.script(a=["wait", "good"], b=["wait", "good"])
+    client = folder.client
+    client.submit(folder.submission())
+    wait_for(lambda: trains(folder, "a") and trains(folder, "b"))
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    client._child.wait()
+    client.ensure_supervisor()
+    wait_for(lambda: len(folder.decisions("adopt")) == 2)
+    assert {d.get("row"): d.get("gpu") for d in folder.decisions("adopt")} == {"a": "GPU-b", "b": "GPU-a"}
+    os.kill(folder.births("a")[0], signal.SIGTERM)
+    wait_for(lambda: len(gpu_of(folder, "a")) == 2)
+    assert gpu_of(folder, "a")[1] == "GPU-b"  # the only one that is free
+    os.kill(folder.births("b")[0], signal.SIGTERM)
+    wait_for(lambda: folder.decisions("finish"))
+    client._child.wait()
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder: Any, nvml: FakeNvml) -> None:
+    nvml.add("GPU-a", 3.1, pids=[4711])
+    folder.write()
+    client = folder.client
+    client.submit(folder.submission())
+    reason = "GPU 0 has 3.1 of 80.0 GiB free, a run needs 64.0; another process (pid 4711) holds it"
+    wait_for(lambda: any(d.get("reason") == reason for d in folder.decisions("wait")))
+    [entry] = listing(folder.runs, folder.db).entries
+    assert (entry.state, entry.reason) == ("waiting", reason)
+    time.sleep(2.5)
+    assert not folder.decisions("start") and len(folder.decisions("wait")) == 1
+    nvml.gpus.clear()
+    nvml.add("GPU-a", 79)
+    wait_for(lambda: folder.decisions("finish"))
+    assert gpu_of(folder, "a") == ["GPU-a"]
+    client._child.wait()
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_child_that_a_trainer_left_behind_keeps_the_gpu_taken(folder: Any, nvml: FakeNvml) -> None:
+    nvml.add("GPU-a")
+    folder.runs.state.mkdir(parents=True)
+    lock = folder.runs.gpu_lock("GPU-a")
+    lock.parent.mkdir()
+    holder = subprocess.Popen(["flock", "-F", "-x", str(lock), "sleep", "60"])
+    try:
+        wait_for(lambda: is_held(lock))
+        folder.write()
+        client = folder.client
+        client.submit(folder.submission())
+        wait_for(lambda: folder.decisions("wait"))
+        assert "GPU 0 trains a run that this supervisor did not start" in folder.decisions("wait")[0].get("reason")
+        holder.kill()
+        holder.wait()
+        wait_for(lambda: folder.decisions("finish"))
+        client._child.wait()
+    finally:
+        holder.kill()
