@@ -28,7 +28,8 @@ def _shown(code: int) -> str:
         return chr(_CONTROL_PICTURES + code)
     if code == _DELETE:
         return _DELETE_PICTURE
-    if unicodedata.category(chr(code)) in _HIDDEN:
+    # U+FFFE and its like are no characters at all, and XML refuses them.
+    if unicodedata.category(chr(code)) in _HIDDEN or code & 0xFFFE == 0xFFFE:
         return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return chr(code)
 

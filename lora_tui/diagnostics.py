@@ -50,7 +50,7 @@ def in_github_actions() -> bool:
 
 
 def annotate(commands: Iterable[str]) -> None:
-    """Workflow commands for the runner (`lora_tui.github_actions`), whose texts are escaped already."""
+    """Workflow commands for the runner (`lora_tui.reports.github_actions`), whose texts are escaped already."""
     for command in commands:
         _write(command)
 

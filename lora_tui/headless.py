@@ -20,16 +20,17 @@ from core.plan.expand import matches, unknown_ids
 from core.queue.client import SUPERVISOR_COMMAND, QueueClient
 from core.queue.execution import PlanExecution
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
-from core.queue.report import RowReport, matrix_rows, place_recorded, report
+from core.queue.report import place_recorded, report
 from core.queue.wishes import Submission
-from core.runs.matrix import MatrixRow
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
 from lora_tui.follow import Ending, Follower
-from lora_tui.github_actions import workflow_commands
+from lora_tui.reports import json_document, markdown
+from lora_tui.reports.github_actions import workflow_commands
+from lora_tui.reports.report import Report, assemble
 
 POLL_S = 0.5
 HASHING_LINE_S = 5.0
@@ -273,29 +274,31 @@ def _conclude(
         failed=any(item.failed for item in reports),
         complete=complete,
     )
-    rows = matrix_rows(execution, reports)
-    _write(request, runs, rows, reports, code)
-    if request.gate and in_github_actions():
-        _tell_github(request, execution, rows, reports)
+    github = request.gate and in_github_actions()
+    # What only a short table shows needs no charts and clips: the gate answers at once.
+    found = assemble(execution, reports, code, details=bool(request.exports or request.json or request.train or github))
+    _write(request, runs, found)
+    if request.gate:
+        if github:
+            _tell_github(request, execution, found)
+        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)})")
     return code
 
 
-def _tell_github(request: Request, execution: PlanExecution, rows: list[MatrixRow], reports: list[RowReport]) -> None:
-    problem = output.step_summary(rows)
+def _tell_github(request: Request, execution: PlanExecution, found: Report) -> None:
+    problem = output.step_summary(found)
     if problem is not None:
         say(f"warning: {problem}")
     plan, home = request.plan.absolute(), Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
     shown = plan.relative_to(home) if plan.is_relative_to(home) else plan
     lines = {experiment.id: experiment.line for experiment in execution.plan.experiments}
-    annotate(workflow_commands(reports, str(shown), lines))
+    annotate(workflow_commands(found, str(shown), lines))
 
 
-def _write(request: Request, runs: RunsFolder, rows: list[MatrixRow], reports: list[RowReport], code: ExitCode) -> None:
+def _write(request: Request, runs: RunsFolder, found: Report) -> None:
     if request.train:
-        output.export(runs.matrix, rows, reports, code)
+        output.export(runs.matrix, found)
         say(f"run matrix: {runs.matrix}")
     for path in request.exports:
-        output.export(path, rows, reports, code)
-    output.write(output.as_json(rows, reports, code) if request.json else output.markdown(rows))
-    if request.gate:
-        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)})")
+        output.export(path, found)
+    output.write(json_document.render(found) if request.json else markdown.render(found, short=True))

@@ -118,7 +118,7 @@ def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> lis
     time = "" if duration_s is None else f" after {duration(duration_s)}"
     best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
     lines = [f"{label}  verdict: {verdict.decision.value.upper()}{time}{best}"]
-    cells = [(c.state.value, c.title, _value(c), _threshold(c), _certainty(c)) for c in verdict.criteria]
+    cells = [criterion_cells(c) for c in verdict.criteria]
     widths = [max(len(row[i]) for row in cells) for i in range(5)]
     for row, criterion in zip(cells, verdict.criteria, strict=True):
         state, title = row[0].ljust(widths[0]), row[1].ljust(widths[1])
@@ -126,6 +126,12 @@ def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> lis
         sure = f"{row[4].ljust(widths[4])}  " if widths[4] else ""
         lines.append(f"  {state}  {title}  {value}  {threshold}  {sure}{criterion.reason}")
     return lines
+
+
+def criterion_cells(criterion: Criterion) -> tuple[str, str, str, str, str]:
+    """State, title, measured number, threshold, and how sure the number is."""
+    number, limit = _value(criterion), _threshold(criterion)
+    return criterion.state.value, criterion.title, number, limit, _certainty(criterion)
 
 
 _SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}

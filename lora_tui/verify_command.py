@@ -16,6 +16,7 @@ from core.scoring.evidence import Decision
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.progress import verdict_lines
+from lora_tui.reports.json_document import finite
 
 SCHEMA_VERSION = 1
 _OF_DECISION = {
@@ -76,4 +77,4 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
         "evidence": dict(origin(found.snapshot, paths, found.gathered)),
     }
-    return json.dumps(output.finite(document), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite(document), indent=1, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""The run matrix: every row of the plan and every earlier result as a table, and each verdict's reasons."""
+"""The run matrix: every row of the plan and every earlier result, as values and as the cells of a table."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from core.runs.evidence import Gathered
 from core.runs.figures import NONE, duration, from_to, points
 from core.runs.origin import Fact, origin
 from core.runs.snapshot import RunSnapshot, RunState
-from core.sanitise import escape_markdown, escape_markdown_cell
-from core.scoring.certainty import sentence
 from core.scoring.counts import ErrorCounts
-from core.scoring.evidence import Criterion, State, Verdict
+from core.scoring.evidence import State, Verdict
 
 CRITERIA = {
     "convergence": "Convergence",
@@ -23,13 +21,21 @@ CRITERIA = {
     "heldout": "Heldout",
     "parity": "Parity",
 }
-_HEADINGS = (
+HEADINGS = (
     "Experiment", "Settings", "Steps", "Domain WER %", "Gain, points", "Heldout WER %", "Change, points",
     *CRITERIA.values(), "Verdict", "Duration", "Adapter", "Note",
 )  # fmt: skip
 _ACTIVE = frozenset(state.value for state in RunState if state.active)
 _NOTE_LENGTH = 200
 _HASH_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """A titled list of facts that every format of a report shows under the run."""
+
+    title: str
+    facts: tuple[Fact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class MatrixRow:
     problems: tuple[str, ...] = ()
     evidence: tuple[Fact, ...] = ()
     """What the verdict rests on."""
+    findings: tuple[Findings, ...] = ()
+    """What else a reader must know of the run: a heading and its facts each, such as the health of the data."""
 
 
 def run_row(
@@ -131,35 +139,8 @@ def differing_settings(all_settings: Sequence[Mapping[str, Any]]) -> tuple[str, 
     return tuple(", ".join(f"{names[k]}={_value(one[k])}" for k in differing if k in one) for one in flat)
 
 
-def render_markdown(
-    rows: Sequence[MatrixRow], heading: str = "Run matrix", preamble: str = "", left_out: int = 0
-) -> str:
-    """The matrix as GitHub Markdown: a table, then for each run the sentences of its criteria.
-
-    `heading` and `preamble` are escaped like everything else. The same rows give the same text. `left_out`: rows that
-    are not among them, for want of room.
-    """
-    lines = [f"# {escape_markdown(heading)}", ""]
-    if preamble:
-        lines += [escape_markdown(preamble), ""]
-    lines += [_line(_HEADINGS), _line(["---"] * len(_HEADINGS))]
-    lines += [_line(escape_markdown_cell(cell) for cell in _cells(row)) for row in rows]
-    if not rows:
-        lines += ["", "No experiments."]
-    if left_out:
-        lines += ["", f"{left_out} rows left out."]
-    shown: dict[str, str] = {}
-    for row in rows:
-        if row.verdict is not None:
-            lines += ["", *_section(row, row.verdict, shown)]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _cells(row: MatrixRow) -> list[str]:
+def cells(row: MatrixRow) -> list[str]:
+    """The row under HEADINGS, as text that is not escaped yet."""
     states = {c.name: c.state.value for c in row.verdict.criteria} if row.verdict is not None else {}
     name = f"{row.experiment} {row.title}".strip()
     return [
@@ -187,32 +168,6 @@ def verdict_word(row: MatrixRow) -> str:
     if row.status in _ACTIVE:
         return f"{status}, so far {word}"
     return word if row.status == "done" else f"{word} ({status})"
-
-
-def _section(row: MatrixRow, verdict: Verdict, shown: dict[str, str]) -> list[str]:
-    name = escape_markdown(f"{row.experiment} {row.title}".strip())
-    lines = [f"## {name}", ""]
-    if row.run is not None and row.run in shown:
-        return [*lines, f"The same run as {shown[row.run]}: {escape_markdown(row.run)}."]
-    if row.run is not None:
-        shown[row.run] = escape_markdown(row.experiment)
-        lines += [f"Run {escape_markdown(row.run)}: **{escape_markdown(verdict_word(row))}**.", ""]
-    if row.note and all(row.note != criterion.reason for criterion in verdict.criteria):
-        lines += [escape_markdown(row.note), ""]
-    lines += [_sentence(criterion) for criterion in verdict.criteria]
-    lines += [f"- Problem: {escape_markdown(problem)}" for problem in row.problems]
-    if row.evidence:
-        lines += ["", "Evidence:", ""]
-        lines += [f"- {escape_markdown(name)}: {escape_markdown(value)}" for name, value in row.evidence]
-    return lines
-
-
-def _sentence(criterion: Criterion) -> str:
-    state = f"**{criterion.state.value}**" if criterion.state is not State.PASS else criterion.state.value
-    line = f"- {escape_markdown(criterion.title)}: {state}. {escape_markdown(criterion.reason)}"
-    if criterion.certainty is None:
-        return line
-    return f"{line}\n  - {escape_markdown(sentence(criterion.certainty, criterion.name))}"
 
 
 def _percent(counts: ErrorCounts | None) -> float | None:

@@ -9,13 +9,14 @@ from core.errors import ExitCode, UserError
 from core.plan.read import parse_plan
 from core.queue.client import QueueClient
 from core.queue.execution import PlanExecution
-from core.queue.report import matrix_rows, place_recorded, report
+from core.queue.report import place_recorded, report
 from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.dashboard.options import Options
+from lora_tui.reports.report import assemble
 
 
 class Actions:
@@ -53,7 +54,7 @@ class Actions:
         execution.place_all()
         place_recorded(execution, self._runs)
         reports = report(execution, {})
-        output.export(self._runs.matrix, matrix_rows(execution, reports), reports, ExitCode.ACCEPTED)
+        output.export(self._runs.matrix, assemble(execution, reports, ExitCode.ACCEPTED))
         return f"written: {self._runs.matrix}"
 
     def _submission(self) -> Submission:

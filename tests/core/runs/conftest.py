@@ -105,6 +105,7 @@ class FakeRun:
         document = {
             "schema": 1,
             "dataset": "domain",
+            "manifest": "/data/manifest.jsonl",
             "manifest_sha256": "ab" * 32,
             "step": None,
             "normaliser": {"name": "basic", "version": 1},

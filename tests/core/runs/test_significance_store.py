@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from core.runs.evidence import Gathered, gather
-from core.runs.matrix import render_markdown, run_row
+from core.runs.matrix import run_row
 from core.runs.store import read_run
 from core.scoring import assess
 from core.scoring.evidence import Decision, State, Thresholds
 from core.scoring.verdict import judge
+from lora_tui.reports import markdown
+from lora_tui.reports.report import of_lines
 
 MakeRun = Callable[..., Any]
 SURE = Thresholds(confidence=0.95)
@@ -94,8 +96,8 @@ def test_the_matrix_shows_it_under_the_criterion(fake_run: MakeRun) -> None:
     run = fake_run().good()
     gathered = evidence(run)
     verdict = judge(gathered.evidence, SURE)
-    text = render_markdown([run_row("2.1", "", read_run(run.paths), gathered, verdict)])
-    assert "\n  - 95 % interval +" in text and "words fixed, 0 broken" in text and "MAPSSWE p" in text
+    text = markdown.render(of_lines([run_row("2.1", "", read_run(run.paths), gathered, verdict)]))
+    assert "\n- Domain gain: 95 % interval +" in text and "words fixed, 0 broken" in text and "MAPSSWE p" in text
 
 
 def test_nothing_is_computed_without_thresholds(fake_run: MakeRun) -> None:

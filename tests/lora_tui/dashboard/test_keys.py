@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from textual.widgets import Input
 
+from core.scoring.side_by_side import align, compare
 from lora_tui.dashboard.board_keys import BOARD_KEYS
 from lora_tui.dashboard.filters import parse
 from lora_tui.dashboard.plot import View
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.transcripts import align, clip_lines, compare
+from lora_tui.dashboard.transcripts import clip_lines
 from lora_tui.dashboard.zoom import move_cursor, pan, zoom
 
 Make = Callable[..., Any]

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from html import escape  # what it escapes and how is XML too; xml.sax would import a network client
 
 from core.runs.matrix import MatrixRow, verdict_word
 from core.sanitise import sanitise
 from core.scoring.certainty import sentence
 from core.scoring.evidence import Criterion, State
+from lora_tui.reports.report import Report
 
 TEXT_LENGTH = 2000
 """Characters of one text; longer ones end in an ellipsis."""
-_NO_XML = re.compile("[\ufffe\uffff]")
-"""What XML 1.0 forbids and `sanitise` lets pass."""
 
 
-def render(rows: Sequence[MatrixRow], left_out: int = 0) -> str:
+def render(report: Report) -> str:
     """FAIL is a failure, UNKNOWN an error: neither may read as a pass. A row without a run is skipped."""
-    suites = [_suite(row) for row in rows]
-    if left_out:
-        suites.append(_case_suite("rows left out", f"{left_out} rows left out", "error"))
+    suites = [_suite(row.line) for row in report.rows]
+    if report.rows_left_out:
+        suites.append(_case_suite("rows left out", f"{report.rows_left_out} rows left out", "error"))
     return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n' + "".join(suites) + "</testsuites>\n"
 
 
@@ -37,7 +34,8 @@ def _suite(row: MatrixRow) -> str:
     broken = row.verdict.decision.value != "accepted" and not failed and not unknown
     counts = f'tests="{len(criteria) + broken}" failures="{failed + broken}" errors="{unknown}" skipped="0"'
     head = f"  <testsuite name={_attribute(name)} {counts}{seconds}>\n    <properties>\n"
-    facts = (("Verdict", verdict_word(row)), *row.evidence)
+    findings = [(f"{group.title}: {name}", value) for group in row.findings for name, value in group.facts]
+    facts = (("Verdict", verdict_word(row)), *row.evidence, *findings)
     head += "".join(f"      <property name={_attribute(k)} value={_attribute(v)}/>\n" for k, v in facts)
     cases = "".join(_case(row.experiment, criterion) for criterion in criteria)
     if broken:
@@ -67,7 +65,7 @@ def _case_suite(name: str, message: str, element: str) -> str:
 
 
 def _clean(text: str) -> str:
-    return _NO_XML.sub("�", sanitise(text, TEXT_LENGTH))
+    return sanitise(text, TEXT_LENGTH)
 
 
 def _attribute(text: str) -> str:

@@ -15,15 +15,20 @@ from core.runs.matrix import (
     MatrixRow,
     differing_settings,
     history_row,
-    render_markdown,
     run_row,
     unrun_row,
 )
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import judge
+from lora_tui.reports import markdown as markdown_format
+from lora_tui.reports.report import of_lines
 
 MakeRun = Callable[..., Any]
+
+
+def render_markdown(rows: list[MatrixRow], **more: Any) -> str:
+    return markdown_format.render(of_lines(rows), **more)
 
 
 def row_of(run: Any, experiment: str = "2.1", settings: str = "", **more: Any) -> MatrixRow:
@@ -73,7 +78,7 @@ def test_every_criterion_is_explained_below_the_table(fake_run: MakeRun) -> None
         "Heldout regression",
         "Parity",
     ):
-        assert f"- {title}: PASS. " in below
+        assert f"| {title} | PASS | " in below
     assert "50.00 → 30.00 %, a gain of 20.00 points" in below
 
 
@@ -131,7 +136,7 @@ def test_one_run_in_two_rows_is_explained_once(fake_run: MakeRun) -> None:
     text = render_markdown(rows)
     assert cells(text, "2.1")["Verdict"] == cells(text, "3.1#2")["Verdict"] == "accepted"
     assert "The same run as 2.1: 2.1-0123456789." in text
-    assert text.count("- Convergence") == 1
+    assert text.count("| Convergence | PASS") == 1
 
 
 def test_what_could_not_be_read_is_listed(fake_run: MakeRun) -> None:
@@ -150,7 +155,7 @@ def test_an_empty_plan_has_a_matrix_too() -> None:
 @given(st.text(st.characters(exclude_categories=[])), st.text(st.characters(exclude_categories=[])))
 def test_no_text_breaks_the_table(title: str, note: str) -> None:
     row = unrun_row("2.2", note, "skipped", note, title=title)
-    text = render_markdown([row], heading=title, preamble=note)
+    text = render_markdown([row], title=title)
     lines = text.split("\n")
     table = [line for line in lines if line.startswith("| ")]
     assert len(table) == 3

@@ -1,0 +1,98 @@
+"""The curves of a run as plain values: loss, and WER of each set with baseline, target and guardrail. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.runs.snapshot import RunSnapshot
+from core.scoring.evidence import Interval, SetScore, Thresholds
+
+BUCKETS = 300
+"""Training steps are drawn in so many groups, each by its first, lowest, highest and last: no spike is lost."""
+Point = tuple[float, float | None]
+"""(step, value); None where the value is not finite: the line is broken there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart."""
+
+    name: str
+    points: tuple[Point, ...]
+    dots: bool = True
+    """Whether each point is marked: measurements far apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A horizontal line: what the others are compared with."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What is drawn. `key` names the picture's file."""
+
+    key: str
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    levels: tuple[Level, ...] = ()
+    best_step: int | None = None
+    """Marked by a vertical line."""
+
+
+def charts(snapshot: RunSnapshot, thresholds: Thresholds, best_step: int | None) -> tuple[Chart, ...]:
+    """The charts for which there is anything to draw: loss, domain WER, heldout WER."""
+    steps = snapshot.steps
+    loss = [Line("training", thinned(steps.step.tolist(), steps.loss.tolist()), dots=False)]
+    loss += [
+        Line(name, tuple((i.step, finite(_set(i, name).loss)) for i in snapshot.intervals))
+        for name in ("domain", "heldout")
+    ]
+    found = [Chart("loss", "Loss", "nats per token", tuple(_drawn(loss)), best_step=best_step)]
+    for name, word, allowed in (
+        ("domain", "target", -thresholds.domain_gain_pp),
+        ("heldout", "guardrail", thresholds.heldout_regression_pp),
+    ):
+        points = tuple((i.step, finite(_set(i, name).counts.wer_percent)) for i in snapshot.intervals)
+        base = next((value for step, value in points if step == 0), None)
+        levels = () if base is None else (Level("baseline", base), Level(word, base + allowed))
+        lines = tuple(_drawn([Line(name, points)]))
+        found.append(Chart(name, f"{name.capitalize()} WER", "%", lines, levels, best_step))
+    return tuple(chart for chart in found if chart.lines)
+
+
+def thinned(steps: Sequence[float], values: Sequence[float], buckets: int = BUCKETS) -> tuple[Point, ...]:
+    """First, lowest, highest and last of each group of equal length, and every place that is not finite."""
+    if len(steps) <= 4 * buckets:
+        return tuple((step, finite(value)) for step, value in zip(steps, values, strict=True))
+    kept: list[int] = []
+    size = len(steps) / buckets
+    for bucket in range(buckets):
+        group = range(round(bucket * size), round((bucket + 1) * size))
+        whole = [index for index in group if math.isfinite(values[index])]
+        chosen = {group[0], group[-1]}
+        if whole:
+            chosen |= {min(whole, key=values.__getitem__), max(whole, key=values.__getitem__)}
+        # One broken place in a group breaks the line there; more of them would draw the same.
+        broken = next((index for index in group if not math.isfinite(values[index])), None)
+        kept += sorted(chosen if broken is None else chosen | {broken})
+    return tuple((steps[index], finite(values[index])) for index in kept)
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or None where it is no number to draw."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _set(interval: Interval, name: str) -> SetScore:
+    return interval.domain if name == "domain" else interval.heldout
+
+
+def _drawn(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if any(value is not None for _, value in line.points)]

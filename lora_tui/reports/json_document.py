@@ -1,0 +1,62 @@
+"""The report as JSON: all of it, for programs. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from lora_tui.reports.csv_table import COLUMNS
+from lora_tui.reports.report import Report, ReportRow
+
+SCHEMA_VERSION = 1
+
+
+def render(report: Report) -> str:
+    """Never cut; what is not known is null. ASCII, and no line that a CI runner would take for a command."""
+    document = {
+        "schema": SCHEMA_VERSION,
+        "exit_code": int(report.exit_code),
+        "rows": [_row(row) for row in report.rows],
+    }
+    return quiet(json.dumps(document, indent=1, allow_nan=False)) + "\n"
+
+
+def quiet(text: str) -> str:
+    """JSON that means the same and holds no `##[`, which a GitHub runner obeys wherever it stands in a line."""
+    return text.replace("##[", "#\\u0023[")
+
+
+def _row(row: ReportRow) -> dict[str, Any]:
+    line = row.line
+    verdict = line.verdict
+    plain = {name: getattr(line, name) for name in COLUMNS}
+    plain |= {"problems": list(line.problems), "evidence": dict(line.evidence)}
+    plain["findings"] = {findings.title: [list(fact) for fact in findings.facts] for findings in line.findings}
+    plain |= {"outcome": row.outcome, "folder": row.folder}
+    plain["verdict"] = None if verdict is None else verdict.decision.value
+    plain["best_step"] = None if verdict is None else verdict.best_step
+    plain["criteria"] = [
+        finite(asdict(criterion)) | {"state": criterion.state.value}
+        for criterion in (() if verdict is None else verdict.criteria)
+    ]
+    plain["charts"] = {
+        chart.key: {item.name: [list(point) for point in item.points] for item in chart.lines if item.dots}
+        for chart in row.charts
+    }
+    plain["clips"] = [
+        {"set": clip.dataset, "kind": clip.kind, "id": clip.id, "errors": list(clip.errors)}
+        | {"aligned": [[cell for cell, _ in column] for column in clip.columns]}
+        for clip in row.clips
+    ]
+    return plain
+
+
+def finite(value: Any) -> Any:
+    """`value` with null for every number that JSON has no word for, however deep."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
