@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +22,12 @@ from core.runs.events import (
 )
 from core.runs.process import identity_from_json
 from core.runs.snapshot import Attempt
-from core.runs.steps import STEP_PREFIX, StepColumns
+from core.runs.step_lines import Buffer, parse, stretches
+from core.runs.steps import StepColumns
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
 
 _BEFORE_ALL = -1
-_GROUP = 10_000
-"""Step lines parsed at once: bounds the memory of reading a long run."""
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_words")
 
 
@@ -47,20 +46,13 @@ class History:
         self.last_time: float | None = None
         self.foreign = 0
 
-    def add_lines(self, lines: Sequence[bytes]) -> None:
-        """Fold whole lines, without their line ends. Lines that are no event of this schema are counted."""
-        position = 0
-        while position < len(lines):
-            end = position
-            while end < len(lines) and end - position < _GROUP and lines[end].startswith(STEP_PREFIX):
-                end += 1
-            if end - position > 1 and self._add_steps(lines[position:end]):
-                position = end
-                continue
-            # At least one line, and no more than the group that could not be taken at once.
-            for line in lines[position : max(end, position + 1)]:
-                self._add_line(line)
-            position = max(end, position + 1)
+    def add_block(self, block: Buffer) -> None:
+        """Fold whole lines, each with its line end. Lines that are no event of this schema are counted."""
+        for start, end, are_steps in stretches(block):
+            lines = block[start:end]
+            if not (are_steps and self._add_steps(lines)):
+                for line in bytes(lines).split(b"\n"):
+                    self._add_line(line)
 
     def add(self, record: Record) -> None:
         """Fold one event. ValueError, and no change, if its attempt was superseded or a count is missing."""
@@ -88,14 +80,15 @@ class History:
         except (ValueError, OverflowError):
             self.foreign += 1
 
-    def _add_steps(self, lines: Sequence[bytes]) -> bool:
-        if not self.attempts:
+    def _add_steps(self, lines: Buffer) -> bool:
+        """Whether they are what a trainer writes in one go; else nothing of them was taken."""
+        block = parse(lines)
+        if block is None or not self.attempts or block.attempt != self.attempts[-1].number:
             return False
-        time = self.steps.append_lines(lines, self.attempts[-1].number)
-        if time is None:
+        if not self.steps.append_block(block):
             return False
         self._in_phase("training")
-        self._seen(time)
+        self._seen(block.time)
         return True
 
     def _start(self, record: Record, event: AttemptStarted, again: bool) -> None:

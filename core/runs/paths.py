@@ -126,6 +126,10 @@ class RunsFolder:
         """Decoded clips, memory-mapped, keyed by content."""
         return self.state / "cache" / "audio"
 
+    def history_cache(self, name: str) -> Path:
+        """The folded events of the run called `name`: may be deleted, is made again."""
+        return self.state / "cache" / "histories" / f"{name}.steps"
+
     def run_lock(self, name: str) -> Path:
         """Held by the trainer of the run called `name`, and by the children that it left behind."""
         return self.state / "locks" / f"run-{name}.lock"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.runs.events import Step
+from core.runs.step_lines import StepBlock
 
-STEP_PREFIX = b'{"event": "step", '
-"""How `events.encode` begins the line of a step."""
 _FIELDS = ("loss", "learning_rate", "grad_norm", "tokens", "audio_s", "seconds")
 _FIRST_CAPACITY = 1024
+_GROWTH = 8
+"""Columns grow by an eighth: a million steps must not reserve the memory of two."""
+
+
+class Lineage:
+    """Stands for one history that only ever grows: what was worked out for its first n steps stays true."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +35,8 @@ class StepSeries:
     audio_s: NDArray[np.float64]
     seconds: NDArray[np.float64]
     """Wall time of each step."""
+    lineage: Lineage = field(default_factory=Lineage)
+    """The same as long as steps were only added."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -52,8 +58,16 @@ class StepColumns:
 
     def __init__(self) -> None:
         self._step = np.empty(_FIRST_CAPACITY, np.int64)
-        self._values = np.empty((len(_FIELDS), _FIRST_CAPACITY), np.float64)
+        self._values = [np.empty(_FIRST_CAPACITY, np.float64) for _ in _FIELDS]
         self._length = 0
+        self._lineage = Lineage()
+
+    @classmethod
+    def of(cls, step: NDArray[np.int64], values: Sequence[NDArray[np.float64]]) -> StepColumns:
+        """Columns that begin with these, which are taken over."""
+        columns = cls()
+        columns._step, columns._values, columns._length = step, list(values), len(step)
+        return columns
 
     @property
     def last(self) -> int:
@@ -62,54 +76,49 @@ class StepColumns:
 
     def append(self, step: Step) -> None:
         """Add one step. What it does not follow is dropped: a repeated step supersedes the later ones."""
-        row = [float(getattr(step, name)) for name in _FIELDS]
+        row = [np.array([float(getattr(step, name))]) for name in _FIELDS]
         number = int(step.step)
         self.drop_after(number - 1)
-        self._extend(np.array([number], np.int64), np.array(row, np.float64)[:, None])
+        self._extend(np.array([number], np.int64), row)
 
-    def append_lines(self, lines: Sequence[bytes], attempt: int) -> float | None:
-        """Add the steps of many lines at once and return the last one's time.
-
-        None, with nothing added, unless every line is a plain step of `attempt` and the steps go on rising.
-        """
-        try:
-            rows = json.loads(b"[" + b",".join(lines) + b"]")
-            if len(rows) != len(lines) or any(row["attempt"] != attempt for row in rows):
-                return None
-            # array() takes numbers only, so a line with any other type goes the careful way.
-            steps = np.array(array("q", [row["step"] for row in rows]), np.int64)
-            values = np.array([array("d", [row[name] for row in rows]) for name in _FIELDS], np.float64)
-            time = float(rows[-1]["time"])
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            return None
-        if steps[0] <= self.last or np.any(np.diff(steps) <= 0):
-            return None
-        self._extend(steps, values)
-        return time
+    def append_block(self, block: StepBlock) -> bool:
+        """Add many steps at once; False, with nothing added, unless they follow those that are there."""
+        if not len(block.step) or block.step[0] <= self.last:
+            return False
+        self._extend(block.step, block.values)
+        return True
 
     def drop_after(self, step: int) -> None:
         """Forget the steps after `step`."""
         kept = int(np.searchsorted(self._step[: self._length], step, side="right"))
         if kept < self._length:
             # Views of the old buffers are in readers' hands: go on in new ones.
-            self._step, self._values = self._step.copy(), self._values.copy()
-            self._length = kept
+            self._step, self._values = self._step.copy(), [column.copy() for column in self._values]
+            self._length, self._lineage = kept, Lineage()
 
     def series(self) -> StepSeries:
         """The steps so far, as views."""
-        columns = [self._step[: self._length], *self._values[:, : self._length]]
-        for column in columns:
+        step = self._step[: self._length]
+        loss, rate, norm, tokens, audio_s, seconds = (column[: self._length] for column in self._values)
+        for column in (step, loss, rate, norm, tokens, audio_s, seconds):
             column.flags.writeable = False
-        return StepSeries(*columns)
+        return StepSeries(step, loss, rate, norm, tokens, audio_s, seconds, self._lineage)
 
-    def _extend(self, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    def _extend(self, steps: NDArray[np.int64], values: Sequence[NDArray[np.float64]]) -> None:
         needed = self._length + len(steps)
         if needed > len(self._step):
-            capacity = max(needed, 2 * len(self._step))
-            grown_step, grown = np.empty(capacity, np.int64), np.empty((len(_FIELDS), capacity), np.float64)
-            grown_step[: self._length] = self._step[: self._length]
-            grown[:, : self._length] = self._values[:, : self._length]
-            self._step, self._values = grown_step, grown
+            capacity = max(needed, self._length + max(_FIRST_CAPACITY, self._length // _GROWTH))
+            # One column after the other: only one of them is in memory twice.
+            self._step = _grown(self._step, self._length, capacity)
+            for i, column in enumerate(self._values):
+                self._values[i] = _grown(column, self._length, capacity)
         self._step[self._length : needed] = steps
-        self._values[:, self._length : needed] = values
+        for column, new in zip(self._values, values, strict=True):
+            column[self._length : needed] = new
         self._length = needed
+
+
+def _grown(column: NDArray[Any], length: int, capacity: int) -> NDArray[Any]:
+    grown = np.empty(capacity, column.dtype)
+    grown[:length] = column[:length]
+    return grown

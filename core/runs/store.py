@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -10,11 +12,15 @@ from typing import Any
 
 from core.runs.events import Final, decode
 from core.runs.fold import History
+from core.runs.history_cache import load, save
 from core.runs.paths import RunPaths
 from core.runs.process import is_alive
 from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state
 
-_CHUNK = 8 << 20
+_CHUNK = 256 << 10
+"""Read and folded at once: about 1000 steps, a few milliseconds."""
+_WORTH_KEEPING = 8 << 20
+"""Bytes of events that are kept folded; fewer are read in a moment."""
 _TAIL = 64 << 10
 
 
@@ -53,16 +59,32 @@ def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:
 
 
 class RunFollower:
-    """Reads only what was appended since the last `refresh`. A torn last line waits until it is whole."""
+    """Reads only what was appended since the last `refresh`. A torn last line waits until it is whole.
 
-    def __init__(self, paths: RunPaths) -> None:
+    With `cache`, a file in the state folder, a long history is kept folded (`keep`) and found again by the next reader.
+    """
+
+    def __init__(self, paths: RunPaths, cache: Path | None = None) -> None:
         self.paths = paths
+        self._cache = cache
+        self._kept_offset = 0
         self._history = History()
         self._offset = 0
+        self._size = 0
         self._inode: int | None = None
         self._refreshed = False
+        self._events_problem: str | None = None
         self._grew_at: float | None = None
         """Monotonic time of growth that this reader saw: silence measured so survives steps of the clock."""
+
+    @property
+    def share_read(self) -> float:
+        """Of the events' bytes, 0 … 1."""
+        return self._offset / self._size if self._size else 0.0
+
+    def advance(self, until: float) -> bool:
+        """Read until `time.monotonic()` is `until`, at least a little; whether all that is there was read."""
+        return self._read(until)
 
     def refresh(self, now: float | None = None) -> RunSnapshot:
         """The run at this moment."""
@@ -70,7 +92,7 @@ class RunFollower:
         if config is None and config_problem is None:
             config_problem = f"{self.paths.config}: missing"
         result, result_problem = read_json(self.paths.result)
-        events_problem = self._read()
+        self._read(math.inf)
         history = self._history
         attempt = history.attempts[-1] if history.attempts else None
         alive = is_alive(attempt.process) if attempt is not None and attempt.process is not None else None
@@ -93,32 +115,64 @@ class RunFollower:
             last_event_time=history.last_time,
             notices=tuple(history.notices.values()),
             foreign_lines=history.foreign,
-            problems=tuple(p for p in (config_problem, result_problem, events_problem) if p),
+            problems=tuple(p for p in (config_problem, result_problem, self._events_problem) if p),
         )
 
-    def _read(self) -> str | None:
-        """Fold the lines that are new; what is wrong with the file, or None."""
+    def keep(self) -> bool:
+        """Write the cache, if enough was read since it was written; whether that was done."""
+        grown = self._offset - self._kept_offset
+        if self._cache is None or grown < max(_WORTH_KEEPING, self._kept_offset // 4):
+            return False
+        self._kept_offset = self._offset
+        return save(self._cache, self.paths.events, self._history, self._offset)
+
+    def _read(self, until: float) -> bool:
+        """Fold the lines that are new."""
+        self._events_problem = None
         try:
-            with self.paths.events.open("rb") as file:
+            with self.paths.events.open("rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
-                    # Another file, or one cut before what was read: begin again.
-                    self._history, self._offset, self._inode = History(), 0, status.st_ino
-                file.seek(self._offset)
-                tail = b""
-                while chunk := file.read(_CHUNK):
-                    whole, _, tail = (tail + chunk).rpartition(b"\n")
-                    if whole:
-                        self._history.add_lines(whole.split(b"\n"))
-                    self._offset = file.tell() - len(tail)
-                    self._grew(len(whole))
+                    self._begin(status)
+                self._size = status.st_size
+                return self._fold(file, until)
         except FileNotFoundError:
-            return None
+            return True
         except OSError as error:
-            return f"{self.paths.events}: cannot be read: {error.strerror}"
+            self._events_problem = f"{self.paths.events}: cannot be read: {error.strerror}"
+            return True
         finally:
             self._refreshed = True
-        return None
+
+    def _begin(self, status: os.stat_result) -> None:
+        """Another file, or one cut before what was read: from the beginning, or from what was kept of it."""
+        self._history, self._offset, self._inode, self._kept_offset = History(), 0, status.st_ino, 0
+        if self._cache is None or status.st_size < _WORTH_KEEPING:
+            return
+        kept = load(self._cache, self.paths.events)
+        if kept is not None and kept.inode == status.st_ino:
+            self._history, self._offset, self._kept_offset = kept.history, kept.offset, kept.offset
+
+    def _fold(self, file: io.FileIO, until: float) -> bool:
+        buffer = bytearray(_CHUNK)
+        file.seek(self._offset)
+        filled = 0
+        while count := file.readinto(memoryview(buffer)[filled:]):
+            filled += count
+            whole = buffer.rfind(b"\n", 0, filled) + 1
+            if whole:
+                self._history.add_block(memoryview(buffer)[:whole])
+                self._offset += whole
+                self._grew(whole)
+                if time.monotonic() > until and self._offset < self._size:
+                    return False
+                # What is left is the beginning of a line; views of the old buffer may still be about.
+                rest = buffer[whole:filled]
+                buffer, filled = bytearray(_CHUNK), len(rest)
+                buffer[:filled] = rest
+            elif filled == len(buffer):
+                buffer = buffer + bytearray(len(buffer))  # a line longer than the buffer
+        return True
 
     def _grew(self, added: int) -> None:
         if added and self._refreshed:

@@ -30,6 +30,9 @@ _LISTING_S = 3.0
 class Source(Protocol):
     """Where boards come from: the files of a runs folder, or a replay."""
 
+    pending: bool
+    """Whether more of what is there could be read at once."""
+
     def read(self, want: Want) -> Board:
         """The board now."""
 
@@ -37,8 +40,11 @@ class Source(Protocol):
 class FolderSource:
     """Boards from a runs folder and, when there is one, a plan. Used by one thread only."""
 
-    def __init__(self, runs: RunsFolder, plan: PlanRows | None) -> None:
+    def __init__(self, runs: RunsFolder, plan: PlanRows | None, *, caches: bool = True) -> None:
+        """`caches`: whether long histories may be kept folded in the state folder."""
         self._runs, self._plan = runs, plan
+        self._caches = caches and runs.state.is_dir()
+        self.pending = False
         self._queue = QueueState(runs)
         self._watches: dict[str, Watch] = {}
         self._gates: dict[str, Thresholds] = {}
@@ -102,20 +108,26 @@ class FolderSource:
         """Read what is wanted first, then what is alive or new, then a few of those that rest."""
         wanted = {want.selected, *want.pinned}
         for _, run in runs:
-            self._watches.setdefault(run.name, Watch(run))
+            if run.name not in self._watches:
+                self._watches[run.name] = Watch(run, self._runs.history_cache(run.name) if self._caches else None)
         first = [run for row_id, run in runs if row_id in wanted]
         restless = [run for _, run in runs if self._watches[run.name].restless]
         resting = [run for _, run in runs if not self._watches[run.name].restless]
         turn = self._resting % max(1, len(resting))
         some = [*resting[turn:], *resting[:turn]][:_RESTING_A_ROUND]
         self._resting = turn + len(some)
-        deadline = time.monotonic() + BUDGET_S
+        deadline, self.pending = time.monotonic() + BUDGET_S, False
         for run in dict.fromkeys([*first, *restless, *some]):
-            if time.monotonic() > deadline:
-                break
             watch = self._watches[run.name]
-            if watch.refresh(self._thresholds(run)) and self._plan is not None and not watch.restless:
+            if time.monotonic() > deadline:
+                self.pending = self.pending or watch.snapshot is None
+                continue
+            if watch.refresh(self._thresholds(run), until=deadline) and self._plan is not None and not watch.restless:
                 self._plan.forget(run)
+            self.pending = self.pending or watch.reading
+        if not self.pending:
+            # Written down when everything is on the screen, one in a round.
+            any(self._watches[run.name].keep() for run in dict.fromkeys([*first, *restless, *some]))
 
     def _thresholds(self, run: RunPaths) -> Thresholds:
         """The plan's, else those that the run was submitted with."""
@@ -199,4 +211,5 @@ class ReaderThread(threading.Thread):
                 last = board
                 self._taken.clear()
                 self._deliver(board)
-            self._wake.wait(self._period)
+            # A terminal that is slow to show a board is not hurried.
+            self._wake.wait(0 if self._source.pending and self._taken.is_set() else self._period)

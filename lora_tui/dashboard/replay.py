@@ -25,6 +25,8 @@ _LONGEST_PAUSE_S = 30.0
 class ReplaySource:
     """Boards of one recorded run, as it was `speed` × the time since the first board. Used by one thread only."""
 
+    pending = False
+
     def __init__(self, recorded: Path, speed: float, clock: Callable[[], float] = time.monotonic) -> None:
         """RunFolderError when it is no run folder. The recording itself is never written to."""
         self._recorded = RunPaths(recorded.absolute())

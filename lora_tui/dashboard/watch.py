@@ -27,13 +27,15 @@ _CERTAINTY = 1.96
 class Watch:
     """Reads one run. `refresh` says whether anything changed since the last call."""
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, cache: Path | None = None) -> None:
+        """`cache`: where a long history may be kept folded."""
         self.paths = paths
-        self._follower = RunFollower(paths)
+        self._follower = RunFollower(paths, cache)
         self._stamp: tuple[Any, ...] | None = None
         self._judged: tuple[Any, ...] | None = None
         self._view: RunView | None = None
         self._row: tuple[BoardRow, BoardRow] | None = None
+        self.reading = False
         self.snapshot: RunSnapshot | None = None
         self.gathered: Gathered | None = None
         self.verdict: Verdict | None = None
@@ -43,10 +45,16 @@ class Watch:
         """Whether it may change without its files changing, as a trainer that fell silent does."""
         return self.snapshot is None or self.snapshot.state.active or not self.snapshot.attempts
 
-    def refresh(self, thresholds: Thresholds, gave_up: str | None = None) -> bool:
-        """Read what is new. Never raises for what is in the files."""
+    def refresh(self, thresholds: Thresholds, gave_up: str | None = None, until: float = math.inf) -> bool:
+        """Read what is new. Never raises for what is in the files.
+
+        A long history is read until `time.monotonic()` is `until`; `reading` says that there is more.
+        """
         found = self._stamps()
         if found == self._stamp and not self.restless and self._judged == (thresholds, gave_up):
+            return False
+        self.reading = not self._follower.advance(until)
+        if self.reading:
             return False
         old = self.snapshot
         self.snapshot = snapshot = self._follower.refresh()
@@ -60,10 +68,15 @@ class Watch:
         self.verdict = judge(self.gathered.evidence, thresholds)
         return True
 
+    def keep(self) -> bool:
+        """Write a long history down for the next reader; whether that was done."""
+        return not self.reading and self._follower.keep()
+
     def row(self, row: BoardRow) -> BoardRow:
         """`row` with all that the run says."""
         if self.snapshot is None or self.gathered is None or self.verdict is None:
-            return replace(row, run=self.paths.name, state="…")
+            said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
+            return replace(row, run=self.paths.name, state="…", reason=said)
         if self._row is None or self._row[0] != row:
             self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
         return self._row[1]

@@ -29,7 +29,7 @@ from core.runs.events import (
 from core.runs.fold import History
 from core.runs.process import current_process
 from core.runs.snapshot import RunState
-from core.runs.steps import STEP_PREFIX
+from core.runs.step_lines import STEP_PREFIX
 from core.runs.store import RunFollower, read_run, run_state
 
 MakeRun = Callable[..., Any]
@@ -371,13 +371,13 @@ def folded(history: History) -> str:
 @given(st.lists(st.tuples(st.integers(1, 3), EVENTS), max_size=40), st.integers(0, 40))
 def test_reading_at_once_and_in_pieces_give_the_same_history(written: list[tuple[int, Event]], cut: int) -> None:
     records = [Record(attempt, float(i), event) for i, (attempt, event) in enumerate(written)]
-    lines = [encode(record).encode() for record in records]
+    lines = [encode(record).encode() + b"\n" for record in records]
     whole, pieces, single = History(), History(), History()
-    whole.add_lines(lines)
-    pieces.add_lines(lines[:cut])
-    pieces.add_lines(lines[cut:])
+    whole.add_block(b"".join(lines))
+    pieces.add_block(b"".join(lines[:cut]))
+    pieces.add_block(b"".join(lines[cut:]))
     for line in lines:
-        single.add_lines([line])
+        single.add_block(line)
     assert folded(whole) == folded(pieces) == folded(single)
     steps = whole.steps.series().step
     assert bool(np.all(np.diff(steps) > 0))

@@ -110,6 +110,8 @@ def test_nothing_is_handed_over_until_the_last_board_was_taken() -> None:
         def __init__(self) -> None:
             self.reads = 0
 
+        pending = False
+
         def read(self, want: Want) -> Board:
             self.reads += 1
             return Board(where=str(self.reads))
@@ -134,6 +136,8 @@ def test_nothing_is_handed_over_until_the_last_board_was_taken() -> None:
 def test_only_changes_are_handed_over() -> None:
     class Same:
         reads = 0
+
+        pending = False
 
         def read(self, want: Want) -> Board:
             self.reads += 1
