@@ -434,12 +434,13 @@ class WarmLoraCli:
 
 
 def use_warm_lora_cli() -> None:
-    """In a forked trainer: evaluate the best adapter in a forked process too."""
-    from core.training import session
+    """In a forked trainer: evaluate the best adapter, and audit the data, in forked processes too."""
+    from core.training import health, session
 
     names = {"DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
-    session.subprocess = SimpleNamespace(Popen=WarmLoraCli, **names)  # type: ignore[assignment]
-    session._POLL_S = 0.01
+    for module in (session, health):
+        module.subprocess = SimpleNamespace(Popen=WarmLoraCli, **names)  # type: ignore[attr-defined]
+        module._POLL_S = 0.01
 
 
 def signal_at(number: int, when: Callable[[Event], bool]) -> Callable[[], None]:

@@ -43,6 +43,12 @@ def _add_check(actions: Any) -> None:
     check.add_argument("--report", type=Path, metavar="FILE", help="write every finding, one a line, tab-separated")
     check.add_argument("--json", action="store_true", help="print everything as JSON")
     check.add_argument("--workers", type=int, metavar="N", help="processes that decode; default: one a core")
+    check.add_argument(
+        "--run",
+        type=Path,
+        metavar="RUN_DIR",
+        help="audit the data of a run instead and keep the result in its folder, for its verdict (exit code 1: a leak)",
+    )
 
 
 _EXPAND_EPILOG = """Never in the result: files, copies of files and texts of the --exclude sets; --exclude-speakers,

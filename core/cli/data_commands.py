@@ -40,10 +40,18 @@ def check(args: argparse.Namespace) -> ExitCode:
 
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be 1 or more")
+    if args.run is not None:
+        from core.cli.health_command import check_run
+
+        roles = [f"--{role}" for role in ROLES if getattr(args, role)]
+        others = [*map(str, args.manifests), *roles, *(["--no-audio"] if args.no_audio else [])]
+        if others or args.report or args.model:
+            raise UserError(f"manifest check --run {args.run}: takes the run's own sets: leave out everything else")
+        return check_run(args)
     given: list[tuple[Path, str | None]] = [(path, role) for role in ROLES for path in getattr(args, role)]
     given += [(path, None) for path in args.manifests]
     if not given:
-        raise UserError("manifest check: no manifest given; name one, or give --train, --domain, --heldout …")
+        raise UserError("manifest check: no manifest given; name one, or give --train, --domain, --heldout …, or --run")
     sources: list[Source] = []
     for path, role in given:
         name = role or path.stem

@@ -4,7 +4,8 @@ A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[qu
 `[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and
 `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
-`below` (exclusive), `repeats` (a list whose items may repeat). Readers validate against it.
+`below` (exclusive), `repeats` (a list whose items may repeat), `words` (a text that must say something). Readers
+validate against it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,11 @@ class GateSettings:
     )
     block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
     confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
-    accept_leakage: str | None = _key(None, "the reason for which known leakage is accepted", choices=(None,))
+    accept_leakage: str | None = _key(
+        None,
+        "why recordings may be in training and in an evaluation set; without a reason they leave the WERs undecided",
+        words=True,
+    )
     early_stop: float | None = _key(
         None,
         "end (and reject) a run whose heldout WER rose by more than this, or whose domain loss is above the base "

@@ -38,7 +38,6 @@ _NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
     "queue.then": lambda value: value == "search",
     "queue.executor": lambda value: value == "slurm",
     "gate.confirm_seeds": lambda value: value > 0,
-    "gate.accept_leakage": lambda value: isinstance(value, str),
 }
 """Values that later versions have and this one does not. Silence about them would be a false promise."""
 
@@ -241,6 +240,8 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         if "above" in rules:
             hint = f" and no number above {rules['above']:g}{hint}"
         return f"{show(value)} is not one of {', '.join(show(choice) for choice in choices)}{hint}"
+    if rules.get("words") and not any(map(str.isalnum, value)):
+        return f"{show(value)} gives no reason: write it in words"
     return None if isinstance(value, str) else _out_of_range(value, rules)
 
 

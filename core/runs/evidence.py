@@ -9,6 +9,7 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.plan.expand import interval_steps
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.data_health import read_health
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import Score, read_score, stamp
 from core.runs.significance import assess_run
@@ -67,6 +68,9 @@ def gather(
         comparable = comparable if believed else dict.fromkeys(_SETS)
     artifact = _artifact(reader, tuned)
     parity = _parity(reader, tuned, artifact.scored_step)
+    data_health, unreadable = read_health(paths, snapshot.config)
+    if unreadable is not None:
+        reader.problems.append(unreadable)
     return Gathered(
         Evidence(
             steps_planned=snapshot.steps_planned,
@@ -81,6 +85,7 @@ def gather(
             significance=significance,
             missing_intervals=_missing_intervals(snapshot),
             failure=_failure(snapshot, gave_up),
+            data_health=data_health,
         ),
         tuple(dict.fromkeys(reader.problems)),
     )

@@ -88,6 +88,16 @@ class RunPaths:
         """How sure the WER criteria are, by the hash of the score documents and thresholds (hex digits)."""
         return self.evals / f"significance-{key[:16]}.json"
 
+    @property
+    def data_health(self) -> Path:
+        """The audit of the run's sets: a copy of the shared one, so that it travels with the run."""
+        return self.root / "data_health.json"
+
+    @property
+    def position(self) -> Path:
+        """What the order of the evaluation sets does to their WER."""
+        return self.evals / "position.json"
+
     def tuned(self, dataset: str) -> Path:
         """What `lora-cli evaluate`, a separate process, said of `lora_adapter_best`."""
         return self.evals / "tuned" / f"{dataset}.json"
@@ -156,6 +166,13 @@ class RunsFolder:
 
     def baseline_lock(self, fingerprint: str) -> Path:
         return self.state / "locks" / f"baseline-{fingerprint}.lock"
+
+    def data_health(self, key: str) -> Path:
+        """The audit of sets with this key, made once, shared by runs; there only when whole (written by rename)."""
+        return self.root / "data_health" / key / "health.json"
+
+    def data_health_lock(self, key: str) -> Path:
+        return self.state / "locks" / f"data-health-{key}.lock"
 
     def run(self, experiment: str, identity: str) -> RunPaths:
         """The folder of a run; the experiment's id is made safe as a file name."""

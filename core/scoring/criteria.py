@@ -15,6 +15,7 @@ from statistics import median
 from core.scoring.certainty import Certainty
 from core.scoring.certainty import probability as in_percent
 from core.scoring.counts import ErrorCounts
+from core.scoring.data_health import leak_obstacle, leak_sentence
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds
 
 _POINTS = "points"
@@ -150,8 +151,12 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
     return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")
 
 
-def _change(
-    dataset: str, baseline: ErrorCounts | None, tuned: ErrorCounts | None, convergence: Criterion
+def _change(  # noqa: PLR0911 - one return a case
+    dataset: str,
+    baseline: ErrorCounts | None,
+    tuned: ErrorCounts | None,
+    convergence: Criterion,
+    unsound: str,
 ) -> tuple[Fraction | None, str, str]:
     """(rise in points, the two WERs in words, why the rise cannot be judged or "")."""
     if baseline is None:
@@ -168,7 +173,17 @@ def _change(
     if convergence.state is not State.PASS:
         word = "failed" if convergence.state is State.FAIL else "is unknown"
         return rise, figures, f"{figures} is not valid: convergence {word}."
+    if unsound:
+        return rise, figures, f"{figures} is not valid: {unsound}."
     return rise, figures, ""
+
+
+def _leakage(evidence: Evidence, thresholds: Thresholds) -> tuple[str, str]:
+    """(why the data leave no WER valid, or nothing; what the reason says of leakage that the plan accepts)."""
+    accepted = thresholds.accept_leakage
+    unsound = leak_obstacle(evidence.data_health, accepted)
+    leaks = evidence.data_health.leaks if evidence.data_health is not None else ()
+    return unsound, f" Leakage accepted by the plan ({accepted}): {leak_sentence(leaks)}." if leaks and accepted else ""
 
 
 def _sure(met: bool, certainty: Certainty | None, thresholds: Thresholds) -> tuple[State, str]:
@@ -191,7 +206,8 @@ def _sure(met: bool, certainty: Certainty | None, thresholds: Thresholds) -> tup
 def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criterion) -> Criterion:
     """Tuned WER on domain is lower than the baseline's by at least the threshold."""
     baseline, tuned, limit = evidence.baseline_domain, evidence.tuned_domain, thresholds.domain_gain_pp
-    rise, figures, obstacle = _change("domain", baseline, tuned, convergence)
+    unsound, leakage = _leakage(evidence, thresholds)
+    rise, figures, obstacle = _change("domain", baseline, tuned, convergence, unsound)
     gain = None if rise is None else -rise
     state = State.UNKNOWN
     reason = obstacle
@@ -199,6 +215,7 @@ def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criteri
     if gain is not None and not obstacle:
         state, said = _sure(gain >= points(limit), certainty, thresholds)
         reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for.{said}"
+    reason += leakage
     value = None if gain is None else float(gain)
     return Criterion("domain_gain", "Domain gain", state, value, limit, _POINTS, reason, certainty)
 
@@ -212,13 +229,15 @@ def heldout(
         evidence.tuned_heldout,
         thresholds.heldout_regression_pp,
     )
-    rise, figures, obstacle = _change("heldout", baseline, tuned, convergence)
+    unsound, leakage = _leakage(evidence, thresholds)
+    rise, figures, obstacle = _change("heldout", baseline, tuned, convergence, unsound)
     state = State.UNKNOWN
     reason = obstacle
     certainty = evidence.significance.heldout if evidence.significance is not None else None
     if rise is not None and not obstacle:
         state, said = _sure(rise <= points(limit), certainty, thresholds)
         reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed.{said}"
+    reason += leakage
     if guardrail_kept is False:
         reason += " No interval kept the guardrail, so the best one is that of the lowest WER."
     value = None if rise is None else float(rise)

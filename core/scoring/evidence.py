@@ -7,6 +7,7 @@ from enum import Enum
 
 from core.scoring.certainty import Certainty, Significance
 from core.scoring.counts import ErrorCounts
+from core.scoring.data_health import DataHealth
 
 
 class State(Enum):
@@ -93,6 +94,8 @@ class Evidence:
     """How sure the WER differences are; None where that cannot be computed."""
     missing_intervals: tuple[int, ...] = ()
     """Steps at which the run was to be evaluated, and of which there is no interval though later ones exist."""
+    data_health: DataHealth | None = None
+    """The audit of the run's sets; without one no WER is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class Thresholds:
     """How sure a PASS or a FAIL of the WER criteria must be; None: they go by the point estimates."""
     block_by: str = "speaker"
     """What is resampled as one where it has enough values: speaker, or another field of the manifest."""
+    accept_leakage: str | None = None
+    """Why recordings that are in training and in an evaluation set are accepted; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,13 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
     }
     given = {field: gate[key] for key, field in names.items() if key in gate}
     confidence = gate.get("confidence", POINT)
-    return Thresholds(**given, confidence=None if confidence == POINT else float(confidence))
+    reason = gate.get("accept_leakage")
+    return Thresholds(
+        **given,
+        confidence=None if confidence == POINT else float(confidence),
+        # a permission without its reason is none
+        accept_leakage=reason if isinstance(reason, str) and reason.strip() else None,
+    )
 
 
 def best_interval(intervals: Sequence[Interval], thresholds: Thresholds) -> tuple[int | None, bool | None]:

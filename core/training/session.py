@@ -38,6 +38,7 @@ from core.training.batching import seconds_per_step, training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.evaluation import normalisation_fingerprint
+from core.training.health import HealthAudit
 from core.training.journal import Journal
 from core.training.model import SpeechModel, choose_device, choose_precision, load_model, training_token_rate
 from core.training.scorer import Scorer
@@ -124,6 +125,11 @@ class Session:
         self.stopping.check()
         speech, materials = self._materials(speech, journal)
         self.stopping.check()
+        # beside the training and not before it: listening to all sets takes minutes where they are large
+        with HealthAudit(self.paths) as audit:
+            self._train(speech, materials, journal, audit)
+
+    def _train(self, speech: SpeechModel, materials: Materials, journal: Journal, audit: HealthAudit) -> None:
         scorer = Scorer(self.settings, journal, self.stopping)
         baseline = self._baseline(speech, materials, scorer)
         speech = attach(speech, self.settings.adapter, self.settings.train.seed)
@@ -139,7 +145,7 @@ class Session:
             trainer.run()
         finally:
             self.step = trainer.step
-        self._finish(trainer, materials, journal)
+        self._finish(trainer, materials, journal, audit)
 
     def _check_model(self) -> None:
         """Raise ModelError when the model is no longer the one whose hash is in the run's identity."""
@@ -256,8 +262,8 @@ class Session:
             threads=train.threads,
         )
 
-    def _finish(self, trainer: Trainer, materials: Materials, journal: Journal) -> None:
-        """Let a separate process score `lora_adapter_best` from disk, then write result.json."""
+    def _finish(self, trainer: Trainer, materials: Materials, journal: Journal, audit: HealthAudit) -> None:
+        """Let a separate process score `lora_adapter_best` from disk, wait for the audit, then write result.json."""
         journal.phase("finishing", trainer.step)
         data = self.settings.data
         if trainer.best is None:
@@ -265,6 +271,7 @@ class Session:
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
             self._evaluate_apart(name, getattr(data, name))
+        audit.finish(journal, self.stopping, trainer.step)
         digest = adapter_hash(self.paths.adapter(trainer.best))
         for folder in self.paths.adapters.iterdir():
             step = step_of(folder.name)

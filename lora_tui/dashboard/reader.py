@@ -166,7 +166,8 @@ def recorded_thresholds(run: RunPaths) -> Thresholds:
     gate = (config or {}).get("gate")
     known = asdict(GateSettings())
     numbers = (int, float)
-    good = {k: v for k, v in (gate if isinstance(gate, dict) else {}).items() if k in known and isinstance(v, numbers)}
+    given = gate if isinstance(gate, dict) else {}
+    good = {k: v for k, v in given.items() if k in known and (isinstance(v, numbers) or k == "accept_leakage")}
     return thresholds_of(good)
 
 

@@ -104,6 +104,12 @@ class ReplaySource:
             tuned = self._recorded.tuned("domain").parent
             if tuned.exists():
                 (self._paths.evals / tuned.name).symlink_to(tuned)
+            for ours, theirs in (
+                (self._paths.data_health, self._recorded.data_health),
+                (self._paths.position, self._recorded.position),
+            ):
+                if theirs.exists():
+                    ours.symlink_to(theirs)
             self._paths.result.write_bytes(self._recorded.result.read_bytes())
 
     def _disguised(self, event: dict[str, Any], when: float) -> dict[str, Any]:

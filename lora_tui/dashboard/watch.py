@@ -98,7 +98,7 @@ class Watch:
     def _stamps(self) -> tuple[Any, ...]:
         paths = self.paths
         files = (paths.config, paths.events, paths.result, paths.tuned("domain"), paths.tuned("heldout"), paths.best)
-        return tuple(_stamp_of(path) for path in files)
+        return tuple(_stamp_of(path) for path in (*files, paths.data_health, paths.position))
 
 
 def _stamp_of(path: Path) -> tuple[int, ...] | None:

@@ -141,13 +141,21 @@ def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
         ("[queue]\nexecutor = 'slurm'\n", "plan.toml:9: queue.executor"),
         ("[search]\nx = 1\n", "plan.toml:8: search"),
         ("[gate]\nconfirm_seeds = 2\n", "plan.toml:9: gate.confirm_seeds"),
-        ("[gate]\naccept_leakage = 'known'\n", "plan.toml:9: gate.accept_leakage"),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(middle: str, place: str) -> None:
     problem = only_problem(middle)
     assert problem.startswith(place)
     assert "not available in this version" in problem
+
+
+def test_leakage_is_accepted_with_a_reason_only() -> None:
+    reason = "[gate]\naccept_leakage = 'the same prompts are read in production'\n"
+    plan = parse_plan(HEAD + reason + "[[experiment]]\nid = 'a'\n", "plan.toml")
+    assert plan.gate.accept_leakage == "the same prompts are read in production"
+    assert "an empty one" in only_problem("[gate]\naccept_leakage = ''\n")
+    assert "gives no reason" in only_problem("[gate]\naccept_leakage = ' - '\n")
+    assert "expected a string" in only_problem("[gate]\naccept_leakage = true\n")
 
 
 def test_the_queues_policies_are_read_and_checked() -> None:

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.adapter_hash import adapter_hash
+from core.runs.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
+from core.runs.data_health import audited_hashes, sealed
 from core.runs.events import (
     SCHEMA_VERSION,
     AdapterSaved,
@@ -174,6 +176,13 @@ class FakeTrainer:
             ],
         }
 
+    def health(self) -> dict[str, Any]:
+        figures: dict[str, Any] = dict.fromkeys(("words", "seconds", "speakers", "silent", "clipped"), 1)
+        figures |= dict.fromkeys(("rms_db", "rms_spread_db", "rms_after_spread_db"))
+        sets = [figures | {"name": name, "clips": 50, "clamped_share": 0.0} for name in ("train", *SETS)]
+        hashes = audited_hashes(self.config)
+        return sealed({"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets, "shared": []})
+
     def finish(self) -> None:
         self.say(Phase("finishing"))
         best = self.run.best.resolve()
@@ -182,6 +191,7 @@ class FakeTrainer:
             own = json.loads(self.run.evaluation(step, name).read_text())
             single = {"compared": 50, "differing": 0}
             write_json(self.run.tuned(name), own | {"adapter_hash": digest, "single": single})
+        write_json(self.run.data_health, self.health())
         result = {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": step}
         write_json(self.run.result, result | {"guardrail_kept": True, "adapter_hash": digest, "seconds": 1.0})
         self.say(Final("done", step=self.steps))

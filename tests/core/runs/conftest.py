@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.data_health import audited_hashes, sealed
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
 from core.runs.files import append_line, replace_link, write_json
 from core.runs.paths import RunPaths
@@ -20,6 +21,17 @@ CLIPS = 60
 WORDS = 10
 """Clips in each set, and reference words in each clip."""
 FINGERPRINT = "0123456789ab-basic1"
+
+
+def health_document(hashes: dict[str, str], *shared: dict[str, Any]) -> dict[str, Any]:
+    """The audit of three sets of 60 clips."""
+    figures = {
+        "clips": CLIPS, "words": CLIPS * WORDS, "seconds": 120.0, "speakers": 4, "silent": 0, "clipped": 1,
+        "rms_db": -26.0, "rms_spread_db": 18.0, "rms_after_spread_db": 0.0, "clamped_share": 1e-5,
+    }  # fmt: skip
+    sets = [{"name": name} | figures for name in ("train", "domain", "heldout")]
+    content = {"schema": 1, "method": 1, "key": "k" * 16, "hashes": hashes, "sets": sets, "shared": list(shared)}
+    return sealed(content | {"findings": {}})
 
 
 class FakeRun:
@@ -79,6 +91,11 @@ class FakeRun:
             fields = {"step": step, "single": single, "adapter_hash": adapter_hash(self.paths.best)} | changes
             self.score(self.paths.tuned(name), count, dataset=name, **fields)
 
+    def health(self, *shared: dict[str, Any]) -> None:
+        """The audit of the data: clean, or with what the sets have in common."""
+        config = json.loads(self.paths.config.read_text())
+        write_json(self.paths.data_health, health_document(audited_hashes(config), *shared))
+
     def result(self) -> None:
         write_json(self.paths.result, {"schema": 1, "outcome": "done"})
 
@@ -130,6 +147,7 @@ class FakeRun:
             self.interval(step, domain, 30, loss=2.0 - step / 1000)
         self.adapter(1000)
         self.tuned(1000, 180, 30)
+        self.health()
         self.result()
         return self
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from core.scoring.counts import ErrorCounts
+from core.scoring.data_health import DataHealth
 from core.scoring.evidence import Artifact, Evidence, Interval, Parity, SetScore, Thresholds
 from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge
@@ -29,6 +30,7 @@ def run(domain: list[int], heldout: list[int], **changes: object) -> Evidence:
         tuned_heldout=errors(heldout[-1]),
         artifact=Artifact(last, "aa", "aa", last),
         parity=Parity(True, 0, 0, 50, 0, "f", "f"),
+        data_health=DataHealth((), ()),
     )
     return replace(evidence, **changes)  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from core.scoring.certainty import Certainty, Significance
 from core.scoring.counts import ErrorCounts
+from core.scoring.data_health import DataHealth
 from core.scoring.evidence import (
     Artifact,
     Decision,
@@ -51,6 +52,7 @@ GOOD = Evidence(
     tuned_heldout=errors(21),
     artifact=Artifact(1000, "aa", "aa", 1000),
     parity=Parity(True, 0, 0, 50, 0, "f1", "f1"),
+    data_health=DataHealth((), ()),
 )
 
 

@@ -1,0 +1,89 @@
+"""`lora-cli manifest check --run RUN_DIR`: audit the data of a run, once for equal data, for its verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from core.cli.data_commands import progress_bar
+from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
+from core.plan.identity import settings_from
+from core.runs.data_health import audited_hashes, believed, read_health
+from core.runs.files import write_json
+from core.runs.locks import held
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.store import read_json
+from core.sanitise import sanitise
+from core.scoring.data_health import KINDS, DataHealth, leak_sentence
+from core.speech.hashing import HashCache
+
+
+def check_run(args: argparse.Namespace) -> ExitCode:
+    """Put the audit of its data into a run's folder; say what it found. Exit code 1: recordings leak."""
+    paths = RunPaths(args.run.absolute())
+    config, problem = read_json(paths.config)
+    if config is None:
+        raise RunFolderError(
+            problem or f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>"
+        )
+    health, _ = read_health(paths, config)
+    if health is None:
+        health = _audited(paths, config, args.workers)
+    if args.json:
+        print(json.dumps(read_json(paths.data_health)[0]))
+    else:
+        for line in _lines(health):
+            print(sanitise(line, 240))
+    return ExitCode.REJECTED if health.leaks else ExitCode.ACCEPTED
+
+
+def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> DataHealth:
+    from core.speech.health_audit import health_document, health_key
+
+    hashes = audited_hashes(config)
+    try:
+        data = settings_from(config["settings"]).data
+        runs = RunsFolder(paths.root.parent, Path(config["state_folder"]))
+        manifests = {name: Path(getattr(data, name)) for name in hashes}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{paths.config}: cannot be read as a run ({error}): restore the file") from error
+    state = runs if runs.state.is_dir() else RunsFolder(runs.root, runs.root)  # a folder that came from elsewhere
+    try:
+        with progress_bar("listening") as show:
+            key = health_key(manifests, hashes, HashCache(state.hash_cache), lambda done, total: None)
+            with held(state.data_health_lock(key), lambda: None):
+                shared = runs.data_health(key)
+                document, _ = read_json(shared)
+                found = believed(document, hashes) if document is not None else ""
+                if document is None or isinstance(found, str):
+                    document = health_document(manifests, hashes, key, show, workers)
+                    found = believed(document, hashes)
+                    write_json(shared, document)
+            write_json(paths.data_health, document)
+    except OSError as error:
+        if is_disk_full(error) or not error.filename:
+            raise
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror}): give write permission") from error
+    if isinstance(found, str):
+        raise RunFolderError(f"{paths.config}: its data cannot be audited: {found}")
+    return found
+
+
+def _lines(health: DataHealth) -> list[str]:
+    lines = []
+    for one in health.sets:
+        speakers = f"{one.speakers} speakers" if one.speakers else "speakers not told"
+        sizes = f"{one.clips} clips, {one.words} words, {one.seconds / 3600:.2f} h, {speakers}"
+        lines.append(f"{one.name}: {sizes}, {one.silent} silent, {one.clipped} clipped")
+    for shared in health.shared:
+        what = "speakers" if shared.kind == "speaker" else "clips"
+        word = "LEAK" if shared.leak else "shared"
+        lines.append(f"{word}: {KINDS[shared.kind]}: {shared.count} {what} of {shared.dataset} in {shared.other}")
+        lines += [f"    {example}" for example in shared.examples[:2]]
+    if health.leaks:
+        lines.append(f"data health: {leak_sentence(health.leaks)}: a WER on them means nothing")
+    else:
+        lines.append("data health: no recording of an evaluation set is in training")
+    return lines

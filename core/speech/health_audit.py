@@ -1,0 +1,118 @@
+"""The audit of a run's sets, reduced to what its verdict and its reports need. Equal contents, equal document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import ManifestError
+from core.runs.data_health import SCHEMA_VERSION, sealed
+from core.speech.audit import Audit, Progress, Source, Summary, audit
+from core.speech.audit_kinds import JUDGED, Finding
+from core.speech.hashing import HashCache, hash_lines, manifest_sha256
+from core.speech.manifest import read_manifest
+
+METHOD_VERSION = 1
+"""Raise it whenever the same sets would give another document."""
+EXAMPLES = 5
+_KINDS = {
+    "leaked_audio": "audio",
+    "same_audio": "audio",
+    "leaked_near_audio": "near_audio",
+    "near_audio": "near_audio",
+    "leaked_text": "text",
+    "same_text": "text",
+    "leaked_near_text": "near_text",
+    "near_text": "near_text",
+    "shared_speaker": "speaker",
+}
+_ORDER = ("audio", "near_audio", "text", "near_text", "speaker")
+
+
+def health_key(manifests: Mapping[str, Path], hashes: Mapping[str, str], cache: HashCache, progress: Progress) -> str:
+    """16 hex digits over all that the document follows from: method, contents and speakers of the sets.
+
+    `hashes` are what the sets' contents must have. Raises ManifestError when they have not, AudioError.
+    """
+    facts: list[Any] = [METHOD_VERSION, SCHEMA_VERSION]
+    for name, path in manifests.items():
+        manifest = read_manifest(path)
+        digest = manifest_sha256(manifest, cache, progress)
+        if digest != hashes.get(name):
+            raise ManifestError(
+                f"data.{name}: {path} or its audio changed after this run was planned: bring back what the run was "
+                "made with, or submit the plan again"
+            )
+        facts.append([name, digest, [utterance.speaker for utterance in manifest.utterances]])
+    return hash_lines("data health", facts)[:16]
+
+
+def health_document(
+    manifests: Mapping[str, Path],
+    hashes: Mapping[str, str],
+    key: str,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """The document (docs/events.md). `manifests`: role → path. `progress(done, total)` may raise, to stop."""
+    sources = [Source(path, name, name) for name, path in manifests.items()]
+    found = audit(sources, workers=workers, progress=progress)
+    content = {
+        "schema": SCHEMA_VERSION,
+        "method": METHOD_VERSION,
+        "key": key,
+        "hashes": {name: hashes[name] for name in manifests},
+        "sets": [_set(summary, found.findings) for summary in found.summaries],
+        "shared": _shared(found),
+        "findings": _counts(found.findings),
+    }
+    return sealed(content)
+
+
+def _set(summary: Summary, findings: Sequence[Finding]) -> dict[str, Any]:
+    kinds = Counter(finding.kind for finding in findings if finding.where == summary.name)
+    low, middle, high = summary.rms_db or (None, None, None)
+    after_low, _, after_high = summary.rms_after_db or (None, None, None)
+    return {
+        "name": summary.name,
+        "clips": summary.lines,
+        "words": summary.words,
+        "seconds": round(summary.seconds, 3),
+        "speakers": summary.speakers,
+        "silent": kinds["silent"],
+        "clipped": summary.clipped_clips,
+        "rms_db": middle,
+        "rms_spread_db": _spread(low, high),
+        "rms_after_spread_db": _spread(after_low, after_high),
+        "clamped_share": round(summary.clamped_share, 6),
+    }
+
+
+def _spread(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else round(high - low, 1)
+
+
+def _shared(found: Audit) -> list[dict[str, Any]]:
+    """What an evaluation set has in common with a training set, or with another evaluation set."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in found.findings:
+        other = finding.other.rpartition(":")[0]
+        if finding.kind not in _KINDS or finding.where not in JUDGED or other in ("", finding.where):
+            continue
+        groups.setdefault((_KINDS[finding.kind], finding.where, other), []).append(finding)
+    rows = []
+    for (kind, dataset, other), findings in groups.items():
+        examples = [f"{f.where}:{f.line} ↔ {f.other}: {f.detail}" for f in findings[:EXAMPLES]]
+        count = len(findings) if kind == "speaker" else len({f.line for f in findings})
+        rows.append({"kind": kind, "dataset": dataset, "other": other, "count": count, "examples": examples})
+    return sorted(rows, key=lambda row: (_ORDER.index(str(row["kind"])), str(row["dataset"]), str(row["other"])))
+
+
+def _counts(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
+    """All that was found, by kind and set."""
+    counts: dict[str, Counter[str]] = {}
+    for finding in findings:
+        counts.setdefault(finding.kind, Counter())[finding.where] += 1
+    return {kind: dict(by_set) for kind, by_set in counts.items()}

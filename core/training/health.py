@@ -1,0 +1,74 @@
+"""The audit of a run's data, beside the training: a process of its own, which ends before the run does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from types import TracebackType
+
+from core.errors import Interrupted
+from core.runs.data_health import read_health
+from core.runs.events import Notice
+from core.runs.paths import RunPaths
+from core.runs.store import read_json
+from core.scoring.data_health import leak_sentence
+from core.training.journal import Journal
+from core.training.stopping import StopFlag
+
+NICENESS = 10
+"""Training goes first; the audit has until its end."""
+_POLL_S = 0.2
+_STOP_S = 10.0
+
+
+class HealthAudit:
+    """`lora-cli manifest check --run`, unless the run's folder has its result. Leaving the block ends it."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> HealthAudit:
+        config, _ = read_json(self._paths.config)
+        if read_health(self._paths, config)[0] is None:
+            command = [sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run", str(self._paths.root)]
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep)
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._child.pid, NICENESS)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        child = self._child
+        if child is None or child.poll() is not None:
+            return
+        child.terminate()
+        try:
+            child.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    def finish(self, journal: Journal, stopping: StopFlag, step: int) -> None:
+        """Wait for its end; say what leaves the run's WERs undecided. Raises Interrupted when asked to stop."""
+        if self._child is not None and self._child.poll() is None:
+            journal.phase("finishing", step, "audit of the data")
+            while self._child.poll() is None:
+                if stopping():
+                    raise Interrupted("stopped while the data were audited; that is made again on resume")
+                time.sleep(_POLL_S)
+        config, _ = read_json(self._paths.config)
+        health, problem = read_health(self._paths, config)
+        if health is None:
+            code = "" if self._child is None else f" (exit code {self._child.returncode}; its message is in log.txt)"
+            journal.emit(
+                Notice(
+                    "warning",
+                    f"the data could not be audited{code}{f': {problem}' if problem else ''}, so the WER criteria stay "
+                    f"unknown: `lora-cli manifest check --run {self._paths.root}` tries again",
+                )
+            )
+        elif health.leaks:
+            journal.emit(Notice("warning", f"leakage: {leak_sentence(health.leaks)}"))

@@ -1,0 +1,98 @@
+"""The audit in a run folder: part of the evidence, believed only whole and of the run's own data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core.runs.data_health import audited_hashes, read_health, sealed
+from core.runs.evidence import gather
+from core.runs.files import write_json
+from core.runs.store import read_run
+from core.scoring.evidence import Decision, Thresholds, Verdict
+from core.scoring.verdict import judge
+
+LEAK = {"kind": "near_audio", "dataset": "heldout", "other": "train", "count": 1, "examples": ["heldout:1 ↔ train:1"]}
+
+
+def verdict(run: Any, reason: str | None = None) -> tuple[Verdict, tuple[str, ...]]:
+    thresholds = Thresholds(accept_leakage=reason)
+    found = gather(read_run(run.paths), run.paths, thresholds=thresholds)
+    return judge(found.evidence, thresholds), found.problems
+
+
+def test_an_audited_run_is_accepted(fake_run: Callable[..., Any]) -> None:
+    found, problems = verdict(fake_run().good())
+    assert (found.decision, problems) == (Decision.ACCEPTED, ())
+
+
+def test_a_planted_leak_never_passes(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    run.health(LEAK)
+    found, _ = verdict(run)
+    assert found.decision is Decision.UNDECIDED
+    assert "1 heldout clip is in train" in found.criterion("domain_gain").reason
+    found, _ = verdict(run, "known")
+    assert found.decision is Decision.ACCEPTED
+
+
+def test_a_run_without_an_audit_is_undecided_and_says_what_to_do(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    run.paths.data_health.unlink()
+    found, problems = verdict(run)
+    assert (found.decision, problems) == (Decision.UNDECIDED, ())
+    assert "lora-cli manifest check --run" in found.criterion("heldout").reason
+
+
+def edited(document: dict[str, Any]) -> dict[str, Any]:
+    return document | {"shared": []}
+
+
+def of_other_data(document: dict[str, Any]) -> dict[str, Any]:
+    content = {key: value for key, value in document.items() if key != "checksum"}
+    return sealed(content | {"hashes": {"train": "other"}})
+
+
+def of_another_schema(document: dict[str, Any]) -> dict[str, Any]:
+    return document | {"schema": 99}
+
+
+def without_sets(document: dict[str, Any]) -> dict[str, Any]:
+    return sealed({key: value for key, value in document.items() if key not in ("checksum", "sets")})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (edited, "edited"),
+        (of_other_data, "other data"),
+        (of_another_schema, "schema 99"),
+        (without_sets, "not an audit"),
+    ],
+)
+def test_an_audit_that_cannot_be_believed_is_none(
+    fake_run: Callable[..., Any], change: Callable[[dict[str, Any]], dict[str, Any]], says: str
+) -> None:
+    run = fake_run().good()
+    run.health(LEAK)
+    write_json(run.paths.data_health, change(json.loads(run.paths.data_health.read_text())))
+    found, problems = verdict(run, "known")
+    assert found.decision is Decision.UNDECIDED
+    assert any(says in problem for problem in problems)
+
+
+def test_a_torn_file_is_a_problem_and_no_crash(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    run.paths.data_health.write_text('{"schema": 1, "se')
+    assert read_health(run.paths, {}) == (None, f"{run.paths.data_health}: not JSON")
+    assert verdict(run)[0].decision is Decision.UNDECIDED
+
+
+def test_replay_speech_of_which_nothing_is_taken_is_not_audited() -> None:
+    config = {"hashes": {"model": "m", "train": "t", "replay": "r"}, "settings": {"train": {"replay_share": 0.0}}}
+    assert audited_hashes(config) == {"train": "t"}
+    assert audited_hashes({"hashes": config["hashes"]}) == {"train": "t", "replay": "r"}
+    assert audited_hashes(None) == audited_hashes({"hashes": 3}) == {}
