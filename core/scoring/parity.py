@@ -53,7 +53,9 @@ def _fingerprints_and_singles(found: Parity, thresholds: Thresholds) -> tuple[li
     if found.trainer_fingerprint is None or found.evaluator_fingerprint is None:
         gaps.append("a normalisation fingerprint is missing")
     elif found.trainer_fingerprint != found.evaluator_fingerprint:
-        failures.append("trainer and evaluation normalised differently (their fingerprints differ)")
+        mine, theirs = found.trainer_fingerprint, found.evaluator_fingerprint
+        told = f"their fingerprints differ: {mine} and {theirs}"
+        failures.append(f"trainer and evaluation normalised differently ({told})")
     compared, differing = found.single_transcripts_compared, found.single_transcripts_differing
     need = thresholds.parity_single_clips
     if found.clips_available is not None:

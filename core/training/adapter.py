@@ -25,7 +25,7 @@ from core.plan.schema import AdapterSettings
 from core.runs.adapter_hash import CONFIG, WEIGHTS
 from core.runs.files import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
-from core.training.evaluation import normalisation_fingerprint
+from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.model import SpeechModel, one_line
 
 
@@ -156,10 +156,12 @@ def load_adapter(
     facts = read_facts(folder)
     if facts is not None:
         here = normalisation_fingerprint(facts.target_rms, facts.normaliser)
-        if here != facts.fingerprint:
+        differing = normalisation_difference(facts.fingerprint, here)
+        if differing is not None:
             raise ModelError(
-                f"adapter {folder}: was trained under normalisation {facts.fingerprint}, this version computes {here}; "
-                "its WER would not be the one that was reported: use the lora-tui that trained it, or train again"
+                f"adapter {folder}: was trained under normalisation {facts.fingerprint}, this version computes {here}: "
+                f"they differ in {differing}; its WER would not be the one that was reported: use the lora-tui and the "
+                "versions of soundfile and soxr that trained it, or train again"
             )
         # a folder's hash and a hub id say nothing about each other
         comparable = model_hash is not None and _is_hub(model_hash) == _is_hub(facts.model_hash)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from core.scoring.wer import count_errors
 from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
 from core.speech.cache import ClipStore
 from core.speech.manifest import Manifest
+from core.speech.probe import probe_fingerprint
 from core.training.batching import evaluation_batches, plan_hash
 from core.training.decode import decoder_logits, greedy
 from core.training.loss import pad_targets, summed_cross_entropy
@@ -80,9 +82,36 @@ class _Piece:
 
 
 def normalisation_fingerprint(target_rms: float, normaliser_name: str) -> str:
-    """Audio path and text normaliser in one: what an adapter carries and what is compared on load."""
+    """Audio path, text normaliser and probe in one: what an adapter carries and what is compared on load.
+
+    The probe tells what this process makes of hard signals, whatever its parameters say. Computed once a process.
+    """
     text = normaliser(normaliser_name)
-    return f"{audio_fingerprint(target_rms)}-{text.name}{text.version}"
+    return f"{audio_fingerprint(target_rms)}-{text.name}{text.version}-{_probe(float(target_rms))}"
+
+
+_probe = lru_cache(maxsize=8)(probe_fingerprint)
+
+
+def normalisation_difference(carried: str, here: str) -> str | None:
+    """What differs between two normalisation fingerprints, in words; None when nothing does.
+
+    An adapter of a version without the probe carries two parts: those are compared.
+    """
+    theirs, ours = carried.split("-"), here.split("-")
+    if len(theirs) == len(_PARTS) - 1:
+        ours = ours[: len(theirs)]
+    if len(theirs) != len(ours):
+        return "their form"
+    names = [name for name, one, other in zip(_PARTS, theirs, ours, strict=False) if one != other]
+    return " and ".join(names) if names else None
+
+
+_PARTS = (
+    "the parameters of the audio path",
+    "the text normaliser",
+    "the samples that the audio path makes (its probe)",
+)
 
 
 def _pieces(lengths: Sequence[int], read: Callable[[int], Samples], max_seconds: float) -> list[_Piece]:

@@ -26,7 +26,7 @@ from core.runs.fold import interval_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.process import current_process
-from core.runs.store import read_run
+from core.runs.store import read_json, read_run
 from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
 from core.scoring.verdict import thresholds_of
@@ -37,7 +37,7 @@ from core.training.baseline import baseline_fingerprint, shared_baseline
 from core.training.batching import seconds_per_step, training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
-from core.training.evaluation import normalisation_fingerprint
+from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.health import HealthAudit
 from core.training.journal import Journal
 from core.training.model import SpeechModel, choose_device, choose_precision, load_model, training_token_rate
@@ -119,6 +119,7 @@ class Session:
         """All stages. Raises Interrupted, Diverged, UserError, OSError, torch's errors; the caller names outcomes."""
         journal.phase("loading")
         self._check_model()
+        self._check_normalisation()
         speech = load_model(
             self.settings.model.id, self.settings.model.revision, device=self.device, precision=self.precision
         )
@@ -154,6 +155,19 @@ class Session:
             raise ModelError(
                 f"model.id: {folder} changed after this run was planned (its identity holds the model's hash); "
                 "submit the plan again: the changed model makes a new run"
+            )
+
+    def _check_normalisation(self) -> None:
+        """Raise RunFolderError when this process makes other samples or texts than the attempt it would go on from."""
+        document, _ = read_json(self.paths.evaluation(0, "domain"))
+        begun = (document or {}).get("fingerprint")
+        here = normalisation_fingerprint(self.settings.data.target_rms, self.settings.data.normaliser)
+        if self.resume_from is not None and isinstance(begun, str) and begun != here:
+            differing = normalisation_difference(begun, here) or "the probe, which the earlier version did not have"
+            raise RunFolderError(
+                f"{self.paths.root}: begun under normalisation {begun}, this process computes {here}: they differ in "
+                f"{differing}; go on with the lora-tui and the versions of soundfile and soxr that began it, or remove "
+                "the folder and start again"
             )
 
     def _materials(self, speech: SpeechModel, journal: Journal) -> tuple[SpeechModel, Materials]:

@@ -244,8 +244,21 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "facts not JSON": (written("reproduce.json", "{"), "reproduce.json: cannot be read"),
     "facts incomplete": (written("reproduce.json", "{}"), "reproduce.json: cannot be read .*step"),
     "another audio path": (fact(fingerprint="0123456789ab-basic1"), "trained under normalisation 0123456789ab-basic1"),
+    "another probe": (
+        fact(fingerprint="-".join([*normalisation_fingerprint(0.075, "basic").split("-")[:2], "0123456789ab"])),
+        "-basic1-0123456789ab, this version computes .* they differ in the samples that the audio path makes",
+    ),
+    "another text normaliser": (
+        fact(fingerprint=normalisation_fingerprint(0.075, "jargon")), "they differ in the text normaliser;"
+    ),
     "another level": (fact(target_rms=0.1), "its WER would not be the one that was reported"),
 }  # fmt: skip
+
+
+def test_an_adapter_of_a_version_without_the_probe_is_loaded(saved: Path, tiny_moonshine: Path) -> None:
+    fact(fingerprint="-".join(normalisation_fingerprint(0.075, "basic").split("-")[:2]))(saved)
+    _, facts = load_adapter(load_model(str(tiny_moonshine)), saved)
+    assert facts is not None
 
 
 @pytest.mark.parametrize("case", BROKEN)

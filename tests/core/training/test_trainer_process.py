@@ -31,8 +31,11 @@ from core.runs.data_health import read_health
 from core.runs.events import CheckpointSaved, Event, Final, IntervalScored, Notice, Phase, Step
 from core.runs.paths import RunPaths, step_of
 from core.runs.snapshot import RunState
+from core.training import evaluation
 from core.training.__main__ import _final
+from core.training.baseline import baseline_fingerprint
 from core.training.checkpoint import whole_checkpoints
+from core.training.model import load_model
 
 KILLED = signal.SIGKILL
 """The wait status of a process that was killed."""
@@ -105,6 +108,30 @@ def test_the_data_are_audited_beside_the_training(finished_run: TrainingRun) -> 
     # The made-up digits are joined from common pieces, so clips of these sets are nearly the same recordings.
     said = [event.message for r in finished_run.records if isinstance(event := r.event, Notice)]
     assert bool(health.leaks) == any(message.startswith("leakage: ") for message in said)
+
+
+def test_a_run_does_not_go_on_under_another_audio_path(
+    tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    def another_probe() -> None:
+        evaluation._probe = lambda target_rms: "0123456789ab"
+
+    run = TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK)
+    assert run.fork(signal_at(signal.SIGTERM, at(CheckpointSaved, step=3))) == 0
+    assert run.fork(another_probe) == FAILED
+    message = run.final.message
+    assert "begun under normalisation" in message and "this process computes" in message
+    assert "-basic1-0123456789ab: they differ in the samples" in message and "start again" in message
+    assert whole_checkpoints(run.paths), "nothing is lost"
+
+
+def test_a_baseline_of_another_audio_path_is_not_used(tiny_moonshine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = load_model(str(tiny_moonshine))
+    facts: dict[str, Any] = {"model_hash": "m", "manifest_sha256": "d", "target_rms": 0.075, "normaliser": "basic"}
+    before = baseline_fingerprint(speech, **facts, batch_seconds=60.0)
+    assert baseline_fingerprint(speech, **facts, batch_seconds=60.0) == before
+    monkeypatch.setattr(evaluation, "_probe", lambda target_rms: "0123456789ab")
+    assert baseline_fingerprint(speech, **facts, batch_seconds=60.0) != before
 
 
 def test_nothing_resumable_and_nothing_half_done_is_left(finished_run: TrainingRun) -> None:
