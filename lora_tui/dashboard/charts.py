@@ -10,7 +10,8 @@ import numpy as np
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
 from lora_tui.dashboard.plot import Bar, Curve, Level, Mark, Plot
-from lora_tui.dashboard.series import Floats
+from lora_tui.dashboard.reduction import minutes
+from lora_tui.dashboard.series import Floats, Xs
 from lora_tui.dashboard.snapshots import RunView
 
 SMOOTHING = (1, 10, 30, 100)
@@ -48,14 +49,15 @@ def loss_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = ()) 
     if view is None:
         return Plot(title, (), empty="")
     steps = view.snapshot.steps
-    xs = _x(view, steps.step.astype(float), look)
+    xs = _step_xs(view, look)
+    source = steps.lineage, "loss"
     if look.learning_rate:
-        curves = [Curve("lr", "train", xs, steps.learning_rate, unit_digits=6)]
+        curves = [Curve("lr", "train", xs, steps.learning_rate, unit_digits=6, source=(steps.lineage, "learning_rate"))]
         return Plot(title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look))
     curves = _pinned(pinned, look, _steps, window=look.smoothing)
     if look.smoothing > 1:
-        curves.append(Curve("raw", "raw", xs, steps.loss, dots=True, legend=False))
-    curves.append(Curve("train", "train", xs, steps.loss, window=look.smoothing))
+        curves.append(Curve("raw", "raw", xs, steps.loss, dots=True, legend=False, source=source))
+    curves.append(Curve("train", "train", xs, steps.loss, window=look.smoothing, source=source))
     curves += [
         Curve(name, name, *_intervals(view, name, look), marker=look.point if name == "domain" else "+")
         for name in _SETS
@@ -112,7 +114,7 @@ def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = (
 def _pinned(
     pinned: Sequence[RunView],
     look: Look,
-    points: Callable[[RunView, Look], tuple[Floats, Floats]],
+    points: Callable[[RunView, Look], tuple[Xs, Floats]],
     window: int = 1,
     digits: int = 3,
 ) -> list[Curve]:
@@ -125,14 +127,15 @@ def _pinned(
             marker="" if points is _steps else chr(97 + i),
             window=window,
             unit_digits=digits,
+            source=(other.snapshot.steps.lineage, "loss") if points is _steps else None,
         )
         for i, other in enumerate(pinned)
     ]
 
 
-def _steps(view: RunView, look: Look) -> tuple[Floats, Floats]:
+def _steps(view: RunView, look: Look) -> tuple[Xs, Floats]:
     steps = view.snapshot.steps
-    return _x(view, steps.step.astype(float), look), steps.loss
+    return _step_xs(view, look), steps.loss
 
 
 def _intervals(view: RunView, name: str, look: Look) -> tuple[Floats, Floats]:
@@ -158,9 +161,13 @@ def _x(view: RunView, steps: Floats, look: Look) -> Floats:
     if not look.by_time:
         return steps
     series = view.snapshot.steps
-    spent = np.concatenate([[0.0], np.cumsum(np.nan_to_num(series.seconds, posinf=0.0, neginf=0.0))]) / 60
-    minutes: Floats = spent[np.searchsorted(series.step, steps, side="right")]
-    return minutes
+    at: Floats = minutes(series)[np.searchsorted(series.step, np.floor(steps).astype(np.int64), side="right")]
+    return at
+
+
+def _step_xs(view: RunView, look: Look) -> Xs:
+    """The x of every step."""
+    return minutes(view.snapshot.steps)[1:] if look.by_time else view.snapshot.steps.step
 
 
 def _x_name(look: Look) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from core.runs.figures import NONE
+from core.runs.steps import Lineage
 from lora_tui.dashboard.canvas import Canvas, Cell
-from lora_tui.dashboard.series import Floats, logarithm, reduce, smooth
+from lora_tui.dashboard.reduction import blocks_of
+from lora_tui.dashboard.series import Floats, Xs, first_beyond, logarithm, reduce, smooth
 
 Line = list[Cell]
+Scalar = TypeVar("Scalar", float, Floats)
 _GUTTER = 7
 _SMALLEST = (20, 5)
 _MARKER_DOTS = 6.0
@@ -26,7 +30,7 @@ class Curve:
 
     label: str
     role: str
-    xs: Floats
+    xs: Xs
     ys: Floats
     marker: str = ""
     """Drawn at every point, when given; it tells series apart without colour."""
@@ -36,6 +40,8 @@ class Curve:
     """Smoothed over so many points (`series.smooth`)."""
     legend: bool = True
     unit_digits: int = 3
+    source: tuple[Lineage, str] | None = None
+    """The history and its column that `ys` are: what was worked out for them is used again when they have grown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +137,25 @@ class _Prepared:
     """A curve smoothed, parted and reduced for the range that is seen."""
 
     def __init__(self, curve: Curve, low: float, high: float, columns: int, log_y: bool) -> None:
-        ys = smooth(curve.ys, curve.window)
-        reduced = reduce(curve.xs, logarithm(ys) if log_y else ys, low, high, columns)
+        blocks = None
+        if curve.source is not None:
+            blocks = blocks_of(*curve.source, curve.ys, curve.window, log=log_y)
+        if blocks is not None:
+            reduced = blocks.reduce(curve.xs, curve.ys, low, high, columns)
+        else:
+            ys = smooth(curve.ys, curve.window)
+            reduced = reduce(curve.xs, logarithm(ys) if log_y else ys, low, high, columns)
         self.curve = curve
         self.xs, self.ys, self.piece, self.gaps = reduced.xs, reduced.ys, reduced.piece, reduced.gaps
-        self.smoothed = ys
         self.inside = (self.xs >= low) & (self.xs <= high)
+
+    def value_at(self, x: float | None) -> float | None:
+        """The smoothed value at the cursor, or the newest: of the last point not after it."""
+        curve = self.curve
+        count = len(curve.xs) if x is None else first_beyond(curve.xs, x)
+        if count == 0:
+            return None
+        return float(smooth(curve.ys[max(0, count - curve.window) : count], curve.window)[-1])
 
 
 class _Frame:
@@ -145,10 +164,10 @@ class _Frame:
     def __init__(self, canvas: Canvas, low: float, high: float, bottom: float, top: float) -> None:
         self.canvas, self.low, self.high, self.bottom, self.top = canvas, low, high, bottom, top
 
-    def x(self, value: float) -> float:
+    def x(self, value: Scalar) -> Scalar:
         return (value - self.low) / (self.high - self.low) * (self.canvas.dots_wide - 1)
 
-    def y(self, value: float) -> float:
+    def y(self, value: Scalar) -> Scalar:
         return (self.top - value) / (self.top - self.bottom) * (self.canvas.dots_high - 1)
 
     def cell(self, x: float, y: float) -> tuple[int, int]:
@@ -179,7 +198,7 @@ def _paint(frame: _Frame, plot: Plot, prepared: Sequence[_Prepared], view: View,
     for level in plot.levels:
         canvas.dashes(round(frame.y(_scaled(level.y, view.log_y))), level.role)
     for item in prepared:
-        for x in dict.fromkeys(round(frame.x(float(gap))) // 2 for gap in item.gaps):
+        for x in np.unique(np.rint(frame.x(item.gaps)).astype(int) // 2).tolist():
             canvas.text(x, 0, "x" if ascii_only else "✕", "bad")
     for mark in plot.marks:
         y = _scaled(mark.y, view.log_y)
@@ -195,14 +214,11 @@ def _paint(frame: _Frame, plot: Plot, prepared: Sequence[_Prepared], view: View,
 
 def _paint_curve(frame: _Frame, item: _Prepared) -> None:
     canvas, curve = frame.canvas, item.curve
-    xs = [frame.x(float(x)) for x in item.xs]
-    ys = [frame.y(float(y)) for y in item.ys]
-    for i in range(len(xs)):
-        joined = i > 0 and not curve.dots and item.piece[i] == item.piece[i - 1]
-        if joined:
-            canvas.line(xs[i - 1], ys[i - 1], xs[i], ys[i], curve.role)
-        else:
-            canvas.dot(round(xs[i]), round(ys[i]), curve.role)
+    xs, ys = frame.x(item.xs), frame.y(item.ys)
+    joined = np.zeros(len(xs), bool)
+    if not curve.dots:
+        joined[1:] = item.piece[1:] == item.piece[:-1]
+    canvas.polyline(xs, ys, joined, curve.role)
     if curve.marker:
         # Every point has its marker where there is room between them; the newest always has.
         end = 0.0
@@ -223,7 +239,7 @@ def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, asc
         if not curve.legend:
             continue
         glyph = curve.marker or ("." if curve.dots else ("-" if ascii_only else "─"))
-        value = _value_at(item, view.cursor)
+        value = item.value_at(view.cursor)
         number = NONE if value is None else f"{value:.{curve.unit_digits}f}"
         name = f"{curve.label} " if curve.label else ""
         cells += [*_text(f"{gap}{glyph} {name}", curve.role), *_text(number, "")]
@@ -234,12 +250,6 @@ def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, asc
     if view.low is not None or view.high is not None:
         cells += _text("  zoomed", "muted")
     return cells
-
-
-def _value_at(item: _Prepared, x: float | None) -> float | None:
-    """The curve's value at the cursor, or its newest: the last point not after it."""
-    count = len(item.curve.xs) if x is None else int(np.searchsorted(item.curve.xs, x, side="right"))
-    return None if count == 0 else float(item.smoothed[count - 1])
 
 
 def _x_axis(frame: _Frame, plot: Plot, width: int, ascii_only: bool) -> Iterator[Line]:

@@ -6,11 +6,13 @@ The order matters: smoothing after reducing would hide spikes, and a reduction t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Xs = NDArray[np.float64] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,28 +49,42 @@ def logarithm(ys: Floats) -> Floats:
         return np.where(ys > 0, np.log10(ys), np.where(np.isposinf(ys), np.inf, np.nan))
 
 
-def reduce(xs: Floats, ys: Floats, low: float, high: float, columns: int) -> Reduced:
+def first_at_least(xs: Xs, value: float | Floats) -> Any:
+    """Index of the first x ≥ value. Whole numbers are not turned into a million floats for it."""
+    return np.searchsorted(xs, _whole(np.ceil(value)) if xs.dtype.kind == "i" else value)
+
+
+def first_beyond(xs: Xs, value: float) -> int:
+    """Index of the first x > value."""
+    return int(np.searchsorted(xs, _whole(np.floor(value)) if xs.dtype.kind == "i" else value, side="right"))
+
+
+def _whole(value: Any) -> Any:
+    return np.clip(value, -(2.0**62), 2.0**62).astype(np.int64)
+
+
+def reduce(xs: Xs, ys: Floats, low: float, high: float, columns: int) -> Reduced:
     """The part of a curve between x = `low` and `high`, reduced to `columns`. xs rise.
 
     One point beyond each end is kept, so that a line that leaves the picture is drawn up to its edge.
     """
-    first = max(0, int(np.searchsorted(xs, low)) - 1)
-    last = min(len(xs), int(np.searchsorted(xs, high, side="right")) + 1)
-    xs, ys = xs[first:last], ys[first:last]
+    first = max(0, int(first_at_least(xs, low)) - 1)
+    last = min(len(xs), first_beyond(xs, high) + 1)
+    seen, ys = xs[first:last].astype(float), ys[first:last]
     finite = np.isfinite(ys)
-    gaps, piece = np.empty(0), np.zeros(len(xs), np.int64)
+    gaps, piece = np.empty(0), np.zeros(len(seen), np.int64)
     if not finite.all():
-        gaps = xs[~finite & (xs >= low) & (xs <= high)]
+        gaps = seen[~finite & (seen >= low) & (seen <= high)]
         piece = np.cumsum(~finite)[finite]
-        xs, ys = xs[finite], ys[finite]
-    if len(xs) <= 4 * columns or high <= low:
-        return Reduced(xs, ys, piece, gaps)
-    edges = np.searchsorted(xs, np.linspace(low, high, columns + 1))
-    starts = np.unique(np.concatenate([[0], edges, [np.searchsorted(xs, high, side="right")]]))
-    starts = starts[starts < len(xs)]
-    ends = np.concatenate([starts[1:], [len(xs)]]) - 1
-    middle = (xs[starts] + xs[ends]) / 2
-    columns_of_x = np.stack([xs[starts], middle, middle, xs[ends]], axis=1)
+        seen, ys = seen[finite], ys[finite]
+    if len(seen) <= 4 * columns or high <= low:
+        return Reduced(seen, ys, piece, gaps)
+    edges = np.searchsorted(seen, np.linspace(low, high, columns + 1))
+    starts = np.unique(np.concatenate([[0], edges, [np.searchsorted(seen, high, side="right")]]))
+    starts = starts[starts < len(seen)]
+    ends = np.concatenate([starts[1:], [len(seen)]]) - 1
+    middle = (seen[starts] + seen[ends]) / 2
+    columns_of_x = np.stack([seen[starts], middle, middle, seen[ends]], axis=1)
     lowest, highest = np.minimum.reduceat(ys, starts), np.maximum.reduceat(ys, starts)
     columns_of_y = np.stack([ys[starts], lowest, highest, ys[ends]], axis=1)
     pieces = np.stack([piece[starts], piece[starts], piece[ends], piece[ends]], axis=1)

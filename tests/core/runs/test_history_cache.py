@@ -61,9 +61,7 @@ def test_what_was_kept_is_what_reading_it_all_gives_and_new_lines_are_read_on(
     assert same(RunFollower(run.paths, cache).refresh(), read_run(run.paths))
 
 
-def test_a_kept_history_saves_the_reading(
-    fake_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kept_history_saves_the_reading(fake_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, cache = recorded(fake_run()), tmp_path / "x.steps"
     keep(run, cache)
     folded: list[int] = []
