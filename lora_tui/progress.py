@@ -148,9 +148,9 @@ def _certainty(criterion: Criterion) -> str:
 
 
 def _threshold(criterion: Criterion) -> str:
-    if criterion.threshold is None or criterion.name not in _SIGNS:
+    if criterion.threshold is None or criterion.kind not in _SIGNS:
         return ""
-    return f"{_SIGNS[criterion.name]} {criterion.threshold:g} {criterion.unit}"
+    return f"{_SIGNS[criterion.kind]} {criterion.threshold:g} {criterion.unit}"
 
 
 def _wer(counts: ErrorCounts, before: ErrorCounts | None) -> str:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 BOOLEAN_FACTS = (
-    "accepted", "converged", "failed", "falling", "finished", "guardrail_broken", "rejected", "stable",
+    "accepted", "converged", "failed", "falling", "finished", "guardrail_broken", "rejected", "slices_kept", "stable",
 )  # fmt: skip
 NUMBER_FACTS = ("domain_gain", "domain_wer", "heldout_regression", "heldout_wer", "seconds_per_step")
 

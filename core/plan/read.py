@@ -18,6 +18,7 @@ from core.plan.overrides import apply_overrides
 from core.plan.references import check_references
 from core.plan.rules import check_batch, check_rows, warn_of_masked, warn_of_rows
 from core.plan.schema import Plan, RunSettings
+from core.plan.slices import read_slices
 from core.plan.validate import NOT_BUILT, NOT_BUILT_KEYS, SECTIONS, Problems, check_table
 
 _SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -34,13 +35,15 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
 
     defaults_set = apply_overrides(data, overrides, places, problems)
     _check_names(data, problems)
+    slices = read_slices(_taken_out(data, "gate", "slice"), problems)
     values = {name: check_table(name, data.get(name, {}), (name,), problems) for name in SECTIONS}
     _check_required(data, problems)
     written = {f"{section}.{key}" for section, table in values.items() for key in table}
     check_batch(written, ("train", "batch_seconds"), problems)
 
     defaults = RunSettings(**{f.name: SECTIONS[f.name](**values[f.name]) for f in fields(RunSettings)})
-    gate, queue = SECTIONS["gate"](**values["gate"]), SECTIONS["queue"](**values["queue"])
+    gate = SECTIONS["gate"](**values["gate"], slice=slices)
+    queue = SECTIONS["queue"](**values["queue"])
     experiments = read_experiments(data.get("experiment"), problems)
     history = read_history(data.get("history"), problems)
     check_references(experiments, problems)
@@ -72,6 +75,12 @@ def _parse_toml(text: str, path: str) -> dict[str, Any]:
         raise PlanError(f"{path}:{line}: not valid TOML: {what[:1].lower()}{what[1:]}{column}") from error
     except RecursionError as error:
         raise PlanError(f"{path}: not valid TOML: arrays or tables are nested too deeply") from error
+
+
+def _taken_out(data: dict[str, Any], section: str, key: str) -> Any:
+    """The value of a key that is not one of plain settings."""
+    table = data.get(section)
+    return table.pop(key, None) if isinstance(table, dict) else None
 
 
 def _check_names(data: Mapping[str, Any], problems: Problems) -> None:

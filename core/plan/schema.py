@@ -93,6 +93,20 @@ class AdapterSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceSettings:
+    """One `[[gate.slice]]`: a further criterion on each part of an evaluation set. At least one threshold is given."""
+
+    by: str = _key(
+        "", "duration, speaker, or another field of the manifest: what parts the set into slices", required=True
+    )
+    values: tuple[str, ...] = _key((), "the values of the field that are looked at; default: all there are")
+    edges: tuple[float, ...] = _key((), "with by = duration: where one slice ends and the next begins", unit="s")
+    domain_gain: float | None = _key(None, "least fall of WER in each slice of domain", unit="points")
+    heldout_regression: float | None = _key(None, "largest rise of WER in each slice of heldout", unit="points")
+    min_utterances: int = _key(50, "a slice with fewer utterances is unknown", unit="utterances", minimum=2)
+
+
+@dataclass(frozen=True, slots=True)
 class GateSettings:
     """`[gate]`: the thresholds of the verdict. WER thresholds are percentage points, absolute."""
 
@@ -109,6 +123,8 @@ class GateSettings:
         below=1.0,
     )
     block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
+    slice: tuple[SliceSettings, ...] = ()
+    """`[[gate.slice]]`, read by `core.plan.slices`."""
     confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
     accept_leakage: str | None = _key(
         None,

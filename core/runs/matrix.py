@@ -23,7 +23,7 @@ CRITERIA = {
 }
 HEADINGS = (
     "Experiment", "Settings", "Steps", "Domain WER %", "Gain, points", "Heldout WER %", "Change, points",
-    *CRITERIA.values(), "Verdict", "Duration", "Adapter", "Note",
+    *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Note",
 )  # fmt: skip
 _ACTIVE = frozenset(state.value for state in RunState if state.active)
 _NOTE_LENGTH = 200
@@ -152,6 +152,7 @@ def cells(row: MatrixRow) -> list[str]:
         from_to(row.baseline_heldout, row.tuned_heldout),
         points(row.baseline_heldout, row.tuned_heldout),
         *(states.get(criterion, NONE) for criterion in CRITERIA),
+        row.verdict.slices.value if row.verdict is not None and row.verdict.slices is not None else NONE,
         verdict_word(row),
         NONE if row.duration_s is None else duration(row.duration_s),
         (row.adapter_hash or NONE)[:_HASH_LENGTH],

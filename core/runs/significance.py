@@ -18,11 +18,11 @@ from typing import Any
 from core.runs.files import write_json
 from core.runs.paths import RunPaths
 from core.runs.store import read_json
-from core.scoring.certainty import Certainty, Significance
+from core.scoring.certainty import Certainty, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 
 SCHEMA_VERSION = 1
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raise it whenever the same documents and thresholds would give other figures."""
 _SETS = ("domain", "heldout", "selection")
 
@@ -72,7 +72,13 @@ def _key(root: Path, digests: Sequence[tuple[str, str]], thresholds: Thresholds)
     what = {
         "method": METHOD_VERSION,
         "documents": [[str(Path(name).relative_to(root)), digest] for name, digest in digests],
-        "thresholds": [thresholds.domain_gain_pp, thresholds.heldout_regression_pp, thresholds.block_by],
+        "thresholds": [
+            thresholds.domain_gain_pp,
+            thresholds.heldout_regression_pp,
+            thresholds.block_by,
+            thresholds.confidence,
+            [asdict(rule) for rule in thresholds.slices],
+        ],
     }
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
@@ -106,7 +112,11 @@ def _read(file: Path, key: str | None) -> Significance | None:
         return None
     try:
         sets = {name: Certainty(**content[name]) for name in ("domain", "heldout")}
-        return Significance(**sets, resamples=content["resamples"], key=content["key"])
+        slices = tuple(
+            SliceScore(**item | {"certainty": c if (c := item["certainty"]) is None else Certainty(**c)})
+            for item in content["slices"]
+        )
+        return Significance(**sets, resamples=content["resamples"], key=content["key"], slices=slices)
     except (TypeError, KeyError):
         return None
 

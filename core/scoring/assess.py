@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from core.scoring.alignment import Alignment, Comparison, align, compare, segments
-from core.scoring.certainty import Certainty, Significance
+from core.scoring.certainty import LEVEL, Certainty, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 from core.scoring.mapsswe import mapsswe
 from core.scoring.significance import (
@@ -19,12 +19,13 @@ from core.scoring.significance import (
     PairedErrors,
     Units,
     interval,
-    more_units,
+    needed_units,
     optimism,
+    probability_up_to,
     rises,
-    share_up_to,
     units_of,
 )
+from core.scoring.slices import sliced
 from core.scoring.text import Normaliser
 
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_words")
@@ -51,6 +52,15 @@ class _Aligned:
     before: list[Alignment]
     after: list[Alignment]
     errors: PairedErrors
+
+    def part(self, places: Sequence[int]) -> _Aligned:
+        """Some of the utterances; without the intervals, among which nothing is chosen by a part."""
+        errors = self.errors
+        blocks = None if errors.blocks is None else [errors.blocks[place] for place in places]
+        words, old, new = (column[list(places)] for column in (errors.words, errors.before, errors.after))
+        none = np.zeros((0, len(places)))
+        before, after = ([alignments[place] for place in places] for alignments in (self.before, self.after))
+        return _Aligned(before, after, PairedErrors(words, old, new, none, blocks))
 
 
 def recounted(utterances: Utterances, normaliser: Normaliser) -> list[Alignment]:
@@ -84,15 +94,36 @@ def assess(
     found = {"domain": _align(domain, normaliser, block_by), "heldout": _align(heldout, normaliser, block_by)}
     units = {name: units_of(aligned.errors) for name, aligned in found.items()}
     choosing = None if selection is None else units_of(_align(selection, normaliser, block_by).errors)
-    allowed = thresholds.heldout_regression_pp
+    gain, allowed = thresholds.domain_gain_pp, thresholds.heldout_regression_pp
     flattered = optimism(units["domain"], units["heldout"], allowed, choosing, seed=(SEED, 0))
     by_domain, by_heldout = (None, None) if flattered is None else flattered
     return Significance(
-        _certainty(found["domain"], units["domain"], by_domain, thresholds, "domain", resamples),
-        _certainty(found["heldout"], units["heldout"], by_heldout, thresholds, "heldout", resamples),
+        _certainty(found["domain"], units["domain"], by_domain, gain, thresholds, "domain", resamples),
+        _certainty(found["heldout"], units["heldout"], by_heldout, allowed, thresholds, "heldout", resamples),
         resamples,
         key,
+        tuple(_slices({"domain": domain, "heldout": heldout}, found, thresholds, resamples)),
     )
+
+
+def _slices(
+    documents: Mapping[str, Documents], found: Mapping[str, _Aligned], thresholds: Thresholds, resamples: int
+) -> Iterator[SliceScore]:
+    """Every slice that the gate has a threshold for; how sure it is only where it has enough utterances."""
+    for number, rule in enumerate(thresholds.slices):
+        for name, document in documents.items():
+            threshold = rule.threshold(name)
+            if threshold is None:
+                continue
+            for label, places in sliced(rule, document.baseline).items():
+                part = found[name].part(places)
+                words, before, after = (
+                    int(x.sum()) for x in (part.errors.words, part.errors.before, part.errors.after)
+                )
+                certainty = None
+                if len(places) >= rule.min_utterances and words > 0:
+                    certainty = _certainty(part, units_of(part.errors), None, threshold, thresholds, name, resamples)
+                yield SliceScore(number, name, label, len(places), words, before, after, certainty)
 
 
 def _align(documents: Documents, normaliser: Normaliser, block_by: str) -> _Aligned:
@@ -129,18 +160,27 @@ def _blocks(utterances: Utterances, field: str) -> list[str] | None:
 
 
 def _certainty(
-    aligned: _Aligned, units: Units, flattered_pp: float | None, thresholds: Thresholds, name: str, resamples: int
+    aligned: _Aligned,
+    units: Units,
+    flattered_pp: float | None,
+    threshold: float,
+    thresholds: Thresholds,
+    name: str,
+    resamples: int,
 ) -> Certainty:
     gain = name == "domain"
     # Domain is told as a gain, heldout as a rise.
     way = -1.0 if gain else 1.0
-    threshold = thresholds.domain_gain_pp if gain else thresholds.heldout_regression_pp
     raw_rise = float(units.points[0])
     # The choice can only have flattered the run: what it seems to have cost is chance.
     corrected_rise = raw_rise + max(0.0, flattered_pp or 0.0)
     spread = rises(units, resamples, (SEED, 1 if gain else 2)) + (corrected_rise - raw_rise)
-    low, high = sorted(way * limit for limit in interval(spread))
-    probability = share_up_to(spread, -threshold if gain else threshold)
+    low, high = sorted(way * limit for limit in interval(spread, units.margin_pp))
+    probability = probability_up_to(spread, -threshold if gain else threshold, units.margin_pp)
+    level = thresholds.confidence or LEVEL
+    need = needed_units(spread, way * corrected_rise, threshold, len(aligned.before), units.margin_pp, level)
+    decided = not 1 - level < probability < level
+    more = None if need is None else 0 if decided else max(1, need - len(aligned.before))
     pairs = list(zip(aligned.before, aligned.after, strict=True))
     changes = sum((compare(*pair) for pair in pairs), Comparison())
     test = mapsswe(errors for pair in pairs for errors in segments(*pair))
@@ -162,5 +202,5 @@ def _certainty(
         mapsswe_z=test.z,
         mapsswe_p=test.p_value,
         mapsswe_segments=test.segments,
-        more_utterances=more_units(spread, way * corrected_rise, threshold, len(pairs)),
+        more_utterances=more,
     )

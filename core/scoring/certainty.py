@@ -46,14 +46,34 @@ class Certainty:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceScore:
+    """One slice of one set, before and after."""
+
+    rule: int
+    """Which of the gate's rules it is of."""
+    dataset: str
+    """domain or heldout."""
+    label: str
+    """`speaker alice`, `2 to 5 s`."""
+    utterances: int
+    words: int
+    before: int
+    after: int
+    """Errors of the base model, and of the tuned adapter."""
+    certainty: Certainty | None = None
+    """None for slices of fewer utterances than the rule asks for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Significance:
-    """How sure both WER criteria are."""
+    """How sure both WER criteria are, and the slices that the gate asks for."""
 
     domain: Certainty
     heldout: Certainty
     resamples: int
     key: str
     """Hash of the evaluations and thresholds that it was computed from."""
+    slices: tuple[SliceScore, ...] = ()
 
 
 def sentence(certainty: Certainty, name: str) -> str:
@@ -80,7 +100,7 @@ def short(certainty: Certainty, name: str) -> str:
 
 def sign(name: str) -> str:
     """How the criterion compares with its threshold."""
-    return "≤" if name == "heldout" else "≥"
+    return "≤" if name.startswith("heldout") else "≥"
 
 
 def probability(value: float) -> str:

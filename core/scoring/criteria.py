@@ -186,8 +186,11 @@ def _leakage(evidence: Evidence, thresholds: Thresholds) -> tuple[str, str]:
     return unsound, f" Leakage accepted by the plan ({accepted}): {leak_sentence(leaks)}." if leaks and accepted else ""
 
 
-def _sure(met: bool, certainty: Certainty | None, thresholds: Thresholds) -> tuple[State, str]:
-    """The state by the plan's policy, and what the reason says of it. `met`: by the point estimate."""
+def sure(met: bool, certainty: Certainty | None, thresholds: Thresholds, among: int = 1) -> tuple[State, str]:
+    """The state by the plan's policy, and what the reason says of it. `met`: by the point estimate.
+
+    `among`: so many are judged, of which one FAIL is enough: each must then be that much surer (Bonferroni).
+    """
     level = thresholds.confidence
     if level is None:
         return (State.PASS if met else State.FAIL), ""
@@ -196,7 +199,7 @@ def _sure(met: bool, certainty: Certainty | None, thresholds: Thresholds) -> tup
     said = f" That it meets the threshold is {in_percent(certainty.probability)} sure"
     if certainty.probability >= level:
         return State.PASS, f"{said}; the plan asks for {in_percent(level)}."
-    if certainty.probability <= 1 - level:
+    if certainty.probability <= (1 - level) / among:
         return State.FAIL, f"{said}."
     need = certainty.more_utterances
     more = f"; about {need} more utterances would decide it" if need else ""
@@ -213,7 +216,7 @@ def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criteri
     reason = obstacle
     certainty = evidence.significance.domain if evidence.significance is not None else None
     if gain is not None and not obstacle:
-        state, said = _sure(gain >= points(limit), certainty, thresholds)
+        state, said = sure(gain >= points(limit), certainty, thresholds)
         reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for.{said}"
     reason += leakage
     value = None if gain is None else float(gain)
@@ -235,7 +238,7 @@ def heldout(
     reason = obstacle
     certainty = evidence.significance.heldout if evidence.significance is not None else None
     if rise is not None and not obstacle:
-        state, said = _sure(rise <= points(limit), certainty, thresholds)
+        state, said = sure(rise <= points(limit), certainty, thresholds)
         reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed.{said}"
     reason += leakage
     if guardrail_kept is False:

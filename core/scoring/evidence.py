@@ -99,6 +99,25 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceRule:
+    """From `[[gate.slice]]`: thresholds, in points, that each slice of a set must meet. None: not asked for."""
+
+    by: str
+    """duration, speaker, or another field of the manifest."""
+    values: tuple[str, ...] = ()
+    """The values looked at; none given: all there are."""
+    edges: tuple[float, ...] = ()
+    """Seconds, rising; with `by` duration."""
+    domain_gain_pp: float | None = None
+    heldout_regression_pp: float | None = None
+    min_utterances: int = 50
+
+    def threshold(self, dataset: str) -> float | None:
+        """The threshold on a set: the least gain on domain, the largest rise on heldout."""
+        return self.domain_gain_pp if dataset == "domain" else self.heldout_regression_pp
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """From `[gate]`; WER thresholds in percentage points."""
 
@@ -121,6 +140,8 @@ class Thresholds:
     """What is resampled as one where it has enough values: speaker, or another field of the manifest."""
     accept_leakage: str | None = None
     """Why recordings that are in training and in an evaluation set are accepted; None: they are not."""
+    slices: tuple[SliceRule, ...] = ()
+    """Further criteria, on parts of the sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ class Criterion:
     """One line of the verdict panel."""
 
     name: str
-    """convergence, stability, integrity, domain_gain, heldout, parity."""
+    """convergence, stability, integrity, domain_gain, heldout, parity; of slices `domain_gain by speaker`."""
     title: str
     state: State
     value: float | None
@@ -140,10 +161,15 @@ class Criterion:
     certainty: Certainty | None = None
     """How sure the number is; of the WER criteria only."""
 
+    @property
+    def kind(self) -> str:
+        """The name without what it is sliced by: domain_gain or heldout, for a slice."""
+        return self.name.partition(" by ")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The six criteria and what they add up to."""
+    """The six criteria, those on slices, and what they add up to."""
 
     criteria: tuple[Criterion, ...]
     decision: Decision
@@ -157,3 +183,9 @@ class Verdict:
             if item.name == name:
                 return item
         raise KeyError(name)
+
+    @property
+    def slices(self) -> State | None:
+        """What the criteria on slices come to; None where the gate has none."""
+        states = {item.state for item in self.criteria if item.kind != item.name}
+        return next((state for state in (State.FAIL, State.UNKNOWN, State.PASS) if state in states), None)

@@ -18,7 +18,7 @@ def outcome_facts(
 ) -> dict[str, bool | float | None]:
     """The facts of an ended run. None: the evidence does not say.
 
-    accepted, rejected, stable, converged, falling, guardrail_broken: bool. domain_gain, heldout_regression
+    accepted, rejected, stable, converged, falling, guardrail_broken, slices_kept: bool. domain_gain, heldout_regression
     (points) and domain_wer, heldout_wer (percent, tuned): only from a valid tuned score.
     """
     decided = verdict.decision is not Decision.UNDECIDED
@@ -30,6 +30,7 @@ def outcome_facts(
         "converged": _held(verdict.criterion("convergence"), evidence),
         "falling": _falling(evidence),
         "guardrail_broken": _guardrail_broken(verdict),
+        "slices_kept": None if verdict.slices in (None, State.UNKNOWN) else verdict.slices is State.PASS,
         "domain_gain": _valid(gain),
         "heldout_regression": _valid(regression),
         "domain_wer": _wer(gain, evidence.tuned_domain),

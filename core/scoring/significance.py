@@ -20,6 +20,8 @@ from core.scoring.certainty import LEVEL, MINIMUM_BLOCKS
 RESAMPLES = 10_000
 CHOICES = 2_000
 """Resamples in which the choice of the interval is repeated: only a mean is taken over them."""
+POWER = 0.8
+"""Chance of a decision that `needed_units` counts for: the usual one of planning a trial."""
 SEED = 1
 _CHUNK_CELLS = 500_000
 """Cells (resamples × units) that are drawn at once: more would not fit into the processor's cache."""
@@ -56,6 +58,8 @@ class Units:
     rise: Floats
     """(1 + intervals, units) errors after minus before: of what is judged, then of each interval."""
     blocked: bool
+    change: float = 1.0
+    """Words by which an utterance that changed typically does: what one more, unseen, would add."""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -65,19 +69,26 @@ class Units:
         """(1 + intervals,) how many points WER rose on the whole set."""
         return np.asarray(100 * self.rise.sum(axis=1) / self.words.sum())
 
+    @property
+    def margin_pp(self) -> float:
+        """Points by which one more utterance that changed would move WER."""
+        return float(100 * self.change / self.words.sum())
+
 
 def units_of(errors: PairedErrors) -> Units:
     """Blocks if there are enough of them, else utterances. ValueError when there is nothing to resample."""
     if len(errors.words) < 2 or not errors.words.sum() > 0:
         raise ValueError("it takes at least two utterances, and reference words")
     rise = np.vstack([errors.after, errors.intervals]) - errors.before
+    changed = rise[0][rise[0] != 0]
+    change = max(1.0, math.sqrt(float(np.mean(changed**2)))) if len(changed) else 1.0
     names = sorted(set(errors.blocks or ()))
     if errors.blocks is None or len(names) < MINIMUM_BLOCKS:
-        return Units(errors.words, rise, False)
+        return Units(errors.words, rise, False, change)
     index = {name: i for i, name in enumerate(names)}
     member = np.zeros((len(errors.words), len(names)))
     member[np.arange(len(errors.words)), [index[name] for name in errors.blocks]] = 1
-    return Units(errors.words @ member, rise @ member, True)
+    return Units(errors.words @ member, rise @ member, True, change)
 
 
 def draws(units: int, resamples: int, seed: Sequence[int], rows: int | None = None) -> Iterator[Floats]:
@@ -94,19 +105,19 @@ def draws(units: int, resamples: int, seed: Sequence[int], rows: int | None = No
 def rises(units: Units, resamples: int = RESAMPLES, seed: Sequence[int] = (SEED,)) -> Floats:
     """(resamples,) the rise in points in each resample, widened for small numbers of units.
 
-    Two units are added to those drawn from, average but for one word fixed and one broken: a set on which nothing
-    changed is no proof that nothing ever will. Deviations are widened as Student's t is beside the normal
-    distribution (the expanded percentile interval, Hesterberg 2015).
+    Two units are added to those drawn from, average but for one change (`Units.change`) for the better and one for
+    the worse: a set on which nothing changed is no proof that nothing ever will. Deviations are widened as Student's
+    t is beside the normal distribution (the expanded percentile interval, Hesterberg 2015).
     """
-    words, rise = _with_word_either_way(units.words, units.rise[0])
+    words, rise = _with_change_either_way(units.words, units.rise[0], units.change)
     table = np.column_stack([words, rise])
     sums = np.vstack([drawn @ table for drawn in draws(len(words), resamples, seed)])
     point = float(units.points[0])
     return np.asarray(point + widening(len(units)) * (100 * sums[:, 1] / sums[:, 0] - point))
 
 
-def _with_word_either_way(words: Floats, rise: Floats) -> tuple[Floats, Floats]:
-    return np.append(words, [words.mean()] * 2), np.append(rise, [rise.mean() - 1, rise.mean() + 1])
+def _with_change_either_way(words: Floats, rise: Floats, change: float) -> tuple[Floats, Floats]:
+    return np.append(words, [words.mean()] * 2), np.append(rise, [rise.mean() - change, rise.mean() + change])
 
 
 def widening(units: int) -> float:
@@ -166,10 +177,14 @@ def _points(units: Units, drawn: Floats) -> Floats:
     return np.asarray(100 * (drawn @ units.rise[1:].T) / np.maximum(drawn @ units.words, _TIE)[:, None])
 
 
-def interval(distribution: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval that holds `level` of the resamples."""
+def interval(distribution: Floats, margin_pp: float = 0.0, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval that holds `level` of the resamples, and `margin_pp` more on either side.
+
+    Changes are counts, and few: the limits hold what they promise only with one change more (`Units.margin_pp`), as the
+    exact limits of a count k are those of k and k + 1 (Clopper & Pearson 1934).
+    """
     low, high = np.quantile(distribution, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return float(low) - margin_pp, float(high) + margin_pp
 
 
 def share_up_to(distribution: Floats, threshold_pp: float) -> float:
@@ -177,10 +192,34 @@ def share_up_to(distribution: Floats, threshold_pp: float) -> float:
     return float(np.mean(distribution <= threshold_pp + _TIE))
 
 
-def more_units(distribution: Floats, estimate_pp: float, threshold_pp: float, have: int) -> int | None:
-    """How many utterances more than `have` a decision at 95 % would need, were the estimate true."""
+def probability_up_to(distribution: Floats, threshold_pp: float, margin_pp: float) -> float:
+    """How sure it is that the difference is at most the threshold, with `margin_pp` against whichever side is likelier.
+
+    One more change than was seen may not overturn what is said to be sure: hence the share is taken that much nearer to
+    the threshold, but never beyond one half.
+    """
+    with_one_more = share_up_to(distribution, threshold_pp - margin_pp)
+    with_one_less = share_up_to(distribution, threshold_pp + margin_pp)
+    return min(max(0.5, with_one_more), with_one_less)
+
+
+def needed_units(
+    distribution: Floats,
+    estimate_pp: float,
+    threshold_pp: float,
+    have: int,
+    margin_pp: float = 0.0,
+    level: float = LEVEL,
+) -> int | None:
+    """How many utterances a decision at `level` needs, to be made with a chance of `POWER`, were the estimate true.
+
+    Of n utterances the spread is √(have / n), and the margin have / n, of what it is here; the distance from the
+    threshold must hold the margin and the quantiles of decision and chance: a quadratic equation in √n. None: on it.
+    """
     distance = abs(estimate_pp - threshold_pp)
     if distance < _TIE:
         return None
-    need = have * (NormalDist().inv_cdf(LEVEL) * float(np.std(distribution)) / distance) ** 2
-    return max(0, math.ceil(need) - have) if math.isfinite(need) else None
+    normal = NormalDist()
+    spread = (normal.inv_cdf(level) + normal.inv_cdf(POWER)) * float(np.std(distribution)) * math.sqrt(have)
+    root = (spread + math.sqrt(spread**2 + 4 * distance * margin_pp * have)) / (2 * distance)
+    return math.ceil(root**2) if math.isfinite(root) else None

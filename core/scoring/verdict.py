@@ -1,4 +1,4 @@
-"""The verdict on a run: six criteria, what they add up to, and which interval is the best."""
+"""The verdict on a run: six criteria and those on slices, what they add up to, and which interval is the best."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import points, theil_sen, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
 from core.scoring.parity import parity
+from core.scoring.slices import rules_of, slice_criteria
 
 POINT = "point"
 """`[gate] confidence`: the WER criteria go by the point estimates."""
@@ -28,8 +29,9 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
         "stability_min_steps": "stability_min_steps",
         "block_by": "block_by",
     }
-    given = {field: gate[key] for key, field in names.items() if key in gate}
+    given: dict[str, Any] = {field: gate[key] for key, field in names.items() if key in gate}
     confidence = gate.get("confidence", POINT)
+    given["slices"] = rules_of(gate.get("slice") or ())
     reason = gate.get("accept_leakage")
     return Thresholds(
         **given,
@@ -92,6 +94,7 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         criteria.domain_gain(evidence, thresholds, convergence),
         criteria.heldout(evidence, thresholds, convergence, guardrail_kept),
         parity(evidence, thresholds),
+        *slice_criteria(evidence, thresholds, convergence),
     )
     return Verdict(judged, _decide(evidence, judged), best_step, guardrail_kept)
 

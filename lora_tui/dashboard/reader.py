@@ -168,7 +168,10 @@ def recorded_thresholds(run: RunPaths) -> Thresholds:
     numbers = (int, float)
     given = gate if isinstance(gate, dict) else {}
     good = {k: v for k, v in given.items() if k in known and (isinstance(v, numbers) or k == "accept_leakage")}
-    return thresholds_of(good)
+    try:
+        return thresholds_of(good | {"slice": given.get("slice")})
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return thresholds_of(good)
 
 
 class ReaderThread(threading.Thread):

@@ -93,10 +93,10 @@ def _value(criterion: Criterion) -> str:
 
 
 def _threshold(criterion: Criterion) -> str:
-    if criterion.threshold is None or criterion.name not in _SIGNS:
+    if criterion.threshold is None or criterion.kind not in _SIGNS:
         return ""
     unit = _SHORT_UNITS.get(criterion.unit, criterion.unit)
-    return f"{_SIGNS[criterion.name]} {criterion.threshold:g} {unit}"
+    return f"{_SIGNS[criterion.kind]} {criterion.threshold:g} {unit}"
 
 
 def _distance(criterion: Criterion) -> str:
@@ -104,7 +104,7 @@ def _distance(criterion: Criterion) -> str:
     if criterion.value is None or criterion.threshold is None or criterion.unit == "transcripts":
         return ""
     gap = abs(criterion.value - criterion.threshold)
-    if criterion.name == "domain_gain":
+    if criterion.kind == "domain_gain":
         return f"{gap:.2f} to spare" if criterion.value >= criterion.threshold else f"{gap:.2f} short"
     if criterion.name == "convergence":
         return "falling" if criterion.value < criterion.threshold else f"{gap:.3g} too much"

@@ -47,6 +47,7 @@ def test_an_accepted_run() -> None:
         "converged": True,
         "falling": True,
         "guardrail_broken": False,
+        "slices_kept": None,
         "domain_gain": pytest.approx(14.8),
         "heldout_regression": pytest.approx(0.1),
         "domain_wer": pytest.approx(25.2),

@@ -15,8 +15,9 @@ from core.scoring.significance import (
     PairedErrors,
     Units,
     interval,
-    more_units,
+    needed_units,
     optimism,
+    probability_up_to,
     rises,
     share_up_to,
     units_of,
@@ -136,11 +137,31 @@ def test_a_selection_set_leaves_the_gain_as_it_is() -> None:
 def test_more_utterances_are_needed_the_nearer_the_threshold() -> None:
     distribution = rises(units(200))
     estimate = float(np.mean(distribution))
-    near = more_units(distribution, estimate, estimate + 0.1, 200)
-    nearer = more_units(distribution, estimate, estimate + 0.05, 200)
-    assert near is not None and nearer is not None and nearer > 3 * near > 0
-    assert more_units(distribution, estimate, estimate + 50, 200) == 0
-    assert more_units(distribution, estimate, estimate, 200) is None
+    near = needed_units(distribution, estimate, estimate + 0.1, 200)
+    nearer = needed_units(distribution, estimate, estimate + 0.05, 200)
+    assert near is not None and nearer == pytest.approx(4 * near, abs=4)
+    # (1.6449 + 0.8416)² variances: the textbook's sample size for 95 % one-sided and a power of 80 %.
+    assert near == pytest.approx(200 * (2.4865 * float(np.std(distribution)) / 0.1) ** 2, rel=1e-3)
+    with_margin = needed_units(distribution, estimate, estimate + 0.1, 200, margin_pp=0.05)
+    assert with_margin is not None and with_margin > near
+    assert needed_units(distribution, estimate, estimate, 200) is None
+
+
+def test_one_change_more_may_not_overturn_what_is_sure() -> None:
+    distribution = np.linspace(-1.0, 1.0, 2001)
+    assert probability_up_to(distribution, 0.5, 0.1) == pytest.approx(0.7, abs=0.01)
+    assert probability_up_to(distribution, -0.5, 0.1) == pytest.approx(0.3, abs=0.01)
+    assert probability_up_to(distribution, 0.05, 0.1) == 0.5
+    low, high = interval(distribution, 0.1)
+    assert (low, high) == (pytest.approx(-1.05, abs=0.01), pytest.approx(1.05, abs=0.01))
+
+
+def test_a_changed_utterance_is_as_large_as_those_that_were_seen() -> None:
+    words, before = np.full(100, 10.0), np.full(100, 3.0)
+    after = before + np.array([3.0] * 4 + [0.0] * 96)
+    found = units_of(PairedErrors(words, before, after, np.zeros((0, 100))))
+    assert found.change == 3.0 and found.margin_pp == pytest.approx(0.3)
+    assert units_of(PairedErrors(words, before, before, np.zeros((0, 100)))).change == 1.0
 
 
 def utterance(number: int, hypothesis: str, **changes: Any) -> dict[str, Any]:

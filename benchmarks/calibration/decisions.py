@@ -1,0 +1,137 @@
+"""The gate's decisions on simulated manifests, with the gate's own figures, on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pool
+from typing import TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.calibration.world import SETS, WORLDS, Population, manifest
+from core.scoring.significance import (
+    PairedErrors,
+    interval,
+    needed_units,
+    optimism,
+    probability_up_to,
+    rises,
+    units_of,
+)
+
+Todo = TypeVar("Todo")
+Result = TypeVar("Result")
+
+CONFIDENCE = 0.95
+GAIN_PP, REGRESSION_PP = 1.0, 0.2
+EDGE_PP = 1e-6
+"""Planted so near to the threshold, on the wrong side: where errors are the most likely."""
+PLANTED = {
+    "domain": (0.0, 0.5, GAIN_PP - EDGE_PP, GAIN_PP, 1.5, 2.5),
+    "heldout": (1.2, 0.6, REGRESSION_PP + EDGE_PP, REGRESSION_PP, 0.1, 0.0),
+}
+"""True gain, true regression: from what must fail to what must pass."""
+AT_EDGE = (2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One criterion judged once."""
+
+    world: str
+    name: str
+    size: int
+    planted: int
+    by_confidence: str
+    by_point: str
+    truth: str
+    covered: bool
+    need: int | None
+    """Utterances that a decision would need in all, by the set's own figures."""
+
+
+def limit_of(name: str) -> float:
+    """The rise that the criterion allows."""
+    return -GAIN_PP if name == "domain" else REGRESSION_PP
+
+
+def rise_of(name: str, planted: int) -> float:
+    """The true rise of a planted value."""
+    return -PLANTED[name][planted] if name == "domain" else PLANTED[name][planted]
+
+
+def decide(
+    world: str, people: dict[str, Population], planted: int, size: int, seed: Sequence[int], resamples: int
+) -> Iterator[Decision]:
+    """Both criteria of one simulated run, judged as the gate judges."""
+    random = np.random.default_rng(list(seed))
+    truth = {name: rise_of(name, planted) for name in SETS}
+    errors = {name: manifest(world, people[name], truth[name], size, random) for name in SETS}
+    flattered = {"domain": 0.0, "heldout": 0.0}
+    if world.startswith("selection"):
+        units = {name: units_of(item) for name, item in errors.items()}
+        wer = {name: units[name].points[1:] for name in units}
+        kept = wer["heldout"] <= REGRESSION_PP + 1e-9
+        best = int(np.argmin(np.where(kept | (not kept.any()), wer["domain"], np.inf)))
+        errors = {n: PairedErrors(e.words, e.before, e.intervals[best], e.intervals) for n, e in errors.items()}
+        found = optimism(units["domain"], units["heldout"], REGRESSION_PP, resamples=resamples // 2, seed=[*seed, 1])
+        flattered = {n: max(0.0, f) for n, f in zip(SETS, found or (0.0, 0.0), strict=True)}
+    for number, name in enumerate(SETS):
+        units_now = units_of(errors[name])
+        limit, margin = limit_of(name), units_now.margin_pp
+        raw = float(units_now.points[0])
+        spread = rises(units_now, resamples, [*seed, 2 + number]) + flattered[name]
+        sure = probability_up_to(spread, limit, margin)
+        low, high = interval(spread, margin)
+        yield Decision(
+            world, name, size, planted,
+            "PASS" if sure >= CONFIDENCE else "FAIL" if sure <= 1 - CONFIDENCE else "UNKNOWN",
+            "PASS" if raw <= limit + 1e-9 else "FAIL",
+            "PASS" if truth[name] <= limit + EDGE_PP / 2 else "FAIL",
+            low <= truth[name] <= high,
+            needed_units(spread, raw + flattered[name], limit, size, margin),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Trials of one world, size and planted value."""
+
+    world: str
+    size: int
+    planted: int
+    trials: int
+
+
+def cells(sizes: Sequence[int], at_edge: int, elsewhere: int) -> list[Cell]:
+    """All worlds, sizes and planted values; the edges of the thresholds more often than the others."""
+    return [
+        Cell(world, size, planted, at_edge if planted in AT_EDGE else elsewhere)
+        for world in WORLDS
+        for size in sizes
+        for planted in range(len(PLANTED["domain"]))
+    ]
+
+
+def simulate(people: list[dict[str, Population]], todo: Sequence[Cell], resamples: int, seed: int) -> list[Decision]:
+    """All decisions of the cells; the populations take turns."""
+    work = partial(_cell, people, resamples, seed)
+    return [decision for found in spread_over_cores(work, todo) for decision in found]
+
+
+def _cell(people: list[dict[str, Population]], resamples: int, seed: int, cell: Cell) -> list[Decision]:
+    decisions: list[Decision] = []
+    for trial in range(cell.trials):
+        key = [seed, WORLDS.index(cell.world), cell.size, cell.planted, trial]
+        decisions += decide(cell.world, people[trial % len(people)], cell.planted, cell.size, key, resamples)
+    return decisions
+
+
+def spread_over_cores(work: Callable[[Todo], Result], todo: Sequence[Todo]) -> list[Result]:
+    """`work` on each, in their order; a bar says how far it is."""
+    with Pool(os.cpu_count()) as pool:
+        return list(tqdm(pool.imap(work, todo), total=len(todo), unit="cell"))
