@@ -14,7 +14,8 @@ The runs' utterances are the population; manifests are drawn from it with a plan
 
 Judged with the gate's own figures: `confidence = 0.95` (wrong if sure of the wrong side) and the point policy. It exits
 1 when a rate is above 5 %, or coverage outside 93–97 %, by more than two Monte-Carlo standard errors.
-28,800 decisions on each criterion: about 6 minutes on two idle cores; `--trials 300` takes half of that. `--short`, some seconds, shows what it writes.
+28,800 decisions on each criterion: about 6 minutes on two idle cores; `--trials 300` takes half. `--short`, some
+seconds, shows what it writes.
 """
 
 from __future__ import annotations
