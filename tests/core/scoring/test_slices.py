@@ -9,13 +9,14 @@ import pytest
 
 from core.scoring.assess import Documents, assess
 from core.scoring.certainty import Significance, short
+from core.scoring.data_health import DataHealth
 from core.scoring.evidence import Criterion, Evidence, SliceRule, State, Thresholds
 from core.scoring.slices import rules_of, slice_criteria, sliced
 from core.scoring.text import normaliser
 
 RIGHT, WRONG = "a b c d e", "a x c d e"
 CONVERGED = Criterion("convergence", "Convergence", State.PASS, -1.0, 0.0, "", "")
-NOTHING = Evidence(0, 0, (), None, None, None, None, None, None)
+NOTHING = Evidence(0, 0, (), None, None, None, None, None, None, data_health=DataHealth((), ()))
 
 
 def utterance(number: int, hypothesis: str, **changes: Any) -> dict[str, Any]:
@@ -103,6 +104,9 @@ def test_nothing_is_known_without_texts_or_convergence() -> None:
     thresholds = by_speaker(domain_gain_pp=0.0)
     [found] = slice_criteria(NOTHING, thresholds, CONVERGED)
     assert found.state is State.UNKNOWN and "not known" in found.reason
+    unaudited = replace(NOTHING, significance=significance(*[documents(ann=(60, 40, 5))] * 2, thresholds))
+    assert slice_criteria(unaudited, thresholds, CONVERGED)[0].state is State.PASS
+    assert slice_criteria(replace(unaudited, data_health=None), thresholds, CONVERGED)[0].state is State.UNKNOWN
     failed = replace(CONVERGED, state=State.FAIL)
     [found] = criteria(documents(ann=(60, 40, 5)), thresholds, failed)
     assert found.state is State.UNKNOWN and "convergence failed" in found.reason
