@@ -267,7 +267,8 @@ def _conclude(
     if ending is not None:
         say(ending.reason if complete else f"the queue stopped: {ending.reason}")
     code = exit_code(
-        [(item.row.key, item.row.experiment, item.outcome) for item in reports],
+        # Repeats with other seeds count in the row that they repeat.
+        [(item.row.key, item.row.experiment, item.outcome) for item in reports if item.row.confirms is None],
         gate=request.gate,
         accept=request.accept,
         no_train=not request.train,

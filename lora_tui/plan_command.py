@@ -12,7 +12,9 @@ from typing import Any
 
 from core.errors import ExitCode, PlanError, UserError
 from core.plan.expand import expand, matches, short, unknown_ids
+from core.plan.rows import all_rows
 from core.plan.schema import Plan, Row
+from core.plan.search import EXPERIMENT, in_words
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, load_plan
 from core.runs.resolve import Resolver
@@ -22,6 +24,8 @@ from core.speech.hashing import HashCache
 
 NOT_STARTED = "not started"
 UNDECIDED = "decided later"
+FIRST_DRAWS = 3
+"""Draws of [search] that are shown."""
 _HEADINGS = ("ROW", "RUN", "STEPS", "BATCH", "LR", "METHOD", "RANK", "TARGET MODULES", "STATE")
 
 
@@ -58,7 +62,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     plan: Plan | None = None
     try:
         plan = load_plan(Path(args.plan), args.set)
-        rows = _selected(expand(plan), args.only)
+        rows = _selected(plan, args.only)
         root = Path(args.runs)
         planned, problems = plan_rows(plan, rows, RunsFolder(root, Path(args.state) if args.state else root))
     except PlanError as error:
@@ -116,11 +120,14 @@ class _UnsavedHashes(HashCache):
         """Nothing is written."""
 
 
-def _selected(rows: tuple[Row, ...], only: Sequence[str]) -> list[Row]:
-    if unknown := unknown_ids(rows, only):
+def _selected(plan: Plan, only: Sequence[str]) -> list[Row]:
+    """The plan's own rows; those that may be drawn if they are asked for."""
+    rows = expand(plan)
+    if unknown := unknown_ids(all_rows(plan), only):
         ids = ", ".join(dict.fromkeys(row.experiment for row in rows))
         raise PlanError("\n".join(f"--only {name}: no such experiment; the plan has {ids}" for name in unknown))
-    return [row for row in rows if not only or matches(row, only)]
+    wanted = [*rows, *(_draws(plan) if any(name.startswith(EXPERIMENT) for name in only) else ())]
+    return [row for row in wanted if not only or matches(row, only)]
 
 
 def _print_text(plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]) -> None:
@@ -151,8 +158,26 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
         lines.append(f"{name:<{width}}  {sanitise(row.title)}")
         if words := conditions_in_words(row):
             lines.append(f"{'':<{width}}  {sanitise(words)}")
+    lines += _later_lines(plan)
     lines += [f"{e.id}  {sanitise(f'{e.title}  {e.note}').rstrip()}  (history)" for e in plan.history]
     return lines
+
+
+def _later_lines(plan: Plan) -> list[str]:
+    """What comes after the rows: repeats with other seeds, and the search."""
+    lines = []
+    if seeds := plan.gate.confirm_seeds:
+        lines.append(f"an accepted run is repeated with {seeds} other seed{'' if seeds == 1 else 's'}")
+    if plan.queue.then == "search" and plan.search is not None:
+        lines.append("then, if nothing was accepted, a random search over")
+        lines += [f"  {key}: {in_words(wanted)}" for key, wanted in plan.search.ranges.items()]
+        lines.append("which begins with")
+        lines += [f"  {row.key}  {sanitise(row.label)}" for row in _draws(plan)[:FIRST_DRAWS]]
+    return lines
+
+
+def _draws(plan: Plan) -> list[Row]:
+    return [row for row in all_rows(plan) if row.drawn and row.confirms is None]
 
 
 def _cells(item: PlannedRow) -> tuple[str, ...]:
@@ -192,6 +217,8 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
             for item in planned
         ],
         "history": [asdict(entry) for entry in plan.history] if plan is not None else [],
+        "search": asdict(plan.search) if plan is not None and plan.search is not None else None,
+        "draws": [{"key": row.key, "label": row.label} for row in (_draws(plan) if plan is not None else [])],
         "gate": asdict(plan.gate) if plan is not None else None,
         "queue": asdict(plan.queue) if plan is not None else None,
         "warnings": list(plan.warnings) if plan is not None else [],

@@ -70,13 +70,13 @@ def interval_steps(steps: int, eval_every: int) -> tuple[int, ...]:
 
 
 def matches(row: Row, only: Collection[str]) -> bool:
-    """Whether `--only` asks for this row, by its experiment (`3.1`) or its key (`3.1#2`)."""
-    return row.experiment in only or row.key in only
+    """Whether `--only` asks for this row, by its experiment (`3.1`) or its key (`3.1#2`); repeats go with their row."""
+    return row.experiment in only or row.key in only or row.confirms in only
 
 
 def unknown_ids(rows: Sequence[Row], only: Collection[str]) -> tuple[str, ...]:
     """What `--only` names but the plan does not hold."""
-    known = {row.experiment for row in rows} | {row.key for row in rows}
+    known = {row.experiment for row in rows} | {row.key for row in rows if row.confirms is None}
     return tuple(dict.fromkeys(name for name in only if name not in known))
 
 

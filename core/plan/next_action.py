@@ -4,44 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
-from core.plan.conditions import Answer, Condition, Fact, Facts, combined_facts, evaluate, parse_condition
+from core.plan.conditions import Answer, Condition, Fact, combined_facts, evaluate, parse_condition
 from core.plan.expand import matches, short
+from core.plan.row_state import ENDED, RowState, RowStatus
+from core.plan.rows import with_seed
 from core.plan.schema import QueueSettings, Row, RunSettings
-
-
-class RowStatus(Enum):
-    """Where a row's run stands, as far as the order of running goes."""
-
-    QUEUED = "queued"
-    """Not started, or to be started again (a retry)."""
-    RUNNING = "running"
-    """Has a slot, or waits to be resumed by the queue itself."""
-    DONE = "done"
-    """Ended with a result."""
-    FAILED = "failed"
-    """Ended without one: diverged, out of memory, crashed too often, stopped for good."""
-    SKIPPED = "skipped"
-    """Its condition was not met."""
-    HELD = "held"
-    """Somebody keeps it from being started until it is released."""
-
+from core.plan.turns import accepted as once_accepted
+from core.plan.turns import accepted_with_seeds, in_turn, open_repeats
 
 HELD_BACK = "held until released"
 """Begins the part of a Wait's reason that names held rows."""
-_ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class RowState:
-    """What is known of a row. Rows that share one run have the same state."""
-
-    status: RowStatus = RowStatus.QUEUED
-    facts: Facts = field(default_factory=dict)
-    """Of a DONE row; core.plan.conditions has the names. `finished` and `failed` follow from the status."""
-    settings: RunSettings | None = None
-    """What the run really used, where `adapter_from` changed it; None: the row's own settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +98,9 @@ def next_action(  # noqa: PLR0911 - one return a case
     wanted = [row for row in rows if only is None or matches(row, only)]
     states = {row.key: known.get(row.key, RowState()) for row in rows}
     places = ranks or {}
+    wanted = in_turn(wanted, states, queue)
     queued = [row for row in wanted if states[row.key].status is RowStatus.QUEUED]
-    queued.sort(key=lambda row: places.get(row.key, 0.0))
+    queued.sort(key=lambda row: (row.confirms is None, places.get(row.key, 0.0)))
     held = [row for row in wanted if states[row.key].status is RowStatus.HELD]
     running = [row for row in wanted if states[row.key].status is RowStatus.RUNNING]
     end = _end_of_plan(wanted, states, queue, spent)
@@ -137,10 +111,14 @@ def next_action(  # noqa: PLR0911 - one return a case
             return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end")
         return Finished(end.reason, {row.key: end.reason for row in (*queued, *held)})
 
-    closed = {row.key for row in rows if states[row.key].status in _ENDED}
+    waiting: list[str] = []
+    if queue.until == "accepted" and (repeats := open_repeats(wanted, states)):
+        # What was accepted once is probably what the plan is for: first see whether it holds.
+        waiting.append(f"{', '.join(dict.fromkeys(str(row.confirms) for row in repeats))} is repeated with other seeds")
+        queued = [row for row in queued if row.confirms is not None]
+    closed = {row.key for row in rows if states[row.key].status in ENDED}
     never = {row.key for row in rows} - {row.key for row in wanted}
     closed |= {key for key in never if states[key].status in (RowStatus.QUEUED, RowStatus.HELD)}
-    waiting: list[str] = []
     for row in queued:
         condition = None if row.when is None else parse_condition(row.when, row.after)
         open_keys = _open(rows, dependencies(row, condition), closed)
@@ -148,7 +126,7 @@ def next_action(  # noqa: PLR0911 - one return a case
             waiting.append(f"{row.key} waits for {', '.join(open_keys)}")
             continue
         if condition is None:
-            return _start(row, rows, states, "in the plan's order", {})
+            return _start(row, rows, states, _why_now(row), {})
         answer = evaluate(condition, _experiment_facts(rows, states))
         if answer.value is True:
             return _start(row, rows, states, f"its condition holds: {row.when}", answer.inputs)
@@ -171,14 +149,20 @@ def resolved_settings(row: Row, rows: Sequence[Row], known: Mapping[str, RowStat
     """The row's settings with `adapter_from` resolved, and a sentence on where the architecture came from.
 
     The best row: the largest `domain_gain` of those that kept the heldout guardrail; where none did, the
-    lowest tuned `domain_wer`; where no row has a result, the row's own `target_modules`.
+    lowest tuned `domain_wer`; where no row has a result, the row's own `target_modules`. A repeat has
+    what the row that it repeats really used.
     """
+    if row.confirms is not None:
+        used = known.get(row.confirms, RowState()).settings
+        return (row.settings if used is None else with_seed(used, row.settings.train.seed)), ""
     if not row.adapter_from:
         return row.settings, ""
     done = [
         (other, known[other.key])
         for other in rows
-        if other.experiment in row.adapter_from and known.get(other.key, RowState()).status is RowStatus.DONE
+        if other.experiment in row.adapter_from
+        and other.confirms is None
+        and known.get(other.key, RowState()).status is RowStatus.DONE
     ]
     kept = [(r, s) for r, s in done if s.facts.get("guardrail_broken") is False]
     best = max(kept, key=lambda pair: _known(pair[1].facts.get("domain_gain"), -1e9), default=None)
@@ -201,7 +185,7 @@ def resolved_settings(row: Row, rows: Sequence[Row], known: Mapping[str, RowStat
 
 def row_facts(state: RowState) -> dict[str, Fact]:
     """The facts of one row, with those that follow from its status."""
-    ended = state.status in _ENDED
+    ended = state.status in ENDED
     facts: dict[str, Fact] = dict(state.facts)
     facts["finished"] = state.status is RowStatus.DONE if ended else None
     facts["failed"] = state.status is RowStatus.FAILED if ended else None
@@ -219,7 +203,7 @@ def _end_of_plan(
 ) -> _End | None:
     """Why nothing more is to be started; None to go on."""
     if queue.until == "accepted":
-        accepted = [row.key for row in wanted if states[row.key].facts.get("accepted") is True]
+        accepted = [row.key for row in wanted if row.confirms is None and accepted_with_seeds(row, wanted, states)]
         if accepted:
             return _End(f"{accepted[0]} was accepted", queue.on_accept == "stop")
     hours = (
@@ -230,7 +214,8 @@ def _end_of_plan(
     statuses = {states[row.key].status for row in wanted}
     if not statuses & {RowStatus.QUEUED, RowStatus.HELD}:
         if RowStatus.RUNNING not in statuses:
-            return _End("every row of the plan has ended")
+            drawn = any(row.drawn for row in wanted) and not any(once_accepted(states[row.key]) for row in wanted)
+            return _End("every row of the plan has ended" + (", and [search] has no other rows" if drawn else ""))
         return _End(hours, True) if hours else _End("nothing is left to start")
     if spent.runs >= queue.max_runs:
         return _End(f"the budget of {queue.max_runs} runs (queue.max_runs) is used up", bool(hours))
@@ -244,7 +229,12 @@ def _open(rows: Sequence[Row], experiments: Sequence[str], closed: Collection[st
 def _experiment_facts(rows: Sequence[Row], states: Mapping[str, RowState]) -> dict[str, dict[str, Fact]]:
     by_experiment: dict[str, list[dict[str, Fact]]] = {}
     for row in rows:
-        by_experiment.setdefault(row.experiment, []).append(row_facts(states[row.key]))
+        if row.confirms is not None:
+            continue
+        facts = row_facts(states[row.key])
+        if facts.get("accepted") is True:
+            facts["accepted"] = accepted_with_seeds(row, rows, states)
+        by_experiment.setdefault(row.experiment, []).append(facts)
     return {experiment: combined_facts(facts) for experiment, facts in by_experiment.items()}
 
 
@@ -253,6 +243,12 @@ def _start(
 ) -> Start:
     settings, origin = resolved_settings(row, rows, states)
     return Start(row, settings, f"{reason}; {origin}" if origin else reason, inputs)
+
+
+def _why_now(row: Row) -> str:
+    if row.confirms is not None:
+        return f"{row.confirms} was accepted: again with seed {row.settings.train.seed}"
+    return "the plan is used up and nothing was accepted: a random draw" if row.drawn else "in the plan's order"
 
 
 def _skip_reason(row: Row, answer: Answer) -> str:

@@ -16,10 +16,11 @@ from core.plan.experiments import read_experiments, read_history
 from core.plan.lines import KeyPath, key_lines
 from core.plan.overrides import apply_overrides
 from core.plan.references import check_references
-from core.plan.rules import check_batch, check_rows, warn_of_masked, warn_of_rows
+from core.plan.rules import check_batch, check_rows, check_search, warn_of_masked, warn_of_rows
 from core.plan.schema import Plan, RunSettings
+from core.plan.search_table import read_search
 from core.plan.slices import read_slices
-from core.plan.validate import NOT_BUILT, NOT_BUILT_KEYS, SECTIONS, Problems, check_table
+from core.plan.validate import SECTIONS, Problems, check_table
 
 _SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -46,6 +47,8 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     queue = SECTIONS["queue"](**values["queue"])
     experiments = read_experiments(data.get("experiment"), problems)
     history = read_history(data.get("history"), problems)
+    search = read_search(data.get("search"), defaults, problems)
+    check_search(search, queue, experiments, problems, warnings)
     check_references(experiments, problems)
     check_rows(defaults, written, experiments, problems)
     if found := problems.texts():
@@ -59,6 +62,7 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
         queue=queue,
         experiments=tuple(experiments.values()),
         history=history,
+        search=search,
         warnings=tuple(warnings.texts()),
     )
 
@@ -84,11 +88,9 @@ def _taken_out(data: dict[str, Any], section: str, key: str) -> Any:
 
 
 def _check_names(data: Mapping[str, Any], problems: Problems) -> None:
-    known = (*SECTIONS, "experiment", "history")
+    known = (*SECTIONS, "search", "experiment", "history")
     for name in data:
-        if name in NOT_BUILT_KEYS:
-            problems.add((name,), NOT_BUILT)
-        elif name not in known:
+        if name not in known:
             near = get_close_matches(name, known, 1)
             bracketed = {key: f"[[{key}]]" if key in ("experiment", "history") else f"[{key}]" for key in known}
             hint = f"did you mean {bracketed[near[0]]}?" if near else f"a plan has {', '.join(bracketed.values())}"

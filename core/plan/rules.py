@@ -7,7 +7,16 @@ from typing import Any
 
 from core.plan.expand import experiment_rows, interval_steps
 from core.plan.lines import KeyPath
-from core.plan.schema import HIGH_LEARNING_RATE, Experiment, GateSettings, RunSettings, TrainSettings
+from core.plan.schema import (
+    HIGH_LEARNING_RATE,
+    Experiment,
+    GateSettings,
+    QueueSettings,
+    RunSettings,
+    SearchSpace,
+    TrainSettings,
+)
+from core.plan.search import EXPERIMENT
 from core.plan.validate import Problems
 from core.scoring.evidence import Thresholds
 
@@ -44,6 +53,28 @@ def check_rows(
                     "there is no replay speech to take: give data.replay, or set train.replay_share = 0",
                     "train.replay_share",
                 )
+
+
+def check_search(
+    search: SearchSpace | None,
+    queue: QueueSettings,
+    experiments: Mapping[KeyPath, Experiment],
+    problems: Problems,
+    warnings: Problems,
+) -> None:
+    """`queue.then = "search"` and `[search]` belong together, and no experiment has the name of the drawn rows."""
+    if queue.then == "search" and search is None:
+        what = (
+            "there is nothing to draw from: add [search], such as train.learning_rate = { log_uniform = [2e-5, 1e-4] }"
+        )
+        problems.add(("queue", "then"), what)
+    if search is None:
+        return
+    if queue.then != "search":
+        warnings.add(("search",), 'is not used: queue.then = "search" would draw from it', "[search]")
+    for path, experiment in experiments.items():
+        if experiment.id == EXPERIMENT:
+            problems.add((*path, "id"), f"{EXPERIMENT!r} is the name of the rows that [search] draws: choose another")
 
 
 def warn_of_rows(

@@ -1,8 +1,8 @@
 """The plan's schema: every key, its unit and its default, in this one place.
 
 A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[queue]` policies,
-`[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, and
-`[[history]]` rows.
+`[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, `[search]` ranges over
+such keys, and `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
 `below` (exclusive), `repeats` (a list whose items may repeat), `words` (a text that must say something). Readers
 validate against it.
@@ -125,7 +125,9 @@ class GateSettings:
     block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
     slice: tuple[SliceSettings, ...] = ()
     """`[[gate.slice]]`, read by `core.plan.slices`."""
-    confirm_seeds: int = _key(0, "other seeds that must be accepted too", minimum=0, maximum=0)
+    confirm_seeds: int = _key(
+        0, "an accepted run is repeated with so many other seeds, which must be accepted too", minimum=0, maximum=20
+    )
     accept_leakage: str | None = _key(
         None,
         "why recordings may be in training and in an evaluation set; without a reason they leave the WERs undecided",
@@ -146,7 +148,11 @@ class QueueSettings:
     """`[queue]`: when the queue ends and how it treats failures."""
 
     until: str = _key("accepted", "stop at the first accepted run, or run all", choices=("accepted", "all"))
-    then: str = _key("stop", "when the plan is used up and nothing was accepted", choices=("stop",))
+    then: str = _key(
+        "stop",
+        "when the plan is used up and nothing was accepted; search: go on with draws from [search]",
+        choices=("stop", "search"),
+    )
     max_runs: int = _key(20, "budget: runs started", minimum=1)
     max_hours: float = _key(
         24.0,
@@ -208,6 +214,28 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """What one key of `[search]` is drawn from: `low` to `high`, or one of `values`."""
+
+    kind: str
+    """log_uniform, uniform or choices."""
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    """Whether the key takes whole numbers only."""
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """`[search]`: what rows are drawn from when the plan is used up."""
+
+    seed: int = 0
+    ranges: dict[str, Range] = field(default_factory=dict)
+    """By dotted key, such as `train.learning_rate`."""
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryRow:
     """One `[[history]]`: an earlier result made elsewhere, printed in the run matrix as it is."""
 
@@ -229,6 +257,7 @@ class Plan:
     queue: QueueSettings
     experiments: tuple[Experiment, ...]
     history: tuple[HistoryRow, ...] = ()
+    search: SearchSpace | None = None
     warnings: tuple[str, ...] = ()
     """What is allowed but probably not meant, in the form of problems: `file:line: what`."""
 
@@ -238,7 +267,7 @@ class Row:
     """One row of the expanded plan: an experiment with one choice of its sweep values."""
 
     key: str
-    """Unique in the plan: `2.1`, or `3.1#2` for the second value of a sweep."""
+    """Unique in the plan: `2.1`, `3.1#2` for the second value of a sweep, `search#4` for a draw, `2.1@seed1`."""
     experiment: str
     title: str
     label: str
@@ -248,3 +277,7 @@ class Row:
     after: tuple[str, ...] = ()
     when: str | None = None
     adapter_from: tuple[str, ...] = ()
+    drawn: bool = False
+    """Whether `[search]` made it: it runs when the plan's own rows are used up."""
+    confirms: str | None = None
+    """Key of the row that this one repeats with another seed, once that is accepted."""

@@ -32,6 +32,13 @@ _HEAD = """\
 # runs it. Paths are relative to this file. Keys in comments show the defaults.
 """
 
+_SEARCH = """
+# [search]                                  # queue.then = "search": rows drawn until one is accepted
+# seed = 0
+# train.learning_rate = { log_uniform = [2e-5, 1.5e-4] }       # or uniform
+# adapter.rank = [8, 16, 32]                # one of these
+"""
+
 _EXPERIMENTS = """
 # Experiments run in this order. Each may override train.*, adapter.* and data.*; `sweep` runs a row for each
 # value; `after` waits for other experiments; `when` is a condition on their results; `adapter_from` takes
@@ -100,7 +107,7 @@ def plan_text(
     if "replay" not in manifests:
         del values["train"]["replay_share"]
     sections = "".join(_section_text(name, values.get(name, {})) for name in SECTIONS)
-    return f"{_HEAD}{sections}{_EXPERIMENTS}{_later_experiments(attention, feed_forward)}"
+    return f"{_HEAD}{sections}{_SEARCH}{_EXPERIMENTS}{_later_experiments(attention, feed_forward)}"
 
 
 def _later_experiments(attention: Sequence[str], feed_forward: Sequence[str]) -> str:

@@ -32,12 +32,8 @@ SECTIONS: dict[str, type[Any]] = {
 OVERRIDABLE = ("train", "adapter", "data")
 """Sections that an experiment may override and sweep over."""
 
-NOT_BUILT_KEYS = ("search",)
-NOT_BUILT = "not available in this version; remove it"
 _NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
-    "queue.then": lambda value: value == "search",
     "queue.executor": lambda value: value == "slurm",
-    "gate.confirm_seeds": lambda value: value > 0,
 }
 """Values that later versions have and this one does not. Silence about them would be a false promise."""
 
@@ -124,9 +120,6 @@ def check_table(section: str, raw: Any, path: KeyPath, problems: Problems) -> di
 def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Problems) -> Any:
     """The value in the schema's type; None after a problem."""
     dotted = f"{section}.{name}"
-    if dotted in NOT_BUILT_KEYS:
-        problems.add(path, NOT_BUILT)
-        return None
     if name not in keys_of(section):
         problems.add(path, f"unknown key; {nearest_key(section, name)}")
         return None

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from core.errors import PlanError, RunFolderError
-from core.plan.expand import expand, matches
+from core.plan.expand import matches
 from core.plan.read import parse_plan
+from core.plan.rows import all_rows, shown
 from core.plan.schema import Row
 from core.queue.decisions import Decision, decisions_about
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
@@ -144,10 +145,11 @@ def _tell(story: _Story, decision: Decision, gpus: Mapping[str, str]) -> None:
 
 def _entries(runs: RunsFolder, submission: Submission, wishes: RowWishes, story: _Story) -> list[Entry]:
     try:
-        rows = expand(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
+        rows = all_rows(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
     except PlanError:
         return []  # the supervisor says so, and closes it
-    wanted = [row for row in rows if not submission.only or matches(row, submission.only)]
+    begun = {*story.runs, *story.closed, *wishes.held, *wishes.removed}
+    wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
     wanted.sort(key=lambda row: wishes.ranks.get(row.key, 0.0))
     return [_entry(runs, submission, row, wishes, story) for row in wanted]
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.errors import UserError
-from core.plan.expand import expand
-from core.plan.next_action import (
-    Action,
-    Finished,
-    RowState,
-    RowStatus,
-    Spent,
-    Start,
-    next_action,
-    resolved_settings,
-)
+from core.plan.expand import matches
+from core.plan.next_action import Action, Finished, Spent, Start, next_action, resolved_settings
 from core.plan.read import parse_plan
+from core.plan.row_state import ENDED, RowState, RowStatus
+from core.plan.rows import all_rows, shown, with_seed
 from core.plan.schema import Row
 from core.queue.standing import Ended, Standing, standing
 from core.queue.wishes import RowWishes, Submission
@@ -38,7 +31,6 @@ MOST_ACCUMULATION = 64
 _BATCH_PHASES = ("training", "checkpointing")
 _MEASURED = 8
 """Run folders that are measured to tell how much space the next one will take."""
-ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
 Facts = dict[str, bool | float | None]
 
 
@@ -84,7 +76,7 @@ class PlanExecution:
         """PlanError when the text is no plan. `progress` hears of audio files that are read to hash them."""
         self.submission = submission
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
-        self.rows = expand(self.plan)
+        self.rows = all_rows(self.plan)
         self.ends: dict[str, list[Ended]] = {}
         """Run folder name → how the trainers ended that this submission started."""
         self.closed: dict[str, str] = {}
@@ -104,6 +96,9 @@ class PlanExecution:
         self._runs = runs
         self._resolver = Resolver(self.plan, hashes, progress)
         self._closed: dict[str, RowState] = {}
+        self._repeats = {row.key: row for row in self.rows if row.confirms is not None}
+        self._repeated: dict[str, str] = {}
+        """Key of a repeat → identity of the run that it repeats."""
         self._facts: dict[str, Facts] = {}
         self._looks: dict[str, Look] = {}
         self._folders: dict[str, RunPaths] = {}
@@ -120,7 +115,7 @@ class PlanExecution:
             except UserError as error:
                 problems[row.key] = error
                 continue
-            if not row.adapter_from:
+            if not row.adapter_from and row.confirms is None:
                 self.placed[row.key] = self._fitting(Placed(row, resolved))
         return problems
 
@@ -128,19 +123,32 @@ class PlanExecution:
         """Find the runs of rows that take their architecture from others, where those have ended."""
         self._fit_all()
         for row in self.rows:
-            sources = [other.key for other in self.rows if other.experiment in row.adapter_from]
+            if not row.adapter_from:
+                continue
+            sources = [o.key for o in self.rows if o.experiment in row.adapter_from and o.confirms is None]
             known = self.known(())
             ended = all(known.get(key, RowState()).status in ENDED for key in sources)
-            if row.adapter_from and row.key not in self.placed and row.key not in self._closed and ended:
+            if row.key not in self.placed and row.key not in self._closed and ended:
                 settings, _ = resolved_settings(row, self.rows, known)
                 try:
                     self.placed[row.key] = self._fitting(Placed(row, self._resolver.resolve(settings)))
                 except UserError:
                     continue  # its data cannot be used, as `place_all` says
+        self.known(())  # finds the repeats of what was accepted
+
+    def shown_rows(self) -> list[Row]:
+        """The rows that the submission asks for; drawn ones and repeats once they have a run, or are closed."""
+        only = self.submission.only
+        wanted = [row for row in self.rows if not only or matches(row, only)]
+        begun = {key for key, _ in self.started()} | set(self.closed)
+        due = {row.key for row in wanted if row.confirms is not None and row.key in self.placed}
+        return shown(wanted, begun | due)
 
     def known(self, running: Collection[str]) -> dict[str, RowState]:
         """What is known of the rows, by key; the others are queued."""
-        found = {key: self._state(placed, running) for key, placed in self.placed.items()}
+        found = {key: self._state(placed, running) for key, placed in self.placed.items() if key not in self._repeats}
+        self._place_repeats(found)
+        found |= {key: self._state(self.placed[key], running) for key in self._repeats if key in self.placed}
         for key in self.wishes.held:
             state = found.get(key, RowState())
             if state.status is RowStatus.QUEUED:
@@ -250,6 +258,18 @@ class PlanExecution:
             if now.status is RowStatus.FAILED and now.reason:
                 reasons.setdefault(key, now.reason)
         return reasons
+
+    def _place_repeats(self, found: Mapping[str, RowState]) -> None:
+        """Find the runs that repeat with other seeds what was accepted."""
+        for key, row in self._repeats.items():
+            base = self.placed.get(str(row.confirms))
+            state = found.get(str(row.confirms))
+            if base is None or state is None or state.facts.get("accepted") is not True:
+                self.placed.pop(key, None)
+            elif self._repeated.get(key) != base.identity or key not in self.placed:
+                settings = with_seed(base.resolved.settings, row.settings.train.seed)
+                self.placed[key] = self._fitting(Placed(row, self._resolver.resolve(settings)))
+                self._repeated[key] = base.identity
 
     def _fit_all(self) -> None:
         for key, placed in self.placed.items():

@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from core.plan.expand import matches
 from core.plan.identity import run_identity
-from core.plan.next_action import RowStatus
+from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
 from core.queue.execution import Placed, PlanExecution
 from core.runs.evidence import Gathered, gather
@@ -61,11 +60,23 @@ _FAILED = (RunState.FAILED, RunState.OUT_OF_MEMORY)
 
 def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowReport]:
     """The wanted rows in the order of the plan. `not_run`: row key → why it was not run, or was given up."""
-    only = execution.submission.only
-    rows = [row for row in execution.rows if not only or matches(row, only)]
     execution.place_decided()
+    rows = execution.shown_rows()
     columns = differing_settings([asdict(_shown_settings(row, execution)) for row in rows])
-    return [_row(execution, row, column, not_run) for row, column in zip(rows, columns, strict=True)]
+    reports = [_row(execution, row, column, not_run) for row, column in zip(rows, columns, strict=True)]
+    return [_with_seeds(item, reports) for item in reports]
+
+
+def _with_seeds(item: RowReport, reports: Collection[RowReport]) -> RowReport:
+    """What an accepted row comes to, once its repeats with other seeds count."""
+    repeats = [other.outcome for other in reports if other.row.confirms == item.row.key]
+    if item.outcome is not Outcome.ACCEPTED or not repeats:
+        return item
+    count = repeats.count(Outcome.ACCEPTED)
+    if count < len(repeats):
+        outcome = Outcome.REJECTED if Outcome.REJECTED in repeats else Outcome.UNDECIDED
+        item = replace(item, outcome=outcome)
+    return replace(item, matrix=replace(item.matrix, seeds=(count, len(repeats))))
 
 
 def matrix_rows(execution: PlanExecution, reports: Collection[RowReport]) -> list[MatrixRow]:
@@ -82,7 +93,7 @@ def place_recorded(execution: PlanExecution, runs: RunsFolder) -> list[str]:
 
     For judging copied run folders without their audio. Returns the keys of the rows that were found so.
     """
-    missing = [row for row in execution.rows if row.key not in execution.placed]
+    missing = [row for row in execution.rows if row.key not in execution.placed and row.confirms is None]
     found: list[str] = []
     if not missing:
         return found

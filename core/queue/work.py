@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import is_disk_full
-from core.plan.next_action import Finished, RowStatus, Skip, Start, Stop, Wait
+from core.plan.next_action import Finished, Skip, Start, Stop, Wait
+from core.plan.row_state import RowStatus
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.pauses import Pauses

@@ -66,6 +66,8 @@ class MatrixRow:
     """What the verdict rests on."""
     findings: tuple[Findings, ...] = ()
     """What else a reader must know of the run: a heading and its facts each, such as the health of the data."""
+    seeds: tuple[int, int] | None = None
+    """(k, n): k of the n repeats with other seeds that `gate.confirm_seeds` asks for were accepted."""
 
 
 def run_row(
@@ -166,6 +168,8 @@ def verdict_word(row: MatrixRow) -> str:
     if row.verdict is None:
         return status or NONE
     word = row.verdict.decision.value
+    if row.seeds is not None:
+        word += f", seeds {row.seeds[0]}/{row.seeds[1]}"
     if row.status in _ACTIVE:
         return f"{status}, so far {word}"
     return word if row.status == "done" else f"{word} ({status})"

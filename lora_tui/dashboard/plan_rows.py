@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from core.errors import UserError
-from core.plan.expand import matches
 from core.plan.schema import Row
 from core.queue.execution import PlanExecution
 from core.queue.report import place_recorded
@@ -67,8 +66,8 @@ class PlanRows:
         execution = self.execution
         if execution is None:
             return []
-        wanted = [row for row in execution.rows if not self._only or matches(row, self._only)]
-        if not self._texts:
+        wanted = execution.shown_rows()
+        if len(self._texts) != len(wanted):
             self._texts = differing_settings([asdict(row.settings) for row in wanted])
         return [(self._row(row, text), self._folder(row)) for row, text in zip(wanted, self._texts, strict=True)]
 

@@ -124,7 +124,7 @@ def test_a_batch_set_by_hand_replaces_the_files_epochs() -> None:
         ("2.1:train.learning_rate=1e-3", "--set 2.1:train.learning_rate=1e-3: train.learning_rate: 0.001 is"),
         (
             "queue.then=search",
-            '--set queue.then=search: queue.then: "search" is not available in this version',
+            "--set queue.then=search: queue.then: there is nothing to draw from",
         ),
         ("train.steps.x=3", '--set train.steps.x=3: train."steps.x": unknown key'),
     ],

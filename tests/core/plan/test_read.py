@@ -137,10 +137,7 @@ def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
 @pytest.mark.parametrize(
     ("middle", "place"),
     [
-        ("[queue]\nthen = 'search'\n", "plan.toml:9: queue.then"),
         ("[queue]\nexecutor = 'slurm'\n", "plan.toml:9: queue.executor"),
-        ("[search]\nx = 1\n", "plan.toml:8: search"),
-        ("[gate]\nconfirm_seeds = 2\n", "plan.toml:9: gate.confirm_seeds"),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(middle: str, place: str) -> None:

@@ -1,7 +1,7 @@
 """FakeTrainer: `python fake_trainer.py RUN_DIR` writes what a trainer writes, without a model, at once.
 
-What it does stands in `fake.json` in the state folder: experiment → a behaviour for each attempt; the last
-one repeats. Default: `good`.
+What it does stands in `fake.json` in the state folder: experiment (or `a@seed1`, `a@rank8`: only with that seed or
+rank) → a behaviour for each attempt; the last one repeats. Default: `good`.
 
 - good: an accepted run; poor: a rejected one, without gain
 - diverge, oom, error, disk_full: end so, half-way
@@ -69,7 +69,9 @@ class FakeTrainer:
             script = json.loads((Path(self.config["state_folder"]) / "fake.json").read_text())
         except FileNotFoundError:
             script = {}
-        behaviours = script.get(self.config["experiment"], ["good"])
+        experiment, settings = self.config["experiment"], self.config["settings"]
+        names = [f"{experiment}@seed{settings['train']['seed']}", f"{experiment}@rank{settings['adapter']['rank']}"]
+        behaviours = next((script[name] for name in (*names, experiment) if name in script), ["good"])
         return str(behaviours[min(number, len(behaviours)) - 1])
 
     def say(self, event: Event) -> None:
