@@ -34,6 +34,9 @@ from lora_tui.reports.report import Report, assemble
 
 POLL_S = 0.5
 HASHING_LINE_S = 5.0
+MOST_RESTARTS = 3
+RESTARTS_WITHIN_S = 600.0
+"""A supervisor that ends unexpectedly more than three times in ten minutes is broken; a killed one is replaced."""
 STOP_WAIT_S = STOP_GRACE_S + KILL_WAIT_S + 15.0
 """How long a stop may take before the face leaves the rest to the supervisor."""
 
@@ -196,7 +199,7 @@ class _Session:
         self._follower = follower
         self._submission = submission
         self._signals = signals
-        self._restarted = False
+        self._restarts: list[float] = []
 
     def attend(self) -> Ending:
         """Follow until the end. RunFolderError: the supervisor cannot be kept up."""
@@ -241,10 +244,12 @@ class _Session:
         if self._follower.told_to_stop:
             raise Interrupted("the supervisor was told to stop; the same command goes on from what was saved")
         tail = self._client.log_tail()
-        if self._restarted:
-            raise RunFolderError(f"the supervisor ended unexpectedly again; the end of its log:\n{tail}")
-        self._restarted = True
-        say(f"the supervisor ended unexpectedly; starting it once more. The end of its log:\n{tail}", multiline=True)
+        now = time.monotonic()
+        self._restarts = [when for when in self._restarts if now - when < RESTARTS_WITHIN_S]
+        if len(self._restarts) >= MOST_RESTARTS:
+            raise RunFolderError(f"the supervisor ended unexpectedly again and again; the end of its log:\n{tail}")
+        self._restarts.append(now)
+        say(f"the supervisor ended unexpectedly; starting another one. The end of its log:\n{tail}", multiline=True)
         self._client.submit(self._submission)
 
 

@@ -18,7 +18,7 @@ from core.queue.prune import prunable, prune
 from core.queue.wishes import QueueDb, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
-from core.runs.store import run_state
+from core.runs.store import state_and_reason
 from core.sanitise import sanitise
 from lora_tui import headless, output
 from lora_tui.diagnostics import say
@@ -119,9 +119,9 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _finished(run: RunPaths) -> dict[str, Any]:
-    experiment, state = run.name.rpartition("-")[0], run_state(run).value
-    rest = {"reason": "", "submission": None, "plan": None}
-    return {"row": None, "experiment": experiment, "state": state, "run": run.name} | rest
+    experiment, (state, reason) = run.name.rpartition("-")[0], state_and_reason(run)
+    rest = {"reason": reason, "submission": None, "plan": None}
+    return {"row": None, "experiment": experiment, "state": state.value, "run": run.name} | rest
 
 
 def _add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from core.cli import data_arguments
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
+from core.runs.process import end_with_parent
 from core.sanitise import sanitise
 
 _EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
@@ -109,6 +110,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
 
 def main(argv: list[str] | None = None) -> int:
     """The entry point `lora-cli`; returns the exit code."""
+    end_with_parent()
     args = _parser().parse_args(argv)
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

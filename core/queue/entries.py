@@ -14,8 +14,9 @@ from core.plan.schema import Row
 from core.queue.decisions import Decision, decisions_about
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.process import identity_from_json, is_alive
 from core.runs.snapshot import RunState
-from core.runs.store import run_state
+from core.runs.store import read_run, state_and_reason
 
 
 class EntryState(StrEnum):
@@ -74,6 +75,8 @@ class _Story:
     """Run → where its newest trainer works, such as `on GPU 1`."""
     closed: dict[str, tuple[str, str]] = field(default_factory=dict)
     waits: str = ""
+    begun: dict[str, Decision] = field(default_factory=dict)
+    """Run → the start or adoption of its trainer, until its end."""
 
 
 def listing(runs: RunsFolder, db: QueueDb) -> Listing:
@@ -135,12 +138,23 @@ def _tell(story: _Story, decision: Decision, gpus: Mapping[str, str]) -> None:
                 story.waits = ""
                 gpu = decision.get("gpu")
                 story.places[str(decision.get("run"))] = f"on {gpus.get(gpu, gpu)}" if gpu else ""
+                story.begun[story.runs[row]] = decision
+        case "exit":
+            story.begun.pop(str(decision.get("run")), None)
         case "skip":
             story.closed[row] = (str(decision.get("status") or EntryState.SKIPPED), str(decision.get("reason")))
         case "wish" if decision.get("wish") == "retry":
             story.closed.pop(row, None)
         case "wait":
             story.waits = str(decision.get("reason"))
+
+
+def is_starting(run: RunPaths, begun: Decision | None) -> bool:
+    """Whether the trainer that `begun` tells of lives and has said nothing yet: its imports take seconds."""
+    process = None if begun is None else identity_from_json(begun.get("process"))
+    if begun is None or process is None or is_alive(process) is not True:
+        return False
+    return len(read_run(run).attempts) <= int(begun.get("attempts_before") or 0)
 
 
 def _entries(runs: RunsFolder, submission: Submission, wishes: RowWishes, story: _Story) -> list[Entry]:
@@ -158,9 +172,11 @@ def _entry(runs: RunsFolder, submission: Submission, row: Row, wishes: RowWishes
     entry = Entry(submission, row, EntryState.QUEUED)
     if row.key in story.runs:
         run = RunPaths(runs.root / story.runs[row.key])
-        state = run_state(run)
+        state, reason = state_and_reason(run)
+        if not state.active and state is not RunState.DONE and is_starting(run, story.begun.get(run.name)):
+            state, reason = RunState.STARTING, ""
         place = story.places.get(run.name, "") if state.active else ""
-        entry = replace(entry, run=run, state=state.value, reason=place)
+        entry = replace(entry, run=run, state=state.value, reason=", ".join(filter(None, (place, reason))))
         if state.active or state is RunState.DONE:
             return entry
     if row.key in wishes.removed:

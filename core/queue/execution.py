@@ -208,6 +208,16 @@ class PlanExecution:
         folders = [(key, self.folder(placed)) for key, placed in self.placed.items()]
         return [(key, run) for key, run in folders if run.config.is_file()]
 
+    def at_work(self, running: Collection[str]) -> dict[str, tuple[Placed, RunPaths]]:
+        """Row key → a run that is being worked on by a trainer that is not in `running`, each run once."""
+        found: dict[str, tuple[Placed, RunPaths]] = {}
+        for key, placed in self.placed.items():
+            known = {*running, *(other.identity for other, _ in found.values())}
+            run = self.folder(placed)
+            if placed.identity not in known and run.config.is_file() and self._look(run).outcome == "running":
+                found[key] = placed, run
+        return found
+
     def standing(self, placed: Placed, running: Collection[str]) -> Standing:
         """Where the row's run stands."""
         if placed.identity in running:

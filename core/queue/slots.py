@@ -132,6 +132,17 @@ class Slots:
         say(f"{run.name}: {kind} ({action.reason})")
         return kind
 
+    def take_over(self, run: RunPaths, identity: str, submission: str, row: str) -> bool:
+        """Adopt the run's trainer if it lives on this machine: it takes up a slot, whoever started it."""
+        attempts = read_run(run).attempts
+        trainer = self._executor.adopt(run, attempts[-1].process if attempts else None)
+        if trainer is None:
+            return False
+        before = max(0, len(attempts) - 1)  # the last attempt is its own
+        self._add(Slot(trainer, identity, submission, before), "adopt", row, "it runs already", {})
+        say(f"{run.name}: adopt (it runs already)")
+        return True
+
     def adopt_all(self, unended: Mapping[str, Decision]) -> list[End]:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 

@@ -136,8 +136,8 @@ class Supervisor:
         for wish in self._db.open_wishes():
             fields = {"wish": wish.kind, "submission": wish.submission, "row": wish.row, "run": wish.run}
             self._log.append("wish", **fields)
-            self._db.close_wish(wish.number)
             self._obey(wish)
+            self._db.close_wish(wish.number)  # killed before this, the next supervisor obeys it again
 
     def _take_submission(self, submission: Submission) -> None:
         name = submission.id

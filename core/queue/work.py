@@ -57,6 +57,7 @@ class Work:
         """Start what can be started. None: not at its end yet. OSError: the disk is full."""
         execution = self.execution
         self.waits_for_gpu = False
+        self._take_over()
         while execution.stopped is None:
             action = execution.next_action(self._slots.identities)
             for key, run in execution.started():
@@ -150,6 +151,17 @@ class Work:
         """Nothing more is started for it; `kind` is the wish."""
         if kind in ("stop", "kill"):
             self.execution.stopped = "killed on request" if kind == "kill" else "stopped on request"
+
+    def _take_over(self) -> None:
+        """Adopt the trainers of this plan that live here and of which the decisions say nothing.
+
+        A supervisor may die between the start of a trainer and the line about it, and people start trainers by hand:
+        beside either, the slot is not free.
+        """
+        for key, (placed, run) in self.execution.at_work(self._slots.identities).items():
+            if self._slots.take_over(run, placed.identity, self.name, key):
+                self._once("run", row=key, run=run.name)
+                self._waits = None
 
     def _stop(self, action: Stop) -> None:
         runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}

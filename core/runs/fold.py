@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.runs.events import (
     AdapterSaved,
     AttemptStarted,
@@ -21,7 +24,7 @@ from core.runs.events import (
     decode,
 )
 from core.runs.process import identity_from_json
-from core.runs.snapshot import Attempt
+from core.runs.snapshot import STALLED_S, Attempt
 from core.runs.step_lines import Buffer, parse, stretches
 from core.runs.steps import StepColumns
 from core.scoring.counts import ErrorCounts
@@ -67,7 +70,7 @@ class History:
             # The line that began this attempt was lost: what it superseded shows when steps repeat.
             self.attempts.append(Attempt(record.attempt, record.time, record.time, None, None, "", ""))
         self._apply(event if scored is None else scored)
-        self._seen(record.time)
+        self._seen(np.array([record.time]))
 
     def _add_line(self, line: bytes) -> None:
         if not line.strip():
@@ -144,9 +147,12 @@ class History:
         if self.phase is None or self.phase.phase != name:
             self.phase, self.progress = Phase(name), None
 
-    def _seen(self, time: float) -> None:
-        self.attempts[-1] = replace(self.attempts[-1], last_event=time)
-        self.last_time = time
+    def _seen(self, times: NDArray[np.float64]) -> None:
+        newest = self.attempts[-1]
+        gaps = np.diff(times, prepend=newest.last_event)
+        spent_s = newest.duration_s + float(np.clip(gaps, 0.0, STALLED_S).sum())
+        self.last_time = float(times[-1])
+        self.attempts[-1] = replace(newest, last_event=self.last_time, duration_s=spent_s)
 
 
 def interval_of(event: IntervalScored) -> Interval:

@@ -5,15 +5,20 @@ Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start t
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+PARENT_VARIABLE = "LORA_TUI_PARENT"
+"""In the environment of a command that must not outlive the process with this pid."""
+_PR_SET_PDEATHSIG = 1
 _STATE_FIELD = 0
 _SESSION_FIELD = 3
 _START_TIME_FIELD = 19
@@ -106,6 +111,15 @@ def session_members(leader: ProcessIdentity) -> list[int]:
     if is_alive(leader) is None or (now is not None and now != leader):
         return []
     return [pid for pid in _pids() if session_of(pid) == leader.pid]
+
+
+def end_with_parent() -> None:
+    """If `PARENT_VARIABLE` names a parent: die when it dies, so that nothing of a killed trainer works on unseen."""
+    parent = os.environ.pop(PARENT_VARIABLE, "")
+    if parent.isdigit():
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(parent):
+            os._exit(128 + signal.SIGKILL)  # it died before the kernel knew of our wish
 
 
 def _has_open(pid: int, wanted: os.stat_result) -> bool:

@@ -92,11 +92,9 @@ class Attempt:
     precision: str
     versions: dict[str, str] = field(default_factory=dict)
     final: Final | None = None
-
-    @property
-    def duration_s(self) -> float:
-        """From its first event to its last; 0 if the clock was set back meanwhile."""
-        return max(0.0, self.last_event - self.started)
+    duration_s: float = 0.0
+    """From its first event to its last; a gap between two of them counts at most `STALLED_S`, so that a clock that is
+    set, or a machine that slept, uses up nobody's hours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

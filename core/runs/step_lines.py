@@ -41,8 +41,8 @@ class StepBlock:
     """Columns of shape (lines,), in the order of the file."""
 
     attempt: int
-    time: float
-    """Of the last line."""
+    time: NDArray[np.float64]
+    """Unix seconds."""
     step: NDArray[np.int64]
     values: tuple[NDArray[np.float64], ...]
     """loss, learning_rate, grad_norm, tokens, audio_s, seconds."""
@@ -71,6 +71,7 @@ def parse(lines: Buffer) -> StepBlock | None:
         attempts = {row.attempt for row in rows}
         if len(attempts) != 1 or len(rows) != np.count_nonzero(np.frombuffer(lines, np.uint8) == _NEW_LINE):
             return None
+        time = np.array(array("d", [row.time for row in rows]))
         step = np.array(array("q", [row.step for row in rows]), np.int64)
         values = (
             np.array(array("d", [row.loss for row in rows])),
@@ -84,4 +85,4 @@ def parse(lines: Buffer) -> StepBlock | None:
         return None
     if np.any(np.diff(step) <= 0):
         return None
-    return StepBlock(attempts.pop(), rows[-1].time, step, values)
+    return StepBlock(attempts.pop(), time, step, values)

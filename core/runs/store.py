@@ -15,6 +15,7 @@ from core.runs.fold import History
 from core.runs.history_cache import load, save
 from core.runs.paths import RunPaths
 from core.runs.process import is_alive
+from core.runs.reason import reason
 from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state
 
 _CHUNK = 256 << 10
@@ -34,13 +35,19 @@ def read_run(paths: RunPaths, now: float | None = None) -> RunSnapshot:
 
 def run_state(paths: RunPaths) -> RunState:
     """Only the state, in constant time for a run that ended: thousands of runs are listed in a second."""
+    return state_and_reason(paths)[0]
+
+
+def state_and_reason(paths: RunPaths) -> tuple[RunState, str]:
+    """`run_state`, and why it is in that state where the word alone does not tell (`core.runs.reason`)."""
     if read_json(paths.result)[0] is not None:
-        return RunState.DONE
+        return RunState.DONE, ""
     last = _last_record(paths.events)
     if isinstance(last, Final) and last.outcome != "done":
         attempt = Attempt(0, 0.0, 0.0, None, None, "", "", final=last)
-        return derive_state(None, attempt, None, None, 0.0)
-    return read_run(paths).state
+        return derive_state(None, attempt, None, None, 0.0), last.message
+    snapshot = read_run(paths)
+    return snapshot.state, reason(snapshot)
 
 
 def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:

@@ -25,7 +25,7 @@ from core.runs.files import write_json
 from core.runs.fold import interval_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
-from core.runs.process import current_process
+from core.runs.process import PARENT_VARIABLE, current_process
 from core.runs.store import read_json, read_run
 from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
@@ -49,6 +49,8 @@ SINGLE_CLIPS = 50
 """Clips of each evaluation set that are also decoded one by one (DESIGN §5, Parity)."""
 _LIBRARIES = ("torch", "transformers", "peft", "jiwer", "numpy", "soundfile", "soxr")
 _POLL_S = 0.2
+_EVALUATIONS = 3
+"""How often `lora-cli evaluate` is tried when something kills it, such as the kernel for want of memory."""
 _STOP_S = 30.0
 """For lora-cli to end after SIGTERM; then it is killed."""
 
@@ -315,7 +317,24 @@ class Session:
         if self.settings.model.revision:
             command += ["--revision", self.settings.model.revision]
         command += ["--json", str(output), "--dataset", name, "--singly", str(SINGLE_CLIPS)]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep) as child:
+        for _ in range(_EVALUATIONS):
+            status = self._evaluated(command)
+            if status >= 0:
+                break
+            # into the log only: a run that was disturbed has the same events as one that was not
+            sys.stderr.write(f"lora-cli evaluate on data.{name} was killed by signal {-status}\n")
+        if status != 0 or not output.is_file():
+            died = (
+                f"was killed by signal {-status} {_EVALUATIONS} times"
+                if status < 0
+                else f"ended with exit code {status}"
+            )
+            raise UserError(f"lora-cli evaluate on data.{name} {died}; its message is in {self.paths.log}")
+
+    def _evaluated(self, command: list[str]) -> int:
+        """The exit status of the command (negative: killed by that signal). Raises Interrupted when asked to stop."""
+        environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment) as child:
             while child.poll() is None:
                 if self.stopping():
                     child.terminate()
@@ -325,11 +344,7 @@ class Session:
                         child.kill()
                     raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")
                 time.sleep(_POLL_S)
-        if child.returncode != 0 or not output.is_file():
-            raise UserError(
-                f"lora-cli evaluate on data.{name} ended with exit code {child.returncode}; "
-                f"its message is in {self.paths.log}"
-            )
+        return child.returncode
 
 
 def _device_name(device: torch.device) -> str:

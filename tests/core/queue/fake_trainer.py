@@ -81,6 +81,8 @@ class FakeTrainer:
         behaviour = self.behaviour()
         if behaviour == "stillborn":
             return 1
+        if behaviour == "slow":
+            time.sleep(60)
         if behaviour == "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         else:

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from core.queue.__main__ import supervise
+from core.queue.entries import listing
 from core.queue.lock import KernelLock, is_held
+from core.queue.supervisor import Supervisor
+from core.queue.wishes import QueueDb
 from core.runs.snapshot import RunState
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -255,6 +258,64 @@ def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
     wait_for(lambda: folder.decisions("supervisor_ended"))
     client._child.wait()
     assert len(folder.births("a")) == 2 and folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any, started: Any) -> None:
+    """The supervisor died between the start and the line about it; or a person started the trainer."""
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["wait"], b=["good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    lines = folder.runs.decisions.read_bytes().splitlines(keepends=True)
+    folder.runs.decisions.write_bytes(b"".join(line for line in lines if b'"decision": "start"' not in line))
+    client = folder.client
+    client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("adopt"))
+    wait_for(lambda: folder.decisions("wait"))
+    time.sleep(0.7)
+    assert starts(folder) == [], "the slot is taken"
+    [listed] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.key == "a"]
+    assert listed.state == "training"
+    [pid] = folder.births("a")
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: starts(folder))
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    client._child.wait()
+    assert folder.decisions("exit")[0].get("run") == folder.run("a").name
+
+
+def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "wait"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    [submission] = folder.db.open_submissions()
+    folder.db.wish("stop", submission=submission.id)
+    if (pid := os.fork()) == 0:
+        Supervisor._obey = QueueDb.close_wish = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
+        supervise(folder.runs, folder.executor)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert [wish.kind for wish in folder.db.open_wishes()] == ["stop"]
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.snapshot("a").state is RunState.STOPPED
+    assert len(folder.births("a")) == 1
+
+
+def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["slow", "good"])
+    started()
+    wait_for(lambda: starts(folder))
+    [entry] = listing(folder.runs, folder.db).entries
+    assert (entry.state, entry.reason) == ("starting", "")
+    wait_for(lambda: folder.births("a"))
+    os.kill(folder.births("a")[0], signal.SIGKILL)
+    wait_for(lambda: folder.decisions("finish"))
 
 
 def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started: Any) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from core.runs.process import (
+    PARENT_VARIABLE,
     current_process,
     holders,
     identity_from_json,
@@ -88,3 +91,28 @@ def test_session_members_finds_what_a_dead_leader_left_behind() -> None:
 
 def test_a_reused_leader_has_no_members() -> None:
     assert session_members(replace(current_process(), start_time=1)) == []
+
+
+def test_a_command_ends_with_the_parent_that_it_names() -> None:
+    code = "from core.runs.process import end_with_parent; end_with_parent(); print('ready', flush=True); input()"
+    start = (
+        "import os, subprocess, sys, time; me = os.environ | {sys.argv[1]: str(os.getpid())};"
+        "child = subprocess.Popen([sys.executable, '-c', sys.argv[2]], env=me, stdin=subprocess.PIPE,"
+        "stdout=subprocess.PIPE); child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", start, PARENT_VARIABLE, code], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = identity_of(int(parent.stdout.readline()))
+    assert child is not None
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 10
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(child)
+
+
+def test_a_command_whose_parent_is_dead_already_ends_at_once() -> None:
+    code = "from core.runs.process import end_with_parent; end_with_parent()"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {PARENT_VARIABLE: "1"})
+    assert done.returncode == 128 + signal.SIGKILL

@@ -28,7 +28,7 @@ from core.runs.events import (
 )
 from core.runs.fold import History
 from core.runs.process import current_process
-from core.runs.snapshot import RunState
+from core.runs.snapshot import STALLED_S, RunState
 from core.runs.step_lines import STEP_PREFIX
 from core.runs.store import RunFollower, read_run, run_state
 
@@ -385,6 +385,18 @@ def test_reading_at_once_and_in_pieces_give_the_same_history(written: list[tuple
 
 def test_steps_are_written_as_the_fast_way_expects_them() -> None:
     assert encode(Record(1, 1.0, Step(1, 1.0, 1e-4, 1.0, 1, 1.0, 1.0))).encode().startswith(STEP_PREFIX)
+
+
+@pytest.mark.parametrize("jump_s", [2 * 86_400.0, -3 * 86_400.0])
+def test_a_clock_that_is_set_uses_up_no_hours(fake_run: MakeRun, jump_s: float) -> None:
+    run = fake_run()
+    run.start()
+    run.step(*range(1, 11))
+    run.time += jump_s
+    run.step(*range(11, 21))
+    [attempt] = read_run(run.paths).attempts
+    assert 19 <= attempt.duration_s <= 20 + STALLED_S
+    assert attempt.last_event - attempt.started == pytest.approx(20 + jump_s)
 
 
 def test_a_hundred_thousand_steps_are_read_in_a_moment(fake_run: MakeRun) -> None:

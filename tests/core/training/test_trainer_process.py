@@ -215,6 +215,38 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(quick_run: TrainingRun
     assert left_half_done(quick_run) == []
 
 
+def kill_evaluations(count: int) -> Callable[[], None]:
+    """For `TrainingRun.fork`: something kills the first `count` processes that evaluate the best adapter."""
+
+    def prepare() -> None:
+        from core.training import session
+
+        real, seen = session.subprocess.Popen, iter(range(1_000_000))
+
+        def killed(*args: Any, **more: Any) -> Any:
+            child = real(*args, **more)
+            if next(seen) < count:
+                child.kill()
+            return child
+
+        session.subprocess.Popen = killed  # type: ignore[misc]
+
+    return prepare
+
+
+def test_an_evaluation_that_something_kills_is_made_again(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
+    assert quick_run.fork(kill_evaluations(2)) == 0, quick_run.log
+    same(quick_run, finished_run)
+    assert quick_run.log.count("lora-cli evaluate on data.domain was killed by signal 9") == 2
+
+
+def test_an_evaluation_that_is_killed_each_time_ends_the_run(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
+    assert quick_run.fork(kill_evaluations(3)) == FAILED
+    assert "lora-cli evaluate on data.domain was killed by signal 9 3 times" in quick_run.final.message
+    assert quick_run.fork() == 0, quick_run.log
+    same(quick_run, finished_run)
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("count", range(1, 46, 4))
 def test_killed_after_any_event_it_ends_as_if_undisturbed(
