@@ -15,6 +15,7 @@ from core.queue.local_disk import runs_folder
 from core.runs.paths import RunsFolder
 from lora_tui import (
     dashboard_command,
+    export_command,
     headless,
     init_command,
     plan_command,
@@ -36,6 +37,7 @@ commands, each with its own --help:
   lora-tui init      write a plan for your own model and manifests
   lora-tui status    where the runs stand
   lora-tui verify    recompute the verdict on a run from its files, and find edits
+  lora-tui export    runs for TensorBoard, W&B, MLflow, trackio
   lora-tui queue     list, add, hold, release, move, stop, kill, retry, remove, prune
 
 examples:
@@ -63,6 +65,7 @@ COMMANDS = {
     "init": Command(init_command.add_arguments, init_command.run, "Write a plan for your own model and manifests."),
     "status": Command(status_command.add_arguments, status_command.run, "Where the runs of a plan stand."),
     "verify": Command(verify_command.add_arguments, verify_command.run, verify_command.DESCRIPTION),
+    "export": Command(export_command.add_arguments, export_command.run, export_command.DESCRIPTION),
     "queue": Command(queue_command.add_arguments, queue_command.run, "What is queued, and wishes for it."),
 }
 

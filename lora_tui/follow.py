@@ -5,18 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from core.plan.next_action import HELD_BACK
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.store import RunFollower
+from core.runs.store import RunFollower, last_line
 from lora_tui.diagnostics import say
 from lora_tui.progress import RunProgress, verdict_lines
-
-_LOG_TAIL_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -66,6 +63,8 @@ class Follower:
                 self.paused = self.paused if self.told_to_stop else None
             elif decision.kind in ("pause", "resume"):
                 self._pause_or_resume(decision)
+            elif decision.kind == "sink" and not self._first:
+                say(f"sink {decision.get('sink')}: {decision.get('message')}; training goes on without it")
         for followed in self._live.values():
             self._show(followed)
         self._first = self._quiet = False
@@ -146,7 +145,7 @@ class Follower:
             say(f"{label}  {outcome.replace('_', ' ')}{f': {message}' if message else ''}")
             if outcome == "crashed":
                 log = followed.follower.paths.log
-                say(f"{label}  the end of {log}: {_last_line(log) or 'it is empty'}")
+                say(f"{label}  the end of {log}: {last_line(log) or 'it is empty'}")
 
     def say_verdict(self, label: str, run: RunPaths, gave_up: str | None = None) -> None:
         """The verdict table of a run, once."""
@@ -165,14 +164,3 @@ class Follower:
         snapshot = followed.follower.refresh()
         for line in followed.progress.news(snapshot, time.monotonic()):
             say(line)
-
-
-def _last_line(log: Path) -> str:
-    """The last line of a log that holds anything."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _LOG_TAIL_BYTES))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

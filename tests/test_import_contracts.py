@@ -65,6 +65,15 @@ def test_lora_tui_imports_no_models() -> None:
     without((*HEAVY, "core.training", "core.cli"), imported(*headless, "lora_tui.__main__"))
 
 
+TRACKERS = ("tensorboardX", "wandb", "mlflow", "trackio")
+
+
+def test_nothing_but_the_process_of_a_sink_knows_trackers() -> None:
+    rooms = [m for room in ("core.plan", "core.runs", "core.queue") for m in modules_of(room)]
+    without((*TRACKERS, "core.sinks"), imported(*rooms, "lora_tui.__main__"))
+    without((*TRACKERS, *HEAVY), imported("core.sinks.__main__"))
+
+
 def test_starting_a_trainer_does_not_import_models_before_its_arguments_are_good() -> None:
     without(HEAVY, imported("core.training.__main__"))
 
@@ -102,5 +111,5 @@ def test_pure_rooms_open_nothing(room: str) -> None:
 def test_every_module_is_looked_at() -> None:
     """The packages are walked, not listed: a new room cannot be forgotten."""
     rooms = {m.name for m in pkgutil.iter_modules(core.__path__) if m.ispkg}
-    assert rooms == {"plan", "speech", "scoring", "runs", "queue", "training", "cli"}
+    assert rooms == {"plan", "speech", "scoring", "runs", "queue", "sinks", "training", "cli"}
     assert lora_tui.__path__

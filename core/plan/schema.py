@@ -19,6 +19,9 @@ HIGH_LEARNING_RATE = 2e-4
 DEFAULT_EPOCHS = 3.0
 """Passes over the training manifest where a plan gives neither `epochs` nor `batch_seconds`."""
 
+SINKS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Trackers that `core.sinks` can tell of a run while it goes on."""
+
 
 def _key(default: Any, doc: str, **rules: Any) -> Any:
     return field(default=default, metadata={"doc": doc, **rules})
@@ -181,6 +184,9 @@ class QueueSettings:
         (),
         "program and arguments, run when a run ends, or the queue pauses or ends; JSON on its stdin, no shell",
         repeats=True,
+    )
+    sinks: tuple[str, ...] = _key(
+        (), "trackers that are told of each run while it goes on; none of them can stop one", choices=SINKS
     )
 
 

@@ -225,6 +225,10 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         instead = f"this version has {', '.join(built)}" if built else "leave the key out"
         return f"{show(value)} is not available in this version; {instead}"
     choices = rules.get("choices")
+    if isinstance(value, tuple):
+        # A list is right when each of its items is.
+        wrong = (_rule_broken(dotted, item, rules) for item in value) if choices is not None else ()
+        return next((problem for problem in wrong if problem is not None), None)
     # A key that takes one of some words, or a number, has rules for both.
     numeric = isinstance(value, (int, float)) and ("above" in rules or "minimum" in rules)
     if choices is not None and value not in choices and not numeric:

@@ -15,6 +15,7 @@ from core.errors import UserError, is_disk_full
 from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
+from core.queue.followers import Followers
 from core.queue.gpus import Devices
 from core.queue.lock import KernelLock
 from core.queue.notify import Notifier
@@ -55,6 +56,7 @@ class Supervisor:
         self._slots = Slots(runs, executor, self._log, devices or NvmlReader().read)
         self._pauses = Pauses(runs.root, self._log)
         self._notifier = Notifier()
+        self._followers = Followers(self._log)
         self._hashes = HashCache(runs.hash_cache)
         self._works: dict[str, Work] = {}
         """By submission, in the order in which they are worked on."""
@@ -98,6 +100,10 @@ class Supervisor:
             self._changed = False
             for work in list(self._works.values()):
                 self._go_on(work)
+        for slot in self._slots:
+            if (work_of := self._works.get(slot.submission)) is not None:
+                self._followers.see_to(work_of.execution.plan.queue.sinks, slot.run, slot.attempts_before)
+        self._followers.look()
 
     def _leave(self, stop_asked: bool) -> bool:
         """Whether it is time to end; the lock is free then."""

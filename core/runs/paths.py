@@ -98,6 +98,18 @@ class RunPaths:
         """What the order of the evaluation sets does to their WER."""
         return self.evals / "position.json"
 
+    def sink_log(self, name: str) -> Path:
+        """What the process said that told the sink `name` of the run."""
+        return self.root / "sinks" / f"{name}.log"
+
+    def sink_cursor(self, name: str) -> Path:
+        """How much the sink has been told."""
+        return self.root / "sinks" / f"{name}.json"
+
+    def sink_folder(self, name: str) -> Path:
+        """Files of the sink's own, such as TensorBoard's event files."""
+        return self.root / name
+
     def tuned(self, dataset: str) -> Path:
         """What `lora-cli evaluate`, a separate process, said of `lora_adapter_best`."""
         return self.evals / "tuned" / f"{dataset}.json"
@@ -147,6 +159,10 @@ class RunsFolder:
     def gpu_lock(self, uuid: str) -> Path:
         """Held by the trainer on the GPU, and by the children that it left behind."""
         return self.state / "locks" / f"gpu-{_UNSAFE.sub('_', uuid)}.lock"
+
+    def sink_lock(self, sink: str, run: str) -> Path:
+        """Held by the one process that tells `sink` of the run."""
+        return self.state / "locks" / f"sink-{sink}-{run}.lock"
 
     @property
     def matrix(self) -> Path:

@@ -23,6 +23,7 @@ _CHUNK = 256 << 10
 _WORTH_KEEPING = 8 << 20
 """Bytes of events that are kept folded; fewer are read in a moment."""
 _TAIL = 64 << 10
+_LOG_TAIL = 4 << 10
 
 
 def read_run(paths: RunPaths, now: float | None = None) -> RunSnapshot:
@@ -206,3 +207,14 @@ def _last_record(path: Path) -> object | None:
         return None
     record = decode(lines[-1].decode("utf-8", "replace")) if lines else None
     return record.event if record is not None else None
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that holds anything."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

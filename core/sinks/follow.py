@@ -1,0 +1,79 @@
+"""Following one run for one sink: read what is new, send it, remember what was sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.runs.evidence import gather
+from core.runs.files import write_json
+from core.runs.paths import RunPaths
+from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.store import RunFollower, read_json
+from core.scoring.verdict import judge, thresholds_of
+from core.sinks.points import Cursor, facts, news, outcome
+from core.sinks.sink import Opener, Subject
+
+POLL_S = 2.0
+SETTLED_S = 10.0
+"""A run that stopped or crashed may be resumed at once: its follower waits so long for that."""
+
+
+def ended(snapshot: RunSnapshot) -> bool:
+    """Whether the run has a last word: nothing more will come of it by itself."""
+    return snapshot.state is RunState.DONE or snapshot.state.broken
+
+
+def follow(paths: RunPaths, open_sink: Opener, cursor_file: Path, folder: Path, wait: Callable[[float], None]) -> None:
+    """Until the run ends, or nobody works on it any more. Raises whatever the sink raises."""
+    follower = RunFollower(paths)
+    snapshot = follower.refresh()
+    cursor = read_cursor(cursor_file)
+    sink = open_sink(Subject(paths.name, snapshot.identity, facts(snapshot), folder, cursor.step))
+    quiet_since: float | None = None
+    while True:
+        points, cursor = news(snapshot, cursor)
+        if points:
+            sink.send(points)
+            write_json(cursor_file, asdict(cursor))
+        if ended(snapshot):
+            sink.close(verdict_of(snapshot))
+            return
+        if snapshot.state.active or snapshot.state is RunState.QUEUED:
+            quiet_since = None
+        elif quiet_since is None:
+            quiet_since = time.monotonic()
+        if quiet_since is not None and time.monotonic() - quiet_since > SETTLED_S:
+            sink.close(None)
+            return
+        wait(POLL_S)
+        snapshot = follower.refresh()
+
+
+def send_once(paths: RunPaths, open_sink: Opener, folder: Path) -> int:
+    """Send all of a run that is there, as if nothing had been sent; how many points that were."""
+    snapshot = RunFollower(paths).refresh()
+    points, _ = news(snapshot, Cursor())
+    sink = open_sink(Subject(paths.name, snapshot.identity, facts(snapshot), folder, 0))
+    sink.send(points)
+    sink.close(verdict_of(snapshot))
+    return len(points)
+
+
+def verdict_of(snapshot: RunSnapshot) -> Mapping[str, Any]:
+    """By the `[gate]` that the run was started with."""
+    thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
+    evidence = gather(snapshot, snapshot.paths, thresholds=thresholds).evidence
+    return outcome(snapshot, judge(evidence, thresholds))
+
+
+def read_cursor(file: Path) -> Cursor:
+    """What was sent, as far as the file says."""
+    document, _ = read_json(file)
+    try:
+        return Cursor(int((document or {})["step"]), int((document or {})["interval"]))
+    except (KeyError, TypeError, ValueError):
+        return Cursor()

@@ -1,0 +1,80 @@
+"""Points of a run for a sink: each once, in order, whatever was resumed."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.runs.store import RunFollower, read_run
+from core.sinks.follow import send_once
+from core.sinks.points import Cursor, facts, news
+from core.sinks.sink import opener
+
+MakeRun = Callable[..., Any]
+
+
+def test_points_come_once_and_in_order(fake_run: MakeRun) -> None:
+    run = fake_run()
+    run.start()
+    run.interval(0, 300, 30)
+    run.step(1, 2)
+    follower = RunFollower(run.paths)
+    points, cursor = news(follower.refresh(), Cursor())
+    assert [point.step for point in points] == [0, 1, 2] and points[0].values["domain/wer"] == 50.0
+    assert points[1].values["train/loss"] == 1.0 and points[2].time > points[1].time
+    assert news(follower.refresh(), cursor) == ([], cursor)
+    run.step(3, loss=math.nan)
+    run.interval(3, 200, 30)
+    [point], cursor = news(follower.refresh(), cursor)
+    assert point.step == 3 and math.isnan(point.values["train/loss"]) and point.values["heldout/wer"] == 5.0
+    run.start(resumed_from=1)
+    run.step(2, 3)
+    assert news(follower.refresh(), cursor)[0] == [], "what was sent stays sent"
+    run.step(4)
+    assert [point.step for point in news(follower.refresh(), cursor)[0]] == [4]
+
+
+def test_a_run_without_events_has_no_points(fake_run: MakeRun) -> None:
+    assert news(read_run(fake_run().paths), Cursor())[0] == []
+
+
+def test_settings_are_flat(fake_run: MakeRun) -> None:
+    found = facts(read_run(fake_run().paths))
+    assert found["train.learning_rate"] == 1e-4 and found["adapter.method"] == "dora" and found["identity"]
+
+
+def records(file: Path) -> Iterator[bytes]:
+    """The records of an event file: length, checksum, data, checksum."""
+    data, position = file.read_bytes(), 0
+    while position < len(data):
+        (length,) = struct.unpack_from("<Q", data, position)
+        yield data[position + 12 : position + 12 + length]
+        position += 16 + length
+
+
+def test_tensorboard_files_hold_every_value(fake_run: MakeRun, tmp_path: Path) -> None:
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    run = fake_run().good()
+    assert send_once(run.paths, opener("tensorboard"), tmp_path / "tb") == 5
+    [file] = (tmp_path / "tb").glob("events.out.tfevents.*")
+    events = [event_pb2.Event.FromString(record) for record in records(file)]
+    scalars = {(value.tag, event.step): value for event in events for value in event.summary.value}
+    assert scalars["domain/wer", 1000].simple_value == pytest.approx(30.0)
+    assert scalars["train/loss", 400].simple_value == pytest.approx(1.5)
+    assert b"accepted" in scalars["verdict/text_summary", 0].tensor.string_val[0]
+
+
+def test_the_real_tensorboard_reads_them(fake_run: MakeRun, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    run = fake_run().good()
+    send_once(run.paths, opener("tensorboard"), tmp_path / "tb")
+    found = accumulator.EventAccumulator(str(tmp_path / "tb")).Reload()
+    assert [event.step for event in found.Scalars("domain/wer")] == [0, 400, 800, 900, 1000]
+    assert found.Scalars("heldout/wer")[-1].value == pytest.approx(5.0)
