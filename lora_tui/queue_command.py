@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import ExitCode, RunFolderError, UserError
+from core.queue.again import submit_again
 from core.queue.client import SUPERVISOR_COMMAND, QueueClient
-from core.queue.decisions import read_decisions
 from core.queue.entries import Entry, listing, named
 from core.queue.lock import is_held
 from core.queue.prune import prunable, prune
@@ -213,7 +213,7 @@ def _retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         try:
             hits = [e for e in named(entries, [name]) if not e.active and e.state not in ("done", "queued", "waiting")]
         except RunFolderError:
-            targets.append(_submitted_again(db, runs, name))
+            targets.append(submit_again(runs, db, name))
             continue
         if not hits and not args.all:
             raise UserError(f"{name}: nothing to try again: it is done, at work, or waits for its turn")
@@ -222,20 +222,6 @@ def _retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     _client(runs).ensure_supervisor()
     _done(args, "retry", targets, "to be tried again")
     return ExitCode.ACCEPTED
-
-
-def _submitted_again(db: QueueDb, runs: RunsFolder, name: str) -> Target:
-    """Queue the newest submission that had a row or run of this name once more, for that row only."""
-    known = ("run", "skip", "start")
-    for decision in reversed([d for d in read_decisions(runs.decisions) if d.kind in known]):
-        run = str(decision.get("run") or "")
-        if name not in (decision.get("row"), run, run.rpartition("-")[2]):
-            continue
-        earlier, row = db.submission(str(decision.get("submission"))), str(decision.get("row"))
-        if earlier is not None:
-            again = Submission.create(Path(earlier.plan_path), earlier.plan_text, earlier.overrides, [row])
-            return Target(db.submit(again, retry=[row]).id, row)
-    raise RunFolderError(f"{name}: no plan that the queue had holds it; submit its plan (`lora-tui queue add PLAN`)")
 
 
 def _remove(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:

@@ -46,7 +46,7 @@ def apply_overrides(
             _end_sweep(data["experiment"][index], section, name)
         else:
             defaults_set[f"{section}.{name}"] = places[place]
-        _write(data, (*container, section, name), _value(raw), places, places[place])
+        _write(data, (*container, section, name), value_of(raw), places, places[place])
     return defaults_set
 
 
@@ -69,7 +69,7 @@ def _end_sweep(entry: dict[str, Any], section: str, name: str) -> None:
         nested.pop(name, None)
 
 
-def _value(raw: str) -> Any:
+def value_of(raw: str) -> Any:
     """A TOML value; a bare word is a string."""
     try:
         document = tomli.loads(f"value = {raw}")

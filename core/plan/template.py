@@ -116,7 +116,7 @@ def _later_experiments(attention: Sequence[str], feed_forward: Sequence[str]) ->
     different = [choice for position, choice in enumerate(choices) if choice not in choices[:position]]
     if len(different) < 2:
         return _LEARNING_RATE_ONLY
-    lines = "\n".join(f"  {_toml(choice)}," for choice in different)
+    lines = "\n".join(f"  {toml_value(choice)}," for choice in different)
     return _ARCHITECTURE.format(choices=lines) + _LEARNING_RATE
 
 
@@ -129,14 +129,14 @@ def _section_text(section: str, values: Mapping[str, Any]) -> str:
         rules = spec.metadata
         unit = f", {rules['unit']}" if rules.get("unit") == "s" else ""
         choices = [choice for choice in rules.get("choices", ()) if choice != spec.default]
-        other = f" (or {', '.join(_toml(choice) for choice in choices)})" if choices else ""
+        other = f" (or {', '.join(toml_value(choice) for choice in choices)})" if choices else ""
         comment = f"{rules['doc']}{unit}{other}"
         if spec.name in values:
-            lines.append(_with_comment(f"{spec.name} = {_toml(values[spec.name])}", comment))
+            lines.append(_with_comment(f"{spec.name} = {toml_value(values[spec.name])}", comment))
         elif spec.default is None:
             lines.append(_with_comment(f"# {spec.name} = …", comment))
         else:
-            lines.append(_with_comment(f"# {spec.name} = {_toml(spec.default)}", comment))
+            lines.append(_with_comment(f"# {spec.name} = {toml_value(spec.default)}", comment))
     return "\n".join(lines) + "\n"
 
 
@@ -146,10 +146,10 @@ def _with_comment(text: str, comment: str) -> str:
     return f"{text:<{_COMMENT_COLUMN - 2}}  # {comment}"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value as TOML. JSON strings are TOML strings, but for DEL, which TOML wants escaped."""
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

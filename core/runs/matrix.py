@@ -98,13 +98,14 @@ def run_row(
         verdict=verdict,
         duration_s=snapshot.duration_s if snapshot.attempts else None,
         adapter_hash=artifact.current_hash if artifact is not None else None,
-        note=note or evidence.failure or _first_reason(verdict),
+        note=note or evidence.failure or first_reason(verdict),
         problems=gathered.problems,
         evidence=origin(snapshot, snapshot.paths, gathered),
     )
 
 
-def _first_reason(verdict: Verdict) -> str:
+def first_reason(verdict: Verdict) -> str:
+    """Why it is not ACCEPTED: the reason of the first criterion that fails, else of the first that is unknown."""
     for state in (State.FAIL, State.UNKNOWN):
         for criterion in verdict.criteria:
             if criterion.state is state:
@@ -132,13 +133,19 @@ def history_row(
 
 def differing_settings(all_settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """For each of the nested settings, `key=value` for every key in which they are not all equal."""
+    each = differing_values(all_settings)
+    return tuple(", ".join(f"{name}={value}" for name, value in one.items()) for one in each)
+
+
+def differing_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """For each of the nested settings: name → value as text, of every key in which they are not all equal."""
     flat = [_flatten(settings) for settings in all_settings]
     keys = sorted({key for one in flat for key in one})
     differing = [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]
     # The last part of a key is enough where no other section has the same one.
     short = [key.rpartition(".")[2] for key in differing]
     names = {key: name if short.count(name) == 1 else key for key, name in zip(differing, short, strict=True)}
-    return tuple(", ".join(f"{names[k]}={_value(one[k])}" for k in differing if k in one) for one in flat)
+    return [{names[k]: _value(one[k]) for k in differing if k in one} for one in flat]
 
 
 def cells(row: MatrixRow) -> list[str]:

@@ -144,6 +144,11 @@ class RunsFolder:
         return self.state / "cache" / "hashes.json"
 
     @property
+    def dashboard_memory(self) -> Path:
+        """How the dashboard was left: theme, layout, filter. A convenience."""
+        return self.state / "dashboard.json"
+
+    @property
     def audio_cache(self) -> Path:
         """Decoded clips, memory-mapped, keyed by content."""
         return self.state / "cache" / "audio"

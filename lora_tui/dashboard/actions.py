@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from core.errors import ExitCode, UserError
+from core.errors import ExitCode, PlanError, UserError
+from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
 from core.queue.client import QueueClient
 from core.queue.execution import PlanExecution
 from core.queue.report import place_recorded, report
-from core.queue.wishes import QueueDb, Submission
+from core.queue.wishes import Submission
+from core.runs.files import write_text
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.dashboard.options import Options
+from lora_tui.dashboard.wishes import Wishes
 from lora_tui.reports.report import assemble
 
 
@@ -24,6 +29,7 @@ class Actions:
 
     def __init__(self, options: Options, runs: RunsFolder) -> None:
         self._options, self._runs = options, runs
+        self.wishes = Wishes(runs, self._client())
 
     def start(self) -> str:
         """Queue the plan as its file is now, and see to a supervisor."""
@@ -34,19 +40,6 @@ class Actions:
             return "the plan is in the queue already"
         return "the plan is queued; runs go on when the dashboard is closed"
 
-    def end(self, kind: str, submissions: Sequence[str]) -> str:
-        """`stop`: the step is finished and saved. `kill`: at once. For everything that is queued."""
-        found = [s.id for s in QueueDb(self._runs.queue_db).open_submissions()] if self._runs.queue_db.exists() else []
-        wanted = [identifier for identifier in found if not submissions or identifier in submissions]
-        if not wanted:
-            raise UserError("the queue holds nothing that could be stopped")
-        client = self._client()
-        for identifier in wanted:
-            client.ask(kind, identifier)
-        if kind == "kill":
-            return "the trainer is ended now; what was saved last can be resumed"
-        return "the trainer finishes its step, saves, and the queue stops"
-
     def export(self) -> str:
         """Write the run matrix beside the runs."""
         submission = self._submission()
@@ -56,6 +49,26 @@ class Actions:
         reports = report(execution, {})
         output.export(self._runs.matrix, assemble(execution, reports, ExitCode.ACCEPTED))
         return f"written: {self._runs.matrix}"
+
+    def plan_text(self) -> str:
+        """The plan as its file is now. UserError: there is none."""
+        return self._submission().plan_text
+
+    def add_experiment(self, before: str, entry: Mapping[str, Any]) -> str:
+        """Append an experiment to the plan, whose text was `before` when the form was opened.
+
+        PlanError: it would not be a good plan, or somebody else changed the file meanwhile. The file is replaced whole.
+        """
+        submission = self._submission()
+        path = Path(submission.plan_path).resolve()
+        if submission.plan_text != before:
+            raise PlanError(f"{path}: was changed meanwhile, and stays as it is: open the form again")
+        text = with_experiment(before, entry)
+        parse_plan(text, submission.plan_path, submission.overrides)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        write_text(path, text)
+        path.chmod(mode)
+        return f"{entry['id']} is in {path.name}; it is queued when you start the plan"
 
     def _submission(self) -> Submission:
         if self._options.plan is None:

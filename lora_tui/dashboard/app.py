@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import Footer
 
 from core.errors import UserError
+from core.plan.expand import expand
+from core.plan.read import parse_plan
 from core.sanitise import sanitise
 from lora_tui.dashboard.actions import Actions
+from lora_tui.dashboard.asks import ASKS
 from lora_tui.dashboard.board_screen import BoardScreen
 from lora_tui.dashboard.dialogs import Confirm, Help, key_lines
-from lora_tui.dashboard.messages import Asked, BoardRead
+from lora_tui.dashboard.experiment_form import ExperimentForm, Filled
+from lora_tui.dashboard.matrix_screen import MatrixScreen
+from lora_tui.dashboard.memory import Memory, read_memory, write_memory
+from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, LookChanged, MatrixAsked
 from lora_tui.dashboard.options import Options
+from lora_tui.dashboard.problems_screen import ProblemsScreen
 from lora_tui.dashboard.queue_table import QueueTable
 from lora_tui.dashboard.reader import ReaderThread, Source
 from lora_tui.dashboard.run_screen import RunScreen
 from lora_tui.dashboard.snapshots import Board
-from lora_tui.dashboard.themes import DEFAULT, THEMES
+from lora_tui.dashboard.themes import ROLES, THEMES
 
-_QUESTIONS = {
-    "stop": ("Stop the queue?", "The trainer finishes its step and saves; Start goes on from there."),
-    "kill": ("Kill the trainer now?", "What it did since its last checkpoint is lost; Start goes on from it."),
-}
+_SAVE_S = 1.0
+_FOLLOWING = (BoardScreen, RunScreen, MatrixScreen, ProblemsScreen)
+"""Screens that show every new board."""
 
 
 class Dashboard(App[None]):
@@ -37,24 +46,30 @@ class Dashboard(App[None]):
     TITLE = "lora-tui"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "Help"),
+        Binding("ctrl+t", "theme", "Theme", show=False, tooltip="dark, light, safe for colour-blind eyes"),
         Binding("q", "quit", "Quit", tooltip="training goes on"),
     ]
 
-    def __init__(self, source: Source, options: Options, actions: Actions) -> None:
+    def __init__(self, source: Source, options: Options, actions: Actions, memory: Path | None = None) -> None:
+        """`memory`: the file that says how the dashboard was left; None: nothing is remembered."""
         super().__init__()
         self.animation_level = "none"
         self.options = options
         self.actions = actions
         self.board = Board("")
         self._reader = ReaderThread(source, options.refresh_s, self._deliver)
-        self._main = BoardScreen(ascii_only=options.ascii_only, readonly=options.readonly)
+        self.memory = read_memory(memory) if memory is not None else Memory()
+        self._memory_path = None if options.readonly else memory
+        self._saving: Timer | None = None
+        self._main = BoardScreen(ascii_only=options.ascii_only, readonly=options.readonly, memory=self.memory)
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = DEFAULT
+        self.theme = self.memory.theme
 
     def on_mount(self) -> None:
         """The board, and somebody who reads for it."""
         self.push_screen(self._main)
+        self.theme_changed_signal.subscribe(self, lambda theme: self._remember(replace(self.memory, theme=theme.name)))
         self._reader.start()
         if self.options.start:
             self.act(self.actions.start)
@@ -62,6 +77,7 @@ class Dashboard(App[None]):
     def on_unmount(self) -> None:
         """The reader has nobody to read for."""
         self._reader.stop()
+        self._save()
 
     def _deliver(self, board: Board) -> None:
         """Called in the reader thread."""
@@ -72,7 +88,7 @@ class Dashboard(App[None]):
         self.board = message.board
         for screen in self.screen_stack:
             # Boards come while a screen is put together or taken apart, too.
-            if isinstance(screen, (BoardScreen, RunScreen)) and screen.query(Footer):
+            if isinstance(screen, _FOLLOWING) and screen.query(Footer):
                 screen.show(message.board)
         self._reader.taken()
 
@@ -94,20 +110,84 @@ class Dashboard(App[None]):
                 )
 
     def on_asked(self, message: Asked) -> None:
-        """Do it; what ends a run asks first."""
-        if message.what == "start":
-            self.act(self.actions.start)
-        elif message.what == "export":
-            self.act(self.actions.export)
-        else:
-            self._end(message.what)
+        """Do it; what ends or removes something asks first."""
+        ask, row = ASKS[message.what], message.row
+        do = partial(ask.do, self.actions, row)
+        if not ask.question:
+            self.act(do)
+            return
 
-    def _end(self, kind: str) -> None:
         def answered(yes: bool | None) -> None:
             if yes:
-                self.act(partial(self.actions.end, kind, ()))
+                self.act(do)
 
-        self.push_screen(Confirm(*_QUESTIONS[kind], ascii_only=self.options.ascii_only), answered)
+        question = ask.question.format(row=sanitise(row.key, 60) if row is not None else "")
+        self.push_screen(Confirm(question, ask.consequence, ascii_only=self.options.ascii_only), answered)
+
+    def on_add_asked(self, message: AddAsked) -> None:
+        """Open the form; the plan is read as its file is now."""
+
+        def filled(found: Filled | None) -> None:
+            if found is not None:
+                self.act(partial(self._add, text, found))
+
+        try:
+            text = self.actions.plan_text()
+            path = str(self.options.plan)
+            plan = parse_plan(text, path, self.options.overrides)
+            row = next(row for row in expand(plan) if row.key == message.row.key)
+        except (UserError, StopIteration) as error:
+            self._say(str(error) or f"the plan has no {message.row.key} any more", "error")
+            return
+        ascii_only = self.options.ascii_only
+        form = ExperimentForm(text, path, self.options.overrides, plan, row, ascii_only=ascii_only)
+        self.push_screen(form, filled)
+
+    def _add(self, text: str, found: Filled) -> str:
+        said = self.actions.add_experiment(text, found.entry)
+        return f"{said.partition(';')[0]}; {self.actions.start()}" if found.queue else said
+
+    def on_matrix_asked(self, message: MatrixAsked) -> None:
+        """The run matrix; a row that is chosen there is selected on the board."""
+
+        def chosen(row_id: str | None) -> None:
+            if row_id is not None:
+                self._main.select(row_id)
+
+        kept = self.memory
+        self.push_screen(
+            MatrixScreen(
+                self.board,
+                self._main.filter,
+                kept.sort,
+                descending=kept.descending,
+                ascii_only=self.options.ascii_only,
+                readonly=self.options.readonly,
+            ),
+            chosen,
+        )
+
+    def action_theme(self) -> None:
+        """The next of our themes."""
+        names = list(ROLES)
+        self.theme = names[(names.index(self.theme) + 1) % len(names)] if self.theme in names else names[0]
+        self.notify(f"theme: {self.theme}", timeout=2)
+
+    def on_look_changed(self, message: LookChanged) -> None:
+        """Keep it for the next time; written a moment later, since changes come in bursts."""
+        self._remember(replace(self.memory, **message.changes))  # type: ignore[arg-type]
+
+    def _remember(self, memory: Memory) -> None:
+        if memory != self.memory:
+            self.memory = memory
+            if self._memory_path is not None and self._saving is None:
+                self._saving = self.set_timer(_SAVE_S, self._save)
+
+    def _save(self) -> None:
+        if self._saving is not None and self._memory_path is not None:
+            self._saving.stop()
+            self._saving = None
+            write_memory(self._memory_path, self.memory)
 
     def act(self, action: Callable[[], str]) -> None:
         """Do something that may take a while, in a thread, and say what came of it."""

@@ -7,24 +7,27 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Grid
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from lora_tui.dashboard.asks import ASKS, allowed
 from lora_tui.dashboard.board_keys import BOARD_KEYS
-from lora_tui.dashboard.charts import SMOOTHING, Look, domain_plot, heldout_plot, loss_plot
-from lora_tui.dashboard.filters import parse
-from lora_tui.dashboard.layout import SMALLEST, share
-from lora_tui.dashboard.messages import Asked
-from lora_tui.dashboard.panels import Header, PlotView, StatusLine, VerdictPanel
-from lora_tui.dashboard.plot import View, x_range
+from lora_tui.dashboard.charts import Pin
+from lora_tui.dashboard.empty_state import empty_state
+from lora_tui.dashboard.filters import EXAMPLE, parse
+from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
+from lora_tui.dashboard.memory import Memory
+from lora_tui.dashboard.messages import AddAsked, Asked, LookChanged, MatrixAsked
+from lora_tui.dashboard.panels import Header, StatusLine, VerdictPanel
+from lora_tui.dashboard.plots import Plots
+from lora_tui.dashboard.problems_screen import ProblemsScreen
 from lora_tui.dashboard.queue_table import QueueTable
 from lora_tui.dashboard.run_screen import RunScreen
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
-from lora_tui.dashboard.zoom import move_cursor, pan, zoom
 
 _MOST_PINS = 3
+_NEEDS_RUN = ("open_run", "pin")
 
 
 class BoardScreen(Screen[None]):
@@ -34,9 +37,6 @@ class BoardScreen(Screen[None]):
     BoardScreen { layout: vertical; }
     #header { height: 1; background: $panel; }
     #queue { height: 5; }
-    #plots { grid-size: 3 1; grid-gutter: 0 1; }
-    #plots.stacked { grid-size: 2 2; grid-columns: 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 2; }
-    #plots.stacked #loss { row-span: 2; }
     #verdict { height: 7; }
     #status { height: 1; background: $panel; }
     #filter { height: 1; border: none; padding: 0 1; background: $panel; }
@@ -45,16 +45,13 @@ class BoardScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = BOARD_KEYS
 
-    def __init__(self, *, ascii_only: bool, readonly: bool) -> None:
+    def __init__(self, *, ascii_only: bool, readonly: bool, memory: Memory) -> None:
         super().__init__()
-        self._ascii, self._readonly = ascii_only, readonly
+        self._ascii, self._readonly, self._memory = ascii_only, readonly, memory
         self.board = Board("")
-        self.look = Look(ascii_only=ascii_only)
-        self.view = View()
-        self.log_y = False
-        self.filter = ""
+        self.filter, self.emphasis = memory.filter, memory.emphasis
         self.pinned: tuple[str, ...] = ()
-        self._footed: tuple[bool, ...] = ()
+        self._footed: object = None
         """What the footer's keys depend on, as it was drawn last."""
         self._seen: dict[str, RunView] = {}
         """The last view of every run that was selected: it is on the screen before it is read again."""
@@ -63,18 +60,22 @@ class BoardScreen(Screen[None]):
         """The parts, from top to bottom."""
         yield Header(ascii_only=self._ascii, readonly=self._readonly, id="header")
         yield QueueTable(ascii_only=self._ascii, id="queue")
-        with Grid(id="plots"):
-            for name in ("loss", "domain", "heldout"):
-                yield PlotView(ascii_only=self._ascii, id=name)
+        yield Plots(ascii_only=self._ascii, id="plots")
         yield VerdictPanel(ascii_only=self._ascii, id="verdict")
         yield StatusLine(ascii_only=self._ascii, id="status")
         yield Static("", id="too-small", markup=False)
-        yield Input(placeholder="id:2 lr>=1e-4 verdict:rejected, or any word. Enter keeps, Esc clears", id="filter")
+        yield Input(placeholder=f"{EXAMPLE}. Enter keeps, Esc clears", id="filter")
         yield Footer()
 
     def on_mount(self) -> None:
-        """The filter is not there until it is asked for."""
-        self.query_one(Input).display = False
+        """As it was left; the filter's line is not there until it is asked for, or holds something."""
+        kept = self._memory
+        line = self.query_one(Input)
+        line.value, line.display = self.filter, bool(self.filter)
+        self.plots.look_as(
+            replace(self.plots.look, smoothing=kept.smoothing, by_time=kept.by_time, learning_rate=kept.learning_rate),
+            log_y=kept.log_y,
+        )
         self.table.focus()
 
     def show(self, board: Board) -> None:
@@ -86,14 +87,17 @@ class BoardScreen(Screen[None]):
         self.query_one(Header).show(board)
         self._show_rows()
         self._show_run()
-        if (board.queue.works, bool(board.rows), self.run_view is None) != self._footed:
-            self._footed = board.queue.works, bool(board.rows), self.run_view is None
-            self.refresh_bindings()
+        self._foot()
 
     @property
     def table(self) -> QueueTable:
         """The queue."""
         return self.query_one(QueueTable)
+
+    @property
+    def plots(self) -> Plots:
+        """The three plots."""
+        return self.query_one(Plots)
 
     @property
     def row(self) -> BoardRow | None:
@@ -114,7 +118,7 @@ class BoardScreen(Screen[None]):
         if not self.query(Footer):
             return
         self._show_run()
-        self.refresh_bindings()
+        self._foot()
 
     def on_resize(self, event: Resize) -> None:
         """The parts share out the new size."""
@@ -124,35 +128,40 @@ class BoardScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that would do nothing is none: it is not in the footer either."""
         acting = not self._readonly and not self.board.replay
-        if action in ("open_run", "zoom", "cursor", "pin", "smoothing", "log_y", "learning_rate", "time"):
+        if action == "plot":
+            zoomed = parameters[0] not in ("pan", "reset") or self.plots.view.low is not None
+            return zoomed and self.run_view is not None
+        if action == "ask":
+            return acting and allowed(str(parameters[0]), self.board, self.row)
+        if action == "add":
+            return acting and self.row is not None and self.row.planned and self.board.plan is not None
+        if action in _NEEDS_RUN:
             return self.run_view is not None
-        if action in ("pan", "reset_view"):
-            return self.view.low is not None
-        planned, works = self.board.plan is not None, self.board.queue.works
-        allowed = {
-            "filter": bool(self.board.rows),
-            "start": acting and planned and not works,
-            "end": acting and works,
-            "export": acting and planned,
-        }
-        return allowed.get(action, True)
+        if action == "problems":
+            return bool(self.board.problems)
+        return bool(self.board.rows) if action in ("filter", "matrix", "layout") else True
 
-    def action_start(self) -> None:
-        """Queue the plan."""
-        self.post_message(Asked("start"))
+    def action_ask(self, what: str) -> None:
+        """What is beyond the screen: the app asks first, where that is due, and does it."""
+        self.post_message(Asked(what, self.row if ASKS[what].of_row else None))
 
-    def action_export(self) -> None:
-        """Write the run matrix."""
-        self.post_message(Asked("export"))
-
-    def action_end(self, kind: str) -> None:
-        """`stop` or `kill`, after a question."""
-        self.post_message(Asked(kind))
+    def action_add(self) -> None:
+        """An experiment, as an edited copy of the selected one."""
+        if self.row is not None:
+            self.post_message(AddAsked(self.row))
 
     def action_open_run(self) -> None:
         """The pages of the selected run."""
         if self.run_view is not None:
             self.app.push_screen(RunScreen(self.run_view, ascii_only=self._ascii))
+
+    def action_matrix(self) -> None:
+        """The run matrix."""
+        self.app.post_message(MatrixAsked())
+
+    def action_problems(self) -> None:
+        """What is wrong with the plan."""
+        self.app.push_screen(ProblemsScreen(self.board, ascii_only=self._ascii))
 
     def on_queue_table_opened(self, message: QueueTable.Opened) -> None:
         """A click on the selected row opens it too."""
@@ -173,18 +182,28 @@ class BoardScreen(Screen[None]):
         """Keep the filter, go back to the rows."""
         event.input.display = bool(self.filter)
         self.table.focus()
+        self.post_message(LookChanged(filter=self.filter))
+
+    def select(self, row_id: str) -> None:
+        """Put the cursor on this row; a filter that hides it is given up."""
+        if row_id not in [row.id for row in self.table.rows]:
+            self.filter_by("")
+        self.table.select(row_id)
+
+    def filter_by(self, text: str) -> None:
+        """Another filter; nothing: all rows."""
+        line = self.query_one(Input)
+        self.filter = line.value = text
+        line.display = bool(text)
+        self._show_rows()
+        self.post_message(LookChanged(filter=text))
 
     def action_back(self) -> None:
-        """Step out of one thing: what was done last in the order cursor, zoom, filter, pins. Never quits."""
-        line = self.query_one(Input)
-        if line.has_focus or self.filter:
-            line.value, line.display = "", False
-            self.filter = ""
+        """Step out of one thing: the filter, else zoom and cursor, else the pins. Never quits."""
+        if self.query_one(Input).has_focus or self.filter:
+            self.filter_by("")
             self.table.focus()
-            self._show_rows()
-        elif self.view != View():
-            self._look_at(View())
-        elif self.pinned:
+        elif not self.plots.clear_view() and self.pinned:
             self.pinned = ()
             self.post_message(QueueTable.Selected(self.table.selected))
             self._show_rows()
@@ -198,56 +217,30 @@ class BoardScreen(Screen[None]):
             self.post_message(QueueTable.Selected(chosen))
             self._show_rows()
 
-    def action_zoom(self, factor: float) -> None:
-        """Show more or less of the x axis of all plots."""
-        self._look_at(zoom(self.view, self._whole(), factor))
+    def action_plot(self, what: str, by: float) -> None:
+        """What only the plots know."""
+        if said := self.plots.do(what, by):
+            self.notify(said, timeout=2)
 
-    def action_pan(self, direction: int) -> None:
-        """Move along the x axis."""
-        self._look_at(pan(self.view, self._whole(), direction))
-
-    def action_reset_view(self) -> None:
-        """All of it, and new data as it comes."""
-        self._look_at(replace(self.view, low=None, high=None))
-
-    def action_cursor(self, direction: int) -> None:
-        """Read values at a place."""
-        self._look_at(move_cursor(self.view, self._whole(), direction))
-
-    def action_log_y(self) -> None:
-        """The loss on a logarithmic axis, or not."""
-        self.log_y = not self.log_y
-        self._show_run()
-
-    def action_smoothing(self) -> None:
-        """The next window, off among them."""
-        index = SMOOTHING.index(self.look.smoothing)
-        self._draw_as(replace(self.look, smoothing=SMOOTHING[(index + 1) % len(SMOOTHING)]))
-        self.notify(
-            "smoothing is off" if self.look.smoothing == 1 else f"mean of {self.look.smoothing} steps", timeout=2
+    def on_plots_changed(self, message: Plots.Changed) -> None:
+        """Other keys make sense now; how it looks is remembered."""
+        look = self.plots.look
+        self.refresh_bindings()
+        self.post_message(
+            LookChanged(
+                smoothing=look.smoothing,
+                by_time=look.by_time,
+                learning_rate=look.learning_rate,
+                log_y=self.plots.log_y,
+            )
         )
 
-    def action_learning_rate(self) -> None:
-        """In the place of the loss."""
-        self._draw_as(replace(self.look, learning_rate=not self.look.learning_rate))
-
-    def action_time(self) -> None:
-        """Steps or minutes; a zoom in the one means nothing in the other."""
-        self.view = View()
-        self._draw_as(replace(self.look, by_time=not self.look.by_time))
-
-    def _draw_as(self, look: Look) -> None:
-        self.look = look
-        self._show_run()
-
-    def _look_at(self, view: View) -> None:
-        self.view = view
-        self._show_run()
-        self.refresh_bindings()
-
-    def _whole(self) -> float:
-        """The end of the x axis, which the three plots share."""
-        return x_range(loss_plot(self.run_view, self.look), View())[1]
+    def action_layout(self) -> None:
+        """What gets the room."""
+        self.emphasis = EMPHASES[(EMPHASES.index(self.emphasis) + 1) % len(EMPHASES)]
+        self._arrange()
+        self.notify(f"layout: {self.emphasis}", timeout=2)
+        self.post_message(LookChanged(emphasis=self.emphasis))
 
     def _show_rows(self) -> None:
         passes, problem = parse(self.filter)
@@ -257,43 +250,32 @@ class BoardScreen(Screen[None]):
 
     def _show_run(self) -> None:
         run = self.run_view
-        pinned = [view for view in self.board.pinned if run is None or view.row_id != run.row_id]
-        plots = {"loss": loss_plot, "domain": domain_plot, "heldout": heldout_plot}
-        for name, plot in plots.items():
-            view = replace(self.view, log_y=self.log_y and name == "loss")
-            self.query_one(f"#{name}", PlotView).show(plot(run, self.look, pinned), view)
+        letters = {row_id: chr(ord("a") + i) for i, row_id in enumerate(self.pinned)}
+        pins = [Pin(letters[v.row_id], v) for v in self.board.pinned if v.row_id in letters and v is not run]
+        self.plots.show(run, [pin for pin in pins if run is None or pin.view.row_id != run.row_id])
         self.query_one(VerdictPanel).show(run)
         self.query_one(StatusLine).show(self.board, self.row)
 
+    def _foot(self) -> None:
+        """Have the footer drawn again when other keys make sense."""
+        board, row = self.board, self.row
+        row_part = None if row is None else (row.active, row.state, row.queued, row.submission, row.planned)
+        depends = (board.queue, bool(board.rows), bool(board.problems), row_part, self.run_view is None)
+        if depends != self._footed:
+            self._footed = depends
+            self.refresh_bindings()
+
     def _arrange(self) -> None:
         width, height = self.size
-        layout = share(width, height, len(self.board.rows))
+        layout = share(width, height, len(self.board.rows), self.emphasis)
         small = self.query_one("#too-small", Static)
         small.display = not layout.usable
         small.update(f"The board needs at least {SMALLEST[0]} × {SMALLEST[1]}; this is {width} × {height}.")
-        plots = self.query_one("#plots")
-        verdict = self.query_one(VerdictPanel)
-        for part, lines in ((self.table, layout.table), (plots, layout.plots), (verdict, layout.verdict)):
+        for part, lines in (
+            (self.table, layout.table),
+            (self.plots, layout.plots),
+            (self.query_one(VerdictPanel), layout.verdict),
+        ):
             part.display = lines > 0
             part.styles.height = max(1, lines)
-        plots.set_class(layout.stacked, "stacked")
-
-
-def empty_state(board: Board) -> list[str]:
-    """What to do when there is nothing to show."""
-    if board.problems:
-        return [
-            "The plan cannot be read. Its problems:",
-            *board.problems[:8],
-            "Mend them: the board looks again by itself.",
-        ]
-    if board.plan is None:
-        return [
-            f"There is no run in {board.where}, and no plan in this folder.",
-            "`lora-tui init` writes a plan for your model and manifests.",
-            "`lora-tui --runs DIR` shows the runs of another folder.",
-        ]
-    return [
-        "The plan has no experiment.",
-        f"Add an [[experiment]] to {board.plan}; the board reads it again by itself.",
-    ]
+        self.plots.set_class(layout.stacked, "stacked")

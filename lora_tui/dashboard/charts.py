@@ -43,7 +43,21 @@ class Look:
         return "*" if self.ascii_only else "★"
 
 
-def loss_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = ()) -> Plot:
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A run that is laid over another one."""
+
+    letter: str
+    """`a`, `b`, `c`: as it stands before its row in the queue."""
+    view: RunView
+
+    @property
+    def role(self) -> str:
+        """Its colour."""
+        return f"pin-{(ord(self.letter) - ord('a')) % 3}"
+
+
+def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
     """Training loss, smoothed, the raw values behind it; the loss on domain and heldout at each interval."""
     title = "learning rate" if look.learning_rate else "loss"
     if view is None:
@@ -65,7 +79,7 @@ def loss_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = ()) 
     return Plot(title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look))
 
 
-def domain_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = ()) -> Plot:
+def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
     """Domain WER in percent, with the base model's and the target's lines."""
     title = "domain WER %"
     if view is None:
@@ -87,7 +101,7 @@ def domain_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = ()
     )  # fmt: skip
 
 
-def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = ()) -> Plot:
+def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
     """Heldout WER in points against the base model, with the guardrail and each interval's 95 % interval."""
     title = "heldout, points"
     if view is None:
@@ -112,7 +126,7 @@ def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[RunView] = (
 
 
 def _pinned(
-    pinned: Sequence[RunView],
+    pinned: Sequence[Pin],
     look: Look,
     points: Callable[[RunView, Look], tuple[Xs, Floats]],
     window: int = 1,
@@ -121,16 +135,24 @@ def _pinned(
     """The curves of the pinned runs, each marked with its letter where it has few points."""
     return [
         Curve(
-            other.label.split(" ")[0],
-            f"pin-{i % 3}",
-            *points(other, look),
-            marker="" if points is _steps else chr(97 + i),
+            pin.view.label.split(" ")[0],
+            pin.role,
+            *points(pin.view, look),
+            marker="" if points is _steps else pin.letter,
+            tag=pin.letter if points is _steps else "",
             window=window,
             unit_digits=digits,
-            source=(other.snapshot.steps.lineage, "loss") if points is _steps else None,
+            source=(pin.view.snapshot.steps.lineage, "loss") if points is _steps else None,
         )
-        for i, other in enumerate(pinned)
+        for pin in pinned
     ]
+
+
+def interval_places(view: RunView | None, look: Look) -> list[float]:
+    """The x of all intervals."""
+    if view is None:
+        return []
+    return [float(x) for x in _x(view, np.array([i.step for i in view.snapshot.intervals], np.float64), look)]
 
 
 def _steps(view: RunView, look: Look) -> tuple[Xs, Floats]:

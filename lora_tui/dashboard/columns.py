@@ -92,7 +92,7 @@ COLUMNS = (
     Column("steps", 11, 10, _steps, right=True),
     Column("progress", _BAR_WIDTH, 8, _bar),
     Column("done", 4, 4, _percent, right=True),
-    Column("ETA", 6, 5, _eta, right=True),
+    Column("ETA", 7, 5, _eta, right=True),
     Column("s/step", 6, 7, _pace, right=True),
     Column("domain WER", 12, 2, _domain, right=True),
     Column("heldout WER", 11, 6, _heldout, right=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -65,11 +66,21 @@ class Help(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Fill it."""
-        about: list[Pieces] = [[("Keys", "title")], *self._keys, [], [("Signs", "title")], *_SIGNS, []]
+        about: list[Pieces] = [
+            [("Keys", "title"), ("   j k G g scroll", "muted")],
+            *self._keys,
+            [],
+            [("Signs", "title")],
+            *_SIGNS,
+            [],
+        ]
         about.append([("Closing the dashboard stops nothing: training goes on.", "")])
         view = self.query_one(TextView)
         view.show(about)
         view.focus()
+
+
+_CONFIRM_WIDTH = 64
 
 
 class Confirm(ModalScreen[bool]):
@@ -77,7 +88,7 @@ class Confirm(ModalScreen[bool]):
 
     CSS = """
     Confirm { align: center middle; }
-    Confirm TextView { width: 70; max-width: 95%; height: 5; background: $panel; padding: 1 2; }
+    Confirm TextView { width: 70; max-width: 95%; height: 7; background: $panel; padding: 1 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
@@ -86,7 +97,8 @@ class Confirm(ModalScreen[bool]):
 
     def __init__(self, question: str, consequence: str, *, ascii_only: bool) -> None:
         super().__init__()
-        self._lines: list[Pieces] = [[(question, "title")], [(consequence, "muted")], [("y: yes   n: no", "key")]]
+        told = [[(part, "muted")] for part in textwrap.wrap(consequence, _CONFIRM_WIDTH)]
+        self._lines: list[Pieces] = [[(question, "title")], *told, [], [("y: yes   n: no", "key")]]
         self._ascii = ascii_only
 
     def compose(self) -> ComposeResult:

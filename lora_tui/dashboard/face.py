@@ -25,7 +25,8 @@ def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
     plan = None
     if options.plan is not None:
         plan = PlanRows(options.plan, runs, options.overrides, options.only)
-    app = Dashboard(FolderSource(runs, plan, caches=not options.readonly), options, Actions(options, runs))
+    source = FolderSource(runs, plan, caches=not options.readonly)
+    app = Dashboard(source, options, Actions(options, runs), runs.dashboard_memory)
     app.run()
     if any(row.active for row in app.board.rows) or app.board.queue.works:
         say(

@@ -30,6 +30,7 @@ _NUMBERS: dict[str, Callable[[BoardRow], float | None]] = {
     "done": lambda row: None if (share := progress(row)) is None else 100 * share,
 }
 _MEANT = {"pass": "accepted", "fail": "rejected", "unknown": "undecided"}
+EXAMPLE = "id:2 lr>=1e-4 verdict:fail, or any word"
 HELP = (
     "words, id: title: state: verdict: (accepted, rejected, undecided), lr wer heldout gain steps done with > >= < <="
 )

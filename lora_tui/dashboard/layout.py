@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EMPHASES = ("balanced", "plots", "queue")
+"""What gets the room: a share for each part, or as much as can be for one of them."""
 SMALLEST = (30, 6)
 """Columns and lines below which only a sentence is shown."""
 _CHROME = 3
@@ -26,7 +28,7 @@ class Layout:
     usable: bool = True
 
 
-def share(width: int, height: int, rows: int) -> Layout:
+def share(width: int, height: int, rows: int, emphasis: str = EMPHASES[0]) -> Layout:
     """The layout for a screen of this size and a queue of `rows` rows.
 
     What is given up as the screen shrinks: reasons of the verdict, most rows of the queue, the plots, the verdict.
@@ -38,11 +40,11 @@ def share(width: int, height: int, rows: int) -> Layout:
         return Layout(room, 0, 0, False)  # what to do next is all there is to say
     if width < 60:
         return Layout(room, 0, 0, False)
-    verdict = _VERDICT_LONG if room >= 34 else _VERDICT_SHORT
+    verdict = _VERDICT_LONG if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT
     wanted = max(rows + 1, 4)
-    table = min(wanted, max(5, room // 4))
+    table = min(wanted, {"plots": 4, "queue": max(5, room - verdict)}.get(emphasis, max(5, room // 4)))
     plots = room - table - verdict
-    if plots < _PLOTS_LEAST:
+    if plots < _PLOTS_LEAST and emphasis != "queue":
         table = min(wanted, max(3, room - verdict - _PLOTS_LEAST))
         plots = room - table - verdict
     if plots < _PLOTS_LEAST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from lora_tui.dashboard.snapshots import Board
+from lora_tui.dashboard.snapshots import Board, BoardRow
 
 
 class BoardRead(Message):
@@ -16,8 +16,28 @@ class BoardRead(Message):
 
 
 class Asked(Message):
-    """A key asks for something beyond the screen: `start`, `stop`, `kill`, `export`."""
+    """A key asks for something beyond the screen: a name of `asks.ASKS`, and the row that it is for, if any."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, row: BoardRow | None = None) -> None:
         super().__init__()
-        self.what = what
+        self.what, self.row = what, row
+
+
+class AddAsked(Message):
+    """A copy of this row's experiment is to be edited and added to the plan."""
+
+    def __init__(self, row: BoardRow) -> None:
+        super().__init__()
+        self.row = row
+
+
+class MatrixAsked(Message):
+    """The run matrix is to be opened."""
+
+
+class LookChanged(Message):
+    """Something that is remembered is another now: its names in `Memory`, and values."""
+
+    def __init__(self, **changes: object) -> None:
+        super().__init__()
+        self.changes = changes

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from core.sanitise import sanitise
 from lora_tui.dashboard.lines_view import LinesView, Pieces
-from lora_tui.dashboard.plot import Plot, View, draw
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView
 from lora_tui.dashboard.verdict_text import plain, verdict_lines
 
@@ -31,9 +30,13 @@ class Header(LinesView):
         if board.replay:
             left.append((f" {sanitise(board.replay)} ", "window"))
         else:
-            running = sum(row.active for row in board.rows)
+            running = len({row.run for row in board.rows if row.active})  # rows may share a run
             left.append((f" {running} running " if running else " nothing is running ", "active" if running else ""))
             left.append((" queue at work " if board.queue.works else " queue idle ", "muted"))
+        if board.queue.paused:
+            left.append((" queue paused ", "fail"))
+        if board.problems:
+            left.append((f" plan: {len(board.problems)} to mend (P) ", "fail"))
         if self._readonly:
             left.append((" read only ", "window"))
         right = plain(board.resources.text() + " ", self._ascii)
@@ -48,24 +51,24 @@ class Header(LinesView):
         return [[*left, (where + " " * gap, "muted"), (right, "muted")]]
 
 
-class PlotView(LinesView):
-    """One plot. `view` is the part of it that is looked at; new data does not change that."""
+class OneLine(LinesView):
+    """Something said in a line, or in as many as there is room for."""
 
     def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._ascii = ascii_only
-        self.plot = Plot("", (), empty="")
-        self.view = View()
+        self._pieces: Pieces = ()
 
-    def show(self, plot: Plot, view: View) -> None:
-        """A new plot, or another part of it."""
-        self.plot, self.view = plot, view
+    def say(self, pieces: Pieces) -> None:
+        """This, from now on. It is sanitised here."""
+        self._pieces = pieces
         self.update()
 
-    def paint(self, width: int, height: int) -> list[Pieces]:
-        """All cells of the plot."""
-        lines = draw(self.plot, width, height, self.view, ascii_only=self._ascii)
-        return [[(plain(c, True), role) if self._ascii else (c, role) for c, role in line] for line in lines]
+    def paint(self, width: int, height: int) -> Sequence[Pieces]:
+        """Broken at the width."""
+        cells = [(c, role) for text, role in self._pieces for c in plain(sanitise(text, 2000), self._ascii)]
+        lines = [cells[i : i + width] for i in range(0, len(cells), width)][:height]
+        return [_cut(line, width, "") for line in lines]
 
 
 class VerdictPanel(LinesView):
@@ -83,10 +86,10 @@ class VerdictPanel(LinesView):
             self.update()
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
-        """The panel; lines that only explain are left out where they do not fit."""
+        """The panel; reasons have lines of their own where these fit."""
         lines = verdict_lines(self.run)
         if len(lines) > height:
-            lines = [line for line in lines if not line.continues]
+            lines = verdict_lines(self.run, compact=True)
         shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
         return [_cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
 
@@ -112,19 +115,21 @@ class StatusLine(LinesView):
         return [_cut(pieces, width, "~" if self._ascii else "…")]
 
     def _message(self) -> tuple[str, str, str]:
+        """The first of these that there is."""
         board, row = self.board, self.row
-        if board.problems:
-            more = f" (and {len(board.problems) - 1} more)" if len(board.problems) > 1 else ""
-            return "plan", f"{board.problems[0]}{more}", "fail"
-        if board.loading:
-            return "plan", board.loading, ""
-        if board.selected is not None and row is not None and board.selected.row_id == row.id:
-            if row.reason and row.state != "done":
-                return row.state, row.reason, ""
-            return "log", board.selected.log_line or "nothing in the log yet", ""
-        if row is not None and row.reason:
-            return row.state, row.reason, ""
-        return ("queue", board.queue.said, "") if board.queue.said else ("", "", "")
+        more = f" (and {len(board.problems) - 1} more: P)" if len(board.problems) > 1 else ""
+        said = [
+            ("plan", f"{board.problems[0]}{more}" if board.problems_only else "", "fail"),
+            ("plan", board.loading, ""),
+            ("queue paused", f"{board.queue.paused}; u lets it go on" if board.queue.paused else "", "fail"),
+        ]
+        read = board.selected is not None and row is not None and board.selected.row_id == row.id
+        if row is not None and (not read or row.state != "done"):
+            said.append((row.state, row.reason, ""))
+        if read and board.selected is not None:
+            said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
+        said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]
+        return next((one for one in said if one[1]), ("", "", ""))
 
 
 def _cut(pieces: Sequence[tuple[str, str]], width: int, ellipsis: str) -> Pieces:

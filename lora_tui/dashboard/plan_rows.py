@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from core.errors import UserError
 from core.plan.schema import Row
@@ -35,6 +36,7 @@ class PlanRows:
         self._stamp: tuple[int, int] | None = None
         self._placing: _Placing | None = None
         self._texts: tuple[str, ...] = ()
+        self._values: tuple[Mapping[str, Any], ...] = ()
 
     def refresh(self) -> None:
         """Read the plan again if its file changed, and take over what the placing thread has found."""
@@ -68,8 +70,28 @@ class PlanRows:
             return []
         wanted = execution.shown_rows()
         if len(self._texts) != len(wanted):
-            self._texts = differing_settings([asdict(row.settings) for row in wanted])
-        return [(self._row(row, text), self._folder(row)) for row, text in zip(wanted, self._texts, strict=True)]
+            self._values = tuple(asdict(row.settings) for row in wanted)
+            self._texts = differing_settings(self._values)
+        each = zip(wanted, self._texts, self._values, strict=True)
+        return [(self._row(row, text, settings), self._folder(row)) for row, text, settings in each]
+
+    def history(self) -> tuple[BoardRow, ...]:
+        """Earlier results made elsewhere."""
+        if self.execution is None:
+            return ()
+        return tuple(
+            BoardRow(
+                id=f"history:{i}",
+                key=entry.id,
+                title=entry.title,
+                state="history",
+                reason=entry.note,
+                domain=entry.domain_wer,
+                heldout=entry.heldout_wer,
+                planned=False,
+            )
+            for i, entry in enumerate(self.execution.plan.history)
+        )
 
     def forget(self, run: RunPaths) -> None:
         """The run's files changed: what depends on its result is decided again."""
@@ -99,7 +121,7 @@ class PlanRows:
         """Without the folder of the plan, which stands on the screen already."""
         return tuple(problem.replace(f"{self.path.absolute().parent}/", "") for problem in problems)
 
-    def _row(self, row: Row, text: str) -> BoardRow:
+    def _row(self, row: Row, text: str, settings: Mapping[str, Any]) -> BoardRow:
         reasons = [f"after {', '.join(row.after)}"] if row.after else []
         reasons += [f"if {row.when}"] if row.when else []
         return BoardRow(
@@ -110,6 +132,7 @@ class PlanRows:
             reason="; ".join(reasons),
             steps_planned=row.settings.train.steps,
             learning_rate=row.settings.train.learning_rate,
+            values=settings,
         )
 
     def _folder(self, row: Row) -> RunPaths | None:

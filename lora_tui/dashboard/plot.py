@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,6 +43,8 @@ class Curve:
     unit_digits: int = 3
     source: tuple[Lineage, str] | None = None
     """The history and its column that `ys` are: what was worked out for them is used again when they have grown."""
+    tag: str = ""
+    """A character at the curve's right end; it tells curves apart that have no markers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,13 @@ def x_range(plot: Plot, view: View) -> tuple[float, float]:
     return low, max(high, low + 1e-9)
 
 
+def x_at(plot: Plot, view: View, width: int, column: int) -> float:
+    """The x that is drawn in this column of a picture `width` wide; beside the canvas, of its edge."""
+    low, high = x_range(plot, view)
+    cells = max(2, width - _GUTTER)
+    return low + (high - low) * min(max(0, column - _GUTTER), cells - 1) / (cells - 1)
+
+
 def draw(plot: Plot, width: int, height: int, view: View = View(), *, ascii_only: bool = False) -> list[Line]:
     """`height` lines of `width` cells: a title with the legend, the canvas with its y labels, the x axis."""
     if width < _SMALLEST[0] or height < _SMALLEST[1]:
@@ -120,9 +130,10 @@ def draw(plot: Plot, width: int, height: int, view: View = View(), *, ascii_only
     bad = sum(len(p.gaps) for p in prepared if p.curve.legend)
     lines = [_fit(_legend(plot, prepared, view, bad, ascii_only, width), width)]
     if bounds is None and not bad:
-        middle = _fit([*_text(" " * max(1, (width - len(plot.empty)) // 2), ""), *_text(plot.empty, "muted")], width)
+        said = [_fit(_text(part.center(width), "muted"), width) for part in textwrap.wrap(plot.empty, width - 2)]
         blank = _fit([], width)
-        return [*lines, *([blank] * ((height - 2) // 2)), middle, *([blank] * (height - 2 - (height - 2) // 2))]
+        above = max(0, (height - 1 - len(said)) // 2)
+        return [*lines, *([blank] * above), *said, *([blank] * height)][:height]
     frame = _Frame(Canvas(width - _GUTTER, height - 3, ascii_only=ascii_only), low, high, *(bounds or (0.0, 1.0)))
     _paint(frame, plot, prepared, view, ascii_only)
     labels = frame.y_labels(view.log_y, plot.signed)
@@ -226,6 +237,10 @@ def _paint_curve(frame: _Frame, item: _Prepared) -> None:
             if i == len(xs) - 1 or end - xs[i] >= _MARKER_DOTS:
                 canvas.text(round(xs[i]) // 2, round(ys[i]) // 4, curve.marker, curve.role)
                 end = xs[i]
+    if curve.tag:
+        seen = [i for i, x in enumerate(xs) if 0 <= x < canvas.dots_wide]
+        if seen:
+            canvas.text(round(xs[seen[-1]]) // 2, round(ys[seen[-1]]) // 4, curve.tag, curve.role)
 
 
 def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, ascii_only: bool, width: int) -> Line:
@@ -238,7 +253,7 @@ def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, asc
         curve = item.curve
         if not curve.legend:
             continue
-        glyph = curve.marker or ("." if curve.dots else ("-" if ascii_only else "─"))
+        glyph = curve.marker or curve.tag or ("." if curve.dots else ("-" if ascii_only else "─"))
         value = item.value_at(view.cursor)
         number = NONE if value is None else f"{value:.{curve.unit_digits}f}"
         name = f"{curve.label} " if curve.label else ""

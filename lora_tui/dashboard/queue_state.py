@@ -1,46 +1,88 @@
-"""What the supervisor did and why, from `decisions.jsonl`, as far as the board shows it."""
+"""The queue as the board shows it: what is queued in which order, and what the supervisor did last and why."""
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
 from core.queue.decisions import Decision, DecisionReader
+from core.queue.entries import Entry, EntryState, Listing, listing
 from core.queue.lock import is_held
-from core.runs.paths import RunsFolder
-from lora_tui.dashboard.snapshots import Queue
+from core.queue.wishes import QueueDb
+from core.runs.paths import RunPaths, RunsFolder
+from lora_tui.dashboard.snapshots import BoardRow, Queue
+
+Placed = tuple[BoardRow, RunPaths | None]
+_QUEUE_WORDS = frozenset(EntryState)
+"""States that only the queue knows."""
 
 
 class QueueState:
-    """Follows the decisions. Belongs to the reader thread."""
+    """Follows the queue's file and its decisions; reads them again only when they changed. For the reader thread."""
 
     def __init__(self, runs: RunsFolder) -> None:
         self._runs = runs
         self._reader = DecisionReader(runs.decisions)
-        self._open: dict[str, str] = {}
-        """Submission → path of its plan."""
+        self._db = QueueDb(runs.queue_db)
+        self._stamp: object = None
+        self._listing = Listing((), ())
         self._reasons: dict[str, tuple[str, str]] = {}
-        """Row key → (state, reason) of a row that does not run."""
+        """Row key → (state, reason) of a row that does not run, by the queue's last word on it."""
         self._said = ""
 
     def refresh(self) -> Queue:
         """The queue now."""
         for decision in self._reader.read():
             self._take(decision)
+        stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)]
+        if stamp != self._stamp or (stamp[0] is not None and self._db.changed()):
+            self._stamp = stamp
+            self._list()
+        found = self._listing
         works = is_held(self._runs.supervisor_lock)
-        return Queue(works, tuple(self._open), self._said)
+        return Queue(works, tuple(s.id for s in found.submissions), self._said, found.paused)
 
-    def word(self, row_key: str, plan: str | None) -> tuple[str, str]:
-        """(state, reason) of a row without a run."""
-        if row_key in self._reasons:
-            return self._reasons[row_key]
-        if plan is not None and plan in self._open.values() and is_held(self._runs.supervisor_lock):
-            return "queued", ""
-        return "not run", ""
+    def entry(self, row: BoardRow, plan: str | None) -> Entry | None:
+        """The queue's entry for a row; `plan` is the path of the plan that the board shows."""
+        if not row.planned:
+            return next((e for e in self._listing.entries if queued_id(e) == row.id), None)
+        return next((e for e in self._listing.entries if (e.row.key, e.submission.plan_path) == (row.key, plan)), None)
+
+    def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
+        """The plan's rows, the queued ones among them in the order of starting; then what other plans have queued."""
+        places: dict[str, int] = {}
+        others: list[Placed] = []
+        keys = {row.key for row, _ in planned}
+        for i, entry in enumerate(self._listing.entries):
+            if entry.submission.plan_path == plan and entry.row.key in keys:
+                places.setdefault(entry.row.key, i)
+            else:
+                others.append((queued_row(entry), entry.run))
+        queued = [pair for pair in planned if pair[0].key in places]
+        in_turn = iter(sorted(queued, key=lambda pair: places[pair[0].key]))
+        return [*(next(in_turn) if pair[0].key in places else pair for pair in planned), *others]
+
+    def word(self, row_key: str) -> tuple[str, str]:
+        """(state, reason) of a row without a run that is not in the queue."""
+        return self._reasons.get(row_key, ("not run", ""))
+
+    def _list(self) -> None:
+        if self._stamp is None or not self._runs.queue_db.exists():
+            self._listing = Listing((), ())
+            return
+        try:
+            self._listing = listing(self._runs, self._db)
+        except (sqlite3.Error, OSError) as error:  # locked for long, or gone: the next look may find it
+            self._said, self._stamp = f"the queue cannot be read: {error}", None
 
     def _take(self, decision: Decision) -> None:
-        submission, row = str(decision.get("submission")), str(decision.get("row"))
+        row = str(decision.get("row"))
         reason = str(decision.get("reason") or "")
         match decision.kind:
             case "submitted":
-                self._open[submission] = str(decision.get("plan"))
                 self._reasons.clear()
                 self._said = ""
             case "start" | "adopt":
@@ -53,8 +95,46 @@ class QueueState:
             case "pause":
                 self._said = f"paused: {reason}"
             case "finish":
-                self._open.pop(submission, None)
                 self._said = f"ended: {reason}" if reason else "ended"
                 not_run = decision.get("not_run")
                 for key, why in not_run.items() if isinstance(not_run, dict) else ():
                     self._reasons.setdefault(str(key), ("not run", str(why)))
+
+
+def queued_id(entry: Entry) -> str:
+    """The id of the row of another plan."""
+    return f"queue:{entry.submission.id}:{entry.row.key}"
+
+
+def queued_row(entry: Entry) -> BoardRow:
+    """The row of another plan."""
+    train = entry.row.settings.train
+    return BoardRow(
+        id=queued_id(entry),
+        key=entry.row.key,
+        title=entry.row.title or Path(entry.submission.plan_path).name,
+        settings=entry.row.label,
+        steps_planned=train.steps,
+        learning_rate=train.learning_rate,
+        planned=False,
+        submission=entry.submission.id,
+        values=asdict(entry.row.settings),
+    )
+
+
+def with_entry(row: BoardRow, entry: Entry | None) -> BoardRow:
+    """The row with what the queue says of it; what a run that trains or is done says itself goes first. Pure."""
+    if entry is None:
+        return row
+    row = replace(row, submission=entry.submission.id, queued=str(entry.state))
+    if row.active or row.state == "done" or entry.state not in _QUEUE_WORDS:
+        return row
+    return replace(row, state=str(entry.state), reason=entry.reason or row.reason)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - twice a second
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns)

@@ -76,6 +76,12 @@ class QueueTable(LinesView, can_focus=True):
             lines[0] = _with_end(lines[0], arrows.replace("–", "-"), width)
         return lines
 
+    def select(self, row_id: str) -> None:
+        """Put the cursor on this row, if it is there."""
+        if any(row.id == row_id for row in self.rows):
+            self._select(row_id)
+            self.update()
+
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         if self.rows:

@@ -14,7 +14,7 @@ from core.runs.store import read_json
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
 from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.queue_state import QueueState
+from lora_tui.dashboard.queue_state import QueueState, with_entry
 from lora_tui.dashboard.resources import ResourceReader, Resources
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
 from lora_tui.dashboard.watch import Watch
@@ -64,7 +64,8 @@ class FolderSource:
             problems = self._plan.problems
             planned = self._plan.rows()
         queue = self._queue.refresh()
-        pairs = [*planned, *self._others({run.name for _, run in planned if run is not None})]
+        pairs = self._queue.in_order(planned, self._plan_path)
+        pairs += self._others({run.name for _, run in pairs if run is not None})
         self._refresh([(row.id, run) for row, run in pairs if run is not None], want)
         rows = tuple(self._row(row, run) for row, run in pairs)
         by_id = {row.id: run for row, run in pairs}
@@ -80,7 +81,12 @@ class FolderSource:
             resources=self._measure(active),
             problems=problems,
             loading=self._plan.loading if self._plan is not None else "",
+            history=self._plan.history() if self._plan is not None else (),
         )
+
+    @property
+    def _plan_path(self) -> str | None:
+        return None if self._plan is None else str(self._plan.path.absolute())
 
     def _others(self, known: set[str]) -> list[tuple[BoardRow, RunPaths | None]]:
         """Runs in the folder that the plan does not ask for."""
@@ -139,9 +145,13 @@ class FolderSource:
         return self._gates[run.name]
 
     def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
+        entry = self._queue.entry(row, self._plan_path)
         if run is not None and run.name in self._watches:
-            return self._watches[run.name].row(row if row.planned else replace(row, reason=""))
-        state, reason = self._queue.word(row.key, None if self._plan is None else str(self._plan.path.absolute()))
+            found = self._watches[run.name].row(row if row.planned else replace(row, reason=""))
+            return with_entry(found, entry)
+        if entry is not None:
+            return with_entry(row, entry)
+        state, reason = self._queue.word(row.key)
         return replace(row, state=state, reason=reason or row.reason)
 
     def _view(self, row_id: str | None, rows: tuple[BoardRow, ...], run: RunPaths | None) -> RunView | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.runs.evidence import Gathered
 from core.runs.snapshot import RunSnapshot
@@ -28,7 +29,7 @@ class BoardRow:
     steps: int | None = None
     steps_planned: int | None = None
     pace_s: float | None = None
-    """Seconds a step, evaluations included."""
+    """Seconds of a step, evaluations left out: the median."""
     eta_s: float | None = None
     best_step: int | None = None
     domain: float | None = None
@@ -41,7 +42,21 @@ class BoardRow:
     active: bool = False
     learning_rate: float | None = None
     planned: bool = True
-    """Whether the plan asks for it; else it is only in the folder."""
+    """Whether the plan asks for it; else it is only in the folder, or queued by another plan."""
+    submission: str | None = None
+    """The open submission that holds the row."""
+    queued: str = ""
+    """The queue's word for the row: `EntryState`, or the state of its run."""
+    baseline_domain: float | None = None
+    baseline_heldout: float | None = None
+    criteria: tuple[tuple[str, str], ...] = ()
+    """(name, PASS, FAIL or UNKNOWN) of the verdict."""
+    note: str = ""
+    """Why the verdict is not ACCEPTED, in the words of the first criterion that is not PASS."""
+    duration_s: float | None = None
+    adapter_hash: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """The settings, by section."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,8 @@ class Queue:
     submissions: tuple[str, ...] = ()
     """Open ones."""
     said: str = ""
+    paused: str = ""
+    """Why it has paused by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +112,15 @@ class Board:
     problems: tuple[str, ...] = ()
     """Of the plan, or of reading it."""
     loading: str = ""
+    history: tuple[BoardRow, ...] = ()
+    """Earlier results made elsewhere, by the plan."""
     replay: str = ""
     """Where a replay stands; empty without one."""
+
+    @property
+    def problems_only(self) -> bool:
+        """Whether the plan could never be read."""
+        return bool(self.problems) and not any(row.planned for row in self.rows)
 
     def row(self, row_id: str | None) -> BoardRow | None:
         """The row with this id."""

@@ -25,8 +25,6 @@ class Line:
     """A line of the panel, in pieces."""
 
     pieces: tuple[Piece, ...]
-    continues: bool = False
-    """It belongs to the line above and may be left out where room is short."""
 
 
 def plain(text: str, ascii_only: bool) -> str:
@@ -45,8 +43,8 @@ def decision_pieces(decision: str | None, active: bool) -> tuple[Piece, ...]:
     return ((f"{_DECISIONS[decision]} {word}", _DECISION_ROLES[decision]),)
 
 
-def verdict_lines(view: RunView | None) -> list[Line]:
-    """The whole panel, its heading first."""
+def verdict_lines(view: RunView | None, *, compact: bool = False) -> list[Line]:
+    """The whole panel, its heading first. `compact`: one line a criterion."""
     if view is None:
         return [Line((("verdict", "title"), ("  select a run that has started", "muted")))]
     decision, active = view.verdict.decision.value, view.snapshot.state.active
@@ -60,11 +58,11 @@ def verdict_lines(view: RunView | None) -> list[Line]:
     if view.gathered.evidence.failure:
         lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))
     for criterion in view.verdict.criteria:
-        lines += _criterion_lines(criterion, view.so_far.get(criterion.name))
+        lines += _criterion_lines(criterion, view.so_far.get(criterion.name), compact)
     return lines
 
 
-def _criterion_lines(criterion: Criterion, so_far: Criterion | None) -> list[Line]:
+def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bool) -> list[Line]:
     shown = criterion if criterion.value is not None or so_far is None else so_far
     role = _ROLES[criterion.state]
     pieces: list[Piece] = [
@@ -78,10 +76,12 @@ def _criterion_lines(criterion: Criterion, so_far: Criterion | None) -> list[Lin
         word = so_far.state.value if so_far.state is not State.UNKNOWN else ""
         pieces.append((f"so far {word}: {distance}" if word else f"so far: {distance}", "muted"))
     elif criterion.state is State.UNKNOWN:
-        pieces.append((sanitise(criterion.reason), "muted"))
+        missing = sanitise(criterion.reason) if compact else "not known yet; what is missing:"
+        pieces.append((missing, "muted"))
     else:
         pieces.append((distance, role if criterion.state is State.FAIL else "muted"))
-    return [Line(tuple(pieces)), Line(((" " * 10, ""), (sanitise(criterion.reason), "muted")), continues=True)]
+    line = Line(tuple(pieces))
+    return [line] if compact else [line, Line(((" " * 10, ""), (sanitise(criterion.reason), "muted")))]
 
 
 def _value(criterion: Criterion) -> str:

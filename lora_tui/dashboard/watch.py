@@ -9,7 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.runs.evidence import Gathered, gather
+from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.scores import stamp
 from core.runs.snapshot import RunSnapshot
@@ -117,8 +120,6 @@ def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: V
     wers = [None if c is None else c.wer_percent for c in (domain, heldout)]
     base = [None if c is None else c.wer_percent for c in (evidence.baseline_domain, evidence.baseline_heldout)]
     changes = [None if a is None or b is None else a - b for a, b in zip(wers, base, strict=True)]
-    each = pace_s(snapshot)
-    left = snapshot.steps_planned - snapshot.steps_completed
     train = snapshot.settings.get("train")
     rate = train.get("learning_rate") if isinstance(train, dict) else None
     return replace(
@@ -129,8 +130,8 @@ def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: V
         reason=row.reason or evidence.failure or _detail(snapshot),
         steps=snapshot.steps_completed,
         steps_planned=snapshot.steps_planned,
-        pace_s=each,
-        eta_s=each * left if each is not None and left > 0 and snapshot.state.active else None,
+        pace_s=snapshot.steps.seconds_per_step,
+        eta_s=eta_s(snapshot) if snapshot.state.active else None,
         best_step=verdict.best_step,
         domain=wers[0],
         domain_change=changes[0],
@@ -139,6 +140,13 @@ def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: V
         decision=verdict.decision.value if snapshot.intervals or not snapshot.state.active else None,
         active=snapshot.state.active,
         learning_rate=rate if isinstance(rate, float) else None,
+        baseline_domain=base[0],
+        baseline_heldout=base[1],
+        criteria=tuple((c.name, c.state.value) for c in verdict.criteria),
+        note=evidence.failure or first_reason(verdict),
+        duration_s=snapshot.duration_s if snapshot.attempts else None,
+        adapter_hash=evidence.artifact.current_hash if evidence.artifact is not None else None,
+        values=snapshot.settings or row.values,
     )
 
 
@@ -148,15 +156,26 @@ def _detail(snapshot: RunSnapshot) -> str:
     return snapshot.phase_detail if snapshot.state.active else ""
 
 
-def pace_s(snapshot: RunSnapshot) -> float | None:
-    """Seconds a step of the newest attempt, evaluations and saving included; None before a step."""
-    if not snapshot.attempts:
+def eta_s(snapshot: RunSnapshot) -> float | None:
+    """Seconds that are left of training, evaluations included; None before a step, or when nothing is left.
+
+    What the attempt's time holds beside its steps was spent on its evaluations, interval 0 among them.
+    """
+    each = snapshot.steps.seconds_per_step
+    left = snapshot.steps_planned - snapshot.steps_completed
+    if each is None or left <= 0 or not snapshot.attempts:
         return None
     attempt = snapshot.attempts[-1]
-    steps = snapshot.steps_completed - (attempt.resumed_from or 0)
-    if steps <= 0 or attempt.duration_s <= 0:
-        return snapshot.steps.seconds_per_step
-    return attempt.duration_s / steps
+    since = attempt.resumed_from or 0
+    first = int(np.searchsorted(snapshot.steps.step, since, side="right"))
+    stepping = float(np.nansum(snapshot.steps.seconds[first:]))
+    scored = sum(1 for interval in snapshot.intervals if interval.step > since or attempt.resumed_from is None)
+    an_evaluation = max(0.0, attempt.duration_s - stepping) / max(1, scored)
+    train = snapshot.settings.get("train")
+    every = train.get("eval_every") if isinstance(train, dict) else None
+    every = every if isinstance(every, int) and every > 0 else snapshot.steps_planned
+    to_come = math.ceil(snapshot.steps_planned / every) - snapshot.steps_completed // every
+    return each * left + an_evaluation * to_come
 
 
 def so_far(evidence: Evidence, verdict: Verdict, thresholds: Thresholds) -> dict[str, Criterion]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from core.queue.lock import is_held
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
@@ -29,6 +33,15 @@ def _module(name: str) -> ModuleType:
 
 
 recorded = _module("recorded")
+NOBODY = ("true",)
+"""A supervisor that ends at once: the queue stays as it is."""
+FAKE = (sys.executable, str(Path(__file__).parents[2] / "core" / "queue" / "fake_supervisor.py"))
+"""A real supervisor whose trainers are FakeTrainers."""
+
+
+@pytest.fixture
+def fake_supervisor() -> tuple[str, ...]:
+    return FAKE
 
 
 class Eyes:
@@ -45,15 +58,36 @@ class Eyes:
                 lines += ["".join(segment.text for segment in part.render_line(y)) for y in range(part.size.height)]
         return "\n".join(lines)
 
+    def whole(self) -> str:
+        """Everything on the screen: tables, inputs, the footer, messages."""
+        strips = self.app.screen._compositor.render_strips(self.app.size)
+        return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+    async def see_on_screen(self, *wanted: str) -> str:
+        """Wait until all of it is anywhere on the screen."""
+        return await self._wait(self.whole, wanted)
+
     async def see(self, *wanted: str) -> str:
         """Wait until all of it is on the screen."""
+        return await self._wait(self.text, wanted)
+
+    async def gone(self, *unwanted: str) -> str:
+        """Wait until none of it is on the screen."""
         for _ in range(400):
-            text = self.text()
+            text = self.whole()
+            if not any(item in text for item in unwanted):
+                return text
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"{unwanted} still on the screen:\n{self.whole()}")
+
+    async def _wait(self, read: Callable[[], str], wanted: tuple[str, ...]) -> str:
+        for _ in range(400):
+            text = read()
             if all(item in text for item in wanted):
                 return text
             await self.pilot.pause(0.05)
-        missing = [item for item in wanted if item not in self.text()]
-        raise AssertionError(f"{missing} not on the screen:\n{self.text()}")
+        missing = [item for item in wanted if item not in read()]
+        raise AssertionError(f"{missing} not on the screen:\n{read()}")
 
 
 @pytest.fixture
@@ -73,6 +107,24 @@ def make_app(tmp_path: Path) -> Callable[..., Dashboard]:
         return Dashboard(source, opened, Actions(opened, runs))
 
     return make
+
+
+@pytest.fixture
+def queue_app(folder: Any) -> Iterator[Callable[..., Dashboard]]:
+    """A dashboard over `folder`'s plan, runs and queue. `supervisor=FAKE`: with FakeTrainers; else none comes up."""
+
+    def make(**options: Any) -> Dashboard:
+        opened = Options(plan=folder.plan, refresh_s=0.05, **({"supervisor": NOBODY} | options))
+        source = FolderSource(folder.runs, PlanRows(folder.plan, folder.runs))
+        return Dashboard(source, opened, Actions(opened, folder.runs), folder.runs.dashboard_memory)
+
+    yield make
+    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    if is_held(folder.runs.supervisor_lock):
+        pids.append(int(folder.runs.supervisor_lock.read_text()))
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""Queueing one row once more whose submission the queue has closed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.errors import RunFolderError
+from core.queue.decisions import read_decisions
+from core.queue.wishes import QueueDb, Submission, Target
+from core.runs.paths import RunsFolder
+
+
+def submit_again(runs: RunsFolder, db: QueueDb, name: str) -> Target:
+    """Queue the newest submission that had a row or run of this name once more, for that row only.
+
+    RunFolderError: no submission had one.
+    """
+    known = ("run", "skip", "start")
+    for decision in reversed([d for d in read_decisions(runs.decisions) if d.kind in known]):
+        run = str(decision.get("run") or "")
+        if name not in (decision.get("row"), run, run.rpartition("-")[2]):
+            continue
+        earlier, row = db.submission(str(decision.get("submission"))), str(decision.get("row"))
+        if earlier is not None:
+            again = Submission.create(Path(earlier.plan_path), earlier.plan_text, earlier.overrides, [row])
+            return Target(db.submit(again, retry=[row]).id, row)
+    raise RunFolderError(f"{name}: no plan that the queue had holds it; submit its plan (`lora-tui queue add PLAN`)")

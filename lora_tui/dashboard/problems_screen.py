@@ -1,0 +1,71 @@
+"""What is wrong with the plan: each problem with its file and line, whole."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.screen import ModalScreen
+from textual.widgets import Footer
+
+from core.sanitise import sanitise
+from lora_tui.dashboard.lines_view import Pieces
+from lora_tui.dashboard.snapshots import Board
+from lora_tui.dashboard.text_view import TextView
+
+_PLACE = re.compile(r"^(\S+:\d+): (.*)$", re.DOTALL)
+_LONGEST = 2000
+
+
+class ProblemsScreen(ModalScreen[None]):
+    """Follows the plan while it is open: it is empty as soon as the file is mended."""
+
+    CSS = """
+    ProblemsScreen { align: center middle; }
+    ProblemsScreen TextView { width: 96%; max-width: 130; height: 90%; background: $panel; padding: 1 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,P", "dismiss", "Close")]
+
+    def __init__(self, board: Board, *, ascii_only: bool) -> None:
+        super().__init__()
+        self._board, self._ascii = board, ascii_only
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield TextView(ascii_only=self._ascii, id="problems")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Keys scroll it."""
+        self.query_one(TextView).focus()
+        self.call_after_refresh(self.show, self._board)
+
+    def on_resize(self, event: Resize) -> None:
+        """Sentences are broken at the width."""
+        self.call_after_refresh(self.show, self._board)
+
+    def show(self, board: Board) -> None:
+        """A new board."""
+        self._board = board
+        if self.query(TextView):
+            view = self.query_one(TextView)
+            view.show(problem_lines(board, max(20, view.size.width)))
+
+
+def problem_lines(board: Board, width: int) -> list[Pieces]:
+    """Each problem as `file:line` and its sentence, broken at `width`. Pure."""
+    if not board.problems:
+        return [[("The plan has no problems any more.", "pass")]]
+    lines: list[Pieces] = [[(f"{len(board.problems)} problems of {sanitise(board.plan or '')}", "title")], []]
+    for problem in board.problems:
+        place, what = match.groups() if (match := _PLACE.match(problem)) else ("", problem)
+        if place:
+            lines.append([(sanitise(place, _LONGEST), "key")])
+        lines += [[(f"  {part}", "")] for part in textwrap.wrap(sanitise(what, _LONGEST), max(10, width - 2))]
+        lines.append([])
+    lines.append([("Mend them in an editor: the board reads the plan again by itself.", "muted")])
+    return lines

@@ -1,0 +1,110 @@
+"""Wishes for rows of the queue, as the keys of the dashboard give them. Called in a worker thread; never trains."""
+
+from __future__ import annotations
+
+from core.errors import UserError
+from core.queue.again import submit_again
+from core.queue.client import QueueClient
+from core.queue.entries import Entry, EntryState, listing
+from core.queue.wishes import QueueDb, Target
+from core.runs.paths import RunsFolder
+from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.queue_command import HELD, KILLED, STOPPED
+
+_OVER = ("done", "queued", "waiting")
+"""States in which nothing can be tried again."""
+
+
+class Wishes:
+    """Each returns one sentence on what it did. UserError: the queue changed meanwhile, so that it makes no sense."""
+
+    def __init__(self, runs: RunsFolder, client: QueueClient) -> None:
+        self._runs, self._client = runs, client
+        self._db = QueueDb(runs.queue_db)
+
+    def hold(self, row: BoardRow) -> str:
+        """It is not started until it is released."""
+        entry = self._entry(row)
+        if entry.active or entry.state == "done":
+            raise UserError(f"{row.key} is {entry.state}: what trains can be stopped, not held")
+        self._db.hold([entry.target], HELD)
+        return f"{row.key} is held: it is not started until it is released"
+
+    def release(self, row: BoardRow) -> str:
+        """It may start again."""
+        self._db.release([self._entry(row).target])
+        self._client.ensure_supervisor()
+        return f"{row.key} is released"
+
+    def move(self, row: BoardRow, by: int) -> str:
+        """`by` places later in its plan's order of starting. What has started is not waited for, nor passed."""
+        entry = self._entry(row)
+        waiting = [e for e in self._entries() if e.submission.id == entry.submission.id]
+        keys = [e.row.key for e in waiting]
+        open_places = [i for i, e in enumerate(waiting) if not e.active and e.state != "done"]
+        if keys.index(row.key) not in open_places:
+            raise UserError(f"{row.key} is {entry.state}: only what waits can be moved")
+        place = open_places.index(keys.index(row.key)) + by
+        if not 0 <= place < len(open_places):
+            raise UserError(f"{row.key} is {'first' if by < 0 else 'last'} already")
+        keys.remove(row.key)
+        keys.insert(open_places[place], row.key)
+        self._db.reorder(entry.submission.id, keys)
+        return f"{row.key} is started {'earlier' if by < 0 else 'later'}, as far as its conditions allow"
+
+    def end(self, row: BoardRow, kind: str) -> str:
+        """`stop`: the step is finished and saved. `kill`: at once. Held then; releasing it goes on from there."""
+        entry = self._entry(row)
+        if not entry.active:
+            raise UserError(f"{row.key} does not train: it is {entry.state}")
+        self._db.ask(kind, [entry.target], held=STOPPED if kind == "stop" else KILLED)
+        self._client.ensure_supervisor()
+        done = "finishes its step and saves" if kind == "stop" else "is ended now; what was saved last can be resumed"
+        return f"the trainer of {row.key} {done}; the row is held until it is released"
+
+    def retry(self, row: BoardRow) -> str:
+        """Once more, whatever became of it."""
+        found = [e for e in self._entries() if e.target == Target(row.submission or "", row.key)]
+        if not found:
+            submit_again(self._runs, self._db, row.run or row.key)
+        elif found[0].active or found[0].state in _OVER:
+            raise UserError(f"{row.key} is {found[0].state}: there is nothing to try again")
+        else:
+            self._db.ask("retry", [found[0].target])
+        self._client.ensure_supervisor()
+        return f"{row.key} is tried again"
+
+    def remove(self, row: BoardRow) -> str:
+        """Out of the queue; its files stay."""
+        entry = self._entry(row)
+        if entry.active or entry.state in ("done", EntryState.REMOVED):
+            raise UserError(f"{row.key} is {entry.state}: only what waits can be removed")
+        self._db.remove([entry.target])
+        return f"{row.key} is removed from the queue; nothing was deleted"
+
+    def go_on(self) -> str:
+        """Let a queue that paused by itself go on."""
+        self._db.release([Target(s.id) for s in self._db.open_submissions()])
+        self._client.ensure_supervisor()
+        return "the queue goes on"
+
+    def end_all(self, kind: str) -> str:
+        """`stop` or `kill` everything that is queued; its submissions are closed then."""
+        found = self._db.open_submissions() if self._runs.queue_db.exists() else []
+        if not found:
+            raise UserError("the queue holds nothing that could be stopped")
+        for submission in found:
+            self._client.ask(kind, submission.id)
+        if kind == "kill":
+            return "the trainers are ended now; what was saved last can be resumed"
+        return "the trainers finish their step, save, and the queue stops"
+
+    def _entries(self) -> tuple[Entry, ...]:
+        return listing(self._runs, self._db).entries if self._runs.queue_db.exists() else ()
+
+    def _entry(self, row: BoardRow) -> Entry:
+        target = Target(row.submission or "", row.key)
+        found = next((entry for entry in self._entries() if entry.target == target), None)
+        if found is None:
+            raise UserError(f"{row.key} is not in the queue any more")
+        return found

@@ -1,0 +1,171 @@
+"""The keys that act on the queue, over a real queue file; and over a real supervisor with FakeTrainers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from core.queue.entries import listing
+
+Make = Callable[..., Any]
+THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {i}\n' for i, name in enumerate("abc"))
+ALL = 'until = "all"'
+
+
+def order(folder: Any) -> list[tuple[str, str]]:
+    return [(entry.row.key, str(entry.state)) for entry in listing(folder.runs, folder.db).entries]
+
+
+def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: Any) -> None:
+    folder.write(THREE, ALL)
+    folder.runs.root.mkdir()
+    folder.db.submit(folder.submission())
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "queued")
+            await pilot.press("p")
+            await seen.see("held", "held on request")
+            await seen.see_on_screen("a is held", "Release")
+            assert order(folder)[0] == ("a", "held")
+            await pilot.press("p")
+            await seen.gone("held on request")
+            assert order(folder)[0] == ("a", "queued")
+
+            await pilot.press("J")
+            await seen.see_on_screen("a is started later")
+            assert [key for key, _ in order(folder)] == ["b", "a", "c"]
+            text = await seen.see("▸ a")
+            for _ in range(100):
+                rows = [line[2:4].strip() for line in seen.text().splitlines()[2:5]]
+                if rows == ["b", "a", "c"]:
+                    break
+                await pilot.pause(0.05)
+            assert rows == ["b", "a", "c"], text
+            await pilot.press("shift+down", "shift+down")
+            await seen.see_on_screen("a is last already")
+            await pilot.press("K", "K")
+            await pilot.pause(0.5)
+            await pilot.press("K")
+            await seen.see_on_screen("a is first already")
+            assert [key for key, _ in order(folder)] == ["a", "b", "c"]
+
+            await pilot.press("G", "D")
+            await seen.see("Remove c from the queue?", "Its files stay")
+            await pilot.press("escape")
+            assert order(folder)[2] == ("c", "queued")
+            await pilot.press("delete")
+            await seen.see("Remove c from the queue?")
+            await pilot.press("y")
+            await seen.see("removed")
+            assert order(folder)[2] == ("c", "removed")
+            await pilot.press("R")
+            await seen.see_on_screen("c is tried again")
+            assert order(folder)[2] == ("c", "queued")
+
+    asyncio.run(look())
+
+
+def test_nothing_acts_when_read_only(folder: Any, queue_app: Make, eyes: Any) -> None:
+    folder.write(THREE, ALL)
+    folder.runs.root.mkdir()
+    folder.db.submit(folder.submission())
+
+    async def look() -> None:
+        app = queue_app(readonly=True)
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            await eyes(app, pilot).see("▸ a", "queued", "read only")
+            await pilot.press("s", "p", "J", "D", "R", "t", "X", "T", "Z", "u", "a", "e")
+            await pilot.pause(0.3)
+            assert len(app.screen_stack) == 2 and order(folder) == [("a", "queued"), ("b", "queued"), ("c", "queued")]
+            assert not folder.runs.matrix.exists() and not folder.runs.dashboard_memory.exists()
+
+    asyncio.run(look())
+
+
+def test_start_stop_go_on_kill_and_stop_the_queue(
+    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+) -> None:
+    folder.write(THREE, ALL)
+    folder.script(a=["wait", "wait", "good"], b=["wait"], c=["wait"])
+
+    async def look() -> None:
+        app = queue_app(supervisor=fake_supervisor)
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "not run", "nothing is running")
+            await pilot.press("s")
+            await seen.see("1 running", "queue at work")
+            await pilot.press("g", "t")
+            await seen.see("Stop a after this step?", "Release goes on", "y: yes")
+            await pilot.press("enter")  # only y means yes
+            await pilot.press("t", "y")
+            await seen.see("held", "stopped on request")
+            for _ in range(200):
+                if folder.births("b") if any(r.name.startswith("b-") for r in folder.runs.runs()) else False:
+                    break
+                await pilot.pause(0.05)
+            # The next row started meanwhile.
+            await pilot.press("j")
+            await seen.see("▸ b")
+            for _ in range(200):
+                if app.board.row(app.screen.table.selected).active:  # type: ignore[attr-defined]
+                    break
+                await pilot.pause(0.05)
+            await pilot.press("X")
+            await seen.see("Kill the trainer of b now?")
+            await pilot.press("y")
+            await seen.see("killed on request")
+            await pilot.press("g", "p")
+            await seen.see_on_screen("a is released")
+            await pilot.press("T")
+            await seen.see("Stop the queue?")
+            await pilot.press("y")
+            await seen.see("queue idle", "nothing is running")
+            assert folder.db.open_submissions() == []
+            await pilot.press("q")
+        assert app.return_code == 0
+
+    asyncio.run(look())
+
+
+def test_a_queue_that_paused_says_so_and_goes_on_by_a_key(
+    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+) -> None:
+    folder.write(THREE, 'until = "all"\npause_after = 1\nretries = 0')
+    folder.script(a=["error", "good"], b=["good"], c=["good"])
+
+    async def look() -> None:
+        app = queue_app(supervisor=fake_supervisor)
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "not run")
+            await pilot.press("s")
+            await seen.see("queue paused", "u lets it go on")
+            await pilot.press("u")
+            await seen.see("✓ accepted")
+
+    asyncio.run(look())
+
+
+def test_a_failed_run_is_retried_after_its_queue_was_closed(
+    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+) -> None:
+    folder.write('[[experiment]]\nid = "a"\n', "retries = 0")
+    folder.script(a=["error", "good"])
+
+    async def look() -> None:
+        app = queue_app(supervisor=fake_supervisor)
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "not run")
+            await pilot.press("s")
+            await seen.see("failed", "queue idle")
+            await seen.see_on_screen("Retry")
+            await pilot.press("R")
+            await seen.see("✓ accepted", "done")
+
+    asyncio.run(look())
