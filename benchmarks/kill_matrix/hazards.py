@@ -19,7 +19,6 @@ from typing import Any
 from benchmarks.kill_matrix.kills import Kill
 from benchmarks.kill_matrix.world import ACTIVE, Failed, World
 
-_FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
 STALLED_WITHIN_S = 75.0
 
 
@@ -136,7 +135,7 @@ def full_disk(world: World, luck: random.Random) -> list[Kill]:
     """The runs folder's disk fills up while the run trains; the queue pauses, and goes on when there is space."""
     del luck
     world.runs.root.mkdir(parents=True, exist_ok=True)
-    with _tmpfs(world.runs.root, "100m"):
+    with _tmpfs(world.runs.root, "400m"):
         world.face()
         world.until("training", lambda: world.phase()[0] == "training", 240, 0.01)
         ballast = world.runs.root / "ballast"
@@ -178,26 +177,23 @@ def size_limit(world: World, luck: random.Random) -> list[Kill]:
 
 
 def clock_steps(world: World, luck: random.Random) -> list[Kill]:
-    """The clock is set two days ahead, then back by three, while the run trains: no budget is used up by that."""
+    """The clock is set two days ahead, then to yesterday, while the run trains: no budget is used up by that."""
     del luck
-    library = next(path for path in _FAKETIME if Path(path).exists())
-    stamp = world.folder / "faketime"
-    stamp.write_text("+0\n")
-    world.environment |= {
-        "LD_PRELOAD": library,
-        "FAKETIME_TIMESTAMP_FILE": str(stamp),
-        "FAKETIME_CACHE_DURATION": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    offset = world.folder / "clock"
+    offset.write_text("0")
+    paths = os.pathsep.join((str(Path(__file__).with_name("clock")), world.environment["PYTHONPATH"]))
+    world.environment |= {"PYTHONPATH": paths, "KILL_MATRIX_CLOCK": str(offset)}
     world.face()
-    for step, offset in ((1, "+2d"), (4, "-1d")):
-        world.until(
-            "training", lambda step=step: world.phase()[0] == "training" and world.phase()[1] >= step - 1, 240, 0.05
-        )
-        stamp.write_text(f"{offset}\n")
-        time.sleep(3)
+    for step, seconds in ((1, 2 * 86_400), (5, -86_400)):
+        world.until(f"step {step}", lambda step=step: world.phase()[1] >= step, 240, 0.05)
+        # a whole new file by rename: the clock is never half set
+        offset.with_suffix(".new").write_text(str(seconds))
+        offset.with_suffix(".new").replace(offset)
+        time.sleep(1)
         _eventually(world, lambda state: state in (*ACTIVE, "done"), "a living run after a step of the clock")
+        kill = world.supervisor() if seconds < 0 else world.trainer()
+        if kill:
+            world.kill(kill)
     return []
 
 
@@ -222,11 +218,6 @@ def stopped_still(world: World, luck: random.Random) -> list[Kill]:
 def no_tmpfs() -> str:
     """Why there can be no tmpfs; empty: there can."""
     return "" if os.geteuid() == 0 and shutil.which("mount") else "a tmpfs needs root"
-
-
-def no_faketime() -> str:
-    """Why the clock cannot be faked; empty: it can."""
-    return "" if any(Path(path).exists() for path in _FAKETIME) else "libfaketime (Debian: faketime) is not installed"
 
 
 def _kinds(world: World) -> list[str]:

@@ -21,7 +21,10 @@ _DELAYS_S = {
 _SHORT = ("checkpointing", "saving")
 _WAIT_S = 240.0
 _TRIES = 6
-NO_CHILD = "trainers have no data workers: their only child is `lora-cli evaluate`, in finishing"
+NO_CHILD = (
+    "worker: trainers load data in their own process; what they start is the audit of the data, beside the training, "
+    "and `lora-cli evaluate`, in finishing; while they start they have no child"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def _victim(world: World, victim: str) -> int | None:
     if victim == "face":
         return world.faces[-1].pid if world.faces and world.faces[-1].poll() is None else None
     find = {"supervisor": world.supervisor, "trainer": world.trainer, "worker": world.worker}[victim]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + (5 if victim == "worker" else 30)
     while (pid := find()) is None and time.monotonic() < deadline and not world.done():
         time.sleep(0.005)
     return pid

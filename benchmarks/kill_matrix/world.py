@@ -98,8 +98,7 @@ class World:
 
     def run(self, row: str = "k") -> RunPaths | None:
         """The run's folder once it is there."""
-        named = [d.get("run") for d in self.decisions if d.kind in ("run", "start", "adopt") and d.get("row") == row]
-        return RunPaths(self.runs.root / str(named[-1])) if named else None
+        return next((run for run in self.runs.runs() if run.name.startswith(f"{row}-")), None)
 
     def the_run(self) -> RunPaths:
         """The run of `k`. Failed when there is none."""
@@ -125,7 +124,7 @@ class World:
         return None
 
     def worker(self) -> int | None:
-        """A child of the living trainer: what it starts is `lora-cli evaluate`, while it finishes."""
+        """A child of the living trainer: the audit of the data, or `lora-cli evaluate` at its end."""
         trainer = self.trainer()
         if trainer is None:
             return None

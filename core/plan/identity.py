@@ -23,6 +23,8 @@ EXCLUDED: Mapping[str, str] = {
     "train.checkpoint_every": "resume is exact: when checkpoints are written changes no weight",
 }
 """Settings that are not part of the identity, each with the reason. All others are."""
+LATER: Mapping[str, Any] = {"train.deterministic": False}
+"""Settings that older runs do not have: left out at the value that means what those did, so that they stay the same."""
 
 
 def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
@@ -38,13 +40,17 @@ def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
 def identity_facts(settings: RunSettings, hashes: Mapping[str, str]) -> dict[str, Any]:
     """What the identity is taken over."""
     facts = {
-        section: {key: _canonical(key, value) for key, value in values.items() if f"{section}.{key}" not in EXCLUDED}
+        section: {key: _canonical(key, value) for key, value in values.items() if _counts(f"{section}.{key}", value)}
         for section, values in asdict(settings).items()
     }
     used = dict(hashes)
     if settings.train.replay_share == 0:
         used.pop("replay", None)
     return {"settings": facts, "hashes": used}
+
+
+def _counts(name: str, value: Any) -> bool:
+    return name not in EXCLUDED and not (name in LATER and value == LATER[name])
 
 
 def _canonical(key: str, value: Any) -> Any:

@@ -78,6 +78,7 @@ class TrainSettings:
         "auto", "auto: bf16 autocast where the GPU gains by it, else fp32", choices=("auto", "fp32", "bf16")
     )
     eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
+    deterministic: bool = _key(False, "the same bits from every run on one kind of GPU; slower; a CPU needs it not")
     keep_checkpoints: int = _key(2, "resumable checkpoints kept while the run goes on", minimum=1)
     checkpoint_every: int | None = _key(None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1)
 

@@ -17,7 +17,9 @@ DISK = "disk"
 LOOK_S = 10.0
 """How often a full disk is looked at again."""
 LEAST_BYTES = 64 << 20
-"""Space that a run is started with at least; doubled each time a run fills the disk all the same."""
+"""Space that a run is started with at least; doubled each time a run fills the disk all the same, …"""
+MOST_BYTES = 1 << 30
+"""… up to this: a small disk must not wait for more than it has."""
 _NEUTRAL = ("stopped", "rebooted", "disk_full")
 """Ends that say nothing about the plan: they neither make nor break a series."""
 _RESULTS = ("done", "diverged", "stopped_early")
@@ -100,9 +102,9 @@ class Pauses:
 
     def disk_full(self, reason: str) -> None:
         """Something could not be written."""
-        self._needed *= 2
+        self._needed = min(2 * self._needed, MOST_BYTES)
         if self.cause is None:
-            self._pause(DISK, reason)
+            self._pause(DISK, f"{reason}; goes on when {self._needed / 1e6:.0f} MB are free in {self._folder}")
 
     def look(self) -> bool:
         """Whether a pause for want of space is over. Asks the disk now and then."""

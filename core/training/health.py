@@ -13,6 +13,7 @@ from core.errors import Interrupted
 from core.runs.data_health import read_health
 from core.runs.events import Notice
 from core.runs.paths import RunPaths
+from core.runs.process import PARENT_VARIABLE
 from core.runs.store import read_json
 from core.scoring.data_health import leak_sentence
 from core.training.journal import Journal
@@ -20,6 +21,8 @@ from core.training.stopping import StopFlag
 
 NICENESS = 10
 """Training goes first; the audit has until its end."""
+MOST_STARTS = 3
+"""How often it is tried when something kills it, such as the kernel for want of memory."""
 _POLL_S = 0.2
 _STOP_S = 10.0
 
@@ -30,15 +33,30 @@ class HealthAudit:
     def __init__(self, paths: RunPaths) -> None:
         self._paths = paths
         self._child: subprocess.Popen[bytes] | None = None
+        self._starts = 0
 
     def __enter__(self) -> HealthAudit:
         config, _ = read_json(self._paths.config)
         if read_health(self._paths, config)[0] is None:
-            command = [sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run", str(self._paths.root)]
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep)
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self._child.pid, NICENESS)
+            self._start()
         return self
+
+    def _start(self) -> None:
+        command = [sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run", str(self._paths.root)]
+        environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment)
+        self._starts += 1
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._child.pid, NICENESS)
+
+    def _goes_on(self) -> bool:
+        """Whether it is at work; one that something killed is started again, a few times."""
+        status = 0 if self._child is None else self._child.poll()
+        if status is not None and status < 0 and self._starts < MOST_STARTS:
+            sys.stderr.write(f"the audit of the data was killed by signal {-status}\n")
+            self._start()
+            return True
+        return status is None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         child = self._child
@@ -53,9 +71,9 @@ class HealthAudit:
 
     def finish(self, journal: Journal, stopping: StopFlag, step: int) -> None:
         """Wait for its end; say what leaves the run's WERs undecided. Raises Interrupted when asked to stop."""
-        if self._child is not None and self._child.poll() is None:
+        if self._goes_on():
             journal.phase("finishing", step, "audit of the data")
-            while self._child.poll() is None:
+            while self._goes_on():
                 if stopping():
                     raise Interrupted("stopped while the data were audited; that is made again on resume")
                 time.sleep(_POLL_S)

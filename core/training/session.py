@@ -37,6 +37,7 @@ from core.training.baseline import baseline_fingerprint, shared_baseline
 from core.training.batching import seconds_per_step, training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
+from core.training.determinism import prepare_cuda
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.health import HealthAudit
 from core.training.journal import Journal
@@ -86,6 +87,8 @@ class Session:
         self.runs = RunsFolder(paths.root.parent, Path(config["state_folder"]))
         self.thresholds = thresholds_of(config.get("gate") or {})
         torch.set_num_threads(self.settings.train.threads)
+        if self.settings.train.deterministic:
+            prepare_cuda()
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self.device = choose_device()

@@ -28,6 +28,7 @@ from core.training.adapter import AdapterFacts, merged_copy, save_adapter, train
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
+from core.training.determinism import deterministic_kernels
 from core.training.journal import Journal
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel
@@ -131,12 +132,13 @@ class Trainer:
         micros = self.materials.plan.steps[step - 1]
         tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))
         loss_sum, audio_s = 0.0, 0.0
-        for micro in micros:
-            loss, seconds = self._summed_loss(micro)
-            (loss / tokens).backward()  # type: ignore[no-untyped-call]
-            loss_sum += float(loss.detach())
-            audio_s += seconds
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.train.clip))
+        with deterministic_kernels(self.train.deterministic):
+            for micro in micros:
+                loss, seconds = self._summed_loss(micro)
+                (loss / tokens).backward()  # type: ignore[no-untyped-call]
+                loss_sum += float(loss.detach())
+                audio_s += seconds
+            norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.train.clip))
         loss_mean = loss_sum / tokens
         if not (math.isfinite(loss_mean) and math.isfinite(norm)):
             self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), 0.0))

@@ -15,11 +15,12 @@ import pytest
 
 from core.queue import pauses
 from core.queue.__main__ import supervise
+from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.gpus import Devices, Gpu
 from core.queue.lock import KernelLock, is_held
 from core.queue.notify import Notifier
-from core.queue.pauses import FailureSeries, has_space
+from core.queue.pauses import MOST_BYTES, FailureSeries, Pauses, has_space
 from core.queue.report import Outcome, report
 from core.queue.standing import Ended
 from core.queue.supervisor import Supervisor
@@ -123,6 +124,14 @@ def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: Any, monkeypa
     [pause], [resume] = folder.decisions("pause"), folder.decisions("resume")
     assert pause.get("cause") == "disk" and "the disk is full" in pause.get("reason")
     assert "space" in resume.get("reason") and next(answers, None) is None
+
+
+def test_a_small_disk_never_waits_for_more_than_it_can_have(tmp_path: Path) -> None:
+    pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
+    for _ in range(20):
+        pauses.disk_full("the disk is full (a)")
+    assert pauses.reason == f"the disk is full (a); goes on when 134 MB are free in {tmp_path}"
+    assert pauses._needed == MOST_BYTES
 
 
 def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -238,6 +239,25 @@ def test_an_evaluation_that_something_kills_is_made_again(quick_run: TrainingRun
     assert quick_run.fork(kill_evaluations(2)) == 0, quick_run.log
     same(quick_run, finished_run)
     assert quick_run.log.count("lora-cli evaluate on data.domain was killed by signal 9") == 2
+
+
+def test_an_audit_that_something_kills_is_made_again(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
+    def prepare() -> None:
+        from core.training import health
+
+        real, seen = health.subprocess.Popen, iter(range(1_000_000))
+
+        def killed(*args: Any, **more: Any) -> Any:
+            child = real(*args, **more)
+            if next(seen) < 2:
+                child.kill()
+            return child
+
+        health.subprocess = SimpleNamespace(**(vars(health.subprocess) | {"Popen": killed}))  # type: ignore[assignment]
+
+    assert quick_run.fork(prepare) == 0, quick_run.log
+    same(quick_run, finished_run)
+    assert quick_run.log.count("the audit of the data was killed by signal 9") == 2
 
 
 def test_an_evaluation_that_is_killed_each_time_ends_the_run(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
