@@ -124,8 +124,8 @@ def _section_text(section: str, values: Mapping[str, Any]) -> str:
     title = _TITLES[section]
     lines = ["", _with_comment(f"[{section}]", title) if title else f"[{section}]"]
     for spec in fields(SECTIONS[section]):
-        if spec.metadata.get("choices") == (None,):
-            continue  # not available in this version
+        if spec.metadata.get("choices") == (None,) or "doc" not in spec.metadata:
+            continue  # not available in this version, or a table of its own
         rules = spec.metadata
         unit = f", {rules['unit']}" if rules.get("unit") == "s" else ""
         choices = [choice for choice in rules.get("choices", ()) if choice != spec.default]
