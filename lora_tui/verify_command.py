@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
-from core.errors import ExitCode
+from core.errors import ExitCode, RunFolderError
 from core.runs.origin import origin
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
 from core.runs.verify import Verification, verify
 from core.sanitise import sanitise
 from core.scoring.evidence import Decision
@@ -26,13 +28,17 @@ _OF_DECISION = {
 }
 DESCRIPTION = """\
 Recomputes the verdict on a run from its files, by the [gate] that it was started with, and finds what does not hold
-together: counts and texts, events, hashes of adapter, model and manifests, links, result.json. Exit code 0: consistent
-and accepted; 1: inconsistent, or rejected; 6: consistent and undecided; 4: no run folder."""
+together: counts and texts, events, hashes of adapter, model and manifests, links, result.json; and the signature, where
+LORA_TUI_SIGNING_KEY or LORA_TUI_ALLOWED_SIGNERS is set. Exit code 0: consistent and accepted; 1: inconsistent, or
+rejected; 6: consistent and undecided; 4: no run folder."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a run folder, such as runs/2.1-0123456789")
+    parser.add_argument(
+        "--sign", action="store_true", help=f"sign the run first, with {SECRET} or {SSH_KEY}, if all is consistent"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -40,7 +46,16 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Verdict, problems and what the verdict rests on, to stdout. RunFolderError: no run there."""
     paths = RunPaths(Path(args.run).absolute())
     # The state folder's cache of hashes is for speed; a verification reads the files themselves.
-    found = verify(paths, _Forgetful(RunsFolder(paths.root.parent, paths.root.parent).hash_cache))
+    cache, keys = _Forgetful(RunsFolder(paths.root.parent, paths.root.parent).hash_cache), keys_from(os.environ)
+    if args.sign:
+        found = verify(paths, cache, keys)
+        missing = found.signature.problem if not paths.statement.exists() else None
+        problems = [text for text in found.problems if text != missing]
+        if problems:
+            # An earlier signature that does not hold is not signed over: whoever means it deletes the folder.
+            raise RunFolderError(f"not signed, the run is not consistent: {problems[0]}")
+        sign(paths, keys, "lora-tui verify --sign")
+    found = verify(paths, cache, keys)
     code = ExitCode.REJECTED if found.problems else _OF_DECISION[found.verdict.decision]
     output.write(_as_json(found, paths, code) if args.json else _as_text(found, paths, code))
     return code
@@ -60,6 +75,7 @@ class _Forgetful(HashCache):
 def _as_text(found: Verification, paths: RunPaths, code: ExitCode) -> str:
     lines = verdict_lines(found.snapshot.experiment, found.verdict, found.snapshot.duration_s)
     lines += ["", *(f"{name}: {value}" for name, value in origin(found.snapshot, paths, found.gathered))]
+    lines.append(f"Signature: {found.signature.said}")
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
@@ -73,6 +89,7 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
         "consistent": not found.problems,
         "problems": found.problems,
         "unchecked": found.unchecked,
+        "signature": found.signature.said,
         "verdict": found.verdict.decision.value,
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
         "evidence": dict(origin(found.snapshot, paths, found.gathered)),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
@@ -133,5 +133,8 @@ def _cell(people: list[dict[str, Population]], resamples: int, seed: int, cell: 
 
 def spread_over_cores(work: Callable[[Todo], Result], todo: Sequence[Todo]) -> list[Result]:
     """`work` on each, in their order; a bar says how far it is."""
-    with Pool(os.cpu_count()) as pool:
+    # The cores are all taken: threads of the linear algebra library would only wait for each other. It reads this when
+    # it is loaded, which a spawned process does anew.
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    with get_context("spawn").Pool(os.cpu_count()) as pool:
         return list(tqdm(pool.imap(work, todo), total=len(todo), unit="cell"))

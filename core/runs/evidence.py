@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from core.runs.data_health import read_health
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import Score, read_score, stamp
 from core.runs.significance import assess_run
+from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot, RunState
 from core.scoring.certainty import Significance
 from core.scoring.counts import ErrorCounts
@@ -66,6 +68,7 @@ def gather(
     if thresholds is not None and all(score is not None for score in comparable.values()):
         significance, believed = _significance(reader, snapshot, thresholds)
         comparable = comparable if believed else dict.fromkeys(_SETS)
+    signature_problem = _signature_problem(reader, snapshot)
     artifact = _artifact(reader, tuned)
     parity = _parity(reader, tuned, artifact.scored_step)
     data_health, unreadable = read_health(paths, snapshot.config)
@@ -85,6 +88,7 @@ def gather(
             significance=significance,
             missing_intervals=_missing_intervals(snapshot),
             failure=_failure(snapshot, gave_up),
+            signature_problem=signature_problem,
             data_health=data_health,
         ),
         tuple(dict.fromkeys(reader.problems)),
@@ -106,6 +110,20 @@ def _significance(reader: _Reader, snapshot: RunSnapshot, thresholds: Thresholds
     if found.problem is not None:
         reader.problems.append(found.problem)
     return found.significance, not found.edited
+
+
+def _signature_problem(reader: _Reader, snapshot: RunSnapshot) -> str | None:
+    """What is wrong with the signature of a run that is done, where the environment has a key to check it with."""
+    if snapshot.state is not RunState.DONE:
+        return None
+    try:
+        keys = keys_from(os.environ)
+    except RunFolderError as error:
+        return str(error)
+    problem = check(reader.paths, keys).problem if keys.can_check else None
+    if problem is not None:
+        reader.problems.append(problem)
+    return problem
 
 
 def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:

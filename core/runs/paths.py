@@ -110,6 +110,19 @@ class RunPaths:
         """Files of the sink's own, such as TensorBoard's event files."""
         return self.root / name
 
+    @property
+    def statement(self) -> Path:
+        """What is signed: the hash of every file that the verdict rests on. Its signatures lie beside it."""
+        return self.root / "signature" / "statement.json"
+
+    @property
+    def statement_hmac(self) -> Path:
+        return self.statement.with_suffix(".hmac")
+
+    @property
+    def statement_ssh(self) -> Path:
+        return self.statement.with_suffix(".json.sig")
+
     def tuned(self, dataset: str) -> Path:
         """What `lora-cli evaluate`, a separate process, said of `lora_adapter_best`."""
         return self.evals / "tuned" / f"{dataset}.json"

@@ -1,6 +1,6 @@
 """Whether the files of a run bear each other out: counts and utterances, hashes, links, events and result.
 
-Finds edits that are not consistent. Whoever changes all the files of a run alike stays unseen here.
+Finds edits that are not consistent. Whoever changes all the files of a run alike stays unseen unless the run is signed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from core.runs.fold import counts_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
 from core.runs.significance import fresh, stored
+from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_json, read_run
 from core.scoring.evidence import SetScore, Thresholds, Verdict
@@ -37,10 +38,11 @@ class Verification:
     """One sentence for each thing that does not hold together; empty: consistent."""
     unchecked: tuple[str, ...]
     """What could not be hashed again, because it is not on this machine."""
+    signature: Signature
 
 
-def verify(paths: RunPaths, cache: HashCache) -> Verification:
-    """Check the run. RunFolderError when there is no run in the folder."""
+def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
+    """Check the run, and its signature as far as `keys` allow. RunFolderError when there is no run in the folder."""
     if not paths.config.is_file():
         raise RunFolderError(f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>")
     snapshot = read_run(paths)
@@ -48,6 +50,8 @@ def verify(paths: RunPaths, cache: HashCache) -> Verification:
     gathered = gather(snapshot, paths, thresholds=thresholds)
     verdict = judge(gathered.evidence, thresholds)
     unchecked: list[str] = []
+    signature = check(paths, keys)
+    unchecked += [signature.gap] if signature.gap is not None else []
     problems = [
         *gathered.problems,
         *_identity(paths, snapshot),
@@ -56,8 +60,9 @@ def verify(paths: RunPaths, cache: HashCache) -> Verification:
         *_adapters(paths, snapshot),
         *_result(paths, snapshot, gathered, thresholds),
         *_contents(snapshot, cache, unchecked),
+        *([signature.problem] if signature.problem is not None else []),
     ]
-    return Verification(snapshot, gathered, verdict, tuple(dict.fromkeys(problems)), tuple(unchecked))
+    return Verification(snapshot, gathered, verdict, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
 
 
 def _thresholds(snapshot: RunSnapshot) -> Thresholds:

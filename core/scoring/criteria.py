@@ -131,6 +131,8 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
         return Criterion("integrity", "Artifact integrity", state, None, None, "", reason)
 
     artifact = evidence.artifact
+    if evidence.signature_problem is not None:
+        return say(State.FAIL, f"The run's signature does not hold: {evidence.signature_problem}.")
     if artifact is None or (artifact.scored_hash is None and artifact.scored_step is None):
         return say(
             State.UNKNOWN,

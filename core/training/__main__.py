@@ -5,6 +5,7 @@ Writes files only (DESIGN §3). SIGTERM: finish the step, save, end as *stopped*
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from core.errors import Interrupted, UserError, is_disk_full
 from core.runs.events import Final
 from core.runs.paths import RunPaths
+from core.runs.signing import keys_from, sign
 from core.training.stopping import StopFlag
 
 
@@ -52,7 +54,19 @@ def main(argv: list[str] | None = None) -> int:
                 traceback.print_exc()
         _free_space_for(final, paths)
         journal.emit(final)
+    if final.outcome == "done":
+        _sign(paths)
     return 0 if final.outcome in ("done", "stopped") else 1
+
+
+def _sign(paths: RunPaths) -> None:
+    """Sign the finished run if the environment has a key. A signature that cannot be made costs no run."""
+    try:
+        keys = keys_from(os.environ)
+        if keys.can_sign:
+            sign(paths, keys, "the trainer")
+    except (UserError, OSError) as error:
+        print(f"warning: the run is not signed: {error}", file=sys.stderr)
 
 
 def _final(error: BaseException, step: int) -> Final:

@@ -213,3 +213,30 @@ def test_verify_says_what_it_cannot_hash_again(accepted: Any, capsys: Capture) -
 def test_verify_without_a_run_exits_4(tmp_path: Path, capsys: Capture) -> None:
     assert main(["verify", str(tmp_path)]) == 4
     assert "no run folder" in capsys.readouterr().err
+
+
+def test_edits_that_are_consistent_are_seen_in_a_signed_run(
+    accepted: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words in the log that nothing else holds, here a step's loss: only the signature can tell."""
+    run = accepted.run("a")
+    monkeypatch.setenv("LORA_TUI_SIGNING_KEY", "k" * 32)
+    assert main(["verify", str(run.root)]) == 1, "not signed, though there is a key"
+    assert main(["verify", str(run.root), "--sign"]) == 0
+    assert "Signature: HMAC, signed by lora-tui verify --sign on 20" in capsys.readouterr().out
+    assert gate(accepted) == 0
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        return line | {"loss": 0.001} if line["event"] == "step" else line
+
+    edit_events(run, change)
+    monkeypatch.delenv("LORA_TUI_SIGNING_KEY")
+    assert gate(accepted) == 0, "without a key the gate does not look"
+    monkeypatch.setenv("LORA_TUI_SIGNING_KEY", "k" * 32)
+    assert gate(accepted) == 1
+    capsys.readouterr()
+    assert main(["verify", str(run.root)]) == 1
+    out = capsys.readouterr().out
+    assert "events.jsonl: changed since the run was signed" in out and "k" * 32 not in out
+    swapped_adapter(run)
+    assert main(["verify", str(run.root), "--sign"]) == 4, "what is not consistent is not signed"
