@@ -51,8 +51,10 @@ def _add_check(actions: Any) -> None:
     )
 
 
-_EXPAND_EPILOG = """Never in the result: files, copies of files and texts of the --exclude sets; --exclude-speakers,
---exclude-near-texts and --listen (the same recording, re-encoded, cut or at another level) leave out more.
+_EXPAND_EPILOG = """Never in the result: files (or overlapping slices), copies of files, texts and speakers of the
+--exclude sets; --exclude-near-texts and --listen (the same recording, re-encoded, cut or at another level) leave out
+more.
+For an evaluation set, exclude the training sets; for a training set, exclude every evaluation set.
 Strata get the share that they have in the pool; every contiguous part of the result is a fair sample of them.
 The same pool, sets, size and seed give the same set.
 
@@ -76,7 +78,7 @@ def _add_expand(actions: Any) -> None:
     expand.add_argument(
         "--stratify", metavar="FIELDS", help="speaker, duration or any field, with commas; default: duration,speaker"
     )
-    expand.add_argument("--exclude-speakers", action="store_true", help="leave out the speakers of --exclude sets")
+    expand.add_argument("--shared-speakers", action="store_true", help="let the speakers of --exclude sets in")
     expand.add_argument("--exclude-near-texts", action="store_true", help="leave out nearly the same texts, too")
     expand.add_argument("--listen", action="store_true", help="decode all audio; leave out the same recordings")
     expand.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the manifest to write")
@@ -119,7 +121,8 @@ def add_normalise(commands: Any) -> None:
 
 
 IMPORT_KINDS = ("nemo", "kaldi", "ljspeech", "commonvoice", "audiofolder", "arrays")
-_EXCHANGE_EPILOG = "exit codes: 0 written; 2 interrupted, no manifest written; 3 internal error; 4 bad input or usage"
+_EXCHANGE_EPILOG = """exit codes: 0 written; 1 written, but there are fewer clips than --size; 2 interrupted, no
+manifest written; 3 internal error; 4 bad input or usage"""
 
 
 def _add_exchange(actions: Any) -> None:
@@ -128,16 +131,28 @@ def _add_exchange(actions: Any) -> None:
         help="make a manifest of what other tools write",
         description="nemo: a NeMo manifest. kaldi: a folder of wav.scp, text, segments, utt2spk. ljspeech: a csv "
         "beside wavs/. commonvoice: a tsv beside clips/. audiofolder: a Hugging Face audio folder with metadata.csv or "
-        ".jsonl. arrays: JSON Lines with the samples inside, written as WAV files beside OUT.",
+        ".jsonl. arrays: JSON Lines with the samples inside, written as WAV files beside OUT. With --size or --exclude "
+        "only a fair sample that has nothing of other sets: general speech for replay in one command.",
         epilog=_EXCHANGE_EPILOG,
     )
     reading.add_argument("kind", choices=IMPORT_KINDS)
     reading.add_argument("source", type=Path, metavar="SOURCE", help="a file, or the folder of kaldi and audiofolder")
+    reading.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help="take only N clips, chosen as `expand` does; default: all that are allowed",
+    )
+    reading.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice (default 0)")
+    reading.add_argument(
+        "--exclude", nargs="+", type=Path, default=[], metavar="M", help="sets to have no audio, text and speaker of"
+    )
+    reading.add_argument("--shared-speakers", action="store_true", help="let the speakers of --exclude sets in")
     writing = actions.add_parser(
         "export",
         help="write a manifest for other tools",
         description="nemo: JSON Lines with a duration in every line. csv: path, text, offset, duration, speaker.",
-        epilog=_EXCHANGE_EPILOG,
+        epilog="exit codes: 0 written; 2 interrupted, nothing written; 3 internal error; 4 bad input or usage",
     )
     writing.add_argument("kind", choices=("nemo", "csv"))
     writing.add_argument("source", type=Path, metavar="M", help="a manifest")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from core.cli.data_arguments import ROLES
 from core.errors import ExitCode, UserError
 from core.runs.files import write_text
 from core.sanitise import sanitise
 
+if TYPE_CHECKING:
+    from core.speech.expand_manifest import Request
+
 Progress = Callable[[int, int], None]
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -25,7 +30,7 @@ def progress_bar(what: str) -> Generator[Progress, None, None]:
     bar = tqdm(desc=what, unit=" clips", disable=not sys.stderr.isatty(), file=sys.stderr, leave=False)
 
     def show(done: int, total: int) -> None:
-        bar.total = total
+        bar.total = total or None
         bar.update(done - bar.n)
 
     with bar:
@@ -84,34 +89,41 @@ def _safe_row(row: str) -> str:
 
 def expand(args: argparse.Namespace) -> ExitCode:
     """Build a set from a pool; say what the pool lacks."""
-    from core.speech import expand_manifest
-    from core.speech.manifest_writer import manifest_line, refuse_to_overwrite, write_manifest
+    from core.speech.expand_manifest import Request
+    from core.speech.manifest_writer import refuse_to_overwrite
 
-    if args.size < 1:
-        raise UserError(f"--size {args.size}: must be 1 or more")
     refuse_to_overwrite(args.output, args.force)
     fields = None if args.stratify is None else [name.strip() for name in args.stratify.split(",") if name.strip()]
-    request = expand_manifest.Request(
+    request = Request(
         pools=args.pool,
         size=args.size,
         seed=args.seed,
         exclude=args.exclude,
         keep=args.keep,
         fields=fields,
-        exclude_speakers=args.exclude_speakers,
+        shared_speakers=args.shared_speakers,
         exclude_near_texts=args.exclude_near_texts,
         listen=args.listen,
     )
-    with progress_bar("listening") as show:
+    return _write_expansion(request, args.output, args.force)
+
+
+def _write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
+    """Choose the set, write it, say what is in it and what is not."""
+    from core.speech import expand_manifest
+    from core.speech.manifest_writer import manifest_line, write_manifest
+
+    if request.size < 1:
+        raise UserError(f"--size {request.size}: must be 1 or more")
+    with progress_bar("listening" if request.listen else "reading") as show:
         result = expand_manifest.expand(request, show)
     for sentence in expand_manifest.lacks(request, result):
         print(sanitise(sentence), file=sys.stderr)
     if not result.utterances:
-        raise UserError(f"{args.output}: nothing to write: the pool has no usable clip; give more --pool manifests")
-    folder = args.output.parent
-    count = write_manifest(args.output, (manifest_line(u, folder) for u in result.utterances), args.force)
-    print(f"{sanitise(str(args.output))}: {count} clips, {result.kept} of them kept, seed {args.seed}")
-    return ExitCode.REJECTED if count < args.size else ExitCode.ACCEPTED
+        raise UserError(f"{output}: nothing to write: the pool has no usable clip; give more --pool manifests")
+    count = write_manifest(output, (manifest_line(u, output.parent) for u in result.utterances), force)
+    print(f"{sanitise(str(output))}: {count} clips, {result.kept} of them kept, seed {request.seed}")
+    return ExitCode.REJECTED if count < request.size else ExitCode.ACCEPTED
 
 
 def normalise(args: argparse.Namespace) -> ExitCode:
@@ -145,32 +157,67 @@ def normalise(args: argparse.Namespace) -> ExitCode:
     return ExitCode.ACCEPTED
 
 
-def exchange(args: argparse.Namespace) -> ExitCode:
-    """Import or export a set; an import must be a manifest that can be read."""
-    from core.speech.exchange import export_rows, import_lines
-    from core.speech.manifest import read_manifest
+def import_set(args: argparse.Namespace) -> ExitCode:
+    """Make a manifest of another tool's set, whole or a fair sample of it; it must be one that can be read."""
+    import tempfile
+
+    from core.speech.exchange import import_lines
+    from core.speech.expand_manifest import Request
     from core.speech.manifest_writer import refuse_to_overwrite, write_manifest
 
     refuse_to_overwrite(args.output, args.force)
-    if args.action == "import":
-        lines = list(import_lines(args.kind, args.source, args.output))
-        folder = args.output.parent.absolute()
-        # a path through a folder that is not there yet leads nowhere
-        folder.mkdir(parents=True, exist_ok=True)
-        missing = [line["audio_filepath"] for line in lines if not (folder / line["audio_filepath"]).is_file()]
-        if missing or not lines:
-            what = f"{len(missing)} audio files are not there, {missing[0]} first" if missing else "no clip in it"
-            raise UserError(f"{args.source}: {what}: correct it, or bring the audio there")
+    if args.size is not None and args.size < 1:
+        raise UserError(f"--size {args.size}: must be 1 or more")
+    with progress_bar("importing") as show:
+        lines = list(_counted(import_lines(args.kind, args.source, args.output), show))
+    folder = args.output.parent.absolute()
+    # a path through a folder that is not there yet leads nowhere
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [line["audio_filepath"] for line in lines if not (folder / line["audio_filepath"]).is_file()]
+    if missing or not lines:
+        what = f"{len(missing)} audio files are not there, {missing[0]} first" if missing else "no clip in it"
+        raise UserError(f"{args.source}: {what}: correct it, or bring the audio there")
+    if args.size is None and not args.exclude:
         count = write_manifest(args.output, lines, args.force)
-    else:
-        manifest = read_manifest(args.source)
-        write_text(args.output, export_rows(args.kind, manifest, args.output.parent))
-        count = len(manifest)
-    print(f"{sanitise(str(args.output))}: {count} clips")
+        print(f"{sanitise(str(args.output))}: {count} clips")
+        return ExitCode.ACCEPTED
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=folder) as scratch:
+        pool = Path(scratch) / "pool.jsonl"
+        write_manifest(pool, (line | {"audio_filepath": str(folder / line["audio_filepath"])} for line in lines))
+        request = Request(
+            pools=[pool],
+            size=args.size or len(lines),
+            seed=args.seed,
+            exclude=args.exclude,
+            shared_speakers=args.shared_speakers,
+        )
+        code = _write_expansion(request, args.output, args.force)
+    return code if args.size else ExitCode.ACCEPTED
+
+
+def export_set(args: argparse.Namespace) -> ExitCode:
+    """Write a manifest for another tool."""
+    from core.speech.exchange import export_rows
+    from core.speech.manifest import read_manifest
+    from core.speech.manifest_writer import refuse_to_overwrite
+
+    refuse_to_overwrite(args.output, args.force)
+    manifest = read_manifest(args.source)
+    with progress_bar("exporting") as show:
+        rows = list(_counted(export_rows(args.kind, manifest, args.output.parent), show))
+    write_text(args.output, "".join(rows))
+    print(f"{sanitise(str(args.output))}: {len(manifest)} clips")
     return ExitCode.ACCEPTED
+
+
+def _counted(items: Iterable[Item], show: Progress) -> Iterator[Item]:
+    """`items`, shown as they come; nobody knows how many there will be."""
+    for done, item in enumerate(items, 1):
+        show(done, 0)
+        yield item
 
 
 def run_manifest(args: argparse.Namespace) -> ExitCode:
     """`lora-cli manifest ACTION`."""
-    actions = {"check": check, "expand": expand, "import": exchange, "export": exchange}
+    actions = {"check": check, "expand": expand, "import": import_set, "export": export_set}
     return actions[args.action](args)

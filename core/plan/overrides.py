@@ -73,7 +73,7 @@ def value_of(raw: str) -> Any:
     """A TOML value; a bare word is a string."""
     try:
         document = tomli.loads(f"value = {raw}")
-    except (tomli.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also an integer of more than 4300 digits
         return raw.strip()
     return document["value"] if list(document) == ["value"] else raw.strip()
 

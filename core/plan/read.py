@@ -79,6 +79,8 @@ def _parse_toml(text: str, path: str) -> dict[str, Any]:
         raise PlanError(f"{path}:{line}: not valid TOML: {what[:1].lower()}{what[1:]}{column}") from error
     except RecursionError as error:
         raise PlanError(f"{path}: not valid TOML: arrays or tables are nested too deeply") from error
+    except ValueError as error:  # Python converts no integer of more than 4300 digits.
+        raise PlanError(f"{path}: not valid TOML: a number is too long: shorten it") from error
 
 
 def _taken_out(data: dict[str, Any], section: str, key: str) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ _LARGEST_SAMPLE = 1e30
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A clip at 16 kHz, mono, before RMS normalisation, and facts of the file that it came from."""
+    """A clip, mono, before RMS normalisation, and facts of the file that it came from."""
 
     samples: Samples
     file_s: float
@@ -70,6 +70,24 @@ def decode_clip(
 
     `inspect` sees each block of frames before channels are mixed.
     """
+    clip = decode_native(path, offset_s, duration_s, inspect)
+    samples = at_sample_rate(clip.samples, clip.rate_hz)
+    if not len(samples):
+        raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
+    return replace(clip, samples=np.ascontiguousarray(samples, dtype=np.float32))
+
+
+def at_sample_rate(mono: Samples, rate_hz: int) -> Samples:
+    """Samples (samples,) at 16 kHz."""
+    if rate_hz == SAMPLE_RATE_HZ:
+        return mono
+    return np.asarray(soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY))
+
+
+def decode_native(
+    path: Path, offset_s: float = 0.0, duration_s: float | None = None, inspect: Inspect | None = None
+) -> Decoded:
+    """`decode_clip` before resampling: at the file's own rate, for those who only measure."""
     with opened(path) as file:
         rate_hz, total = file.samplerate, total_frames(file)
         start, stop = slice_frames(total, rate_hz, offset_s, duration_s)
@@ -94,12 +112,9 @@ def decode_clip(
     if not usable.all():
         at_s = (start + int(np.argmin(usable))) / rate_hz
         raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line", "nan")
-    samples = mono
-    if rate_hz != SAMPLE_RATE_HZ:
-        samples = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, RESAMPLER_QUALITY)
-    if not len(samples):
+    if not len(mono):
         raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
-    return Decoded(np.ascontiguousarray(samples, dtype=np.float32), file_s, rate_hz, channels)
+    return Decoded(mono, file_s, rate_hz, channels)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:

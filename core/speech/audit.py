@@ -192,7 +192,7 @@ def _check_texts(one: AuditSet, summary: Summary, text_check: TextCheck | None) 
         text = basic(utterance.text)
         one.texts.append(text)
         summary.words += len(text.split())
-        findings += [_finding(one, utterance, kind, detail) for kind, detail in text_problems(utterance.text)]
+        findings += [_finding(one, utterance, kind, detail) for kind, detail in text_problems(utterance.text, text)]
         if case and case != usual[0][0]:
             detail = f"{case} case, most are {usual[0][0]}: {utterance.text[:60]!r}"
             findings.append(_finding(one, utterance, "other_case", detail))

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from statistics import median
 
-from core.scoring.text import normaliser
 from core.speech.audio import DURATION_TOLERANCE_S
 from core.speech.clip_facts import ClipFacts
 from core.speech.manifest import Utterance
@@ -23,7 +22,6 @@ PACE_LEAST_CLIPS, PACE_LEAST_LETTERS = 20, 8
 """Fewer clips have no pace; a shorter text says little of one."""
 REPEATS = 5
 
-_BASIC = normaliser("basic").apply
 _MARKUP = re.compile(r"<[^<>]{1,40}>|\[[^\[\]]{1,40}\]|\{[^{}]{1,40}\}")
 _REPEATED = re.compile(rf"\b(\w{{2,}})(?:\s+\1\b){{{REPEATS - 1},}}", re.IGNORECASE)
 _MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
@@ -52,9 +50,9 @@ def clip_problems(utterance: Utterance, facts: ClipFacts) -> Iterator[Said]:
         yield "duration", f"{told_s:g} s in the manifest, {facts.file_s:.2f} s in the file"
 
 
-def text_problems(text: str) -> Iterator[Said]:
-    """What is odd about one text by itself."""
-    if not _BASIC(text):
+def text_problems(text: str, words: str) -> Iterator[Said]:
+    """What is odd about one text by itself; `words` is what the basic normaliser leaves of it."""
+    if not words:
         yield "empty_text", f"no words in {text[:40]!r}"
         return
     for pattern, what in (

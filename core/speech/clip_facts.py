@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import AudioError
-from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, decode_clip, normalise
+from core.speech.audio import (
+    SAMPLE_RATE_HZ,
+    SILENCE_RMS,
+    TARGET_RMS,
+    at_sample_rate,
+    decode_native,
+    normalise,
+    root_mean_square,
+)
 from core.speech.landmarks import Peaks, find_peaks
 from core.speech.sound_file import Samples
 
 FULL_SCALE = 0.999
+NEAR_CLAMP = 0.9
+"""Resampling can raise a peak: from here on the samples that the model hears are looked at themselves."""
 FLAT_RUN = 3
 """As many equal samples in a row at the clip's peak are a flat top: it was clipped, whatever its gain now."""
 
@@ -56,7 +67,7 @@ class ClipFacts:
     cut_off: bool = False
     """The container says that more should follow."""
     digest: bytes = b""
-    """Of the decoded samples: equal for the same audio in another lossless file."""
+    """Length, rate, checksum and energy of the decoded samples: equal for the same audio in another lossless file."""
     peaks: Peaks = field(default_factory=lambda: np.empty(0, np.uint32))
 
 
@@ -68,10 +79,10 @@ class _Clipping:
 
     def see(self, block: Samples) -> None:
         self.samples += block.size
-        size = np.abs(block)
-        peak = float(size.max(initial=0.0))
+        peak = float(max(block.max(initial=0.0), -block.min(initial=0.0)))
         if not peak > 0:
             return
+        size = np.abs(block)
         top = size >= peak
         full = int(np.count_nonzero(size >= FULL_SCALE)) if peak >= FULL_SCALE else 0
         flat = 0
@@ -88,26 +99,34 @@ def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) 
     """The facts of one clip, `target_rms` being the default. Never raises for a bad file."""
     clipping = _Clipping()
     try:
-        clip = decode_clip(path, offset_s, duration_s, clipping.see)
+        clip = decode_native(path, offset_s, duration_s, clipping.see)
     except AudioError as error:
         return ClipFacts(problem=(error.kind, str(error)))
-    samples = clip.samples
-    heard = normalise(samples, TARGET_RMS)
+    samples, rate_hz = clip.samples, clip.rate_hz
+    energy = float(np.dot(samples, samples))
+    rms = math.sqrt(energy / len(samples)) if math.isfinite(energy) else root_mean_square(samples)
+    peak = float(max(samples.max(), -samples.min()))
+    silent = rms < SILENCE_RMS
+    after, clamped = rms if silent else TARGET_RMS, 0.0
+    if not silent and peak * TARGET_RMS > (NEAR_CLAMP if rate_hz != SAMPLE_RATE_HZ else 1.0) * rms:
+        # Only here does the normalisation clamp: the others are spared the resampling.
+        heard = normalise(at_sample_rate(samples, rate_hz), TARGET_RMS)
+        after, clamped = root_mean_square(heard.samples), heard.clipped / len(heard.samples)
     return ClipFacts(
-        rate_hz=clip.rate_hz,
+        rate_hz=rate_hz,
         channels=clip.channels,
         file_s=clip.file_s,
-        seconds=len(samples) / SAMPLE_RATE_HZ,
-        rms=heard.rms_before,
-        rms_after=float(np.sqrt(np.mean(np.square(heard.samples, dtype=np.float64)))),
-        peak=float(np.abs(samples).max()),
-        dc=float(np.mean(samples, dtype=np.float64)),
+        seconds=len(samples) / rate_hz,
+        rms=rms,
+        rms_after=after,
+        peak=peak,
+        dc=float(samples.mean()),
         clipped_share=clipping.clipped / max(1, clipping.samples),
-        clamped_share=heard.clipped / len(samples),
-        silent=heard.silent,
+        clamped_share=clamped,
+        silent=silent,
         cut_off=is_cut_off(path),
-        digest=hashlib.blake2b(samples.data, digest_size=16).digest(),
-        peaks=find_peaks(samples),
+        digest=struct.pack("<QIIf", len(samples), rate_hz, zlib.crc32(samples.data), energy),
+        peaks=find_peaks(samples, rate_hz),
     )
 
 

@@ -33,17 +33,18 @@ def import_lines(kind: str, source: Path, output: Path) -> Lines:
     return IMPORTS[kind](source, output)
 
 
-def export_rows(kind: str, manifest: Manifest, folder: Path) -> str:
-    """The text of a file in `folder` that holds `manifest` as nemo (JSON Lines) or csv."""
-    if kind == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(("path", "text", "offset", "duration", "speaker"))
-        for u in manifest.utterances:
-            duration = "" if u.duration_s is None else u.duration_s
-            writer.writerow((path_from(folder, u.audio), u.text, u.offset_s or "", duration, u.speaker or ""))
-        return buffer.getvalue()
-    return "".join(json.dumps(_nemo(u, folder), ensure_ascii=False) + "\n" for u in manifest.utterances)
+def export_rows(kind: str, manifest: Manifest, folder: Path) -> Iterator[str]:
+    """The text of a file in `folder` that holds `manifest` as nemo (JSON Lines) or csv, in pieces."""
+    if kind == "nemo":
+        yield from (json.dumps(_nemo(u, folder), ensure_ascii=False) + "\n" for u in manifest.utterances)
+        return
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("path", "text", "offset", "duration", "speaker"))
+    for u in manifest.utterances:
+        duration = "" if u.duration_s is None else u.duration_s
+        writer.writerow((path_from(folder, u.audio), u.text, u.offset_s or "", duration, u.speaker or ""))
+    yield buffer.getvalue()
 
 
 def _nemo(utterance: Utterance, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.errors import ManifestError
+from core.errors import AudioError, ManifestError
 from core.scoring.text import normaliser
 from core.speech.audio import header_seconds
 from core.speech.expansion import Choice, FieldMissing, choose
@@ -21,12 +22,13 @@ from core.speech.near_text import near_texts
 
 AudioKey = tuple[str, float, float | None]
 REASONS = {
-    "audio": "the same file or slice as in an excluded or kept set",
+    "audio": "the same file as in an excluded or kept set, or an overlapping slice of it",
     "bytes": "a copy of an excluded file",
     "recording": "the same recording as in an excluded or kept set",
     "text": "a text of an excluded or kept set",
     "near text": "nearly a text of an excluded or kept set",
-    "speaker": "a speaker of an excluded set",
+    "speaker": "a speaker of an excluded set (--shared-speakers lets them in)",
+    "unreadable": "audio whose length cannot be read",
     "repeat": "the same file or slice twice in the pool",
 }
 
@@ -42,7 +44,8 @@ class Request:
     keep: Path | None = None
     fields: Sequence[str] | None = None
     """Strata; None: duration, and speaker where the pool tells it."""
-    exclude_speakers: bool = False
+    shared_speakers: bool = False
+    """Whether speakers of the excluded sets may be in it."""
     exclude_near_texts: bool = False
     listen: bool = False
     """Compare recordings, too: decodes the pool and the excluded sets."""
@@ -74,28 +77,32 @@ def expand(request: Request, progress: Progress | None = None) -> Expansion:
     fields = request.fields
     if fields is None:
         fields = ["duration", "speaker"] if any(u.speaker is not None for u in usable) else ["duration"]
+    lengths = _Lengths()
+    if "duration" in fields:
+        usable = lengths.readable(usable, dropped, progress)
+        lengths.readable(kept, Counter(), None)
     hashes = HashCache(Path(os.devnull))
-    while True:
-        try:
-            choice = choose(usable, kept, request.size, request.seed, fields, _seconds)
-        except FieldMissing as error:
-            raise ManifestError(
-                f"--stratify: no line of the pool has {str(error)!r}: name duration, speaker or a field of the lines"
-            ) from error
+    try:
+        choice = choose(usable, kept, request.size, request.seed, fields, lengths.of)
         copies = _copies([usable[i] for i in choice.order if i >= 0], excluded, hashes)
-        if not copies:
-            break
-        dropped["bytes"] += len(copies)
-        usable = [u for u in usable if _key(u) not in copies]
-    texts = {_text(u) for u in excluded}
-    keys = {_key(u) for u in excluded}
+        if copies:
+            # Reading every file of the pool is worth it only where there are copies at all.
+            copies |= _copies(usable, excluded, hashes)
+            dropped["bytes"] += sum(u.audio in copies for u in usable)
+            usable = [u for u in usable if u.audio not in copies]
+            choice = choose(usable, kept, request.size, request.seed, fields, lengths.of)
+    except FieldMissing as error:
+        raise ManifestError(
+            f"--stratify: no line of the pool has {str(error)!r}: name duration, speaker or a field of the lines"
+        ) from error
+    texts, taken = {_text(u) for u in excluded}, _Taken(excluded)
     return Expansion(
         utterances=tuple(usable[i] if i >= 0 else kept[-1 - i] for i in choice.order),
         kept=len(kept),
         pool=len(pool),
         dropped=dict(dropped),
         choice=choice,
-        kept_clashes=sum(_key(u) in keys or _text(u) in texts for u in kept),
+        kept_clashes=sum(taken.has(u) or _text(u) in texts for u in kept),
     )
 
 
@@ -120,16 +127,16 @@ def _without(
     dropped: Counter[str],
 ) -> list[Utterance]:
     others = [*excluded, *kept]
-    keys, seen = {_key(u) for u in others}, set[AudioKey]()
+    taken, seen = _Taken(others), set[AudioKey]()
     texts = {_text(u) for u in others}
-    speakers = {u.speaker for u in excluded if u.speaker is not None} if request.exclude_speakers else set()
+    speakers = {u.speaker for u in excluded if u.speaker is not None} if not request.shared_speakers else set()
     near = _near(pool, texts) if request.exclude_near_texts else set()
     usable = []
     for utterance in pool:
-        key, text = _key(utterance), _text(utterance)
+        key, text = (str(utterance.audio), utterance.offset_s, utterance.duration_s), _text(utterance)
         reason = (
             "audio"
-            if key in keys
+            if taken.has(utterance)
             else "repeat"
             if key in seen
             else "text"
@@ -182,16 +189,42 @@ def _without_recordings(
     return [utterance for index, utterance in enumerate(usable, first) if index not in leaked]
 
 
-def _copies(chosen: Sequence[Utterance], excluded: Sequence[Utterance], hashes: HashCache) -> set[AudioKey]:
-    """Chosen clips whose file is a copy of an excluded one. Only files of equal size are read."""
+class _Taken:
+    """Which parts of which files sets have."""
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self._spans: dict[str, list[tuple[float, float]]] = {}
+        for utterance in utterances:
+            self._spans.setdefault(os.path.realpath(utterance.audio), []).append(_span(utterance))
+
+    def has(self, utterance: Utterance) -> bool:
+        """Whether any of the utterance's audio is in them."""
+        spans = self._spans.get(os.path.realpath(utterance.audio)) if self._spans else None
+        if not spans:
+            return False
+        start, stop = _span(utterance)
+        return any(start < end and begin < stop for begin, end in spans)
+
+
+def _span(utterance: Utterance) -> tuple[float, float]:
+    """Where a clip lies in its file, s."""
+    start, length_s = utterance.offset_s, utterance.duration_s
+    return start, math.inf if length_s is None else start + length_s
+
+
+def _copies(utterances: Sequence[Utterance], excluded: Sequence[Utterance], hashes: HashCache) -> set[Path]:
+    """Files that are copies of excluded ones. Only files of equal size are read."""
     by_size: dict[int, set[Path]] = {}
     for audio in {u.audio for u in excluded}:
         by_size.setdefault(_size(audio), set()).add(audio)
-    copies: set[AudioKey] = set()
-    for utterance in chosen:
-        alike = by_size.get(_size(utterance.audio)) if utterance.audio.is_file() else None
-        if alike and file_sha256(utterance.audio, hashes) in {file_sha256(path, hashes) for path in alike}:
-            copies.add(_key(utterance))
+    by_size.pop(-1, None)
+    # Slices of an excluded file are no copies of it: what they have in common was looked at already.
+    paths = {u.audio for u in utterances} - {u.audio for u in excluded}
+    copies: set[Path] = set()
+    for path in paths:
+        alike = by_size.get(_size(path))
+        if alike and file_sha256(path, hashes) in {file_sha256(other, hashes) for other in alike}:
+            copies.add(path)
     return copies
 
 
@@ -202,10 +235,6 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _key(utterance: Utterance) -> AudioKey:
-    return os.path.realpath(utterance.audio), utterance.offset_s, utterance.duration_s if utterance.offset_s else None
-
-
 _BASIC = normaliser("basic").apply
 
 
@@ -213,7 +242,31 @@ def _text(utterance: Utterance) -> str:
     return _BASIC(utterance.text)
 
 
-def _seconds(utterance: Utterance) -> float:
-    if utterance.duration_s is not None:
-        return utterance.duration_s
-    return max(0.0, header_seconds(utterance.audio) - utterance.offset_s)
+class _Lengths:
+    """How long clips are, s: as told, or by the file's header, which is read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, float] = {}
+
+    def readable(
+        self, utterances: Sequence[Utterance], dropped: Counter[str], progress: Progress | None
+    ) -> list[Utterance]:
+        """Those whose length is told or can be read."""
+        good = []
+        for done, utterance in enumerate(utterances, 1):
+            if utterance.duration_s is None and utterance.audio not in self._read:
+                try:
+                    self._read[utterance.audio] = header_seconds(utterance.audio)
+                except AudioError:
+                    dropped["unreadable"] += 1
+                    continue
+                if progress:
+                    progress(done, len(utterances))
+            good.append(utterance)
+        return good
+
+    def of(self, utterance: Utterance) -> float:
+        """Seconds; 0 for what cannot be read."""
+        if utterance.duration_s is not None:
+            return utterance.duration_s
+        return max(0.0, self._read.get(utterance.audio, 0.0) - utterance.offset_s)

@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
+import soxr
 from numpy.typing import NDArray
 
 from core.speech.sound_file import Samples
 
-FRAME, HOP = 1024, 320
-"""Samples at 16 kHz: 64 ms frames every 20 ms."""
+FRAME_S, HOP_S = 0.064, 0.02
+DIRECT_HZ = (8_000, 16_000)
+"""Rates at which a clip is looked at as it is; others are brought to the first."""
 LOWEST_BIN, HIGHEST_BIN = 8, 232
 """125 to 3625 Hz: what a telephone and a bad codec keep."""
 NEAR_FRAMES, NEAR_BINS = 3, 8
@@ -34,6 +37,8 @@ MOST_FRAMES, FAN_OUT = 31, 4
 _COMBINATIONS = FAN_OUT * (FAN_OUT - 1) // 2
 MOST_TRIPLES = 6_000_000
 """Of all clips together; beyond it a fixed share of the hashes is looked at, the same for every clip."""
+MOST_KEYS = 12_000_000
+"""Pairs of equal triples that are counted: bounds the memory where very many clips are alike."""
 GROUP = 48
 """Neighbours in a group of equal hashes that are compared: a triple that hundreds of clips share tells little."""
 LEAST_VOTES, MOST_CANDIDATES = 2, 60_000
@@ -62,18 +67,24 @@ class Match:
     """Where the second begins in the first; negative when it begins earlier."""
 
 
-def find_peaks(samples: Samples) -> Peaks:
-    """The peaks of a clip (samples,) at 16 kHz; none for silence or less than a frame. Of long clips the beginning."""
-    samples = samples[: int(LONGEST_S * 16_000)]
-    if len(samples) < FRAME:
+def find_peaks(samples: Samples, rate_hz: int = 16_000) -> Peaks:
+    """The peaks of a clip (samples,); none for silence or less than a frame. Of long clips the beginning."""
+    samples = samples[: int(LONGEST_S * rate_hz)]
+    if rate_hz not in DIRECT_HZ:
+        samples, rate_hz = np.asarray(soxr.resample(samples, rate_hz, DIRECT_HZ[0])), DIRECT_HZ[0]
+    width, hop = round(FRAME_S * rate_hz), round(HOP_S * rate_hz)
+    if len(samples) < width:
         return np.empty(0, np.uint32)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(samples, width)[::hop]
+    window = _WINDOWS[rate_hz]
     found, powers = [], []
     for start in range(0, len(frames), _BLOCK):
         first, last = max(0, start - NEAR_FRAMES), start + _BLOCK + NEAR_FRAMES
-        spectrum = np.fft.rfft(frames[first:last] * _WINDOW, axis=1)[:, LOWEST_BIN:HIGHEST_BIN]
+        # scipy's transform of many short frames is four times faster than numpy's.
+        spectrum = scipy.fft.rfft(frames[first:last] * window, axis=1)[:, LOWEST_BIN:HIGHEST_BIN]
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        at, which = np.nonzero(power == _maximum(_maximum(power, NEAR_BINS, 1), NEAR_FRAMES, 0))
+        tops = power == _maximum(_maximum(power, NEAR_FRAMES, 0), NEAR_BINS, 1)
+        at, which = np.divmod(np.flatnonzero(tops), HIGHEST_BIN - LOWEST_BIN)
         inside = (at + first >= start) & (at + first < start + _BLOCK)
         powers.append(power[at, which][inside])
         found.append((((at + first) << 8) | which)[inside])
@@ -88,42 +99,51 @@ def matches(clips: Sequence[Peaks]) -> Iterator[Match]:
     for key, count in zip(*_votes(clips), strict=True):
         first, second, offset = int(key) >> 40, (int(key) >> 16) & 0xFFFFFF, (int(key) & 0xFFFF) - 0x8000
         best.setdefault((first, second), []).append((int(count), offset))
+    base, reach = -1, np.empty(0, bool)
     for (first, second), offsets in sorted(best.items()):
+        if first != base:
+            base, reach = first, _reach(clips[first])
         tried = sorted(offsets, reverse=True)[:OFFSETS]
-        share, offset = max((same_share(clips[first], clips[second], offset), offset) for _, offset in tried)
+        share, offset = max((_share(clips[first], reach, clips[second], offset), offset) for _, offset in tried)
         if share >= SAME_SHARE:
-            yield Match(first, second, round(share, 3), round(offset * HOP / 16_000, 2))
+            yield Match(first, second, round(share, 3), round(offset * HOP_S, 2))
 
 
-def same_share(first: Peaks, second: Peaks, offset: int) -> float:
-    """The share of the sparser clip's peaks that the other has, where they overlap.
+def _share(first: Peaks, reach: NDArray[np.bool_], second: Peaks, offset: int) -> float:
+    """The share of the sparser clip's peaks that the other has, where they overlap; below SAME_SHARE, at most that.
 
-    `second` begins at frame `offset` of `first`. A peak may be one frame and one bin off.
+    `second` begins at frame `offset` of `first`, whose `_reach` is given. A peak may be one frame and one bin off.
     0 when the overlap is less than half of the shorter clip.
     """
-    frames, bins = (first >> 8).astype(np.int64), (first & 255).astype(np.int64)
-    others, other_bins = (second >> 8).astype(np.int64) + offset, (second & 255).astype(np.int64)
+    frames, others = (first >> 8).astype(np.int64), (second >> 8).astype(np.int64) + offset
     start, stop = max(frames[0], others[0]), min(frames[-1], others[-1])
     if stop - start < LEAST_OVERLAP * min(frames[-1] - frames[0], others[-1] - others[0]):
         return 0.0
-    inside = (frames >= start - 1) & (frames <= stop + 1)
-    inside_other = (others >= start - 1) & (others <= stop + 1)
-    fewest = min(int(inside.sum()), int(inside_other.sum()))
+    low, high = np.searchsorted(frames, (start - 1, stop + 2))
+    other_low, other_high = np.searchsorted(others, (start - 1, stop + 2))
+    fewest = int(min(high - low, other_high - other_low))
     if fewest < LEAST_PEAKS:
         return 0.0
-    one = (frames << 8 | bins)[inside]
-    another = (others << 8 | other_bins)[inside_other]
-    found = min(np.isin(one, _around(another)).sum(), np.isin(another, _around(one)).sum())
-    return float(found) / fewest
+    codes = (others[other_low:other_high] + 1) << 8 | (second[other_low:other_high] & 255)
+    found = int(np.count_nonzero(reach[codes]))
+    if found >= SAME_SHARE * fewest:
+        back = (frames[low:high] - offset + 1) << 8 | (first[low:high] & 255)
+        other_reach = _reach(second)
+        found = min(found, int(np.count_nonzero(other_reach[np.clip(back, 0, len(other_reach) - 1)])))
+    return found / fewest
 
 
-def _around(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Peaks and their neighbours, one frame and one bin off."""
-    steps = np.array([frame * 256 + rise for frame in (-1, 0, 1) for rise in (-1, 0, 1)])
-    return np.asarray(codes[:, None] + steps).ravel()
+def _reach(peaks: Peaks) -> NDArray[np.bool_]:
+    """Where a peak of another clip meets one of `peaks`, by frame + 1 << 8 | bin: one frame and one bin around."""
+    codes = (peaks.astype(np.int64)) + 256
+    reach = np.zeros((int(peaks[-1] >> 8) + 4) << 8, bool)
+    for frame in (-1, 0, 1):
+        for rise in (-1, 0, 1):
+            reach[codes + (frame * 256 + rise)] = True
+    return reach
 
 
-_WINDOW = np.hanning(FRAME).astype(np.float32)
+_WINDOWS = {rate_hz: np.hanning(round(FRAME_S * rate_hz)).astype(np.float32) for rate_hz in DIRECT_HZ}
 
 
 def _maximum(values: NDArray[np.float32], side: int, axis: int) -> NDArray[np.float32]:
@@ -141,10 +161,10 @@ def _maximum(values: NDArray[np.float32], side: int, axis: int) -> NDArray[np.fl
     return current
 
 
-def _triples(peaks: Peaks) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """(hashes, frames) of a clip's triples: bins and distances of three peaks, in 28 bits, mixed."""
+def _triples(peaks: Peaks) -> NDArray[np.uint64]:
+    """A clip's triples, hash << 40 | frame: bins and distances of three peaks, mixed into 24 bits, and where."""
     frames, bins = (peaks >> 8).astype(np.int64), (peaks & 255).astype(np.int64)
-    hashes, at = [], []
+    found = []
     for near in range(1, FAN_OUT):
         for far in range(near + 1, FAN_OUT + 1):
             base = slice(0, -far)
@@ -154,45 +174,53 @@ def _triples(peaks: Peaks) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
             rise1, rise2 = bins[one] - bins[base], bins[two] - bins[base]
             good = (wait2 <= MOST_FRAMES) & (wait2 > 0)
             code = bins[base] | (wait1 & 31) << 8 | (wait2 & 31) << 13 | (rise1 & 255) << 18 | (rise2 & 255) << 26
-            hashes.append(((code[good] * 0x9E3779B97F4A7C1) >> 24 & 0xFFFFFFFF).astype(np.uint32))
-            at.append(frames[base][good].astype(np.uint16))
-    return np.concatenate(hashes), np.concatenate(at)
+            mixed = (code[good] * 0x9E3779B97F4A7C1).astype(np.uint64) >> np.uint64(24) & np.uint64(0xFFFFFF)
+            found.append(mixed << np.uint64(40) | frames[base][good].astype(np.uint64) & np.uint64(0xFFFF))
+    return np.concatenate(found)
+
+
+def _table(clips: Sequence[Peaks]) -> NDArray[np.uint64]:
+    """The triples of all clips, hash << 40 | clip << 16 | frame, ascending: one array, sorted where it stands."""
+    every = np.uint64(1 + _COMBINATIONS * sum(map(len, clips)) // MOST_TRIPLES)
+    table = np.empty(min(MOST_TRIPLES * 2, _COMBINATIONS * sum(map(len, clips))), np.uint64)
+    used = 0
+    for index, peaks in enumerate(clips):
+        if len(peaks) < LEAST_PEAKS:
+            continue
+        some = _triples(peaks)
+        if every > 1:
+            some = some[(some >> np.uint64(40)) % every == 0]
+        some = some[: len(table) - used]
+        table[used : used + len(some)] = some | np.uint64(index << 16)
+        used += len(some)
+    table = table[:used]
+    table.sort()
+    return table
 
 
 def _votes(clips: Sequence[Peaks]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """(first << 40 | second << 16 | offset, count) of the pairs that share triples at one offset."""
-    every = 1 + _COMBINATIONS * sum(map(len, clips)) // MOST_TRIPLES
-    hashes, owners, frames = [], [], []
-    for index, peaks in enumerate(clips):
-        if len(peaks) < LEAST_PEAKS:
-            continue
-        some, at = _triples(peaks)
-        if every > 1:
-            chosen = some % every == 0
-            some, at = some[chosen], at[chosen]
-        hashes.append(some)
-        frames.append(at)
-        owners.append(np.full(len(some), index, np.uint32))
-    if not hashes:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    values, owner, frame = np.concatenate(hashes), np.concatenate(owners), np.concatenate(frames)
-    del hashes, owners, frames
-    order = np.argsort(values, kind="stable")
-    values, owner, frame = values[order], owner[order], frame[order].astype(np.int64)
-    keys = []
+    table = _table(clips)
+    keys: list[NDArray[np.uint64]] = []
     for distance in range(1, GROUP + 1):
-        equal = np.flatnonzero(values[:-distance] == values[distance:])
-        if not len(equal):
+        equal = np.flatnonzero(table[:-distance] >> np.uint64(40) == table[distance:] >> np.uint64(40))
+        if not len(equal) or sum(map(len, keys)) + len(equal) > MOST_KEYS:
             break
-        first, second = owner[equal].astype(np.uint64), owner[equal + distance].astype(np.uint64)
-        offset = (frame[equal] - frame[equal + distance] + 0x8000).astype(np.uint64)
+        here, there = table[equal], table[equal + distance]
+        first, second = here >> np.uint64(16) & np.uint64(0xFFFFFF), there >> np.uint64(16) & np.uint64(0xFFFFFF)
+        offset = (here & np.uint64(0xFFFF)) + np.uint64(0x8000) - (there & np.uint64(0xFFFF))
         inside = first != second
-        keys.append((first << np.uint64(40) | second << np.uint64(16) | offset)[inside])
+        keys.append((first << np.uint64(40) | second << np.uint64(16) | offset & np.uint64(0xFFFF))[inside])
+    del table
     if not keys:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
-    found, counts = np.unique(np.concatenate(keys), return_counts=True)
+    every = np.concatenate(keys)
+    keys.clear()
+    every.sort()
+    starts = np.flatnonzero(np.concatenate(([True], every[1:] != every[:-1]))) if len(every) else np.empty(0, np.int64)
+    counts = np.diff(starts, append=len(every))
     least = LEAST_VOTES
     while np.count_nonzero(counts >= least) > MOST_CANDIDATES:
         least += 1
     enough = counts >= least
-    return found[enough], counts[enough]
+    return every[starts[enough]], counts[enough]

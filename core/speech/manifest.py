@@ -19,7 +19,7 @@ from core.errors import AudioError, ManifestError
 from core.speech.manifest_lines import Fields, Problems, numbered_lines, parse_line, shortened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One line of a manifest: a clip and what is said in it."""
 

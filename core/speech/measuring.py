@@ -28,11 +28,11 @@ def measured(requests: Sequence[ClipRequest], workers: int | None = None) -> Gen
             yield from measure_all(batch)
         return
     # Not forked: libraries of the parent may hold threads and locks.
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
     pending: deque[Future[list[ClipFacts]]] = deque()
     try:
         for batch in batches:
-            pending.append(pool.submit(measure_all, batch))
+            pending.append(_submitted(pool, batch))
             if len(pending) >= AHEAD * count:
                 yield from pending.popleft().result()
         while pending:
@@ -41,6 +41,12 @@ def measured(requests: Sequence[ClipRequest], workers: int | None = None) -> Gen
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole group; the parent alone decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _submitted(pool: ProcessPoolExecutor, batch: Sequence[ClipRequest]) -> Future[list[ClipFacts]]:
+    """`pool.submit`, which starts workers. They inherit a blocked SIGINT: of the whole group that Ctrl-C reaches, only
+    the parent decides. It is not lost here, only late.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(measure_all, batch)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

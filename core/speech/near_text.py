@@ -8,10 +8,11 @@ common are nothing, five words of a trade are.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
 
 STEM = 5
 """Letters of a word that count: endings differ in paraphrases."""
@@ -23,6 +24,10 @@ MARGIN_BITS = 10.0
 """Above what chance gives: about one false pair in a thousand manifests."""
 GROUP = 40
 """Members of one group of candidates that each text is compared with."""
+_AT_ONCE = 1 << 15
+"""Pairs that are weighed together: bounds the memory."""
+
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +39,105 @@ class NearText:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Bags:
+    """Texts as bags of words: `words` and `counts` of text i are at starts[i] … starts[i + 1], rare words first."""
+
+    starts: Integers
+    words: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    bits: NDArray[np.float64]
+    """Of each word."""
+    weights: NDArray[np.float64]
+    """Bits of each text."""
+
+
 def near_texts(texts: Sequence[str]) -> Iterator[NearText]:
-    """Pairs of different `texts` (normalised, no two equal) that are near. Memory grows with their number only."""
-    bags = [Counter(word[:STEM] for word in text.split()) for text in texts]
-    counts: Counter[str] = Counter()
-    for bag in bags:
-        counts.update(bag)
-    everything = sum(counts.values())
-    bits = {word: math.log2(everything / count) for word, count in counts.items()}
+    """Pairs of different `texts` (normalised, no two equal) that are near, in order."""
+    if not texts:
+        return
+    bags = _bags(texts)
     least = 2 * math.log2(max(2, len(texts))) + MARGIN_BITS
-    weights = [sum(bits[word] * count for word, count in bag.items()) for bag in bags]
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, bag in enumerate(bags):
-        if weights[index] < least:
-            continue
-        rarest = sorted(sorted(bag, key=lambda word: (-bits[word], word))[:RAREST])
-        for pair in combinations(rarest, 2):
-            groups.setdefault(pair, []).append(index)
-    seen: set[tuple[int, int]] = set()
-    for members in groups.values():
-        for place, first in enumerate(members):
-            for second in members[place + 1 : place + 1 + GROUP]:
-                if (first, second) in seen:
-                    continue
-                seen.add((first, second))
-                shared = bags[first] & bags[second]
-                held = sum(bits[word] * count for word, count in shared.items())
-                share = 2 * held / (weights[first] + weights[second])
-                if share >= NEAR and held - _orders(shared) >= least:
-                    yield NearText(first, second, round(share, 3))
+    candidates = _candidates(bags, least)
+    for start in range(0, len(candidates), _AT_ONCE):
+        pairs = candidates[start : start + _AT_ONCE]
+        first, second = pairs // len(texts), pairs % len(texts)
+        held, orders = _shared(bags, first, second)
+        share = 2 * held / (bags.weights[first] + bags.weights[second])
+        for at in np.flatnonzero((share >= NEAR) & (held - orders >= least)):
+            yield NearText(int(first[at]), int(second[at]), round(float(share[at]), 3))
 
 
-def _orders(bag: Counter[str]) -> float:
-    """Bits that a bag of words lacks against a sequence: log2 of the number of its orders."""
-    ways = math.lgamma(sum(bag.values()) + 1) - sum(math.lgamma(count + 1) for count in bag.values())
-    return ways / math.log(2)
+def _bags(texts: Sequence[str]) -> _Bags:
+    ids: dict[str, int] = {}
+    lengths = np.zeros(len(texts), np.int64)
+    pieces = []
+    for index, text in enumerate(texts):
+        words = [ids.setdefault(word[:STEM], len(ids)) for word in text.split()]
+        lengths[index] = len(words)
+        pieces.append(np.array(words, np.int32))
+    spoken = np.concatenate(pieces)
+    del pieces
+    totals = np.bincount(spoken, minlength=len(ids))
+    # Words are numbered from the rarest on; equally rare ones by the alphabet.
+    names = list(ids)
+    order = sorted(range(len(names)), key=lambda word: (totals[word], names[word]))
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    bits = np.log2(len(spoken) / np.maximum(1, totals[order])) if names else np.empty(0)
+    owners = np.repeat(np.arange(len(texts)), lengths)
+    keys, counts = np.unique(owners * max(1, len(names)) + rank[spoken], return_counts=True)
+    owner, word = keys // max(1, len(names)), (keys % max(1, len(names))).astype(np.int32)
+    starts = np.searchsorted(owner, np.arange(len(texts) + 1))
+    weights = np.bincount(owner, weights=bits[word] * counts, minlength=len(texts)).astype(np.float64)
+    return _Bags(starts, word, counts.astype(np.int32), bits, weights)
+
+
+def _candidates(bags: _Bags, least: float) -> Integers:
+    """first * texts + second of the pairs that share two of their rarest words, ascending."""
+    texts = len(bags.weights)
+    sizes = np.diff(bags.starts)
+    keys, owners = [], []
+    for far in range(1, RAREST):
+        has = np.flatnonzero((sizes > far) & (bags.weights >= least))
+        for near in range(far):
+            one = bags.words[bags.starts[has] + near].astype(np.int64)
+            another = bags.words[bags.starts[has] + far]
+            keys.append(one * len(bags.bits) + another)
+            owners.append(has.astype(np.int32))
+    key, owner = np.concatenate(keys), np.concatenate(owners)
+    order = np.lexsort((owner, key))
+    key, owner = key[order], owner[order].astype(np.int64)
+    found: list[Integers] = []
+    for distance in range(1, GROUP + 1):
+        equal = np.flatnonzero(key[:-distance] == key[distance:])
+        if not len(equal):
+            break
+        found.append(owner[equal] * texts + owner[equal + distance])
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def _shared(bags: _Bags, first: Integers, second: Integers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(bits of the words that each pair shares, bits that such a bag lacks against a sequence: its orders)."""
+    key, count = _spread(bags, first)
+    other_key, other_count = _spread(bags, second)
+    _, here, there = np.intersect1d(key, other_key, assume_unique=True, return_indices=True)
+    both = np.minimum(count[here], other_count[there])
+    pair, word = np.divmod(key[here], len(bags.bits))
+    held = np.bincount(pair, weights=bags.bits[word] * both, minlength=len(first)).astype(np.float64)
+    words = np.bincount(pair, weights=both, minlength=len(first)).astype(np.int64)
+    repeats = np.bincount(pair, weights=_LOG2_FACTORIAL[np.minimum(both, _MOST)], minlength=len(first))
+    return held, _LOG2_FACTORIAL[np.minimum(words, _MOST)] - repeats
+
+
+def _spread(bags: _Bags, texts: Integers) -> tuple[Integers, NDArray[np.int32]]:
+    """(pair * words + word, count) of the words of each of `texts`, ascending."""
+    lengths = bags.starts[texts + 1] - bags.starts[texts]
+    ends = np.cumsum(lengths)
+    at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(bags.starts[texts] - ends + lengths, lengths)
+    pair = np.repeat(np.arange(len(texts)), lengths)
+    return pair * len(bags.bits) + bags.words[at], bags.counts[at]
+
+
+_MOST = 10_000
+_LOG2_FACTORIAL = np.concatenate(([0.0], np.cumsum(np.log2(np.arange(1, _MOST + 1)))))

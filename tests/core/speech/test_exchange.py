@@ -119,3 +119,30 @@ def test_export(tmp_path: Path) -> None:
     with (tmp_path / "m.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row == {"path": "audio/a.wav", "text": 'say "a, b"', "offset": "", "duration": "", "speaker": "ann"}
+
+
+def test_general_speech_for_replay_in_one_command(tmp_path: Path) -> None:
+    rows = []
+    for number in range(30):
+        sound(tmp_path / "cv" / "clips" / f"{number}.wav", 0.2 + number / 100)
+        rows.append(f"speaker{number % 3}\t{number}.wav\tsentence number {number}\n")
+    (tmp_path / "cv" / "validated.tsv").write_text("client_id\tpath\tsentence\n" + "".join(rows))
+    heldout = tmp_path / "heldout.jsonl"
+    lines = [
+        {"audio": "cv/clips/0.wav", "text": "anything"},
+        {"audio": "cv/clips/1.wav", "text": "Sentence number 7!"},
+        {"audio": "cv/clips/2.wav", "text": "else", "speaker": "speaker2"},
+    ]
+    heldout.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "sets" / "replay.jsonl"
+    source = str(tmp_path / "cv" / "validated.tsv")
+    command = ["manifest", "import", "commonvoice", source, "--exclude", str(heldout), "--seed", "3", "-o", str(out)]
+    assert main([*command, "--size", "12"]) == 0
+    chosen = {u.audio.resolve().name: u.speaker for u in read_manifest(out).utterances}
+    assert len(chosen) == 12
+    assert set(chosen.values()) == {"speaker0", "speaker1"}
+    assert not {"0.wav", "1.wav", "7.wav"} & set(chosen)
+    assert [path.name for path in out.parent.iterdir()] == ["replay.jsonl"]
+    assert main([*command, "--size", "30", "--force"]) == 1
+    assert main([*command, "--force"]) == 0
+    assert len(read_manifest(out)) == 17

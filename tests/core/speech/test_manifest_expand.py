@@ -98,13 +98,13 @@ def test_nothing_of_the_excluded_sets(pool: Path, tmp_path: Path, capsys: pytest
         ],
     )
     out = tmp_path / "out.jsonl"
-    assert run("--pool", pool, "--size", 200, "--exclude", train, "-o", out) == 1
+    assert run("--pool", pool, "--size", 200, "--exclude", train, "--shared-speakers", "-o", out) == 1
     left_out = {line["audio_filepath"] for line in everything} - {line["audio_filepath"] for line in lines_of(out)}
     assert left_out == {"audio/3.wav", "audio/5.wav", "audio/9.wav"}
     errors = capsys.readouterr().err
     assert "the pool lacks 3 of 200 clips" in errors
     assert "left out 1: a copy of an excluded file" in errors
-    assert run("--pool", pool, "--size", 90, "--exclude", train, "--exclude-speakers", "-o", out, "--force") == 0
+    assert run("--pool", pool, "--size", 90, "--exclude", train, "-o", out, "--force") == 0
     assert {line["speaker"] for line in lines_of(out)} == {"ann", "bob"}
 
 
@@ -149,3 +149,61 @@ def test_what_exists_is_not_replaced(pool: Path, tmp_path: Path, capsys: pytest.
     assert run("--pool", pool, "--size", 5, "--stratify", "colour", "-o", tmp_path / "x.jsonl") == 4
     assert "'colour'" in capsys.readouterr().err
     assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_every_contiguous_part_is_a_fair_sample(pool: Path, tmp_path: Path) -> None:
+    """Sorted by length as it is, the pool's parts differ; those of the result do not, wherever one cuts."""
+    out = tmp_path / "out.jsonl"
+    assert run("--pool", pool, "--size", 160, "--stratify", "duration,room", "-o", out) == 0
+
+    def worst(lines: list[dict[str, Any]], size: int) -> float:
+        short = [line["duration"] < 1 for line in lines]
+        overall = sum(short) / len(short)
+        return max(abs(sum(short[at : at + size]) / size - overall) for at in range(len(short) - size + 1))
+
+    assert worst(lines_of(pool), 40) > 0.7
+    for size in (30, 40, 80):
+        assert worst(lines_of(out), size) <= 4 / size
+
+
+def test_a_training_set_grows_without_any_evaluation_set(pool: Path, tmp_path: Path) -> None:
+    everything = lines_of(pool)
+    domain = write(tmp_path, "domain", everything[:10])
+    heldout = write(tmp_path, "heldout", everything[10:20])
+    old = write(tmp_path, "old", everything[20:30])
+    out = tmp_path / "train.jsonl"
+    arguments = ("--pool", pool, "--size", 180, "--exclude", domain, heldout, "--keep", old, "--shared-speakers")
+    assert run(*arguments, "-o", out) == 0
+    chosen = {line["audio_filepath"] for line in lines_of(out)}
+    assert chosen == {line["audio_filepath"] for line in everything[20:]}
+
+
+def test_speakers_of_excluded_sets_stay_out(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = write(tmp_path, "train", [{"audio": "x.wav", "text": "none of these", "speaker": "ann"}])
+    out = tmp_path / "out.jsonl"
+    assert run("--pool", pool, "--size", 150, "--exclude", train, "-o", out) == 1
+    assert {line["speaker"] for line in lines_of(out)} == {"bob", "eve"}
+    errors = capsys.readouterr().err
+    assert "left out 100: a speaker of an excluded set (--shared-speakers lets them in)" in errors
+    assert "the pool lacks 50 of 150 clips" in errors
+
+
+def test_overlapping_slices_are_the_same_audio(pool: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros(16_000 * 20, np.float32) + 0.1, 16_000)
+    slices = [
+        {"audio": "long.wav", "text": f"part {at}", "offset": at, "duration": 2.0} for at in (1.0, 4.0, 8.0, 12.0)
+    ]
+    train = write(tmp_path, "t", [{"audio": "long.wav", "text": "in train", "offset": 5.0, "duration": 4.0}])
+    out = tmp_path / "out.jsonl"
+    assert run("--pool", write(tmp_path, "p", slices), "--size", 2, "--exclude", train, "-o", out) == 0
+    assert {line["offset"] for line in lines_of(out)} == {1.0, 12.0}
+
+
+def test_a_broken_file_in_the_pool_is_left_out(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"audio": f"audio/{number}.wav", "text": f"number {number}"} for number in range(10)]
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    broken = write(tmp_path, "broken", [*lines, {"audio": "broken.wav", "text": "broken"}])
+    out = tmp_path / "out.jsonl"
+    assert run("--pool", broken, "--size", 11, "-o", out) == 1
+    assert len(lines_of(out)) == 10
+    assert "left out 1: audio whose length cannot be read" in capsys.readouterr().err

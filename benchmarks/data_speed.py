@@ -1,0 +1,261 @@
+"""How fast `lora-cli manifest` is on 100,000 utterances, and how much memory it takes.
+
+    python -m benchmarks.data_speed [--only lines|audio|memory|expand] [--lines 100000] [--files 8000] [--rounds 3]
+
+lines   `check --no-audio` on 100,000 lines over 2000 real files: at most 10 s.
+audio   the audit with audio beside a bare loop of `soundfile.read` over the same distinct files, in as many processes,
+        in turn, for each format: at least 0.8 of the bare rate. --files clips of FLAC (16 kHz), a quarter as many of
+        the others; each of a second to four of pieces of the embedded speech (or of synthesised sound, where that is
+        not built), at other speeds and levels, written once to a temporary folder.
+memory  `check` with audio on 100,000 lines, slices of those files: at most 500 MB. Counted is the greatest sum, over
+        the command and its workers, of memory that each has to itself plus its part of what they share (PSS).
+expand  `expand --size 5000 --exclude` from a pool of 100,000: at most 10 s.
+
+Medians of --rounds rounds with the smallest and largest beside them. About 12 minutes on two quiet cores, of which the
+memory part is 5; `--only` runs one part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from core.speech.audit import Source, audit
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("lines", "audio", "memory", "expand")
+FORMATS: dict[str, tuple[int, dict[str, Any]]] = {
+    "FLAC 16 kHz": (16_000, {"format": "FLAC", "subtype": "PCM_16"}),
+    "WAV 16 kHz": (16_000, {"format": "WAV", "subtype": "PCM_16"}),
+    "MP3 48 kHz": (48_000, {"format": "MP3"}),
+    "Vorbis 16 kHz": (16_000, {"format": "OGG", "subtype": "VORBIS"}),
+    "Opus 48 kHz": (48_000, {"format": "OGG", "subtype": "OPUS"}),
+}
+LINES_S, EXPAND_S, AUDIO_SHARE, MEMORY_MB = 10.0, 10.0, 0.8, 500
+BATCH = 32
+CORES = len(os.sched_getaffinity(0))
+
+
+def material() -> list[Any]:
+    """Sounds to cut pieces from."""
+    paths = sorted((ROOT / "data" / "audio").glob("*/*.flac"))[::8]
+    if paths:
+        return [soundfile.read(path, dtype="float32")[0] for path in paths]
+    rng = np.random.default_rng(0)
+    time_s = np.arange(48_000) / 16_000
+    return [
+        sum(np.sin(2 * np.pi * h * rng.uniform(80, 300) * time_s) / h for h in range(1, 12)) * 0.05 for _ in range(200)
+    ]
+
+
+def write_clips(job: tuple[str, str, int, int]) -> None:
+    """Clips [start, stop) of a format."""
+    folder, name, start, stop = job
+    rate_hz, options = FORMATS[name]
+    sounds = material()
+    for number in range(start, stop):
+        rng = random.Random(number)
+        pieces = []
+        for _ in range(rng.randint(2, 8)):
+            sound = rng.choice(sounds)
+            at = rng.randint(0, max(0, len(sound) - 8000))
+            piece = sound[at : at + 8000]
+            count = int(len(piece) / rng.uniform(0.85, 1.2))
+            pieces.append(np.interp(np.linspace(0, len(piece) - 1, count), np.arange(len(piece)), piece))
+        samples = np.concatenate(pieces) * rng.uniform(0.3, 1.0)
+        if rate_hz != 16_000:
+            samples = soxr.resample(samples, 16_000, rate_hz)
+        soundfile.write(Path(folder) / f"{number:06d}.bin", np.clip(samples, -1, 1), rate_hz, **options)
+
+
+def make_clips(folder: Path, name: str, count: int) -> list[Path]:
+    """`count` distinct files."""
+    folder.mkdir()
+    step = max(1, count // (4 * CORES))
+    jobs = [(str(folder), name, start, min(start + step, count)) for start in range(0, count, step)]
+    with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(write_clips, jobs))
+    return sorted(folder.iterdir())
+
+
+def text_of(rng: random.Random, words: Sequence[str], weights: Sequence[float]) -> str:
+    """A sentence of words as frequent as words are."""
+    return " ".join(rng.choices(words, cum_weights=weights, k=rng.randint(4, 16)))
+
+
+def write_manifest(path: Path, files: Sequence[Path], lines: int, seconds: Sequence[float]) -> Path:
+    """`lines` lines over `files`, as further slices of them when there are fewer."""
+    rng = random.Random(0)
+    syllables = [a + b for a in "bcdfghklmnprst" for b in "aeiou"]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(20_000)]
+    weights = list(np.cumsum(1 / (np.arange(len(words)) + 10)))
+    with path.open("w") as file:
+        for number in range(lines):
+            at = number % len(files)
+            line: dict[str, Any] = {"audio_filepath": str(files[at]), "text": text_of(rng, words, weights)}
+            line["duration"] = round(seconds[at], 3)
+            if lines > len(files):
+                offset = round(number // len(files) * seconds[at] * 0.5 * len(files) / lines, 4)
+                line |= {"offset": offset, "duration": round(seconds[at] / 2, 3)}
+            line["speaker"] = f"speaker {number % 700}"
+            file.write(json.dumps(line) + "\n")
+    return path
+
+
+def bare(paths: list[str]) -> int:
+    """What a worker of the bare loop does."""
+    return sum(len(soundfile.read(path, dtype="float32")[0]) for path in paths)
+
+
+def bare_loop(files: Sequence[Path]) -> float:
+    """Seconds that a bare soundfile loop on all cores takes, its processes' start included."""
+    batches = [[str(path) for path in files[start : start + BATCH]] for start in range(0, len(files), BATCH)]
+    began = time.perf_counter()
+    with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(bare, batches))
+    return time.perf_counter() - began
+
+
+def told(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def verdict(good: bool, text: str) -> bool:
+    """Print a line of the result."""
+    print(f"{'PASS' if good else 'FAIL'}  {text}", flush=True)
+    return good
+
+
+def command(*arguments: object) -> tuple[float, float]:
+    """Wall seconds and CPU seconds of a `lora-cli manifest` command."""
+    before, began = os.times(), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "core.cli", "manifest", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    took, after = time.perf_counter() - began, os.times()
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stderr.decode())
+    return took, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def timed(title: str, limit_s: float, rounds: int, *arguments: object) -> bool:
+    """A command against its limit."""
+    runs = [command(*arguments) for _ in range(rounds)]
+    wall = [took for took, _ in runs]
+    cpu = told([used for _, used in runs])
+    return verdict(statistics.median(wall) <= limit_s, f"{title}: {told(wall)} s, CPU {cpu} s; at most {limit_s:g} s")
+
+
+def audio_part(folder: Path, files: int, rounds: int) -> bool:
+    """The audit beside the bare loop, for each format."""
+    good = True
+    for name in FORMATS:
+        count = files if name.startswith("FLAC") else files // 4
+        paths = make_clips(folder / name.replace(" ", "-"), name, count)
+        seconds = [soundfile.info(path).duration for path in paths]
+        manifest = write_manifest(folder / "m.jsonl", paths, count, seconds)
+        ours, others = [], []
+        for _ in range(rounds):
+            others.append(count / bare_loop(paths))
+            began = time.perf_counter()
+            audit([Source(manifest, None, "m")], workers=CORES)
+            ours.append(count / (time.perf_counter() - began))
+        shares = [one / other for one, other in zip(ours, others, strict=True)]
+        text = f"{name}, {count} files of {statistics.mean(seconds):.1f} s: audit {told(ours, 0)} clips/s, "
+        text += f"bare loop {told(others, 0)}, share {told(shares)}; at least {AUDIO_SHARE}"
+        good &= verdict(statistics.median(shares) >= AUDIO_SHARE, text)
+    return good
+
+
+def pss_mb(pid: int) -> float:
+    """Memory of a process and its descendants, MB; shared pages in parts."""
+    total = 0.0
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) / 1000
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            total += pss_mb(int(child))
+    except OSError:
+        return total
+    return total
+
+
+def memory_part(manifest: Path) -> bool:
+    """The greatest memory of `check` with audio, and how long it took."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "core.cli", "manifest", "check", str(manifest), "--workers", str(CORES)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    most, alone = 0.0, 0.0
+    while process.poll() is None:
+        most = max(most, pss_mb(process.pid))
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            alone = max([alone, *(int(row.split()[1]) / 1000 for row in status.splitlines() if "VmHWM" in row)])
+        except OSError:
+            break
+        time.sleep(0.25)
+    process.wait()
+    took = time.perf_counter() - began
+    text = f"check with audio: command and {CORES} workers {most:.0f} MB, the command alone {alone:.0f} MB (peak RSS), "
+    return verdict(most <= MEMORY_MB, f"{text}in {took:.0f} s; at most {MEMORY_MB} MB")
+
+
+def main() -> int:
+    """All parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--lines", type=int, default=100_000)
+    parser.add_argument("--files", type=int, default=8000)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    parts = args.only or PARTS
+    print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}; {args.lines} lines, {args.files} files, {args.rounds} rounds")
+    good = True
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if {"lines", "expand", "memory"} & set(parts):
+            count = args.files if "memory" in parts else min(2000, args.files)
+            paths = make_clips(folder / "clips", "FLAC 16 kHz", count)
+            seconds = [soundfile.info(path).duration for path in paths]
+            manifest = write_manifest(folder / "many.jsonl", paths, args.lines, seconds)
+            train = write_manifest(folder / "train.jsonl", paths[:50], 500, seconds)
+        if "lines" in parts:
+            good &= timed("check --no-audio", LINES_S, args.rounds, "check", "--no-audio", manifest)
+        if "expand" in parts:
+            arguments = ("--pool", manifest, "--size", 5000, "--exclude", train, "--exclude-near-texts", "--force")
+            good &= timed("expand", EXPAND_S, args.rounds, "expand", *arguments, "-o", folder / "out.jsonl")
+        if "memory" in parts:
+            good &= memory_part(manifest)
+        if "audio" in parts:
+            good &= audio_part(folder, args.files, args.rounds)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
