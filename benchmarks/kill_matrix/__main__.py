@@ -49,12 +49,15 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="what CI runs")
     parser.add_argument("--resume", action="store_true", help="leave out what passed in the work folder already")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time; default: %(default)s")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds it")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="cases with it in their name; repeatable"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folders of cases that passed, too")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lora-tui-kill-matrix")
     options = parser.parse_args()
     started = time.monotonic()
-    cases = [c for c in all_cases() if options.only in c.name and (c.short or not options.short)]
+    named = [case for case in all_cases() if not options.only or any(text in case.name for text in options.only)]
+    cases = [case for case in named if case.short or not options.short]
     work = options.work.absolute()
     if not options.resume:
         shutil.rmtree(work, ignore_errors=True)
