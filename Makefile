@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run data test test-all check format base-model clean help
+.PHONY: run data test test-all check kill-matrix format base-model clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -33,6 +33,9 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+kill-matrix: $(READY) ## kill everything everywhere, see that no run notices (20 minutes; SHORT=--short: 90 seconds)
+	$(BIN)/python -m benchmarks.kill_matrix $(SHORT)
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff format .

@@ -15,6 +15,7 @@ import pytest
 
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
+from core.runs.process import current_process
 from core.runs.snapshot import RunState
 from lora_tui import queue_command
 from lora_tui.__main__ import main
@@ -278,3 +279,40 @@ def test_status_follows_until_the_queue_is_done(queue: Queue, monkeypatch: pytes
     assert main(["status", str(folder.plan), "--follow", "--json", *arguments]) == 0
     states = [json.loads(line)["rows"][0]["state"] for line in queue._capsys.readouterr().out.splitlines()]
     assert states[-1] == "done" and len(states) > 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "state"),
+    [("diverge", "diverged"), ("oom", "out_of_memory"), ("error", "failed"), ("good", "done")],
+)
+def test_how_a_run_ended_is_listed_while_its_plan_is_open(
+    queue: Queue, folder: Any, behaviour: str, state: str
+) -> None:
+    folder.write(TWO, queue=ALL)
+    folder.script(a=[behaviour], b=["wait"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: folder.runs.runs() and "b" in {run.name.rpartition("-")[0] for run in folder.runs.runs()})
+    wait_for(lambda: queue.states()["b"] == "training")
+    [row] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]
+    assert row["state"] == state
+    assert ("told to" in row["reason"]) == (behaviour != "good")
+
+
+def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(queue: Queue, folder: Any) -> None:
+    folder.write(TWO, queue=ALL + "\nretries = 0")
+    folder.script(a=["crash"], b=["wait"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: len(folder.runs.runs()) == 2 and queue.states()["b"] == "training")
+    rows = {row["row"]: row for row in queue.json("list")["rows"]}
+    assert rows["a"]["state"] == "crashed"
+    assert rows["a"]["reason"].startswith("its trainer was killed or died without a word while it was training at step")
+    os.kill(folder.births("b")[0], signal.SIGSTOP)
+    os.kill(folder.births("b")[0], signal.SIGCONT)
+    assert queue("stop", "b") == 0
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock) or queue.states().get("b") in ("held", "stopped"))
+    [shown] = [row for row in queue.json("list", "--all")["rows"] if row["experiment"] == "b"]
+    assert shown["state"] in ("held", "stopped")
+    events = folder.run("a").events
+    events.write_text(events.read_text().replace(current_process().boot, "another-boot"))
+    [crashed] = [row for row in queue.json("list", "--all")["rows"] if row["experiment"] == "a"]
+    assert crashed["state"] == "crashed" and crashed["reason"].startswith("the machine was restarted while it was")
