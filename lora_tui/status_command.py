@@ -14,6 +14,7 @@ from core.queue.execution import PlanExecution
 from core.queue.lock import is_held
 from core.queue.report import RowReport, place_recorded, report
 from core.queue.wishes import QueueDb, Submission
+from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.sanitise import sanitise
@@ -103,6 +104,14 @@ def _cells(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, ...]:
     return tuple(sanitise(cell) for cell in (item.row.key, run, state.replace("_", " "), steps, verdict, why or "-"))
 
 
+def _health(item: RowReport) -> dict[str, str] | None:
+    if item.gathered is None or item.run is None:
+        return None
+    accepted = item.thresholds.accept_leakage if item.thresholds is not None else None
+    state, told = headline(item.gathered.evidence.data_health, item.matrix.positions, accepted)
+    return {"state": state.value, "summary": told}
+
+
 def _as_json(reports: list[RowReport], queued: Mapping[str, Entry], works: bool, indent: int | None) -> str:
     rows = [
         {
@@ -114,6 +123,7 @@ def _as_json(reports: list[RowReport], queued: Mapping[str, Entry], works: bool,
             "steps_completed": None if item.snapshot is None else item.snapshot.steps_completed,
             "steps_planned": item.row.settings.train.steps,
             "outcome": item.outcome.value,
+            "data_health": _health(item),
         }
         for item in reports
     ]

@@ -14,6 +14,7 @@ from core.runs.data_health import audited_hashes, believed, read_health
 from core.runs.files import write_json
 from core.runs.locks import held
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.position import write_positions
 from core.runs.store import read_json
 from core.sanitise import sanitise
 from core.scoring.data_health import KINDS, DataHealth, leak_sentence
@@ -31,6 +32,8 @@ def check_run(args: argparse.Namespace) -> ExitCode:
     health, _ = read_health(paths, config)
     if health is None:
         health = _audited(paths, config, args.workers)
+    if paths.evaluation(0, "domain").is_file() and not paths.position.is_file():
+        write_positions(paths)
     if args.json:
         print(json.dumps(read_json(paths.data_health)[0]))
     else:

@@ -16,7 +16,7 @@ from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Resolved
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_json, read_run
-from core.scoring.evidence import Decision, Verdict
+from core.scoring.evidence import Decision, Thresholds, Verdict
 from core.scoring.verdict import judge, thresholds_of
 
 
@@ -48,6 +48,7 @@ class RowReport:
     snapshot: RunSnapshot | None = None
     gathered: Gathered | None = None
     verdict: Verdict | None = None
+    thresholds: Thresholds | None = None
 
 
 _OF_DECISION = {
@@ -137,8 +138,9 @@ def _row(execution: PlanExecution, row: Row, column: str, not_run: Mapping[str, 
     ended = snapshot.state is RunState.DONE or snapshot.state.broken or gave_up is not None
     outcome = _OF_DECISION[verdict.decision] if ended else Outcome.UNDECIDED
     failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)
-    line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title)
-    return RowReport(row, outcome, failed, line, run, gave_up, snapshot, gathered, verdict)
+    thresholds = thresholds_of(asdict(execution.plan.gate))
+    line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title, thresholds=thresholds)
+    return RowReport(row, outcome, failed, line, run, gave_up, snapshot, gathered, verdict, thresholds)
 
 
 def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:

@@ -31,6 +31,11 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "checksum": _checksum(content)}
 
 
+def is_whole(document: Mapping[str, Any]) -> bool:
+    """Whether a sealed document bears out its own checksum."""
+    return document.get("checksum") == _checksum({key: value for key, value in document.items() if key != "checksum"})
+
+
 def read_health(paths: RunPaths, config: Mapping[str, Any] | None) -> tuple[DataHealth | None, str | None]:
     """(the audit in the run's folder, None), (None, what is wrong with it), or (None, None) without one."""
     document, problem = read_json(paths.data_health)
@@ -42,10 +47,9 @@ def read_health(paths: RunPaths, config: Mapping[str, Any] | None) -> tuple[Data
 
 def believed(document: Mapping[str, Any], hashes: Mapping[str, str]) -> DataHealth | str:
     """The audit in `document` if it is whole, unchanged and of sets with these `hashes`; else what is wrong."""
-    content = {key: value for key, value in document.items() if key != "checksum"}
     if document.get("schema") != SCHEMA_VERSION:
         return f"schema {document.get('schema')!r}; this version reads {SCHEMA_VERSION}"
-    if document.get("checksum") != _checksum(content):
+    if not is_whole(document):
         return "edited: it does not bear out its own checksum"
     if document.get("hashes") != hashes:
         return "an audit of other data than the run's"

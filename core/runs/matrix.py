@@ -8,10 +8,13 @@ from typing import Any
 
 from core.runs.evidence import Gathered
 from core.runs.figures import NONE, duration, from_to, points
+from core.runs.health_text import health_facts
 from core.runs.origin import Fact, origin
+from core.runs.position import Position, read_positions
 from core.runs.snapshot import RunSnapshot, RunState
 from core.scoring.counts import ErrorCounts
-from core.scoring.evidence import State, Verdict
+from core.scoring.data_health import DataHealth
+from core.scoring.evidence import State, Thresholds, Verdict
 
 CRITERIA = {
     "convergence": "Convergence",
@@ -68,6 +71,9 @@ class MatrixRow:
     """What else a reader must know of the run: a heading and its facts each, such as the health of the data."""
     seeds: tuple[int, int] | None = None
     """(k, n): k of the n repeats with other seeds that `gate.confirm_seeds` asks for were accepted."""
+    data_health: DataHealth | None = None
+    positions: tuple[Position, ...] = ()
+    """What the order of the evaluation sets does to their WER."""
 
 
 def run_row(
@@ -79,9 +85,11 @@ def run_row(
     *,
     title: str = "",
     note: str = "",
+    thresholds: Thresholds | None = None,
 ) -> MatrixRow:
     """The row of a run that was started. Without `note` it says why the run failed, or what it lacks."""
     evidence = gathered.evidence
+    positions, _ = read_positions(snapshot.paths)
     artifact = evidence.artifact
     return MatrixRow(
         experiment=experiment,
@@ -101,6 +109,9 @@ def run_row(
         note=note or evidence.failure or first_reason(verdict),
         problems=gathered.problems,
         evidence=origin(snapshot, snapshot.paths, gathered),
+        findings=(Findings("Data health", health_facts(evidence, verdict, thresholds or Thresholds(), positions)),),
+        data_health=evidence.data_health,
+        positions=positions,
     )
 
 

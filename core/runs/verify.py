@@ -13,10 +13,12 @@ from typing import Any
 from core.errors import RunFolderError, UserError
 from core.plan.identity import run_identity, settings_from
 from core.runs.adapter_hash import adapter_hash
+from core.runs.data_health import audited_hashes
 from core.runs.evidence import Gathered, gather
 from core.runs.fold import counts_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
+from core.runs.position import positions_differ
 from core.runs.significance import fresh, stored
 from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot
@@ -61,6 +63,8 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         *_result(paths, snapshot, gathered, thresholds),
         *_contents(snapshot, cache, unchecked),
         *([signature.problem] if signature.problem is not None else []),
+        *_data_health(paths, snapshot, cache, unchecked),
+        *([f"{paths.position}: not what the score documents give"] if positions_differ(paths) else []),
     ]
     return Verification(snapshot, gathered, verdict, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
 
@@ -188,6 +192,27 @@ def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, threshol
         yield f"{paths.events}: the interval of step {step} is missing"
     if _step(paths.best) != best:
         yield f"{paths.best}: leads to step {_step(paths.best)}, the best interval is step {best}"
+
+
+def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:
+    """The audit is that of the run's sets: made again where they are all here."""
+    document, _ = read_json(paths.data_health)
+    if document is None:
+        return
+    from core.speech.health_audit import METHOD_VERSION, health_document, health_key
+
+    hashes = audited_hashes(snapshot.config)
+    data = snapshot.settings.get("data")
+    manifests = {name: Path(str(data.get(name))) for name in hashes} if isinstance(data, dict) else {}
+    if document.get("method") != METHOD_VERSION or not manifests or not all(p.is_file() for p in manifests.values()):
+        unchecked.append(f"audit of the data: taken as recorded (method {document.get('method')}; sets not all here)")
+        return
+    try:
+        key = health_key(manifests, hashes, cache, lambda done, total: None)
+        if health_document(manifests, hashes, key) != document:
+            yield f"{paths.data_health}: not what the audit of the run's sets gives"
+    except UserError as error:
+        unchecked.append(f"audit of the data: cannot be made here: {str(error).splitlines()[0]}")
 
 
 def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:

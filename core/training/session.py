@@ -25,6 +25,7 @@ from core.runs.files import write_json
 from core.runs.fold import interval_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
+from core.runs.position import write_positions
 from core.runs.process import PARENT_VARIABLE, current_process
 from core.runs.store import read_json, read_run
 from core.scoring.early_stop import early_stop_of
@@ -147,6 +148,7 @@ class Session:
         if 0 not in trainer.intervals:
             journal.emit(baseline)
             trainer.intervals[0] = interval_of(baseline)
+        write_positions(self.paths)
         try:
             trainer.run()
         finally:
@@ -290,6 +292,7 @@ class Session:
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
             self._evaluate_apart(name, getattr(data, name))
+        write_positions(self.paths)
         audit.finish(journal, self.stopping, trainer.step)
         digest = adapter_hash(self.paths.adapter(trainer.best))
         for folder in self.paths.adapters.iterdir():

@@ -1,4 +1,4 @@
-"""One run: intervals, settings and files, log, transcripts. Each is a page of lines."""
+"""One run: intervals, settings and files, log, transcripts, data. Each is a page of lines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from textual.widgets import Footer
 from textual.worker import get_current_worker
 
 from core.sanitise import sanitise
+from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.lines_view import LinesView, Pieces
 from lora_tui.dashboard.log_text import read_tail
 from lora_tui.dashboard.run_text import interval_lines, settings_lines
@@ -20,7 +21,7 @@ from lora_tui.dashboard.text_view import TextView
 from lora_tui.dashboard.transcripts import Transcripts, clip_lines, read_transcripts
 from lora_tui.dashboard.verdict_text import plain
 
-PAGES = ("intervals", "settings", "log", "transcripts")
+PAGES = ("intervals", "settings", "log", "transcripts", "data")
 _MOST_CLIPS = 500
 
 
@@ -58,6 +59,7 @@ class RunScreen(Screen[None]):
         Binding("2", "page('settings')", "Settings", show=False, tooltip="identity, attempts, files too"),
         Binding("3", "page('log')", "Log", show=False),
         Binding("4", "page('transcripts')", "Transcripts", show=False),
+        Binding("5", "page('data')", "Data", show=False, tooltip="sizes, leakage, running WER, parity"),
         Binding("tab,right,l", "turn(1)", "Next page"),
         Binding("shift+tab,left,h", "turn(-1)", "Previous page", show=False),
         Binding("o", "order", "Fixed/broken first"),
@@ -140,6 +142,9 @@ class RunScreen(Screen[None]):
             log = read_tail(self.view.snapshot.paths.log)
             note = f"the end of {self.view.snapshot.paths.log}" if any(log) else ""
             lines = [[(line, "")] for line in log] if any(log) else [[("Nothing in the log yet.", "muted")]]
+        elif self._page == "data":
+            width = max(20, page.size.width)
+            lines = health_lines(self.view, width, ascii_only=self._ascii)
         else:
             note, lines = self._transcript_lines()
         follow = self._page == "log" if fresh else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.runs.evidence import Gathered
+from core.runs.position import Position
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Criterion, Thresholds, Verdict
 from lora_tui.dashboard.resources import Resources
@@ -83,6 +84,8 @@ class RunView:
     """Criteria as they would be if the best interval so far were the tuned score; only where that says more."""
     heldout: tuple[IntervalChange, ...]
     log_line: str
+    positions: tuple[Position, ...] = ()
+    """What the order of the evaluation sets does to their WER."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.runs.figures import NONE
+from core.runs.health_text import headline
 from core.sanitise import sanitise
 from core.scoring.evidence import Criterion, State
 from lora_tui.dashboard.snapshots import RunView
@@ -59,7 +60,16 @@ def verdict_lines(view: RunView | None, *, compact: bool = False) -> list[Line]:
         lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))
     for criterion in view.verdict.criteria:
         lines += _criterion_lines(criterion, view.so_far.get(criterion.name), compact)
+    # a leak stands in the reasons of the WER criteria, too, so this line may give way
+    lines.append(Line(health_pieces(view), continues=True))
     return lines
+
+
+def health_pieces(view: RunView) -> tuple[Piece, ...]:
+    """The data's health, in the columns of a criterion."""
+    state, told = headline(view.gathered.evidence.data_health, view.positions, view.thresholds.accept_leakage)
+    word = "data ok" if state is State.PASS else state.value
+    return ((f"{_GLYPHS[state]} {word:<8}", _ROLES[state]), (f"{'Data health':<19}", ""), (sanitise(told), "muted"))
 
 
 def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bool) -> list[Line]:

@@ -14,6 +14,7 @@ import numpy as np
 from core.runs.evidence import Gathered, gather
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
+from core.runs.position import read_positions
 from core.runs.scores import stamp
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower, read_json
@@ -94,7 +95,7 @@ class Watch:
             self._view = view = RunView(
                 row_id, label, self.snapshot, self.gathered, self.verdict, thresholds,
                 so_far(self.gathered.evidence, self.verdict, thresholds),
-                heldout_changes(self.paths, self.snapshot.intervals), line,
+                heldout_changes(self.paths, self.snapshot.intervals), line, read_positions(self.paths)[0],
             )  # fmt: skip
         return view
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.runs.position import Position
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Interval, SetScore, Thresholds
 
@@ -44,6 +45,7 @@ class Chart:
     levels: tuple[Level, ...] = ()
     best_step: int | None = None
     """Marked by a vertical line."""
+    x_name: str = "step"
 
 
 def charts(snapshot: RunSnapshot, thresholds: Thresholds, best_step: int | None) -> tuple[Chart, ...]:
@@ -65,6 +67,23 @@ def charts(snapshot: RunSnapshot, thresholds: Thresholds, best_step: int | None)
         lines = tuple(_drawn([Line(name, points)]))
         found.append(Chart(name, f"{name.capitalize()} WER", "%", lines, levels, best_step))
     return tuple(chart for chart in found if chart.lines)
+
+
+def position_charts(positions: Sequence[Position]) -> tuple[Chart, ...]:
+    """The running WER of each tuned score over its manifest, between the bounds that shuffled orders keep to."""
+    found = []
+    for position in positions:
+        if position.score != "tuned":
+            continue
+        curves = (("running WER", position.running), ("95 % low", position.low), ("95 % high", position.high))
+        lines = tuple(
+            Line(name, tuple((n, finite(v)) for n, v in zip(position.at, values, strict=True)), dots=False)
+            for name, values in curves
+        )
+        title = f"Running {position.dataset} WER, with the band of shuffled orders"
+        key = f"running-{position.dataset}"
+        found.append(Chart(key, title, "%", lines, (Level("all clips", position.wer),), x_name="clips"))
+    return tuple(found)
 
 
 def thinned(steps: Sequence[float], values: Sequence[float], buckets: int = BUCKETS) -> tuple[Point, ...]:

@@ -34,6 +34,9 @@ def _row(row: ReportRow) -> dict[str, Any]:
     plain = {name: getattr(line, name) for name in COLUMNS}
     plain |= {"problems": list(line.problems), "evidence": dict(line.evidence)}
     plain["findings"] = {findings.title: [list(fact) for fact in findings.facts] for findings in line.findings}
+    health = line.data_health
+    plain["data_health"] = None if health is None else asdict(health)
+    plain["positions"] = [finite(asdict(position)) for position in line.positions]
     plain |= {"outcome": row.outcome, "folder": row.folder}
     plain["verdict"] = None if verdict is None else verdict.decision.value
     plain["best_step"] = None if verdict is None else verdict.best_step

@@ -82,9 +82,9 @@ def _row(line: MatrixRow, item: RowReport | None, thresholds: Thresholds, *, det
     if not details or item.run is None or item.snapshot is None or item.verdict is None:
         return row
     from lora_tui.reports.clips import chosen_clips
-    from lora_tui.reports.curves import charts
+    from lora_tui.reports.curves import charts, position_charts
 
-    drawn = charts(item.snapshot, thresholds, item.verdict.best_step)
+    drawn = charts(item.snapshot, thresholds, item.verdict.best_step) + position_charts(line.positions)
     return replace(row, charts=drawn, clips=chosen_clips(item.run))
 
 

@@ -1,0 +1,109 @@
+"""Data health in words: what the sets are, what they share, whether an average is a lucky one, parity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from core.runs.position import Part, Position
+from core.scoring.data_health import KINDS, DataHealth, SetHealth, Shared
+from core.scoring.evidence import Evidence, State, Thresholds, Verdict
+
+Fact = tuple[str, str]
+"""(what, its value); text from outside stays as it is."""
+SHOWN_PARTS = 12
+EXAMPLES = 2
+
+
+def headline(health: DataHealth | None, positions: Sequence[Position], accepted: str | None) -> tuple[State, str]:
+    """The data's health in one line, for a panel of few lines."""
+    effects = [f"{p.dataset} ({p.score})" for p in positions if p.effect]
+    order = f"; POSITION EFFECT: {', '.join(effects)}" if effects else ""
+    if health is None:
+        return State.UNKNOWN, f"not audited yet{order}"
+    leaks = sum(one.count for one in health.leaks)
+    if leaks:
+        told = f"{leaks} recordings leak"
+        return (
+            (State.PASS, f"{told}, accepted{order}") if accepted else (State.UNKNOWN, f"{told} into evaluation{order}")
+        )
+    shared = sum(one.count for one in health.shared if one.kind in ("text", "near_text"))
+    texts = f"; {shared} texts shared" if shared else ""
+    return State.PASS, f"no leaked recording in {sum(one.clips for one in health.sets)} clips{texts}{order}"
+
+
+def health_facts(
+    evidence: Evidence, verdict: Verdict, thresholds: Thresholds, positions: Sequence[Position]
+) -> tuple[Fact, ...]:
+    """All of it, in the order of a report."""
+    health = evidence.data_health
+    facts: list[Fact] = []
+    if health is None:
+        facts.append(("Audit", "none yet: `lora-cli manifest check --run RUN_DIR` makes it where the audio is"))
+    else:
+        facts += [(f"Set {one.name}", size_sentence(one)) for one in health.sets]
+        facts += [("Leakage" if one.leak else "Shared", shared_sentence(one)) for one in health.shared]
+        if not health.leaks:
+            facts.append(("Leakage", "no recording of an evaluation set is in training"))
+        elif thresholds.accept_leakage:
+            facts.append(("Leakage accepted", thresholds.accept_leakage))
+    for position in positions:
+        facts += position_facts(position)
+    parity = verdict.criterion("parity")
+    facts.append(("Parity", f"{parity.state.value}: {parity.reason}"))
+    if evidence.parity is not None:
+        facts.append(("Normalisation", _fingerprints(evidence)))
+    return tuple(facts)
+
+
+def size_sentence(one: SetHealth) -> str:
+    """Sizes and levels of a set."""
+    speakers = f"{one.speakers} speakers" if one.speakers else "speakers not told"
+    sizes = f"{one.clips} clips, {one.words} words, {one.seconds / 3600:.2f} h, {speakers}"
+    levels = ""
+    if one.rms_db is not None:
+        levels = f", RMS {one.rms_db:.0f} dB, spread {one.rms_spread_db or 0:.1f} dB, normalised "
+        levels += f"{one.rms_after_spread_db or 0:.1f} dB, {one.clamped_share:.3%} of samples clamped"
+    return f"{sizes}, {one.silent} silent, {one.clipped} clipped{levels}"
+
+
+def shared_sentence(one: Shared) -> str:
+    """What two sets have in common, with examples."""
+    what = "speakers" if one.kind == "speaker" else "clips"
+    examples = "".join(f"; {example}" for example in one.examples[:EXAMPLES])
+    return f"{KINDS[one.kind]}: {one.count} {what} of {one.dataset} in {one.other}{examples}"
+
+
+def position_facts(position: Position) -> list[Fact]:
+    """The lucky-average test on one score, and WER by position, length and speaker."""
+    name = f"{position.dataset.capitalize()} order, {position.score}"
+    word = "POSITION EFFECT: a part of this set must not be taken for the whole" if position.effect else "no effect"
+    settles = f"the running WER stays within 0.2 points of its end ({position.wer:.2f} %) after "
+    settles += f"{position.settled_after} of {position.clips} clips (shuffled: {position.shuffled_settles_after})"
+    facts: list[Fact] = [(name, f"{word} (p = {position.p_value:.4f}); {settles}")]
+    if position.score == "tuned":
+        for title, parts in (
+            ("position", position.blocks),
+            ("length", position.durations),
+            ("speaker", position.speakers),
+        ):
+            if parts:
+                facts.append((f"{position.dataset.capitalize()} WER by {title}", _parts(parts)))
+    return facts
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    told = "; ".join(
+        f"{name} {'no words' if wer is None else f'{wer:.1f} %'}" for name, _, wer in islice(parts, SHOWN_PARTS)
+    )
+    more = len(parts) - SHOWN_PARTS
+    return f"{told}; and {more} more" if more > 0 else told
+
+
+def _fingerprints(evidence: Evidence) -> str:
+    parity = evidence.parity
+    if parity is None or parity.trainer_fingerprint is None or parity.evaluator_fingerprint is None:
+        return "a fingerprint is missing"
+    if parity.trainer_fingerprint == parity.evaluator_fingerprint:
+        return f"trainer and evaluation alike: {parity.trainer_fingerprint}"
+    return f"trainer {parity.trainer_fingerprint}, evaluation {parity.evaluator_fingerprint}"
