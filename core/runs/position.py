@@ -50,9 +50,15 @@ class Position:
     low: tuple[float, ...]
     high: tuple[float, ...]
     blocks: tuple[Part, ...] = ()
+    """In the manifest's order."""
     durations: tuple[Part, ...] = ()
     speakers: tuple[Part, ...] = ()
     """The 50 of highest WER."""
+
+    @property
+    def drawn_from(self) -> int:
+        """The first of `at` to draw: before a twentieth of the clips a running WER is nothing but noise."""
+        return next(index for index, n in enumerate(self.at) if 20 * n >= self.clips)
 
 
 def write_positions(paths: RunPaths) -> None:
@@ -158,7 +164,12 @@ def _restored(raw: Mapping[str, Any]) -> Position:
         for kind in ("blocks", "durations", "speakers")
     }
     found = Position(**{**raw, **curves, **parts, "at": tuple(map(int, raw["at"]))})
-    if not found.at or len({len(found.at), *map(len, curves.values())}) > 1 or found.dataset not in SETS:
+    if (
+        not found.at
+        or found.at[-1] != found.clips
+        or len({len(found.at), *map(len, curves.values())}) > 1
+        or found.dataset not in SETS
+    ):
         raise ValueError("curves of different lengths")
     return found
 

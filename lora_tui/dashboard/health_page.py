@@ -38,10 +38,11 @@ def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]
 
 def running_plot(position: Position) -> Plot:
     """The WER of the first n clips, between the bounds that 95 of 100 shuffled orders keep to."""
-    xs = np.array(position.at, np.float64)
+    first = position.drawn_from
+    xs = np.array(position.at[first:], np.float64)
 
     def curve(label: str, role: str, values: tuple[float, ...], *, dots: bool = False) -> Curve:
-        ys: Floats = np.array(values, np.float64)
+        ys: Floats = np.array(values[first:], np.float64)
         return Curve(label, role, xs, ys, dots=dots, legend=not dots, unit_digits=2)
 
     curves = (

@@ -77,8 +77,9 @@ def position_charts(positions: Sequence[Position]) -> tuple[Chart, ...]:
             continue
         curves = (("running WER", position.running), ("95 % low", position.low), ("95 % high", position.high))
         lines = tuple(
-            Line(name, tuple((n, finite(v)) for n, v in zip(position.at, values, strict=True)), dots=False)
+            Line(name, tuple((n, finite(v)) for n, v in pairs[position.drawn_from :]), dots=False)
             for name, values in curves
+            if (pairs := list(zip(position.at, values, strict=True)))
         )
         title = f"Running {position.dataset} WER, with the band of shuffled orders"
         key = f"running-{position.dataset}"

@@ -13,8 +13,11 @@ import soundfile
 from training_kit import TrainingRun, made_up_set, write_set
 
 from core.cli.__main__ import main
+from core.runs.data_health import sealed
 from core.runs.files import write_json
+from core.runs.verify import verify
 from core.speech import health_audit
+from core.speech.hashing import HashCache
 from core.speech.sound_file import Samples
 
 RATE = 16_000
@@ -134,6 +137,24 @@ def test_equal_data_are_audited_once_and_others_again(
     assert check(other) == 0
     assert len(audits) == 3, "what cannot be believed is made again"
     assert other.paths.data_health.read_bytes() == first.paths.data_health.read_bytes(), "to the same bytes"
+
+
+def test_verify_makes_the_audit_again(tmp_path: Path, tiny_moonshine: Path) -> None:
+    manifests = sets(tmp_path)
+    third, _ = soundfile.read(tmp_path / "heldout" / "002.wav", dtype="float32")
+    plant(tmp_path, manifests, "train", third * np.float32(0.5), "ogg", "other words here")
+    run = TrainingRun(tmp_path / "w", tiny_moonshine, manifests)
+    assert check(run) == 1
+
+    def problems() -> list[str]:
+        found = verify(run.paths, HashCache(tmp_path / "hashes.json"))
+        return [problem for problem in found.problems if "data_health" in problem]
+
+    assert problems() == []
+    document = health(run)
+    content = {key: value for key, value in document.items() if key != "checksum"} | {"shared": []}
+    write_json(run.paths.data_health, sealed(content))  # an edit that bears out its own checksum
+    assert problems() == [f"{run.paths.data_health}: not what the audit of the run's sets gives"]
 
 
 def test_what_cannot_be_audited_is_said(

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from core.runs.position import write_positions
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.columns import fitting, heading, row_pieces
+from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.log_text import last_line, read_tail, resolved
 from lora_tui.dashboard.resources import Gpu, ResourceReader, Resources
@@ -47,6 +49,44 @@ def test_while_it_trains_the_panel_says_what_is_missing_and_what_it_would_be(mak
     assert "? UNKNOWN" in stability and "800 steps completed" in said
     gain = next(line for line in said.splitlines() if "Domain gain" in line)
     assert "? UNKNOWN" in gain and "+5.00" in gain and "so far PASS" in gain
+
+
+LEAK = {"kind": "near_audio", "dataset": "heldout", "other": "train", "count": 2, "examples": ["heldout:1 ↔ train:7"]}
+
+
+def test_the_panel_says_in_a_line_how_the_data_are(make_run: Make) -> None:
+    run = make_run().train(1000).finish()
+    assert "✓ data ok Data health        no leaked recording in 150 clips" in panel(view_of(run))
+    run.health(LEAK)
+    said = panel(view_of(run))
+    assert "? UNKNOWN Data health        2 recordings leak into evaluation" in said and "? undecided" in said
+    run.paths.data_health.unlink()
+    assert "not audited yet" in panel(view_of(run))
+
+
+@pytest.mark.parametrize("width", [60, 79, 159])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_the_data_page_shows_sets_leaks_running_wer_and_parity(make_run: Make, width: int, ascii_only: bool) -> None:
+    run = make_run().train(1000).finish()
+    run.health(LEAK)
+    write_positions(run.paths)
+    lines = ["".join(text for text, _ in line) for line in health_lines(view_of(run), width, ascii_only=ascii_only)]
+    said = "\n".join(lines)
+    assert "running domain WER %, tuned" in said and "running heldout WER %, tuned" in said
+    assert said.count("clips 0") == 2
+    for name in ("Set train", "Set domain", "Leakage", "Domain order, tuned", "Heldout WER by length", "Parity"):
+        assert any(line.startswith(name) for line in lines), name
+    assert "2 clips of heldout in train" in " ".join(said.split())
+    assert max(map(len, lines[2:])) <= width
+    assert any(role == "fail" for line in health_lines(view_of(run), width, ascii_only=False) for _, role in line)
+
+
+def test_the_data_page_of_a_run_that_has_just_begun(make_run: Make) -> None:
+    run = make_run()
+    run.flush()
+    run.paths.data_health.unlink()
+    said = "\n".join("".join(t for t, _ in line) for line in health_lines(view_of(run), 79, ascii_only=False))
+    assert "not audited yet" in said and "is drawn once the base model is scored" in said
 
 
 def test_without_a_run_it_says_so() -> None:

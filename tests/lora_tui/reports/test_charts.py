@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.runs.evidence import gather
+from core.runs.matrix import run_row
+from core.runs.position import write_positions
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
-from lora_tui.reports import pictures, svg
+from core.scoring.verdict import judge
+from lora_tui.reports import html_page, json_document, markdown, pictures, svg
 from lora_tui.reports.clips import MOST_WORDS, aligned_lines, chosen_clips, heading
-from lora_tui.reports.curves import Chart, Level, Line, charts, thinned
+from lora_tui.reports.curves import Chart, Level, Line, charts, position_charts, thinned
+from lora_tui.reports.report import Report, ReportRow
 
 MakeRun = Callable[..., Any]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,6 +37,32 @@ def test_the_charts_of_a_run(fake_run: MakeRun) -> None:
     assert [level.value for level in heldout.levels] == pytest.approx([5.0, 5.2])
     texts = [e.text for e in ElementTree.fromstring(svg.render(domain, "2.1")).iter(f"{SVG}text")]  # noqa: S314
     assert {"Domain WER, %", "baseline 50.00", "target 49.00", "best: step 1000"} <= set(texts)
+
+
+def test_the_health_of_the_data_is_in_every_report(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    leak = {"kind": "audio", "dataset": "heldout", "other": "train", "count": 1, "examples": ["heldout:1 ↔ train:1: x"]}
+    run.health(leak)
+    write_positions(run.paths)
+    thresholds = Thresholds(accept_leakage="the product's own prompts")
+    snapshot = read_run(run.paths)
+    gathered = gather(snapshot, run.paths, thresholds=thresholds)
+    verdict = judge(gathered.evidence, thresholds)
+    line = run_row("2.1", "", snapshot, gathered, verdict, thresholds=thresholds)
+    report = Report((ReportRow(line, "accepted", "runs/2.1", position_charts(line.positions)),))
+    for text in (markdown.render(report), html_page.render(report), json_document.render(report)):
+        assert "1 clips of heldout in train" in text
+        assert "60 clips, 600 words" in text and "POSITION EFFECT" in text and "own prompts" in text
+    page = html_page.render(report)
+    assert "Running domain WER, with the band of shuffled orders" in page and ">clips</text>" in page
+    document = json.loads(json_document.render(report))["rows"][0]
+    assert document["data_health"]["shared"] == [leak]
+    assert [p["dataset"] for p in document["positions"]] == ["domain", "domain", "heldout", "heldout"]
+    found = pictures.files(report)
+    assert {key for _, key in found} == {"running-domain", "running-heldout"}
+    svg_text = found["2.1-0123456789", "running-domain"][1]
+    lines = list(ElementTree.fromstring(svg_text).iter(f"{SVG}polyline"))  # noqa: S314 - our own text
+    assert len(lines) == 3, "the running WER, and the band on both sides"
 
 
 def test_a_run_without_events_has_no_chart(fake_run: MakeRun) -> None:
