@@ -60,8 +60,7 @@ def verdict_lines(view: RunView | None, *, compact: bool = False) -> list[Line]:
         lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))
     for criterion in view.verdict.criteria:
         lines += _criterion_lines(criterion, view.so_far.get(criterion.name), compact)
-    # a leak stands in the reasons of the WER criteria, too, so this line may give way
-    lines.append(Line(health_pieces(view), continues=True))
+    lines.append(Line(health_pieces(view)))
     return lines
 
 

@@ -15,6 +15,7 @@ from training_kit import TrainingRun, made_up_set, write_set
 from core.cli.__main__ import main
 from core.runs.data_health import sealed
 from core.runs.files import write_json
+from core.runs.signing import Keys
 from core.runs.verify import verify
 from core.speech import health_audit
 from core.speech.hashing import HashCache
@@ -147,7 +148,7 @@ def test_verify_makes_the_audit_again(tmp_path: Path, tiny_moonshine: Path) -> N
     assert check(run) == 1
 
     def problems() -> list[str]:
-        found = verify(run.paths, HashCache(tmp_path / "hashes.json"))
+        found = verify(run.paths, HashCache(tmp_path / "hashes.json"), Keys())
         return [problem for problem in found.problems if "data_health" in problem]
 
     assert problems() == []
