@@ -28,6 +28,7 @@ from lora_tui.dashboard.matrix_screen import MatrixScreen
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
 from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, LookChanged, MatrixAsked
 from lora_tui.dashboard.options import Options
+from lora_tui.dashboard.palette import Palette
 from lora_tui.dashboard.problems_screen import ProblemsScreen
 from lora_tui.dashboard.queue_table import QueueTable
 from lora_tui.dashboard.reader import ReaderThread, Source
@@ -96,6 +97,11 @@ class Dashboard(App[None]):
         """The keys of the screen that is open."""
         if not isinstance(self.screen, Help):
             self.push_screen(Help(key_lines(self.screen), ascii_only=self.options.ascii_only))
+
+    def action_command_palette(self) -> None:
+        """Every key by its name."""
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: every key of the screen that does something now, and the theme."""

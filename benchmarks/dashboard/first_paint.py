@@ -1,0 +1,67 @@
+"""First paint beside a bare Textual application, through a pty, alternating. About a minute.
+
+    python -m benchmarks.dashboard.first_paint [--rounds 9]
+
+From the start of the process to the first bytes of the footer (`Quit`), which both applications have. A folder with one
+finished run is shown. Also: the time until that run's row is there, and that torch, transformers and peft are not
+imported (the process's own memory map is searched for their libraries, and a fresh interpreter for their modules).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.dashboard.figures import Figure, report
+from benchmarks.dashboard.material import finished_run
+from benchmarks.dashboard.terminal import ROOT, Terminal
+
+_HELLO = [sys.executable, "-m", "benchmarks.dashboard.hello"]
+_BOARD = [sys.executable, "-m", "lora_tui"]
+_FOOT = b"Quit"
+_HEAVY = ("torch", "transformers", "peft", "soundfile", "scipy")
+LIMIT = 1.5
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    hello, board, row = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        finished_run(Path(folder) / "runs")
+        subprocess.run([sys.executable, "-c", "import lora_tui.dashboard.face"], cwd=ROOT, check=True)
+        for _ in range(rounds):
+            with Terminal(_HELLO) as terminal:
+                hello.append(terminal.wait_for(_FOOT))
+            with Terminal(_BOARD, cwd=Path(folder)) as terminal:
+                board.append(terminal.wait_for(_FOOT))
+                row.append(terminal.wait_for(b"accepted"))
+                maps = Path(f"/proc/{terminal.process.pid}/maps").read_text()
+    code = "import sys, lora_tui.dashboard.face; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    modules = subprocess.run(
+        [sys.executable, "-c", code, *_HEAVY], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    mapped = [name for name in _HEAVY if f"/{name}/" in maps]
+    print(f"heavy modules imported: {modules}; their libraries mapped: {mapped}")
+    ratios = [b / h for b, h in zip(board, hello, strict=True)]
+    failed = report(
+        "First paint",
+        [
+            Figure("bare Textual application", hello, "s"),
+            Figure("lora-tui, first paint", board, "s"),
+            Figure("lora-tui, the finished run's row", row, "s"),
+            Figure("first paint, ratio of medians", [statistics.median(board) / statistics.median(hello)], "×", LIMIT),
+            Figure("first paint, ratio of neighbours", ratios, "×"),
+        ],
+    )
+    return int(failed or modules != "[]" or bool(mapped))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
