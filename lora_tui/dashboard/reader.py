@@ -52,7 +52,8 @@ class FolderSource:
         self._resources = ResourceReader()
         self._machine = Resources()
         self._measured = float("-inf")
-        self._listing: list[RunPaths] = []
+        self._listing: list[tuple[str, RunPaths]] = []
+        self._other_rows: dict[str, BoardRow] = {}
         self._listed: tuple[float, int] = float("-inf"), 0
 
     def read(self, want: Want) -> Board:
@@ -90,50 +91,64 @@ class FolderSource:
 
     def _others(self, known: set[str]) -> list[tuple[BoardRow, RunPaths | None]]:
         """Runs in the folder that the plan does not ask for."""
-        others: list[tuple[BoardRow, RunPaths | None]] = []
-        for run in self._folders():
-            if run.name not in known and (self._plan is None or not self._plan.loading):
-                others.append((BoardRow(f"run:{run.name}", self._name_of(run), planned=False), run))
-        return others
+        if self._plan is not None and self._plan.loading:
+            return []
+        return [(self._other_row(name, run), run) for name, run in self._folders() if name not in known]
 
-    def _folders(self) -> list[RunPaths]:
+    def _other_row(self, name: str, run: RunPaths) -> BoardRow:
+        """The same object in every round, as long as the run goes by the same name."""
+        key = self._name_of(name)
+        row = self._other_rows.get(name)
+        if row is None or row.key != key:
+            row = self._other_rows[name] = BoardRow(f"run:{name}", key, planned=False)
+        return row
+
+    def _folders(self) -> list[tuple[str, RunPaths]]:
         """The run folders; listed again when one came or went, and now and then, for a late run.json."""
         try:
             changed = self._runs.root.stat().st_mtime_ns
         except OSError:
             changed = 0
         if changed != self._listed[1] or time.monotonic() - self._listed[0] > _LISTING_S:
-            self._listing, self._listed = self._runs.runs(), (time.monotonic(), changed)
+            self._listing = [(run.name, run) for run in self._runs.runs()]
+            self._listed = time.monotonic(), changed
         return self._listing
 
-    def _name_of(self, run: RunPaths) -> str:
-        watch = self._watches.get(run.name)
-        return watch.snapshot.experiment if watch is not None and watch.snapshot is not None else run.name
+    def _name_of(self, name: str) -> str:
+        watch = self._watches.get(name)
+        return watch.snapshot.experiment if watch is not None and watch.snapshot is not None else name
 
     def _refresh(self, runs: list[tuple[str, RunPaths]], want: Want) -> None:
         """Read what is wanted first, then what is alive or new, then a few of those that rest."""
         wanted = {want.selected, *want.pinned}
-        for _, run in runs:
-            if run.name not in self._watches:
-                self._watches[run.name] = Watch(run, self._runs.history_cache(run.name) if self._caches else None)
-        first = [run for row_id, run in runs if row_id in wanted]
-        restless = [run for _, run in runs if self._watches[run.name].restless]
-        resting = [run for _, run in runs if not self._watches[run.name].restless]
+        first, restless, resting = [], [], []
+        for row_id, run in runs:
+            name = run.name
+            watch = self._watches.get(name)
+            if watch is None:
+                watch = self._watches[name] = Watch(run, self._runs.history_cache(name) if self._caches else None)
+            if row_id in wanted:
+                first.append(watch)
+            elif watch.restless:
+                restless.append(watch)
+            else:
+                resting.append(watch)
         turn = self._resting % max(1, len(resting))
         some = [*resting[turn:], *resting[:turn]][:_RESTING_A_ROUND]
         self._resting = turn + len(some)
         deadline, self.pending = time.monotonic() + BUDGET_S, False
-        for run in dict.fromkeys([*first, *restless, *some]):
-            watch = self._watches[run.name]
+        read = [*first, *restless, *some]
+        for watch in read:
             if time.monotonic() > deadline:
                 self.pending = self.pending or watch.snapshot is None
                 continue
-            if watch.refresh(self._thresholds(run), until=deadline) and self._plan is not None and not watch.restless:
-                self._plan.forget(run)
+            changed = watch.refresh(self._thresholds(watch.paths), until=deadline)
+            if changed and self._plan is not None and not watch.restless:
+                self._plan.forget(watch.paths)
             self.pending = self.pending or watch.reading
         if not self.pending:
             # Written down when everything is on the screen, one in a round.
-            any(self._watches[run.name].keep() for run in dict.fromkeys([*first, *restless, *some]))
+            any(watch.keep() for watch in read)
 
     def _thresholds(self, run: RunPaths) -> Thresholds:
         """The plan's, else those that the run was submitted with."""
@@ -146,9 +161,9 @@ class FolderSource:
 
     def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
         entry = self._queue.entry(row, self._plan_path)
-        if run is not None and run.name in self._watches:
-            found = self._watches[run.name].row(row if row.planned else replace(row, reason=""))
-            return with_entry(found, entry)
+        watch = self._watches.get(run.name) if run is not None else None
+        if watch is not None:
+            return with_entry(watch.row(row if row.planned or not row.reason else replace(row, reason="")), entry)
         if entry is not None:
             return with_entry(row, entry)
         state, reason = self._queue.word(row.key)

@@ -39,6 +39,7 @@ class Watch:
         self._judged: tuple[Any, ...] | None = None
         self._view: RunView | None = None
         self._row: tuple[BoardRow, BoardRow] | None = None
+        self._unread: tuple[BoardRow, BoardRow] | None = None
         self.reading = False
         self.snapshot: RunSnapshot | None = None
         self.gathered: Gathered | None = None
@@ -80,8 +81,10 @@ class Watch:
         """`row` with all that the run says."""
         if self.snapshot is None or self.gathered is None or self.verdict is None:
             said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
-            return replace(row, run=self.paths.name, state="…", reason=said)
-        if self._row is None or self._row[0] != row:
+            if self._unread is None or self._unread[0] is not row or self._unread[1].reason != said:
+                self._unread = row, replace(row, run=self.paths.name, state="…", reason=said)
+            return self._unread[1]
+        if self._row is None or (self._row[0] is not row and self._row[0] != row):
             self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
         return self._row[1]
 
