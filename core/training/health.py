@@ -43,6 +43,7 @@ class HealthAudit:
 
     def _start(self) -> None:
         command = [sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run", str(self._paths.root)]
+        command += ["--workers", str(max(1, len(os.sched_getaffinity(0)) // 2))]
         environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment)
         self._starts += 1

@@ -19,7 +19,8 @@ _NAME = 24
 
 def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]:
     """The whole page at `width` cells: the headline, the plots of the running WER, then every fact, folded."""
-    lines: list[Pieces] = [list(health_pieces(view)), []]
+    (mark, role), (title, _), (told, _) = health_pieces(view)
+    lines: list[Pieces] = [[(mark, role)], *_folded(title, told, width, ""), []]
     shown = [p for p in view.positions if p.score == "tuned"] or list(view.positions)
     for position in shown:
         lines += [list(line) for line in draw(running_plot(position), width, PLOT_HEIGHT, ascii_only=ascii_only)]

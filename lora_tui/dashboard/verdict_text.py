@@ -55,6 +55,10 @@ def verdict_lines(view: RunView | None, *, compact: bool = False) -> list[Line]:
         heading.append((f"  best interval: step {best}", "muted"))
     if view.verdict.guardrail_kept is False:
         heading.append(("  no interval keeps the guardrail", "fail"))
+    if compact:
+        # the panel's last line is the first to go where there is no room
+        glyph, *_ = health_pieces(view)
+        heading.append((f"  {glyph[0].replace('data ok', 'data').replace('UNKNOWN', 'data')}", glyph[1]))
     lines = [Line(tuple(heading))]
     if view.gathered.evidence.failure:
         lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))

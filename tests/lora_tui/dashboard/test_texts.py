@@ -62,6 +62,8 @@ def test_the_panel_says_in_a_line_how_the_data_are(make_run: Make) -> None:
     assert "? UNKNOWN Data health        2 recordings leak into evaluation" in said and "? undecided" in said
     run.paths.data_health.unlink()
     assert "not audited yet" in panel(view_of(run))
+    heading = "".join(text for text, _ in verdict_lines(view_of(run), compact=True)[0].pieces)
+    assert heading.rstrip().endswith("? data") and len(heading) < 80, "where the panel has few lines"
 
 
 @pytest.mark.parametrize("width", [60, 79, 159])
