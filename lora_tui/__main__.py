@@ -13,16 +13,6 @@ from typing import NamedTuple
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
 from core.runs.paths import RunsFolder
-from lora_tui import (
-    dashboard_command,
-    export_command,
-    headless,
-    init_command,
-    plan_command,
-    queue_command,
-    status_command,
-    verify_command,
-)
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
 DESCRIPTION = """\
@@ -60,22 +50,60 @@ class Command(NamedTuple):
     description: str
 
 
-COMMANDS = {
-    "plan": Command(plan_command.add_arguments, plan_command.run, "What a plan would run, and what is wrong with it."),
-    "init": Command(init_command.add_arguments, init_command.run, "Write a plan for your own model and manifests."),
-    "status": Command(status_command.add_arguments, status_command.run, "Where the runs of a plan stand."),
-    "verify": Command(verify_command.add_arguments, verify_command.run, verify_command.DESCRIPTION),
-    "export": Command(export_command.add_arguments, export_command.run, export_command.DESCRIPTION),
-    "queue": Command(queue_command.add_arguments, queue_command.run, "What is queued, and wishes for it."),
+def _plan() -> Command:
+    from lora_tui import plan_command as it
+
+    return Command(it.add_arguments, it.run, "What a plan would run, and what is wrong with it.")
+
+
+def _init() -> Command:
+    from lora_tui import init_command as it
+
+    return Command(it.add_arguments, it.run, "Write a plan for your own model and manifests.")
+
+
+def _status() -> Command:
+    from lora_tui import status_command as it
+
+    return Command(it.add_arguments, it.run, "Where the runs of a plan stand.")
+
+
+def _verify() -> Command:
+    from lora_tui import verify_command as it
+
+    return Command(it.add_arguments, it.run, it.DESCRIPTION)
+
+
+def _export() -> Command:
+    from lora_tui import export_command as it
+
+    return Command(it.add_arguments, it.run, it.DESCRIPTION)
+
+
+def _queue() -> Command:
+    from lora_tui import queue_command as it
+
+    return Command(it.add_arguments, it.run, "What is queued, and wishes for it.")
+
+
+COMMANDS: dict[str, Callable[[], Command]] = {
+    "plan": _plan,
+    "init": _init,
+    "status": _status,
+    "verify": _verify,
+    "export": _export,
+    "queue": _queue,
 }
+"""Each imports what it needs only when it is asked for: `lora-tui queue list` must not wait for the dashboard."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `lora-tui` with these arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = COMMANDS.get(arguments[0]) if arguments else None
+    wanted = COMMANDS.get(arguments[0]) if arguments else None
     runs: RunsFolder | None = None
     try:
+        command = None if wanted is None else wanted()
         parser = _face_parser() if command is None else _command_parser(arguments.pop(0), command)
         args = parser.parse_args(arguments)
         if hasattr(args, "runs"):
@@ -90,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
+    from lora_tui import dashboard_command, headless
+
     request = headless.request_of(args)
     if dashboard_command.wanted(args):
         return dashboard_command.run(args, runs, request)
@@ -97,6 +127,8 @@ def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 
 def _face_parser() -> argparse.ArgumentParser:
+    from lora_tui import dashboard_command, headless
+
     parser = Parser(
         prog="lora-tui",
         description=DESCRIPTION,

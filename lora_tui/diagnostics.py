@@ -10,13 +10,15 @@ import time
 import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from core.errors import ExitCode, Interrupted, UserError, exit_code_for, is_disk_full
-from core.queue.report import Outcome
 from core.runs.files import write_text
 from core.runs.paths import RunsFolder
 from core.sanitise import sanitise
+
+if TYPE_CHECKING:
+    from core.queue.report import Outcome
 
 EXIT_CODES = """\
 exit codes:
@@ -106,6 +108,8 @@ def exit_code(
     another reason than its result. `complete`: the queue did all it had to, within the budget. `accept`: any,
     all, or the id of an experiment or a row, which must be among the outcomes.
     """
+    from core.queue.report import Outcome  # brings most of the engine, which few commands need
+
     judged = [item for item in outcomes if item[2] is not Outcome.SKIPPED]
     if no_train:
         judged = [item for item in judged if item[2] is not Outcome.PENDING]

@@ -1,9 +1,8 @@
-"""Owns stdout and the files of reports: data for pipes and people. Talk goes to stderr (`lora_tui.diagnostics`)."""
+"""Owns the files of reports: data for people and programs. Talk goes to stderr (`lora_tui.diagnostics`)."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,20 +10,13 @@ from core.errors import UserError
 from core.runs.files import write_text
 from lora_tui.reports import csv_table, github_actions, json_document, markdown
 from lora_tui.reports.report import Report, fit
+from lora_tui.stdout import write
+
+__all__ = ["FORMATS", "check_exports", "export", "step_summary", "write"]
 
 EXPORT_BYTES = 8_000_000
 """Largest export: what does not open is no report. JSON and CSV are for programs and never cut."""
 FORMATS = (".md", ".csv", ".json", ".xml", ".html")
-
-
-def write(text: str) -> None:
-    """Data to stdout. A reader that closed the pipe early (`| head`) is no error."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end: give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_exports(paths: Sequence[Path]) -> None:

@@ -18,9 +18,10 @@ from core.queue.prune import prunable, prune
 from core.queue.wishes import QueueDb, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
-from lora_tui import headless, output
+from lora_tui import stdout
 from lora_tui.diagnostics import say
 
 SCHEMA_VERSION = 1
@@ -83,11 +84,12 @@ def _list(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     rows = [_row(entry) for entry in entries]
     if args.all:
         listed = {entry.run.name for entry in entries if entry.run is not None}
-        rows += [_finished(run) for run in runs.runs() if run.name not in listed]
+        done = runs.finished()
+        rows += [_finished(run, done=run.name in done) for run in runs.runs() if run.name not in listed]
     works = is_held(runs.supervisor_lock)
     paused = "" if found is None else found.paused
     if args.json:
-        output.write(_json({"supervisor": works, "paused": paused or None, "rows": rows}))
+        stdout.write(_json({"supervisor": works, "paused": paused or None, "rows": rows}))
         return ExitCode.ACCEPTED
     table = [_HEADINGS, *(tuple(sanitise(str(row[key] or "-")) for key in _KEYS) for row in rows)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
@@ -97,7 +99,7 @@ def _list(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     if paused:
         lines += ["", f"paused: {sanitise(paused)}", "`lora-tui queue release --all` goes on"]
     lines += ["", "a supervisor is at work" if works else "no supervisor is at work"]
-    output.write("".join(f"{line.rstrip()}\n" for line in lines))
+    stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
     return ExitCode.ACCEPTED
 
 
@@ -118,13 +120,16 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _finished(run: RunPaths) -> dict[str, Any]:
-    experiment, (state, reason) = run.name.rpartition("-")[0], state_and_reason(run)
+def _finished(run: RunPaths, *, done: bool) -> dict[str, Any]:
+    experiment = run.name.rpartition("-")[0]
+    state, reason = (RunState.DONE, "") if done else state_and_reason(run)
     rest = {"reason": reason, "submission": None, "plan": None}
     return {"row": None, "experiment": experiment, "state": state.value, "run": run.name} | rest
 
 
 def _add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
+    from lora_tui import headless
+
     submission = Submission.create(args.plan, read_plan_text(args.plan), args.set, args.only)
     headless.check(
         headless.Request(plan=args.plan, only=submission.only, overrides=submission.overrides), submission, runs
@@ -252,7 +257,7 @@ def _prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     freed = [item for item in found if prune(runs, item)]
     report = [{"run": item.run.name, "bytes": item.size} for item in freed]
     if args.json:
-        output.write(_json({"action": "prune", "freed": report}))
+        stdout.write(_json({"action": "prune", "freed": report}))
     else:
         say(f"freed {sum(item.size for item in freed) / 1e6:.1f} MB in {len(freed)} of {len(wanted)} run folders")
     return ExitCode.ACCEPTED
@@ -309,7 +314,7 @@ def _confirmed(args: argparse.Namespace, what: str) -> bool:
 def _done(args: argparse.Namespace, action: str, targets: Sequence[Target], word: str) -> None:
     if args.json:
         taken = [{"submission": target.submission, "row": target.row} for target in targets]
-        output.write(_json({"action": action, "taken": taken}))
+        stdout.write(_json({"action": action, "taken": taken}))
         return
     for target in targets:
         say(f"{target.row or f'submission {target.submission}'}: {word}")

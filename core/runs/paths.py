@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 ADAPTER_FACTS = "reproduce.json"
 """In an adapter folder: what its WER depends on besides the weights."""
+_CONFIG, _RESULT = "run.json", "result.json"
 _STEP = re.compile(r"^step-(\d{6,})$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
@@ -35,7 +38,7 @@ class RunPaths:
 
     @property
     def config(self) -> Path:
-        return self.root / "run.json"
+        return self.root / _CONFIG
 
     @property
     def events(self) -> Path:
@@ -47,7 +50,7 @@ class RunPaths:
 
     @property
     def result(self) -> Path:
-        return self.root / "result.json"
+        return self.root / _RESULT
 
     @property
     def checkpoints(self) -> Path:
@@ -214,15 +217,43 @@ class RunsFolder:
 
     def find(self, identity: str) -> RunPaths | None:
         """The existing run with this identity, whichever experiment made it."""
-        if not self.root.is_dir():
-            return None
-        for entry in sorted(self.root.iterdir()):
-            if entry.name.endswith(f"-{identity}") and (entry / "run.json").is_file():
-                return RunPaths(entry)
+        ending = f"-{identity}"
+        for name in _names(self.root):
+            if name.endswith(ending) and (self.root / name / _CONFIG).is_file():
+                return RunPaths(self.root / name)
         return None
 
     def runs(self) -> list[RunPaths]:
         """All run folders, by name."""
-        if not self.root.is_dir():
-            return []
-        return [RunPaths(e) for e in sorted(self.root.iterdir()) if (e / "run.json").is_file()]
+        return [RunPaths(self.root / name) for name in _with_file(self.root, _CONFIG)]
+
+    def finished(self) -> set[str]:
+        """Names of the run folders that have a result, which is written last: complete, whatever else is there."""
+        return set(_with_file(self.root, _RESULT))
+
+
+_OLD_NS = 2_000_000_000
+_listed: dict[str, tuple[int, list[str]]] = {}
+"""Folder → its time of change, and the sorted names in it: a folder of ten thousand runs is asked for each row."""
+
+
+def _names(folder: Path) -> list[str]:
+    """Of what is in the folder, sorted; none where there is no such folder."""
+    key = str(folder)
+    try:
+        changed = folder.stat().st_mtime_ns
+        known = _listed.get(key)
+        if known is not None and known[0] == changed:
+            return known[1]
+        names = sorted(os.listdir(key))  # noqa: PTH208 - ten thousand Path objects take their time
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    # Two changes within a tick of the file system's clock have the same time: only an old one tells them apart.
+    if time.time_ns() - changed > _OLD_NS:
+        _listed[key] = changed, names
+    return names
+
+
+def _with_file(folder: Path, file: str) -> list[str]:
+    """Names of the folders in `folder` that hold `file`."""
+    return [name for name in _names(folder) if os.path.isfile(f"{folder}/{name}/{file}")]  # noqa: PTH113 - as above

@@ -109,7 +109,7 @@ def test_an_internal_error_is_one_line_and_its_traceback_a_file(
     def broken(args: Any) -> ExitCode:
         raise ZeroDivisionError("a bug\x1b[31m")
 
-    monkeypatch.setitem(COMMANDS, "plan", Command(plan_command.add_arguments, broken, ""))
+    monkeypatch.setitem(COMMANDS, "plan", lambda: Command(plan_command.add_arguments, broken, ""))
     state = tmp_path / "state"
     assert main(["plan", "--runs", str(tmp_path), "--state", str(state)]) == 3
     err = capsys.readouterr().err
