@@ -14,6 +14,7 @@ from core.plan.read import parse_plan
 from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import all_rows, shown, with_seed
 from core.plan.schema import Row
+from core.queue.forecast import forecast_bytes
 from core.queue.standing import Ended, Standing, standing
 from core.queue.wishes import RowWishes, Submission
 from core.runs.evidence import gather
@@ -252,9 +253,10 @@ class PlanExecution:
         count = sum(placed.identity in running for placed in self.placed.values())
         return (self.plan.queue.max_hours - self.spent(running).hours) / max(1, count)
 
-    def expected_bytes(self) -> int:
-        """What a run of this plan takes on disk, by those that there are; 0: not known."""
-        return max((_size(self.folder(p)) for p in list(self.placed.values())[:_MEASURED]), default=0)
+    def expected_bytes(self, placed: Placed) -> int:
+        """What this run will take on disk: by its settings, or by the plan's other runs where those took more."""
+        measured = max((_size(self.folder(p)) for p in list(self.placed.values())[:_MEASURED]), default=0)
+        return max(measured, forecast_bytes(placed.resolved.settings))
 
     def facts(self, run: RunPaths) -> Facts:
         """What the run's result says to conditions, by the plan's thresholds."""

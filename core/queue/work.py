@@ -186,7 +186,9 @@ class Work:
             self.waits_for_gpu = choice.waits != NO_SLOT
             return False
         limit = execution.plan.queue.pause_after
-        if paused := self._pauses.before_start(limit, execution.expected_bytes()):
+        # Those that train now have most of theirs still to write.
+        needed = execution.expected_bytes(placed) * (1 + len(self._slots))
+        if paused := self._pauses.before_start(limit, needed):
             self.waits(paused)
             return False
         try:

@@ -39,6 +39,18 @@ def linear_layers(folder: Path) -> LinearLayers:
     return LinearLayers(_ordered(attention), _ordered(feed_forward - attention))
 
 
+def linear_shapes(folder: Path) -> list[tuple[str, int, int]]:
+    """(last part of the name, outputs, inputs) of each matrix `….weight` in the model; empty where no file tells."""
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        for tensor, description in _header(path):
+            *_, leaf, kind = ["", "", *tensor.split(".")]
+            shape = description.get("shape", ())
+            if kind == "weight" and len(shape) == 2:
+                found.append((leaf, int(shape[0]), int(shape[1])))
+    return found
+
+
 def _ordered(names: set[str]) -> tuple[str, ...]:
     first = {letter: position for position, letter in enumerate(_CUSTOMARY_ORDER)}
     return tuple(sorted(names, key=lambda name: (first.get(name[:1], len(first)), name)))

@@ -181,14 +181,17 @@ def test_a_second_sigint_does_not_wait(folder: Any, command: Command) -> None:
     assert face.wait(timeout=10) == 2
 
 
-def test_sigkill_of_the_face_leaves_training_and_another_face_attaches(folder: Any, command: Command) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_death_of_the_face_leaves_training_and_another_face_attaches(
+    folder: Any, command: Command, number: signal.Signals
+) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
     face = command.start()
     wait_for(lambda: half_way(folder))
-    face.kill()
-    face.wait()
-    assert folder.snapshot("a").state.active
+    face.send_signal(number)
+    assert face.wait() == -number
+    assert is_held(folder.runs.supervisor_lock) and folder.snapshot("a").state.active
     second = command.start("--gate")
     assert second.stderr is not None
     line = second.stderr.readline()

@@ -1,0 +1,42 @@
+"""The disk space that a run will take, against the embedded model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
+from core.queue.forecast import adapter_weights, forecast_bytes
+from core.runs.model_layers import linear_shapes
+
+MODEL = Path(__file__).resolve().parents[3] / "data" / "base_model"
+
+
+def settings(tmp_path: Path, **adapter: object) -> RunSettings:
+    for name in ("domain", "heldout"):
+        (tmp_path / name).write_bytes(b"x" * 1000)
+    data = DataSettings(domain=str(tmp_path / "domain"), heldout=str(tmp_path / "heldout"))
+    wanted = AdapterSettings(target_modules=("q_proj",), rank=4, **adapter)  # type: ignore[arg-type]
+    return RunSettings(ModelSettings(str(MODEL)), data, TrainSettings(steps=100, eval_every=50), wanted)
+
+
+def test_weights_are_those_of_the_target_layers(tmp_path: Path) -> None:
+    shapes = [(rows, columns) for name, rows, columns in linear_shapes(MODEL) if name == "q_proj"]
+    assert shapes
+    low_rank = sum(4 * (rows + columns) for rows, columns in shapes)
+    assert adapter_weights(settings(tmp_path, method="lora")) == low_rank
+    assert adapter_weights(settings(tmp_path)) == low_rank + sum(rows for rows, _ in shapes)
+
+
+def test_intervals_checkpoints_and_scores_count(tmp_path: Path) -> None:
+    run = settings(tmp_path)
+    adapter = 4 * adapter_weights(run)
+    # Two intervals, three checkpoints of weights and two moments, four score documents of each set, 100 steps.
+    assert forecast_bytes(run) == 2 * adapter + 3 * 3 * adapter + 2 * 2000 * 4 + 250 * 100
+    more = replace(run, train=replace(run.train, eval_every=10, keep_checkpoints=1))
+    assert forecast_bytes(more) == 10 * adapter + 2 * 3 * adapter + 2 * 2000 * 12 + 250 * 100
+
+
+def test_a_model_that_is_not_here_takes_what_can_be_told(tmp_path: Path) -> None:
+    run = replace(settings(tmp_path), model=ModelSettings("organisation/name"))
+    assert adapter_weights(run) == 0 and forecast_bytes(run) == 2 * 2000 * 4 + 250 * 100
