@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +141,23 @@ def test_equal_data_are_audited_once_and_others_again(
     assert check(other) == 0
     assert len(audits) == 3, "what cannot be believed is made again"
     assert other.paths.data_health.read_bytes() == first.paths.data_health.read_bytes(), "to the same bytes"
+
+
+def test_equal_data_give_equal_bytes_in_every_process(tmp_path: Path, tiny_moonshine: Path) -> None:
+    manifests = sets(tmp_path)
+    names = ("anna", "bert", "carla", "dora")
+    for manifest in manifests.values():
+        lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+        named = [line | {"speaker": name} for line, name in zip(lines, names, strict=True)]
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in named))
+    found = set()
+    for seed in ("1", "2", "3"):
+        run = TrainingRun(tmp_path / seed, tiny_moonshine, manifests)
+        command = [sys.executable, "-m", "core.cli", "manifest", "check", "--run", str(run.paths.root)]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+        found.add(run.paths.data_health.read_bytes())
+    assert len(found) == 1
 
 
 def test_verify_makes_the_audit_again(tmp_path: Path, tiny_moonshine: Path) -> None:
