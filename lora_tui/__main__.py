@@ -27,7 +27,7 @@ commands, each with its own --help:
   lora-tui init      write a plan for your own model and manifests
   lora-tui status    where the runs stand
   lora-tui verify    recompute the verdict on a run from its files, and find edits
-  lora-tui export    runs for TensorBoard, W&B, MLflow, trackio
+  lora-tui export    runs for TensorBoard, W&B, MLflow, trackio; the model card of an adapter
   lora-tui queue     list, add, hold, release, move, stop, kill, retry, remove, prune
 
 examples:

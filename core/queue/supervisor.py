@@ -26,6 +26,7 @@ from core.queue.talk import say
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
 from core.queue.work import Ending, Work
+from core.runs.model_card import write_card
 from core.runs.paths import RunsFolder
 from core.runs.process import current_process
 from core.speech.hashing import HashCache
@@ -230,6 +231,8 @@ class Supervisor:
                 self._pauses.ended(end.run.name, end.ended, end.message)
             if end.ended.outcome == "disk_full":
                 self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})")
+            if end.ended.outcome == "done":
+                _write_card(end)
             if work is not None:
                 self._tell(work, "run_ended", work.facts_of(end))
             self._tell_pause(before)
@@ -258,3 +261,11 @@ class Supervisor:
         self._log.append("finish", submission=submission, **fields)
         self._db.close_submission(submission)
         say(f"submission {submission}: {ending.reason}")
+
+
+def _write_card(end: End) -> None:
+    """A model card beside the adapter, which is whole without one."""
+    try:
+        write_card(end.run)
+    except (OSError, UserError) as error:
+        say(f"{end.run.name}: no model card: {error}")

@@ -1,0 +1,246 @@
+"""The model card of an adapter: README.md in its folder, as the Hugging Face hub reads it. Not part of its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import RunFolderError
+from core.runs.evidence import gather
+from core.runs.files import write_text
+from core.runs.health_text import shared_sentence, size_sentence
+from core.runs.paths import RunPaths
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import read_run
+from core.sanitise import escape_markdown, escape_markdown_cell, sanitise
+from core.scoring.certainty import short
+from core.scoring.counts import ErrorCounts
+from core.scoring.evidence import Evidence, Verdict
+from core.scoring.verdict import judge, thresholds_of
+
+NAME = "README.md"
+_TASK = "automatic-speech-recognition"
+_SETS = ("domain", "heldout")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A run and the verdict on it, by the `[gate]` that it was started with."""
+
+    snapshot: RunSnapshot
+    evidence: Evidence
+    verdict: Verdict
+
+
+def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
+    """Write the card beside the best adapter, or into `folder`. RunFolderError without an adapter, OSError."""
+    snapshot = read_run(paths)
+    if not paths.best.is_dir():
+        raise RunFolderError(f"{paths.best}: no adapter there yet, so there is nothing to write a model card for")
+    thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
+    evidence = gather(snapshot, paths, thresholds=thresholds).evidence
+    target = (folder or paths.best.resolve()) / NAME
+    write_text(target, render(Judged(snapshot, evidence, judge(evidence, thresholds))))
+    return target
+
+
+def render(judged: Judged) -> str:
+    """The whole card. Texts from outside are escaped; folders of this machine are not named."""
+    import yaml
+
+    front = yaml.safe_dump(metadata(judged), sort_keys=False, allow_unicode=False, width=1000)
+    sections = [_about, _scores, _verdict, _data, _use, _limits, _made]
+    return f"---\n{front}---\n\n" + "\n".join(line for section in sections for line in section(judged)) + "\n"
+
+
+def metadata(judged: Judged) -> dict[str, Any]:
+    """The front matter. `base_model` only when it is one of the hub's: a folder's name would claim another model."""
+    snapshot, evidence = judged.snapshot, judged.evidence
+    method = str(_section(snapshot, "adapter").get("method") or "lora")
+    front: dict[str, Any] = {"library_name": "peft", "pipeline_tag": _TASK}
+    if (base := _hub_id(snapshot)) is not None:
+        front |= {"base_model": base, "base_model_relation": "adapter"}
+    front |= {"tags": [_TASK, "lora-tui", *dict.fromkeys(("lora", sanitise(method)))], "metrics": ["wer"]}
+    results = [
+        {
+            "task": {"type": _TASK, "name": "Automatic Speech Recognition"},
+            "dataset": {"type": _manifest(snapshot, name), "name": f"{name}: {_manifest(snapshot, name)}"},
+            "metrics": [{"type": "wer", "value": round(wer, 2), "name": "WER"}],
+        }
+        for name, counts in (("domain", evidence.tuned_domain), ("heldout", evidence.tuned_heldout))
+        if counts is not None and (wer := counts.wer_percent) is not None
+    ]
+    return front | {"model-index": [{"name": sanitise(snapshot.paths.name), "results": results}]} if results else front
+
+
+def _about(judged: Judged) -> Iterable[str]:
+    snapshot = judged.snapshot
+    adapter, train = _section(snapshot, "adapter"), _section(snapshot, "train")
+    modules = adapter.get("target_modules")
+    names = ", ".join(map(str, modules)) if isinstance(modules, (list, tuple)) else "not recorded"
+    method = {"dora": "DoRA", "lora": "LoRA"}.get(str(adapter.get("method")), str(adapter.get("method")))
+    yield f"# {escape_markdown(f'{snapshot.experiment} {snapshot.title}'.strip())}"
+    yield ""
+    yield (
+        f"A {escape_markdown(method)} adapter (rank {adapter.get('rank')}, alpha {adapter.get('alpha')}, on "
+        f"{escape_markdown(names)}) for the speech recogniser {escape_markdown(_base(snapshot))}, trained for "
+        f"{snapshot.steps_completed} steps at a peak learning rate of {train.get('learning_rate')}; the weights are "
+        f"those of step {judged.verdict.best_step}."
+    )
+    yield ""
+
+
+def _scores(judged: Judged) -> Iterable[str]:
+    evidence, verdict = judged.evidence, judged.verdict
+    yield "## Word error rate"
+    yield ""
+    heads = ("Set", "Words", "Base model, %", "With the adapter, %", "S / D / I", "How sure")
+    rows = []
+    pairs = ((evidence.baseline_domain, evidence.tuned_domain), (evidence.baseline_heldout, evidence.tuned_heldout))
+    for name, criterion, (before, after) in zip(_SETS, ("domain_gain", "heldout"), pairs, strict=True):
+        certainty = verdict.criterion(criterion).certainty
+        sure = "not computed" if certainty is None else short(certainty, criterion)
+        words = "?" if after is None else str(after.reference_words)
+        rows.append((name, words, _wer(before), _wer(after), _kinds(after), sure))
+    yield from _table(heads, rows)
+    yield ""
+    yield (
+        "*domain* is the speech that was to get better, *heldout* ordinary speech that must not get worse. "
+        "Micro average over the whole sets, greedy decoding, by a separate process that read the adapter from disk."
+    )
+    yield ""
+
+
+def _verdict(judged: Judged) -> Iterable[str]:
+    yield f"## Verdict: {judged.verdict.decision.value}"
+    yield ""
+    criteria = [(c.title, c.state.value, c.reason) for c in judged.verdict.criteria]
+    yield from _table(("Criterion", "State", "Why"), criteria)
+    yield ""
+
+
+def _data(judged: Judged) -> Iterable[str]:
+    snapshot = judged.snapshot
+    hashes = (snapshot.config or {}).get("hashes")
+    known = hashes if isinstance(hashes, Mapping) else {}
+    yield "## Data"
+    yield ""
+    rows = [
+        (name, _manifest(snapshot, name), str(known.get(name, "not recorded"))[:16])
+        for name in ("train", "replay", "domain", "heldout", "selection")
+        if _section(snapshot, "data").get(name)
+    ]
+    yield from _table(("Set", "Manifest", "SHA-256 of texts and audio, first 16 digits"), rows)
+    health = judged.evidence.data_health
+    if health is None:
+        yield from ("", "The sets were not audited against each other.")
+    else:
+        yield from ("", "The audit of the sets:", "")
+        yield from (f"- {one.name}: {escape_markdown(size_sentence(one))}" for one in health.sets)
+        yield from (f"- {escape_markdown(shared_sentence(one))}" for one in health.shared)
+    yield ""
+
+
+def _use(judged: Judged) -> Iterable[str]:
+    base = _hub_id(judged.snapshot) or "BASE_MODEL"
+    yield "## Use"
+    yield ""
+    yield from ("```", f"lora-cli transcribe talk.wav --adapter . --model {_code(base)}", "```", "")
+    yield "hears as the training did: loudness, batching, decoding, text normaliser. With transformers and peft alone:"
+    yield ""
+    yield "```python"
+    yield from (
+        "from peft import PeftModel",
+        "from transformers import AutoModelForSpeechSeq2Seq",
+        "",
+        f'model = AutoModelForSpeechSeq2Seq.from_pretrained("{_code(base)}")',
+        'model = PeftModel.from_pretrained(model, ".").merge_and_unload()',
+        "```",
+        "",
+        f"Bring clips to 16 kHz mono and an RMS of {_section(judged.snapshot, 'data').get('target_rms')} first, and "
+        "do not pad clips into one batch where the model's layers see padding (Moonshine): either moves the WER.",
+        "",
+    )
+
+
+def _limits(judged: Judged) -> Iterable[str]:
+    certainty = judged.verdict.criterion("domain_gain").certainty
+    yield "## Limits"
+    yield ""
+    yield "- The figures hold for these two sets. Other speech, noise, microphones and languages were not measured."
+    if certainty is None or certainty.conditional:
+        yield "- They say nothing of speakers who are not in the sets: too few were told apart to resample them."
+    if certainty is not None and certainty.corrected_pp is not None:
+        yield (
+            f"- The step was chosen among several on the same sets, which flatters the gain: "
+            f"{certainty.raw_pp:+.2f} points measured, {certainty.corrected_pp:+.2f} when corrected for the choice."
+        )
+    if judged.verdict.decision.value != "accepted":
+        yield f"- **The verdict is {judged.verdict.decision.value}**: see the criteria before you use it."
+    yield "- Licence and limits of the base model apply, and those of the training speech."
+    yield ""
+
+
+def _made(judged: Judged) -> Iterable[str]:
+    snapshot = judged.snapshot
+    provenance = (snapshot.config or {}).get("provenance")
+    code = provenance.get("code_version") if isinstance(provenance, Mapping) else None
+    artifact = judged.evidence.artifact
+    attempt = snapshot.attempts[-1] if snapshot.attempts else None
+    facts = {
+        "Run": f"{snapshot.paths.name}, identity {snapshot.identity}",
+        "Adapter hash": (artifact.current_hash if artifact is not None else None) or "not recorded",
+        "Code": f"lora-tui {code or 'of a version that is not recorded'}",
+        "Libraries": ", ".join(f"{k} {v}" for k, v in sorted(attempt.versions.items())) if attempt else "not recorded",
+        "Device": f"{attempt.device}, {attempt.precision}" if attempt else "not recorded",
+    }
+    yield "## How it was made"
+    yield ""
+    yield from (f"- {name}: {escape_markdown(value)}" for name, value in facts.items())
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterable[str]:
+    lines = [list(heads)]
+    lines += [["---"] * len(lines[0]), *([escape_markdown_cell(cell) for cell in row] for row in rows)]
+    return (f"| {' | '.join(line)} |" for line in lines)
+
+
+def _section(snapshot: RunSnapshot, name: str) -> Mapping[str, Any]:
+    section = snapshot.settings.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _hub_id(snapshot: RunSnapshot) -> str | None:
+    """The base model's id on the hub; None for a folder."""
+    model, hashes = _section(snapshot, "model").get("id"), (snapshot.config or {}).get("hashes")
+    digest = hashes.get("model") if isinstance(hashes, Mapping) else None
+    return model if isinstance(model, str) and str(digest).startswith("hub:") else None
+
+
+def _base(snapshot: RunSnapshot) -> str:
+    hub = _hub_id(snapshot)
+    if hub is not None:
+        revision = _section(snapshot, "model").get("revision")
+        return f"{hub} ({f'revision {revision}' if revision else 'no revision given'})"
+    hashes = (snapshot.config or {}).get("hashes")
+    digest = hashes.get("model") if isinstance(hashes, Mapping) else None
+    return f"in a local folder, {Path(str(_section(snapshot, 'model').get('id'))).name} (hash {str(digest)[:16]})"
+
+
+def _manifest(snapshot: RunSnapshot, name: str) -> str:
+    return sanitise(Path(str(_section(snapshot, "data").get(name) or name)).name)
+
+
+def _wer(counts: ErrorCounts | None) -> str:
+    return "?" if counts is None or counts.wer_percent is None else f"{counts.wer_percent:.2f}"
+
+
+def _kinds(counts: ErrorCounts | None) -> str:
+    return "?" if counts is None else f"{counts.substitutions} / {counts.deletions} / {counts.insertions}"
+
+
+def _code(text: str) -> str:
+    """Inside a code block: nothing that could end it, or the string that holds it."""
+    return "".join(c for c in sanitise(text) if c not in '`"\\\n')

@@ -1,0 +1,98 @@
+"""The model card of an adapter: what the hub and a reader find in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core.errors import RunFolderError
+from core.runs.adapter_hash import adapter_hash
+from core.runs.files import write_json
+from core.runs.model_card import write_card
+
+MakeRun = Callable[..., Any]
+
+
+def with_settings(run: Any, model: str = "org/tiny", digest: str = "hub:org/tiny@main", title: str = "DoRA") -> Any:
+    config = json.loads(run.paths.config.read_text())
+    config["title"] = title
+    config["settings"] |= {
+        "model": {"id": model, "revision": None},
+        "data": {"train": "/d/t.jsonl", "domain": "/home/me/shop.jsonl", "heldout": "/d/h.jsonl", "target_rms": 0.075},
+        "adapter": {"method": "dora", "rank": 16, "alpha": 8.0, "target_modules": ["q_proj", "v_proj"]},
+    }
+    config["hashes"] = {"model": digest, "train": "ab" * 32, "domain": "cd" * 32, "heldout": "ef" * 32}
+    write_json(run.paths.config, config)
+    return run
+
+
+def test_the_hub_can_read_it(fake_run: MakeRun) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    run = with_settings(fake_run().good())
+    before = adapter_hash(run.paths.best)
+    file = write_card(run.paths)
+    assert file == run.paths.best.resolve() / "README.md"
+    assert adapter_hash(run.paths.best) == before, "the card is no part of the adapter's hash"
+    card = hub.ModelCard.load(file)
+    data = card.data
+    assert (data.base_model, data.library_name, data.pipeline_tag) == (
+        "org/tiny", "peft", "automatic-speech-recognition",
+    )  # fmt: skip
+    assert {"lora-tui", "dora"} <= set(data.tags)
+    [domain, heldout] = data.eval_results
+    assert (domain.dataset_name, domain.metric_type, domain.metric_value) == ("domain: shop.jsonl", "wer", 30.0)
+    assert heldout.metric_value == 5.0
+
+
+def test_a_reader_finds_figures_verdict_use_and_limits(fake_run: MakeRun) -> None:
+    text = write_card(with_settings(fake_run().good()).paths).read_text()
+    assert "| domain | 600 | 50.00 | 30.00 | 180 / 0 / 0 | \\[+" in text
+    for found in (
+        "## Verdict: ",
+        "| Parity | PASS |",
+        'from_pretrained("org/tiny")',
+        "## Limits",
+        "identity 0123456789",
+    ):
+        assert found in text
+    assert "/home/me" not in text, "folders of this machine are nobody's business"
+
+
+def test_a_local_model_is_not_claimed_to_be_one_of_the_hub(fake_run: MakeRun) -> None:
+    run = with_settings(fake_run().good(), "/home/me/base_model", "ab" * 32)
+    text = write_card(run.paths).read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert "base_model" not in front and "in a local folder, base_model (hash abab" in text
+
+
+def test_a_run_without_an_adapter_has_no_card(fake_run: MakeRun) -> None:
+    run = fake_run()
+    with pytest.raises(RunFolderError, match="no adapter there yet"):
+        write_card(run.paths)
+
+
+def test_a_run_that_goes_on_says_so(fake_run: MakeRun) -> None:
+    run = with_settings(fake_run())
+    run.start()
+    run.interval(0, 300, 30)
+    run.adapter(400)
+    text = write_card(run.paths).read_text()
+    assert "| domain | ? | 50.00 | ? | ? | not computed |" in text and "**The verdict is undecided**" in text
+
+
+@given(title=st.text(st.characters(exclude_categories=[])), model=st.text(st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_breaks_it(fake_run: MakeRun, tmp_path_factory: Any, title: str, model: str) -> None:
+    run = fake_run(name=f"2.1-{tmp_path_factory.mktemp('x').name}")
+    with_settings(run.good(), model=model or "x", title=title)
+    text = write_card(run.paths).read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["base_model"] == (model or "x")
+    body = text.split("---\n", 2)[2]
+    assert "<" not in body and "\x1b" not in body and body.count("```") == 4
