@@ -86,7 +86,7 @@ def decide(
         raw = float(units_now.points[0])
         spread = rises(units_now, resamples, [*seed, 2 + number]) + flattered[name]
         sure = probability_up_to(spread, limit, margin)
-        low, high = interval(spread, margin)
+        low, high = interval(spread)
         yield Decision(
             world, name, size, planted,
             "PASS" if sure >= CONFIDENCE else "FAIL" if sure <= 1 - CONFIDENCE else "UNKNOWN",

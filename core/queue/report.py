@@ -56,6 +56,7 @@ _OF_DECISION = {
     Decision.REJECTED: Outcome.REJECTED,
     Decision.UNDECIDED: Outcome.UNDECIDED,
 }
+Judged = tuple[RunSnapshot, Gathered, Verdict]
 _FAILED = (RunState.FAILED, RunState.OUT_OF_MEMORY)
 
 
@@ -64,7 +65,8 @@ def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowRepo
     execution.place_decided()
     rows = execution.shown_rows()
     columns = differing_settings([asdict(_shown_settings(row, execution)) for row in rows])
-    reports = [_row(execution, row, column, not_run) for row, column in zip(rows, columns, strict=True)]
+    judged: dict[tuple[RunPaths, str | None], Judged] = {}
+    reports = [_row(execution, row, column, not_run, judged) for row, column in zip(rows, columns, strict=True)]
     return [_with_seeds(item, reports) for item in reports]
 
 
@@ -112,9 +114,7 @@ def place_recorded(execution: PlanExecution, runs: RunsFolder) -> list[str]:
     return found
 
 
-def judge_run(
-    execution: PlanExecution, run: RunPaths, gave_up: str | None = None
-) -> tuple[RunSnapshot, Gathered, Verdict]:
+def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = None) -> Judged:
     """The run now, its evidence, and its verdict by the plan's thresholds."""
     snapshot = read_run(run)
     thresholds = thresholds_of(asdict(execution.plan.gate))
@@ -122,7 +122,14 @@ def judge_run(
     return snapshot, gathered, judge(gathered.evidence, thresholds)
 
 
-def _row(execution: PlanExecution, row: Row, column: str, not_run: Mapping[str, str]) -> RowReport:
+def _row(
+    execution: PlanExecution,
+    row: Row,
+    column: str,
+    not_run: Mapping[str, str],
+    judged: dict[tuple[RunPaths, str | None], Judged],
+) -> RowReport:
+    """`judged`: runs that other rows have in common with this one are judged once."""
     placed = execution.placed.get(row.key)
     run = execution.folder(placed) if placed is not None else None
     if placed is None or run is None or not run.events.exists():
@@ -134,7 +141,9 @@ def _row(execution: PlanExecution, row: Row, column: str, not_run: Mapping[str, 
         return RowReport(row, Outcome.SKIPPED if skipped else Outcome.PENDING, failed, line)
     standing = execution.standing(placed, ())
     gave_up = (standing.reason or not_run.get(row.key)) if standing.status is RowStatus.FAILED else None
-    snapshot, gathered, verdict = judge_run(execution, run, gave_up)
+    if (run, gave_up) not in judged:
+        judged[run, gave_up] = judge_run(execution, run, gave_up)
+    snapshot, gathered, verdict = judged[run, gave_up]
     ended = snapshot.state is RunState.DONE or snapshot.state.broken or gave_up is not None
     outcome = _OF_DECISION[verdict.decision] if ended else Outcome.UNDECIDED
     failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)

@@ -170,8 +170,8 @@ def _set_score(values: dict[str, Any]) -> SetScore:
 
 def counts_of(values: Mapping[str, Any]) -> ErrorCounts:
     """The counts in an event or a score document. ValueError if one is missing or no whole number ≥ 0."""
-    counts = {name: values.get(name) for name in _COUNTS}
-    whole = {name: n for name, n in counts.items() if type(n) is int and n >= 0}
-    if len(whole) < len(_COUNTS):
-        raise ValueError("a count is missing or is no whole number")
-    return ErrorCounts(**whole)
+    substitutions, deletions, insertions, words = map(values.get, _COUNTS)
+    for count in (substitutions, deletions, insertions, words):
+        if type(count) is not int or count < 0:
+            raise ValueError("a count is missing or is no whole number")
+    return ErrorCounts(substitutions, deletions, insertions, words)  # type: ignore[arg-type]

@@ -175,7 +175,7 @@ def _certainty(
     # The choice can only have flattered the run: what it seems to have cost is chance.
     corrected_rise = raw_rise + max(0.0, flattered_pp or 0.0)
     spread = rises(units, resamples, (SEED, 1 if gain else 2)) + (corrected_rise - raw_rise)
-    low, high = sorted(way * limit for limit in interval(spread, units.margin_pp))
+    low, high = sorted(way * limit for limit in interval(spread))
     probability = probability_up_to(spread, -threshold if gain else threshold, units.margin_pp)
     level = thresholds.confidence or LEVEL
     need = needed_units(spread, way * corrected_rise, threshold, len(aligned.before), units.margin_pp, level)

@@ -27,6 +27,8 @@ _CHUNK_CELLS = 500_000
 """Cells (resamples × units) that are drawn at once: more would not fit into the processor's cache."""
 _ROWS = 500
 """Resamples at once where several sets are drawn side by side."""
+_CLUMP_WEIGHT = 4.0
+"""Changed utterances that the base model's errors count as, in how large a change is."""
 _TIE = 1e-9
 """Points within which a resample is on the threshold: counts are whole, their quotients are not."""
 
@@ -80,8 +82,7 @@ def units_of(errors: PairedErrors) -> Units:
     if len(errors.words) < 2 or not errors.words.sum() > 0:
         raise ValueError("it takes at least two utterances, and reference words")
     rise = np.vstack([errors.after, errors.intervals]) - errors.before
-    changed = rise[0][rise[0] != 0]
-    change = max(1.0, math.sqrt(float(np.mean(changed**2)))) if len(changed) else 1.0
+    change = _typical_change(rise[0], errors.before)
     names = sorted(set(errors.blocks or ()))
     if errors.blocks is None or len(names) < MINIMUM_BLOCKS:
         return Units(errors.words, rise, False, change)
@@ -89,6 +90,17 @@ def units_of(errors: PairedErrors) -> Units:
     member = np.zeros((len(errors.words), len(names)))
     member[np.arange(len(errors.words)), [index[name] for name in errors.blocks]] = 1
     return Units(errors.words @ member, rise @ member, True, change)
+
+
+def _typical_change(rise: Floats, before: Floats) -> float:
+    """Words by which an utterance changes when it does (root mean square), at least one.
+
+    Few changes say little of that: the errors of the base model, which come in the same clumps, count as some more.
+    """
+    changed, wrong = rise[rise != 0], before[before > 0]
+    clump = float(np.mean(wrong**2)) if len(wrong) else 1.0
+    mean = (float(np.sum(changed**2)) + _CLUMP_WEIGHT * clump) / (len(changed) + _CLUMP_WEIGHT)
+    return max(1.0, math.sqrt(mean))
 
 
 def draws(units: int, resamples: int, seed: Sequence[int], rows: int | None = None) -> Iterator[Floats]:
@@ -177,14 +189,10 @@ def _points(units: Units, drawn: Floats) -> Floats:
     return np.asarray(100 * (drawn @ units.rise[1:].T) / np.maximum(drawn @ units.words, _TIE)[:, None])
 
 
-def interval(distribution: Floats, margin_pp: float = 0.0, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval that holds `level` of the resamples, and `margin_pp` more on either side.
-
-    Changes are counts, and few: the limits hold what they promise only with one change more (`Units.margin_pp`), as the
-    exact limits of a count k are those of k and k + 1 (Clopper & Pearson 1934).
-    """
+def interval(distribution: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval that holds `level` of the resamples."""
     low, high = np.quantile(distribution, [(1 - level) / 2, (1 + level) / 2])
-    return float(low) - margin_pp, float(high) + margin_pp
+    return float(low), float(high)
 
 
 def share_up_to(distribution: Floats, threshold_pp: float) -> float:
@@ -195,8 +203,9 @@ def share_up_to(distribution: Floats, threshold_pp: float) -> float:
 def probability_up_to(distribution: Floats, threshold_pp: float, margin_pp: float) -> float:
     """How sure it is that the difference is at most the threshold, with `margin_pp` against whichever side is likelier.
 
-    One more change than was seen may not overturn what is said to be sure: hence the share is taken that much nearer to
-    the threshold, but never beyond one half.
+    Changes are counts, and few: as the exact limits of a count k are those of k and k + 1 (Clopper & Pearson 1934), one
+    change more than was seen may not overturn what is said to be sure. The share is taken that much nearer to the
+    threshold, but never beyond one half.
     """
     with_one_more = share_up_to(distribution, threshold_pp - margin_pp)
     with_one_less = share_up_to(distribution, threshold_pp + margin_pp)

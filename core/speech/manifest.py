@@ -91,8 +91,9 @@ def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True)
     is_file = _file_check() if check_audio else (lambda _: True)
     seen: dict[tuple[str, tuple[float, float | None] | None], int] = {}
     index = 0
+    home = path.parent.absolute()
     for number, fields in _good_lines(path, problems):
-        audio = path.parent.absolute() / fields.audio
+        audio = home / fields.audio
         # A file may be named once, or once for each slice.
         key = (str(audio), fields.slice)
         if key in seen:

@@ -10,6 +10,7 @@ from core.errors import ExitCode
 from core.queue.execution import PlanExecution
 from core.queue.report import RowReport, matrix_rows
 from core.runs.matrix import MatrixRow
+from core.runs.paths import RunPaths
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
 
@@ -66,7 +67,9 @@ def assemble(execution: PlanExecution, reports: Sequence[RowReport], code: ExitC
     thresholds = thresholds_of(asdict(execution.plan.gate))
     by_line = {id(item.matrix): item for item in reports}
     lines = matrix_rows(execution, reports)
-    return Report(tuple(_row(line, by_line.get(id(line)), thresholds, details=details) for line in lines), code)
+    clips: dict[RunPaths, tuple[ClipReport, ...]] = {}
+    rows = [_row(line, by_line.get(id(line)), thresholds, clips, details=details) for line in lines]
+    return Report(tuple(rows), code)
 
 
 def of_lines(lines: Sequence[MatrixRow], code: ExitCode = ExitCode.ACCEPTED) -> Report:
@@ -74,7 +77,15 @@ def of_lines(lines: Sequence[MatrixRow], code: ExitCode = ExitCode.ACCEPTED) -> 
     return Report(tuple(ReportRow(line) for line in lines), code)
 
 
-def _row(line: MatrixRow, item: RowReport | None, thresholds: Thresholds, *, details: bool) -> ReportRow:
+def _row(
+    line: MatrixRow,
+    item: RowReport | None,
+    thresholds: Thresholds,
+    clips: dict[RunPaths, tuple[ClipReport, ...]],
+    *,
+    details: bool,
+) -> ReportRow:
+    """`clips`: those of the runs that earlier rows had, too."""
     if item is None:
         return ReportRow(line)
     folder = None if item.run is None else str(item.run.root)
@@ -85,7 +96,9 @@ def _row(line: MatrixRow, item: RowReport | None, thresholds: Thresholds, *, det
     from lora_tui.reports.curves import charts, position_charts
 
     drawn = charts(item.snapshot, thresholds, item.verdict.best_step) + position_charts(line.positions)
-    return replace(row, charts=drawn, clips=chosen_clips(item.run))
+    if item.run not in clips:
+        clips[item.run] = chosen_clips(item.run)
+    return replace(row, charts=drawn, clips=clips[item.run])
 
 
 def fit(report: Report, limit: int, render: Callable[[Report], str]) -> str:

@@ -152,8 +152,6 @@ def test_one_change_more_may_not_overturn_what_is_sure() -> None:
     assert probability_up_to(distribution, 0.5, 0.1) == pytest.approx(0.7, abs=0.01)
     assert probability_up_to(distribution, -0.5, 0.1) == pytest.approx(0.3, abs=0.01)
     assert probability_up_to(distribution, 0.05, 0.1) == 0.5
-    low, high = interval(distribution, 0.1)
-    assert (low, high) == (pytest.approx(-1.05, abs=0.01), pytest.approx(1.05, abs=0.01))
 
 
 def test_a_changed_utterance_is_as_large_as_those_that_were_seen() -> None:
@@ -161,7 +159,9 @@ def test_a_changed_utterance_is_as_large_as_those_that_were_seen() -> None:
     after = before + np.array([3.0] * 4 + [0.0] * 96)
     found = units_of(PairedErrors(words, before, after, np.zeros((0, 100))))
     assert found.change == 3.0 and found.margin_pp == pytest.approx(0.3)
-    assert units_of(PairedErrors(words, before, before, np.zeros((0, 100)))).change == 1.0
+    # Where nothing changed, the base model's errors say how large a change would be.
+    assert units_of(PairedErrors(words, before, before, np.zeros((0, 100)))).change == 3.0
+    assert units_of(PairedErrors(words, 0 * before, 0 * before, np.zeros((0, 100)))).change == 1.0
 
 
 def utterance(number: int, hypothesis: str, **changes: Any) -> dict[str, Any]:
