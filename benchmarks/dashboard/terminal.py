@@ -94,6 +94,11 @@ class Terminal:
         """Read again."""
         self._reading.set()
 
+    def forget(self, kept: int = 200) -> None:
+        """Keep only the newest chunks of the output: for runs of half an hour."""
+        if len(self.chunks) > 10 * kept:
+            del self.chunks[:-kept]
+
     def cpu_s(self) -> float:
         """CPU seconds of the command so far, user and system."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -124,9 +129,10 @@ class Terminal:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         code = self.process.wait()
-        self._ended = True
-        self._thread.join()
-        os.close(self._master)
+        if not self._ended:
+            self._ended = True
+            self._thread.join()
+            os.close(self._master)
         return code
 
     def quit(self, seconds: float = 30.0) -> int:

@@ -1,4 +1,4 @@
-"""What the dashboard writes, and when: through a pty of 120 × 40. About four minutes.
+"""What the dashboard writes, and when: through a pty of 200 × 50. About four minutes.
 
     python -m benchmarks.dashboard.traffic [--seconds 60] [--stall 60]
 
@@ -25,6 +25,7 @@ from core.runs.paths import RunPaths
 
 DELAY_S, KB_A_SECOND, IDLE_PERCENT, RECOVERY_S = 1.0, 20.0, 1.0, 2.0
 _BOARD = [sys.executable, "-m", "lora_tui"]
+_SIZE = (200, 50)
 _LOGGED = 500
 _PLANNED = 100_000
 
@@ -63,7 +64,7 @@ def main() -> int:
         config = paths.config.read_text().replace(f'"steps": {_LOGGED}', f'"steps": {_PLANNED}')
         paths.config.write_text(config)
         trainer = Trainer(paths)
-        with Terminal(_BOARD, cwd=Path(name)) as terminal:
+        with Terminal(_BOARD, cwd=Path(name), size=_SIZE) as terminal:
             terminal.wait_for(trainer.shown)
             time.sleep(2.0)
             figures += _live(terminal, trainer, args.seconds)
@@ -71,7 +72,7 @@ def main() -> int:
             code = terminal.quit()
     with tempfile.TemporaryDirectory() as name:
         finished_run(Path(name) / "runs")
-        with Terminal(_BOARD, cwd=Path(name)) as terminal:
+        with Terminal(_BOARD, cwd=Path(name), size=_SIZE) as terminal:
             terminal.wait_for(b"accepted")
             time.sleep(3.0)
             cpu, written = terminal.cpu_s(), terminal.written
@@ -107,9 +108,9 @@ def _stalled(terminal: Terminal, trainer: Trainer, seconds: float) -> list[Figur
     terminal.pause()
     while time.monotonic() < deadline:
         trainer.go_on()
-        terminal.resize(120 - trainer.step % 2, 40)
+        terminal.resize(_SIZE[0] - trainer.step % 2, _SIZE[1])
         time.sleep(1.0)
-    terminal.resize(120, 40)
+    terminal.resize(*_SIZE)
     before = terminal.written
     trainer.go_on()
     resumed = time.monotonic()
