@@ -28,6 +28,7 @@ commands, each with its own --help:
   lora-tui status    where the runs stand
   lora-tui verify    recompute the verdict on a run from its files, and find edits
   lora-tui export    runs for TensorBoard, W&B, MLflow, trackio; the model card of an adapter
+  lora-tui serve     the dashboard in a browser of this machine
   lora-tui queue     list, add, hold, release, move, stop, kill, retry, remove, prune
 
 examples:
@@ -80,6 +81,12 @@ def _export() -> Command:
     return Command(it.add_arguments, it.run, it.DESCRIPTION)
 
 
+def _serve() -> Command:
+    from lora_tui import serve_command as it
+
+    return Command(it.add_arguments, it.run, it.DESCRIPTION)
+
+
 def _queue() -> Command:
     from lora_tui import queue_command as it
 
@@ -92,6 +99,7 @@ COMMANDS: dict[str, Callable[[], Command]] = {
     "status": _status,
     "verify": _verify,
     "export": _export,
+    "serve": _serve,
     "queue": _queue,
 }
 """Each imports what it needs only when it is asked for: `lora-tui queue list` must not wait for the dashboard."""

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--replay", type=Path, metavar="RUN_DIR", help="play a recorded run as if it were training now; writes nothing")
     add("--speed", type=_speed, default=20.0, metavar="N", help="with --replay: N times as fast; default: 20")
     add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
+    add("--served", action="store_true", help=argparse.SUPPRESS)  # by `lora-tui serve`: a browser is the terminal
 
 
 def wanted(args: argparse.Namespace) -> bool:
@@ -32,7 +33,7 @@ def wanted(args: argparse.Namespace) -> bool:
             raise UserError("--replay plays in the dashboard: run it on a terminal")
         return True
     headless = args.headless or args.gate or args.no_train or args.detach or args.export or args.json
-    return not headless and on_a_terminal()
+    return not headless and (args.served or on_a_terminal())
 
 
 def on_a_terminal() -> bool:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.errors import ExitCode
 from core.queue.entries import Entry, listing
@@ -20,10 +21,15 @@ from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.sanitise import sanitise
 from core.speech.hashing import HashCache
 from lora_tui import output
+from lora_tui.dashboard.columns import wer_with_change
+from lora_tui.dashboard.log_text import last_line
+from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.watch import figures
+from lora_tui.progress import clock, verdict_lines
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0
-_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "VERDICT", "WHY")
+_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT", "VERDICT", "WHY")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,17 +97,43 @@ def _as_text(reports: list[RowReport], queued: Mapping[str, Entry], works: bool)
     table = [_HEADINGS, *(_cells(item, queued) for item in reports)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+    for item in {item.run.name: item for item in reports if item.run is not None}.values():
+        lines += _at_work(item)
     queue = "a supervisor is at work" if works else "no supervisor is at work"
     return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue])
 
 
+def _at_work(item: RowReport) -> list[str]:
+    """What the verdict would be now, and the end of the log, of a run that trains."""
+    if item.run is None or item.snapshot is None or item.verdict is None or not item.snapshot.state.active:
+        return []
+    verdict = verdict_lines(f"{item.row.key}  so far", item.verdict, item.snapshot.duration_s)
+    return ["", *map(sanitise, verdict), f"  log: {sanitise(last_line(item.run.log)) or 'nothing yet'}"]
+
+
+def _board_row(item: RowReport) -> BoardRow:
+    """The figures that the board shows."""
+    row = BoardRow(item.row.key, item.row.key)
+    if item.snapshot is None or item.gathered is None or item.verdict is None:
+        return row
+    return figures(row, item.snapshot, item.gathered.evidence, item.verdict)
+
+
 def _cells(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, ...]:
-    snapshot = item.snapshot
+    snapshot, board = item.snapshot, _board_row(item)
     steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
     run = "-" if item.run is None else item.run.name
     verdict = "-" if snapshot is None else item.outcome.value
     state, why = _state(item, queued)
-    return tuple(sanitise(cell) for cell in (item.row.key, run, state.replace("_", " "), steps, verdict, why or "-"))
+    figures_ = (
+        "-" if board.eta_s is None else clock(board.eta_s),
+        "-" if board.pace_s is None else f"{board.pace_s:.2f}",
+        wer_with_change(board.domain, board.domain_change, "-"),
+        wer_with_change(board.heldout, board.heldout_change, "-"),
+    )
+    why = why or (board.reason if snapshot is not None else "")
+    cells = (item.row.key, run, state.replace("_", " "), steps, *figures_, verdict, why or "-")
+    return tuple(sanitise(cell) for cell in cells)
 
 
 def _health(item: RowReport) -> dict[str, str] | None:
@@ -113,18 +145,29 @@ def _health(item: RowReport) -> dict[str, str] | None:
 
 
 def _as_json(reports: list[RowReport], queued: Mapping[str, Entry], works: bool, indent: int | None) -> str:
-    rows = [
-        {
-            "key": item.row.key,
-            "experiment": item.row.experiment,
-            "run": None if item.run is None else item.run.name,
-            "state": _state(item, queued)[0],
-            "reason": _state(item, queued)[1],
-            "steps_completed": None if item.snapshot is None else item.snapshot.steps_completed,
-            "steps_planned": item.row.settings.train.steps,
-            "outcome": item.outcome.value,
-            "data_health": _health(item),
-        }
-        for item in reports
-    ]
+    rows = [_json_row(item, queued) for item in reports]
     return json.dumps({"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows}, indent=indent) + "\n"
+
+
+def _json_row(item: RowReport, queued: Mapping[str, Entry]) -> dict[str, Any]:
+    board = _board_row(item)
+    criteria = item.verdict.criteria if item.verdict is not None else ()
+    return {
+        "key": item.row.key,
+        "experiment": item.row.experiment,
+        "run": None if item.run is None else item.run.name,
+        "state": _state(item, queued)[0],
+        "reason": _state(item, queued)[1],
+        "steps_completed": None if item.snapshot is None else item.snapshot.steps_completed,
+        "steps_planned": item.row.settings.train.steps,
+        "eta_s": board.eta_s,
+        "seconds_per_step": board.pace_s,
+        "best_step": board.best_step,
+        "domain_wer": board.domain,
+        "domain_change": board.domain_change,
+        "heldout_wer": board.heldout,
+        "heldout_change": board.heldout_change,
+        "criteria": {criterion.name: criterion.state.value for criterion in criteria},
+        "outcome": item.outcome.value,
+        "data_health": _health(item),
+    }

@@ -70,11 +70,11 @@ def _pace(row: BoardRow, ascii_only: bool) -> Piece:
 
 
 def _domain(row: BoardRow, ascii_only: bool) -> Piece:
-    return _wer(row.domain, row.domain_change), ""
+    return wer_with_change(row.domain, row.domain_change), ""
 
 
 def _heldout(row: BoardRow, ascii_only: bool) -> Piece:
-    return _wer(row.heldout, row.heldout_change), ""
+    return wer_with_change(row.heldout, row.heldout_change), ""
 
 
 def _verdict(row: BoardRow, ascii_only: bool) -> Piece:
@@ -110,9 +110,10 @@ def progress(row: BoardRow) -> float | None:
     return min(1.0, row.steps / row.steps_planned)
 
 
-def _wer(wer: float | None, change: float | None) -> str:
+def wer_with_change(wer: float | None, change: float | None, nothing: str = NONE) -> str:
+    """`35.00 -5.00`: percent, and points against the base model."""
     if wer is None:
-        return NONE
+        return nothing
     return f"{wer:.2f}" if change is None else f"{wer:.2f} {round(change, 2) + 0.0:+.2f}"
 
 

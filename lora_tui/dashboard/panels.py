@@ -36,7 +36,8 @@ class Header(LinesView):
         if board.queue.paused:
             left.append((" queue paused ", "fail"))
         if board.problems:
-            left.append((f" plan: {len(board.problems)} to mend (P) ", "fail"))
+            word = "is broken" if board.problems_only else f"{len(board.problems)} warnings"
+            left.append((f" plan: {word} (P) ", "fail" if board.problems_only else "unknown"))
         if self._readonly:
             left.append((" read only ", "window"))
         right = plain(board.resources.text() + " ", self._ascii)
@@ -44,7 +45,7 @@ class Header(LinesView):
         if taken + len(right) > width:
             right = plain(board.resources.short() + " ", self._ascii)
         room = width - taken - len(right)
-        where = plain(sanitise(f" {board.where} ", max(0, room)), self._ascii) if room > 12 else ""
+        where = plain(sanitise(f" {board.where}", max(1, room - 1)) + " ", self._ascii) if room > 12 else ""
         gap = room - len(where)
         if gap < 0:
             return [[*left]]

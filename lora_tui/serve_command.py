@@ -1,0 +1,72 @@
+"""`lora-tui serve`: the dashboard in a browser of this machine, through textual-serve (the extra `serve`)."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from core.errors import ExitCode, UserError
+from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from lora_tui.diagnostics import say
+
+DESCRIPTION = """\
+Shows the dashboard in a browser of this machine. It is bound to the loopback address only, and only looks: with
+--act its keys start, stop and write too. From elsewhere: ssh -L 8000:127.0.0.1:8000 HOST."""
+HOST = "127.0.0.1"
+"""Never another: whoever reaches the port has the keys of the dashboard."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    add = parser.add_argument
+    add("plan", nargs="?", type=Path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: ./{DEFAULT_PLAN}")
+    add("--port", type=_port, default=8000, metavar="N", help="default: %(default)s")
+    add("--act", action="store_true", help="keys may start, stop and write; otherwise they only look")
+    add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
+    add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
+    add("--state", metavar="DIR", help="the folder of locks and caches")
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """Serve until Ctrl-C. UserError: the extra is missing, or the port is taken."""
+    if args.plan != Path(DEFAULT_PLAN):
+        read_plan_text(args.plan)
+    if find_spec("textual_serve") is None:
+        raise UserError("the web view needs textual-serve: install it with `pip install 'lora-tui[serve]'`")
+    if not _is_free(args.port):
+        raise UserError(f"port {args.port} of {HOST} is taken: name another with --port")
+    from lora_tui.web_server import LoopbackServer
+
+    say(f"http://{HOST}:{args.port}  {'keys act' if args.act else 'read only'}; Ctrl-C ends it, training goes on")
+    LoopbackServer(shlex.join(command(args)), HOST, args.port).serve()
+    return ExitCode.ACCEPTED
+
+
+def command(args: argparse.Namespace) -> list[str]:
+    """What is run for each browser. Pure."""
+    words = [sys.executable, "-m", "lora_tui"]
+    words += [str(args.plan.absolute())] if args.plan != Path(DEFAULT_PLAN) or args.plan.is_file() else []
+    words += ["--runs", str(Path(args.runs).absolute()), "--served"]
+    words += ["--state", str(Path(args.state).absolute())] if args.state else []
+    return words + ([] if args.act else ["--readonly"]) + (["--ascii"] if args.ascii else [])
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 65536:
+        raise ValueError
+    return value
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
