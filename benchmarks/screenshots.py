@@ -1,67 +1,114 @@
-"""Pictures of the dashboard from a recorded run: `python benchmarks/screenshots.py RUN_DIR OUT_DIR`. SVG, three sizes.
+"""Pictures of every screen, from a recorded run: `python -m benchmarks.screenshots [OUT_DIR]`, about a minute.
 
-The same recording gives the same pictures, but for the machine's figures, which are left out.
+SVG, at 80×24, 120×40 and 200×60. OUT_DIR is `build/screenshots` unless named; with `--readme` only the picture of the
+README, docs/board.svg, is made again. The recording is a run of the shipped plan, in docs/recorded; another one is
+played with `--run RUN_DIR`. The same recording gives the same pictures, but for times of day.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
+from lora_tui.dashboard.plots import Plots
 from lora_tui.dashboard.replay import ReplaySource
 
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "docs" / "recorded" / "2.1-d7910abb2a.tar.xz"
+README_PICTURE = ROOT / "docs" / "board.svg"
 SIZES = ((80, 24), (120, 40), (200, 60))
-MOMENTS = {"training": 0.6, "done": 1.1}
-PAGES = {"intervals": "1", "transcripts": "4"}
-SETTLE_S = 1.5
+README_SIZE = (132, 38)
+TRAINING, DONE = 0.6, 1.1
+"""Moments, as shares of the recording."""
+PAGES = ("intervals", "settings", "log", "transcripts")
+KEYS = {
+    "learning-rate": ("r",),
+    "log-y": ("y",),
+    "zoomed-by-time": ("x", "plus", "plus", "comma"),
+    "plots-layout": ("z",),
+    "light": ("ctrl+t",),
+    "colour-blind": ("ctrl+t", "ctrl+t"),
+}
+"""Picture of the board → keys before it."""
+SETTLE_S = 1.2
 
 
-async def take(run: Path, out: Path, size: tuple[int, int], moment: str) -> None:
-    """The board at this moment of the run; when it is done, its pages and the help too."""
-    now = [0.0]
-    replay = ReplaySource(run, 1.0, lambda: now[0])
-    options = Options(readonly=True, refresh_s=0.1, replay=run)
-    app = Dashboard(replay, options, Actions(options, RunsFolder(run.parent, run.parent)))
-    name = f"{size[0]}x{size[1]}"
-    try:
-        async with app.run_test(size=size) as pilot:
-            await pilot.pause(SETTLE_S)
-            now[0] = MOMENTS[moment] * replay.length_s
-            await pilot.pause(SETTLE_S)
-            save(app, out / f"board-{moment}-{name}.svg")
-            if moment == "done":
-                await pilot.press("enter")
-                for page, key in PAGES.items():
-                    await pilot.press(key)
-                    await pilot.pause(SETTLE_S)
-                    save(app, out / f"run-{page}-{name}.svg")
-                await pilot.press("escape", "question_mark")
+class Studio:
+    """A dashboard over a replay whose clock is set by hand."""
+
+    def __init__(self, run: Path, size: tuple[int, int], *, ascii_only: bool = False) -> None:
+        self._now = 0.0
+        self._size = size
+        self.replay = ReplaySource(run, 1.0, lambda: self._now)
+        options = Options(readonly=True, refresh_s=0.1, replay=run, ascii_only=ascii_only)
+        self.app = Dashboard(self.replay, options, Actions(options, RunsFolder(run.parent, run.parent)))
+
+    async def shoot(self, moment: float, shots: list[tuple[tuple[str, ...], Path]]) -> None:
+        """At this moment of the run: press the keys, take the picture, one after the other."""
+        try:
+            async with self.app.run_test(size=self._size) as pilot:
                 await pilot.pause(SETTLE_S)
-                save(app, out / f"help-{name}.svg")
-    finally:
-        replay.close()
+                self._now = moment * self.replay.length_s
+                await pilot.pause(SETTLE_S)
+                for keys, path in shots:
+                    await pilot.press(*keys)
+                    await pilot.pause(SETTLE_S)
+                    path.write_text(self.app.export_screenshot(title="lora-tui"), encoding="utf-8")
+                    print(path)
+                assert self.app.screen_stack[1].query_one(Plots) is not None
+        finally:
+            self.replay.close()
 
 
-def save(app: Dashboard, path: Path) -> None:
-    """One picture."""
-    path.write_text(app.export_screenshot(title="lora-tui"), encoding="utf-8")
-    print(path)
+def shoot(run: Path, size: tuple[int, int], moment: float, *shots: tuple[tuple[str, ...], Path]) -> None:
+    """One session."""
+    asyncio.run(Studio(run, size).shoot(moment, list(shots)))
 
 
-def main(run: Path, out: Path) -> None:
+def every_screen(run: Path, out: Path) -> None:
     """All pictures."""
     out.mkdir(parents=True, exist_ok=True)
     for size in SIZES:
-        for moment in MOMENTS:
-            asyncio.run(take(run, out, size, moment))
+        name: Callable[[str], Path] = lambda what, s=size: out / f"{what}-{s[0]}x{s[1]}.svg"  # type: ignore[misc]  # noqa: E731
+        shoot(run, size, TRAINING, ((), name("board-training")))
+        shoot(
+            run, size, DONE,
+            ((), name("board-done")),
+            (("enter",), name("run-intervals")),
+            *(((str(i),), name(f"run-{page}")) for i, page in enumerate(PAGES[1:], 2)),
+            (("escape", "M"), name("matrix")),
+            (("escape", "question_mark"), name("help")),
+        )  # fmt: skip
+    for what, keys in KEYS.items():
+        shoot(run, SIZES[1], DONE, (keys, out / f"board-{what}-120x40.svg"))
+    asyncio.run(Studio(run, SIZES[1], ascii_only=True).shoot(DONE, [((), out / "board-ascii-120x40.svg")]))
+
+
+def main() -> None:
+    """From the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "screenshots")
+    parser.add_argument("--run", type=Path, help="a run folder; default: the recorded one")
+    parser.add_argument("--readme", action="store_true", help="only docs/board.svg")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lora-tui-pictures-") as folder:
+        if args.run is None:
+            with tarfile.open(RECORDED) as archive:
+                archive.extractall(folder, filter="data")
+        run = args.run or Path(folder) / RECORDED.name.partition(".tar")[0]
+        if args.readme:
+            shoot(run, README_SIZE, TRAINING, ((), README_PICTURE))
+        else:
+            every_screen(run, args.out)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

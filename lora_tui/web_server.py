@@ -25,7 +25,7 @@ class LoopbackServer(Server):  # type: ignore[misc,unused-ignore] # it has no ty
         app = await super()._make_app()
         names = self._names
 
-        @web.middleware
+        @web.middleware  # type: ignore[untyped-decorator,unused-ignore]
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             if not allowed(request.headers.get("Host"), request.headers.get("Origin"), names):
                 raise web.HTTPForbidden(text="lora-tui serve answers only its own pages")

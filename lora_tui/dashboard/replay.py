@@ -62,7 +62,7 @@ class ReplaySource:
         done = min(1.0, at / self.length_s) if self.length_s > 0 else 1.0
         selected = self._watch.view(row.id, f"{row.key} {row.title}".strip(), thresholds)
         return Board(
-            where=str(self._recorded.root.parent),
+            where=self._recorded.name,
             rows=(row,),
             selected=selected if want.selected == row.id else None,
             resources=Resources(),

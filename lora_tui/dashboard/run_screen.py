@@ -165,8 +165,9 @@ class RunScreen(Screen[None]):
         if found.problem:
             return "", [[(found.problem, "muted")]]
         order = "most broken first" if self._broken_first else "most fixed first"
-        note = f"{self._dataset}, base against {found.tuned_name}: {found.fixed} words fixed, {found.broken} broken in "
-        note += f"{len(found.clips)} clips; {order}. [substituted] +inserted ---deleted"
+        against = "" if found.tuned_name == "tuned" else f" ({found.tuned_name})"
+        note = f"{self._dataset}{against}: {found.fixed} words fixed, {found.broken} broken, {len(found.clips)} clips; "
+        note += f"{order}  [sub] +ins --del"
         width = max(20, self.query_one(TextView).size.width)
         clips = found.sorted(broken_first=self._broken_first)
         lines = [line for clip in clips[:_MOST_CLIPS] for line in clip_lines(clip, width)]

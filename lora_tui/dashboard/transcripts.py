@@ -34,9 +34,10 @@ class Transcripts:
         return sum(clip.broken for clip in self.clips)
 
     def sorted(self, *, broken_first: bool) -> list[Clip]:
-        """Most fixed first (words fixed less words broken), or most broken first."""
+        """Most fixed first (words fixed less words broken, then errors saved), or most broken first."""
         sign = -1 if broken_first else 1
-        return sorted(self.clips, key=lambda c: (sign * (c.errors[1] - c.errors[0]), c.id))
+        worse = {clip.id: (clip.broken - clip.fixed, clip.errors[1] - clip.errors[0]) for clip in self.clips}
+        return sorted(self.clips, key=lambda c: (sign * worse[c.id][0], sign * worse[c.id][1], c.id))
 
 
 def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Transcripts:
