@@ -17,7 +17,7 @@ from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
 DESCRIPTION = """\
 Fine-tunes a speech recogniser with LoRA or DoRA adapters by the plan in PLAN, and passes a verdict on each run:
-a lower word error rate on the domain set, and none on the heldout set that got worse.
+a lower word error rate (WER) on the domain set, without a higher one on the heldout set.
 
 On a terminal this opens the dashboard. With --headless, or an option that only makes sense there, or without a
 terminal, it trains and prints."""
