@@ -158,9 +158,7 @@ class Dvc:
         words = [(pid, " ".join(command_of(pid))) for pid in chain]
         if what == "executor":
             return next((pid for pid, line in words if "exec-run" in line), None)
-        mine = [pid for pid in pids_with("celery") if str(self._folder) in str(Path(f"/proc/{pid}/cwd").readlink())]
-        workers = [pid for pid in mine if "worker" in " ".join(command_of(pid))]
-        return min(workers, default=chain[-1])
+        return next((pid for pid, line in words if "queue-worker" in line), None)
 
     def state(self, job: str) -> str:
         """Its word for the job."""
@@ -306,6 +304,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_peers")
     parser.add_argument("--dvc", default=shutil.which("dvc"), help="the program of a DVC that is not on PATH")
     parser.add_argument("--only", default="", help="task-spooler or dvc")
+    parser.add_argument("--kill", default="", help="only this victim")
     options = parser.parse_args()
     rows: list[Row] = []
     makers: list[tuple[str, tuple[str, ...], Callable[[Path], Peer] | None, str]] = [
@@ -329,7 +328,7 @@ def main() -> int:
         if make is None:
             print(f"skipped  {name}: {missing}")
             continue
-        for what in victims:
+        for what in (victim for victim in victims if options.kill in victim):
             with tempfile.TemporaryDirectory(prefix="kill-peers-", ignore_cleanup_errors=True) as folder:
                 rows.append(strike(make(Path(folder)), what, Path(folder)))
                 print(rows[-1], flush=True)

@@ -5,6 +5,7 @@ Writes files only (DESIGN §3). SIGTERM: finish the step, save, end as *stopped*
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -15,6 +16,14 @@ from core.runs.events import Final
 from core.runs.paths import RunPaths
 from core.runs.signing import keys_from, sign
 from core.training.stopping import StopFlag
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What torch says, as a plain RuntimeError, when the CPU's memory, or the GPU's within a library, has run out."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,12 +89,10 @@ def _final(error: BaseException, step: int) -> Final:
         return Final("stopped", message, step)
     if isinstance(error, (Diverged, StoppedEarly)):
         return Final("diverged" if isinstance(error, Diverged) else "stopped_early", message, step)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return Final(
-            "out_of_memory",
-            f"{message.splitlines()[0]}; lower train.batch_seconds or train.epochs, or raise train.accumulation",
-            step,
-        )
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _says_no_memory(error):
+        said = message.splitlines()[0].rpartition("] ")[2]  # without the place in torch's source
+        hint = "lower train.batch_seconds or train.epochs, or raise train.accumulation"
+        return Final("out_of_memory", f"{said}; {hint}", step)
     if is_disk_full(error) or is_disk_full(error.__cause__ or error):
         return Final(
             "disk_full",
@@ -95,6 +102,13 @@ def _final(error: BaseException, step: int) -> Final:
     if isinstance(error, UserError):
         return Final("error", message, step)
     return Final("error", f"{type(error).__name__}: {message}", step)
+
+
+def _says_no_memory(error: BaseException) -> bool:
+    """Whether memory ran out in a place for which torch has no class of its own, such as the CPU's allocator."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def _free_space_for(final: Final, paths: RunPaths) -> None:

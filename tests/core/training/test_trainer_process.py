@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -498,6 +499,40 @@ def test_memory_that_runs_out_is_told_with_what_to_lower() -> None:
     assert (final.outcome, final.step) == ("out_of_memory", 7)
     assert final.message.startswith("CUDA out of memory. Tried to allocate 2.00 GiB; lower train.batch_seconds")
     assert _final(MemoryError(), 7).outcome == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_runs_out_where_torch_has_no_class_for_it(error: Exception) -> None:
+    assert _final(error, 7).outcome == "out_of_memory"
+
+
+def test_a_trainer_whose_memory_runs_out_says_so_and_can_be_resumed(
+    quick_run: TrainingRun, finished_run: TrainingRun
+) -> None:
+    def prepare() -> None:
+        from core.training.trainer import Trainer
+
+        one_step = Trainer._one_step
+
+        def starved(self: Trainer, step: int) -> None:
+            if step == 5:
+                torch.empty(1 << 44)
+            one_step(self, step)
+
+        Trainer._one_step = starved  # type: ignore[method-assign]
+
+    assert quick_run.fork(prepare) == FAILED
+    assert (quick_run.final.outcome, quick_run.snapshot.state) == ("out_of_memory", RunState.OUT_OF_MEMORY)
+    assert quick_run.final.message.startswith("err == 0. DefaultCPUAllocator: can't allocate memory")
+    assert quick_run.fork() == 0, quick_run.log
+    same(quick_run, finished_run)
 
 
 def test_an_error_of_the_program_itself_is_named_by_its_type() -> None:
