@@ -161,12 +161,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def owner(runs: RunsFolder) -> int:
+    """Pid of the supervisor, which writes it a moment after it has the lock."""
+    deadline = time.monotonic() + 10
+    while not (text := runs.supervisor_lock.read_text().strip()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nobody says in {runs.supervisor_lock} who holds it")
+        time.sleep(0.01)
+    return int(text)
+
+
 def measure_supervisor(folder: Path) -> tuple[list[Figure], RunPaths]:
     """The figures, and a run that ended well."""
     plan, runs = write_plan(folder), RunsFolder(folder / "runs", folder / "runs")
     client = QueueClient(runs)
     client.submit(Submission.create(plan, plan.read_text()))
-    supervisor = int(runs.supervisor_lock.read_text())
+    supervisor = owner(runs)
     trainers, memory, cpu = watch(runs, supervisor)
     finished = [run for run in runs.runs() if run.result.exists()]
     if not finished or len(trainers) < 2:
