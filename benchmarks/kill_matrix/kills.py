@@ -116,9 +116,7 @@ def _comes_right(world: World, victim: str, pid: int, starts: int, sent: float) 
             world.until("a living trainer", lambda: world.trainer() or world.done(), STATE_LIMIT_S)
         world.face()
     elif victim == "supervisor":
-        if all(face.poll() is not None for face in world.faces):
-            world.face()
-        world.until("another supervisor", lambda: world.supervisor() not in (None, pid) or world.done(), STATE_LIMIT_S)
+        world.until("another supervisor", lambda: _another_supervisor(world, pid), STATE_LIMIT_S)
         held = time.monotonic()
         world.until("the trainer is adopted", lambda: _taken_over(world, starts), STATE_LIMIT_S - min(10, held - sent))
     elif victim == "trainer":
@@ -131,6 +129,13 @@ def _comes_right(world: World, victim: str, pid: int, starts: int, sent: float) 
     if row["state"] in ACTIVE and not living and world.listed()["state"] in ACTIVE and world.trainer() is None:
         raise Failed(f"{victim} killed: `queue list` says {row['state']}, and no trainer lives")
     return took
+
+
+def _another_supervisor(world: World, old: int) -> bool:
+    """Whether one works. A face that has replaced too many gives up, as it should; a person starts another face."""
+    if all(face.poll() is not None for face in world.faces) and not world.done():
+        world.face()
+    return world.supervisor() not in (None, old) or world.done()
 
 
 def _taken_over(world: World, starts: int) -> bool:

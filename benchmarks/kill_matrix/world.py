@@ -21,7 +21,7 @@ from benchmarks.kill_matrix.material import ROOT
 from core.queue.decisions import Decision, read_decisions
 from core.queue.lock import is_held
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import identity_from_json, is_alive
+from core.runs.process import identity_from_json, is_alive, session_of
 
 PHASES = ("starting", "training", "evaluating", "checkpointing", "saving", "finishing")
 ACTIVE = ("starting", "training", "evaluating", "checkpointing", "saving", "finishing")
@@ -43,10 +43,7 @@ class World:
         self.runs = RunsFolder(folder / "runs", folder / "runs")
         self.environment = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
         self.faces: list[subprocess.Popen[bytes]] = []
-        self.started_pids: set[int] = set()
         self.most_trainers = 0
-        self.trainers_seen: set[int] = set()
-        self.starts_after_done = 0
         self._over = threading.Event()
         self._census = threading.Thread(target=self._count, daemon=True)
         self._census.start()
@@ -137,7 +134,9 @@ class World:
         run = self.run()
         if run is None:
             return "", 0
-        return phase_of(run, len(self.starts()))
+        starts = self.starts()
+        # a trainer that was killed before its first event leaves no attempt
+        return phase_of(run, int(starts[-1].get("attempts_before") or 0) if starts else 0)
 
     def done(self) -> bool:
         """Whether `k` has a result."""
@@ -173,8 +172,9 @@ class World:
         """How many trainers live at the same time in this folder: there is one slot, so more than one is a fault."""
         needle = str(self.runs.root).encode()
         while not self._over.wait(0.1):
-            living = [pid for pid, words in command_lines() if b"core.training" in words and needle in b" ".join(words)]
-            self.trainers_seen.update(living)
+            named = [pid for pid, words in command_lines() if b"core.training" in words and needle in b" ".join(words)]
+            # a trainer leads its session; a child that it has forked has its command line until it calls exec
+            living = [pid for pid in named if session_of(pid) == pid]
             self.most_trainers = max(self.most_trainers, len(living))
 
     def mine(self) -> list[int]:
@@ -205,14 +205,14 @@ def command_lines() -> list[tuple[int, list[bytes]]]:
     return found
 
 
-def phase_of(run: RunPaths, starts: int) -> tuple[str, int]:
-    """Where the newest attempt is; `starts`: how many trainers were started so far."""
+def phase_of(run: RunPaths, attempts_before: int) -> tuple[str, int]:
+    """Where the newest trainer is; at its start the run had `attempts_before` attempts."""
     try:
         lines = run.events.read_bytes().split(b"\n")[:-1]
     except OSError:
         return "starting", 0
     attempts = sum(line.startswith(b'{"event": "attempt_started"') for line in lines)
-    if attempts < starts:
+    if attempts <= attempts_before:
         return "starting", 0
     for line in reversed(lines):
         event = json.loads(line) if line.startswith(b"{") else {}
