@@ -10,9 +10,9 @@ SMALLEST = (30, 6)
 """Columns and lines below which only a sentence is shown."""
 _CHROME = 3
 """Header, status line and footer."""
-_VERDICT_SHORT, _VERDICT_LONG = 7, 13
+_VERDICT_SHORT, _VERDICT_LONG = 7, 14
 _PLOTS_LEAST = 7
-_STACKED_FROM = 20
+_STACKED_FROM = 19
 """Lines of plots from which the two WER plots stand one above the other."""
 
 

@@ -245,8 +245,14 @@ def _paint_curve(frame: _Frame, item: _Prepared) -> None:
 
 def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, ascii_only: bool, width: int) -> Line:
     cells = [*_text(plot.title, "title")]
-    at = "" if view.cursor is None else f" at {view.cursor:.0f}"
     gap = "  " if width >= _ROOMY else " "
+    # How it is looked at comes first: the end of the line is cut where room is short.
+    if view.log_y:
+        cells += _text("  log", "muted")
+    if view.low is not None or view.high is not None:
+        cells += _text("  zoomed", "muted")
+    if view.cursor is not None:
+        cells += _text(f" at {view.cursor:.0f}", "muted")
     if bad:
         cells += _text(f"{gap}{bad} not finite", "bad")
     for item in prepared:
@@ -258,12 +264,6 @@ def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, asc
         number = NONE if value is None else f"{value:.{curve.unit_digits}f}"
         name = f"{curve.label} " if curve.label else ""
         cells += [*_text(f"{gap}{glyph} {name}", curve.role), *_text(number, "")]
-    if at:
-        cells += _text(at, "muted")
-    if view.log_y:
-        cells += _text("  log", "muted")
-    if view.low is not None or view.high is not None:
-        cells += _text("  zoomed", "muted")
     return cells
 
 
