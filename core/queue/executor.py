@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import core
+from core.queue import gpu_locks
 from core.queue.lock import KernelLock
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, holders, identity_of, is_alive, session_members, session_of
@@ -145,10 +146,10 @@ class LocalExecutor:
         try:
             if gpu is not None:
                 environment[GPU_VARIABLE] = gpu
-                gpu_lock = KernelLock.acquire(self._runs.gpu_lock(gpu))
-                if gpu_lock is None:
+                gpu_held = gpu_locks.acquire(self._runs, gpu, run)
+                if gpu_held is None:
                     return None
-                locks.append(gpu_lock)
+                locks += gpu_held
             with run.log.open("ab") as log:
                 child = subprocess.Popen(
                     [*self._command, str(run.root)],

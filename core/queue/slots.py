@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.plan.next_action import Start
+from core.queue import gpu_locks
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import Placed, how_it_ended
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices, choose_gpu
-from core.queue.lock import is_held
 from core.queue.standing import Ended
 from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
@@ -82,8 +82,8 @@ class Slots:
             return Choice(waits=NO_SLOT, cause=NO_SLOT) if self._slots else Choice()
         mine = {slot.trainer.gpu: slot.run.name for slot in self if slot.trainer.gpu is not None}
         # A trainer that no decision speaks of, or a child that it left behind, still holds the lock of its GPU.
-        held = [gpu.uuid for gpu in devices.gpus if is_held(self._runs.gpu_lock(gpu.uuid))]
-        taken = dict.fromkeys(held, "a run that this supervisor did not start") | mine
+        holders = {gpu.uuid: gpu_locks.holder(self._runs, gpu.uuid) for gpu in devices.gpus}
+        taken = {uuid: run for uuid, run in holders.items() if run is not None} | mine
         now = time.monotonic()
         leaving = {uuid: free for uuid, (free, ended) in self._leaving.items() if now - ended < GPU_FREED_WITHIN_S}
         return choose_gpu(devices.gpus, taken, free_gib, leaving)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -120,6 +121,8 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     fake = FakeNvml(tmp_path / "fake_nvml.json")
     fake.write()
     monkeypatch.setenv("FAKE_NVML", str(fake.path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return fake
 
@@ -260,6 +263,29 @@ def test_an_adopted_trainer_keeps_its_gpu(folder: Any, nvml: FakeNvml) -> None:
     os.kill(folder.births("b")[0], signal.SIGTERM)
     wait_for(lambda: folder.decisions("finish"))
     client._child.wait()
+
+
+@pytest.mark.usefixtures("clean")
+def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(folder: Any, nvml: FakeNvml, tmp_path: Path) -> None:
+    nvml.add("GPU-a")  # NVML goes on calling it empty: a trainer takes memory seconds after its start
+    other = type(folder)(tmp_path / "other")
+    clients = []
+    for each in (folder, other):
+        each.write()
+        each.script(a=["wait", "good"])
+        clients.append(each.client)
+        clients[-1].submit(each.submission())
+    wait_for(lambda: trains(folder, "a") or trains(other, "a"))
+    first, second = (folder, other) if trains(folder, "a") else (other, folder)
+    wait_for(lambda: second.decisions("wait"))
+    assert second.decisions("wait")[-1].get("reason") == f"GPU 0 trains {first.run('a').root}"
+    assert not second.decisions("start")
+    os.kill(first.births("a")[0], signal.SIGTERM)
+    wait_for(lambda: trains(second, "a"), 60)
+    os.kill(second.births("a")[-1], signal.SIGTERM)
+    for each, client in zip((folder, other), clients, strict=True):
+        wait_for(lambda each=each: each.decisions("finish"), 60)
+        client._child.wait()
 
 
 @pytest.mark.usefixtures("clean")
