@@ -12,6 +12,7 @@ from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import Placed, how_it_ended
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices, choose_gpu
+from core.queue.prune import prunable, prune
 from core.queue.standing import Ended
 from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
@@ -216,7 +217,18 @@ class Slots:
             message=message,
             status=status,
         )
+        if ended.outcome == "done":
+            self._tidy(run)
         return End(submission, run, ended, message)
+
+    def _tidy(self, run: RunPaths) -> None:
+        """Delete what a trainer that was killed right after `result.json` left: nobody goes on from it."""
+        left = prunable(run)
+        try:
+            if left is not None:
+                prune(self._runs, left)
+        except OSError as error:
+            say(f"{run.name}: what is left of its checkpoints cannot be deleted: {error}")
 
 
 def _word(value: object) -> str | None:

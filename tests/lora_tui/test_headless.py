@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
+from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
 from core.runs.snapshot import RunState
 from lora_tui import headless
 from lora_tui.__main__ import main
+from lora_tui.headless import MOST_RESTARTS
 
 COMMAND = Path(__file__).with_name("fake_command.py")
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -213,6 +215,22 @@ def test_the_face_starts_a_dead_supervisor_again(folder: Any, command: Command) 
     _out, err = face.communicate(timeout=30)
     assert "ended unexpectedly" in err and face.returncode == 2
     assert len(folder.births("a")) == 1
+
+
+def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: Any, command: Command) -> None:
+    folder.write()
+    folder.script(a=["wait"])
+    face = command.start("--gate")
+    wait_for(lambda: half_way(folder))
+    seen: set[str] = set()
+    while len(seen) <= MOST_RESTARTS:
+        wait_for(lambda: is_held(folder.runs.supervisor_lock) and folder.runs.supervisor_lock.read_text() not in seen)
+        wait_for(lambda: folder.runs.supervisor_lock.read_text().strip())
+        seen.add(pid := folder.runs.supervisor_lock.read_text())
+        os.kill(int(pid), signal.SIGKILL)
+    _out, err = face.communicate(timeout=30)
+    assert face.returncode == ExitCode.BAD_USAGE and "again and again" in err and "Traceback" not in err
+    assert folder.snapshot("a").state.active and len(folder.births("a")) == 1  # the trainer does not mind
 
 
 def test_detach_returns_and_training_goes_on(folder: Any, face: Face) -> None:

@@ -7,6 +7,7 @@ rank) → a behaviour for each attempt; the last one repeats. Default: `good`.
 - diverge, oom, error, disk_full: end so, half-way
 - big: as oom, unless train.accumulation is 4 or more; stopped_early: ends so
 - crash: SIGKILL to itself, half-way; stillborn: exits 1 before its first event
+- last_breath: SIGKILL to itself right after result.json, before its checkpoints are deleted
 - wait: trains until SIGTERM, then ends as stopped; stubborn: ignores SIGTERM
 """
 
@@ -98,13 +99,13 @@ class FakeTrainer:
         self.say(Phase("training"))
         for step in range(first + 1, self.steps + 1):
             self.say(Step(step, 2.0 - step / self.steps, 1e-4, 1.0, 100, 60.0, 0.001))
-            if step == self.steps // 2 and behaviour not in {"good", "poor"}:
+            if step == self.steps // 2 and behaviour not in {"good", "poor", "last_breath"}:
                 outcome = self.misbehave(behaviour, step)
                 if outcome is not None:
                     return outcome
             if step % self.every == 0 or step == self.steps:
                 self.interval(step, poor=behaviour == "poor")
-        self.finish()
+        self.finish(behaviour)
         return 0
 
     def asked(self, number: int, frame: object) -> None:
@@ -187,7 +188,7 @@ class FakeTrainer:
         hashes = audited_hashes(self.config)
         return sealed({"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets, "shared": []})
 
-    def finish(self) -> None:
+    def finish(self, behaviour: str) -> None:
         self.say(Phase("finishing"))
         best = self.run.best.resolve()
         step, digest = int(best.name.removeprefix("step-")), adapter_hash(best)
@@ -198,6 +199,10 @@ class FakeTrainer:
         write_json(self.run.data_health, self.health())
         result = {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": step}
         write_json(self.run.result, result | {"guardrail_kept": True, "adapter_hash": digest, "seconds": 1.0})
+        if behaviour == "last_breath":
+            write_bytes(self.run.checkpoint(self.steps) / "state.pt", b"all that training needs")
+            write_bytes(self.run.checkpoint_marker(self.steps), b"whole\n")
+            os.kill(os.getpid(), signal.SIGKILL)
         self.say(Final("done", step=self.steps))
 
 

@@ -105,6 +105,14 @@ def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
     assert [attempt.resumed_from for attempt in folder.snapshot("a").attempts] == [None, 5]
 
 
+def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: Any) -> None:
+    folder.write()
+    folder.script(a=["last_breath"])
+    assert work(folder)["complete"] and len(folder.births("a")) == 1
+    assert folder.run("a").result.exists() and not list(folder.run("a").checkpoints.iterdir())
+    assert folder.decisions("exit")[0].get("outcome") == "done"
+
+
 def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted_again(folder: Any) -> None:
     folder.write(TWO, queue="retries = 1")
     folder.script(a=["crash"], b=["good"])
