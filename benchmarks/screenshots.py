@@ -49,7 +49,7 @@ class Studio:
         self._size = size
         self.replay = ReplaySource(run, 1.0, lambda: self._now)
         options = Options(readonly=True, refresh_s=0.1, replay=run, ascii_only=ascii_only)
-        self.app = Dashboard(self.replay, options, Actions(options, RunsFolder(run.parent, run.parent)))
+        self.app = Dashboard(self.replay, options, lambda: Actions(options, RunsFolder(run.parent, run.parent)))
 
     async def shoot(self, moment: float, shots: list[tuple[tuple[str, ...], Path]]) -> None:
         """At this moment of the run: press the keys, take the picture, one after the other."""

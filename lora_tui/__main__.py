@@ -6,9 +6,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
@@ -126,16 +125,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    from lora_tui import dashboard_command, headless
+    from lora_tui import dashboard_command, request
 
-    request = headless.request_of(args)
+    asked = request.request_of(args)
     if dashboard_command.wanted(args):
-        return dashboard_command.run(args, runs, request)
-    return headless.run(request, runs)
+        return dashboard_command.run(args, runs, asked)
+    from lora_tui import headless
+
+    return headless.run(asked, runs)
 
 
 def _face_parser() -> argparse.ArgumentParser:
-    from lora_tui import dashboard_command, headless
+    from lora_tui import dashboard_command, request
 
     parser = Parser(
         prog="lora-tui",
@@ -144,13 +145,13 @@ def _face_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    headless.add_arguments(parser)
+    request.add_arguments(parser)
     dashboard_command.add_arguments(parser)
     parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
     parser.add_argument(
         "--state", metavar="DIR", help="locks and caches, on a local disk; default: the runs folder if it is on one"
     )
-    parser.add_argument("--version", action="version", version=f"lora-tui {_version()}")
+    parser.add_argument("--version", action=_Version, help="show program's version number and exit")
     return parser
 
 
@@ -167,7 +168,21 @@ def _runs_folder(args: argparse.Namespace) -> RunsFolder:
     return runs
 
 
+class _Version(argparse.Action):
+    """Looked up only when it is asked for: that reads the metadata of packages."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it, and end."""
+        sys.stdout.write(f"lora-tui {_version()}\n")
+        parser.exit()
+
+
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("lora-tui")
     except metadata.PackageNotFoundError:

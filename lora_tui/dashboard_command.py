@@ -11,7 +11,7 @@ from core.errors import ExitCode, PlanError, UserError
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from lora_tui.dashboard.options import Options, refresh_s
-from lora_tui.headless import Request
+from lora_tui.request import Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,25 +5,22 @@ It never trains: it submits the plan to the supervisor, follows the run folders,
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from core.errors import ExitCode, Interrupted, PlanError, RunFolderError, UserError
+from core.errors import ExitCode, Interrupted, PlanError, RunFolderError
 from core.plan.expand import matches, unknown_ids
-from core.queue.client import SUPERVISOR_COMMAND, QueueClient
+from core.queue.client import QueueClient
 from core.queue.execution import PlanExecution
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.report import place_recorded, report
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.runs.plan_file import read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
@@ -31,6 +28,7 @@ from lora_tui.follow import Ending, Follower
 from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import workflow_commands
 from lora_tui.reports.report import Report, assemble
+from lora_tui.request import Request
 
 POLL_S = 0.5
 HASHING_LINE_S = 5.0
@@ -39,72 +37,6 @@ RESTARTS_WITHIN_S = 600.0
 """A supervisor that ends unexpectedly more than three times in ten minutes is broken; a killed one is replaced."""
 STOP_WAIT_S = STOP_GRACE_S + KILL_WAIT_S + 15.0
 """How long a stop may take before the face leaves the rest to the supervisor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for."""
-
-    plan: Path = Path(DEFAULT_PLAN)
-    gate: bool = False
-    accept: str = "any"
-    train: bool = True
-    detach: bool = False
-    only: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    exports: tuple[Path, ...] = ()
-    json: bool = False
-    supervisor: Sequence[str] = field(default=SUPERVISOR_COMMAND)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the headless face."""
-    parser.add_argument(
-        "plan", nargs="?", type=Path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: {DEFAULT_PLAN}"
-    )
-    parser.add_argument("--headless", action="store_true", help="no dashboard: progress lines, then the run matrix")
-    parser.add_argument("--gate", action="store_true", help="exit with the verdict (see the exit codes below)")
-    parser.add_argument(
-        "--accept", default="any", metavar="any|all|ID", help="which runs must be accepted; default: any"
-    )
-    parser.add_argument("--no-train", action="store_true", help="start nothing: judge what is in the run folders")
-    parser.add_argument("--detach", action="store_true", help="queue the plan and return; the supervisor goes on")
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="train.steps=60, or 2.1:train.steps=60; repeatable",
-    )
-    parser.add_argument(
-        "--export",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="write the run matrix to FILE.md, .csv, .json, .xml (JUnit) or .html; repeatable",
-    )
-    parser.add_argument("--json", action="store_true", help="print the run matrix as JSON instead of Markdown")
-
-
-def request_of(args: argparse.Namespace) -> Request:
-    """The request in parsed arguments. UserError for options that contradict each other."""
-    if args.no_train and args.detach:
-        raise UserError("--no-train starts nothing that --detach could leave: leave one of them out")
-    if args.accept != "any" and not args.gate:
-        raise UserError("--accept says what --gate asks for: add --gate, or leave --accept out")
-    return Request(
-        plan=Path(args.plan),
-        gate=args.gate,
-        accept=args.accept,
-        train=not args.no_train,
-        detach=args.detach,
-        only=tuple(args.only),
-        overrides=tuple(args.set),
-        exports=tuple(args.export),
-        json=args.json,
-    )
 
 
 def run(request: Request, runs: RunsFolder) -> ExitCode:

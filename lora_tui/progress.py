@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.runs.figures import NONE, duration, percent
+from core.runs.figures import NONE, clock, duration, percent
 from core.runs.snapshot import RunSnapshot
 from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
@@ -104,13 +104,6 @@ def eta_s(snapshot: RunSnapshot, pace_s: float | None) -> float | None:
     each = pace_s if pace_s is not None else snapshot.steps.seconds_per_step
     left = snapshot.steps_planned - snapshot.steps_completed
     return None if each is None or left <= 0 else left * each
-
-
-def clock(seconds: float) -> str:
-    """`1:32`, `2:07:05`."""
-    whole = max(0, round(seconds))
-    head = f"{whole // 3600}:{whole % 3600 // 60:02d}" if whole >= 3600 else f"{whole // 60}"
-    return f"{head}:{whole % 60:02d}"
 
 
 def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from core.errors import ExitCode, RunFolderError, UserError
 from core.queue.again import submit_again
-from core.queue.client import SUPERVISOR_COMMAND, QueueClient
+from core.queue.client import QueueClient
+from core.queue.command import SUPERVISOR_COMMAND
 from core.queue.entries import Entry, listing, named
 from core.queue.lock import is_held
 from core.queue.prune import prunable, prune
@@ -129,11 +130,10 @@ def _finished(run: RunPaths, *, done: bool) -> dict[str, Any]:
 
 def _add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     from lora_tui import headless
+    from lora_tui.request import Request
 
     submission = Submission.create(args.plan, read_plan_text(args.plan), args.set, args.only)
-    headless.check(
-        headless.Request(plan=args.plan, only=submission.only, overrides=submission.overrides), submission, runs
-    )
+    headless.check(Request(plan=args.plan, only=submission.only, overrides=submission.overrides), submission, runs)
     queued = _client(runs).submit(submission)
     again = queued.id != submission.id
     _done(args, "add", [Target(queued.id)], "is queued already" if again else "is queued")

@@ -15,6 +15,7 @@ from core.queue.execution import PlanExecution
 from core.queue.lock import is_held
 from core.queue.report import RowReport, place_recorded, report
 from core.queue.wishes import QueueDb, Submission
+from core.runs.figures import clock
 from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
@@ -25,7 +26,7 @@ from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.dashboard.watch import figures
-from lora_tui.progress import clock, verdict_lines
+from lora_tui.progress import verdict_lines
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0

@@ -65,6 +65,45 @@ def test_lora_tui_imports_no_models() -> None:
     without((*HEAVY, "core.training", "core.cli"), imported(*headless, "lora_tui.__main__"))
 
 
+LATE = ("numpy", "msgspec", "jiwer", "tomli", "sqlite3", "ctypes", "core.plan", "core.scoring", "core.speech")
+"""What the board needs only to read: its first frame must not wait for it."""
+
+
+def test_the_first_frame_of_the_dashboard_waits_for_nothing_but_textual(tmp_path: Path) -> None:
+    """The modules in memory when the reader is put together, which is when the first frame is on the screen."""
+    script = f"""
+from pathlib import Path
+from core.runs.paths import RunsFolder
+from lora_tui.__main__ import _face_parser
+from lora_tui import dashboard_command
+from lora_tui.dashboard import face
+from lora_tui.dashboard.options import Options
+import sys
+
+_face_parser().parse_args([])
+seen = []
+def folder_source(options, runs):
+    app = apps[0]
+    text = "".join(s.text for strip in app.screen._compositor.render_strips(app.size) for s in strip)
+    seen.append((set(sys.modules), text))
+    app.call_from_thread(app.exit)
+    sys.exit()
+face._folder_source = folder_source
+apps = []
+run = face.Dashboard.run
+face.Dashboard.run = lambda app: (apps.append(app), run(app, headless=True, size=(120, 40)))
+root = Path({str(tmp_path)!r})
+face.open_dashboard(Options(plan=root / "experiments.toml"), RunsFolder(root, root))
+modules, text = seen[0]
+assert all(word in text for word in ("Reading the runs", "loss", "verdict", "Quit")), text
+for name in set(sys.modules) - modules:
+    del sys.modules[name]
+"""
+    found = in_memory(script)
+    assert "textual.app" in found
+    without((*HEAVY, *LATE, "core.runs.store", "core.queue.execution", "lora_tui.headless"), found)
+
+
 TRACKERS = ("tensorboardX", "wandb", "mlflow", "trackio")
 
 

@@ -11,11 +11,10 @@ from core.cli.data_commands import progress_bar
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.plan.identity import settings_from
 from core.runs.data_health import audited_hashes, believed, read_health
-from core.runs.files import write_json
+from core.runs.files import read_json, write_json
 from core.runs.locks import held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import write_positions
-from core.runs.store import read_json
 from core.sanitise import sanitise
 from core.scoring.data_health import KINDS, DataHealth, leak_sentence
 from core.speech.hashing import HashCache

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
 from core.errors import ExitCode, RunFolderError
+from core.queue.command import SUPERVISOR_COMMAND
 from core.queue.executor import child_environment
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunsFolder
 
-SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.queue")
-"""`RUNS_DIR --state STATE` is appended."""
 START_WAIT_S = 60.0
 """From its start to its lock; a cold Python on a slow disk takes seconds."""
 _LOG_TAIL_BYTES = 4096

@@ -13,10 +13,9 @@ from typing import Any
 
 import core
 from core.plan.schema import Plan, Row
-from core.runs.files import write_json
+from core.runs.files import read_json, write_json
 from core.runs.paths import RunPaths
 from core.runs.resolve import Resolved
-from core.runs.store import read_json
 
 RUN_SCHEMA = 1
 

@@ -11,11 +11,12 @@ from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
 from core.queue.execution import Placed, PlanExecution
 from core.runs.evidence import Gathered, gather
+from core.runs.files import read_json
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Resolved
 from core.runs.snapshot import RunSnapshot, RunState
-from core.runs.store import read_json, read_run
+from core.runs.store import read_run
 from core.scoring.evidence import Decision, Thresholds, Verdict
 from core.scoring.verdict import judge, thresholds_of
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from core.runs.files import read_json
 from core.runs.paths import RunPaths
-from core.runs.store import read_json
 from core.scoring.data_health import SETS, DataHealth, health_of
 
 SCHEMA_VERSION = 1

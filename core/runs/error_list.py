@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
+from core.runs.files import read_json
 from core.runs.fold import counts_of
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import score_of
-from core.runs.store import read_json
 from core.scoring.counts import ErrorCounts
 
 

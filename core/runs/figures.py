@@ -6,6 +6,13 @@ NONE = "–"
 """Printed where there is no figure. Never 0."""
 
 
+def clock(seconds: float) -> str:
+    """`1:32`, `2:07:05`."""
+    whole = max(0, round(seconds))
+    head = f"{whole // 3600}:{whole % 3600 // 60:02d}" if whole >= 3600 else f"{whole // 60}"
+    return f"{head}:{whole % 60:02d}"
+
+
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = max(0, round(seconds))

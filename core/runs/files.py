@@ -13,6 +13,21 @@ from typing import Any
 _BLOCK = 65536
 
 
+def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """(the JSON object in `path`, None), (None, what is wrong with it), or (None, None) without a file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        return None, f"{path}: cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        return None, f"{path}: not JSON"
+    if not isinstance(value, dict):
+        return None, f"{path}: not a JSON object"
+    return value, None
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import PlanError
-from core.plan.read import parse_plan
-from core.plan.schema import Plan
+
+if TYPE_CHECKING:
+    from core.plan.schema import Plan
 
 DEFAULT_PLAN = "experiments.toml"
 
@@ -28,4 +30,6 @@ def read_plan_text(path: Path) -> str:
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     """The plan in a file, with `--set` values applied. Raises PlanError with every problem."""
+    from core.plan.read import parse_plan  # the faces know where the plan is long before they read it
+
     return parse_plan(read_plan_text(path), str(path), overrides)

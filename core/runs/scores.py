@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core.runs.files import read_json
 from core.runs.fold import counts_of
-from core.runs.store import read_json
 from core.scoring.counts import ErrorCounts, total
 
 SCHEMA_VERSION = 1

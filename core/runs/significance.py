@@ -15,9 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import write_json
+from core.runs.files import read_json, write_json
 from core.runs.paths import RunPaths
-from core.runs.store import read_json
 from core.scoring.certainty import Certainty, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from core.runs.events import Final, decode
+from core.runs.files import read_json
 from core.runs.fold import History
 from core.runs.history_cache import load, save
 from core.runs.paths import RunPaths
@@ -49,21 +48,6 @@ def state_and_reason(paths: RunPaths) -> tuple[RunState, str]:
         return derive_state(None, attempt, None, None, 0.0), last.message
     snapshot = read_run(paths)
     return snapshot.state, reason(snapshot)
-
-
-def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """(the JSON object in `path`, None), (None, what is wrong with it), or (None, None) without a file."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None, None
-    except OSError as error:
-        return None, f"{path}: cannot be read: {error.strerror}"
-    except (ValueError, RecursionError):
-        return None, f"{path}: not JSON"
-    if not isinstance(value, dict):
-        return None, f"{path}: not a JSON object"
-    return value, None
 
 
 class RunFollower:

@@ -15,6 +15,7 @@ from core.plan.identity import run_identity, settings_from
 from core.runs.adapter_hash import adapter_hash
 from core.runs.data_health import audited_hashes
 from core.runs.evidence import Gathered, gather
+from core.runs.files import read_json
 from core.runs.fold import counts_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
@@ -22,7 +23,7 @@ from core.runs.position import positions_differ
 from core.runs.significance import fresh, stored
 from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot
-from core.runs.store import read_json, read_run
+from core.runs.store import read_run
 from core.scoring.evidence import SetScore, Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
 from core.speech.hashing import HashCache, manifest_sha256

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import ExitCode, UserError
+from core.runs.files import read_json
 from core.runs.locks import held
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.store import RunFollower, read_json
+from core.runs.store import RunFollower
 from core.sinks.follow import POLL_S, ended, follow
 from core.sinks.sink import Opener, opener
 

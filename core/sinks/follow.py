@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.evidence import gather
-from core.runs.files import write_json
+from core.runs.files import read_json, write_json
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot, RunState
-from core.runs.store import RunFollower, read_json
+from core.runs.store import RunFollower
 from core.scoring.verdict import judge, thresholds_of
 from core.sinks.points import Cursor, facts, news, outcome
 from core.sinks.sink import Opener, Subject

@@ -12,9 +12,9 @@ from types import TracebackType
 from core.errors import Interrupted
 from core.runs.data_health import read_health
 from core.runs.events import Notice
+from core.runs.files import read_json
 from core.runs.paths import RunPaths
 from core.runs.process import PARENT_VARIABLE
-from core.runs.store import read_json
 from core.scoring.data_health import leak_sentence
 from core.training.journal import Journal
 from core.training.stopping import StopFlag

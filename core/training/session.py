@@ -21,13 +21,13 @@ from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
-from core.runs.files import write_json
+from core.runs.files import read_json, write_json
 from core.runs.fold import interval_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.position import write_positions
 from core.runs.process import PARENT_VARIABLE, current_process
-from core.runs.store import read_json, read_run
+from core.runs.store import read_run
 from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
 from core.scoring.verdict import thresholds_of

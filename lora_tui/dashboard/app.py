@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -16,29 +16,22 @@ from textual.timer import Timer
 from textual.widgets import Footer
 
 from core.errors import UserError
-from core.plan.expand import expand
-from core.plan.read import parse_plan
 from core.sanitise import sanitise
-from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.asks import ASKS
 from lora_tui.dashboard.board_screen import BoardScreen
-from lora_tui.dashboard.dialogs import Confirm, Help, key_lines
-from lora_tui.dashboard.experiment_form import ExperimentForm, Filled
-from lora_tui.dashboard.matrix_screen import MatrixScreen
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
-from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, LookChanged, MatrixAsked
+from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, FollowsBoard, LookChanged, MatrixAsked
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.palette import Palette
-from lora_tui.dashboard.problems_screen import ProblemsScreen
 from lora_tui.dashboard.queue_table import QueueTable
-from lora_tui.dashboard.reader import ReaderThread, Source
-from lora_tui.dashboard.run_screen import RunScreen
 from lora_tui.dashboard.snapshots import Board
+from lora_tui.dashboard.source import ReaderThread, Source
 from lora_tui.dashboard.themes import ROLES, THEMES
 
+if TYPE_CHECKING:
+    from lora_tui.dashboard.actions import Actions
+    from lora_tui.dashboard.experiment_form import Filled
+
 _SAVE_S = 1.0
-_FOLLOWING = (BoardScreen, RunScreen, MatrixScreen, ProblemsScreen)
-"""Screens that show every new board."""
 
 
 class Dashboard(App[None]):
@@ -51,12 +44,15 @@ class Dashboard(App[None]):
         Binding("q", "quit", "Quit", tooltip="training goes on"),
     ]
 
-    def __init__(self, source: Source, options: Options, actions: Actions, memory: Path | None = None) -> None:
-        """`memory`: the file that says how the dashboard was left; None: nothing is remembered."""
+    def __init__(
+        self, source: Source, options: Options, actions: Callable[[], Actions], memory: Path | None = None
+    ) -> None:
+        """`actions` gives what keys may do, when one is pressed first. `memory`: the file that says how the dashboard
+        was left; None: nothing is remembered."""
         super().__init__()
         self.animation_level = "none"
         self.options = options
-        self.actions = actions
+        self._make_actions = actions
         self.board = Board("")
         self._reader = ReaderThread(source, options.refresh_s, self._deliver)
         self.memory = read_memory(memory) if memory is not None else Memory()
@@ -71,9 +67,21 @@ class Dashboard(App[None]):
         """The board, and somebody who reads for it."""
         self.push_screen(self._main)
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember(replace(self.memory, theme=theme.name)))
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """The first frame is on the screen: read what is to be shown."""
         self._reader.start()
         if self.options.start:
-            self.act(self.actions.start)
+            self.act(self._start)
+
+    def _start(self) -> str:
+        return self.actions.start()
+
+    @cached_property
+    def actions(self) -> Actions:
+        """What keys may do."""
+        return self._make_actions()
 
     def on_unmount(self) -> None:
         """The reader has nobody to read for."""
@@ -89,17 +97,21 @@ class Dashboard(App[None]):
         self.board = message.board
         for screen in self.screen_stack:
             # Boards come while a screen is put together or taken apart, too.
-            if isinstance(screen, _FOLLOWING) and screen.query(Footer):
+            if isinstance(screen, FollowsBoard) and screen.query(Footer):
                 screen.show(message.board)
         self._reader.taken()
 
     def action_help(self) -> None:
         """The keys of the screen that is open."""
+        from lora_tui.dashboard.dialogs import Help, key_lines
+
         if not isinstance(self.screen, Help):
             self.push_screen(Help(key_lines(self.screen), ascii_only=self.options.ascii_only))
 
     def action_command_palette(self) -> None:
         """Every key by its name."""
+        from lora_tui.dashboard.palette import Palette
+
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
@@ -118,7 +130,10 @@ class Dashboard(App[None]):
     def on_asked(self, message: Asked) -> None:
         """Do it; what ends or removes something asks first."""
         ask, row = ASKS[message.what], message.row
-        do = partial(ask.do, self.actions, row)
+
+        def do() -> str:
+            return ask.do(self.actions, row)
+
         if not ask.question:
             self.act(do)
             return
@@ -127,11 +142,16 @@ class Dashboard(App[None]):
             if yes:
                 self.act(do)
 
+        from lora_tui.dashboard.dialogs import Confirm
+
         question = ask.question.format(row=sanitise(row.key, 60) if row is not None else "")
         self.push_screen(Confirm(question, ask.consequence, ascii_only=self.options.ascii_only), answered)
 
     def on_add_asked(self, message: AddAsked) -> None:
         """Open the form; the plan is read as its file is now."""
+        from core.plan.expand import expand
+        from core.plan.read import parse_plan
+        from lora_tui.dashboard.experiment_form import ExperimentForm
 
         def filled(found: Filled | None) -> None:
             if found is not None:
@@ -155,6 +175,7 @@ class Dashboard(App[None]):
 
     def on_matrix_asked(self, message: MatrixAsked) -> None:
         """The run matrix; a row that is chosen there is selected on the board."""
+        from lora_tui.dashboard.matrix_screen import MatrixScreen
 
         def chosen(row_id: str | None) -> None:
             if row_id is not None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.snapshots import Board, BoardRow
+
+if TYPE_CHECKING:
+    from lora_tui.dashboard.actions import Actions
 
 _RETRIED = frozenset({"failed", "crashed", "diverged", "out of memory", "disk full", "stopped", "stopped early"})
 

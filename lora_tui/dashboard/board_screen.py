@@ -13,24 +13,23 @@ from textual.widgets import Footer, Input, Static
 
 from lora_tui.dashboard.asks import ASKS, allowed
 from lora_tui.dashboard.board_keys import BOARD_KEYS
-from lora_tui.dashboard.charts import Pin
 from lora_tui.dashboard.empty_state import empty_state
 from lora_tui.dashboard.filters import EXAMPLE, parse
 from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
+from lora_tui.dashboard.look import Pin
 from lora_tui.dashboard.memory import Memory
-from lora_tui.dashboard.messages import AddAsked, Asked, LookChanged, MatrixAsked
+from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked
 from lora_tui.dashboard.panels import Header, StatusLine, VerdictPanel
 from lora_tui.dashboard.plots import Plots
-from lora_tui.dashboard.problems_screen import ProblemsScreen
 from lora_tui.dashboard.queue_table import QueueTable
-from lora_tui.dashboard.run_screen import RunScreen
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
 
 _MOST_PINS = 3
+_FEW = 4
 _NEEDS_RUN = ("open_run", "pin")
 
 
-class BoardScreen(Screen[None]):
+class BoardScreen(FollowsBoard, Screen[None]):
     """Shows boards; asks the reader for the run that is selected."""
 
     CSS = """
@@ -76,6 +75,7 @@ class BoardScreen(Screen[None]):
             replace(self.plots.look, smoothing=kept.smoothing, by_time=kept.by_time, learning_rate=kept.learning_rate),
             log_y=kept.log_y,
         )
+        self._show_rows()
         self.table.focus()
 
     def show(self, board: Board) -> None:
@@ -152,6 +152,8 @@ class BoardScreen(Screen[None]):
 
     def action_open_run(self) -> None:
         """The pages of the selected run."""
+        from lora_tui.dashboard.run_screen import RunScreen
+
         if self.run_view is not None:
             self.app.push_screen(RunScreen(self.run_view, ascii_only=self._ascii))
 
@@ -161,6 +163,8 @@ class BoardScreen(Screen[None]):
 
     def action_problems(self) -> None:
         """What is wrong with the plan."""
+        from lora_tui.dashboard.problems_screen import ProblemsScreen
+
         self.app.push_screen(ProblemsScreen(self.board, ascii_only=self._ascii))
 
     def on_queue_table_opened(self, message: QueueTable.Opened) -> None:
@@ -267,7 +271,9 @@ class BoardScreen(Screen[None]):
 
     def _arrange(self) -> None:
         width, height = self.size
-        layout = share(width, height, len(self.board.rows), self.emphasis)
+        # Before anything is read the parts stand where they will be for a few rows.
+        rows = len(self.board.rows) if self.board.where else _FEW
+        layout = share(width, height, rows, self.emphasis)
         small = self.query_one("#too-small", Static)
         small.display = not layout.usable
         small.update(f"The board needs at least {SMALLEST[0]} × {SMALLEST[1]}; this is {width} × {height}.")

@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
+from lora_tui.dashboard.look import Look, Pin
 from lora_tui.dashboard.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.reduction import minutes
 from lora_tui.dashboard.series import Floats, Xs
 from lora_tui.dashboard.snapshots import RunView
 
-SMOOTHING = (1, 10, 30, 100)
-"""Steps that a smoothed point is the mean of; 1 is off."""
 _SETS = ("domain", "heldout")
 _NO_STEPS = "no step yet"
 _NO_INTERVALS = "no interval yet: the base model is scored first"
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How all plots are drawn."""
-
-    smoothing: int = 30
-    by_time: bool = False
-    """x is training time in minutes instead of the step."""
-    learning_rate: bool = False
-    """The loss plot shows the learning rate instead."""
-    ascii_only: bool = False
-
-    @property
-    def point(self) -> str:
-        """The marker of an interval."""
-        return "o" if self.ascii_only else "●"
-
-    @property
-    def star(self) -> str:
-        """The glyph of the best interval."""
-        return "*" if self.ascii_only else "★"
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """A run that is laid over another one."""
-
-    letter: str
-    """`a`, `b`, `c`: as it stands before its row in the queue."""
-    view: RunView
-
-    @property
-    def role(self) -> str:
-        """Its colour."""
-        return f"pin-{(ord(self.letter) - ord('a')) % 3}"
 
 
 def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:

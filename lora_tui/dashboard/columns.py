@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from core.runs.figures import NONE
+from core.runs.figures import NONE, clock
 from core.sanitise import sanitise
+from lora_tui.dashboard.glyphs import Piece, decision_pieces, plain
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.verdict_text import Piece, decision_pieces, plain
-from lora_tui.progress import clock
 
 _BAR_WIDTH = 8
 _LONGEST = 300

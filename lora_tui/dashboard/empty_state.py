@@ -7,6 +7,8 @@ from lora_tui.dashboard.snapshots import Board
 
 def empty_state(board: Board) -> list[str]:
     """What to do when there is nothing to show."""
+    if not board.where:
+        return ["Reading the runs …"]
     if board.problems:
         return [
             "The plan cannot be read. Its problems:",

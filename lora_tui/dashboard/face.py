@@ -1,35 +1,72 @@
-"""Opening the dashboard: everything that imports Textual is imported from here on."""
+"""Opening the dashboard. What the first frame does not need is imported after it, in the thread that reads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
-from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.reader import FolderSource
-from lora_tui.dashboard.replay import ReplaySource
+from lora_tui.dashboard.snapshots import Board, Want
 from lora_tui.diagnostics import say
+
+if TYPE_CHECKING:
+    from lora_tui.dashboard.actions import Actions
+    from lora_tui.dashboard.source import Source
+
+
+class LateSource:
+    """A source that is put together when it is read first, by the thread that reads it."""
+
+    def __init__(self, make: Callable[[], Source]) -> None:
+        self._make = make
+        self._source: Source | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether more of what is there could be read at once."""
+        return self._source is None or self._source.pending
+
+    def read(self, want: Want) -> Board:
+        """The board now."""
+        if self._source is None:
+            self._source = self._make()
+        return self._source.read(want)
 
 
 def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
     """Run until somebody quits. What trains goes on, and that is said."""
+
+    def actions() -> Actions:
+        from lora_tui.dashboard.actions import Actions
+
+        return Actions(options, runs)
+
     if options.replay is not None:
+        from lora_tui.dashboard.replay import ReplaySource
+
         replay = ReplaySource(options.replay, options.speed)
         try:
-            Dashboard(replay, options, Actions(options, runs)).run()
+            Dashboard(replay, options, actions).run()
         finally:
             replay.close()
         return ExitCode.ACCEPTED
-    plan = None
-    if options.plan is not None:
-        plan = PlanRows(options.plan, runs, options.overrides, options.only)
-    source = FolderSource(runs, plan, caches=not options.readonly)
-    app = Dashboard(source, options, Actions(options, runs), runs.dashboard_memory)
+    app = Dashboard(LateSource(lambda: _folder_source(options, runs)), options, actions, runs.dashboard_memory)
     app.run()
     if any(row.active for row in app.board.rows) or app.board.queue.works:
         say(
             "the dashboard is closed; training goes on. `lora-tui` opens it again, `lora-tui status` says how it stands"
         )
     return ExitCode(app.return_code or 0)
+
+
+def _folder_source(options: Options, runs: RunsFolder) -> Source:
+    from lora_tui.dashboard.plan_rows import PlanRows
+    from lora_tui.dashboard.reader import FolderSource
+
+    plan = None
+    if options.plan is not None:
+        plan = PlanRows(options.plan, runs, options.overrides, options.only)
+    return FolderSource(runs, plan, caches=not options.readonly)

@@ -13,12 +13,12 @@ from textual.widgets import DataTable, Footer, Input
 from core.sanitise import sanitise
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.filters import EXAMPLE, parse
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.matrix_rows import Cell, Matrix, matrix_of, reason_of, sort_rows
-from lora_tui.dashboard.messages import Asked, LookChanged
+from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
 from lora_tui.dashboard.panels import OneLine
 from lora_tui.dashboard.snapshots import Board, BoardRow
 from lora_tui.dashboard.themes import style_of
-from lora_tui.dashboard.verdict_text import plain
 
 
 class MatrixTable(DataTable[Text]):
@@ -34,7 +34,7 @@ class MatrixTable(DataTable[Text]):
     ]
 
 
-class MatrixScreen(Screen[str | None]):
+class MatrixScreen(FollowsBoard, Screen[str | None]):
     """Closes with the id of a row that is to be selected on the board, or None."""
 
     CSS = """

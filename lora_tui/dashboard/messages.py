@@ -7,6 +7,14 @@ from textual.message import Message
 from lora_tui.dashboard.snapshots import Board, BoardRow
 
 
+class FollowsBoard:
+    """A screen that shows every new board."""
+
+    def show(self, board: Board) -> None:
+        """A new board from the reader."""
+        raise NotImplementedError
+
+
 class BoardRead(Message):
     """The reader thread has a new board."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.sanitise import sanitise
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.lines_view import LinesView, Pieces
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView
-from lora_tui.dashboard.verdict_text import plain, verdict_lines
 
 
 class Header(LinesView):
@@ -27,7 +27,9 @@ class Header(LinesView):
         """One line: the left half gives way to the machine's figures."""
         board = self.board
         left: list[tuple[str, str]] = [(" lora-tui ", "title")]
-        if board.replay:
+        if not board.where:
+            left.append((plain(" reading the runs … ", self._ascii), "muted"))
+        elif board.replay:
             left.append((f" {sanitise(board.replay)} ", "window"))
         else:
             running = len({row.run for row in board.rows if row.active})  # rows may share a run
@@ -88,6 +90,10 @@ class VerdictPanel(LinesView):
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
         """The panel; reasons have lines of their own where these fit."""
+        if self.run is None:
+            return [[("verdict", "title"), ("  select a run that has started", "muted")]]
+        from lora_tui.dashboard.verdict_text import verdict_lines  # brings scoring, which no first frame needs
+
         lines = verdict_lines(self.run)
         if len(lines) > height:
             lines = verdict_lines(self.run, compact=True)

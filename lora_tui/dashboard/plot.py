@@ -13,6 +13,7 @@ import numpy as np
 from core.runs.figures import NONE
 from core.runs.steps import Lineage
 from lora_tui.dashboard.canvas import Canvas, Cell
+from lora_tui.dashboard.look import View
 from lora_tui.dashboard.reduction import blocks_of
 from lora_tui.dashboard.series import Floats, Xs, first_beyond, logarithm, reduce, smooth
 
@@ -23,6 +24,7 @@ _SMALLEST = (20, 5)
 _MARKER_DOTS = 6.0
 """Dots between markers, at least."""
 _ROOMY = 40
+_WHOLE = View()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,17 +78,6 @@ class Mark:
     role: str
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """How a plot is looked at. x range in units of x; None: all of it, and new data as it comes."""
-
-    low: float | None = None
-    high: float | None = None
-    log_y: bool = False
-    cursor: float | None = None
-    """x at which the legend reads values."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Plot:
     """Everything that is drawn in one frame. `span`: a stretch of x to be marked on the axis, and its name."""
@@ -120,7 +111,7 @@ def x_at(plot: Plot, view: View, width: int, column: int) -> float:
     return low + (high - low) * min(max(0, column - _GUTTER), cells - 1) / (cells - 1)
 
 
-def draw(plot: Plot, width: int, height: int, view: View = View(), *, ascii_only: bool = False) -> list[Line]:
+def draw(plot: Plot, width: int, height: int, view: View = _WHOLE, *, ascii_only: bool = False) -> list[Line]:
     """`height` lines of `width` cells: a title with the legend, the canvas with its y labels, the x axis."""
     if width < _SMALLEST[0] or height < _SMALLEST[1]:
         return [_fit([*_text(plot.title, "title")], width)] + [[(" ", "")] * width] * (height - 1)

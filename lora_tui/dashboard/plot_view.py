@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.message import Message
 
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.lines_view import LinesView, Pieces
-from lora_tui.dashboard.plot import Plot, View, draw, x_at
-from lora_tui.dashboard.verdict_text import plain
+from lora_tui.dashboard.look import View
+
+if TYPE_CHECKING:
+    from lora_tui.dashboard.plot import Plot
 
 
 class PlotView(LinesView):
@@ -37,7 +42,8 @@ class PlotView(LinesView):
     def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._ascii = ascii_only
-        self.plot = Plot("", (), empty="")
+        self.plot: Plot | None = None
+        self._title = ""
         self.view = View()
         self._from: int | None = None
         """Column at which a button went down, or was seen last while it is held."""
@@ -48,8 +54,17 @@ class PlotView(LinesView):
         self.plot, self.view = plot, view
         self.update()
 
+    def show_title(self, title: str) -> None:
+        """Nothing but this, as long as there is nothing to draw."""
+        self.plot, self._title = None, title
+        self.update()
+
     def paint(self, width: int, height: int) -> list[Pieces]:
         """All cells of the plot."""
+        if self.plot is None:
+            return [[(self._title, "title")]]
+        from lora_tui.dashboard.plot import draw  # brings numpy, which no first frame needs
+
         lines = draw(self.plot, width, height, self.view, ascii_only=self._ascii)
         return [[(plain(c, True), role) if self._ascii else (c, role) for c, role in line] for line in lines]
 
@@ -86,4 +101,8 @@ class PlotView(LinesView):
             self.post_message(self.Pointed(self._x(event.x), twice=event.chain > 1))
 
     def _x(self, column: int) -> float:
+        if self.plot is None:
+            return 0.0
+        from lora_tui.dashboard.plot import x_at
+
         return x_at(self.plot, self.view, self.size.width, column)

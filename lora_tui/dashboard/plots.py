@@ -9,13 +9,14 @@ from textual.app import ComposeResult
 from textual.containers import Grid
 from textual.message import Message
 
-from lora_tui.dashboard.charts import SMOOTHING, Look, Pin, domain_plot, heldout_plot, interval_places, loss_plot
-from lora_tui.dashboard.plot import View, x_range
+from lora_tui.dashboard.look import SMOOTHING, Look, Pin, View
 from lora_tui.dashboard.plot_view import PlotView
 from lora_tui.dashboard.snapshots import RunView
 from lora_tui.dashboard.zoom import move_cursor, pan, pan_by, snap_cursor, zoom
 
 _MOUSE_ZOOM = 0.8
+TITLES = {"loss": "loss", "domain": "domain WER %", "heldout": "heldout, points"}
+"""What stands over a plot as long as there is nothing to draw."""
 
 
 class Plots(Grid):
@@ -41,7 +42,7 @@ class Plots(Grid):
 
     def compose(self) -> ComposeResult:
         """One widget a plot."""
-        for name in ("loss", "domain", "heldout"):
+        for name in TITLES:
             yield PlotView(ascii_only=self._ascii, id=name)
 
     def show(self, run: RunView | None, pins: Sequence[Pin]) -> None:
@@ -56,6 +57,8 @@ class Plots(Grid):
 
     def do(self, what: str, by: float) -> str:
         """What a key asks for. Gives what is to be said about it, if anything."""
+        from lora_tui.dashboard.charts import interval_places
+
         whole = self._whole()
         match what:
             case "zoom":
@@ -114,9 +117,18 @@ class Plots(Grid):
 
     def _whole(self) -> float:
         """The end of the x axis, which the three plots share."""
+        from lora_tui.dashboard.charts import loss_plot
+        from lora_tui.dashboard.plot import x_range
+
         return x_range(loss_plot(self._run, self.look), View())[1]
 
     def _draw(self) -> None:
+        if self._run is None and not self._pins:
+            for name, title in TITLES.items():
+                self.query_one(f"#{name}", PlotView).show_title(title)
+            return
+        from lora_tui.dashboard.charts import domain_plot, heldout_plot, loss_plot
+
         plots = {"loss": loss_plot, "domain": domain_plot, "heldout": heldout_plot}
         for name, plot in plots.items():
             view = replace(self.view, log_y=self.log_y and name == "loss")

@@ -14,6 +14,7 @@ from textual.widgets import Footer
 
 from core.sanitise import sanitise
 from lora_tui.dashboard.lines_view import Pieces
+from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.snapshots import Board
 from lora_tui.dashboard.text_view import TextView
 
@@ -21,7 +22,7 @@ _PLACE = re.compile(r"^(\S+:\d+): (.*)$", re.DOTALL)
 _LONGEST = 2000
 
 
-class ProblemsScreen(ModalScreen[None]):
+class ProblemsScreen(FollowsBoard, ModalScreen[None]):
     """Follows the plan while it is open: it is empty as soon as the file is mended."""
 
     CSS = """

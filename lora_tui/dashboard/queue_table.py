@@ -10,9 +10,9 @@ from textual.message import Message
 
 from core.sanitise import sanitise
 from lora_tui.dashboard.columns import fitting, heading, row_pieces
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.lines_view import LinesView, Pieces
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.verdict_text import plain
 
 
 class QueueTable(LinesView, can_focus=True):

@@ -1,21 +1,19 @@
-"""The board, read from files: plan rows, run folders, the queue. One thread does it and posts frozen snapshots."""
+"""The board, read from files: plan rows, run folders, the queue. For the reader thread."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Protocol
 
 from core.plan.schema import GateSettings
+from core.runs.files import read_json
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.store import read_json
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
+from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.queue_state import QueueState, with_entry
-from lora_tui.dashboard.resources import ResourceReader, Resources
+from lora_tui.dashboard.resources import ResourceReader
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
 from lora_tui.dashboard.watch import Watch
 
@@ -25,16 +23,6 @@ _RESTING_A_ROUND = 40
 """Ended runs looked at again in one round."""
 _RESOURCES_S = 2.0
 _LISTING_S = 3.0
-
-
-class Source(Protocol):
-    """Where boards come from: the files of a runs folder, or a replay."""
-
-    pending: bool
-    """Whether more of what is there could be read at once."""
-
-    def read(self, want: Want) -> Board:
-        """The board now."""
 
 
 class FolderSource:
@@ -197,48 +185,3 @@ def recorded_thresholds(run: RunPaths) -> Thresholds:
         return thresholds_of(good | {"slice": given.get("slice")})
     except (AttributeError, TypeError, ValueError, KeyError):
         return thresholds_of(good)
-
-
-class ReaderThread(threading.Thread):
-    """Reads every `period_s` and hands over a board only if it differs from the last and that one was taken.
-
-    A terminal that does not read blocks the screen, not this thread, and nothing piles up meanwhile.
-    """
-
-    def __init__(self, source: Source, period_s: float, deliver: Callable[[Board], None]) -> None:
-        super().__init__(name="reader", daemon=True)
-        self._source, self._period, self._deliver = source, period_s, deliver
-        self._want = Want()
-        self._wake = threading.Event()
-        self._taken = threading.Event()
-        self._taken.set()
-        self._ended = False
-
-    def want(self, want: Want) -> None:
-        """What the screen shows from now on; read at once."""
-        if want != self._want:
-            self._want = want
-            self._wake.set()
-
-    def taken(self) -> None:
-        """The last board is on the screen."""
-        self._taken.set()
-
-    def stop(self) -> None:
-        """End soon."""
-        self._ended = True
-        self._wake.set()
-        self._taken.set()
-
-    def run(self) -> None:
-        """Thread body."""
-        last: Board | None = None
-        while not self._ended:
-            self._wake.clear()
-            board = self._source.read(self._want)
-            if board != last and self._taken.is_set() and not self._ended:
-                last = board
-                self._taken.clear()
-                self._deliver(board)
-            # A terminal that is slow to show a board is not hurried.
-            self._wake.wait(0 if self._source.pending and self._taken.is_set() else self._period)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
+from core.runs.files import read_json
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
-from core.runs.store import read_json
+from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.reader import recorded_thresholds
-from lora_tui.dashboard.resources import Resources
 from lora_tui.dashboard.snapshots import Board, BoardRow, Want
 from lora_tui.dashboard.watch import Watch
 

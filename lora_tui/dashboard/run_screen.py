@@ -12,14 +12,15 @@ from textual.widgets import Footer
 from textual.worker import get_current_worker
 
 from core.sanitise import sanitise
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.lines_view import LinesView, Pieces
 from lora_tui.dashboard.log_text import read_tail
+from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.run_text import interval_lines, settings_lines
 from lora_tui.dashboard.snapshots import Board, RunView
 from lora_tui.dashboard.text_view import TextView
 from lora_tui.dashboard.transcripts import Transcripts, clip_lines, read_transcripts
-from lora_tui.dashboard.verdict_text import plain
 
 PAGES = ("intervals", "settings", "log", "transcripts", "data")
 _MOST_CLIPS = 500
@@ -45,7 +46,7 @@ class Tabs(LinesView):
         return [*lines, [(plain(f" {self.note}", self._ascii), "muted")]]
 
 
-class RunScreen(Screen[None]):
+class RunScreen(FollowsBoard, Screen[None]):
     """Follows its run while it is open; Esc goes back to the board."""
 
     CSS = """

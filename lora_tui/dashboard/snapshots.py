@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core.runs.evidence import Gathered
-from core.runs.position import Position
-from core.runs.snapshot import RunSnapshot
-from core.scoring.evidence import Criterion, Thresholds, Verdict
-from lora_tui.dashboard.resources import Resources
+from lora_tui.dashboard.machine import Resources
+
+if TYPE_CHECKING:
+    from core.runs.evidence import Gathered
+    from core.runs.position import Position
+    from core.runs.snapshot import RunSnapshot
+    from core.scoring.evidence import Criterion, Thresholds, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.lines_view import LinesView, Pieces
-from lora_tui.dashboard.verdict_text import plain
 
 
 class TextView(LinesView, can_focus=True):

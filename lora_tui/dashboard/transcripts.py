@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.runs.files import read_json
 from core.runs.paths import RunPaths
-from core.runs.store import read_json
 from core.sanitise import sanitise
 from core.scoring.side_by_side import Clip, columns, compare
 from core.scoring.text import normaliser

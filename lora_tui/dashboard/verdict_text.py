@@ -8,16 +8,12 @@ from core.runs.figures import NONE
 from core.runs.health_text import headline
 from core.sanitise import sanitise
 from core.scoring.evidence import Criterion, State
+from lora_tui.dashboard.glyphs import Piece, decision_pieces
 from lora_tui.dashboard.snapshots import RunView
 
-Piece = tuple[str, str]
-"""(text, role)."""
 _SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "≥": ">", "≤": "<", "–": "-", "→": ">", "★": "*", "·": "-", "…": "~"})
-_DECISIONS = {"accepted": "✓", "rejected": "✗", "undecided": "?"}
 _ROLES = {State.PASS: "pass", State.FAIL: "fail", State.UNKNOWN: "unknown"}
-_DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "undecided": "unknown"}
 _SHORT_UNITS = {"points": "points", "nats per 1000 steps": "nats/1000", "transcripts": "differ"}
 
 
@@ -28,26 +24,8 @@ class Line:
     pieces: tuple[Piece, ...]
 
 
-def plain(text: str, ascii_only: bool) -> str:
-    """`text` without anything but ASCII, when asked for."""
-    if ascii_only:
-        # As wide as before, so that what follows stays in its column.
-        text = text.replace("≥ ", ">=").replace("≤ ", "<=")
-    return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
-
-
-def decision_pieces(decision: str | None, active: bool) -> tuple[Piece, ...]:
-    """`✓ accepted`, `? so far undecided`; a dash without a verdict."""
-    if decision is None:
-        return ((NONE, "muted"),)
-    word = f"so far {decision}" if active else decision
-    return ((f"{_DECISIONS[decision]} {word}", _DECISION_ROLES[decision]),)
-
-
-def verdict_lines(view: RunView | None, *, compact: bool = False) -> list[Line]:
+def verdict_lines(view: RunView, *, compact: bool = False) -> list[Line]:
     """The whole panel, its heading first. `compact`: one line a criterion."""
-    if view is None:
-        return [Line((("verdict", "title"), ("  select a run that has started", "muted")))]
     decision, active = view.verdict.decision.value, view.snapshot.state.active
     best = view.verdict.best_step
     heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]

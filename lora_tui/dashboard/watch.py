@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from core.runs.evidence import Gathered, gather
+from core.runs.files import read_json
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.position import read_positions
 from core.runs.scores import stamp
 from core.runs.snapshot import RunSnapshot
-from core.runs.store import RunFollower, read_json
+from core.runs.store import RunFollower
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
 from core.scoring.verdict import judge

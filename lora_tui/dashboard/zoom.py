@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lora_tui.dashboard.plot import View
+from lora_tui.dashboard.look import View
 
 _SMALLEST = 1e-4
 """Share of the whole that can still be zoomed into."""

@@ -23,7 +23,7 @@ from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
 from core.runs.snapshot import RunState
-from lora_tui import headless
+from lora_tui import headless, request
 from lora_tui.__main__ import main
 from lora_tui.headless import MOST_RESTARTS
 
@@ -81,9 +81,9 @@ Face = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def face(folder: Any, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Face:
     """Runs the command in this process: (exit code, stdout, stderr)."""
-    real = headless.request_of
+    real = request.request_of
 
-    def request_of(args: argparse.Namespace) -> headless.Request:
+    def request_of(args: argparse.Namespace) -> request.Request:
         return replace(real(args), supervisor=(sys.executable, str(SUPERVISOR)))
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -91,7 +91,7 @@ def face(folder: Any, command: Command, monkeypatch: pytest.MonkeyPatch, capsys:
         code = main(["--headless", str(folder.plan), *runs, *arguments])
         return code, *capsys.readouterr()
 
-    monkeypatch.setattr(headless, "request_of", request_of)
+    monkeypatch.setattr(request, "request_of", request_of)
     monkeypatch.setattr(headless, "POLL_S", 0.05)
     return run
 

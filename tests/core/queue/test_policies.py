@@ -25,8 +25,8 @@ from core.queue.report import Outcome, report
 from core.queue.standing import Ended
 from core.queue.supervisor import Supervisor
 from core.queue.wishes import Target
+from core.runs.files import read_json
 from core.runs.snapshot import RunState
-from core.runs.store import read_json
 from core.speech.hashing import HashCache
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'

@@ -104,7 +104,7 @@ def make_app(tmp_path: Path) -> Callable[..., Dashboard]:
         runs = RunsFolder(tmp_path / "runs", tmp_path / "runs")
         opened = Options(plan=plan, refresh_s=0.05, **options)
         source = FolderSource(runs, PlanRows(plan, runs) if plan is not None else None)
-        return Dashboard(source, opened, Actions(opened, runs))
+        return Dashboard(source, opened, lambda: Actions(opened, runs))
 
     return make
 
@@ -116,7 +116,7 @@ def queue_app(folder: Any) -> Iterator[Callable[..., Dashboard]]:
     def make(**options: Any) -> Dashboard:
         opened = Options(plan=folder.plan, refresh_s=0.05, **({"supervisor": NOBODY} | options))
         source = FolderSource(folder.runs, PlanRows(folder.plan, folder.runs))
-        return Dashboard(source, opened, Actions(opened, folder.runs), folder.runs.dashboard_memory)
+        return Dashboard(source, opened, lambda: Actions(opened, folder.runs), folder.runs.dashboard_memory)
 
     yield make
     pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]

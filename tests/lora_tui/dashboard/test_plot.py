@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lora_tui.dashboard.canvas import Canvas
-from lora_tui.dashboard.plot import Bar, Curve, Level, Mark, Plot, View, draw, ticks_between
+from lora_tui.dashboard.look import View
+from lora_tui.dashboard.plot import Bar, Curve, Level, Mark, Plot, draw, ticks_between
 from lora_tui.dashboard.series import logarithm, reduce, smooth
 
 

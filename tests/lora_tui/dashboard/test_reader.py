@@ -11,8 +11,9 @@ from typing import Any
 
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.reader import FolderSource, ReaderThread
+from lora_tui.dashboard.reader import FolderSource
 from lora_tui.dashboard.snapshots import Board, Want
+from lora_tui.dashboard.source import ReaderThread
 
 Make = Callable[..., Any]
 

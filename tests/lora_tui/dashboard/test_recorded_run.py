@@ -25,7 +25,7 @@ def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: A
     options = Options(readonly=True, refresh_s=0.05, replay=run)
 
     async def look() -> None:
-        app = Dashboard(replay, options, Actions(options, RunsFolder(tmp_path, tmp_path)))
+        app = Dashboard(replay, options, lambda: Actions(options, RunsFolder(tmp_path, tmp_path)))
         async with app.run_test(size=(120, 40)) as pilot:
             seen = eyes(app, pilot)
             await seen.see("replay", "▸ 2.1")

@@ -15,7 +15,9 @@ from lora_tui.dashboard.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.log_text import last_line, read_tail, resolved
-from lora_tui.dashboard.resources import Gpu, ResourceReader, Resources
+from lora_tui.dashboard.machine import Gpu, Resources
+from lora_tui.dashboard.panels import VerdictPanel
+from lora_tui.dashboard.resources import ResourceReader
 from lora_tui.dashboard.snapshots import BoardRow, RunView
 from lora_tui.dashboard.verdict_text import verdict_lines
 from lora_tui.dashboard.watch import Watch, half_width
@@ -31,7 +33,7 @@ def view_of(run: Any) -> RunView:
     return view
 
 
-def panel(view: RunView | None) -> str:
+def panel(view: RunView) -> str:
     return "\n".join("".join(text for text, _ in line.pieces) for line in verdict_lines(view))
 
 
@@ -92,7 +94,8 @@ def test_the_data_page_of_a_run_that_has_just_begun(make_run: Make) -> None:
 
 
 def test_without_a_run_it_says_so() -> None:
-    assert "select a run" in panel(None)
+    said = VerdictPanel(ascii_only=False).paint(80, 7)
+    assert "select a run" in "".join(text for text, _ in said[0])
 
 
 def test_every_width_is_filled_and_the_verdict_is_seen_at_80(make_run: Make) -> None:

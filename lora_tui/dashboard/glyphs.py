@@ -1,0 +1,27 @@
+"""A verdict's word with its glyph, and text in plain ASCII for terminals without more. Pure."""
+
+from __future__ import annotations
+
+from core.runs.figures import NONE
+
+Piece = tuple[str, str]
+"""(text, role)."""
+_ASCII = str.maketrans({"✓": "+", "✗": "x", "≥": ">", "≤": "<", "–": "-", "→": ">", "★": "*", "·": "-", "…": "~"})
+_DECISIONS = {"accepted": "✓", "rejected": "✗", "undecided": "?"}
+_DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "undecided": "unknown"}
+
+
+def plain(text: str, ascii_only: bool) -> str:
+    """`text` without anything but ASCII, when asked for."""
+    if ascii_only:
+        # As wide as before, so that what follows stays in its column.
+        text = text.replace("≥ ", ">=").replace("≤ ", "<=")
+    return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
+
+
+def decision_pieces(decision: str | None, active: bool) -> tuple[Piece, ...]:
+    """`✓ accepted`, `? so far undecided`; a dash without a verdict."""
+    if decision is None:
+        return ((NONE, "muted"),)
+    word = f"so far {decision}" if active else decision
+    return ((f"{_DECISIONS[decision]} {word}", _DECISION_ROLES[decision]),)

@@ -1,0 +1,44 @@
+"""CPU, memory and GPU as figures and words. What cannot be told is None, never 0. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. A MIG slice tells neither utilisation nor, sometimes, memory."""
+
+    busy_percent: int | None
+    used_gib: float | None
+    total_gib: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The machine at one moment."""
+
+    cpu_percent: int | None = None
+    memory_used_gib: float | None = None
+    memory_total_gib: float | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+    def text(self) -> str:
+        """`GPU 87 % 12.1/80.0 GiB · CPU 43 % · memory 3.1/7.8 GiB`."""
+        gpus = [f"GPU {_percent(g.busy_percent)} {_of(g.used_gib, g.total_gib)}" for g in self.gpus] or ["GPU n/a"]
+        memory = _of(self.memory_used_gib, self.memory_total_gib)
+        return " · ".join([*gpus, f"CPU {_percent(self.cpu_percent)}", f"memory {memory}"])
+
+    def short(self) -> str:
+        """`GPU 87 % · CPU 43 % · 3.1/7.8 GiB`."""
+        gpus = [f"GPU {_percent(g.busy_percent)}" for g in self.gpus[:1]] or ["GPU n/a"]
+        memory = _of(self.memory_used_gib, self.memory_total_gib)
+        return " · ".join([*gpus, f"CPU {_percent(self.cpu_percent)}", memory])
+
+
+def _percent(value: int | None) -> str:
+    return "n/a" if value is None else f"{value} %"
+
+
+def _of(used: float | None, total: float | None) -> str:
+    return "n/a" if used is None or total is None else f"{used:.1f}/{total:.1f} GiB"

@@ -1,0 +1,65 @@
+"""Where boards come from, and the thread that reads them and posts frozen snapshots."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from lora_tui.dashboard.snapshots import Board, Want
+
+
+class Source(Protocol):
+    """Where boards come from: the files of a runs folder, or a replay."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether more of what is there could be read at once."""
+
+    def read(self, want: Want) -> Board:
+        """The board now."""
+
+
+class ReaderThread(threading.Thread):
+    """Reads every `period_s` and hands over a board only if it differs from the last and that one was taken.
+
+    A terminal that does not read blocks the screen, not this thread, and nothing piles up meanwhile.
+    """
+
+    def __init__(self, source: Source, period_s: float, deliver: Callable[[Board], None]) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._source, self._period, self._deliver = source, period_s, deliver
+        self._want = Want()
+        self._wake = threading.Event()
+        self._taken = threading.Event()
+        self._taken.set()
+        self._ended = False
+
+    def want(self, want: Want) -> None:
+        """What the screen shows from now on; read at once."""
+        if want != self._want:
+            self._want = want
+            self._wake.set()
+
+    def taken(self) -> None:
+        """The last board is on the screen."""
+        self._taken.set()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._ended = True
+        self._wake.set()
+        self._taken.set()
+
+    def run(self) -> None:
+        """Thread body."""
+        last: Board | None = None
+        while not self._ended:
+            self._wake.clear()
+            board = self._source.read(self._want)
+            if board != last and self._taken.is_set() and not self._ended:
+                last = board
+                self._taken.clear()
+                self._deliver(board)
+            # A terminal that is slow to show a board is not hurried.
+            self._wake.wait(0 if self._source.pending and self._taken.is_set() else self._period)
