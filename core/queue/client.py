@@ -15,6 +15,8 @@ from core.runs.paths import RunsFolder
 
 START_WAIT_S = 60.0
 """From its start to its lock; a cold Python on a slow disk takes seconds."""
+_STARTS = 3
+"""One that is killed while it starts is replaced; killed so many times on end, it is not."""
 _LOG_TAIL_BYTES = 4096
 
 
@@ -52,8 +54,15 @@ class QueueClient:
 
     def ensure_supervisor(self) -> None:
         """Start one, detached from the terminal, unless one works. RunFolderError: it does not come up."""
-        if self.supervisor_works():
-            return
+        for _ in range(_STARTS):
+            if self.supervisor_works() or not self._must_start_again():
+                return
+        raise RunFolderError(
+            f"the supervisor was ended from outside while it started, {_STARTS} times one after the other"
+        )
+
+    def _must_start_again(self) -> bool:
+        """Start one. True: it was killed, or gave way to one that has ended since. RunFolderError: it failed."""
         for folder in (self.runs.root, self.runs.state):
             folder.mkdir(parents=True, exist_ok=True)
         with self.runs.supervisor_log.open("ab") as log:
@@ -70,13 +79,13 @@ class QueueClient:
         while not is_held(self.runs.supervisor_lock):
             status = self._child.poll()
             if status == 0 or is_held(self.runs.supervisor_lock):
-                return  # it found nothing to do, or another face was quicker
-            if status == ExitCode.BAD_USAGE:
-                self.ensure_supervisor()  # another one had the lock, and has let go of it by now
-                return
+                return False  # it found nothing to do, or another face was quicker
+            if status is not None and (status < 0 or status == ExitCode.BAD_USAGE):
+                return True  # killed; or another one had the lock, and has let go of it by now
             if status is not None or time.monotonic() > deadline:
                 raise RunFolderError(f"the supervisor did not start: {self.log_tail() or 'it said nothing'}")
             time.sleep(0.02)
+        return False
 
     def log_tail(self, lines: int = 5) -> str:
         """The last lines of supervisor.log."""
