@@ -125,6 +125,8 @@ def _cells(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, ...]:
     steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
     run = "-" if item.run is None else item.run.name
     verdict = "-" if snapshot is None else item.outcome.value
+    if item.matrix.seeds is not None:
+        verdict += ", seeds {}/{}".format(*item.matrix.seeds)
     state, why = _state(item, queued)
     figures_ = (
         "-" if board.eta_s is None else clock(board.eta_s),
@@ -170,5 +172,6 @@ def _json_row(item: RowReport, queued: Mapping[str, Entry]) -> dict[str, Any]:
         "heldout_change": board.heldout_change,
         "criteria": {criterion.name: criterion.state.value for criterion in criteria},
         "outcome": item.outcome.value,
+        "seeds": None if item.matrix.seeds is None else dict(zip(("accepted", "of"), item.matrix.seeds, strict=True)),
         "data_health": _health(item),
     }

@@ -25,8 +25,9 @@ from benchmarks.dashboard.material import long_run
 from benchmarks.dashboard.terminal import Terminal
 from core.runs.steps import Lineage
 from core.runs.store import read_run
+from lora_tui.dashboard.drawing import draw
 from lora_tui.dashboard.look import Look, View
-from lora_tui.dashboard.plot import Curve, Plot, draw
+from lora_tui.dashboard.plot import Curve, Plot
 from lora_tui.dashboard.series import Floats, smooth
 
 COLD_S, WARM_S, REFRESH_MS, MEMORY_MIB = 3.0, 1.0, 50.0, 200.0

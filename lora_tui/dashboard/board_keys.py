@@ -20,7 +20,13 @@ PLOT_KEYS: list[BindingType] = [
     Binding("right_square_bracket", "plot('interval', 1)", "Interval right", show=False),
     Binding("m", "plot('smoothing', 0)", "Smoothing", show=False, tooltip="mean of 30, 100, 1 (off) or 10 steps"),
     Binding("y", "plot('log_y', 0)", "Log y", show=False, tooltip="of the loss plot"),
-    Binding("r", "plot('learning_rate', 0)", "Learning rate", show=False, tooltip="instead of the loss"),
+    Binding(
+        "r",
+        "plot('learning_rate', 0)",
+        "Learning rate",
+        show=False,
+        tooltip="below the losses; alone where there is no room for both",
+    ),
     Binding("x", "plot('time', 0)", "Step/time", show=False, tooltip="minutes of training on the x axis"),
 ]
 ROW_KEYS: list[BindingType] = [

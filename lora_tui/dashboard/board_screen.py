@@ -175,6 +175,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         """Ask for the filter."""
         line = self.query_one(Input)
         line.display = True
+        self._arrange()
         line.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -185,6 +186,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the filter, go back to the rows."""
         event.input.display = bool(self.filter)
+        self._arrange()
         self.table.focus()
         self.post_message(LookChanged(filter=self.filter))
 
@@ -199,6 +201,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         line = self.query_one(Input)
         self.filter = line.value = text
         line.display = bool(text)
+        self._arrange()
         self._show_rows()
         self.post_message(LookChanged(filter=text))
 
@@ -257,7 +260,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         letters = {row_id: chr(ord("a") + i) for i, row_id in enumerate(self.pinned)}
         pins = [Pin(letters[v.row_id], v) for v in self.board.pinned if v.row_id in letters and v is not run]
         self.plots.show(run, [pin for pin in pins if run is None or pin.view.row_id != run.row_id])
-        self.query_one(VerdictPanel).show(run)
+        self.query_one(VerdictPanel).show(run, self.row)
         self.query_one(StatusLine).show(self.board, self.row)
 
     def _foot(self) -> None:
@@ -273,7 +276,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         width, height = self.size
         # Before anything is read the parts stand where they will be for a few rows.
         rows = len(self.board.rows) if self.board.where else _FEW
-        layout = share(width, height, rows, self.emphasis)
+        layout = share(width, height - self.query_one(Input).display, rows, self.emphasis)
         small = self.query_one("#too-small", Static)
         small.display = not layout.usable
         small.update(f"The board needs at least {SMALLEST[0]} × {SMALLEST[1]}; this is {width} × {height}.")

@@ -20,16 +20,16 @@ _NO_INTERVALS = "no interval yet: the base model is scored first"
 
 
 def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
-    """Training loss, smoothed, the raw values behind it; the loss on domain and heldout at each interval."""
-    title = "learning rate" if look.learning_rate else "loss"
+    """Training loss, smoothed, the raw values behind it; the loss on domain and heldout at each interval.
+
+    The learning rate, when it is asked for, is a strip below them.
+    """
+    title = "loss"
     if view is None:
         return Plot(title, (), empty="")
     steps = view.snapshot.steps
     xs = _step_xs(view, look)
     source = steps.lineage, "loss"
-    if look.learning_rate:
-        curves = [Curve("lr", "train", xs, steps.learning_rate, unit_digits=6, source=(steps.lineage, "learning_rate"))]
-        return Plot(title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look))
     curves = _pinned(pinned, look, _steps, window=look.smoothing)
     if look.smoothing > 1:
         curves.append(Curve("raw", "raw", xs, steps.loss, dots=True, legend=False, source=source))
@@ -38,7 +38,13 @@ def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> P
         Curve(name, name, *_intervals(view, name, look), marker=look.point if name == "domain" else "+")
         for name in _SETS
     ]
-    return Plot(title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look))
+    rate = Curve(
+        "learning rate", "rate", xs, steps.learning_rate, scientific=True, source=(steps.lineage, "learning_rate")
+    )
+    return Plot(
+        title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look),
+        strip=rate if look.learning_rate else None,
+    )  # fmt: skip
 
 
 def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:

@@ -77,7 +77,7 @@ def _heldout(row: BoardRow, ascii_only: bool) -> Piece:
 
 
 def _verdict(row: BoardRow, ascii_only: bool) -> Piece:
-    return decision_pieces(row.decision, row.active)[0]
+    return decision_pieces(row.decision, row.active, row.seeds)[0]
 
 
 def _reason(row: BoardRow, ascii_only: bool) -> Piece:

@@ -19,9 +19,11 @@ def plain(text: str, ascii_only: bool) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
 
 
-def decision_pieces(decision: str | None, active: bool) -> tuple[Piece, ...]:
-    """`✓ accepted`, `? so far undecided`; a dash without a verdict."""
+def decision_pieces(decision: str | None, active: bool, seeds: tuple[int, int] | None = None) -> tuple[Piece, ...]:
+    """`✓ accepted`, `? so far undecided`, `? seeds 1/2`; a dash without a verdict."""
     if decision is None:
         return ((NONE, "muted"),)
     word = f"so far {decision}" if active else decision
+    if seeds is not None:
+        word = f"seeds {seeds[0]}/{seeds[1]}"
     return ((f"{_DECISIONS[decision]} {word}", _DECISION_ROLES[decision]),)

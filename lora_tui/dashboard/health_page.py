@@ -7,8 +7,9 @@ import numpy as np
 from core.runs.health_text import health_facts
 from core.runs.position import Position
 from core.sanitise import sanitise
+from lora_tui.dashboard.drawing import draw
 from lora_tui.dashboard.lines_view import Pieces
-from lora_tui.dashboard.plot import Curve, Level, Plot, draw
+from lora_tui.dashboard.plot import Curve, Level, Plot
 from lora_tui.dashboard.series import Floats
 from lora_tui.dashboard.snapshots import RunView
 from lora_tui.dashboard.verdict_text import health_pieces

@@ -31,7 +31,7 @@ class Look:
     by_time: bool = False
     """x is training time in minutes instead of the step."""
     learning_rate: bool = False
-    """The loss plot shows the learning rate instead."""
+    """The learning rate has a strip below the losses."""
     ascii_only: bool = False
 
     @property

@@ -81,11 +81,17 @@ class VerdictPanel(LinesView):
         super().__init__(id=id)
         self._ascii = ascii_only
         self.run: RunView | None = None
+        self._seeds: tuple[tuple[str, str], ...] = ()
 
-    def show(self, run: RunView | None) -> None:
-        """Another run, or a new verdict on it."""
-        if run is not self.run or run is None:
-            self.run = run
+    def show(self, run: RunView | None, row: BoardRow | None = None) -> None:
+        """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
+        seeds: tuple[tuple[str, str], ...] = ()
+        if run is not None and row is not None and row.seeds is not None:
+            from lora_tui.dashboard.confirmation import seeds_pieces
+
+            seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
+        if run is not self.run or run is None or seeds != self._seeds:
+            self.run, self._seeds = run, seeds
             self.update()
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
@@ -94,9 +100,9 @@ class VerdictPanel(LinesView):
             return [[("verdict", "title"), ("  select a run that has started", "muted")]]
         from lora_tui.dashboard.verdict_text import verdict_lines  # brings scoring, which no first frame needs
 
-        lines = verdict_lines(self.run)
+        lines = verdict_lines(self.run, seeds=self._seeds)
         if len(lines) > height:
-            lines = verdict_lines(self.run, compact=True)
+            lines = verdict_lines(self.run, compact=True, seeds=self._seeds)
         shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
         return [_cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
 

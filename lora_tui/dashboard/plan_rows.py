@@ -75,6 +75,11 @@ class PlanRows:
         each = zip(wanted, self._texts, self._values, strict=True)
         return [(self._row(row, text, settings), self._folder(row)) for row, text, settings in each]
 
+    @property
+    def confirm_seeds(self) -> int:
+        """Repeats with other seeds that an accepted run needs."""
+        return 0 if self.execution is None else self.execution.plan.gate.confirm_seeds
+
     def history(self) -> tuple[BoardRow, ...]:
         """Earlier results made elsewhere."""
         if self.execution is None:
@@ -133,6 +138,7 @@ class PlanRows:
             steps_planned=row.settings.train.steps,
             learning_rate=row.settings.train.learning_rate,
             values=settings,
+            confirms=row.confirms,
         )
 
     def _folder(self, row: Row) -> RunPaths | None:

@@ -63,7 +63,7 @@ class PlotView(LinesView):
         """All cells of the plot."""
         if self.plot is None:
             return [[(self._title, "title")]]
-        from lora_tui.dashboard.plot import draw  # brings numpy, which no first frame needs
+        from lora_tui.dashboard.drawing import draw  # brings numpy, which no first frame needs
 
         lines = draw(self.plot, width, height, self.view, ascii_only=self._ascii)
         return [[(plain(c, True), role) if self._ascii else (c, role) for c, role in line] for line in lines]

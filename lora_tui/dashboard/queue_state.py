@@ -13,6 +13,7 @@ from core.queue.entries import Entry, EntryState, Listing, listing
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.snapshot import RunState
 from lora_tui.dashboard.snapshots import BoardRow, Queue
 
 Placed = tuple[BoardRow, RunPaths | None]
@@ -38,7 +39,9 @@ class QueueState:
         for decision in self._reader.read():
             self._take(decision)
         stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)]
-        if stamp != self._stamp or (stamp[0] is not None and self._db.changed()):
+        # A trainer that starts is seen by its process, not by the queue's files.
+        starting = any(entry.state == RunState.STARTING for entry in self._listing.entries)
+        if starting or stamp != self._stamp or (stamp[0] is not None and self._db.changed()):
             self._stamp = stamp
             self._list()
         found = self._listing
@@ -127,7 +130,11 @@ def with_entry(row: BoardRow, entry: Entry | None) -> BoardRow:
     if entry is None:
         return row
     row = replace(row, submission=entry.submission.id, queued=str(entry.state))
-    if row.active or row.state == "done" or entry.state not in _QUEUE_WORDS:
+    if row.active or row.state == "done":
+        return row
+    if entry.state == RunState.STARTING:
+        return replace(row, state=str(entry.state), reason=entry.reason, active=True)
+    if entry.state not in _QUEUE_WORDS:
         return row
     return replace(row, state=str(entry.state), reason=entry.reason or row.reason)
 

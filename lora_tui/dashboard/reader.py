@@ -10,6 +10,7 @@ from core.runs.files import read_json
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
+from lora_tui.dashboard.confirmation import with_seeds
 from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.queue_state import QueueState, with_entry
@@ -57,6 +58,8 @@ class FolderSource:
         pairs += self._others({run.name for _, run in pairs if run is not None})
         self._refresh([(row.id, run) for row, run in pairs if run is not None], want)
         rows = tuple(self._row(row, run) for row, run in pairs)
+        if self._plan is not None:
+            rows = with_seeds(rows, self._plan.confirm_seeds)
         by_id = {row.id: run for row, run in pairs}
         views = [self._view(row_id, rows, by_id.get(row_id)) for row_id in want.pinned]
         active = any(row.active for row in rows)

@@ -42,6 +42,12 @@ class BoardRow:
     heldout_change: float | None = None
     decision: str | None = None
     """accepted, rejected, undecided."""
+    confirms: str | None = None
+    """The key of the row that this one repeats with another seed."""
+    seeds: tuple[int, int] | None = None
+    """(accepted, asked for): repeats with other seeds of an accepted run."""
+    repeats: tuple[tuple[str, str], ...] = ()
+    """(key, what came of it) of those repeats."""
     active: bool = False
     learning_rate: float | None = None
     planned: bool = True

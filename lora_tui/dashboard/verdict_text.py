@@ -24,13 +24,14 @@ class Line:
     pieces: tuple[Piece, ...]
 
 
-def verdict_lines(view: RunView, *, compact: bool = False) -> list[Line]:
-    """The whole panel, its heading first. `compact`: one line a criterion."""
+def verdict_lines(view: RunView, *, compact: bool = False, seeds: tuple[Piece, ...] = ()) -> list[Line]:
+    """The whole panel, its heading first. `compact`: one line a criterion. `seeds`: of its repeats with other seeds."""
     decision, active = view.verdict.decision.value, view.snapshot.state.active
     best = view.verdict.best_step
     heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]
     if best is not None:
         heading.append((f"  best interval: step {best}", "muted"))
+    heading += seeds
     if view.verdict.guardrail_kept is False:
         heading.append(("  no interval keeps the guardrail", "fail"))
     if compact:

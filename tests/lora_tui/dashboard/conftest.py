@@ -119,7 +119,8 @@ def queue_app(folder: Any) -> Iterator[Callable[..., Dashboard]]:
         return Dashboard(source, opened, lambda: Actions(opened, folder.runs), folder.runs.dashboard_memory)
 
     yield make
-    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    births = [run.root / "births.txt" for run in folder.runs.runs()]
+    pids = [int(pid) for path in births if path.exists() for pid in path.read_text().split()]
     if is_held(folder.runs.supervisor_lock):
         pids.append(int(folder.runs.supervisor_lock.read_text()))
     for pid in pids:

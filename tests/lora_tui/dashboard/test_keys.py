@@ -59,7 +59,7 @@ def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: A
             await pilot.press("y")
             await see("  log")
             await pilot.press("y", "r")
-            await see("learning rate", "lr 0.0000")
+            await see("loss  ─ train", "├─ learning rate ", "1e-4│")
             await pilot.press("r", "x")
             await see("min")
             await pilot.press("x", "m")

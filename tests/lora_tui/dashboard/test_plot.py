@@ -8,9 +8,11 @@ import time
 import numpy as np
 import pytest
 
+from lora_tui.dashboard.axes import log_ticks, ticks_between
 from lora_tui.dashboard.canvas import Canvas
+from lora_tui.dashboard.drawing import draw
 from lora_tui.dashboard.look import View
-from lora_tui.dashboard.plot import Bar, Curve, Level, Mark, Plot, draw, ticks_between
+from lora_tui.dashboard.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.series import logarithm, reduce, smooth
 
 
@@ -147,3 +149,34 @@ def test_lines_far_outside_cost_nothing() -> None:
     canvas.line(-5, -5, -1, -1, "x")
     assert time.perf_counter() - started < 0.1
     assert any(cell != " " for row in canvas.rows() for cell, _ in row)
+
+
+def test_a_strip_lies_below_the_curves_with_an_axis_of_its_own() -> None:
+    xs = np.arange(1, 101, dtype=float)
+    rate = Curve("learning rate", "rate", xs, 1e-4 * xs / 100, scientific=True)
+    plot = Plot("loss", (wave(100),), strip=rate)
+    lines = text(plot, 60, 18)
+    assert lines[0].startswith("loss  ─ train")
+    rule = next(i for i, line in enumerate(lines) if "├─ learning rate 1e-4 ──" in line)
+    assert lines[rule + 1].startswith("  1e-4│") and lines[-3].startswith("     0│") and len(lines) == 18
+    assert {len(line) for line in lines} == {60}
+    assert "├─ learning rate 5e-5 ──" in "".join(text(plot, 60, 18, View(cursor=50.0)))
+    small = text(plot, 60, 9)
+    assert small[0].startswith("learning rate  ─ 1e-4") and len(small) == 9 and "├" not in "".join(small)
+    assert "| " in "".join(text(plot, 60, 18, ascii_only=True)) and "+- learning rate" in "".join(
+        text(plot, 60, 18, ascii_only=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [(1e-7, 1.0, {"1e-6", "1e-4", "0.01", "1"}), (0.3, 3.0, {"0.5", "1", "2"}), (1.1, 1.8, {"1.2", "1.4", "1.6"})],
+)
+def test_a_log_axis_has_round_numbers_that_fit_its_labels(low: float, high: float, labels: set[str]) -> None:
+    xs = np.arange(100, dtype=float)
+    curve = Curve("train", "train", xs, np.geomspace(low, high, 100))
+    lines = text(Plot("loss", (curve,)), 60, 20, View(log_y=True))
+    assert {len(line) for line in lines} == {60}
+    found = {line.partition("│")[0].strip() for line in lines[1:-2]} - {""}
+    assert labels <= found, found
+    assert all(low * 0.8 <= 10**tick <= high * 1.3 for tick in log_ticks(math.log10(low), math.log10(high), 8))

@@ -9,8 +9,9 @@ import pytest
 
 from core.runs.steps import Lineage, StepColumns, StepSeries
 from lora_tui.dashboard import reduction
+from lora_tui.dashboard.drawing import draw
 from lora_tui.dashboard.look import View
-from lora_tui.dashboard.plot import Curve, Plot, draw
+from lora_tui.dashboard.plot import Curve, Plot
 from lora_tui.dashboard.reduction import Blocks, blocks_of, minutes
 from lora_tui.dashboard.series import Floats, logarithm, reduce, smooth
 

@@ -1,0 +1,134 @@
+"""A trainer that has said nothing yet, and accepted runs that are repeated with other seeds, on board and in status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.plan.schema import Row
+from core.queue.decisions import DecisionLog
+from core.queue.execution import PlanExecution
+from core.runs.process import identity_of
+from core.speech.hashing import HashCache
+from lora_tui import status_command
+from lora_tui.dashboard.confirmation import seeds_pieces, with_seeds
+from lora_tui.dashboard.snapshots import BoardRow
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def silent() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives and writes no event, as a trainer does while it imports torch."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def begun(folder: Any, pid: int) -> None:
+    """What the queue writes when it starts the trainer of `a`."""
+    folder.write()
+    submission = folder.submission()
+    folder.runs.root.mkdir(exist_ok=True)
+    folder.db.submit(submission)
+    execution = PlanExecution(submission, folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    run = execution.folder(execution.placed["a"])
+    run.root.mkdir()
+    row: Row = execution.rows[0]
+    config = {"schema": 1, "experiment": row.experiment, "identity": run.name.rpartition("-")[2], "settings": {}}
+    run.config.write_text(json.dumps(config | {"hashes": {}, "gate": {}}))
+    process = identity_of(pid)
+    assert process is not None
+    fields = {"submission": submission.id, "row": "a", "run": run.name, "reason": "first", "attempts_before": 0}
+    DecisionLog(folder.runs.decisions).append("start", **fields, process=process.to_json(), gpu=None, inputs={})
+
+
+def status(folder: Any, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    parser = argparse.ArgumentParser()
+    status_command.add_arguments(parser)
+    where = [str(folder.plan), "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    assert status_command.run(parser.parse_args([*where, *options])) == 0
+    return capsys.readouterr().out
+
+
+def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
+    folder: Any, queue_app: Make, eyes: Any, silent: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(folder, silent.pid)
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(160, 40)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "starting", "1 running")
+            await seen.see_on_screen("Stop")
+            silent.kill()
+            silent.wait()
+            await seen.gone("starting", "1 running")
+
+    shown = status(folder, capsys)
+    assert "starting" in shown
+    assert json.loads(status(folder, capsys, "--json"))["rows"][0]["state"] == "starting"
+    asyncio.run(look())
+    assert "starting" not in status(folder, capsys)
+
+
+def row(key: str, decision: str | None, confirms: str | None = None, **more: Any) -> BoardRow:
+    return BoardRow(f"plan:{key}", key, decision=decision, confirms=confirms, **more)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "decision", "count"),
+    [
+        (None, None, "undecided", 0),
+        ("accepted", None, "undecided", 1),
+        ("accepted", "accepted", "accepted", 2),
+        ("accepted", "rejected", "rejected", 1),
+    ],
+)
+def test_an_accepted_run_stands_by_its_repeats(
+    first: str | None, second: str | None, decision: str, count: int
+) -> None:
+    repeats = [row("a@seed1", first, "a"), row("a@seed2", second, "a", state="training", active=second is None)]
+    rows = with_seeds([row("a", "accepted"), *repeats, row("b", "rejected")], 2)
+    assert (rows[0].decision, rows[0].seeds) == (decision, (count, 2))
+    told = "".join(text for text, _ in seeds_pieces(rows[0]))
+    assert f"seeds {count}/2" in told and "a@seed2 " + (second or "training") in told
+    assert rows[3].seeds is None and rows[1].seeds is None and seeds_pieces(rows[3]) == ()
+    assert with_seeds([row("a", "accepted")], 0)[0].seeds is None
+
+
+def test_the_panel_and_status_say_how_many_seeds_confirm_a_run(
+    folder: Any,
+    queue_app: Make,
+    eyes: Any,
+    fake_supervisor: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    folder.write(queue="max_runs = 3")
+    folder.plan.write_text(folder.plan.read_text().replace("[gate]\n", "[gate]\nconfirm_seeds = 2\n"))
+    folder.script(**{"a": ["good"], "a@seed1": ["good"], "a@seed2": ["poor"]})
+
+    async def look() -> None:
+        app = queue_app(supervisor=fake_supervisor)
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "not run")
+            await pilot.press("s")
+            await seen.see("seeds 1/2", "a@seed1 accepted, a@seed2 rejected", "✗ seeds 1/2")
+
+    asyncio.run(look())
+    assert "rejected, seeds 1/2" in status(folder, capsys)
+    rows = json.loads(status(folder, capsys, "--json"))["rows"]
+    assert rows[0]["seeds"] == {"accepted": 1, "of": 2} and rows[1]["seeds"] is None
