@@ -34,7 +34,7 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-kill-matrix: $(READY) ## kill everything everywhere, see that no run notices (20 minutes; SHORT=--short: 90 seconds)
+kill-matrix: $(READY) ## kill everything everywhere, see that no run notices (25 minutes; SHORT=--short: 90 seconds)
 	$(BIN)/python -m benchmarks.kill_matrix $(SHORT)
 
 format: $(READY) ## put the code into its format

@@ -1,7 +1,7 @@
 """Kill everything everywhere: `python -m benchmarks.kill_matrix [--short] [--resume] [--jobs N] [--only TEXT]`.
 
 Real faces, a real supervisor and real trainers on the embedded model are killed with SIGKILL in every phase; every run
-must end as the undisturbed one, byte for byte. The full matrix (38 cases, more than 100 kills) takes about 20 minutes
+must end as the undisturbed one, byte for byte. The full matrix (46 cases, more than 100 kills) takes about 25 minutes
 on two quiet cores, `--short` 90 seconds. Exit status 0: every case passed.
 """
 
