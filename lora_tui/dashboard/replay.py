@@ -80,9 +80,8 @@ class ReplaySource:
     def _prepare(self, config: dict[str, Any]) -> None:
         self._paths.evals.mkdir(parents=True)
         self._paths.config.write_text(json.dumps(config))
-        for mine, recorded in ((self._paths.adapters, self._recorded.adapters), (self._paths.log, self._recorded.log)):
-            if recorded.exists():
-                mine.symlink_to(recorded)
+        if self._recorded.adapters.exists():
+            self._paths.adapters.symlink_to(self._recorded.adapters)
         # The tuned score comes at the end, when it came then.
         for interval in self._recorded.evals.glob("step-*"):
             (self._paths.evals / interval.name).symlink_to(interval)
@@ -99,6 +98,9 @@ class ReplaySource:
             for when, event in self._lines[first : self._played]:
                 file.write(json.dumps(self._disguised(event, self._base + when)) + "\n")
                 self._follow_best(event)
+        if self._played == len(self._lines) and self._recorded.log.exists():
+            # Its lines carry no times: shown earlier, they would tell how the run ends.
+            self._paths.log.symlink_to(self._recorded.log)
         if self._played == len(self._lines) and self._recorded.result.exists():
             self._link(self._paths.best, self._recorded.best)
             tuned = self._recorded.tuned("domain").parent
