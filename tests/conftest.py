@@ -24,6 +24,7 @@ def _register(name: str) -> None:
     spec.loader.exec_module(module)
 
 
+_register("waiting")
 _register("forked_trainer")
 _register("training_kit")
 

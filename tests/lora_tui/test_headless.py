@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
@@ -100,13 +101,6 @@ def done(folder: Any, *overrides: str) -> None:
     """Work through the plan in this process."""
     folder.db.submit(folder.submission(*overrides))
     assert supervise(folder.runs, folder.executor) == 0
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def short(file: Path) -> str:

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
@@ -23,13 +23,6 @@ from lora_tui.__main__ import main
 SUPERVISOR = Path(__file__).parents[1] / "core" / "queue" / "fake_supervisor.py"
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"'
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 class Queue:
@@ -65,10 +58,6 @@ def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         except ProcessLookupError:
             continue
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
-
-
-def starts(folder: Any) -> list[str]:
-    return [d.get("row") for d in folder.decisions("start")]
 
 
 def test_an_empty_queue_says_so(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +96,7 @@ def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_relea
     assert folder.decisions("wait")[-1].get("reason") == "held until released: a"
     assert queue("release", "a") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert starts(folder) == ["b", "a"]
+    assert folder.starts() == ["b", "a"]
 
 
 def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
@@ -164,7 +153,7 @@ def test_remove_takes_a_row_out_and_says_so(queue: Queue) -> None:
     assert queue("remove", "a", "--yes") == 0
     assert queue.states() == {"a": "removed", "b": "queued"}
     assert supervise(folder.runs, folder.executor) == 0
-    assert starts(folder) == ["b"]
+    assert folder.starts() == ["b"]
     [finish] = folder.decisions("finish")
     assert finish.get("not_run") == {"a": "removed from the queue"}
 
@@ -188,7 +177,7 @@ def test_rows_start_in_the_order_that_was_asked_for(queue: Queue) -> None:
     assert list(queue.states()) == ["a", "c", "b"]
     assert queue("move", "a", "--last") == 0
     assert supervise(folder.runs, folder.executor) == 0
-    assert starts(folder) == ["c", "b", "a"]
+    assert folder.starts() == ["c", "b", "a"]
 
 
 def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Queue) -> None:
@@ -212,7 +201,7 @@ def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
     assert supervise(folder.runs, folder.executor) == 0
     assert queue("retry", folder.run("a").name) == 0
     wait_for(lambda: len(folder.decisions("finish")) == 2)
-    assert folder.snapshot("a").state is RunState.DONE and starts(folder) == ["a", "b", "a"]
+    assert folder.snapshot("a").state is RunState.DONE and folder.starts() == ["a", "b", "a"]
     assert queue("retry", "nothing") == 4
 
 

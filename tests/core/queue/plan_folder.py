@@ -6,7 +6,9 @@ import json
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
+from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
 from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import LocalExecutor
@@ -92,3 +94,14 @@ class PlanFolder:
         """Pids of the trainers that were started for the experiment's run."""
         path = self.run(experiment).root / "births.txt"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def work(self, *overrides: str, only: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Submit the plan and supervise in this process; the `finish` decision of the submission."""
+        submission = self.db.submit(self.submission(*overrides, only=only))
+        assert supervise(self.runs, self.executor) == 0
+        [finish] = [d for d in self.decisions("finish") if d.get("submission") == submission.id]
+        return dict(finish.fields)
+
+    def starts(self) -> list[str]:
+        """The rows whose trainers were started, in that order."""
+        return [d.get("row") for d in self.decisions("start")]

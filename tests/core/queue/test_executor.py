@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from core.queue.executor import LocalExecutor
 from core.queue.lock import is_held
@@ -40,13 +39,6 @@ def executor(run: RunPaths) -> LocalExecutor:
 
 def lock_of(run: RunPaths) -> Path:
     return RunsFolder(run.root.parent, run.root.parent).run_lock(run.name)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_a_run_has_one_trainer_which_leads_its_own_session_and_leaves_nothing(run: RunPaths) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.queue.entries import listing
 from core.queue.gpus import GIB, Devices, Gpu, choose_gpu, visible
@@ -178,13 +179,6 @@ def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: FakeNvml) -> None:
 
 
 THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {n}\n' for n, name in enumerate("abc"))
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def gpu_of(folder: Any, experiment: str) -> list[str]:

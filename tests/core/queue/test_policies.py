@@ -7,14 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.queue import pauses
-from core.queue.__main__ import supervise
 from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.gpus import Devices, Gpu
@@ -32,23 +31,6 @@ from core.speech.hashing import HashCache
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 FOUR = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n[[experiment]]\nid = "d"\ntrain.seed = 3\n'
 HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
-
-
-def work(folder: Any) -> dict[str, Any]:
-    folder.db.submit(folder.submission())
-    assert supervise(folder.runs, folder.executor) == 0
-    return dict(folder.decisions("finish")[-1].fields)
-
-
-def starts(folder: Any) -> list[str]:
-    return [d.get("row") for d in folder.decisions("start")]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def series(*ends: tuple[str, str, str]) -> FailureSeries:
@@ -91,17 +73,17 @@ def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on
         wait_for(lambda: folder.decisions("pause"))
         [pause] = folder.decisions("pause")
         assert pause.get("cause") == "failures" and "3 runs in a row failed alike" in pause.get("reason")
-        assert starts(folder) == ["a", "b", "c"]
+        assert folder.starts() == ["a", "b", "c"]
         # A new supervisor knows of it, too.
         os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
         client._child.wait()
         wait_for(lambda: not is_held(folder.runs.supervisor_lock))
         client.ensure_supervisor()
         time.sleep(1)
-        assert starts(folder) == ["a", "b", "c"] and len(folder.decisions("pause")) == 1
+        assert folder.starts() == ["a", "b", "c"] and len(folder.decisions("pause")) == 1
         folder.db.release([Target(submission.id)])
         wait_for(lambda: folder.decisions("supervisor_ended"))
-        assert starts(folder) == ["a", "b", "c", "d"] and folder.decisions("resume")
+        assert folder.starts() == ["a", "b", "c", "d"] and folder.decisions("resume")
     finally:
         client._child.kill()
         client._child.wait()
@@ -110,7 +92,7 @@ def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on
 def test_nothing_left_to_start_needs_no_pause(folder: Any) -> None:
     folder.write(FOUR.rpartition("[[")[0], queue='until = "all"')
     folder.script(a=["error"], b=["error"], c=["error"])
-    assert work(folder)["complete"] and not folder.decisions("pause")
+    assert folder.work()["complete"] and not folder.decisions("pause")
 
 
 def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +101,8 @@ def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: Any, monkeypa
     monkeypatch.setattr(pauses, "has_space", lambda path, size: next(answers, True))
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["disk_full", "good"])
-    assert work(folder)["complete"]
-    assert starts(folder) == ["a", "a", "b"]
+    assert folder.work()["complete"]
+    assert folder.starts() == ["a", "a", "b"]
     [pause], [resume] = folder.decisions("pause"), folder.decisions("resume")
     assert pause.get("cause") == "disk" and "the disk is full" in pause.get("reason")
     assert "space" in resume.get("reason") and next(answers, None) is None
@@ -139,8 +121,8 @@ def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch
     asked: list[int] = []
     monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and len(asked) > 1)
     folder.write()
-    assert work(folder)["complete"]
-    assert starts(folder) == ["a"] and "a run needs about 67 MB" in folder.decisions("pause")[0].get("reason")
+    assert folder.work()["complete"]
+    assert folder.starts() == ["a"] and "a run needs about 67 MB" in folder.decisions("pause")[0].get("reason")
 
 
 def test_space_is_what_can_really_be_had(tmp_path: Path) -> None:
@@ -168,17 +150,17 @@ def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(fol
 def test_the_hours_of_the_budget_end_what_runs(folder: Any) -> None:
     folder.write(queue="max_hours = 0.0004")
     folder.script(a=["wait"])
-    finish = work(folder)
+    finish = folder.work()
     assert finish["complete"] and "queue.max_hours" in finish["reason"]
-    assert folder.snapshot("a").state is RunState.STOPPED and starts(folder) == ["a"]
+    assert folder.snapshot("a").state is RunState.STOPPED and folder.starts() == ["a"]
 
 
 def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -> None:
     folder.write(queue='on_out_of_memory = "halve"')
     folder.script(a=["big"])
-    finish = work(folder)
+    finish = folder.work()
     assert finish["complete"] and finish["reason"] == "a was accepted"
-    assert starts(folder) == ["a", "a", "a"]
+    assert folder.starts() == ["a", "a", "a"]
     folders = [str(d.get("run")) for d in folder.decisions("start")]
     configs = [read_json(folder.runs.root / name / "run.json")[0] for name in folders]
     assert [config["settings"]["train"]["accumulation"] for config in configs if config] == [1, 2, 4]
@@ -190,21 +172,21 @@ def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -
     execution.place_all()
     [row] = report(execution, {})
     assert row.outcome is Outcome.ACCEPTED and row.run is not None and row.run.name == folders[2]
-    assert work(folder)["complete"] and len(starts(folder)) == 3
+    assert folder.work()["complete"] and len(folder.starts()) == 3
 
 
 def test_without_the_rule_a_run_out_of_memory_is_given_up(folder: Any) -> None:
     folder.write()
     folder.script(a=["big"])
-    work(folder)
-    assert starts(folder) == ["a"] and not folder.decisions("halve")
+    folder.work()
+    assert folder.starts() == ["a"] and not folder.decisions("halve")
 
 
 def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -> None:
     folder.write(TWO)
     folder.script(a=["stopped_early"])
-    finish = work(folder)
-    assert starts(folder) == ["a", "b"] and "stopped early" in finish["not_run"]["a"]
+    finish = folder.work()
+    assert folder.starts() == ["a", "b"] and "stopped early" in finish["not_run"]["a"]
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.place_all()
     first = report(execution, {})[0]
@@ -215,7 +197,7 @@ def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -
 def test_the_plans_program_hears_of_ends(folder: Any) -> None:
     heard = folder.root / "heard; $(touch x)"
     folder.write(queue=f"notify = {json.dumps([sys.executable, '-c', HEARING, str(heard)])}")
-    work(folder)
+    folder.work()
     ended, finished = [json.loads(line) for line in heard.read_text().splitlines()]
     assert ended["event"] == "run_ended" and ended["outcome"] == "done" and ended["accepted"] is True
     assert ended["run"] == folder.run("a").name and ended["rows"] == ["a"] and ended["plan"] == str(folder.plan)

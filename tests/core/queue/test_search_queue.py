@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from typing import Any
+
+from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.entries import listing
@@ -23,27 +23,10 @@ TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 10\nadapter.rank = 4\n'
 SEARCH = "[search]\nadapter.rank = [8, 16, 32, 64]\n"
 
 
-def work(folder: Any) -> dict[str, Any]:
-    folder.db.submit(folder.submission())
-    assert supervise(folder.runs, folder.executor) == 0
-    return dict(folder.decisions("finish")[-1].fields)
-
-
-def starts(folder: Any) -> list[str]:
-    return [d.get("row") for d in folder.decisions("start")]
-
-
 def reports(folder: Any) -> tuple[PlanExecution, dict[str, RowReport]]:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.place_all()
     return execution, {item.row.key: item for item in report(execution, {})}
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def with_gate(folder: Any, experiments: str, gate: str = "", queue: str = "") -> None:
@@ -54,16 +37,16 @@ def with_gate(folder: Any, experiments: str, gate: str = "", queue: str = "") ->
 def test_the_queue_draws_rows_until_one_is_accepted(folder: Any) -> None:
     folder.write(SEARCH + TWO, queue='then = "search"')
     folder.script(**{"a": ["poor"], "b": ["poor"], "search": ["poor"], "search@rank64": ["good"]})
-    finish = work(folder)
-    drawn = starts(folder)[2:]
-    assert starts(folder)[:2] == ["a", "b"] and drawn and finish["reason"] == f"{drawn[-1]} was accepted"
+    finish = folder.work()
+    drawn = folder.starts()[2:]
+    assert folder.starts()[:2] == ["a", "b"] and drawn and finish["reason"] == f"{drawn[-1]} was accepted"
     assert "the plan is used up" in folder.decisions("start")[2].get("reason")
     _, found = reports(folder)
     assert list(found) == ["a", "b", *drawn] and found[drawn[-1]].outcome is Outcome.ACCEPTED
     assert "rank=64" in found[drawn[-1]].matrix.settings
     # Again, and from another face: the same draws, and nothing is run twice.
-    again = work(folder)
-    assert starts(folder) == ["a", "b", *drawn] and again["reason"] == finish["reason"]
+    again = folder.work()
+    assert folder.starts() == ["a", "b", *drawn] and again["reason"] == finish["reason"]
 
 
 def test_draws_survive_the_supervisor(folder: Any) -> None:
@@ -72,7 +55,7 @@ def test_draws_survive_the_supervisor(folder: Any) -> None:
     client = folder.client
     submission = client.submit(folder.submission())
     try:
-        wait_for(lambda: any(row.startswith("search") for row in starts(folder)))
+        wait_for(lambda: any(row.startswith("search") for row in folder.starts()))
         run = RunPaths(folder.runs.root / folder.decisions("start")[-1].get("run"))
         wait_for((run.root / "births.txt").exists)
         os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
@@ -93,8 +76,8 @@ def test_draws_survive_the_supervisor(folder: Any) -> None:
 def test_an_accepted_run_is_repeated_and_needs_all_seeds(folder: Any) -> None:
     with_gate(folder, TWO, "confirm_seeds = 2")
     folder.script(**{"a@seed2": ["poor"], "b": ["good"]})
-    finish = work(folder)
-    assert starts(folder) == ["a", "a@seed1", "a@seed2", "b", "b@seed11", "b@seed12"]
+    finish = folder.work()
+    assert folder.starts() == ["a", "a@seed1", "a@seed2", "b", "b@seed11", "b@seed12"]
     assert finish["complete"] and finish["reason"] == "b was accepted"
     _, found = reports(folder)
     assert found["a"].outcome is Outcome.REJECTED and found["b"].outcome is Outcome.ACCEPTED
@@ -106,8 +89,8 @@ def test_an_accepted_run_is_repeated_and_needs_all_seeds(folder: Any) -> None:
 
 def test_repeats_that_are_still_to_come_leave_the_row_undecided(folder: Any) -> None:
     with_gate(folder, ONE, "confirm_seeds = 1", queue="max_runs = 1")
-    finish = work(folder)
-    assert starts(folder) == ["a"] and "queue.max_runs" in finish["reason"]
+    finish = folder.work()
+    assert folder.starts() == ["a"] and "queue.max_runs" in finish["reason"]
     _, found = reports(folder)
     assert found["a"].outcome is Outcome.UNDECIDED and found["a"].matrix.seeds == (0, 1)
     assert found["a@seed1"].outcome is Outcome.PENDING
@@ -144,7 +127,7 @@ def test_a_plan_that_is_edited_while_the_queue_runs(folder: Any) -> None:
     folder.script(b=["wait", "good"])
     client = folder.client
     first = client.submit(folder.submission())
-    wait_for(lambda: "b" in starts(folder) and folder.snapshot("b").steps_completed == 10)
+    wait_for(lambda: "b" in folder.starts() and folder.snapshot("b").steps_completed == 10)
     done = folder.run("a")
     before = {path: path.stat().st_mtime_ns for path in done.root.glob("**/*")}
     # c changes, d is new, and a stays: submitted again while the first submission works.
@@ -186,7 +169,7 @@ def test_conditions_are_kept_with_their_inputs_in_three_values(folder: Any) -> N
     )
     folder.write(rows, queue='until = "all"')
     folder.script(d=["diverge"])
-    work(folder)
+    folder.work()
     [start] = [d for d in folder.decisions("start") if d.get("row") == "b"]
     assert start.get("inputs") == {"a:seconds_per_step": 0.001, "a:domain_gain": 10.0, "a:falling": False}
     [skip] = folder.decisions("skip")

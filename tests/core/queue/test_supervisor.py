@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.entries import listing
@@ -21,25 +22,6 @@ from core.queue.wishes import QueueDb
 from core.runs.snapshot import RunState
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
-
-
-def work(folder: Any, *overrides: str, only: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Submit the plan and supervise in this process; the `finish` decision of the submission."""
-    submission = folder.db.submit(folder.submission(*overrides, only=only))
-    assert supervise(folder.runs, folder.executor) == 0
-    [finish] = [d for d in folder.decisions("finish") if d.get("submission") == submission.id]
-    return dict(finish.fields)
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def starts(folder: Any) -> list[str]:
-    return [d.get("row") for d in folder.decisions("start")]
 
 
 @pytest.fixture
@@ -69,10 +51,10 @@ def supervisor_pid(folder: Any) -> int:
 
 def test_the_first_accepted_run_ends_the_plan(folder: Any) -> None:
     folder.write(TWO)
-    finish = work(folder)
+    finish = folder.work()
     assert finish["complete"] and finish["reason"] == "a was accepted"
     assert finish["not_run"] == {"b": "a was accepted"}
-    assert starts(folder) == ["a"]
+    assert folder.starts() == ["a"]
     assert folder.snapshot("a").state is RunState.DONE
     config = folder.snapshot("a").config
     assert config is not None and Path(config["settings"]["data"]["train"]).is_absolute()
@@ -82,24 +64,24 @@ def test_the_first_accepted_run_ends_the_plan(folder: Any) -> None:
 
 def test_run_again_does_nothing_twice(folder: Any) -> None:
     folder.write(TWO, queue='until = "all"')
-    work(folder)
+    folder.work()
     before = {path: path.stat().st_mtime_ns for path in folder.runs.root.glob("*-*/**/*")}
-    assert work(folder)["complete"]
-    assert starts(folder) == ["a", "b"]
+    assert folder.work()["complete"]
+    assert folder.starts() == ["a", "b"]
     assert before == {path: path.stat().st_mtime_ns for path in folder.runs.root.glob("*-*/**/*")}
 
 
 def test_a_rejected_run_lets_the_next_one_start(folder: Any) -> None:
     folder.write(TWO)
     folder.script(a=["poor"])
-    assert work(folder)["complete"]
-    assert starts(folder) == ["a", "b"]
+    assert folder.work()["complete"]
+    assert folder.starts() == ["a", "b"]
 
 
 def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
     folder.write()
     folder.script(a=["crash", "stillborn", "good"])
-    assert work(folder)["complete"]
+    assert folder.work()["complete"]
     exits = [(d.get("outcome"), d.get("status"), d.get("message")) for d in folder.decisions("exit")]
     assert exits == [("crashed", -9, ""), ("crashed", 1, "before its first event"), ("done", 0, "")]
     assert [attempt.resumed_from for attempt in folder.snapshot("a").attempts] == [None, 5]
@@ -108,7 +90,7 @@ def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
 def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: Any) -> None:
     folder.write()
     folder.script(a=["last_breath"])
-    assert work(folder)["complete"] and len(folder.births("a")) == 1
+    assert folder.work()["complete"] and len(folder.births("a")) == 1
     assert folder.run("a").result.exists() and not list(folder.run("a").checkpoints.iterdir())
     assert folder.decisions("exit")[0].get("outcome") == "done"
 
@@ -116,11 +98,11 @@ def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: Any) 
 def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted_again(folder: Any) -> None:
     folder.write(TWO, queue="retries = 1")
     folder.script(a=["crash"], b=["good"])
-    finish = work(folder)
-    assert starts(folder) == ["a", "a", "b"]
+    finish = folder.work()
+    assert folder.starts() == ["a", "a", "b"]
     assert finish["not_run"]["a"] == "crashed 2 times: not resumed again (queue.retries = 1)"
     folder.script(a=["good"])
-    work(folder, "queue.until=all")
+    folder.work("queue.until=all")
     assert folder.snapshot("a").state is RunState.DONE
 
 
@@ -128,8 +110,8 @@ def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted
 def test_a_failed_run_is_not_retried_and_the_next_one_starts(folder: Any, end: str) -> None:
     folder.write(TWO)
     folder.script(a=[end])
-    finish = work(folder)
-    assert starts(folder) == ["a", "b"]
+    finish = folder.work()
+    assert folder.starts() == ["a", "b"]
     assert finish["complete"]
     assert "not retried" in finish["not_run"]["a"]
 
@@ -137,45 +119,45 @@ def test_a_failed_run_is_not_retried_and_the_next_one_starts(folder: Any, end: s
 def test_what_diverged_does_not_run_again_but_an_error_does(folder: Any) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["diverge"], b=["error", "good"])
-    work(folder)
-    work(folder)
-    assert starts(folder) == ["a", "b", "b"]
+    folder.work()
+    folder.work()
+    assert folder.starts() == ["a", "b", "b"]
 
 
 def test_equal_identity_is_one_run(folder: Any) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "same"\n', queue='until = "all"')
-    work(folder)
-    assert starts(folder) == ["a"]
+    folder.work()
+    assert folder.starts() == ["a"]
     assert [d.get("run") for d in folder.decisions("run")] == [folder.run("a").name] * 2
     assert len(folder.runs.runs()) == 1
 
 
 def test_a_condition_is_decided_on_results_and_recorded_with_its_inputs(folder: Any) -> None:
     folder.write(TWO + 'after = "a"\nwhen = "rejected"\n', queue='until = "all"')
-    finish = work(folder)
-    assert starts(folder) == ["a"]
+    finish = folder.work()
+    assert folder.starts() == ["a"]
     [skip] = folder.decisions("skip")
     assert skip.get("inputs") == {"a:rejected": False} and finish["not_run"]["b"] == skip.get("reason")
 
 
 def test_a_row_whose_data_is_missing_is_named_and_the_others_run(folder: Any) -> None:
     folder.write(TWO + 'data.train = "gone.jsonl"\n', queue='until = "all"')
-    finish = work(folder)
-    assert starts(folder) == ["a"]
+    finish = folder.work()
+    assert folder.starts() == ["a"]
     assert "gone.jsonl" in finish["not_run"]["b"]
 
 
 def test_only_starts_nothing_else(folder: Any) -> None:
     folder.write(TWO)
-    work(folder, only=("b",))
-    assert starts(folder) == ["b"]
+    folder.work(only=("b",))
+    assert folder.starts() == ["b"]
 
 
 def test_the_budget_counts_runs_and_a_resumed_one_once(folder: Any) -> None:
     folder.write(TWO, queue='until = "all"\nmax_runs = 1')
     folder.script(a=["crash", "good"])
-    finish = work(folder)
-    assert starts(folder) == ["a", "a"]
+    finish = folder.work()
+    assert folder.starts() == ["a", "a"]
     assert "queue.max_runs" in finish["not_run"]["b"]
 
 
@@ -198,7 +180,7 @@ def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(fol
 
 def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:
     folder.write("[[experiment]]\nid = 'a'\ntrain.stepps = 3\n")
-    finish = work(folder)
+    finish = folder.work()
     assert not finish["complete"] and "stepps" in finish["reason"]
 
 
@@ -234,7 +216,7 @@ def test_a_stop_wish_ends_the_submission(folder: Any, started: Any) -> None:
     wait_for(lambda: folder.decisions("supervisor_ended"))
     [finish] = folder.decisions("finish")
     assert not finish.get("complete") and finish.get("reason") == "stopped on request"
-    assert starts(folder) == ["a"] and folder.snapshot("a").state is RunState.STOPPED
+    assert folder.starts() == ["a"] and folder.snapshot("a").state is RunState.STOPPED
 
 
 def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, started: Any) -> None:
@@ -283,12 +265,12 @@ def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any
     wait_for(lambda: folder.decisions("adopt"))
     wait_for(lambda: folder.decisions("wait"))
     time.sleep(0.7)
-    assert starts(folder) == [], "the slot is taken"
+    assert folder.starts() == [], "the slot is taken"
     [listed] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.key == "a"]
     assert listed.state == "training"
     [pid] = folder.births("a")
     os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: starts(folder))
+    wait_for(folder.starts)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     client._child.wait()
     assert folder.decisions("exit")[0].get("run") == folder.run("a").name
@@ -318,7 +300,7 @@ def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, st
     folder.write()
     folder.script(a=["slow", "good"])
     started()
-    wait_for(lambda: starts(folder))
+    wait_for(folder.starts)
     [entry] = listing(folder.runs, folder.db).entries
     assert (entry.state, entry.reason) == ("starting", "")
     wait_for(lambda: folder.births("a"))
@@ -340,17 +322,17 @@ def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started
 
 def test_a_lost_queue_is_filled_again_by_the_face(folder: Any) -> None:
     folder.write()
-    work(folder)
+    folder.work()
     folder.runs.queue_db.write_bytes(b"this is no database" * 100)
-    assert work(folder)["complete"]
-    assert starts(folder) == ["a"]
+    assert folder.work()["complete"]
+    assert folder.starts() == ["a"]
 
 
 def test_a_torn_decision_is_cut_off(folder: Any) -> None:
     folder.write()
-    work(folder)
+    folder.work()
     with folder.runs.decisions.open("ab") as file:
         file.write(b'{"decision": "start", "ti')
-    work(folder)
+    folder.work()
     assert b'"ti{' not in folder.runs.decisions.read_bytes()
-    assert starts(folder) == ["a"]
+    assert folder.starts() == ["a"]
