@@ -1,10 +1,10 @@
-"""The gate's decisions on simulated manifests, with the gate's own figures, on all cores."""
+"""The gate's decisions on simulated manifests, with the gate's own figures, on all cores that it may use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from typing import TypeVar
@@ -52,6 +52,8 @@ class Decision:
     covered: bool
     need: int | None
     """Utterances that a decision would need in all, by the set's own figures."""
+    population: int = 0
+    """Which of the populations it was drawn from."""
 
 
 def limit_of(name: str) -> float:
@@ -127,7 +129,9 @@ def _cell(people: list[dict[str, Population]], resamples: int, seed: int, cell: 
     decisions: list[Decision] = []
     for trial in range(cell.trials):
         key = [seed, WORLDS.index(cell.world), cell.size, cell.planted, trial]
-        decisions += decide(cell.world, people[trial % len(people)], cell.planted, cell.size, key, resamples)
+        drawn = trial % len(people)
+        found = decide(cell.world, people[drawn], cell.planted, cell.size, key, resamples)
+        decisions += [replace(item, population=drawn) for item in found]
     return decisions
 
 
@@ -136,5 +140,5 @@ def spread_over_cores(work: Callable[[Todo], Result], todo: Sequence[Todo]) -> l
     # The cores are all taken: threads of the linear algebra library would only wait for each other. It reads this when
     # it is loaded, which a spawned process does anew.
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-    with get_context("spawn").Pool(os.cpu_count()) as pool:
+    with get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
         return list(tqdm(pool.imap(work, todo), total=len(todo), unit="cell"))

@@ -94,6 +94,7 @@ def report(decisions: Sequence[Decision], people: Sequence[dict[str, Population]
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += _errors(decisions)
+    lines += _by_population(decisions, people)
     lines += ["", "## Power: decisions by what is true", "", "At confidence 0.95: PASS / FAIL / UNKNOWN, percent.", ""]
     for name, values in PLANTED.items():
         what = "gain" if name == "domain" else "regression"
@@ -116,6 +117,21 @@ def _errors(decisions: Sequence[Decision]) -> Iterator[str]:
                 by_point = (rates.wrong_pass_point, rates.wrong_fail_point)
                 shown = map(str, (rates.wrong_pass, rates.wrong_fail, *by_point, rates.covered))
                 yield f"| {world} | {name} | {size or 'all'} | {' | '.join(shown)} |"
+
+
+def _by_population(decisions: Sequence[Decision], people: Sequence[dict[str, Population]]) -> Iterator[str]:
+    """The same, all sizes, of each population on its own: a method may suit the one that it was chosen on."""
+    if len(people) < 2:
+        return
+    yield from ("", "## The same by population, all sizes", "")
+    yield "| World | Criterion | Population | Wrong PASS at 0.95 | Wrong FAIL at 0.95 | Interval covers |"
+    yield "|---|---|---|---|---|---|"
+    for world in WORLDS:
+        for name in SETS:
+            for number, population in enumerate(people):
+                rates = summary([i for i in decisions if (i.world, i.name, i.population) == (world, name, number)])
+                shown = " | ".join(map(str, (rates.wrong_pass, rates.wrong_fail, rates.covered)))
+                yield f"| {world} | {name} | {len(population[name].words)} utterances | {shown} |"
 
 
 def _by_size(decisions: Sequence[Decision], name: str) -> Iterator[tuple[str, int, list[Decision]]]:
