@@ -27,6 +27,7 @@ def _register(name: str) -> None:
 _register("waiting")
 _register("forked_trainer")
 _register("training_kit")
+_register("event_file")
 
 
 @pytest.fixture(scope="session")

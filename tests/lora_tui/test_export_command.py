@@ -23,7 +23,6 @@ def run(folder: Any) -> Path:
 
 
 def test_event_files_of_a_finished_run(run: Path, tmp_path: Path, capsys: Capture) -> None:
-    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
     assert main(["export", "tensorboard", str(run), "-o", str(tmp_path / "tb")]) == 0
     said = capsys.readouterr()
     assert said.out == "" and "21 steps sent to tensorboard" in said.err
