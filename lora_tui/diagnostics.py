@@ -26,7 +26,7 @@ exit codes:
   1  rejected; without --gate: a run failed
   2  interrupted; what was done is saved
   3  internal error
-  4  bad configuration or usage
+  4  bad configuration, input or usage: the message says what to change
   5  nothing to judge
   6  undecided: evidence is missing, or a run did not start or end"""
 

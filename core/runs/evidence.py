@@ -10,9 +10,11 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.plan.expand import interval_steps
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.consistency import contradictions
 from core.runs.data_health import read_health
+from core.runs.files import stamp
 from core.runs.paths import RunPaths, step_of
-from core.runs.scores import Score, read_score, stamp
+from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot, RunState
@@ -70,6 +72,8 @@ def gather(
         comparable = comparable if believed else dict.fromkeys(_SETS)
     signature_problem = _signature_problem(reader, snapshot)
     artifact = _artifact(reader, tuned)
+    contradicting = contradictions(snapshot, artifact)
+    reader.problems += contradicting
     parity = _parity(reader, tuned, artifact.scored_step)
     data_health, unreadable = read_health(paths, snapshot.config)
     if unreadable is not None:
@@ -88,6 +92,7 @@ def gather(
             significance=significance,
             missing_intervals=_missing_intervals(snapshot),
             failure=_failure(snapshot, gave_up),
+            contradiction=contradicting[0] if contradicting else None,
             signature_problem=signature_problem,
             data_health=data_health,
         ),

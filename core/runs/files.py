@@ -1,4 +1,4 @@
-"""Writing so that a reader never sees half a file, whatever is killed when (DESIGN §3)."""
+"""Writing so that a reader never sees half a file, whatever is killed when (DESIGN §3); seeing that one changed."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:
     if not isinstance(value, dict):
         return None, f"{path}: not a JSON object"
     return value, None
+
+
+def stamp(status: os.stat_result) -> tuple[int, ...]:
+    """Changes whenever the file does: the change time cannot be set by hand."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def fsync_folder(folder: Path) -> None:

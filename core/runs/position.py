@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.data_health import is_whole, sealed
-from core.runs.files import read_json, write_json
+from core.runs.files import read_json, stamp, write_json
 from core.runs.fold import counts_of
 from core.runs.paths import RunPaths
-from core.runs.scores import stamp
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
 
 SCHEMA_VERSION = 1

@@ -13,8 +13,7 @@ from core.errors import AudioError, ManifestError, ModelError, UserError
 from core.plan.identity import run_identity
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.model_hash import model_hash
-from core.speech.hashing import HashCache, manifest_sha256
-from core.speech.manifest import read_manifest
+from core.speech.hashing import HashCache, manifest_file_sha256
 
 MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
@@ -76,7 +75,7 @@ class Resolver:
                 raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
             progress = self._progress
             report = None if progress is None else lambda done, total: progress(key, done, total)
-            self._hashes[(str(path),)] = manifest_sha256(read_manifest(path), self._cache, report)
+            self._hashes[(str(path),)] = manifest_file_sha256(path, self._cache, report)
         return str(path), self._hashes[(str(path),)]
 
     def _missing_hint(self, path: Path) -> str:

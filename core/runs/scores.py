@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import read_json
+from core.runs.files import read_json, stamp
 from core.runs.fold import counts_of
 from core.scoring.counts import ErrorCounts, total
 
@@ -46,11 +45,6 @@ def read_score(path: Path) -> tuple[Score | None, str | None]:
     except OSError as error:
         return None, f"{path}: cannot be read: {error.strerror}"
     return _read(path, stamp(status))
-
-
-def stamp(status: os.stat_result) -> tuple[int, ...]:
-    """Changes whenever the file does: the change time cannot be set by hand."""
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @lru_cache(maxsize=64)

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.runs.adapter_hash import CONFIG, WEIGHTS
-from core.runs.files import read_json, write_bytes
+from core.runs.files import read_json, stamp, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.scores import stamp
 
 SECRET = "LORA_TUI_SIGNING_KEY"  # noqa: S105 - the variable's name, not its value
 SSH_KEY = "LORA_TUI_SIGNING_SSH_KEY"

@@ -6,12 +6,13 @@ import io
 import math
 import os
 import time
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from core.runs.events import Final, decode
-from core.runs.files import read_json
+from core.runs.files import read_json, stamp
 from core.runs.fold import History
-from core.runs.history_cache import load, save
 from core.runs.paths import RunPaths
 from core.runs.process import is_alive
 from core.runs.reason import reason
@@ -30,7 +31,32 @@ def read_run(paths: RunPaths, now: float | None = None) -> RunSnapshot:
 
     `now` (Unix seconds) stands in for the clock.
     """
-    return RunFollower(paths).refresh(now)
+    stamps = _stamps_of_finished(paths)
+    if stamps is None:
+        return RunFollower(paths).refresh(now)
+    snapshot = _finished(paths, stamps)
+    if snapshot.state is not RunState.DONE:
+        return RunFollower(paths).refresh(now)  # its result cannot be read
+    attempt = snapshot.attempts[-1] if snapshot.attempts else None
+    if attempt is None or attempt.process is None:
+        return snapshot
+    return replace(snapshot, alive=is_alive(attempt.process))
+
+
+def _stamps_of_finished(paths: RunPaths) -> tuple[tuple[int, ...], ...] | None:
+    """What vouches for the files of a run that has a result, if its history is short; else None."""
+    try:
+        events = paths.events.stat()
+        stamps = (stamp(events), stamp(paths.config.stat()), stamp(paths.result.stat()))
+    except OSError:
+        return None
+    return stamps if events.st_size < _WORTH_KEEPING else None
+
+
+@lru_cache(maxsize=8)
+def _finished(paths: RunPaths, _stamps: tuple[tuple[int, ...], ...]) -> RunSnapshot:
+    """The queue, the gate and a report each ask for it: what has ended is folded once."""
+    return RunFollower(paths).refresh()
 
 
 def run_state(paths: RunPaths) -> RunState:
@@ -115,6 +141,8 @@ class RunFollower:
         grown = self._offset - self._kept_offset
         if self._cache is None or grown < max(_WORTH_KEEPING, self._kept_offset // 4):
             return False
+        from core.runs.history_cache import save  # short histories are read without it
+
         self._kept_offset = self._offset
         return save(self._cache, self.paths.events, self._history, self._offset)
 
@@ -141,6 +169,8 @@ class RunFollower:
         self._history, self._offset, self._inode, self._kept_offset = History(), 0, status.st_ino, 0
         if self._cache is None or status.st_size < _WORTH_KEEPING:
             return
+        from core.runs.history_cache import load
+
         kept = load(self._cache, self.paths.events)
         if kept is not None and kept.inode == status.st_ino:
             self._history, self._offset, self._kept_offset = kept.history, kept.offset, kept.offset

@@ -5,14 +5,14 @@ Finds edits that are not consistent. Whoever changes all the files of a run alik
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError, UserError
-from core.plan.identity import run_identity, settings_from
 from core.runs.adapter_hash import adapter_hash
+from core.runs.consistency import recorded_hashes, wrong_identity, wrong_result
 from core.runs.data_health import audited_hashes
 from core.runs.evidence import Gathered, gather
 from core.runs.files import read_json
@@ -57,7 +57,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
     unchecked += [signature.gap] if signature.gap is not None else []
     problems = [
         *gathered.problems,
-        *_identity(paths, snapshot),
+        *wrong_identity(snapshot),
         *_scores(paths, snapshot),
         *_significance(paths, snapshot, thresholds),
         *_adapters(paths, snapshot),
@@ -77,25 +77,6 @@ def _thresholds(snapshot: RunSnapshot) -> Thresholds:
         raise RunFolderError(f"{snapshot.paths.config}: gate: {error}: restore the file") from error
 
 
-def _hashes(snapshot: RunSnapshot) -> Mapping[str, Any]:
-    hashes = (snapshot.config or {}).get("hashes")
-    return hashes if isinstance(hashes, dict) else {}
-
-
-def _identity(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
-    """The identity follows from settings and hashes, and ends the folder's name."""
-    written = snapshot.identity
-    try:
-        computed = run_identity(settings_from(snapshot.settings), _hashes(snapshot))
-    except (TypeError, ValueError, KeyError):
-        yield f"{paths.config}: its settings are not whole, so its identity cannot be computed"
-        return
-    if computed != written:
-        yield f"{paths.config}: settings and hashes give identity {computed}, not {written}"
-    if not paths.name.endswith(f"-{written}"):
-        yield f"{paths.root}: the folder's name does not end in the run's identity, {written}"
-
-
 def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     """The score documents are of the run's manifests, and of the counts and losses that the events tell."""
     for interval in snapshot.intervals:
@@ -113,7 +94,7 @@ def _document(path: Path, name: str, step: int | None, said: SetScore | None, sn
     if document is None:
         yield problem or f"{path}: missing"
         return
-    wanted: dict[str, Any] = {"dataset": name, "manifest_sha256": _hashes(snapshot).get(name)}
+    wanted: dict[str, Any] = {"dataset": name, "manifest_sha256": recorded_hashes(snapshot).get(name)}
     if said is not None:
         wanted |= {"step": step, "loss": said.loss}
     for key, value in wanted.items():
@@ -153,7 +134,7 @@ def _adapters(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     facts, problem = read_json(paths.best / ADAPTER_FACTS)
     if problem is not None:
         yield problem
-    wanted: dict[str, Any] = {"identity": snapshot.identity, "model_hash": _hashes(snapshot).get("model")}
+    wanted: dict[str, Any] = {"identity": snapshot.identity, "model_hash": recorded_hashes(snapshot).get("model")}
     wanted["step"] = _step(paths.best)
     for key, value in wanted.items():
         if facts is not None and facts.get(key) != value:
@@ -174,21 +155,10 @@ def _step(link: Path) -> int | None:
 
 def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, thresholds: Thresholds) -> Iterator[str]:
     """result.json says what the events and the adapter say."""
-    result = snapshot.result
-    if result is None:
+    if snapshot.result is None:
         return
-    artifact = gathered.evidence.artifact
     best, kept = best_interval(snapshot.intervals, thresholds)
-    wanted: dict[str, Any] = {
-        "outcome": "done",
-        "steps_completed": snapshot.steps_completed,
-        "best_step": best,
-        "guardrail_kept": kept,
-        "adapter_hash": artifact.current_hash if artifact is not None else None,
-    }
-    for key, value in wanted.items():
-        if result.get(key) != value:
-            yield f"{paths.result}: its {key} is {result.get(key)!r}, the run's other files say {value!r}"
+    yield from wrong_result(snapshot, gathered.evidence.artifact, {"best_step": best, "guardrail_kept": kept})
     for step in gathered.evidence.missing_intervals:
         yield f"{paths.events}: the interval of step {step} is missing"
     if _step(paths.best) != best:
@@ -220,8 +190,12 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
     """Model and manifests, audio and all, are what they were, as far as they are here."""
     data, model = snapshot.settings.get("data"), snapshot.settings.get("model")
     paths: dict[str, Any] = {"model": model.get("id") if isinstance(model, dict) else None}
-    paths |= {key: value for key, value in data.items() if key in _hashes(snapshot)} if isinstance(data, dict) else {}
-    for name, digest in sorted(_hashes(snapshot).items()):
+    paths |= (
+        {key: value for key, value in data.items() if key in recorded_hashes(snapshot)}
+        if isinstance(data, dict)
+        else {}
+    )
+    for name, digest in sorted(recorded_hashes(snapshot).items()):
         written = paths.get(name)
         path = Path(str(written))
         if written is None or not path.exists():

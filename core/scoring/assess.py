@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,10 @@ class _Aligned:
         return _Aligned(before, after, PairedErrors(words, old, new, none, blocks))
 
 
-def recounted(utterances: Utterances, normaliser: Normaliser) -> list[Alignment]:
+def recounted(utterances: Utterances, normalise: Callable[[str], str]) -> list[Alignment]:
     """Each utterance aligned anew. RecountError where its counts are not those of its texts."""
-    references = [normaliser.apply(str(u["reference"])) for u in utterances]
-    found = align(references, [normaliser.apply(str(u["hypothesis"])) for u in utterances])
+    references = [normalise(str(u["reference"])) for u in utterances]
+    found = align(references, [normalise(str(u["hypothesis"])) for u in utterances])
     for utterance, alignment in zip(utterances, found, strict=True):
         counts = alignment.counts
         # Two alignments of equal cost may part S, D and I otherwise: their sum and N may not differ.
@@ -91,9 +92,11 @@ def assess(
 ) -> Significance:
     """How sure the gain and the regression are. RecountError, or ValueError when there is nothing to resample."""
     block_by = thresholds.block_by
-    found = {"domain": _align(domain, normaliser, block_by), "heldout": _align(heldout, normaliser, block_by)}
+    # The references are the same at every interval, and many transcripts are.
+    normalise = cache(normaliser.apply)
+    found = {"domain": _align(domain, normalise, block_by), "heldout": _align(heldout, normalise, block_by)}
     units = {name: units_of(aligned.errors) for name, aligned in found.items()}
-    choosing = None if selection is None else units_of(_align(selection, normaliser, block_by).errors)
+    choosing = None if selection is None else units_of(_align(selection, normalise, block_by).errors)
     gain, allowed = thresholds.domain_gain_pp, thresholds.heldout_regression_pp
     flattered = optimism(units["domain"], units["heldout"], allowed, choosing, seed=(SEED, 0))
     by_domain, by_heldout = (None, None) if flattered is None else flattered
@@ -126,17 +129,17 @@ def _slices(
                 yield SliceScore(number, name, label, len(places), words, before, after, certainty)
 
 
-def _align(documents: Documents, normaliser: Normaliser, block_by: str) -> _Aligned:
-    before = recounted(documents.baseline, normaliser)
-    after = before if documents.tuned is None else _same(documents, documents.tuned, normaliser)
-    intervals = [_errors(_same(documents, one, normaliser)) for one in documents.intervals]
+def _align(documents: Documents, normalise: Callable[[str], str], block_by: str) -> _Aligned:
+    before = recounted(documents.baseline, normalise)
+    after = before if documents.tuned is None else _same(documents, documents.tuned, normalise)
+    intervals = [_errors(_same(documents, one, normalise)) for one in documents.intervals]
     words = np.array([a.counts.reference_words for a in before], dtype=np.float64)
     table = np.array(intervals, dtype=np.float64).reshape(len(intervals), len(words))
     errors = PairedErrors(words, _errors(before), _errors(after), table, _blocks(documents.baseline, block_by))
     return _Aligned(before, after, errors)
 
 
-def _same(documents: Documents, other: Utterances, normaliser: Normaliser) -> list[Alignment]:
+def _same(documents: Documents, other: Utterances, normalise: Callable[[str], str]) -> list[Alignment]:
     """`other`, aligned, in the baseline's order."""
     by_id = {str(u["id"]): u for u in other}
     names = [str(u["id"]) for u in documents.baseline]
@@ -146,7 +149,7 @@ def _same(documents: Documents, other: Utterances, normaliser: Normaliser) -> li
     for own, base in zip(ordered, documents.baseline, strict=True):
         if own["reference"] != base["reference"]:
             raise RecountError(f"utterance {own['id']}: another reference than in the baseline")
-    return recounted(ordered, normaliser)
+    return recounted(ordered, normalise)
 
 
 def _errors(alignments: Sequence[Alignment]) -> Floats:

@@ -150,6 +150,8 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
     if artifact.scored_step != artifact.best_step:
         steps = f"step {artifact.scored_step} was scored, lora_adapter_best is step {artifact.best_step}"
         return say(State.FAIL, f"The tuned score is of another adapter: {steps}.")
+    if evidence.contradiction is not None:
+        return say(State.FAIL, f"The run's files contradict each other: {evidence.contradiction}.")
     return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")
 
 

@@ -94,6 +94,8 @@ class Evidence:
     """How sure the WER differences are; None where that cannot be computed."""
     missing_intervals: tuple[int, ...] = ()
     """Steps at which the run was to be evaluated, and of which there is no interval though later ones exist."""
+    contradiction: str | None = None
+    """What the run's own files say differently, because somebody edited one (a sentence); it rejects."""
     signature_problem: str | None = None
     """What is wrong with the run's signature, where there is a key to check it with; it rejects."""
     data_health: DataHealth | None = None

@@ -7,12 +7,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import msgspec
 
 from core.errors import AudioError
 from core.runs.files import write_bytes
-from core.speech.manifest import Manifest
+from core.speech.manifest import Manifest, read_manifest
 
 WORKERS = 4
 """Threads that read files: enough to keep a disk busy. Reading and hashing let other threads run."""
@@ -21,10 +22,23 @@ MAX_ENTRIES = 500_000
 FRESH_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
 
+_MANIFEST_KEY = "manifest 1:"
+"""Before the path of a manifest among the cache's files. Raise it when `read_manifest` refuses more than it did."""
+
 Stamp = tuple[int, int, int]
 """Size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes."""
 Progress = Callable[[int, int], None]
 """Called as (done, total). May raise, to stop."""
+
+
+class _Names(msgspec.Struct, gc=False):
+    """All that has to be known of a line to look whether its audio is the same."""
+
+    audio_filepath: str | None = None
+    audio: str | None = None
+
+
+_NAMES = msgspec.json.Decoder(_Names)
 
 
 class HashCache:
@@ -90,15 +104,61 @@ def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None
             raise AudioError(f"{manifest.where(lines[path])}: {error}") from error
 
     try:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for start in range(0, len(unknown), BATCH):
-                batch = unknown[start : start + BATCH]
-                hashes.update(zip(batch, pool.map(digest, batch), strict=True))
-                if progress:
-                    progress(len(hashes), len(lines))
+        if unknown:
+            # Only here, because a gate that finds all hashes in the cache answers sooner without it.
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(WORKERS) as pool:
+                for start in range(0, len(unknown), BATCH):
+                    batch = unknown[start : start + BATCH]
+                    hashes.update(zip(batch, pool.map(digest, batch), strict=True))
+                    if progress:
+                        progress(len(hashes), len(lines))
     finally:
         cache.save()
     return [hashes[utterance.audio] for utterance in manifest.utterances]
+
+
+def manifest_file_sha256(path: Path, cache: HashCache, progress: Progress | None = None) -> str:
+    """`manifest_sha256` of the manifest at `path`: read whole only if it or its audio changed since the last time.
+
+    Raises ManifestError and AudioError, as `read_manifest` and `manifest_sha256` do.
+    """
+    try:
+        before = _stamp(path.stat())
+        vouchers = _vouchers(path, cache)
+    except (OSError, ValueError):
+        vouchers = None  # Reading it will say why.
+    key = f"{_MANIFEST_KEY}{path.absolute()}"
+    if vouchers is not None and (kept := cache.find(key, before)) is not None and kept.startswith(vouchers):
+        return kept[len(vouchers) :]
+    manifest = read_manifest(path)
+    digest = manifest_sha256(manifest, cache, progress)
+    vouchers = _vouchers(path, cache)
+    if vouchers is not None and _stamp(path.stat()) == before:
+        cache.remember(key, before, vouchers + digest)
+        cache.save()
+    return digest
+
+
+def _vouchers(path: Path, cache: HashCache) -> str | None:
+    """A hash over the known hashes of all audio that a manifest names, in order; None if one is not known."""
+    try:
+        lines = _NAMES.decode_lines(path.read_bytes())
+    except msgspec.MsgspecError:
+        return None
+    home = path.parent.absolute()
+    digest = hashlib.sha256()
+    for line in lines:
+        name = line.audio_filepath if line.audio_filepath is not None else line.audio
+        if name is None:
+            return None
+        audio = home / name
+        known = cache.find(str(audio), _stamp(audio.stat()))
+        if known is None:
+            return None
+        digest.update(known.encode())
+    return digest.hexdigest()
 
 
 def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> str:

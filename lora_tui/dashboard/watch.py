@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from core.runs.evidence import Gathered, gather
-from core.runs.files import read_json
+from core.runs.files import read_json, stamp
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.position import read_positions
-from core.runs.scores import stamp
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower
 from core.scoring.criteria import rise_points

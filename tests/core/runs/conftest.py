@@ -97,7 +97,12 @@ class FakeRun:
         write_json(self.paths.data_health, health_document(audited_hashes(config), *shared))
 
     def result(self) -> None:
-        write_json(self.paths.result, {"schema": 1, "outcome": "done"})
+        """What the trainer writes last, of the adapter that lora_adapter_best leads to."""
+        found: dict[str, Any] = {"steps_completed": 1000, "best_step": None, "adapter_hash": None}
+        if self.paths.best.exists():
+            step = int(self.paths.best.readlink().name.rpartition("-")[2])
+            found |= {"best_step": step, "adapter_hash": adapter_hash(self.paths.best)}
+        write_json(self.paths.result, {"schema": 1, "outcome": "done", "guardrail_kept": True} | found)
 
     @staticmethod
     def counts(substitutions: int, words: int = CLIPS * WORDS) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from core.errors import AudioError
+from core.errors import AudioError, ManifestError
 from core.speech import hashing
-from core.speech.hashing import HashCache, file_sha256, manifest_sha256
+from core.speech.hashing import HashCache, file_sha256, manifest_file_sha256, manifest_sha256
 from core.speech.manifest import Manifest, read_manifest
 
 LONG_AGO_NS = 10**18
@@ -217,3 +217,55 @@ def test_a_large_manifest_is_hashed_at_once_when_its_files_are_known(tmp_path: P
     assert manifest_sha256(manifest, HashCache(tmp_path / "cache.json")) == first
     assert time.perf_counter() - started < 1.5  # 0.05 s on an idle core; room for a busy one
     assert len(reads) == 3800
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The manifests that were read whole."""
+    paths: list[Path] = []
+
+    def counting(path: Path) -> Manifest:
+        paths.append(path)
+        return read_manifest(path)
+
+    monkeypatch.setattr(hashing, "read_manifest", counting)
+    return paths
+
+
+@pytest.mark.usefixtures("now")
+def test_an_unchanged_manifest_is_read_whole_once(tmp_path: Path, parsed: list[Path]) -> None:
+    manifest = write(tmp_path, {"audio": "./x/a.wav", "text": "a"}, {"audio": "b.wav", "text": "b"})
+    state = tmp_path / "state.json"
+    first = manifest_file_sha256(manifest.path, HashCache(state))
+    assert first == manifest_sha256(manifest, HashCache(tmp_path / "other.json"))
+    assert manifest_file_sha256(manifest.path, HashCache(state)) == first
+    assert parsed == [manifest.path]
+
+
+@pytest.mark.parametrize("what", ["audio", "text", "swapped", "gone", "now wrong"])
+@pytest.mark.usefixtures("now")
+def test_a_manifest_is_read_again_when_anything_changed(tmp_path: Path, parsed: list[Path], what: str) -> None:
+    lines = [{"audio": "a.wav", "text": "a"}, {"audio": "b.wav", "text": "b"}]
+    path = write(tmp_path, *lines).path
+    cache = HashCache(tmp_path / "state.json")
+    before = manifest_file_sha256(path, cache)
+    time.sleep(0.02)  # a tick of the kernel's clock
+    match what:
+        case "audio":
+            (tmp_path / "b.wav").write_text("c.wav")
+        case "text":
+            write(tmp_path, lines[0], lines[1] | {"text": "c"})
+        case "swapped":
+            (tmp_path / "a.wav").rename(tmp_path / "c.wav")
+            (tmp_path / "b.wav").rename(tmp_path / "a.wav")
+            (tmp_path / "c.wav").rename(tmp_path / "b.wav")
+        case "gone":
+            (tmp_path / "a.wav").unlink()
+        case _:
+            path.write_text(path.read_text() + '{"audio": "a.wav", "text": "again"}\n')
+    if what in ("gone", "now wrong"):
+        with pytest.raises(ManifestError, match=r"no audio file|the same audio"):
+            manifest_file_sha256(path, cache)
+    else:
+        assert manifest_file_sha256(path, cache) != before
+    assert len(parsed) == 2

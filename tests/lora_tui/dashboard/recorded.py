@@ -126,7 +126,8 @@ class RecordedRun:
             write_json(self.paths.tuned(name), self.document(name, 500, errors) | tuned)
         self.paths.log.write_text(log)
         self.say(Final("done", step=self.steps))
-        write_json(self.paths.result, {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": 500})
+        result = {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": 500}
+        write_json(self.paths.result, result | {"guardrail_kept": True, "adapter_hash": digest})
         return self.flush()
 
     def flush(self) -> RecordedRun:

@@ -1,0 +1,168 @@
+"""Every exit code, each reached through the real command as a process, exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.errors import ExitCode
+from core.queue.__main__ import supervise
+from lora_tui.diagnostics import EXIT_CODES
+
+ROOT = Path(__file__).parents[2]
+REAL = [sys.executable, "-m", "lora_tui"]
+WITH_FAKE_TRAINERS = [sys.executable, str(Path(__file__).with_name("fake_command.py"))]
+GATE = ("--gate", "--no-train")
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB_", "LORA_TUI_"))}
+    return kept | {"PYTHONPATH": str(ROOT)} | more
+
+
+def start(folder: Any, *arguments: str, command: list[str] = REAL, **variables: str) -> subprocess.Popen[str]:
+    runs = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    return subprocess.Popen(
+        [*command, "--headless", str(folder.plan), *runs, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**variables),
+    )
+
+
+def ended(folder: Any, *arguments: str, **variables: str) -> tuple[int, str]:
+    """(exit code, stderr)"""
+    process = start(folder, *arguments, **variables)
+    _out, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def trained(folder: Any, behaviour: str = "good") -> Any:
+    """One run, `a`, that has ended."""
+    folder.write()
+    folder.script(a=[behaviour])
+    folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    return folder.run("a")
+
+
+def accepted(folder: Any) -> tuple[int, str]:
+    trained(folder)
+    return ended(folder, *GATE)
+
+
+def rejected(folder: Any) -> tuple[int, str]:
+    trained(folder, "poor")
+    return ended(folder, *GATE)
+
+
+def interrupted(folder: Any) -> tuple[int, str]:
+    folder.write()
+    folder.script(a=["wait"])
+    process = start(folder, "--gate", command=WITH_FAKE_TRAINERS)
+    deadline = time.monotonic() + 30
+    while not (folder.runs.runs() and folder.snapshot("a").steps_completed == 10):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def internal_error(folder: Any) -> tuple[int, str]:
+    """A bug, planted where the real command judges."""
+    trained(folder)
+    bug = folder.root / "bug"
+    bug.mkdir()
+    (bug / "sitecustomize.py").write_text(
+        "from core.queue import report\n"
+        "def broken(*arguments):\n"
+        "    raise ZeroDivisionError('a bug')\n"
+        "report.judge_run = broken\n"
+    )
+    return ended(folder, *GATE, PYTHONPATH=f"{bug}{os.pathsep}{ROOT}")
+
+
+def bad_configuration(folder: Any) -> tuple[int, str]:
+    folder.write('[[experiment]]\nid = "a"\ntrain.stepz = 3\n')
+    return ended(folder, *GATE)
+
+
+def nothing_to_judge(folder: Any) -> tuple[int, str]:
+    folder.write()
+    return ended(folder, *GATE)
+
+
+def undecided(folder: Any) -> tuple[int, str]:
+    trained(folder).tuned("heldout").unlink()
+    return ended(folder, *GATE)
+
+
+SITUATIONS: dict[ExitCode, tuple[Callable[[Any], tuple[int, str]], str]] = {
+    ExitCode.ACCEPTED: (accepted, "gate: accepted (exit 0)"),
+    ExitCode.REJECTED: (rejected, "gate: rejected (exit 1)"),
+    ExitCode.INTERRUPTED: (interrupted, "The same command goes on from what was saved"),
+    ExitCode.INTERNAL: (internal_error, "internal error: ZeroDivisionError: a bug (traceback in "),
+    ExitCode.BAD_USAGE: (bad_configuration, "stepz"),
+    ExitCode.NOTHING_TO_JUDGE: (nothing_to_judge, "gate: nothing to judge (exit 5)"),
+    ExitCode.UNDECIDED: (undecided, "gate: undecided (exit 6)"),
+}
+
+
+def test_every_exit_code_has_its_situation() -> None:
+    assert set(SITUATIONS) == set(ExitCode) and sorted(SITUATIONS) == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("code", sorted(SITUATIONS), ids=lambda code: f"{int(code)}-{code.name.lower()}")
+def test_the_real_command_exits_so(folder: Any, code: ExitCode) -> None:
+    situation, says = SITUATIONS[code]
+    found, err = situation(folder)
+    assert found == code, err
+    assert says in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("export", ["m.md", "m.csv", "m.json", "m.xml", "m.html"])
+def test_the_format_never_changes_the_code(folder: Any, export: str, tmp_path: Path) -> None:
+    trained(folder, "poor")
+    assert ended(folder, *GATE, "--json", "--export", str(tmp_path / export))[0] == ExitCode.REJECTED
+
+
+def test_help_and_readme_tell_of_the_same_codes() -> None:
+    told = dict(re.findall(r"^  (\d)  (.*)$", EXIT_CODES, re.MULTILINE))
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {code: text.replace("`", "") for code, text in rows} == told
+    assert sorted(map(int, told)) == sorted(ExitCode)
+
+
+def test_a_planted_leak_is_heard_and_never_passes(folder: Any) -> None:
+    """A heldout recording, at half its level, in training: found by the real audit, judged by the real gate."""
+    random = np.random.default_rng(0)
+    sounds = {name: np.cumsum(random.normal(0, 0.02, 48_000)) for name in ("train", "domain", "heldout")}
+    sounds["train"] = 0.5 * sounds["heldout"]
+    for name, samples in sounds.items():
+        soundfile.write(folder.root / f"{name}.wav", samples / np.abs(samples).max() / 2, 16_000)
+    samples, rate = soundfile.read(folder.root / "heldout.wav")
+    soundfile.write(folder.root / "train.wav", samples / 2, rate)
+    run = trained(folder)
+    run.data_health.unlink()
+    assert ended(folder, *GATE)[0] == ExitCode.UNDECIDED, "without an audit nothing passes either"
+    audit = [sys.executable, "-m", "core.cli", "manifest", "check", "--run", str(run.root)]
+    done = subprocess.run(audit, capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "LEAK" in done.stdout and json.loads(run.data_health.read_text())["shared"]
+    code, err = ended(folder, *GATE)
+    assert code == ExitCode.UNDECIDED and "heldout clip is in train" in err
