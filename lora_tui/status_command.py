@@ -24,8 +24,8 @@ from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line
+from lora_tui.dashboard.run_figures import figures
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.watch import figures
 from lora_tui.progress import verdict_lines
 
 SCHEMA_VERSION = 1

@@ -82,7 +82,7 @@ import sys
 
 _face_parser().parse_args([])
 seen = []
-def folder_source(options, runs):
+def folder_source(options, runs, index):
     app = apps[0]
     text = "".join(s.text for strip in app.screen._compositor.render_strips(app.size) for s in strip)
     seen.append((set(sys.modules), text))

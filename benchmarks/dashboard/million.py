@@ -60,7 +60,7 @@ def main() -> int:
                 warm.append(terminal.wait_for(wanted))
                 time.sleep(1.0)
                 spike = _top_label(terminal.output)
-                keys += [_answer_ms(terminal, key) for key in [b"+", b"+", b"]", b"[", b"-", b"-"] * 4]
+                keys += [terminal.answer_ms(key, 0.3) for key in [b"+", b"+", b"]", b"[", b"-", b"-"] * 4]
                 warm_mib.append(terminal.peak_mib())
     print(f"highest label of the loss axis: {spike:g} (the spike of one step is 25)")
     frames = refreshes(args.steps, args.frames)
@@ -101,16 +101,6 @@ def refreshes(steps: int, frames: int) -> list[float]:
             if frame:  # the first one works the blocks out; that is part of opening a run
                 spent.append(1000 * (time.perf_counter() - began))
     return spent
-
-
-def _answer_ms(terminal: Terminal, key: bytes) -> float:
-    time.sleep(0.3)
-    count = len(terminal.chunks)
-    pressed = time.monotonic()
-    terminal.type(key)
-    while len(terminal.chunks) == count and time.monotonic() - pressed < 5:
-        time.sleep(0.001)
-    return 1000 * (time.monotonic() - pressed)
 
 
 def _wait_for_file(folder: Path) -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
 _HIDDEN = ("NO_COLOR", "SSH_CONNECTION", "TERM_PROGRAM")
+_ANSWER_S = 5.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -81,6 +82,26 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._master, keys)
+
+    def answer_ms(self, keys: bytes, rest_s: float) -> float:
+        """Milliseconds from `keys`, pressed after a rest, to the first bytes that are written then."""
+        time.sleep(rest_s)
+        count = len(self.chunks)
+        pressed = time.monotonic()
+        self.type(keys)
+        while len(self.chunks) == count and time.monotonic() - pressed < _ANSWER_S:
+            time.sleep(0.001)
+        return 1000 * (time.monotonic() - pressed)
+
+    def quiet_ms(self, keys: bytes, rest_s: float) -> float:
+        """Milliseconds from `keys` to the last byte that is written before a rest: all of the answer is there."""
+        time.sleep(rest_s)
+        pressed = time.monotonic()
+        self.type(keys)
+        time.sleep(rest_s)
+        while time.monotonic() - self.started - self.chunks[-1][0] < rest_s:
+            time.sleep(0.01)
+        return 1000 * (self.started + self.chunks[-1][0] - pressed)
 
     def resize(self, columns: int, rows: int) -> None:
         """As a terminal does: the size first, then SIGWINCH from the kernel."""

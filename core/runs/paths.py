@@ -165,6 +165,11 @@ class RunsFolder:
         return self.state / "dashboard.json"
 
     @property
+    def board_index(self) -> Path:
+        """The figures of runs that ended, for the board: may be deleted, is made again."""
+        return self.state / "cache" / "board.json"
+
+    @property
     def audio_cache(self) -> Path:
         """Decoded clips, memory-mapped, keyed by content."""
         return self.state / "cache" / "audio"

@@ -20,9 +20,8 @@ from core.sanitise import sanitise
 from lora_tui.dashboard.asks import ASKS
 from lora_tui.dashboard.board_screen import BoardScreen
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
-from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, FollowsBoard, LookChanged, MatrixAsked
+from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.queue_table import QueueTable
 from lora_tui.dashboard.snapshots import Board
 from lora_tui.dashboard.source import ReaderThread, Source
 from lora_tui.dashboard.themes import ROLES, THEMES
@@ -231,7 +230,6 @@ class Dashboard(App[None]):
     def _say(self, text: str, severity: SeverityLevel) -> None:
         self.notify(sanitise(text, 500, multiline=True), severity=severity, markup=False)
 
-    def on_queue_table_selected(self, message: QueueTable.Selected) -> None:
+    def on_run_wanted(self, message: RunWanted) -> None:
         """Another run is looked at."""
-        if self._main.query(Footer):
-            self._reader.want(self._main.want())
+        self._reader.want(message.want)

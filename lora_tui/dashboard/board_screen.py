@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Resize
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
 
 from lora_tui.dashboard.asks import ASKS, allowed
@@ -18,7 +19,7 @@ from lora_tui.dashboard.filters import EXAMPLE, parse
 from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
 from lora_tui.dashboard.look import Pin
 from lora_tui.dashboard.memory import Memory
-from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked
+from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.panels import Header, StatusLine, VerdictPanel
 from lora_tui.dashboard.plots import Plots
 from lora_tui.dashboard.queue_table import QueueTable
@@ -26,6 +27,7 @@ from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
 
 _MOST_PINS = 3
 _FEW = 4
+_SETTLE_S = 0.05
 _NEEDS_RUN = ("open_run", "pin")
 
 
@@ -50,6 +52,8 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self.board = Board("")
         self.filter, self.emphasis = memory.filter, memory.emphasis
         self.pinned: tuple[str, ...] = ()
+        self._settling: Timer | None = None
+        self._arranged: object = None
         self._footed: object = None
         """What the footer's keys depend on, as it was drawn last."""
         self._seen: dict[str, RunView] = {}
@@ -109,14 +113,31 @@ class BoardScreen(FollowsBoard, Screen[None]):
         """The selected run, as far as it was read."""
         return self._seen.get(self.table.selected or "")
 
+    @property
+    def _has_run(self) -> bool:
+        """Whether the selected row has a run; it is read a moment after it is selected, and its keys stay meanwhile."""
+        return self.row is not None and self.row.run is not None
+
     def want(self) -> Want:
         """What the reader is asked for."""
         return Want(self.table.selected, self.pinned)
 
     def on_queue_table_selected(self, message: QueueTable.Selected) -> None:
-        """Show what is known of the run at once; the app has the rest read."""
+        """The cursor is there at once; the run itself is read and shown when it rests, however fast it is moved."""
+        message.stop()
         if not self.query(Footer):
             return
+        self.query_one(StatusLine).show(self.board, self.row)
+        if self._settling is not None:
+            self._settling.stop()
+        if not self._seen:
+            self._settle()
+            return
+        self._settling = self.set_timer(_SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        self.app.post_message(RunWanted(self.want()))
         self._show_run()
         self._foot()
 
@@ -130,13 +151,13 @@ class BoardScreen(FollowsBoard, Screen[None]):
         acting = not self._readonly and not self.board.replay
         if action == "plot":
             zoomed = parameters[0] not in ("pan", "reset") or self.plots.view.low is not None
-            return zoomed and self.run_view is not None
+            return zoomed and self._has_run
         if action == "ask":
             return acting and allowed(str(parameters[0]), self.board, self.row)
         if action == "add":
             return acting and self.row is not None and self.row.planned and self.board.plan is not None
         if action in _NEEDS_RUN:
-            return self.run_view is not None
+            return self._has_run
         if action == "problems":
             return bool(self.board.problems)
         return bool(self.board.rows) if action in ("filter", "matrix", "layout") else True
@@ -267,7 +288,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         """Have the footer drawn again when other keys make sense."""
         board, row = self.board, self.row
         row_part = None if row is None else (row.active, row.state, row.queued, row.submission, row.planned)
-        depends = (board.queue, bool(board.rows), bool(board.problems), row_part, self.run_view is None)
+        depends = (board.queue, bool(board.rows), bool(board.problems), row_part, self._has_run)
         if depends != self._footed:
             self._footed = depends
             self.refresh_bindings()
@@ -276,7 +297,12 @@ class BoardScreen(FollowsBoard, Screen[None]):
         width, height = self.size
         # Before anything is read the parts stand where they will be for a few rows.
         rows = len(self.board.rows) if self.board.where else _FEW
-        layout = share(width, height - self.query_one(Input).display, rows, self.emphasis)
+        # The filter's line takes one of the screen's.
+        room = height - self.query_one(Input).display
+        if self._arranged == (arranged := (width, room, rows, self.emphasis)):
+            return
+        self._arranged = arranged
+        layout = share(width, room, rows, self.emphasis)
         small = self.query_one("#too-small", Static)
         small.display = not layout.usable
         small.update(f"The board needs at least {SMALLEST[0]} × {SMALLEST[1]}; this is {width} × {height}.")

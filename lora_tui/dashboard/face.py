@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.app import Dashboard
+from lora_tui.dashboard.first_rows import first_rows
 from lora_tui.dashboard.options import Options
+from lora_tui.dashboard.row_index import RowIndex
 from lora_tui.dashboard.snapshots import Board, Want
 from lora_tui.diagnostics import say
 
@@ -18,10 +20,14 @@ if TYPE_CHECKING:
 
 
 class LateSource:
-    """A source that is put together when it is read first, by the thread that reads it."""
+    """A source that is put together when it is read first, by the thread that reads it.
 
-    def __init__(self, make: Callable[[], Source]) -> None:
-        self._make = make
+    `first` gives what can be shown before that, if there is anything.
+    """
+
+    def __init__(self, make: Callable[[], Source], first: Callable[[], Board | None] = lambda: None) -> None:
+        self._make, self._first = make, first
+        self._asked = False
         self._source: Source | None = None
 
     @property
@@ -31,6 +37,11 @@ class LateSource:
 
     def read(self, want: Want) -> Board:
         """The board now."""
+        if not self._asked:
+            self._asked = True
+            board = self._first()
+            if board is not None:
+                return board
         if self._source is None:
             self._source = self._make()
         return self._source.read(want)
@@ -53,7 +64,9 @@ def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
         finally:
             replay.close()
         return ExitCode.ACCEPTED
-    app = Dashboard(LateSource(lambda: _folder_source(options, runs)), options, actions, runs.dashboard_memory)
+    index = RowIndex(runs.board_index)
+    source = LateSource(lambda: _folder_source(options, runs, index), lambda: _first_board(options, runs, index))
+    app = Dashboard(source, options, actions, runs.dashboard_memory)
     app.run()
     if any(row.active for row in app.board.rows) or app.board.queue.works:
         say(
@@ -62,11 +75,16 @@ def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
     return ExitCode(app.return_code or 0)
 
 
-def _folder_source(options: Options, runs: RunsFolder) -> Source:
+def _first_board(options: Options, runs: RunsFolder, index: RowIndex) -> Board | None:
+    """The plan gives rows their order and their thresholds: with one, nothing is shown before it is read."""
+    return first_rows(runs, index) if options.plan is None and len(index) else None
+
+
+def _folder_source(options: Options, runs: RunsFolder, index: RowIndex) -> Source:
     from lora_tui.dashboard.plan_rows import PlanRows
     from lora_tui.dashboard.reader import FolderSource
 
     plan = None
     if options.plan is not None:
         plan = PlanRows(options.plan, runs, options.overrides, options.only)
-    return FolderSource(runs, plan, caches=not options.readonly)
+    return FolderSource(runs, plan, caches=not options.readonly, index=index)

@@ -38,7 +38,9 @@ class LinesView(Widget):
         if width <= 0 or height <= 0:
             return
         lines = list(self.paint(width, height))[:height]
-        strips = [self._strip(line, width) for line in [*lines, *([()] * (height - len(lines)))]]
+        base = self.rich_style
+        styles: dict[str, Style] = {}
+        strips = [self._strip(line, width, base, styles) for line in [*lines, *([()] * (height - len(lines)))]]
         old, self._strips = self._strips, strips
         if len(old) != len(strips):
             self.refresh()
@@ -71,15 +73,20 @@ class LinesView(Widget):
         plain = style_of(role, app.theme, app.current_theme.dark)
         return base + Style.parse(plain) if plain else base
 
-    def _strip(self, pieces: Pieces, width: int) -> Strip:
-        base = self.rich_style
+    def _strip(self, pieces: Pieces, width: int, base: Style, styles: dict[str, Style]) -> Strip:
+        """`styles`: those of the roles that were met, worked out once for all lines."""
         segments: list[Segment] = []
         run, run_role = "", ""
         for text, role in pieces:
             if role != run_role and run:
-                segments.append(Segment(run, self.style_for(run_role, base)))
+                segments.append(Segment(run, self._style(run_role, base, styles)))
                 run = ""
             run, run_role = run + text, role
         if run:
-            segments.append(Segment(run, self.style_for(run_role, base)))
+            segments.append(Segment(run, self._style(run_role, base, styles)))
         return Strip(segments).adjust_cell_length(width, base)
+
+    def _style(self, role: str, base: Style, styles: dict[str, Style]) -> Style:
+        if role not in styles:
+            styles[role] = self.style_for(role, base)
+        return styles[role]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from lora_tui.dashboard.snapshots import Board, BoardRow
+from lora_tui.dashboard.snapshots import Board, BoardRow, Want
 
 
 class FollowsBoard:
@@ -21,6 +21,14 @@ class BoardRead(Message):
     def __init__(self, board: Board) -> None:
         super().__init__()
         self.board = board
+
+
+class RunWanted(Message):
+    """Another run is looked at, or laid over it."""
+
+    def __init__(self, want: Want) -> None:
+        super().__init__()
+        self.want = want
 
 
 class Asked(Message):

@@ -27,12 +27,12 @@ class Header(LinesView):
         """One line: the left half gives way to the machine's figures."""
         board = self.board
         left: list[tuple[str, str]] = [(" lora-tui ", "title")]
-        if not board.where:
+        running = len({row.run for row in board.rows if row.active})  # rows may share a run
+        if not board.where or (board.unread and not running):
             left.append((plain(" reading the runs … ", self._ascii), "muted"))
         elif board.replay:
             left.append((f" {sanitise(board.replay)} ", "window"))
         else:
-            running = len({row.run for row in board.rows if row.active})  # rows may share a run
             left.append((f" {running} running " if running else " nothing is running ", "active" if running else ""))
             left.append((" queue at work " if board.queue.works else " queue idle ", "muted"))
         if board.queue.paused:

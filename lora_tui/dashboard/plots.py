@@ -47,8 +47,10 @@ class Plots(Grid):
 
     def show(self, run: RunView | None, pins: Sequence[Pin]) -> None:
         """Another run, or new data of it. The part that is looked at stays."""
-        self._run, self._pins = run, pins
-        self._draw()
+        same = run is self._run and [(p.letter, p.view) for p in pins] == [(p.letter, p.view) for p in self._pins]
+        if not same or run is None:
+            self._run, self._pins = run, pins
+            self._draw()
 
     def look_as(self, look: Look, *, log_y: bool) -> None:
         """Draw like this from now on."""

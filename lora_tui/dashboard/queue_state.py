@@ -33,17 +33,26 @@ class QueueState:
         self._reasons: dict[str, tuple[str, str]] = {}
         """Row key → (state, reason) of a row that does not run, by the queue's last word on it."""
         self._said = ""
+        self.version = 0
+        """Rises whenever a row may be told otherwise than before."""
+        self.started: set[str] = set()
+        """Folders of the runs that were started since somebody looked."""
 
     def refresh(self) -> Queue:
         """The queue now."""
+        first = self.version == 0
         for decision in self._reader.read():
             self._take(decision)
+            self.version += 1
         stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)]
         # A trainer that starts is seen by its process, not by the queue's files.
         starting = any(entry.state == RunState.STARTING for entry in self._listing.entries)
         if starting or stamp != self._stamp or (stamp[0] is not None and self._db.changed()):
             self._stamp = stamp
+            self.version += 1
             self._list()
+        if first:
+            self.started.clear()
         found = self._listing
         works = is_held(self._runs.supervisor_lock)
         return Queue(works, tuple(s.id for s in found.submissions), self._said, found.paused)
@@ -90,6 +99,7 @@ class QueueState:
                 self._said = ""
             case "start" | "adopt":
                 self._reasons.pop(row, None)
+                self.started.add(str(decision.get("run")))
                 self._said = f"started {row}: {reason}" if reason else f"started {row}"
             case "skip":
                 self._reasons[row] = ("failed" if decision.get("status") == "failed" else "skipped", reason)

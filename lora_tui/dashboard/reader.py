@@ -3,143 +3,186 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from core.plan.schema import GateSettings
-from core.runs.files import read_json
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
-from core.scoring.verdict import thresholds_of
 from lora_tui.dashboard.confirmation import with_seeds
+from lora_tui.dashboard.listing import Listing
 from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.queue_state import QueueState, with_entry
+from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.resources import ResourceReader
+from lora_tui.dashboard.row_index import RECORDED, RowIndex
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
 from lora_tui.dashboard.watch import Watch
 
-BUDGET_S = 0.3
+BUDGET_S = 0.1
 """Reading in one round; what is left comes in the next, so that a folder of a thousand runs shows at once."""
-_RESTING_A_ROUND = 40
-"""Ended runs looked at again in one round."""
+_GLANCES_A_ROUND, _LOOKS_A_ROUND = 100, 8
+"""Ended runs whose events, and all of whose files, are looked at again in one round."""
 _RESOURCES_S = 2.0
-_LISTING_S = 3.0
+_SAVE_S = 20.0
+
+Placed = tuple[BoardRow, RunPaths | None]
 
 
 class FolderSource:
-    """Boards from a runs folder and, when there is one, a plan. Used by one thread only."""
+    """Boards from a runs folder and, when there is one, a plan. Used by one thread only.
 
-    def __init__(self, runs: RunsFolder, plan: PlanRows | None, *, caches: bool = True) -> None:
-        """`caches`: whether long histories may be kept folded in the state folder."""
+    Rows are made anew only for runs that changed: an idle round over a thousand runs costs about a millisecond.
+    """
+
+    def __init__(
+        self, runs: RunsFolder, plan: PlanRows | None, *, caches: bool = True, index: RowIndex | None = None
+    ) -> None:
+        """`caches`: whether long histories and the figures of ended runs may be kept in the state folder."""
         self._runs, self._plan = runs, plan
         self._caches = caches and runs.state.is_dir()
         self.pending = False
         self._queue = QueueState(runs)
+        self._index = index or RowIndex(runs.board_index)
+        self._judged_by = RECORDED
+        self._saved = float("-inf")
         self._watches: dict[str, Watch] = {}
         self._gates: dict[str, Thresholds] = {}
-        self._resting = 0
+        self._turn = 0
         self._resources = ResourceReader()
         self._machine = Resources()
         self._measured = float("-inf")
-        self._listing: list[tuple[str, RunPaths]] = []
-        self._other_rows: dict[str, BoardRow] = {}
-        self._listed: tuple[float, int] = float("-inf"), 0
+        self._listing = Listing(runs)
+        self._arranged: object = None
+        self._pairs: list[Placed] = []
+        self._rows: list[BoardRow] = []
+        self._places: dict[str, list[int]] = {}
+        """Folder name → where its rows are: rows may share a run."""
+        self._ids: dict[str, int] = {}
+        self._shown: tuple[BoardRow, ...] = ()
 
     def read(self, want: Want) -> Board:
         """The board now. Runs that were not read yet, for want of time, have the state `…`."""
-        problems: tuple[str, ...] = ()
-        planned: list[tuple[BoardRow, RunPaths | None]] = []
-        if self._plan is not None:
-            self._plan.refresh()
-            problems = self._plan.problems
-            planned = self._plan.rows()
+        plan = self._plan
+        if plan is not None:
+            plan.refresh()
+            self._judge_by(plan.thresholds)
+        planned = [] if plan is None else plan.rows()
         queue = self._queue.refresh()
-        pairs = self._queue.in_order(planned, self._plan_path)
-        pairs += self._others({run.name for _, run in pairs if run is not None})
-        self._refresh([(row.id, run) for row, run in pairs if run is not None], want)
-        rows = tuple(self._row(row, run) for row, run in pairs)
-        if self._plan is not None:
-            rows = with_seeds(rows, self._plan.confirm_seeds)
-        by_id = {row.id: run for row, run in pairs}
-        views = [self._view(row_id, rows, by_id.get(row_id)) for row_id in want.pinned]
-        active = any(row.active for row in rows)
+        loading = plan.loading if plan is not None else ""
+        arranged = (planned, self._queue.version, [] if loading else self._listing.names())
+        changed: Iterable[int] = ()
+        if arranged != self._arranged:
+            self._arranged = arranged
+            self._arrange(planned, arranged[2])
+            changed = range(len(self._pairs))
+        names = self._refresh(want)
+        if changed or names:
+            self._make_rows(changed or [place for name in names for place in self._places.get(name, ())])
+        views = [self._view(row_id) for row_id in want.pinned]
         return Board(
             where=str(self._runs.root),
-            plan=None if self._plan is None else str(self._plan.path),
-            rows=rows,
+            plan=None if plan is None else str(plan.path),
+            rows=self._shown,
             queue=queue,
-            selected=self._view(want.selected, rows, by_id.get(want.selected or "")),
+            selected=self._view(want.selected),
             pinned=tuple(view for view in views if view is not None),
-            resources=self._measure(active),
-            problems=problems,
-            loading=self._plan.loading if self._plan is not None else "",
-            history=self._plan.history() if self._plan is not None else (),
+            resources=self._measure(any(row.active for row in self._shown)),
+            problems=plan.problems if plan is not None else (),
+            loading=loading,
+            unread=sum(watch.unread for watch in self._watches.values()) if self.pending else 0,
+            history=plan.history() if plan is not None else (),
         )
 
     @property
     def _plan_path(self) -> str | None:
         return None if self._plan is None else str(self._plan.path.absolute())
 
-    def _others(self, known: set[str]) -> list[tuple[BoardRow, RunPaths | None]]:
-        """Runs in the folder that the plan does not ask for."""
-        if self._plan is not None and self._plan.loading:
-            return []
-        return [(self._other_row(name, run), run) for name, run in self._folders() if name not in known]
-
-    def _other_row(self, name: str, run: RunPaths) -> BoardRow:
-        """The same object in every round, as long as the run goes by the same name."""
-        key = self._name_of(name)
-        row = self._other_rows.get(name)
-        if row is None or row.key != key:
-            row = self._other_rows[name] = BoardRow(f"run:{name}", key, planned=False)
-        return row
-
-    def _folders(self) -> list[tuple[str, RunPaths]]:
-        """The run folders; listed again when one came or went, and now and then, for a late run.json."""
-        try:
-            changed = self._runs.root.stat().st_mtime_ns
-        except OSError:
-            changed = 0
-        if changed != self._listed[1] or time.monotonic() - self._listed[0] > _LISTING_S:
-            self._listing = [(run.name, run) for run in self._runs.runs()]
-            self._listed = time.monotonic(), changed
-        return self._listing
-
-    def _name_of(self, name: str) -> str:
-        watch = self._watches.get(name)
-        return watch.snapshot.experiment if watch is not None and watch.snapshot is not None else name
-
-    def _refresh(self, runs: list[tuple[str, RunPaths]], want: Want) -> None:
-        """Read what is wanted first, then what is alive or new, then a few of those that rest."""
-        wanted = {want.selected, *want.pinned}
-        first, restless, resting = [], [], []
-        for row_id, run in runs:
-            name = run.name
-            watch = self._watches.get(name)
-            if watch is None:
-                watch = self._watches[name] = Watch(run, self._runs.history_cache(name) if self._caches else None)
-            if row_id in wanted:
-                first.append(watch)
-            elif watch.restless:
-                restless.append(watch)
-            else:
-                resting.append(watch)
-        turn = self._resting % max(1, len(resting))
-        some = [*resting[turn:], *resting[:turn]][:_RESTING_A_ROUND]
-        self._resting = turn + len(some)
-        deadline, self.pending = time.monotonic() + BUDGET_S, False
-        read = [*first, *restless, *some]
-        for watch in read:
-            if time.monotonic() > deadline:
-                self.pending = self.pending or watch.snapshot is None
+    def _arrange(self, planned: list[Placed], names: Sequence[str]) -> None:
+        """Which rows there are, in which order; new runs are looked up in the index."""
+        pairs = self._queue.in_order(planned, self._plan_path)
+        known = {run.name for _, run in pairs if run is not None}
+        pairs += [(BoardRow(f"run:{name}", name, planned=False), self._listing.run(name)) for name in names
+                  if name not in known]  # fmt: skip
+        self._pairs, self._places = pairs, {}
+        self._ids = {row.id: i for i, (row, _) in enumerate(pairs)}
+        self._rows = [row for row, _ in pairs]
+        for i, (_, run) in enumerate(pairs):
+            if run is None:
                 continue
-            changed = watch.refresh(self._thresholds(watch.paths), until=deadline)
-            if changed and self._plan is not None and not watch.restless:
-                self._plan.forget(watch.paths)
+            self._places.setdefault(run.name, []).append(i)
+            if run.name not in self._watches:
+                watch = Watch(run, self._runs.history_cache(run.name) if self._caches else None)
+                watch.recall(self._index, self._judged_by)
+                self._watches[run.name] = watch
+
+    def _make_rows(self, places: Iterable[int]) -> None:
+        for place in places:
+            self._rows[place] = self._row(*self._pairs[place])
+        asked = 0 if self._plan is None else self._plan.confirm_seeds
+        self._shown = with_seeds(self._rows, asked)
+
+    def _judge_by(self, planned: Thresholds | None) -> None:
+        """Figures of the index that were judged by other thresholds do not hold."""
+        judged_by = RECORDED if planned is None else repr(planned)
+        if judged_by != self._judged_by:
+            self._judged_by = judged_by
+            for watch in self._watches.values():
+                watch.recall(self._index, judged_by)
+            self._arranged = None
+
+    def _refresh(self, want: Want) -> list[str]:
+        """Read what is wanted first, then what is alive or new, then glance at those that rest.
+
+        The names of the folders whose rows are to be made anew.
+        """
+        wanted = [self._run_of(row_id) for row_id in dict.fromkeys([want.selected, *want.pinned])]
+        first = [run.name for run in wanted if run is not None]
+        restless = [name for name in self._places if self._watches[name].restless]
+        resting = [] if len(restless) == len(self._places) else self._some(first, restless)
+        deadline, self.pending = time.monotonic() + BUDGET_S, False
+        changed: list[str] = []
+        for name in dict.fromkeys([*first, *restless, *resting]):
+            watch = self._watches[name]
+            if time.monotonic() > deadline:
+                self.pending = self.pending or watch.unread
+                continue
+            told = watch.reading
+            if watch.refresh(self._thresholds(watch.paths), until=deadline, whole=name in first):
+                changed.append(name)
+                watch.keep_figures(self._index, self._judged_by)
+                if self._plan is not None and not watch.restless:
+                    self._plan.forget(watch.paths)
+            elif told or watch.reading:
+                changed.append(name)
             self.pending = self.pending or watch.reading
         if not self.pending:
-            # Written down when everything is on the screen, one in a round.
-            any(watch.keep() for watch in read)
+            self._write_down([*first, *restless])
+        return changed
+
+    def _some(self, first: Sequence[str], restless: Sequence[str]) -> list[str]:
+        """Ended runs that are to be looked at now: those with new events, those just started, a few others."""
+        started, self._queue.started = self._queue.started & self._places.keys(), set()
+        names = list(self._places)
+        turn = self._turn % len(names)
+        glances = [*names[turn:], *names[:turn]][:_GLANCES_A_ROUND]
+        self._turn = turn + len(glances)
+        skipped = {*first, *restless}
+        touched = [name for name in glances if name not in skipped and self._watches[name].touched]
+        looks = [name for name in glances if name not in skipped][:: max(1, _GLANCES_A_ROUND // _LOOKS_A_ROUND)]
+        return [*started, *touched, *looks]
+
+    def _write_down(self, awake: Sequence[str]) -> None:
+        """When everything is on the screen: a long history, one in a round; the index, now and then."""
+        if any(self._watches[name].keep() for name in awake):
+            return
+        if self._caches and time.monotonic() - self._saved > _SAVE_S:
+            self._saved = time.monotonic()
+            self._index.save(self._watches.keys())
+
+    def _run_of(self, row_id: str | None) -> RunPaths | None:
+        place = self._ids.get(row_id or "")
+        return None if place is None else self._pairs[place][1]
 
     def _thresholds(self, run: RunPaths) -> Thresholds:
         """The plan's, else those that the run was submitted with."""
@@ -151,8 +194,10 @@ class FolderSource:
         return self._gates[run.name]
 
     def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
-        entry = self._queue.entry(row, self._plan_path)
         watch = self._watches.get(run.name) if run is not None else None
+        if watch is not None and row.id == f"run:{watch.paths.name}":
+            row = replace(row, key=watch.experiment)
+        entry = self._queue.entry(row, self._plan_path)
         if watch is not None:
             return with_entry(watch.row(row if row.planned or not row.reason else replace(row, reason="")), entry)
         if entry is not None:
@@ -160,12 +205,12 @@ class FolderSource:
         state, reason = self._queue.word(row.key)
         return replace(row, state=state, reason=reason or row.reason)
 
-    def _view(self, row_id: str | None, rows: tuple[BoardRow, ...], run: RunPaths | None) -> RunView | None:
-        row = next((row for row in rows if row.id == row_id), None)
-        if row is None or run is None or run.name not in self._watches:
+    def _view(self, row_id: str | None) -> RunView | None:
+        run = self._run_of(row_id)
+        if run is None or run.name not in self._watches:
             return None
-        label = f"{row.key} {row.title}".strip()
-        return self._watches[run.name].view(row.id, label, self._thresholds(run))
+        row = self._rows[self._ids[row_id or ""]]
+        return self._watches[run.name].view(row.id, f"{row.key} {row.title}".strip(), self._thresholds(run))
 
     def _measure(self, active: bool) -> Resources:
         """Measured while something runs; an idle board stays as it is, so that nothing is written."""
@@ -174,17 +219,3 @@ class FolderSource:
             self._measured = time.monotonic()
             self._machine = self._resources.read()
         return self._machine
-
-
-def recorded_thresholds(run: RunPaths) -> Thresholds:
-    """Those in the run's own run.json, as far as they are numbers; else the defaults."""
-    config, _ = read_json(run.config)
-    gate = (config or {}).get("gate")
-    known = asdict(GateSettings())
-    numbers = (int, float)
-    given = gate if isinstance(gate, dict) else {}
-    good = {k: v for k, v in given.items() if k in known and (isinstance(v, numbers) or k == "accept_leakage")}
-    try:
-        return thresholds_of(good | {"slice": given.get("slice")})
-    except (AttributeError, TypeError, ValueError, KeyError):
-        return thresholds_of(good)

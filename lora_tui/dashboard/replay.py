@@ -14,7 +14,7 @@ from core.runs.files import read_json
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from lora_tui.dashboard.machine import Resources
-from lora_tui.dashboard.reader import recorded_thresholds
+from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.snapshots import Board, BoardRow, Want
 from lora_tui.dashboard.watch import Watch
 

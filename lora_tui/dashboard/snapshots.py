@@ -123,6 +123,8 @@ class Board:
     problems: tuple[str, ...] = ()
     """Of the plan, or of reading it."""
     loading: str = ""
+    unread: int = 0
+    """Runs of which nothing is known yet."""
     history: tuple[BoardRow, ...] = ()
     """Earlier results made elsewhere, by the plan."""
     replay: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,16 +21,23 @@ class Source(Protocol):
         """The board now."""
 
 
+_BREATH_S, _LONG_BREATH_S = 0.005, 0.1
+"""Between two rounds while there is more to read: long after somebody pressed a key, whose answer comes first."""
+_BUSY_S = 0.3
+
+
 class ReaderThread(threading.Thread):
     """Reads every `period_s` and hands over a board only if it differs from the last and that one was taken.
 
-    A terminal that does not read blocks the screen, not this thread, and nothing piles up meanwhile.
+    A terminal that does not read blocks the screen, not this thread, and nothing piles up meanwhile. While a folder of
+    thousands is read, the screen is told of it no more often than otherwise.
     """
 
     def __init__(self, source: Source, period_s: float, deliver: Callable[[Board], None]) -> None:
         super().__init__(name="reader", daemon=True)
         self._source, self._period, self._deliver = source, period_s, deliver
         self._want = Want()
+        self._wanted_at = float("-inf")
         self._wake = threading.Event()
         self._taken = threading.Event()
         self._taken.set()
@@ -38,7 +46,7 @@ class ReaderThread(threading.Thread):
     def want(self, want: Want) -> None:
         """What the screen shows from now on; read at once."""
         if want != self._want:
-            self._want = want
+            self._want, self._wanted_at = want, time.monotonic()
             self._wake.set()
 
     def taken(self) -> None:
@@ -54,12 +62,22 @@ class ReaderThread(threading.Thread):
     def run(self) -> None:
         """Thread body."""
         last: Board | None = None
+        told_at = float("-inf")
         while not self._ended:
             self._wake.clear()
             board = self._source.read(self._want)
-            if board != last and self._taken.is_set() and not self._ended:
-                last = board
+            now = time.monotonic()
+            due = not self._source.pending or now - told_at >= self._period or _what(board) != _what(last)
+            if due and board != last and self._taken.is_set() and not self._ended:
+                last, told_at = board, now
                 self._taken.clear()
                 self._deliver(board)
             # A terminal that is slow to show a board is not hurried.
-            self._wake.wait(0 if self._source.pending and self._taken.is_set() else self._period)
+            hurry = self._source.pending and self._taken.is_set()
+            breath = _LONG_BREATH_S if now - self._wanted_at < _BUSY_S else _BREATH_S
+            self._wake.wait(min(breath, self._period) if hurry else self._period)
+
+
+def _what(board: Board | None) -> tuple[object, ...]:
+    """What is looked at: told at once."""
+    return () if board is None else (board.selected, board.pinned, len(board.rows))

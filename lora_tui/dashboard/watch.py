@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from core.runs.evidence import Gathered, gather
-from core.runs.files import read_json, stamp
-from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.position import read_positions
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower
-from core.scoring.criteria import rise_points
-from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
+from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import judge
 from lora_tui.dashboard.log_text import last_line
-from lora_tui.dashboard.snapshots import BoardRow, IntervalChange, RunView
-
-_CERTAINTY = 1.96
-"""Standard errors in half a 95 % interval."""
+from lora_tui.dashboard.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
+from lora_tui.dashboard.run_figures import figures, heldout_changes, so_far
+from lora_tui.dashboard.snapshots import BoardRow, RunView
 
 
 class Watch:
@@ -35,28 +26,74 @@ class Watch:
         """`cache`: where a long history may be kept folded."""
         self.paths = paths
         self._follower = RunFollower(paths, cache)
-        self._stamp: tuple[Any, ...] | None = None
-        self._judged: tuple[Any, ...] | None = None
+        self._events = str(paths.events)
+        self._stamps: Stamps | None = None
+        self._judged: tuple[Thresholds, str | None] | None = None
+        self._kept: BoardRow | None = None
+        """Figures from the index, as long as the files are what they came from and nobody looks at the run."""
         self._view: RunView | None = None
         self._row: tuple[BoardRow, BoardRow] | None = None
-        self._unread: tuple[BoardRow, BoardRow] | None = None
         self.reading = False
         self.snapshot: RunSnapshot | None = None
         self.gathered: Gathered | None = None
         self.verdict: Verdict | None = None
 
     @property
+    def unread(self) -> bool:
+        """Whether nothing is known of it yet."""
+        return self.snapshot is None and self._kept is None
+
+    @property
     def restless(self) -> bool:
-        """Whether it may change without its files changing, as a trainer that fell silent does."""
+        """Whether it may change without its files changing, as a trainer that fell silent does, or is yet to begin."""
+        if self._kept is not None:
+            return False
         return self.snapshot is None or self.snapshot.state.active or not self.snapshot.attempts
 
-    def refresh(self, thresholds: Thresholds, gave_up: str | None = None, until: float = math.inf) -> bool:
+    @property
+    def experiment(self) -> str:
+        """The experiment that made the run; the folder's name as long as that is not known."""
+        if self.snapshot is not None:
+            return self.snapshot.experiment
+        return self._kept.key if self._kept is not None else self.paths.name
+
+    @property
+    def touched(self) -> bool:
+        """Whether its events are others than those that were read: the cheapest look at a run."""
+        return self._stamps is None or stamp_of(self._events) != self._stamps[EVENTS]
+
+    def recall(self, index: RowIndex, judged_by: str) -> None:
+        """Take the figures from the index, if they hold."""
+        if self.snapshot is None:
+            found = stamps_of(self.paths)
+            self._kept = index.find(self.paths.name, found, judged_by)
+            self._stamps = found if self._kept is not None else None
+
+    def keep_figures(self, index: RowIndex, judged_by: str) -> None:
+        """Give them to the index, if the run has ended."""
+        if self._stamps is None or self.snapshot is None or self.gathered is None or self.verdict is None:
+            return
+        if self.snapshot.attempts and not self.snapshot.state.active:
+            row = figures(BoardRow("", self.experiment), self.snapshot, self.gathered.evidence, self.verdict)
+            index.keep(self.paths.name, self._stamps, judged_by, row)
+
+    def refresh(
+        self, thresholds: Thresholds, gave_up: str | None = None, until: float = math.inf, *, whole: bool = True
+    ) -> bool:
         """Read what is new. Never raises for what is in the files.
 
-        A long history is read until `time.monotonic()` is `until`; `reading` says that there is more.
+        A long history is read until `time.monotonic()` is `until`; `reading` says that there is more. Not `whole`:
+        the figures of the index will do, if they hold.
         """
-        found = self._stamps()
-        if found == self._stamp and not self.restless and self._judged == (thresholds, gave_up):
+        found = stamps_of(self.paths)
+        same_files = found == self._stamps
+        if self._kept is not None:
+            if same_files and not whole:
+                return False
+            if not same_files:
+                self._kept = self._stamps = None
+        ended = self.snapshot is not None and not self.snapshot.state.active
+        if same_files and ended and self._judged == (thresholds, gave_up):
             return False
         self.reading = not self._follower.advance(until)
         if self.reading:
@@ -65,10 +102,10 @@ class Watch:
         self.snapshot = snapshot = self._follower.refresh()
         seen = (snapshot.state, snapshot.last_event_time, len(snapshot.steps), snapshot.progress)
         same = old is not None and seen == (old.state, old.last_event_time, len(old.steps), old.progress)
-        if same and found == self._stamp and self._judged == (thresholds, gave_up):
+        if same and same_files and self._judged == (thresholds, gave_up):
             self.snapshot = old
             return False
-        self._stamp, self._judged, self._view, self._row = found, (thresholds, gave_up), None, None
+        self._stamps, self._judged, self._view, self._row, self._kept = found, (thresholds, gave_up), None, None, None
         self.gathered = gather(snapshot, self.paths, gave_up)
         self.verdict = judge(self.gathered.evidence, thresholds)
         return True
@@ -78,12 +115,14 @@ class Watch:
         return not self.reading and self._follower.keep()
 
     def row(self, row: BoardRow) -> BoardRow:
-        """`row` with all that the run says."""
+        """`row` with all that the run says. The same object as long as nothing of it changes."""
         if self.snapshot is None or self.gathered is None or self.verdict is None:
+            if self._kept is not None:
+                if self._row is None or self._row[0] != row:
+                    self._row = row, with_figures(row, self._kept)
+                return self._row[1]
             said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
-            if self._unread is None or self._unread[0] is not row or self._unread[1].reason != said:
-                self._unread = row, replace(row, run=self.paths.name, state="…", reason=said)
-            return self._unread[1]
+            return replace(row, run=self.paths.name, state="…", reason=said)
         if self._row is None or (self._row[0] is not row and self._row[0] != row):
             self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
         return self._row[1]
@@ -101,139 +140,3 @@ class Watch:
                 heldout_changes(self.paths, self.snapshot.intervals), line, read_positions(self.paths)[0],
             )  # fmt: skip
         return view
-
-    def _stamps(self) -> tuple[Any, ...]:
-        paths = self.paths
-        files = (paths.config, paths.events, paths.result, paths.tuned("domain"), paths.tuned("heldout"), paths.best)
-        return tuple(_stamp_of(path) for path in (*files, paths.data_health, paths.position))
-
-
-def _stamp_of(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: Verdict) -> BoardRow:
-    """The figures of a run, in a row. Pure."""
-    best = next((i for i in snapshot.intervals if i.step == verdict.best_step), None)
-    domain = evidence.tuned_domain or (best.domain.counts if best is not None else None)
-    heldout = evidence.tuned_heldout or (best.heldout.counts if best is not None else None)
-    wers = [None if c is None else c.wer_percent for c in (domain, heldout)]
-    base = [None if c is None else c.wer_percent for c in (evidence.baseline_domain, evidence.baseline_heldout)]
-    changes = [None if a is None or b is None else a - b for a, b in zip(wers, base, strict=True)]
-    train = snapshot.settings.get("train")
-    rate = train.get("learning_rate") if isinstance(train, dict) else None
-    return replace(
-        row,
-        title=row.title or snapshot.title,
-        run=snapshot.paths.name,
-        state=str(snapshot.state).replace("_", " "),
-        reason=row.reason or evidence.failure or _detail(snapshot),
-        steps=snapshot.steps_completed,
-        steps_planned=snapshot.steps_planned,
-        pace_s=snapshot.steps.seconds_per_step,
-        eta_s=eta_s(snapshot) if snapshot.state.active else None,
-        best_step=verdict.best_step,
-        domain=wers[0],
-        domain_change=changes[0],
-        heldout=wers[1],
-        heldout_change=changes[1],
-        decision=verdict.decision.value if snapshot.intervals or not snapshot.state.active else None,
-        active=snapshot.state.active,
-        learning_rate=rate if isinstance(rate, float) else None,
-        baseline_domain=base[0],
-        baseline_heldout=base[1],
-        criteria=tuple((c.name, c.state.value) for c in verdict.criteria),
-        note=evidence.failure or first_reason(verdict),
-        duration_s=snapshot.duration_s if snapshot.attempts else None,
-        adapter_hash=evidence.artifact.current_hash if evidence.artifact is not None else None,
-        values=snapshot.settings or row.values,
-    )
-
-
-def _detail(snapshot: RunSnapshot) -> str:
-    if snapshot.progress is not None and snapshot.state.active:
-        return f"{snapshot.progress[0]}/{snapshot.progress[1]}"
-    return snapshot.phase_detail if snapshot.state.active else ""
-
-
-def eta_s(snapshot: RunSnapshot) -> float | None:
-    """Seconds that are left of training, evaluations included; None before a step, or when nothing is left.
-
-    What the attempt's time holds beside its steps was spent on its evaluations, interval 0 among them.
-    """
-    each = snapshot.steps.seconds_per_step
-    left = snapshot.steps_planned - snapshot.steps_completed
-    if each is None or left <= 0 or not snapshot.attempts:
-        return None
-    attempt = snapshot.attempts[-1]
-    since = attempt.resumed_from or 0
-    first = int(np.searchsorted(snapshot.steps.step, since, side="right"))
-    stepping = float(np.nansum(snapshot.steps.seconds[first:]))
-    scored = sum(1 for interval in snapshot.intervals if interval.step > since or attempt.resumed_from is None)
-    an_evaluation = max(0.0, attempt.duration_s - stepping) / max(1, scored)
-    train = snapshot.settings.get("train")
-    every = train.get("eval_every") if isinstance(train, dict) else None
-    every = every if isinstance(every, int) and every > 0 else snapshot.steps_planned
-    to_come = math.ceil(snapshot.steps_planned / every) - snapshot.steps_completed // every
-    return each * left + an_evaluation * to_come
-
-
-def so_far(evidence: Evidence, verdict: Verdict, thresholds: Thresholds) -> dict[str, Criterion]:
-    """What the WER criteria would be by the trainer's own score at the best interval, while no tuned score is there."""
-    best = next((i for i in evidence.intervals if i.step == verdict.best_step), None)
-    if best is None or (evidence.tuned_domain is not None and evidence.tuned_heldout is not None):
-        return {}
-    guess = replace(evidence, tuned_domain=best.domain.counts, tuned_heldout=best.heldout.counts)
-    judged = judge(guess, thresholds)
-    names = ("domain_gain", "heldout")
-    return {n: judged.criterion(n) for n in names if verdict.criterion(n).state is State.UNKNOWN}
-
-
-def heldout_changes(paths: RunPaths, intervals: tuple[Interval, ...]) -> tuple[IntervalChange, ...]:
-    """Heldout WER of each interval against interval 0, with its uncertainty by the utterances."""
-    base = next((i for i in intervals if i.step == 0), None)
-    if base is None:
-        return ()
-    before = _errors(paths.evaluation(0, "heldout"))
-    changes = []
-    for interval in intervals:
-        rise = rise_points(base.heldout.counts, interval.heldout.counts)
-        if rise is None:
-            continue
-        after = _errors(paths.evaluation(interval.step, "heldout")) if interval.step else before
-        width = half_width(before, after, base.heldout.counts.reference_words)
-        changes.append(IntervalChange(interval.step, float(rise), width))
-    return tuple(changes)
-
-
-def half_width(before: Mapping[str, int], after: Mapping[str, int], words: int) -> float | None:
-    """Half the 95 % interval of a change of WER in points: the paired differences' standard error (n ≥ 2)."""
-    if len(before) < 2 or before.keys() != after.keys() or words <= 0:
-        return None
-    differences = [after[clip] - count for clip, count in before.items()]
-    n = len(differences)
-    mean = sum(differences) / n
-    variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
-    return _CERTAINTY * 100 * math.sqrt(n * variance) / words
-
-
-def _errors(path: Path) -> Mapping[str, int]:
-    try:
-        return _errors_of(path, stamp(path.stat()))
-    except OSError:
-        return {}
-
-
-@lru_cache(maxsize=512)
-def _errors_of(path: Path, _stamp: tuple[int, ...]) -> Mapping[str, int]:
-    """Errors by utterance; nothing if the document cannot be read."""
-    document, _ = read_json(path)
-    try:
-        utterances = (document or {})["utterances"]
-        return {str(u["id"]): int(u["substitutions"]) + int(u["deletions"]) + int(u["insertions"]) for u in utterances}
-    except (KeyError, TypeError, ValueError):
-        return {}

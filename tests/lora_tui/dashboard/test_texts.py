@@ -18,9 +18,10 @@ from lora_tui.dashboard.log_text import last_line, read_tail, resolved
 from lora_tui.dashboard.machine import Gpu, Resources
 from lora_tui.dashboard.panels import VerdictPanel
 from lora_tui.dashboard.resources import ResourceReader
+from lora_tui.dashboard.run_figures import half_width
 from lora_tui.dashboard.snapshots import BoardRow, RunView
 from lora_tui.dashboard.verdict_text import verdict_lines
-from lora_tui.dashboard.watch import Watch, half_width
+from lora_tui.dashboard.watch import Watch
 
 Make = Callable[..., Any]
 
