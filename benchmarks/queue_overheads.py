@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.queue_overheads [--part supervisor|list]… [--runs 10000] [--keep FOLDER]
 
-Needs the embedded speech (`make data`). Takes about 4 minutes on two quiet cores.
+Takes about 4 minutes on two quiet cores.
 
 - *supervisor*: the real supervisor process trains real runs one after the other (the embedded model, clips and trainer;
   few steps). Its memory (largest) and CPU (mean) are read from /proc while trainers live; the pause is from the end of
@@ -30,18 +30,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.kill_matrix.material import ROOT, clips
 from core.queue.client import QueueClient
 from core.queue.decisions import DecisionReader
 from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import read_run
 
-ROOT = Path(__file__).resolve().parents[1]
 MEMORY_LIMIT_MB = 60.0
 CPU_LIMIT_PERCENT = 1.0
 PAUSE_LIMIT_S = 1.0
 LIST_LIMIT_S = 1.0
-CLIPS = {"train": 40, "replay": 40, "domain": 12, "heldout": 12}
 SEEDS = 4
 REPEATS = 7
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -94,12 +93,7 @@ class Figure:
 
 def write_plan(folder: Path) -> Path:
     """A plan over a few embedded clips."""
-    for name, count in CLIPS.items():
-        source = ROOT / "data" / f"{name}_manifest.jsonl"
-        lines = [json.loads(line) for line in source.read_text().splitlines()[:count]]
-        for line in lines:
-            line["audio_filepath"] = str(source.parent / line["audio_filepath"])
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    clips(folder)
     path = folder / "experiments.toml"
     path.write_text(PLAN.format(model=ROOT / "data" / "base_model", seeds=", ".join(map(str, range(SEEDS)))))
     return path
@@ -114,14 +108,14 @@ class Watched:
     ended: float = 0.0
 
 
-def watch(runs: RunsFolder, supervisor: int) -> tuple[list[Watched], list[tuple[float, float, float]], float]:
+def watch(client: QueueClient, supervisor: int) -> tuple[list[Watched], list[tuple[float, float, float]], float]:
     """Until the supervisor ends: the trainers; (RSS, PSS, USS) in MB, once a second; CPU in percent of a core."""
-    reader, trainers = DecisionReader(runs.decisions), list[Watched]()
+    reader, trainers = DecisionReader(client.runs.decisions), list[Watched]()
     memory: list[tuple[float, float, float]] = []
     poll, open_fds = select.poll(), dict[int, Watched]()
     first: tuple[float, float] | None = None
     last, sampled = (0.0, 0.0), 0.0
-    while Path(f"/proc/{supervisor}/smaps_rollup").exists():
+    while client.supervisor_works():
         for decision in reader.read():
             if decision.kind == "start":
                 pid = int(decision.get("process")["pid"])
@@ -177,7 +171,7 @@ def measure_supervisor(folder: Path) -> tuple[list[Figure], RunPaths]:
     client = QueueClient(runs)
     client.submit(Submission.create(plan, plan.read_text()))
     supervisor = owner(runs)
-    trainers, memory, cpu = watch(runs, supervisor)
+    trainers, memory, cpu = watch(client, supervisor)
     finished = [run for run in runs.runs() if run.result.exists()]
     if not finished or len(trainers) < 2:
         raise SystemExit(f"no run ended well; see {runs.supervisor_log} and log.txt in {runs.root}")
@@ -258,9 +252,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, help="for --part list: a finished run to copy, instead of training one")
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
     arguments = parser.parse_args(argv)
-    if not (ROOT / "data" / "audio").is_dir():
-        print("the embedded speech is not built: run `make data`", file=sys.stderr)
-        return 4
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="queue-overheads-"))
     folder.mkdir(parents=True, exist_ok=True)
     parts = arguments.part or ["supervisor", "list"]
