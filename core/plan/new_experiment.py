@@ -10,6 +10,7 @@ from typing import Any
 import tomli
 
 from core.errors import PlanError
+from core.plan.expand import complete
 from core.plan.overrides import value_of
 from core.plan.schema import Plan, Row
 from core.plan.template import toml_value
@@ -37,13 +38,17 @@ def form_of(plan: Plan, row: Row) -> dict[str, str]:
 
 
 def entry_of(plan: Plan, form: Mapping[str, str]) -> dict[str, Any]:
-    """The entry that a filled-in form means: nested tables, with the settings that differ from the plan's defaults."""
+    """The entry that a filled-in form means: nested tables, with the settings that differ from the plan's defaults.
+
+    The defaults are taken as a row gets them, with what follows from other keys filled in: the form shows them so.
+    """
+    filled = complete(plan.defaults)
     entry: dict[str, Any] = {"id": form["id"].strip()}
     for key in HEAD_KEYS[1:]:
         if text := form.get(key, "").strip():
             entry[key] = [part.strip() for part in text.split(",") if part.strip()] if key in _LISTS else text
     for section in FORM_SECTIONS:
-        defaults = getattr(plan.defaults, section)
+        defaults = getattr(filled, section)
         for spec in fields(SECTIONS[section]):
             text = form.get(f"{section}.{spec.name}", "").strip()
             if not text or (spec.name == "target_modules" and "adapter_from" in entry):

@@ -176,7 +176,8 @@ class BoardScreen(FollowsBoard, Screen[None]):
         from lora_tui.dashboard.run_screen import RunScreen
 
         if self.run_view is not None:
-            self.app.push_screen(RunScreen(self.run_view, ascii_only=self._ascii))
+            state = str(self.run_view.snapshot.state) if self.row is None else self.row.state
+            self.app.push_screen(RunScreen(self.run_view, state, ascii_only=self._ascii))
 
     def action_matrix(self) -> None:
         """The run matrix."""

@@ -67,9 +67,10 @@ class RunScreen(FollowsBoard, Screen[None]):
         Binding("d", "dataset", "Domain/heldout"),
     ]
 
-    def __init__(self, view: RunView, *, ascii_only: bool) -> None:
+    def __init__(self, view: RunView, state: str, *, ascii_only: bool) -> None:
+        """`state`: the board's word for the row, which knows of the queue too."""
         super().__init__()
-        self.view = view
+        self.view, self.state = view, state
         self._ascii = ascii_only
         self._page = PAGES[0]
         self._dataset = "domain"
@@ -94,9 +95,13 @@ class RunScreen(FollowsBoard, Screen[None]):
 
     def show(self, board: Board) -> None:
         """A new board: the run may have gone on."""
-        new = board.selected
-        if new is not None and new.row_id == self.view.row_id and new is not self.view:
+        new, row = board.selected, board.row(self.view.row_id)
+        fresh = new is not None and new.row_id == self.view.row_id and new is not self.view
+        if fresh and new is not None:
             self.view = new
+        word = self.state if row is None else row.state
+        if fresh or word != self.state:
+            self.state = word
             self._fill()
         elif self._page == "log" and self.view.snapshot.state.active:
             self._fill()
@@ -151,7 +156,7 @@ class RunScreen(FollowsBoard, Screen[None]):
         follow = self._page == "log" if fresh else None
         page.show(lines, top=0 if fresh else None, follow=follow)
         tabs = self.query_one(Tabs)
-        tabs.title = sanitise(f"{self.view.label}  {self.view.snapshot.paths.name}  {self.view.snapshot.state}", 300)
+        tabs.title = sanitise(f"{self.view.label}  {self.view.snapshot.paths.name}  {self.state}", 300)
         tabs.page, tabs.note = self._page, sanitise(note, 300)
         tabs.update()
 

@@ -44,6 +44,27 @@ def test_only_what_differs_from_the_defaults_is_written() -> None:
     assert entry_of(plan, modules)["adapter"] == {"target_modules": ["q_proj", "v_proj"]}
 
 
+@pytest.mark.parametrize(
+    ("train", "experiment", "own"),
+    [
+        ("", "", {}),  # epochs and the share of replay that is absent follow from other keys
+        ("epochs = 2", "", {}),
+        ("batch_seconds = 60.0", "", {}),
+        ("", "train.batch_seconds = 60.0", {"train.batch_seconds": 60.0}),
+        ("batch_seconds = 60.0", "train.epochs = 2", {"train.epochs": 2}),
+        ("", "train.epochs = 3", {}),
+    ],
+)
+def test_an_untouched_copy_says_only_what_the_original_says(train: str, experiment: str, own: dict[str, float]) -> None:
+    data = '[data]\ntrain = "t.jsonl"\ndomain = "d.jsonl"\nheldout = "h.jsonl"\n'
+    text = f'[model]\nid = "m"\n{data}[train]\n{train}\n[[experiment]]\nid = "a"\n{experiment}\n'
+    plan = parse_plan(text, "plan.toml")
+    entry = entry_of(plan, form_of(plan, expand(plan)[0]))
+    assert entry == {"id": "a-2"} | ({"train": {k.partition(".")[2]: v for k, v in own.items()}} if own else {})
+    copy = expand(parse_plan(with_experiment(text, entry), "plan.toml"))[-1]
+    assert copy.settings == expand(plan)[0].settings
+
+
 def test_what_is_wrong_in_the_form_is_said_as_for_a_file() -> None:
     plan = parse_plan(SHIPPED, "experiments.toml")
     form = form_of(plan, expand(plan)[0]) | {"id": "2.1", "train.steps": "many", "train.learning_rate": "3e-4"}

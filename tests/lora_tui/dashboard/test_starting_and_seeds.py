@@ -72,8 +72,13 @@ def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "starting", "1 running")
             await seen.see_on_screen("Stop")
+            await pilot.press("enter")
+            title = (await seen.see("[1 intervals]")).splitlines()[0]
+            assert title.rstrip().endswith("  starting"), title
             silent.kill()
             silent.wait()
+            await seen.gone("starting")
+            await pilot.press("escape")
             await seen.gone("starting", "1 running")
 
     shown = status(folder, capsys)
