@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
+from core.runs.machine_key import state_home
 from core.runs.paths import RunsFolder
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
@@ -162,8 +162,7 @@ def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
 
 
 def _runs_folder(args: argparse.Namespace) -> RunsFolder:
-    home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state), home)
+    runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state), state_home())
     args.state = str(runs.state)
     return runs
 

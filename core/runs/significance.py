@@ -1,14 +1,17 @@
 """How sure a run's WER criteria are: computed once from its score documents, then kept beside them.
 
-Computing takes most of a second, so the figures are stored under the hash of what they were computed from. A
-stored file that does not bear out its own checksum is computed anew. A folder that cannot be written stays as it is.
+Computing takes most of a second, so the figures are stored under the hash of what they were computed from, sealed with
+a secret of this machine. A stored file that was not sealed here, as in a run folder from elsewhere, is never believed:
+its figures are computed anew. A folder that cannot be written stays as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.files import read_json, write_json
+from core.runs.machine_key import machine_key, name_of, seal
 from core.runs.paths import RunPaths
 from core.scoring.certainty import Certainty, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METHOD_VERSION = 3
 """Raise it whenever the same documents and thresholds would give other figures."""
 _SETS = ("domain", "heldout", "selection")
@@ -53,7 +57,22 @@ def fresh(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds) -> Asse
 def stored(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds) -> Significance | None:
     """What is stored for these documents and thresholds, whether or not it is right."""
     digests = tuple((str(file), _sha256(file)) for file in _documents(paths, steps))
-    return _read(paths.significance(_key(paths.root, digests, thresholds)), None)
+    return _figures(_content(paths.significance(_key(paths.root, digests, thresholds))))
+
+
+def alike(one: Significance, other: Significance) -> bool:
+    """Whether the figures are the same, but for the last digits in which processors differ. Keys are not compared."""
+    return _alike(asdict(one) | {"key": ""}, asdict(other) | {"key": ""})
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(value, other[name]) for name, value in one.items())
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(one == other)
 
 
 def _documents(paths: RunPaths, steps: Sequence[int]) -> list[Path]:
@@ -90,24 +109,45 @@ def _assess(
     paths = RunPaths(root)
     key = _key(root, digests, thresholds)
     file = paths.significance(key)
-    kept = _read(file, key)
+    secret = machine_key()
+    kept = None if secret is None else _figures(_sealed(file, key, secret))
     if kept is not None:
         return Assessed(kept)
     found = _compute(paths, steps, thresholds, key)
     if found.significance is not None:
-        content = asdict(found.significance)
+        content = json.loads(json.dumps(asdict(found.significance)))
+        # Machines that share a folder seal the same figures, each for itself.
+        seals = _seals(file) if _content(file) == content else {}
+        seals |= {} if secret is None else {name_of(secret): seal(secret, _bytes(content))}
         with contextlib.suppress(OSError):
-            write_json(file, {"schema": SCHEMA_VERSION, "checksum": _checksum(content), "significance": content})
+            write_json(file, {"schema": SCHEMA_VERSION, "significance": content, "seals": seals})
     return found
 
 
-def _read(file: Path, key: str | None) -> Significance | None:
-    """The figures in `file`, if it is whole, unchanged and of this key."""
+def _content(file: Path) -> dict[str, Any] | None:
+    """What is stored in `file`, if it is of this schema; nobody has vouched for it."""
     document, _ = read_json(file)
     content = (document or {}).get("significance")
-    if document is None or document.get("schema") != SCHEMA_VERSION or not isinstance(content, dict):
+    return content if document and document.get("schema") == SCHEMA_VERSION and isinstance(content, dict) else None
+
+
+def _seals(file: Path) -> dict[str, Any]:
+    document, _ = read_json(file)
+    seals = (document or {}).get("seals")
+    return seals if isinstance(seals, dict) else {}
+
+
+def _sealed(file: Path, key: str, secret: bytes) -> dict[str, Any] | None:
+    """The content of `file`, if this machine computed it for this key."""
+    content = _content(file)
+    if content is None or content.get("key") != key:
         return None
-    if key is not None and (document.get("checksum") != _checksum(content) or content.get("key") != key):
+    written = str(_seals(file).get(name_of(secret))).encode("utf-8", "replace")
+    return content if hmac.compare_digest(written, seal(secret, _bytes(content)).encode()) else None
+
+
+def _figures(content: Mapping[str, Any] | None) -> Significance | None:
+    if content is None:
         return None
     try:
         sets = {name: Certainty(**content[name]) for name in ("domain", "heldout")}
@@ -120,8 +160,8 @@ def _read(file: Path, key: str | None) -> Significance | None:
         return None
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _bytes(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
 
 
 def _compute(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds, key: str) -> Assessed:

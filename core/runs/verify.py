@@ -6,7 +6,7 @@ Finds edits that are not consistent. Whoever changes all the files of a run alik
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from core.runs.fold import counts_of
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
 from core.runs.position import positions_differ
-from core.runs.significance import fresh, stored
+from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
@@ -50,6 +50,8 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         raise RunFolderError(f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>")
     snapshot = read_run(paths)
     thresholds = _thresholds(snapshot)
+    # Before anything puts figures of its own in their place.
+    wrong_figures = list(_significance(paths, snapshot, thresholds))
     gathered = gather(snapshot, paths, thresholds=thresholds)
     verdict = judge(gathered.evidence, thresholds)
     unchecked: list[str] = []
@@ -59,7 +61,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         *gathered.problems,
         *wrong_identity(snapshot),
         *_scores(paths, snapshot),
-        *_significance(paths, snapshot, thresholds),
+        *wrong_figures,
         *_adapters(paths, snapshot),
         *_result(paths, snapshot, gathered, thresholds),
         *_contents(snapshot, cache, unchecked),
@@ -117,7 +119,7 @@ def _significance(paths: RunPaths, snapshot: RunSnapshot, thresholds: Thresholds
         yield computed.problem or ""
         return
     kept = stored(paths, steps, thresholds)
-    if kept is not None and replace(kept, key="") != computed.significance:
+    if kept is not None and not alike(kept, computed.significance):
         yield f"{paths.evals}: what is stored of how sure the WERs are is not what the score documents give"
 
 

@@ -183,17 +183,24 @@ def test_a_run_without_its_audit_is_undecided(accepted: Any) -> None:
     assert main(["verify", str(accepted.run("a").root)]) == ExitCode.UNDECIDED
 
 
+def forge(run: RunPaths, change: Callable[[Any], None]) -> None:
+    """Edit what is stored of how sure the WERs are; sealed as somebody without this machine's key can."""
+    from core.runs.machine_key import name_of, seal
+    from core.runs.significance import _bytes
+
+    for file in run.evals.glob("significance-*.json"):
+
+        def forged(document: Any) -> None:
+            change(document["significance"])
+            names = [*document["seals"], name_of(b"k" * 32)]
+            document["seals"] = {name: seal(b"k" * 32, _bytes(document["significance"])) for name in names}
+
+        edit(file, forged)
+
+
 def planted_certainty(run: RunPaths) -> None:
-    """What is stored of how sure the WERs are, with its checksum made to fit."""
-    from core.runs.significance import _checksum
-
-    [file] = run.evals.glob("significance-*.json")
-
-    def change(document: Any) -> None:
-        document["significance"]["domain"]["low_pp"] += 1.0
-        document["checksum"] = _checksum(document["significance"])
-
-    edit(file, change)
+    """What is stored of how sure the WERs are, with a seal that is not this machine's."""
+    forge(run, lambda content: content["domain"].update(low_pp=content["domain"]["low_pp"] + 1.0))
 
 
 def edited_own_score(run: RunPaths) -> None:
@@ -273,3 +280,58 @@ def test_edits_that_are_consistent_are_seen_in_a_signed_run(
     assert "events.jsonl: changed since the run was signed" in out and "k" * 32 not in out
     swapped_adapter(run)
     assert main(["verify", str(run.root), "--sign"]) == 4, "what is not consistent is not signed"
+
+
+def forget_what_this_process_knows() -> None:
+    """As a new process would begin."""
+    from core.runs import significance
+
+    significance._assess.cache_clear()
+
+
+def test_a_forged_figure_turns_no_verdict(accepted: Any, capsys: Capture) -> None:
+    """A threshold that the run meets by so little that it is unsure, and stored figures that say it is sure."""
+    run = accepted.run("a")
+    sure = ("--set", "gate.confidence=0.95", "--json")
+    capsys.readouterr()
+    gate(accepted, *sure)
+    [criterion] = [c for c in json.loads(capsys.readouterr().out)["rows"][0]["criteria"] if c["name"] == "domain_gain"]
+    near = ("--set", f"gate.domain_gain={criterion['certainty']['corrected_pp']:.3f}", *sure)
+    assert gate(accepted, *near) == ExitCode.UNDECIDED
+
+    def surest(content: Any) -> None:
+        for name in ("domain", "heldout"):
+            content[name].update(probability=1.0)
+
+    forge(run, surest)
+    forget_what_this_process_knows()
+    assert gate(accepted, *near) == ExitCode.UNDECIDED
+
+
+def test_a_stored_figure_hides_no_edited_count(accepted: Any) -> None:
+    """Counts better than their texts, and stored figures under the hash of the edited documents."""
+    run = accepted.run("a")
+    assert gate(accepted) == 0
+    [honest] = run.evals.glob("significance-*.json")
+    document = json.loads(honest.read_text())
+    edited_utterances(run)
+    forget_what_this_process_knows()
+    plant(run, document)
+    forge(run, lambda content: None)
+    assert gate(accepted) == ExitCode.UNDECIDED
+    forget_what_this_process_knows()
+    assert gate(accepted, "--set", "gate.confidence=0.95") == ExitCode.UNDECIDED
+
+
+def plant(run: RunPaths, document: Any) -> None:
+    """`document` as what is stored for the score documents as they are now, under the thresholds of run.json."""
+    from core.runs import significance
+    from core.runs.store import read_run
+    from core.scoring.verdict import thresholds_of
+
+    snapshot = read_run(run)
+    thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
+    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
+    digests = [(str(file), significance._sha256(file)) for file in significance._documents(run, steps)]
+    document["significance"]["key"] = key = significance._key(run.root, digests, thresholds)
+    run.significance(key).write_text(json.dumps(document))

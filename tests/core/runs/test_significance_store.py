@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from core.runs import significance
 from core.runs.evidence import Gathered, gather
 from core.runs.matrix import run_row
 from core.runs.store import read_run
@@ -104,3 +105,39 @@ def test_nothing_is_computed_without_thresholds(fake_run: MakeRun) -> None:
     run = fake_run().good()
     assert gather(read_run(run.paths), run.paths).evidence.significance is None
     assert not stored(run)
+
+
+def on_machine(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As a new process on another machine."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / name))
+    significance._assess.cache_clear()
+
+
+def test_what_another_machine_stored_is_computed_here_once(
+    fake_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = fake_run().good()
+    on_machine("gpu box", monkeypatch, tmp_path)
+    first = evidence(run).evidence.significance
+    computed: list[None] = []
+    real = assess.assess
+
+    def counted(*arguments: Any) -> Any:
+        computed.append(None)
+        return real(*arguments)
+
+    monkeypatch.setattr(assess, "assess", counted)
+    for machine in ("ci", "gpu box", "ci"):
+        on_machine(machine, monkeypatch, tmp_path)
+        assert evidence(run).evidence.significance == first
+    assert len(computed) == 1, "each keeps its own seal"
+
+
+def test_the_last_digits_of_a_processor_are_no_edit(fake_run: MakeRun) -> None:
+    found = evidence(fake_run().good()).evidence.significance
+    assert found is not None
+    digits = replace(found, domain=replace(found.domain, low_pp=found.domain.low_pp + 1e-12), key="")
+    assert significance.alike(found, digits)
+    assert not significance.alike(
+        found, replace(found, domain=replace(found.domain, low_pp=found.domain.low_pp + 0.01))
+    )

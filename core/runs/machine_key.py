@@ -1,0 +1,62 @@
+"""A secret of this user on this machine: it tells what was computed here from what arrived with a run folder.
+
+It lies outside the runs folder, under `$XDG_STATE_HOME`, and is never copied with a run. Where it cannot be kept to
+its owner, there is none, and what it would vouch for is computed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from pathlib import Path
+
+NAME = "machine.key"
+_LENGTH = 32
+
+
+def state_home() -> Path:
+    """`$XDG_STATE_HOME`, or what stands for it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+
+
+def machine_key() -> bytes | None:
+    """The secret, made at first use; None where no file can be kept that only its owner reads."""
+    try:
+        file = state_home() / "lora-tui" / NAME
+        if not file.exists():
+            _make(file)
+        status = file.stat()
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            return None
+        key = file.read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home.
+        return None
+    return key if len(key) == _LENGTH else None
+
+
+def seal(key: bytes, data: bytes) -> str:
+    """HMAC-SHA-256, 64 hex digits."""
+    return hmac.new(key, data, hashlib.sha256).hexdigest()
+
+
+def name_of(key: bytes) -> str:
+    """Tells keys apart, and nothing of them."""
+    return seal(key, b"name")[:16]
+
+
+def _make(file: Path) -> None:
+    """By a link of a whole file, so that two processes at once agree on one key."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{NAME}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(secrets.token_bytes(_LENGTH))
+        file.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
