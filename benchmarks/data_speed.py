@@ -1,12 +1,12 @@
 """How fast `lora-cli manifest` is on 100,000 utterances, and how much memory it takes.
 
-    python -m benchmarks.data_speed [--only lines|audio|memory|expand] [--lines 100000] [--files 8000] [--rounds 3]
+    python -m benchmarks.data_speed [--only lines|audio|memory|expand] [--lines 100000] [--files 4000] [--rounds 3]
 
 lines   `check --no-audio` on 100,000 lines over 2000 real files: at most 10 s.
 audio   the audit with audio beside a bare loop of `soundfile.read` over the same distinct files, in as many processes,
         in turn, for each format: at least 0.8 of the bare rate. --files clips of FLAC (16 kHz), a quarter as many of
-        the others; each of a second to four of pieces of the embedded speech (or of synthesised sound, where that is
-        not built), at other speeds and levels, written once to a temporary folder.
+        the others; each of 4 to 10 s, as most corpora have them, of pieces of the embedded speech (or of synthesised
+        sound, where that is not built) at other speeds and levels, written once to a temporary folder.
 memory  `check` with audio on 100,000 lines, slices of those files: at most 500 MB. Counted is the greatest sum, over
         the command and its workers, of memory that each has to itself plus its part of what they share (PSS).
 expand  `expand --size 5000 --exclude` from a pool of 100,000: at most 10 s.
@@ -72,10 +72,10 @@ def write_clips(job: tuple[str, str, int, int]) -> None:
     for number in range(start, stop):
         rng = random.Random(number)
         pieces = []
-        for _ in range(rng.randint(2, 8)):
+        for _ in range(rng.randint(4, 10)):
             sound = rng.choice(sounds)
-            at = rng.randint(0, max(0, len(sound) - 8000))
-            piece = sound[at : at + 8000]
+            at = rng.randint(0, max(0, len(sound) - 16_000))
+            piece = sound[at : at + 16_000]
             count = int(len(piece) / rng.uniform(0.85, 1.2))
             pieces.append(np.interp(np.linspace(0, len(piece) - 1, count), np.arange(len(piece)), piece))
         samples = np.concatenate(pieces) * rng.uniform(0.3, 1.0)
@@ -232,7 +232,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--lines", type=int, default=100_000)
-    parser.add_argument("--files", type=int, default=8000)
+    parser.add_argument("--files", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     parts = args.only or PARTS

@@ -43,6 +43,8 @@ class Decoded:
     file_s: float
     rate_hz: int
     channels: int
+    container: str = ""
+    """As libsndfile names it: WAV, FLAC, OGG, MP3, …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +110,16 @@ def decode_native(
                 "truncated",
             )
         file_s, channels = (total if end == stop else end) / rate_hz, file.channels
-    usable = np.abs(mono) < _LARGEST_SAMPLE  # False for NaN, too.
-    if not usable.all():
+        container = file.format
+    with np.errstate(all="ignore"):
+        energy = float(np.dot(mono, mono))
+    # The sum says at once that all is well; the look at each sample is False for NaN, too.
+    if not math.isfinite(energy) and not (usable := np.abs(mono) < _LARGEST_SAMPLE).all():
         at_s = (start + int(np.argmin(usable))) / rate_hz
         raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line", "nan")
     if not len(mono):
         raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
-    return Decoded(mono, file_s, rate_hz, channels)
+    return Decoded(mono, file_s, rate_hz, channels, container)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:

@@ -15,10 +15,11 @@ from core.scoring.text import normaliser
 from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_problems
 from core.speech.audit_kinds import JUDGED, Finding, Severity
 from core.speech.audit_leakage import AuditSet, common_findings
-from core.speech.clip_facts import ClipFacts
+from core.speech.clip_facts import ClipFacts, ClipRequest
 from core.speech.manifest import Utterance, good_utterances
 from core.speech.manifest_lines import Problems
-from core.speech.measuring import measured
+from core.speech.measuring import fine_peaks_of, measured
+from core.speech.peaks import Peaks
 from core.speech.writable import TextCheck
 
 LEAST_WORDS = 3000
@@ -119,8 +120,7 @@ def audit(
         seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
         if listen:
             figures = _Figures()
-            requests = [(str(u.audio), u.offset_s, u.duration_s) for u in one.utterances]
-            with closing(measured(requests, workers)) as facts_of_all:
+            with closing(measured([_request(u) for u in one.utterances], workers)) as facts_of_all:
                 for index, facts in enumerate(facts_of_all):
                     findings += _check_clip(one, one.utterances[index], facts)
                     figures.add(facts)
@@ -134,8 +134,22 @@ def audit(
             findings.append(_finding(one, one.utterances[index], kind, detail))
         findings += _check_set(one, summary)
     findings += _compare_rates(summaries)
-    findings += common_findings(sets)
+
+    def listen_again(utterances: Sequence[Utterance]) -> list[Peaks]:
+        peaks = []
+        with closing(fine_peaks_of([_request(u) for u in utterances], workers)) as peaks_of_all:
+            for one in peaks_of_all:
+                peaks.append(one)
+                if progress:
+                    progress(done + len(peaks), total + len(utterances))
+        return peaks
+
+    findings += common_findings(sets, listen_again)
     return Audit(tuple(summaries), tuple(findings), listen)
+
+
+def _request(utterance: Utterance) -> ClipRequest:
+    return str(utterance.audio), utterance.offset_s, utterance.duration_s
 
 
 class _Figures:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from core.speech.audit_kinds import Finding, leaks
-from core.speech.landmarks import Peaks, matches
+from core.speech.landmarks import matches
 from core.speech.manifest import Utterance
 from core.speech.near_text import near_texts
+from core.speech.peaks import Peaks
 
 
 @dataclass(slots=True)
@@ -23,20 +24,23 @@ class AuditSet:
     digests: list[bytes] = field(default_factory=list)
     """Of decoded audio; empty where it cannot be decoded, or is silence. No list without audio."""
     peaks: list[Peaks] = field(default_factory=list)
+    """Coarse ones."""
 
 
 Place = tuple[int, int]
 """(set, utterance)."""
+Listen = Callable[[Sequence[Utterance]], Sequence[Peaks]]
+"""Decodes clips once more, for their fine peaks."""
 
 
-def common_findings(sets: Sequence[AuditSet]) -> Iterator[Finding]:
+def common_findings(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
     """All that lines have in common with each other."""
-    yield from _audio(sets)
+    yield from _audio(sets, listen)
     yield from _texts(sets)
     yield from _speakers(sets)
 
 
-def _audio(sets: Sequence[AuditSet]) -> Iterator[Finding]:
+def _audio(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
     groups: dict[bytes, list[Place]] = {}
     for number, one in enumerate(sets):
         for index, digest in enumerate(one.digests):
@@ -46,7 +50,11 @@ def _audio(sets: Sequence[AuditSet]) -> Iterator[Finding]:
         yield from _repeats(sets, places, "leaked_audio", "same_audio", "the same samples")
     firsts = list(groups.values())
     peaks = [sets[places[0][0]].peaks[places[0][1]] for places in firsts]
-    for match in matches(peaks):
+
+    def listen_to(indexes: Sequence[int]) -> Sequence[Peaks]:
+        return listen([sets[number].utterances[line] for number, line in (firsts[one][0] for one in indexes)])
+
+    for match in matches(peaks, listen_to):
         detail = f"the same recording ({match.share:.0%} of its peaks, shifted by {match.offset_s:g} s)"
         pairs = _pairs(sets, firsts[match.first], firsts[match.second])
         for leaked, place, other in pairs:

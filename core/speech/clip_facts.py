@@ -22,8 +22,8 @@ from core.speech.audio import (
     normalise,
     root_mean_square,
 )
-from core.speech.landmarks import Peaks, find_peaks
-from core.speech.sound_file import Samples
+from core.speech.peaks import NO_PEAKS, Peaks, coarse_peaks, fine_peaks
+from core.speech.sound_file import Block, Samples
 
 FULL_SCALE = 0.999
 NEAR_CLAMP = 0.9
@@ -36,6 +36,8 @@ ClipRequest = tuple[str, float, float | None]
 
 _OPEN_ENDED = (0, 0xFFFFFFFF)
 """RIFF sizes of files that were written through a pipe."""
+_TELLING = ("WAV", "WAVEX", "OGG")
+"""Containers that say how much should follow."""
 _OGG_TAIL = 1 << 17
 _OGG_END_OF_STREAM = 4
 
@@ -68,44 +70,63 @@ class ClipFacts:
     """The container says that more should follow."""
     digest: bytes = b""
     """Length, rate, checksum and energy of the decoded samples: equal for the same audio in another lossless file."""
-    peaks: Peaks = field(default_factory=lambda: np.empty(0, np.uint32))
+    peaks: Peaks = field(default_factory=lambda: NO_PEAKS)
+    """Coarse ones."""
 
 
-class _Clipping:
-    """Counts clipped samples block by block, as the file has them."""
+class _Blocks:
+    """Looks at the samples block by block as the file has them: counts clipped ones, adds up the checksum."""
 
     def __init__(self) -> None:
         self.clipped = self.samples = 0
+        self.peak = 0.0
+        self.crc: int | None = 0
+        """Of 16-bit mono; None for other files."""
 
-    def see(self, block: Samples) -> None:
+    def see(self, block: Block) -> None:
         self.samples += block.size
-        peak = float(max(block.max(initial=0.0), -block.min(initial=0.0)))
+        one = block[:, 0] if block.shape[1] == 1 else block
+        if one.dtype == np.int16:
+            unit: float = _STEPS
+            self.crc = None if one.ndim > 1 or self.crc is None else zlib.crc32(one.data, self.crc)
+            peak: float = max(int(one.max(initial=0)), -int(one.min(initial=0)))
+            full_scale: float = math.ceil(FULL_SCALE * _STEPS)
+        else:
+            unit, self.crc, full_scale = 1.0, None, FULL_SCALE
+            peak = max(float(one.max(initial=0)), -float(one.min(initial=0)))
         if not peak > 0:
             return
-        size = np.abs(block)
-        top = size >= peak
-        full = int(np.count_nonzero(size >= FULL_SCALE)) if peak >= FULL_SCALE else 0
+        self.peak = max(self.peak, peak / unit)
+        least = min(full_scale, peak)
+        full = int(np.count_nonzero(one >= least)) + int(np.count_nonzero(one <= -least))
+        if full < FLAT_RUN:
+            return
+        top = (one >= peak) | (one <= -peak)
         flat = 0
-        if len(block) >= FLAT_RUN and int(np.count_nonzero(top)) >= FLAT_RUN:
+        if len(one) >= FLAT_RUN:
             runs = top[:-2] & top[1:-1] & top[2:]
             marked = np.zeros_like(top)
             for shift in range(FLAT_RUN):
                 marked[shift : len(runs) + shift] |= runs
             flat = int(np.count_nonzero(marked))
-        self.clipped += max(full if full >= FLAT_RUN else 0, flat)
+        self.clipped += max(full if peak >= full_scale else 0, flat)
+
+
+_STEPS = 32768
 
 
 def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> ClipFacts:
     """The facts of one clip, `target_rms` being the default. Never raises for a bad file."""
-    clipping = _Clipping()
+    blocks = _Blocks()
     try:
-        clip = decode_native(path, offset_s, duration_s, clipping.see)
+        clip = decode_native(path, offset_s, duration_s, blocks.see)
     except AudioError as error:
         return ClipFacts(problem=(error.kind, str(error)))
     samples, rate_hz = clip.samples, clip.rate_hz
     energy = float(np.dot(samples, samples))
     rms = math.sqrt(energy / len(samples)) if math.isfinite(energy) else root_mean_square(samples)
-    peak = float(max(samples.max(), -samples.min()))
+    peak = blocks.peak if clip.channels == 1 else float(max(samples.max(), -samples.min()))
+    crc = _checksum(samples) if blocks.crc is None else blocks.crc
     silent = rms < SILENCE_RMS
     after, clamped = rms if silent else TARGET_RMS, 0.0
     if not silent and peak * TARGET_RMS > (NEAR_CLAMP if rate_hz != SAMPLE_RATE_HZ else 1.0) * rms:
@@ -121,18 +142,45 @@ def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) 
         rms_after=after,
         peak=peak,
         dc=float(samples.mean()),
-        clipped_share=clipping.clipped / max(1, clipping.samples),
+        clipped_share=blocks.clipped / max(1, blocks.samples),
         clamped_share=clamped,
         silent=silent,
-        cut_off=is_cut_off(path),
-        digest=struct.pack("<QIIf", len(samples), rate_hz, zlib.crc32(samples.data), energy),
-        peaks=find_peaks(samples, rate_hz),
+        cut_off=clip.container in _TELLING and is_cut_off(path),
+        digest=struct.pack("<QIIf", len(samples), rate_hz, crc, energy),
+        peaks=coarse_peaks(samples, rate_hz),
     )
 
 
 def measure_all(requests: Sequence[ClipRequest]) -> list[ClipFacts]:
     """`measure` for a batch of clips: what a worker process does."""
     return [measure(Path(name), offset_s, duration_s) for name, offset_s, duration_s in requests]
+
+
+def fine_peaks_all(requests: Sequence[ClipRequest]) -> list[Peaks]:
+    """The fine peaks of a batch of clips; none of those that cannot be decoded any more."""
+    found = []
+    for name, offset_s, duration_s in requests:
+        try:
+            clip = decode_native(Path(name), offset_s, duration_s)
+        except AudioError:
+            found.append(NO_PEAKS)
+        else:
+            found.append(fine_peaks(clip.samples, clip.rate_hz))
+    return found
+
+
+def _checksum(samples: Samples) -> int:
+    """Of the samples as 16-bit numbers where they are such, so that a 24-bit copy of a 16-bit file has the same one."""
+    middle = len(samples) // 2
+    for part in (samples[middle : middle + _PROBED], samples):
+        steps = part * np.float32(_STEPS)
+        if not (np.array_equal(steps, np.rint(steps)) and np.abs(steps).max(initial=0) < _STEPS):
+            return zlib.crc32(samples.data)
+    return zlib.crc32(steps.astype(np.int16).data)
+
+
+_PROBED = 256
+"""Samples that tell what is not of 16 bits at once."""
 
 
 def is_cut_off(path: Path) -> bool:

@@ -17,7 +17,7 @@ from core.speech.expansion import Choice, FieldMissing, choose
 from core.speech.hashing import HashCache, Progress, file_sha256
 from core.speech.landmarks import matches
 from core.speech.manifest import Utterance, read_manifest
-from core.speech.measuring import measured
+from core.speech.measuring import fine_peaks_of, measured
 from core.speech.near_text import near_texts
 
 AudioKey = tuple[str, float, float | None]
@@ -175,7 +175,8 @@ def _without_recordings(
 ) -> list[Utterance]:
     everything = [*excluded, *kept, *usable]
     digests, peaks = [], []
-    with closing(measured([(str(u.audio), u.offset_s, u.duration_s) for u in everything])) as facts_of_all:
+    requests = [(str(u.audio), u.offset_s, u.duration_s) for u in everything]
+    with closing(measured(requests)) as facts_of_all:
         for facts in facts_of_all:
             digests.append(facts.digest)
             peaks.append(facts.peaks)
@@ -184,7 +185,8 @@ def _without_recordings(
     first = len(everything) - len(usable)
     taken = set(digests[:first]) - {b""}
     leaked = {index for index in range(first, len(everything)) if digests[index] in taken}
-    leaked |= {match.second for match in matches(peaks) if match.first < first <= match.second}
+    near = matches(peaks, lambda indexes: fine_peaks_of([requests[index] for index in indexes]), first)
+    leaked |= {match.second for match in near}
     dropped["recording"] += len(leaked)
     return [utterance for index, utterance in enumerate(usable, first) if index not in leaked]
 

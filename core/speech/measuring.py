@@ -6,11 +6,15 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
-from core.speech.clip_facts import ClipFacts, ClipRequest, measure_all
+from core.speech.clip_facts import ClipFacts, ClipRequest, fine_peaks_all, measure_all
+from core.speech.peaks import Peaks
 
+Result = TypeVar("Result")
 BATCH = 32
 """Clips that a worker takes at once."""
 AHEAD = 3
@@ -21,18 +25,30 @@ ALONE = 400
 
 def measured(requests: Sequence[ClipRequest], workers: int | None = None) -> Generator[ClipFacts, None, None]:
     """The facts of each clip, in order. `workers` processes, by default one a core; 1 is this process."""
+    return _in_order(measure_all, requests, workers)
+
+
+def fine_peaks_of(requests: Sequence[ClipRequest], workers: int | None = None) -> Generator[Peaks, None, None]:
+    """The fine peaks of each clip, in order."""
+    return _in_order(fine_peaks_all, requests, workers)
+
+
+def _in_order(
+    work: Callable[[Sequence[ClipRequest]], list[Result]], requests: Sequence[ClipRequest], workers: int | None
+) -> Generator[Result, None, None]:
     count = workers or len(os.sched_getaffinity(0))
     batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     if count == 1 or len(requests) < ALONE:
         for batch in batches:
-            yield from measure_all(batch)
+            yield from work(batch)
         return
     # Not forked: libraries of the parent may hold threads and locks.
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
-    pending: deque[Future[list[ClipFacts]]] = deque()
+    pending: deque[Future[list[Result]]] = deque()
     try:
         for batch in batches:
-            pending.append(_submitted(pool, batch))
+            with _for_workers():
+                pending.append(pool.submit(work, batch))
             if len(pending) >= AHEAD * count:
                 yield from pending.popleft().result()
         while pending:
@@ -41,12 +57,23 @@ def measured(requests: Sequence[ClipRequest], workers: int | None = None) -> Gen
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submitted(pool: ProcessPoolExecutor, batch: Sequence[ClipRequest]) -> Future[list[ClipFacts]]:
-    """`pool.submit`, which starts workers. They inherit a blocked SIGINT: of the whole group that Ctrl-C reaches, only
-    the parent decides. It is not lost here, only late.
+@contextmanager
+def _for_workers() -> Iterator[None]:
+    """Around `pool.submit`, which starts workers, for what they inherit: a blocked SIGINT, since of the whole group
+    that Ctrl-C reaches only the parent decides (it is not lost here, only late); and one BLAS thread, since there is
+    a worker for each core.
     """
+    threads = os.environ.get(_BLAS_THREADS)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ[_BLAS_THREADS] = "1"
     try:
-        return pool.submit(measure_all, batch)
+        yield
     finally:
+        if threads is None:
+            del os.environ[_BLAS_THREADS]
+        else:
+            os.environ[_BLAS_THREADS] = threads
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"

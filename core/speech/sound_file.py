@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import soundfile
@@ -22,8 +23,11 @@ _UNKNOWN_FRAMES = 1 << 50
 """libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
 
 Samples = NDArray[np.float32]
-Inspect = Callable[[Samples], None]
-"""Sees each block (frames, channels) as the file has it."""
+Block = NDArray[np.float32] | NDArray[np.int16]
+"""(frames, channels), as the file has them: 16-bit samples are read as such, which is the faster way to the same."""
+Inspect = Callable[[Block], None]
+PCM_16 = "PCM_16"
+_STEP = np.float32(2.0**-15)
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -81,15 +85,17 @@ def read_mono(file: SoundFile, start: int, stop: int, inspect: Inspect | None = 
         for block in _blocks(file, start, stop):
             if inspect:
                 inspect(block)
-            blocks.append(block[:, 0] if file.channels == 1 else block.mean(axis=1))
+            samples = cast(Samples, block * _STEP if block.dtype == np.int16 else block)
+            blocks.append(samples[:, 0] if file.channels == 1 else samples.mean(axis=1))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)])
 
 
-def _blocks(file: SoundFile, start: int, stop: int) -> Iterator[Samples]:
+def _blocks(file: SoundFile, start: int, stop: int) -> Iterator[Block]:
     """Frames (frames, channels) from the current place; a false header cannot ask for all the memory."""
     longest = max(1, _BLOCK_SAMPLES // file.channels)
+    dtype = "int16" if file.subtype == PCM_16 else "float32"
     while start < stop:
-        block = file.read(min(longest, stop - start), dtype="float32", always_2d=True)
+        block = file.read(min(longest, stop - start), dtype=dtype, always_2d=True)
         if not len(block):
             return
         start += len(block)

@@ -1,0 +1,69 @@
+"""Peaks and matches: the same recording is found under another rate, level and cut, another one is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from core.speech.audio import decode_native
+from core.speech.clip_facts import measure
+from core.speech.landmarks import Match, matches
+from core.speech.peaks import Peaks, coarse_peaks, fine_peaks
+from core.speech.sound_file import Samples
+
+
+def chirps(seed: int, seconds: float = 4.0) -> Samples:
+    """Short tones at random times and pitches over noise."""
+    rng = np.random.default_rng(seed)
+    samples = rng.standard_normal(int(seconds * 16_000)) * 0.003
+    time_s = np.arange(1600) / 16_000
+    for _ in range(int(30 * seconds)):
+        at = int(rng.integers(0, len(samples) - 1600))
+        tone = np.sin(2 * np.pi * rng.uniform(150, 3400) * time_s) * np.hanning(1600)
+        samples[at : at + 1600] += 0.2 * rng.uniform(0.3, 1) * tone
+    return samples.astype(np.float32)
+
+
+def found(clips: list[tuple[Samples, int]]) -> list[Match]:
+    def listen(indexes: object) -> list[Peaks]:
+        return [fine_peaks(*clips[index]) for index in indexes]  # type: ignore[attr-defined]
+
+    return list(matches([coarse_peaks(*clip) for clip in clips], listen))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 22_050, 24_000, 44_100, 48_000])
+def test_a_cut_and_quieter_copy_at_another_rate_is_found(rate_hz: int) -> None:
+    original = chirps(1)
+    copy = soxr.resample(original[16_000:] * 0.2, 16_000, rate_hz)
+    [match] = found([(original, 16_000), (chirps(2), 16_000), (copy, rate_hz)])
+    assert (match.first, match.second) == (0, 2)
+    assert match.offset_s == pytest.approx(1.0, abs=0.06)
+
+
+def test_silence_and_short_clips_have_no_peaks() -> None:
+    assert not len(coarse_peaks(np.zeros(16_000, np.float32), 16_000))
+    assert not len(fine_peaks(chirps(1)[:500], 16_000)) and not len(coarse_peaks(chirps(1)[:500], 16_000))
+    assert found([]) == []
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "PCM_24", "PCM_16"])
+def test_the_same_samples_in_another_lossless_file_have_the_same_digest(tmp_path: Path, subtype: str) -> None:
+    steps = np.round(chirps(3) * 32768).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", steps, 16_000)
+    soundfile.write(tmp_path / "b.wav", steps / 32768, 16_000, subtype=subtype)
+    assert measure(tmp_path / "a.flac").digest == measure(tmp_path / "b.wav").digest
+    soundfile.write(tmp_path / "c.wav", np.where(np.arange(len(steps)) == 7, steps + 1, steps) / 32768, 16_000)
+    assert measure(tmp_path / "c.wav").digest != measure(tmp_path / "a.flac").digest
+
+
+def test_sixteen_bit_files_give_libsndfiles_own_samples(tmp_path: Path) -> None:
+    steps = np.arange(-32768, 32768, dtype=np.int16)
+    for name in ("a.wav", "a.flac"):
+        soundfile.write(tmp_path / name, steps, 16_000)
+        np.testing.assert_array_equal(
+            decode_native(tmp_path / name).samples, soundfile.read(tmp_path / name, dtype="float32")[0]
+        )
