@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
@@ -28,7 +30,7 @@ SIZES = ((80, 24), (120, 40), (200, 60))
 README_SIZE = (132, 38)
 TRAINING, DONE = 0.6, 1.1
 """Moments, as shares of the recording."""
-PAGES = ("intervals", "settings", "log", "transcripts")
+PAGES = ("intervals", "settings", "log", "transcripts", "data")
 KEYS = {
     "learning-rate": ("r",),
     "log-y": ("y",),
@@ -38,7 +40,9 @@ KEYS = {
     "colour-blind": ("ctrl+t", "ctrl+t"),
 }
 """Picture of the board → keys before it."""
-SETTLE_S = 1.2
+SETTLE_S = 1.0
+"""A screen that stays the same for so long is ready."""
+_LOOK_S, _LONGEST_S = 0.2, 60.0
 
 
 class Studio:
@@ -55,17 +59,30 @@ class Studio:
         """At this moment of the run: press the keys, take the picture, one after the other."""
         try:
             async with self.app.run_test(size=self._size) as pilot:
-                await pilot.pause(SETTLE_S)
+                await self._settle(pilot, " 0 %")
                 self._now = moment * self.replay.length_s
-                await pilot.pause(SETTLE_S)
+                await self._settle(pilot, f" {100 * min(1.0, moment):.0f} %")
                 for keys, path in shots:
                     await pilot.press(*keys)
-                    await pilot.pause(SETTLE_S)
+                    await self._settle(pilot)
                     path.write_text(self.app.export_screenshot(title="lora-tui"), encoding="utf-8")
                     print(path)
                 assert self.app.screen_stack[1].query_one(Plots) is not None
         finally:
             self.replay.close()
+
+    async def _settle(self, pilot: Pilot[None], wanted: str = "") -> None:
+        """Until `wanted` is on the screen, and the screen stays as it is for a while: a busy machine takes longer."""
+        before, same = "", 0
+        for _ in range(round(_LONGEST_S / _LOOK_S)):
+            await pilot.pause(_LOOK_S)
+            strips = self.app.screen._compositor.render_strips(self.app.size)
+            shown = "\n".join("".join(segment.text for segment in strip) for strip in strips)
+            same = same + 1 if shown == before else 0
+            before = shown
+            if wanted in shown and same * _LOOK_S >= SETTLE_S and "reading and aligning" not in shown:
+                return
+        raise TimeoutError(f"the screen never came to rest with {wanted!r}")
 
 
 def shoot(run: Path, size: tuple[int, int], moment: float, *shots: tuple[tuple[str, ...], Path]) -> None:

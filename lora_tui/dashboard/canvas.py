@@ -16,6 +16,8 @@ Cell = tuple[str, str]
 _BRAILLE = np.array([(0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80)], np.uint8)
 """Bit of the dot in row 0–3, column 0–1 of a cell."""
 _ROWS = (0x09, 0x12, 0x24, 0xC0)
+_LINE = "line-"
+"""Begins the role of a dashed line."""
 
 
 class Canvas:
@@ -61,12 +63,18 @@ class Canvas:
         self._role[y >> 2, x >> 1] = self._number(role)
 
     def dashes(self, y: int, role: str) -> None:
-        """A dashed line from edge to edge, below everything: dots that are there keep their role."""
+        """A dashed line from edge to edge, below everything: dots that are there keep their role.
+
+        A second one in the same row of cells has its dashes in the gaps of the first.
+        """
         if not 0 <= y < self.dots_high:
             return
-        free = self._bits[y >> 2, ::2] == 0
-        self._bits[y >> 2, ::2][free] |= _ROWS[y & 3]
-        self._role[y >> 2, ::2][free] = self._number(role)
+        lines = [number for number, name in enumerate(self._names) if name.startswith(_LINE)]
+        row, roles = self._bits[y >> 2], self._role[y >> 2]
+        first = int(bool(np.any(np.isin(roles[::2], lines) & (row[::2] != 0))))
+        free = row[first::2] == 0
+        row[first::2][free] |= _ROWS[y & 3]
+        roles[first::2][free] = self._number(role)
 
     def text(self, column: int, row: int, text: str, role: str) -> None:
         """Characters over the dots; those outside are dropped."""
@@ -80,11 +88,13 @@ class Canvas:
             return False
         names = [self._names[number] for number in self._role[row].tolist()]
         taken = [
-            (row, column) in self._text or (bits != 0 and not name.startswith("line-"))
+            (row, column) in self._text or (bits != 0 and not name.startswith(_LINE))
             for column, (bits, name) in enumerate(zip(self._bits[row].tolist(), names, strict=True))
         ]
+        written = [(row, column) in self._text for column in range(self.width)]
         for column in range(self.width - len(text), -1, -1):
-            if not any(taken[column : column + len(text)]):
+            end = column + len(text)
+            if not any(taken[column:end]) and not any(written[max(0, column - 1) : end + 1]):
                 self.text(column, row, text, role)
                 return True
         return False

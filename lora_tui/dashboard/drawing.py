@@ -152,8 +152,22 @@ def _paint_curve(frame: Frame, item: _Prepared) -> None:
 
 
 def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, ascii_only: bool, width: int) -> Line:
+    """Names and values; where they do not fit, the last curves go without their values, so that no name is cut."""
+    shown = [item for item in prepared if item.curve.legend]
+    tries = [("  ", len(shown))] if width >= _ROOMY else []
+    tries += [(" ", valued) for valued in range(len(shown), -1, -1)]
+    lines = (_legend_with(plot, shown, view, bad, ascii_only, gap, valued) for gap, valued in tries)
+    cells: Line = []
+    for cells in lines:
+        if len(cells) <= width:
+            break
+    return cells
+
+
+def _legend_with(
+    plot: Plot, shown: Sequence[_Prepared], view: View, bad: int, ascii_only: bool, gap: str, valued: int
+) -> Line:
     cells = [*cells_of(plot.title, "title")]
-    gap = "  " if width >= _ROOMY else " "
     # How it is looked at comes first: the end of the line is cut where room is short.
     if view.log_y:
         cells += cells_of("  log", "muted")
@@ -163,13 +177,13 @@ def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, asc
         cells += cells_of(f" at {view.cursor:.0f}", "muted")
     if bad:
         cells += cells_of(f"{gap}{bad} not finite", "bad")
-    for item in prepared:
+    for number, item in enumerate(shown):
         curve = item.curve
-        if not curve.legend:
-            continue
         glyph = curve.marker or curve.tag or ("." if curve.dots else ("-" if ascii_only else "─"))
-        name = f"{curve.label} " if curve.label and curve.label != plot.title else ""
-        cells += [*cells_of(f"{gap}{glyph} {name}", curve.role), *cells_of(item.told_at(view.cursor), "")]
+        name = f" {curve.label}" if curve.label and curve.label != plot.title else ""
+        cells += cells_of(f"{gap}{glyph}{name}", curve.role)
+        if number < valued:
+            cells += cells_of(f" {item.told_at(view.cursor)}", "")
     return cells
 
 

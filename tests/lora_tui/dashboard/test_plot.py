@@ -92,6 +92,28 @@ def test_levels_are_named_and_inside_the_picture() -> None:
     assert 0 < high < low < len(lines) - 2
 
 
+def test_two_levels_in_one_row_of_cells_are_both_seen() -> None:
+    """A guardrail 0.2 above the baseline on an axis of ten points."""
+    high = Curve("w", "domain", np.array([0.0, 1000.0]), np.array([0.0, 10.0]))
+    plot = Plot("wer", (high,), (Level(0.0, "base", "line-base"), Level(0.2, "guardrail", "line-guardrail")), x_end=4e3)
+    lines = draw(plot, 60, 12)
+    row = next(line for line in lines if "base" in "".join(c for c, _ in line))
+    roles = [role for _, role in row]
+    assert roles.count("line-base") >= 15 and roles.count("line-guardrail") >= 15
+    assert "basegu" not in "".join(c for c, _ in row) and "guardrailb" not in "".join(c for c, _ in row)
+
+
+@pytest.mark.parametrize(
+    ("width", "wanted"), [(60, "  + heldout 0.5"), (34, "+ heldout"), (31, "- train . domain + heldout")]
+)
+def test_no_name_in_a_legend_is_cut(width: int, wanted: str) -> None:
+    """Values go first, from the end."""
+    xs, ys = np.array([0.0, 1.0]), np.array([0.25, 0.5])
+    curves = (Curve("train", "train", xs, ys), Curve("domain", "domain", xs, ys, marker="."))
+    plot = Plot("loss", (*curves, Curve("heldout", "heldout", xs, ys, marker="+")))
+    assert wanted in text(plot, width, ascii_only=True)[0]
+
+
 def test_nan_and_inf_are_marked_and_counted() -> None:
     ys = np.ones(100)
     ys[[10, 50]] = [np.nan, np.inf]
