@@ -16,6 +16,7 @@ from lora_tui.dashboard.asks import ASKS, allowed
 from lora_tui.dashboard.board_keys import BOARD_KEYS
 from lora_tui.dashboard.empty_state import empty_state
 from lora_tui.dashboard.filters import EXAMPLE, parse
+from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
 from lora_tui.dashboard.look import Pin
 from lora_tui.dashboard.memory import Memory
@@ -68,7 +69,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         yield StatusLine(ascii_only=self._ascii, id="status")
         yield Static("", id="too-small", markup=False)
         yield Input(placeholder=f"{EXAMPLE}. Enter keeps, Esc clears", id="filter")
-        yield Footer()
+        yield KeysFooter()
 
     def on_mount(self) -> None:
         """As it was left; the filter's line is not there until it is asked for, or holds something."""

@@ -9,8 +9,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Footer
 
+from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.text_view import TextView
 
@@ -62,7 +62,7 @@ class Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The text."""
         yield TextView(ascii_only=self._ascii, id="help")
-        yield Footer(show_command_palette=False)
+        yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Fill it."""
@@ -104,7 +104,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The question."""
         yield TextView(ascii_only=self._ascii, id="question")
-        yield Footer(show_command_palette=False)
+        yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Fill it."""

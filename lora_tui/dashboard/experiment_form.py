@@ -11,13 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from core.errors import PlanError
 from core.plan.new_experiment import HEAD_KEYS, entry_of, experiment_lines, form_of, with_experiment
 from core.plan.read import parse_plan
 from core.plan.schema import Plan, Row
 from core.plan.validate import keys_of
+from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.panels import OneLine
 
 _HEAD_DOCS = {
@@ -78,7 +79,7 @@ class ExperimentForm(ModalScreen[Filled | None]):
                         yield Input(value, name=key, compact=True, select_on_focus=False)
             yield OneLine(ascii_only=self._ascii, id="hint")
             yield OneLine(ascii_only=self._ascii, id="said")
-        yield Footer(show_command_palette=False)
+        yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """The id is what has to be thought of first."""

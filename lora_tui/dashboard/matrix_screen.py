@@ -14,6 +14,7 @@ from core.sanitise import sanitise
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.filters import EXAMPLE, parse
 from lora_tui.dashboard.glyphs import plain
+from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.matrix_rows import Cell, Matrix, matrix_of, reason_of, sort_rows
 from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
 from lora_tui.dashboard.panels import OneLine
@@ -67,7 +68,7 @@ class MatrixScreen(FollowsBoard, Screen[str | None]):
         yield MatrixTable(cursor_type="cell", zebra_stripes=True, fixed_columns=1)
         yield OneLine(ascii_only=self._ascii, id="reason")
         yield Input(self.filter, placeholder=EXAMPLE, id="matrix-filter")
-        yield Footer(show_command_palette=False)
+        yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """The filter is there while it holds something."""

@@ -10,9 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.screen import ModalScreen
-from textual.widgets import Footer
 
 from core.sanitise import sanitise
+from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.snapshots import Board
@@ -38,7 +38,7 @@ class ProblemsScreen(FollowsBoard, ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The text."""
         yield TextView(ascii_only=self._ascii, id="problems")
-        yield Footer(show_command_palette=False)
+        yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Keys scroll it."""

@@ -14,6 +14,7 @@ from textual.worker import get_current_worker
 from core.sanitise import sanitise
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.health_page import health_lines
+from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.lines_view import LinesView, Pieces
 from lora_tui.dashboard.log_text import read_tail
 from lora_tui.dashboard.messages import FollowsBoard
@@ -82,7 +83,7 @@ class RunScreen(FollowsBoard, Screen[None]):
         """Tabs above one page."""
         yield Tabs(ascii_only=self._ascii, id="tabs")
         yield TextView(ascii_only=self._ascii, id="page")
-        yield Footer(show_command_palette=False)
+        yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """The first page."""

@@ -1,0 +1,44 @@
+"""The footer: the keys that do something now."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.dom import DOMNode
+from textual.screen import Screen
+from textual.widgets import Footer
+
+
+class KeysFooter(Footer):
+    """Textual's own (8.2) never lets go of a key that it has shown, and is put together anew even for the same keys."""
+
+    _composed: object = None
+    """The keys that were put on the screen last."""
+
+    def compose(self) -> ComposeResult:
+        """The keys of the screen."""
+        if self._bindings_ready:
+            self._composed = self._keys()
+        yield from super().compose()
+
+    def bindings_changed(self, screen: Screen[object]) -> None:
+        """Only other keys are another footer."""
+        if self._composed is None or (self.is_attached and screen is self.screen and self._composed != self._keys()):
+            super().bindings_changed(screen)
+
+    async def recompose(self) -> None:
+        """The old keys go for good."""
+        await super().recompose()
+        let_go(self, "compact")
+
+    def _keys(self) -> list[tuple[str, str, bool]]:
+        active = self.screen.active_bindings.values()
+        return [(a.binding.key, a.binding.description, a.enabled) for a in active if a.binding.show]
+
+
+def let_go(watched: DOMNode, attribute: str) -> None:
+    """Forget the widgets that watched an attribute and were removed since.
+
+    Textual does so only when the attribute changes (Textualize/textual#6666): all day long, until then, they add up.
+    """
+    watchers = getattr(watched, "__watchers", {}).get(attribute, [])
+    watchers[:] = [(node, callback) for node, callback in watchers if node is watched or node.is_attached]
