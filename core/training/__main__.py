@@ -5,11 +5,13 @@ Writes files only (DESIGN §3). SIGTERM: finish the step, save, end as *stopped*
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from core.errors import Interrupted, UserError, is_disk_full
 from core.runs.events import Final
@@ -119,5 +121,13 @@ def _free_space_for(final: Final, paths: RunPaths) -> None:
         sweep_up(paths)
 
 
+def _leave(status: int) -> NoReturn:
+    """End at once: taking the interpreter down with all that torch has in it takes seconds, in which a GPU is held."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())
