@@ -99,7 +99,7 @@ COLUMNS = (
     Column("reason", 16, 11, _reason, grows=3),
 )
 _NARROW_VERDICT = 11
-"""`✓ accepted` fits; what is said of a run that goes on is cut to its glyph and `so far`."""
+"""`? undecided` fits; `so far`, of a run that goes on, is left out."""
 
 
 def progress(row: BoardRow) -> float | None:
@@ -148,7 +148,7 @@ def row_pieces(
     for column, width in columns:
         text, role = column.cell(row, ascii_only)
         if column.title == "verdict" and len(text) > width:
-            text = text.replace("so far ", "") + "…" if "so far" in text else text
+            text = text.replace("so far ", "")  # that it goes on is in its state
         text = plain(sanitise(text, _LONGEST), ascii_only)
         pieces += [(_cell(text, width, column.right), role), (" ", "")]
     return pieces

@@ -20,13 +20,13 @@ _KEYS = {
 }  # fmt: skip
 
 _SIGNS: tuple[Pieces, ...] = (
-    ((f"  {'✓ ✗ ?':<22}", "key"), ("PASS, FAIL, UNKNOWN; UNKNOWN says what is missing, and never passes", "muted")),
-    ((f"  {'so far':<22}", "key"), ("what the verdict would be now; the run still trains", "muted")),
-    ((f"  {'★':<22}", "key"), ("the best interval", "muted")),
-    ((f"  {'━ last 3':<22}", "key"), ("the intervals that stability looks at", "muted")),
-    ((f"  {'base, target':<22}", "key"), ("WER of the base model, and what a run must get below", "muted")),
-    ((f"  {'guardrail':<22}", "key"), ("how much heldout may get worse; bars are 95 % intervals", "muted")),
-    ((f"  {'✕':<22}", "key"), ("a value that was NaN or infinite", "muted")),
+    ((f"  {'✓ ✗ ?':<17}", "key"), ("PASS, FAIL, UNKNOWN; UNKNOWN says what is missing, and never passes", "muted")),
+    ((f"  {'so far':<17}", "key"), ("what the verdict would be now; the run still trains", "muted")),
+    ((f"  {'★':<17}", "key"), ("the best interval", "muted")),
+    ((f"  {'━ last 3':<17}", "key"), ("the intervals that stability looks at", "muted")),
+    ((f"  {'base, target':<17}", "key"), ("WER of the base model, and what a run must get below", "muted")),
+    ((f"  {'guardrail':<17}", "key"), ("how much heldout may get worse; bars are 95 % intervals", "muted")),
+    ((f"  {'✕':<17}", "key"), ("a value that was NaN or infinite", "muted")),
 )
 _ALIASES = frozenset({"ctrl+q", "tab", "shift+tab", "ctrl+c", "super+c"})
 """Keys of Textual itself that are not worth a line."""
@@ -41,7 +41,7 @@ def key_lines(screen: Screen[object]) -> list[Pieces]:
             named = keys.setdefault((binding.description, active.tooltip or binding.tooltip), [])
             named.append(_KEYS.get(binding.key, binding.key))
     return [
-        [(f"  {', '.join(dict.fromkeys(names)):<22}", "key"), (f"{description:<20}", ""), (tooltip, "muted")]
+        [(f"  {', '.join(dict.fromkeys(names)):<17}", "key"), (f"{description:<16}", ""), (tooltip, "muted")]
         for (description, tooltip), names in keys.items()
     ]
 

@@ -142,7 +142,7 @@ class RunScreen(FollowsBoard, Screen[None]):
         note = ""
         lines: list[Pieces] = []
         if self._page == "intervals":
-            lines = interval_lines(self.view)
+            lines = interval_lines(self.view, max(20, page.size.width))
         elif self._page == "settings":
             lines = settings_lines(self.view)
         elif self._page == "log":

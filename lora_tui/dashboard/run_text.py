@@ -16,32 +16,32 @@ from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.snapshots import RunView
 
 _LONGEST = 300
+_ERRORS = f"{'S':>5} {'D':>5} {'I':>5} {'loss':>7}"
 
 
-def interval_lines(view: RunView) -> list[Pieces]:
-    """All intervals: WER with S, D and I, loss, change against interval 0. The best one is marked."""
-    heading = f"{'':2}{'step':>7}  {'domain WER':>10} {'change':>7} {'S':>5} {'D':>5} {'I':>5} {'loss':>7}"
-    heading += f"   {'heldout WER':>11} {'change':>7} {'±95%':>5} {'S':>5} {'D':>5} {'I':>5} {'loss':>7}"
-    lines: list[Pieces] = [[(heading, "muted")]]
+def interval_lines(view: RunView, width: int) -> list[Pieces]:
+    """All intervals: WER with S, D and I, loss, change against interval 0. The best one is marked.
+
+    Domain and heldout stand side by side, or one below the other where `width` cells are too few.
+    """
     base = next((i for i in view.snapshot.intervals if i.step == 0), None)
+    if base is None:
+        return [[("No interval yet: the base model is scored first.", "muted")]]
+    step: list[Pieces] = [[(f"{'':2}{'step':>7}  ", "muted")]]
+    domain: list[Pieces] = [[(f"{'domain WER':>11} {'change':>7} {'':>5} {_ERRORS}", "muted")]]
+    heldout: list[Pieces] = [[(f"{'heldout WER':>11} {'change':>7} {'±95%':>5} {_ERRORS}", "muted")]]
     widths = {change.step: change.half_width for change in view.heldout}
     limit = view.thresholds.heldout_regression_pp
     for interval in view.snapshot.intervals:
         best = interval.step == view.verdict.best_step
-        width = widths.get(interval.step)
-        heldout_change = _change(interval.heldout, base.heldout if base else None)
-        over = heldout_change is not None and heldout_change > limit
-        lines.append(
-            [
-                ("★ " if best else "  ", "best"),
-                (f"{interval.step:>7}  {_scores(interval.domain, base.domain if base else None, 10)}   ", ""),
-                (f"{percent(interval.heldout.counts.wer_percent):>11} ", ""),
-                (f"{_signed(heldout_change):>7}", "fail" if over else ""),
-                (f" {NONE if width is None else f'{width:.2f}':>5} {_errors(interval.heldout)}", ""),
-            ]
-        )
-    if base is None:
-        return [[("No interval yet: the base model is scored first.", "muted")]]
+        half = widths.get(interval.step)
+        step.append([("★ " if best else "  ", "best"), (f"{interval.step:>7}  ", "")])
+        domain.append(_score(interval.domain, base.domain, "", None))
+        heldout.append(_score(interval.heldout, base.heldout, NONE if half is None else f"{half:.2f}", limit))
+    beside = [[*s, *d, ("   ", ""), *h] for s, d, h in zip(step, domain, heldout, strict=True)]
+    below = [[*s, *one] for scores in (domain, heldout) for s, one in zip(step, scores, strict=True)]
+    fits = sum(len(text) for text, _ in beside[0]) <= width
+    lines = beside if fits else [*below[: len(step)], [], *below[len(step) :]]
     note = f"changes in points against step 0; heldout may rise by {limit:g}"
     return [*lines, [], [(note, "muted")], *_verdict_reasons(view)]
 
@@ -114,9 +114,14 @@ def _size(path: Path) -> str:
     return f"{size} bytes" if size < 10_000 else f"{size / 1000:,.0f} kB".replace(",", " ")
 
 
-def _scores(score: SetScore, base: SetScore | None, width: int) -> str:
-    wer = percent(score.counts.wer_percent)
-    return f"{wer:>{width}} {_signed(_change(score, base)):>7} {_errors(score)}"
+def _score(score: SetScore, base: SetScore, half_width: str, limit: float | None) -> list[tuple[str, str]]:
+    change = _change(score, base)
+    over = limit is not None and change is not None and change > limit
+    return [
+        (f"{percent(score.counts.wer_percent):>11} ", ""),
+        (f"{_signed(change):>7}", "fail" if over else ""),
+        (f" {half_width:>5} {_errors(score)}", ""),
+    ]
 
 
 def _errors(score: SetScore) -> str:
@@ -125,8 +130,8 @@ def _errors(score: SetScore) -> str:
     return f"{counts.substitutions:>5} {counts.deletions:>5} {counts.insertions:>5} {loss:>7}"
 
 
-def _change(score: SetScore, base: SetScore | None) -> float | None:
-    now, before = score.counts.wer_percent, None if base is None else base.counts.wer_percent
+def _change(score: SetScore, base: SetScore) -> float | None:
+    now, before = score.counts.wer_percent, base.counts.wer_percent
     return None if now is None or before is None else round(now - before, 2) + 0.0
 
 

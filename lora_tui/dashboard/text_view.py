@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -10,6 +11,9 @@ from textual.events import MouseScrollDown, MouseScrollUp
 
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.lines_view import LinesView, Pieces
+
+_NARROWEST = 20
+"""Cells below which a line is cut rather than broken."""
 
 
 class TextView(LinesView, can_focus=True):
@@ -28,13 +32,17 @@ class TextView(LinesView, can_focus=True):
         super().__init__(id=id)
         self._ascii = ascii_only
         self.lines: Sequence[Pieces] = ()
+        """Broken where they are longer than the view is wide."""
+        self._whole: Sequence[Pieces] = ()
+        self._width = 0
         self.top = 0
         self.follow = False
         """Stays at the end as lines are added, until somebody scrolls up."""
 
     def show(self, lines: Sequence[Pieces], *, top: int | None = None, follow: bool | None = None) -> None:
         """Other lines. The place is kept unless `top` says otherwise."""
-        self.lines = lines
+        self._whole = lines
+        self._break(self.size.width)
         if follow is not None:
             self.follow = follow
         if top is not None:
@@ -45,6 +53,9 @@ class TextView(LinesView, can_focus=True):
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
         """The visible lines."""
+        if width != self._width:
+            self._break(width)
+            self.top = self._last_top() if self.follow else self.top
         self.top = max(0, min(self.top, self._last_top()))
         shown = self.lines[self.top : self.top + height]
         return [[(plain(text, self._ascii), role) for text, role in line] for line in shown]
@@ -68,5 +79,42 @@ class TextView(LinesView, can_focus=True):
         """The wheel."""
         self.action_scroll_by(-3)
 
+    def _break(self, width: int) -> None:
+        self._width = width
+        self.lines = [part for line in self._whole for part in broken(line, width)]
+
     def _last_top(self) -> int:
         return max(0, len(self.lines) - max(1, self.size.height))
+
+
+def broken(line: Pieces, width: int) -> list[Pieces]:
+    """The line in parts of at most `width` characters, broken at spaces, each part below the line's last column. Pure.
+
+    Where that column is far to the right, or the line has one piece only, the parts stand below its beginning.
+    """
+    length = sum(len(text) for text, _ in line)
+    if length <= width or width < _NARROWEST:
+        return [line]
+    hanging = length - len(line[-1][0])
+    if len(line) == 1 or hanging > width // 2:
+        first = line[0][0]
+        hanging = min(len(first) - len(first.lstrip()), width // 2)
+    cells = [(character, role) for text, role in line for character in text]
+    parts: list[Pieces] = []
+    room = width
+    while len(cells) > room:
+        spaces = [i for i in range(hanging + 1 if not parts else 1, room + 1) if cells[i][0] == " "]
+        end = spaces[-1] if spaces else room
+        parts.append(_pieces(cells[:end], 0 if not parts else hanging))
+        while end < len(cells) and cells[end][0] == " ":
+            end += 1
+        cells, room = cells[end:], width - hanging
+    return [*parts, _pieces(cells, hanging)] if cells else parts
+
+
+def _pieces(cells: Sequence[tuple[str, str]], indent: int) -> Pieces:
+    pieces = [(" " * indent, "")] if indent else []
+    return [
+        *pieces,
+        *(("".join(c for c, _ in group), role) for role, group in groupby(cells, key=lambda cell: cell[1])),
+    ]

@@ -1,0 +1,37 @@
+"""Lines that are longer than the screen is wide: nothing of them is lost, and columns stay columns."""
+
+from __future__ import annotations
+
+import pytest
+
+from lora_tui.dashboard.columns import fitting, row_pieces
+from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.text_view import broken
+
+
+def texts(parts: list[list[tuple[str, str]]]) -> list[str]:
+    return ["".join(text for text, _ in part) for part in parts]
+
+
+def test_a_line_is_broken_below_its_last_column_with_its_colours() -> None:
+    line = [("PASS    ", "pass"), ("Gain: ", ""), ("one two three four five", "muted")]
+    parts = broken(line, 28)
+    assert texts(parts) == ["PASS    Gain: one two three", " " * 14 + "four five"]
+    assert parts[1][1] == ("four five", "muted")
+    assert broken(line, 100) == [line]
+
+
+@pytest.mark.parametrize("width", [20, 21, 33, 79])
+@pytest.mark.parametrize("text", ["x" * 500, "  a " + "word " * 60, "word" + " " * 200 + "end", " " * 100])
+def test_no_letter_is_lost(text: str, width: int) -> None:
+    for line in ([(text, "")], [("label   ", "key"), (text, "")], [("y" * 60, "key"), (text, "")]):
+        parts = texts(broken(line, width))
+        assert all(len(part) <= width for part in parts)
+        assert "".join(parts).replace(" ", "") == "".join(t for t, _ in line).replace(" ", "")
+
+
+@pytest.mark.parametrize(("decision", "word"), [("undecided", "? undecided"), ("accepted", "accepted"), (None, "")])
+def test_the_verdict_of_a_run_that_goes_on_is_whole_at_80_columns(decision: str | None, word: str) -> None:
+    row = BoardRow("a", "a", state="training", active=True, decision=decision)
+    shown = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
+    assert word in shown and "…" not in shown and len(shown) <= 80
