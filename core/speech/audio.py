@@ -45,6 +45,8 @@ class Decoded:
     channels: int
     container: str = ""
     """As libsndfile names it: WAV, FLAC, OGG, MP3, …"""
+    energy: float = 0.0
+    """Sum of the squares of the samples as the file has them, before resampling; infinite if float32 overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def decode_native(
         raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line", "nan")
     if not len(mono):
         raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
-    return Decoded(mono, file_s, rate_hz, channels, container)
+    return Decoded(mono, file_s, rate_hz, channels, container, energy)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:

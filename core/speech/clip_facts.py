@@ -123,8 +123,7 @@ def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) 
     except AudioError as error:
         return ClipFacts(problem=(error.kind, str(error)))
     samples, rate_hz = clip.samples, clip.rate_hz
-    energy = float(np.dot(samples, samples))
-    rms = math.sqrt(energy / len(samples)) if math.isfinite(energy) else root_mean_square(samples)
+    rms = math.sqrt(clip.energy / len(samples)) if math.isfinite(clip.energy) else root_mean_square(samples)
     peak = blocks.peak if clip.channels == 1 else float(max(samples.max(), -samples.min()))
     crc = _checksum(samples) if blocks.crc is None else blocks.crc
     silent = rms < SILENCE_RMS
@@ -146,7 +145,7 @@ def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) 
         clamped_share=clamped,
         silent=silent,
         cut_off=clip.container in _TELLING and is_cut_off(path),
-        digest=struct.pack("<QIIf", len(samples), rate_hz, crc, energy),
+        digest=struct.pack("<QIIf", len(samples), rate_hz, crc, clip.energy),
         peaks=coarse_peaks(samples, rate_hz),
     )
 

@@ -134,8 +134,8 @@ def _tops(
     pitch = count + near
     line = np.zeros(near + (rows + 2 * frames) * pitch, np.float32)
     inner = line[near:].reshape(-1, pitch)[frames : frames + rows, :count]
-    np.square(spectrum.real, out=inner)
-    inner += np.square(spectrum.imag)
+    parts = np.square(spectrum.view(np.float32))  # real and imaginary ones in turn
+    np.add(parts[:, ::2], parts[:, 1::2], out=inner)
     around = _maximum(_maximum(line, near, 1), frames, pitch)
     centre = near + frames * pitch
     at = np.flatnonzero(line[centre : centre + len(around)] == around) + centre
