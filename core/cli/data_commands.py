@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.cli.data_arguments import ROLES
 from core.errors import ExitCode, UserError
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
+READING_S = 1.0
+"""Reading that takes no longer needs no bar."""
 
 
 @contextmanager
-def progress_bar(what: str) -> Generator[Progress, None, None]:
-    """A bar on stderr when that is a terminal; nothing otherwise."""
+def progress_bar(what: str, delay_s: float = 0.0) -> Generator[Progress, None, None]:
+    """A bar on stderr when that is a terminal; nothing otherwise, nor for what takes less than `delay_s`."""
     from tqdm import tqdm
 
-    bar = tqdm(desc=what, unit=" clips", disable=not sys.stderr.isatty(), file=sys.stderr, leave=False)
+    shown = sys.stderr.isatty()
+    bar = tqdm(desc=what, unit=" clips", disable=not shown, file=sys.stderr, leave=False, delay=delay_s)
 
     def show(done: int, total: int) -> None:
         bar.total = total or None
@@ -63,13 +66,14 @@ def check(args: argparse.Namespace) -> ExitCode:
         taken = {source.name for source in sources}
         unique = name if name not in taken else next(n for i in range(2, 9999) if (n := f"{name}{i}") not in taken)
         sources.append(Source(path, role, unique))
-    with progress_bar("listening") as show:
+    with progress_bar("reading", READING_S) as reading, progress_bar("listening", READING_S) as show:
         result = audit(
             sources,
             listen=not args.no_audio,
             workers=args.workers,
             text_check=text_check(args.model) if args.model else None,
             progress=show,
+            reading=reading,
         )
     if args.report:
         write_text(args.report, "".join(f"{_safe_row(line)}\n" for line in audit_report.full_list(result)))
@@ -159,17 +163,28 @@ def normalise(args: argparse.Namespace) -> ExitCode:
 
 def import_set(args: argparse.Namespace) -> ExitCode:
     """Make a manifest of another tool's set, whole or a fair sample of it; it must be one that can be read."""
-    import tempfile
-
+    from core.speech.array_import import importing
     from core.speech.exchange import import_lines
-    from core.speech.expand_manifest import Request
-    from core.speech.manifest_writer import refuse_to_overwrite, write_manifest
+    from core.speech.manifest_writer import refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     if args.size is not None and args.size < 1:
         raise UserError(f"--size {args.size}: must be 1 or more")
-    with progress_bar("importing") as show:
-        lines = list(_counted(import_lines(args.kind, args.source, args.output), show))
+    with importing(args.output, args.force) if args.kind == "arrays" else nullcontext() as samples:
+        with progress_bar("importing") as show:
+            lines = list(_counted(import_lines(args.kind, args.source, args.output), show))
+        if samples is not None:
+            samples.publish()
+        return _write_import(args, lines)
+
+
+def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> ExitCode:
+    """The manifest of what was imported, if all its audio is there."""
+    import tempfile
+
+    from core.speech.expand_manifest import Request
+    from core.speech.manifest_writer import write_manifest
+
     folder = args.output.parent.absolute()
     # a path through a folder that is not there yet leads nowhere
     folder.mkdir(parents=True, exist_ok=True)

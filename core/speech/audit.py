@@ -96,17 +96,24 @@ def audit(
     workers: int | None = None,
     text_check: TextCheck | None = None,
     progress: Progress | None = None,
+    reading: Progress | None = None,
 ) -> Audit:
     """Check every line of `sources`, and them against each other. `listen` decodes the audio.
 
     `progress(done, total)` is called for each clip that was listened to; it may raise, to stop.
+    `reading(done, 0)` is called for each line that was read before; nobody knows how many there will be.
     Raises ManifestError when a manifest cannot be read at all.
     """
     findings: list[Finding] = []
     sets: list[AuditSet] = []
     for source in sources:
         noted = _Noted(source)
-        utterances = list(good_utterances(source.path, noted))
+        before = sum(len(one.utterances) for one in sets)
+        utterances = []
+        for utterance in good_utterances(source.path, noted):
+            utterances.append(utterance)
+            if reading:
+                reading(before + len(utterances), 0)
         findings += noted.findings
         sets.append(AuditSet(source.name, source.role, utterances))
     summaries = [

@@ -9,26 +9,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-
 from core.errors import ManifestError
-from core.runs.files import write_bytes
+from core.speech.array_import import import_arrays
 from core.speech.audio import slice_frames
 from core.speech.manifest import Manifest, Utterance, read_manifest
-from core.speech.manifest_lines import Problems, numbered_lines
+from core.speech.manifest_lines import Problems, json_objects
 from core.speech.manifest_writer import manifest_line, path_from
 from core.speech.sound_file import opened, total_frames
 
 Lines = Iterator[dict[str, Any]]
-ARRAY_KEYS = ("array", "samples", "waveform")
-RATES_HZ = range(1_000, 1_000_000)
 
 
 def import_lines(kind: str, source: Path, output: Path) -> Lines:
     """The lines of `source`, in a manifest at `output`. Raises ManifestError with all problems.
 
-    `kind` is one of IMPORTS. Kind `arrays` writes the samples as WAV files into a folder beside `output`.
+    `kind` is one of IMPORTS. Kind `arrays` writes the samples as WAV files (`core.speech.array_import`).
     """
     return IMPORTS[kind](source, output)
 
@@ -127,7 +122,9 @@ def _import_audiofolder(source: Path, output: Path) -> Lines:
             raise ManifestError(f"{source}: no metadata.csv or metadata.jsonl in it: name the file or its folder")
         path = found[0]
     problems = Problems(path)
-    rows = _headed(path, ",", csv.QUOTE_MINIMAL, ("file_name",)) if path.suffix == ".csv" else _objects(path, problems)
+    rows = (
+        _headed(path, ",", csv.QUOTE_MINIMAL, ("file_name",)) if path.suffix == ".csv" else json_objects(path, problems)
+    )
     for number, row in rows:
         text = next((row[key] for key in ("text", "transcription", "sentence", "transcript") if row.get(key)), None)
         if not isinstance(row.get("file_name"), str) or not isinstance(text, str):
@@ -139,43 +136,13 @@ def _import_audiofolder(source: Path, output: Path) -> Lines:
     problems.raise_if_any()
 
 
-def _import_arrays(source: Path, output: Path) -> Lines:
-    """JSON Lines with the samples inside: {"audio": {"array": […], "sampling_rate": 16000}, "text": …}."""
-    problems = Problems(source)
-    folder = output.parent / f"{output.stem}_audio"
-    for number, row in _objects(source, problems):
-        audio = row.get("audio") if isinstance(row.get("audio"), dict) else row
-        text = row.get("text") if row.get("text") is not None else row.get("sentence")
-        values = next((audio[key] for key in ARRAY_KEYS if isinstance(audio.get(key), list)), None) if audio else None
-        rate = (audio or {}).get("sampling_rate") or (audio or {}).get("sample_rate") or 16_000
-        try:
-            samples = np.asarray(values, np.float32)
-        except (ValueError, TypeError, OverflowError):
-            samples = np.empty(0, np.float32)
-        if not isinstance(text, str) or samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
-            problems.add(number, "text or a list of finite samples is missing: give both")
-            continue
-        if not isinstance(rate, int) or rate not in RATES_HZ:
-            problems.add(number, f"a sampling_rate of {rate!r} is not plausible: correct it")
-            continue
-        path = folder / f"{number:06d}.wav"
-        buffer = io.BytesIO()
-        soundfile.write(buffer, samples, rate, subtype="FLOAT", format="WAV")
-        write_bytes(path, buffer.getvalue())
-        line: dict[str, Any] = {"audio_filepath": path_from(output.parent, path.absolute()), "text": text}
-        line["duration"] = round(len(samples) / rate, 6)
-        speaker = row.get("speaker")
-        yield line | ({"speaker": str(speaker)} if isinstance(speaker, (str, int)) else {})
-    problems.raise_if_any()
-
-
 IMPORTS: dict[str, Callable[[Path, Path], Lines]] = {
     "nemo": _import_nemo,
     "kaldi": _import_kaldi,
     "ljspeech": _import_ljspeech,
     "commonvoice": _import_common_voice,
     "audiofolder": _import_audiofolder,
-    "arrays": _import_arrays,
+    "arrays": import_arrays,
 }
 
 
@@ -227,21 +194,3 @@ def _headed(path: Path, delimiter: str, quoting: Any, needed: tuple[str, ...]) -
             continue
         yield number, dict(zip(head, row, strict=True))
     problems.raise_if_any()
-
-
-def _objects(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open("rb") as file:
-            for number, data in numbered_lines(file):
-                try:
-                    value = json.loads(data)
-                except (ValueError, RecursionError):
-                    value = None
-                if isinstance(value, dict):
-                    yield number, value
-                else:
-                    problems.add(number, "not a JSON object: write one object a line")
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}): correct the path or the permissions"
-        ) from error

@@ -79,6 +79,25 @@ def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, stripped
 
 
+def json_objects(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of JSON Lines; lines that are none are noted. Raises ManifestError."""
+    try:
+        with path.open("rb") as file:
+            for number, data in numbered_lines(file):
+                try:
+                    value = json.loads(data)
+                except (ValueError, RecursionError):
+                    value = None
+                if isinstance(value, dict):
+                    yield number, value
+                else:
+                    problems.add(number, "not a JSON object: write one object a line")
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: cannot be read ({error.strerror}): correct the path or the permissions"
+        ) from error
+
+
 def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
     """The fields of a line, or None with all its problems noted."""
     document = _object(number, data, problems)

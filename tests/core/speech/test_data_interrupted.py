@@ -77,3 +77,26 @@ def test_ctrl_c_while_listening(pool: Path, action: str) -> None:
     while left := [pid for pid in workers if alive(pid)]:
         assert time.monotonic() < give_up, f"processes {left} outlive the command"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_import_of_samples_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
+    row = {"audio": {"array": [0.1, 0.2] * 2000, "sampling_rate": 16_000}, "text": "hi"}
+    source, out = tmp_path / "arrays.jsonl", tmp_path / "set.jsonl"
+    source.write_text((json.dumps(row) + "\n") * 4000)
+    command = [sys.executable, "-m", "core.cli", "manifest", "import", "arrays", str(source), "-o", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    unfinished = tmp_path / ".set_audio.unfinished"
+    give_up = time.monotonic() + 60
+    while not any(unfinished.glob("*")) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    assert process.poll() is None, "ended before it could be interrupted"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (2 if number == signal.SIGINT else -number), said
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {source.name} | ({unfinished.name} if number == signal.SIGKILL else set())
+    source.write_text((json.dumps(row) + "\n") * 3)
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, out.name, "set_audio"}
+    assert len(list((tmp_path / "set_audio").iterdir())) == 3

@@ -146,3 +146,22 @@ def test_general_speech_for_replay_in_one_command(tmp_path: Path) -> None:
     assert main([*command, "--size", "30", "--force"]) == 1
     assert main([*command, "--force"]) == 0
     assert len(read_manifest(out)) == 17
+
+
+def test_imported_samples_are_replaced_whole_or_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = json.dumps({"array": [0.1, 0.2], "text": "hi"}) + "\n"
+    source, out = tmp_path / "arrays.jsonl", tmp_path / "set.jsonl"
+    source.write_text(good * 2)
+    assert imported("arrays", source, out) == [("000001.wav", "hi", None), ("000002.wav", "hi", None)]
+    earlier = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file() and path != source}
+    out.rename(tmp_path / "away.jsonl")
+    assert main(["manifest", "import", "arrays", str(source), "-o", str(out)]) == 4
+    assert "set_audio: exists already" in capsys.readouterr().err
+    (tmp_path / "away.jsonl").rename(out)
+    source.write_text(good + "no object\n")
+    assert main(["manifest", "import", "arrays", str(source), "-o", str(out), "--force"]) == 4
+    assert {path: path.read_bytes() for path in earlier} == earlier
+    source.write_text(good)
+    assert main(["manifest", "import", "arrays", str(source), "-o", str(out), "--force"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"arrays.jsonl", "set.jsonl", "set_audio"}
+    assert [path.name for path in (tmp_path / "set_audio").iterdir()] == ["000001.wav"]
