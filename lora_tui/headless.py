@@ -17,7 +17,7 @@ from core.plan.expand import matches, unknown_ids
 from core.queue.client import QueueClient
 from core.queue.execution import PlanExecution
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
-from core.queue.report import place_recorded, report
+from core.queue.report import place_recorded, report, taken_as_recorded
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
@@ -46,7 +46,8 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
     with _Signals() as signals:
         execution = check(request, submission, runs)
         if not request.train:
-            place_recorded(execution, runs)
+            for key in place_recorded(execution, runs):
+                say(f"{key}  {taken_as_recorded(execution, key)}")
             return _conclude(request, runs, execution, None, Follower(runs, execution))
         signals.patient = True
         client = QueueClient(runs, request.supervisor)

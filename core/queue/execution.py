@@ -94,6 +94,8 @@ class PlanExecution:
         """Name of a run that ran out of memory → the row that goes on with another run."""
         self.placed: dict[str, Placed] = {}
         """Row key → its run, as far as it can be told."""
+        self.unusable: dict[str, UserError] = {}
+        """Row key → why its model or data cannot be used here, as `place_all` found."""
         self._runs = runs
         self._resolver = Resolver(self.plan, hashes, progress)
         self._closed: dict[str, RowState] = {}
@@ -109,16 +111,16 @@ class PlanExecution:
 
         Returns the rows whose model or data cannot be used, with the reason.
         """
-        problems: dict[str, UserError] = {}
+        self.unusable = {}
         for row in self.rows:
             try:
                 resolved = self._resolver.resolve(row.settings)
             except UserError as error:
-                problems[row.key] = error
+                self.unusable[row.key] = error
                 continue
             if not row.adapter_from and row.confirms is None:
                 self.placed[row.key] = self._fitting(Placed(row, resolved))
-        return problems
+        return self.unusable
 
     def place_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""

@@ -115,6 +115,16 @@ def place_recorded(execution: PlanExecution, runs: RunsFolder) -> list[str]:
     return found
 
 
+def taken_as_recorded(execution: PlanExecution, key: str) -> str | None:
+    """Why the hashes of a row's model and data are those that its run records, where they could not be made again."""
+    problem = execution.unusable.get(key)
+    if problem is None or key not in execution.placed:
+        return None
+    first, *more = str(problem).splitlines()
+    extra = f" (and {len(more)} more problems)" if more else ""
+    return f"model and data are taken as the run records them, for they cannot be hashed here: {first}{extra}"
+
+
 def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = None) -> Judged:
     """The run now, its evidence, and its verdict by the plan's thresholds."""
     snapshot = read_run(run)
@@ -150,6 +160,8 @@ def _row(
     failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)
     thresholds = thresholds_of(asdict(execution.plan.gate))
     line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title, thresholds=thresholds)
+    if (taken := taken_as_recorded(execution, row.key)) is not None:
+        line = replace(line, evidence=(*line.evidence, ("Not hashed again", taken)))
     return RowReport(row, outcome, failed, line, run, gave_up, snapshot, gathered, verdict, thresholds)
 
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 _path = Path(__file__).parents[1] / "core" / "queue" / "plan_folder.py"
 _spec = importlib.util.spec_from_file_location("plan_folder_for_faces", _path)
 assert _spec is not None and _spec.loader is not None
@@ -16,3 +22,84 @@ _spec.loader.exec_module(plan_folder)
 @pytest.fixture
 def folder(tmp_path: Path) -> Any:
     return plan_folder.PlanFolder(tmp_path)
+
+
+TRAINED_PLAN = """\
+[model]
+id = "data/base_model"
+[data]
+train = "speech/train.jsonl"
+domain = "speech/domain.jsonl"
+heldout = "speech/heldout.jsonl"
+[train]
+steps = 12
+eval_every = 3
+batch_seconds = 20
+learning_rate = 2e-3
+allow_high_learning_rate = true
+replay_share = 0
+threads = 1
+[gate]
+domain_gain = {gain}
+heldout_regression = 100
+stability_range = 100
+stability_min_steps = 0
+[[gate.slice]]
+by = "duration"
+edges = [2.5]
+heldout_regression = {slice}
+min_utterances = 2
+[[experiment]]
+id = "a"
+"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkout in which a run was trained, as on a GPU machine that signs what it trains."""
+
+    folder: Path
+    key: str
+    code: int
+    """Exit code of the gate that trained it."""
+
+    @property
+    def run(self) -> Path:
+        [config] = self.folder.glob("runs/*/run.json")
+        return config.parent
+
+    @staticmethod
+    def plan(gain: float = -100, slice_pp: float = 100) -> str:
+        """The same run under these thresholds of domain gain and of heldout regression in slices."""
+        return TRAINED_PLAN.format(gain=gain, slice=slice_pp)
+
+
+def checkout(folder: Path) -> Path:
+    """A fresh clone of this repository. Skips where there is none (an unpacked archive)."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("no git repository to clone")
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A real run by the real command, half a minute of training. Nobody may change it."""
+    from benchmarks.kill_matrix.material import clips
+
+    folder = checkout(tmp_path_factory.mktemp("gpu-machine") / "repository")
+    clips(folder / "speech")
+    (folder / "experiments.toml").write_text(Trained.plan())
+    key = "a secret that only this machine has"
+    done = subprocess.run(
+        [sys.executable, "-m", "lora_tui", "--headless", "--gate"],
+        cwd=folder,
+        env=os.environ | {"LORA_TUI_SIGNING_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert list(folder.glob("runs/*/result.json")), done.stderr
+    return Trained(folder, key, done.returncode)
