@@ -59,7 +59,11 @@ class Canvas:
             inside = (xs >= -0.5) & (xs <= self.dots_wide - 0.5) & (ys >= -0.5) & (ys <= self.dots_high - 0.5)
         x, y = np.rint(xs[inside]).astype(np.int64), np.rint(ys[inside]).astype(np.int64)
         x, y = np.clip(x, 0, self.dots_wide - 1), np.clip(y, 0, self.dots_high - 1)
-        np.bitwise_or.at(self._bits, (y >> 2, x >> 1), _BRAILLE[y & 3, x & 1])
+        dots = np.zeros((self.dots_high, self.dots_wide), np.uint8)
+        dots[y, x] = 1
+        for row in range(4):
+            for column in range(2):
+                self._bits |= dots[row::4, column::2] * _BRAILLE[row, column]
         self._role[y >> 2, x >> 1] = self._number(role)
 
     def dashes(self, y: int, role: str) -> None:

@@ -27,6 +27,8 @@ class LinesView(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._strips: list[Strip] = []
+        self._lines: list[Pieces] = []
+        """What the strips were made of, if that is known: those of lines that are the same are used again."""
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
         """The lines for this size. Texts must be sanitised."""
@@ -38,14 +40,18 @@ class LinesView(Widget):
         if width <= 0 or height <= 0:
             return
         lines = list(self.paint(width, height))[:height]
+        lines += [()] * (height - len(lines))
         base = self.rich_style
         styles: dict[str, Style] = {}
-        strips = [self._strip(line, width, base, styles) for line in [*lines, *([()] * (height - len(lines)))]]
-        old, self._strips = self._strips, strips
+        old, before = self._strips, self._lines if len(self._strips) == height else [None] * height
+        strips = [
+            old[y] if line == before[y] else self._strip(line, width, base, styles) for y, line in enumerate(lines)
+        ]
+        self._strips, self._lines = strips, lines
         if len(old) != len(strips):
             self.refresh()
             return
-        changed = [Region(0, y, width, 1) for y, strip in enumerate(strips) if strip != old[y]]
+        changed = [Region(0, y, width, 1) for y, strip in enumerate(strips) if strip is not old[y] and strip != old[y]]
         if changed:
             self.refresh(*changed)
 

@@ -66,7 +66,9 @@ class PlotView(LinesView):
         from lora_tui.dashboard.drawing import draw  # brings numpy, which no first frame needs
 
         lines = draw(self.plot, width, height, self.view, ascii_only=self._ascii)
-        return [[(plain(c, True), role) if self._ascii else (c, role) for c, role in line] for line in lines]
+        if not self._ascii:
+            return list(lines)
+        return [[(plain(character, True), role) for character, role in line] for line in lines]
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         """Zoom in."""
