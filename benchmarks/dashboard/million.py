@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=60)
     args = parser.parse_args()
-    cold, warm, cold_mib, warm_mib, keys = [], [], [], [], []
+    cold, warm, cold_cpu, warm_cpu, cold_mib, warm_mib, keys = [], [], [], [], [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = long_run(folder / "runs", args.steps)
@@ -50,11 +50,13 @@ def main() -> int:
             shutil.rmtree(histories, ignore_errors=True)
             with Terminal(_BOARD, cwd=folder, size=_SIZE) as terminal:
                 cold.append(terminal.wait_for(wanted))
+                cold_cpu.append(terminal.cpu_s())
                 _wait_for_file(histories)
                 cold_mib.append(terminal.peak_mib())
         for _ in range(args.rounds):
             with Terminal(_BOARD, cwd=folder, size=_SIZE) as terminal:
                 warm.append(terminal.wait_for(wanted))
+                warm_cpu.append(terminal.cpu_s())
                 time.sleep(1.0)
                 spike = _top_label(terminal.output)
                 keys += [terminal.answer_ms(key, 0.3) for key in [b"+", b"+", b"]", b"[", b"-", b"-"] * 4]
@@ -66,6 +68,8 @@ def main() -> int:
         [
             Figure("on the screen, nothing kept", cold, "s", COLD_S),
             Figure("on the screen, history kept folded", warm, "s", WARM_S),
+            Figure("processor time, nothing kept", cold_cpu, "s", digits=2),
+            Figure("processor time, history kept folded", warm_cpu, "s", digits=2),
             Figure("refresh, 4 plots × 3 curves", frames, "ms", REFRESH_MS, "p95", 1),
             Figure("refresh, processor time", [cpu], "ms", digits=1),
             Figure("key that zooms to the first byte", keys, "ms", None, "p95", 1),

@@ -81,10 +81,11 @@ def _first_board(options: Options, runs: RunsFolder, index: RowIndex) -> Board |
 
 
 def _folder_source(options: Options, runs: RunsFolder, index: RowIndex) -> Source:
-    from lora_tui.dashboard.plan_rows import PlanRows
     from lora_tui.dashboard.reader import FolderSource
 
     plan = None
     if options.plan is not None:
+        from lora_tui.dashboard.plan_rows import PlanRows
+
         plan = PlanRows(options.plan, runs, options.overrides, options.only)
     return FolderSource(runs, plan, caches=not options.readonly, index=index)

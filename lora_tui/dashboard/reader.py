@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.confirmation import with_seeds
 from lora_tui.dashboard.listing import Listing
 from lora_tui.dashboard.machine import Resources
-from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.queue_state import QueueState, with_entry
 from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.resources import ResourceReader
 from lora_tui.dashboard.row_index import RECORDED, RowIndex
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
 from lora_tui.dashboard.watch import Watch
+
+if TYPE_CHECKING:
+    from lora_tui.dashboard.plan_rows import PlanRows
 
 BUDGET_S = 0.1
 """Reading in one round; what is left comes in the next, so that a folder of a thousand runs shows at once."""
