@@ -12,11 +12,11 @@ from core.queue.decisions import Decision, DecisionReader
 from core.queue.entries import Entry, EntryState, Listing, listing
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
+from lora_tui.dashboard.no_queue import Placed
 from lora_tui.dashboard.snapshots import BoardRow, Queue
 
-Placed = tuple[BoardRow, RunPaths | None]
 _QUEUE_WORDS = frozenset(EntryState)
 """States that only the queue knows."""
 
@@ -57,12 +57,6 @@ class QueueState:
         works = is_held(self._runs.supervisor_lock)
         return Queue(works, tuple(s.id for s in found.submissions), self._said, found.paused)
 
-    def entry(self, row: BoardRow, plan: str | None) -> Entry | None:
-        """The queue's entry for a row; `plan` is the path of the plan that the board shows."""
-        if not row.planned:
-            return next((e for e in self._listing.entries if queued_id(e) == row.id), None)
-        return next((e for e in self._listing.entries if (e.row.key, e.submission.plan_path) == (row.key, plan)), None)
-
     def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
         """The plan's rows, the queued ones among them in the order of starting; then what other plans have queued."""
         places: dict[str, int] = {}
@@ -77,9 +71,22 @@ class QueueState:
         in_turn = iter(sorted(queued, key=lambda pair: places[pair[0].key]))
         return [*(next(in_turn) if pair[0].key in places else pair for pair in planned), *others]
 
-    def word(self, row_key: str) -> tuple[str, str]:
-        """(state, reason) of a row without a run that is not in the queue."""
-        return self._reasons.get(row_key, ("not run", ""))
+    def told(self, row: BoardRow, plan: str | None) -> BoardRow:
+        """The row of a run with what the queue says of it; `plan` is the path of the plan that the board shows."""
+        return with_entry(row, self._entry(row, plan))
+
+    def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
+        """The same of a row that has no run; of one that is not in the queue, the queue's last word."""
+        entry = self._entry(row, plan)
+        if entry is not None:
+            return with_entry(row, entry)
+        state, reason = self._reasons.get(row.key, (row.state, ""))
+        return replace(row, state=state, reason=reason or row.reason)
+
+    def _entry(self, row: BoardRow, plan: str | None) -> Entry | None:
+        if not row.planned:
+            return next((e for e in self._listing.entries if queued_id(e) == row.id), None)
+        return next((e for e in self._listing.entries if (e.row.key, e.submission.plan_path) == (row.key, plan)), None)
 
     def _list(self) -> None:
         if self._stamp is None or not self._runs.queue_db.exists():

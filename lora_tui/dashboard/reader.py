@@ -12,11 +12,11 @@ from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.confirmation import with_seeds
 from lora_tui.dashboard.listing import Listing
 from lora_tui.dashboard.machine import Resources
-from lora_tui.dashboard.queue_state import QueueState, with_entry
+from lora_tui.dashboard.no_queue import FollowedQueue, NoQueue, Placed, has_queue
 from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.resources import ResourceReader
 from lora_tui.dashboard.row_index import RECORDED, RowIndex
-from lora_tui.dashboard.snapshots import Board, BoardRow, RunView, Want
+from lora_tui.dashboard.snapshots import Board, BoardRow, Queue, RunView, Want
 from lora_tui.dashboard.watch import Watch
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ _GLANCES_A_ROUND, _LOOKS_A_ROUND = 100, 8
 """Ended runs whose events, and all of whose files, are looked at again in one round."""
 _RESOURCES_S = 2.0
 _SAVE_S = 20.0
-
-Placed = tuple[BoardRow, RunPaths | None]
 
 
 class FolderSource:
@@ -45,7 +43,7 @@ class FolderSource:
         self._runs, self._plan = runs, plan
         self._caches = caches and runs.state.is_dir()
         self.pending = False
-        self._queue = QueueState(runs)
+        self._queue: FollowedQueue = NoQueue()
         self._index = index or RowIndex(runs.board_index)
         self._judged_by = RECORDED
         self._saved = float("-inf")
@@ -71,7 +69,7 @@ class FolderSource:
             plan.refresh()
             self._judge_by(plan.thresholds)
         planned = [] if plan is None else plan.rows()
-        queue = self._queue.refresh()
+        queue = self._follow_queue()
         loading = plan.loading if plan is not None else ""
         arranged = (planned, self._queue.version, [] if loading else self._listing.names())
         changed: Iterable[int] = ()
@@ -96,6 +94,13 @@ class FolderSource:
             unread=sum(watch.unread for watch in self._watches.values()) if self.pending else 0,
             history=plan.history() if plan is not None else (),
         )
+
+    def _follow_queue(self) -> Queue:
+        if isinstance(self._queue, NoQueue) and has_queue(self._runs):
+            from lora_tui.dashboard.queue_state import QueueState
+
+            self._queue = QueueState(self._runs)
+        return self._queue.refresh()
 
     @property
     def _plan_path(self) -> str | None:
@@ -200,13 +205,11 @@ class FolderSource:
         watch = self._watches.get(run.name) if run is not None else None
         if watch is not None and row.id == f"run:{watch.paths.name}":
             row = replace(row, key=watch.experiment)
-        entry = self._queue.entry(row, self._plan_path)
-        if watch is not None:
-            return with_entry(watch.row(row if row.planned or not row.reason else replace(row, reason="")), entry)
-        if entry is not None:
-            return with_entry(row, entry)
-        state, reason = self._queue.word(row.key)
-        return replace(row, state=state, reason=reason or row.reason)
+        if watch is None:
+            return self._queue.told_without_run(row, self._plan_path)
+        # What the plan says of a row is no news of a run.
+        bare = row if row.planned or not row.reason else replace(row, reason="")
+        return self._queue.told(watch.row(bare), self._plan_path)
 
     def _view(self, row_id: str | None) -> RunView | None:
         run = self._run_of(row_id)
