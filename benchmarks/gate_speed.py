@@ -40,9 +40,13 @@ Round = tuple[float, float]
 
 def command_times(command: Sequence[str]) -> tuple[Round, int]:
     """Times and exit status of a command, its output thrown away."""
+    # An installed program has its bytecode; a shell may forbid to keep it, and then all is compiled at every start.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    status = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode
+    status = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, check=False
+    ).returncode
     wall = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (wall, after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime), status

@@ -10,11 +10,10 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ExitCode, Interrupted, PlanError, RunFolderError
 from core.plan.expand import matches, unknown_ids
-from core.queue.client import QueueClient
 from core.queue.execution import PlanExecution
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.report import place_recorded, report, taken_as_recorded
@@ -29,6 +28,9 @@ from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import workflow_commands
 from lora_tui.reports.report import Report, assemble
 from lora_tui.request import Request
+
+if TYPE_CHECKING:
+    from core.queue.client import QueueClient
 
 POLL_S = 0.5
 HASHING_LINE_S = 5.0
@@ -49,6 +51,9 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
             for key in place_recorded(execution, runs):
                 say(f"{key}  {taken_as_recorded(execution, key)}")
             return _conclude(request, runs, execution, None, Follower(runs, execution))
+        # Only here: a gate that trains nothing answers sooner without it.
+        from core.queue.client import QueueClient
+
         signals.patient = True
         client = QueueClient(runs, request.supervisor)
         queued = client.submit(submission)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -50,11 +49,11 @@ def name_of(key: bytes) -> str:
 def _make(file: Path) -> None:
     """By a link of a whole file, so that two processes at once agree on one key."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{NAME}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = file.with_name(f".{NAME}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as opened:
-            opened.write(secrets.token_bytes(_LENGTH))
+            opened.write(os.urandom(_LENGTH))
         file.hardlink_to(temporary)
     except FileExistsError:
         pass
