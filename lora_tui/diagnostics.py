@@ -40,9 +40,13 @@ class Parser(argparse.ArgumentParser):
         sys.exit(ExitCode.BAD_USAGE)
 
 
+_LONGEST = 2000
+"""Characters of a line; more is a file's text that does not belong on a screen."""
+
+
 def say(text: str, *, multiline: bool = False) -> None:
     """One line to stderr, whatever is in `text`. A closed or full stderr stops nothing."""
-    shown = sanitise(text, multiline=multiline)
+    shown = sanitise(text, None if multiline else _LONGEST, multiline=multiline)
     _write(_no_commands(shown) if in_github_actions() else shown)
 
 

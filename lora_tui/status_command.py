@@ -30,6 +30,8 @@ from lora_tui.progress import verdict_lines
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0
+_LONGEST = 300
+"""Characters of a cell or a line; `--json` has all of them."""
 _HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT", "VERDICT", "WHY")
 
 
@@ -109,7 +111,8 @@ def _at_work(item: RowReport) -> list[str]:
     if item.run is None or item.snapshot is None or item.verdict is None or not item.snapshot.state.active:
         return []
     verdict = verdict_lines(f"{item.row.key}  so far", item.verdict, item.snapshot.duration_s)
-    return ["", *map(sanitise, verdict), f"  log: {sanitise(last_line(item.run.log)) or 'nothing yet'}"]
+    log = sanitise(last_line(item.run.log), _LONGEST) or "nothing yet"
+    return ["", *(sanitise(line, _LONGEST) for line in verdict), f"  log: {log}"]
 
 
 def _board_row(item: RowReport) -> BoardRow:
@@ -136,7 +139,7 @@ def _cells(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, ...]:
     )
     why = why or (board.reason if snapshot is not None else "")
     cells = (item.row.key, run, state.replace("_", " "), steps, *figures_, verdict, why or "-")
-    return tuple(sanitise(cell) for cell in cells)
+    return tuple(sanitise(cell, _LONGEST) for cell in cells)
 
 
 def _health(item: RowReport) -> dict[str, str] | None:
