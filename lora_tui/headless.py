@@ -22,6 +22,7 @@ from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
+from lora_tui.audits import make_missing, name_missing
 from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
 from lora_tui.follow import Ending, Follower
 from lora_tui.reports import json_document, markdown
@@ -50,7 +51,12 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
         if not request.train:
             for key in place_recorded(execution, runs):
                 say(f"{key}  {taken_as_recorded(execution, key)}")
+            name_missing(execution)
             return _conclude(request, runs, execution, None, Follower(runs, execution))
+        if request.detach:
+            name_missing(execution)
+        else:
+            make_missing(execution)
         # Only here: a gate that trains nothing answers sooner without it.
         from core.queue.client import QueueClient
 

@@ -24,7 +24,7 @@ from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
 from core.runs.snapshot import RunState
-from lora_tui import headless, request
+from lora_tui import audits, headless, request
 from lora_tui.__main__ import main
 from lora_tui.headless import MOST_RESTARTS
 
@@ -282,3 +282,57 @@ def test_bad_usage_exits_4_before_anything_starts(folder: Any, face: Face, argum
     code, _out, err = face(*arguments)
     assert code == 4 and says in err and "Traceback" not in err
     assert not folder.runs.decisions.exists()
+
+
+def test_finished_runs_without_an_audit_get_one_before_the_queue_looks(folder: Any, face: Face) -> None:
+    folder.write(TWO)
+    done(folder)
+    run = folder.run("a")
+    run.data_health.unlink()
+    code, _out, err = face("--gate", "--no-train")
+    assert code == ExitCode.UNDECIDED and f"`lora-cli manifest check --run {run.root}` makes it" in err
+    assert not run.data_health.exists()
+    code, _out, err = face("--gate")
+    assert code == 0, err
+    assert f"{run.name} has no audit of its data: making it" in err and "warning" not in err
+    assert json.loads(run.data_health.read_text())["sets"][0]["clips"] == 1, "of the real data"
+    assert len(folder.births("a")) == 1 and [one.name for one in folder.runs.runs()] == [run.name], "nothing is trained"
+    assert "no audit" not in face("--gate")[2]
+
+
+def test_a_failed_audit_is_said_and_leaves_the_run_undecided(
+    folder: Any, face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write()
+    done(folder)
+    folder.run("a").data_health.unlink()
+    broken = "import sys; print('error: odd', file=sys.stderr); sys.exit(4)"
+    monkeypatch.setattr(audits, "AUDIT_COMMAND", (sys.executable, "-c", broken))
+    code, _out, err = face("--gate")
+    assert code == ExitCode.UNDECIDED
+    assert "could not be audited (exit code 4), it stays undecided: error: odd" in err
+
+
+def test_an_edited_audit_is_not_made_good(folder: Any, face: Face) -> None:
+    folder.write()
+    done(folder)
+    folder.run("a").data_health.write_text("{}")
+    code, _out, err = face("--gate")
+    assert code == ExitCode.UNDECIDED and "making it" not in err
+    assert folder.run("a").data_health.read_text() == "{}"
+
+
+def test_sigint_during_an_audit_ends_it_and_starts_nothing(
+    folder: Any, face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write(TWO)
+    done(folder)
+    folder.run("a").data_health.unlink()
+    note = folder.root / "pid"
+    endless = f"import os, signal, time; open({str(note)!r}, 'w').write(str(os.getpid())); "
+    endless += "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
+    monkeypatch.setattr(audits, "AUDIT_COMMAND", (sys.executable, "-c", endless))
+    assert face("--gate")[0] == 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+    assert not is_held(folder.runs.supervisor_lock) and len(folder.runs.runs()) == 1

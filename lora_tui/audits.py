@@ -1,0 +1,79 @@
+"""Finished runs without an audit of their data, which no verdict can decide on: made up for, or only named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from core.plan.row_state import RowStatus
+from core.queue.execution import PlanExecution
+from core.runs.paths import RunPaths
+from core.runs.process import PARENT_VARIABLE
+from lora_tui.diagnostics import say
+
+AUDIT_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run")
+"""The run's folder is appended."""
+_MADE = (0, 1)
+"""Exit codes: no leak, and a leak."""
+_STOP_S = 10.0
+
+
+def unaudited(execution: PlanExecution) -> list[RunPaths]:
+    """The plan's finished runs that have no audit. One that cannot be believed is left as it is: it was edited."""
+    wanted = {row.key for row in execution.shown_rows()}
+    found: dict[str, RunPaths] = {}
+    for key, placed in execution.placed.items():
+        run = execution.folder(placed)
+        if key not in wanted or run.data_health.exists() or not run.result.is_file():
+            continue
+        if execution.standing(placed, ()).status is RowStatus.DONE:
+            found.setdefault(run.name, run)
+    return list(found.values())
+
+
+def name_missing(execution: PlanExecution) -> None:
+    """Say which command makes the audits that are missing."""
+    runs = unaudited(execution)
+    if runs:
+        more = f" ({len(runs) - 1} more runs have none either)" if len(runs) > 1 else ""
+        command = f"`lora-cli manifest check --run {runs[0].root}`"
+        say(f"{runs[0].name} has no audit of its data, so its WER criteria stay unknown: {command} makes it{more}")
+
+
+def make_missing(execution: PlanExecution) -> None:
+    """Audit the data of finished runs before the queue looks at them. A failure is said; the run stays undecided."""
+    for run in unaudited(execution):
+        say(f"{run.name} has no audit of its data: making it (lora-cli manifest check)")
+        status, message = _ran((*AUDIT_COMMAND, str(run.root)))
+        if status not in _MADE:
+            last = message.strip().splitlines()[-1:] or ["its message is above"]
+            say(f"warning: {run.name} could not be audited (exit code {status}), it stays undecided: {last[0]}")
+
+
+def _ran(command: Sequence[str]) -> tuple[int, str]:
+    """(exit code, what it said). On a terminal it says it there itself, and shows how far it is."""
+    import subprocess  # a gate that trains nothing answers sooner without it
+
+    terminal = sys.stderr.isatty()
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=None if terminal else subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd=os.sep,
+        env=os.environ | {PARENT_VARIABLE: str(os.getpid())},
+    )
+    try:
+        _, said = child.communicate()
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+    return child.returncode, said or ""
