@@ -66,6 +66,8 @@ class StepColumns:
         self._values = [np.empty(_FIRST_CAPACITY, np.float64) for _ in _FIELDS]
         self._length = 0
         self._lineage = Lineage()
+        self.expected = 0
+        """So many steps may come in all: room is made for them at once."""
 
     @classmethod
     def of(cls, step: NDArray[np.int64], values: Sequence[NDArray[np.float64]]) -> StepColumns:
@@ -78,6 +80,11 @@ class StepColumns:
     def last(self) -> int:
         """The newest step; 0 before the first."""
         return int(self._step[self._length - 1]) if self._length else 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._length
 
     def append(self, step: Step) -> None:
         """Add one step. What it does not follow is dropped: a repeated step supersedes the later ones."""
@@ -112,7 +119,7 @@ class StepColumns:
     def _extend(self, steps: NDArray[np.int64], values: Sequence[NDArray[np.float64]]) -> None:
         needed = self._length + len(steps)
         if needed > len(self._step):
-            capacity = max(needed, self._length + max(_FIRST_CAPACITY, self._length // _GROWTH))
+            capacity = max(needed, self._length + max(_FIRST_CAPACITY, self._length // _GROWTH), self.expected)
             # One column after the other: only one of them is in memory twice.
             self._step = _grown(self._step, self._length, capacity)
             for i, column in enumerate(self._values):

@@ -20,6 +20,8 @@ from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state
 
 _CHUNK = 256 << 10
 """Read and folded at once: about 1000 steps, a few milliseconds."""
+_MORE = 1.02
+"""Lines do not all have the same length."""
 _WORTH_KEEPING = 8 << 20
 """Bytes of events that are kept folded; fewer are read in a moment."""
 _TAIL = 64 << 10
@@ -183,6 +185,7 @@ class RunFollower:
             filled += count
             whole = buffer.rfind(b"\n", 0, filled) + 1
             if whole:
+                self._expect()
                 self._history.add_block(memoryview(buffer)[:whole])
                 self._offset += whole
                 self._grew(whole)
@@ -195,6 +198,12 @@ class RunFollower:
             elif filled == len(buffer):
                 buffer = buffer + bytearray(len(buffer))  # a line longer than the buffer
         return True
+
+    def _expect(self) -> None:
+        """As many steps a byte as so far: columns that grow step by step would be copied again and again."""
+        if self._offset >= _CHUNK:
+            steps = self._history.steps
+            steps.expected = int(_MORE * steps.count * self._size / self._offset)
 
     def _grew(self, added: int) -> None:
         if added and self._refreshed:

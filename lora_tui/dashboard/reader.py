@@ -148,7 +148,7 @@ class FolderSource:
         first = [run.name for run in wanted if run is not None]
         restless = [name for name in self._places if self._watches[name].restless]
         resting = [] if len(restless) == len(self._places) else self._some(first, restless)
-        deadline, self.pending = time.monotonic() + BUDGET_S, False
+        deadline, was_pending, self.pending = time.monotonic() + BUDGET_S, self.pending, False
         changed: list[str] = []
         for name in dict.fromkeys([*first, *restless, *resting]):
             watch = self._watches[name]
@@ -164,7 +164,7 @@ class FolderSource:
             elif told or watch.reading:
                 changed.append(name)
             self.pending = self.pending or watch.reading
-        if not self.pending:
+        if not self.pending and not was_pending:  # what was read last is on the screen first
             self._write_down([*first, *restless])
         return changed
 

@@ -72,10 +72,13 @@ class ReaderThread(threading.Thread):
                 last, told_at = board, now
                 self._taken.clear()
                 self._deliver(board)
+            if not self._source.pending:
+                self._wake.wait(self._period)
+                continue
             # A terminal that is slow to show a board is not hurried.
-            hurry = self._source.pending and self._taken.is_set()
+            self._taken.wait(self._period)
             breath = _LONG_BREATH_S if now - self._wanted_at < _BUSY_S else _BREATH_S
-            self._wake.wait(min(breath, self._period) if hurry else self._period)
+            self._wake.wait(min(breath, self._period))
 
 
 def _what(board: Board | None) -> tuple[object, ...]:
