@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def _use(judged: Judged) -> Iterable[str]:
     base = _hub_id(judged.snapshot) or "BASE_MODEL"
     yield "## Use"
     yield ""
-    yield from ("```", f"lora-cli transcribe talk.wav --adapter . --model {_code(base)}", "```", "")
+    yield from ("```", f"lora-cli transcribe talk.wav --adapter . --model {shlex.quote(_code(base))}", "```", "")
     yield "hears as the training did: loudness, batching, decoding, text normaliser. With transformers and peft alone:"
     yield ""
     yield "```python"

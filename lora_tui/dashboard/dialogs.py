@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
+from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.text_view import TextView
@@ -46,7 +47,7 @@ def key_lines(screen: Screen[object]) -> list[Pieces]:
     ]
 
 
-class Help(ModalScreen[None]):
+class Help(ClosesOnce, ModalScreen[None]):
     """All keys of the screen below, and what the signs mean."""
 
     CSS = """
@@ -83,7 +84,7 @@ class Help(ModalScreen[None]):
 _CONFIRM_WIDTH = 64
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(ClosesOnce, ModalScreen[bool]):
     """Asks before something is ended. Only `y` means yes."""
 
     CSS = """

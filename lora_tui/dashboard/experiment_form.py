@@ -18,6 +18,7 @@ from core.plan.new_experiment import HEAD_KEYS, entry_of, experiment_lines, form
 from core.plan.read import parse_plan
 from core.plan.schema import Plan, Row
 from core.plan.validate import keys_of
+from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.panels import OneLine
 
@@ -38,7 +39,7 @@ class Filled:
     queue: bool
 
 
-class ExperimentForm(ModalScreen[Filled | None]):
+class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
     """Closes with the entry, or None. It is checked as a part of the whole plan, as the plan's file is."""
 
     CSS = """

@@ -12,6 +12,7 @@ from textual.widgets import DataTable, Footer, Input
 
 from core.sanitise import sanitise
 from lora_tui.dashboard.asks import allowed
+from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.filters import EXAMPLE, parse
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.keys_footer import KeysFooter
@@ -35,7 +36,7 @@ class MatrixTable(DataTable[Text]):
     ]
 
 
-class MatrixScreen(FollowsBoard, Screen[str | None]):
+class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
     """Closes with the id of a row that is to be selected on the board, or None."""
 
     CSS = """

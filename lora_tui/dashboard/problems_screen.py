@@ -12,6 +12,7 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 
 from core.sanitise import sanitise
+from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.messages import FollowsBoard
@@ -22,7 +23,7 @@ _PLACE = re.compile(r"^(\S+:\d+): (.*)$", re.DOTALL)
 _LONGEST = 2000
 
 
-class ProblemsScreen(FollowsBoard, ModalScreen[None]):
+class ProblemsScreen(ClosesOnce, FollowsBoard, ModalScreen[None]):
     """Follows the plan while it is open: it is empty as soon as the file is mended."""
 
     CSS = """

@@ -12,6 +12,7 @@ from textual.widgets import Footer
 from textual.worker import get_current_worker
 
 from core.sanitise import sanitise
+from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.keys_footer import KeysFooter
@@ -47,7 +48,7 @@ class Tabs(LinesView):
         return [*lines, [(plain(f" {self.note}", self._ascii), "muted")]]
 
 
-class RunScreen(FollowsBoard, Screen[None]):
+class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
     """Follows its run while it is open; Esc goes back to the board."""
 
     CSS = """

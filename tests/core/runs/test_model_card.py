@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -95,4 +96,8 @@ def test_no_text_breaks_it(fake_run: MakeRun, tmp_path_factory: Any, title: str,
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["base_model"] == (model or "x")
     body = text.split("---\n", 2)[2]
-    assert "<" not in body and "\x1b" not in body and body.count("```") == 4
+    assert "\x1b" not in body and body.count("```") == 4
+    prose, code = body.split("```")[::2], body.split("```")[1]
+    assert "<" not in "".join(prose)
+    command = shlex.split(code)
+    assert command[:-1] == ["lora-cli", "transcribe", "talk.wav", "--adapter", ".", "--model"]

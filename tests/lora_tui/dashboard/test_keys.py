@@ -21,6 +21,30 @@ from lora_tui.dashboard.zoom import move_cursor, pan, zoom
 Make = Callable[..., Any]
 
 
+@pytest.mark.parametrize("opened_by", ["question_mark", "M", "enter", "ctrl+p"])
+def test_a_screen_that_is_told_to_close_again_and_again_closes_alone(
+    make_run: Make, make_app: Make, eyes: Any, opened_by: str
+) -> None:
+    """As when a slow connection hands over many keys at once."""
+    make_run("2.1", "0" * 10).train(1000).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            await eyes(app, pilot).see("▸ 2.1", "✓ accepted")
+            board = app.screen
+            await pilot.press(opened_by)
+            top = app.screen
+            assert top is not board
+            for _ in range(3):
+                top.dismiss(None)
+            await eyes(app, pilot).see("▸ 2.1")
+            await pilot.press("question_mark")
+            await eyes(app, pilot).see("Keys")
+
+    asyncio.run(look())
+
+
 def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("3.1", "1" * 10, learning_rate=5e-5).train(1000).finish()
