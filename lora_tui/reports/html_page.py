@@ -17,6 +17,8 @@ from lora_tui.reports.report import Report, ReportRow
 
 TEXT_LENGTH = 4000
 """Characters of one text; longer ones end in an ellipsis."""
+_COLUMNS = ("Experiment", "Verdict", *(name for name in HEADINGS if name not in ("Experiment", "Verdict")))
+"""The table is wider than most windows: what one looks for first stands where it is seen."""
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem;
@@ -25,10 +27,12 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90re
 table { border-collapse: collapse; }
 th, td { border-bottom: 1px solid #8886; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 .matrix td { white-space: nowrap; } .matrix td.note { white-space: normal; min-width: 18rem; }
+.matrix td.words { white-space: normal; min-width: 11rem; }
+.matrix th { vertical-align: bottom; }
 h2 { margin-top: 2.5rem; border-top: 2px solid #8886; padding-top: 1rem; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; overflow-wrap: anywhere; }
 pre { overflow-x: auto; padding: .5rem; border: 1px solid #8886; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } .charts svg { max-width: 100%; height: auto; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; } .charts svg { width: 37rem; max-width: 100%; height: auto; }
 .PASS, .accepted { color: #1a7f37; } .FAIL, .rejected { color: #cf222e; font-weight: 600; }
 .UNKNOWN, .undecided { color: #9a6700; font-weight: 600; }
 .broken { color: #cf222e; font-weight: 600; }
@@ -50,7 +54,7 @@ def render(report: Report) -> str:
         f"<style>\n{_STYLE}{svg.STYLE}</style>\n</head>\n<body>\n<h1>Run matrix</h1>\n"
     )
     rows = "".join(_row(row) for row in report.rows)
-    table = f'<div class="wide"><table class="matrix">\n<tr>{_headings(HEADINGS)}</tr>\n{rows}</table></div>\n'
+    table = f'<div class="wide"><table class="matrix">\n<tr>{_headings(_COLUMNS)}</tr>\n{rows}</table></div>\n'
     if not report.rows:
         table += "<p>No experiments.</p>\n"
     table += "".join(f"<p>{_text(missing)}.</p>\n" for missing in report.left_out())
@@ -68,12 +72,17 @@ def _row(row: ReportRow) -> str:
     # Words, not colours alone: PASS, FAIL and UNKNOWN stand in every cell.
     kinds = {CRITERIA[name]: state for name, state in states.items() if name in CRITERIA}
     kinds |= {"Verdict": line.verdict.decision.value if line.verdict is not None else "", "Note": "note"}
-    pairs = zip(HEADINGS, cells(line), strict=True)
-    return f"<tr>{''.join(_cell(text, kinds.get(name, '')) for name, text in pairs)}</tr>\n"
+    kinds |= dict.fromkeys(("Experiment", "Settings"), "words")
+    texts = dict(zip(HEADINGS, cells(line), strict=True))
+    return f"<tr>{''.join(_cell(texts[name], kinds.get(name, '')) for name in _COLUMNS)}</tr>\n"
 
 
 def _cell(text: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{_text(text)}</td>' if kind else f"<td>{_text(text)}</td>"
+    if not kind:
+        return f"<td>{_text(text)}</td>"
+    # Lists such as q_proj+k_proj hold no space to break at.
+    shown = _text(text).replace("+", "+<wbr>") if kind == "words" else _text(text)
+    return f'<td class="{kind}">{shown}</td>'
 
 
 def _section(row: ReportRow, verdict: Verdict, same: str | None) -> str:
