@@ -29,6 +29,7 @@ _register("waiting")
 _register("forked_trainer")
 _register("training_kit")
 _register("event_file")
+_register("evidence_kit")
 
 
 @pytest.fixture(scope="session", autouse=True)
