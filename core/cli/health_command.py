@@ -54,13 +54,13 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
     state = runs if runs.state.is_dir() else RunsFolder(runs.root, runs.root)  # a folder that came from elsewhere
     try:
         with progress_bar("listening") as show:
-            key = health_key(manifests, hashes, HashCache(state.hash_cache), lambda done, total: None)
+            key = health_key(manifests, hashes, data.target_rms, HashCache(state.hash_cache), lambda done, total: None)
             with held(state.data_health_lock(key), lambda: None):
                 shared = runs.data_health(key)
                 document, _ = read_json(shared)
                 found = believed(document, hashes) if document is not None else ""
                 if document is None or isinstance(found, str):
-                    document = health_document(manifests, hashes, key, show, workers)
+                    document = health_document(manifests, hashes, data.target_rms, key, show, workers)
                     found = believed(document, hashes)
                     write_json(shared, document)
             write_json(paths.data_health, document)

@@ -172,17 +172,21 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
     document, _ = read_json(paths.data_health)
     if document is None:
         return
+    from core.speech.audio import TARGET_RMS
     from core.speech.health_audit import METHOD_VERSION, health_document, health_key
 
     hashes = audited_hashes(snapshot.config)
     data = snapshot.settings.get("data")
-    manifests = {name: Path(str(data.get(name))) for name in hashes} if isinstance(data, dict) else {}
-    if document.get("method") != METHOD_VERSION or not manifests or not all(p.is_file() for p in manifests.values()):
+    data = data if isinstance(data, dict) else {}
+    manifests = {name: Path(str(data.get(name))) for name in hashes if name in data}
+    target_rms = data.get("target_rms", TARGET_RMS)
+    here = len(manifests) == len(hashes) > 0 and all(path.is_file() for path in manifests.values())
+    if document.get("method") != METHOD_VERSION or not here or not isinstance(target_rms, (int, float)):
         unchecked.append(f"audit of the data: taken as recorded (method {document.get('method')}; sets not all here)")
         return
     try:
-        key = health_key(manifests, hashes, cache, lambda done, total: None)
-        if health_document(manifests, hashes, key) != document:
+        key = health_key(manifests, hashes, target_rms, cache, lambda done, total: None)
+        if health_document(manifests, hashes, target_rms, key) != document:
             yield f"{paths.data_health}: not what the audit of the run's sets gives"
     except UserError as error:
         unchecked.append(f"audit of the data: cannot be made here: {str(error).splitlines()[0]}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from core.scoring.text import normaliser
+from core.speech.audio import TARGET_RMS
 from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_problems
 from core.speech.audit_kinds import JUDGED, Finding, Severity
 from core.speech.audit_leakage import AuditSet, common_findings
@@ -94,11 +95,13 @@ def audit(
     *,
     listen: bool = True,
     workers: int | None = None,
+    target_rms: float = TARGET_RMS,
     text_check: TextCheck | None = None,
     progress: Progress | None = None,
     reading: Progress | None = None,
 ) -> Audit:
     """Check every line of `sources`, and them against each other. `listen` decodes the audio.
+    `target_rms`: what clips are brought to; figures of the level after it follow from it.
 
     `progress(done, total)` is called for each clip that was listened to; it may raise, to stop.
     `reading(done, 0)` is called for each line that was read before; nobody knows how many there will be.
@@ -127,7 +130,7 @@ def audit(
         seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
         if listen:
             figures = _Figures()
-            with closing(measured([_request(u) for u in one.utterances], workers)) as facts_of_all:
+            with closing(measured([_request(u) for u in one.utterances], workers, target_rms)) as facts_of_all:
                 for index, facts in enumerate(facts_of_all):
                     findings += _check_clip(one, one.utterances[index], facts)
                     figures.add(facts)

@@ -115,8 +115,10 @@ class _Blocks:
 _STEPS = 32768
 
 
-def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> ClipFacts:
-    """The facts of one clip, `target_rms` being the default. Never raises for a bad file."""
+def measure(
+    path: Path, offset_s: float = 0.0, duration_s: float | None = None, target_rms: float = TARGET_RMS
+) -> ClipFacts:
+    """The facts of one clip. Never raises for a bad file."""
     blocks = _Blocks()
     try:
         clip = decode_native(path, offset_s, duration_s, blocks.see)
@@ -127,10 +129,10 @@ def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) 
     peak = blocks.peak if clip.channels == 1 else float(max(samples.max(), -samples.min()))
     crc = _checksum(samples) if blocks.crc is None else blocks.crc
     silent = rms < SILENCE_RMS
-    after, clamped = rms if silent else TARGET_RMS, 0.0
-    if not silent and peak * TARGET_RMS > (NEAR_CLAMP if rate_hz != SAMPLE_RATE_HZ else 1.0) * rms:
+    after, clamped = rms if silent else target_rms, 0.0
+    if not silent and peak * target_rms > (NEAR_CLAMP if rate_hz != SAMPLE_RATE_HZ else 1.0) * rms:
         # Only here does the normalisation clamp: the others are spared the resampling.
-        heard = normalise(at_sample_rate(samples, rate_hz), TARGET_RMS)
+        heard = normalise(at_sample_rate(samples, rate_hz), target_rms)
         after, clamped = root_mean_square(heard.samples), heard.clipped / len(heard.samples)
     return ClipFacts(
         rate_hz=rate_hz,
@@ -150,9 +152,9 @@ def measure(path: Path, offset_s: float = 0.0, duration_s: float | None = None) 
     )
 
 
-def measure_all(requests: Sequence[ClipRequest]) -> list[ClipFacts]:
+def measure_all(requests: Sequence[ClipRequest], target_rms: float = TARGET_RMS) -> list[ClipFacts]:
     """`measure` for a batch of clips: what a worker process does."""
-    return [measure(Path(name), offset_s, duration_s) for name, offset_s, duration_s in requests]
+    return [measure(Path(name), offset_s, duration_s, target_rms) for name, offset_s, duration_s in requests]
 
 
 def fine_peaks_all(requests: Sequence[ClipRequest]) -> list[Peaks]:

@@ -14,7 +14,7 @@ from core.speech.audit_kinds import JUDGED, Finding
 from core.speech.hashing import HashCache, hash_lines, manifest_sha256
 from core.speech.manifest import read_manifest
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raise it whenever the same sets would give another document: also when what the audit recognises changes."""
 EXAMPLES = 5
 _KINDS = {
@@ -31,12 +31,14 @@ _KINDS = {
 _ORDER = ("audio", "near_audio", "text", "near_text", "speaker")
 
 
-def health_key(manifests: Mapping[str, Path], hashes: Mapping[str, str], cache: HashCache, progress: Progress) -> str:
-    """16 hex digits over all that the document follows from: method, contents and speakers of the sets.
+def health_key(
+    manifests: Mapping[str, Path], hashes: Mapping[str, str], target_rms: float, cache: HashCache, progress: Progress
+) -> str:
+    """16 hex digits over all that the document follows from: method, level, contents and speakers of the sets.
 
     `hashes` are what the sets' contents must have. Raises ManifestError when they have not, AudioError.
     """
-    facts: list[Any] = [METHOD_VERSION, SCHEMA_VERSION]
+    facts: list[Any] = [METHOD_VERSION, SCHEMA_VERSION, target_rms]
     for name, path in manifests.items():
         manifest = read_manifest(path)
         digest = manifest_sha256(manifest, cache, progress)
@@ -52,17 +54,20 @@ def health_key(manifests: Mapping[str, Path], hashes: Mapping[str, str], cache: 
 def health_document(
     manifests: Mapping[str, Path],
     hashes: Mapping[str, str],
+    target_rms: float,
     key: str,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """The document (docs/events.md). `manifests`: role → path. `progress(done, total)` may raise, to stop."""
+    """The document (docs/events.md). `manifests`: role → path; `target_rms`: what the run brings
+    its clips to. `progress(done, total)` may raise, to stop."""
     sources = [Source(path, name, name) for name, path in manifests.items()]
-    found = audit(sources, workers=workers, progress=progress)
+    found = audit(sources, workers=workers, target_rms=target_rms, progress=progress)
     content = {
         "schema": SCHEMA_VERSION,
         "method": METHOD_VERSION,
         "key": key,
+        "target_rms": target_rms,
         "hashes": {name: hashes[name] for name in manifests},
         "sets": [_set(summary, found.findings) for summary in found.summaries],
         "shared": _shared(found),

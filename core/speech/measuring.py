@@ -9,8 +9,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
+from core.speech.audio import TARGET_RMS
 from core.speech.clip_facts import ClipFacts, ClipRequest, fine_peaks_all, measure_all
 from core.speech.peaks import Peaks
 
@@ -23,9 +25,11 @@ ALONE = 400
 """Fewer clips are measured in this process: others take a second to start."""
 
 
-def measured(requests: Sequence[ClipRequest], workers: int | None = None) -> Generator[ClipFacts, None, None]:
+def measured(
+    requests: Sequence[ClipRequest], workers: int | None = None, target_rms: float = TARGET_RMS
+) -> Generator[ClipFacts, None, None]:
     """The facts of each clip, in order. `workers` processes, by default one a core; 1 is this process."""
-    return _in_order(measure_all, requests, workers)
+    return _in_order(partial(measure_all, target_rms=target_rms), requests, workers)
 
 
 def fine_peaks_of(requests: Sequence[ClipRequest], workers: int | None = None) -> Generator[Peaks, None, None]:

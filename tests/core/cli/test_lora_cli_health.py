@@ -124,7 +124,7 @@ def test_equal_data_are_audited_once_and_others_again(
     manifests, runs = sets(tmp_path), tmp_path / "runs"
     audits: list[str] = []
     document = health_audit.health_document
-    monkeypatch.setattr(health_audit, "health_document", lambda *a, **m: (audits.append(a[2]), document(*a, **m))[1])
+    monkeypatch.setattr(health_audit, "health_document", lambda *a, **m: (audits.append(a[3]), document(*a, **m))[1])
     first = TrainingRun(tmp_path / "1", tiny_moonshine, manifests, runs=runs)
     other = TrainingRun(tmp_path / "2", tiny_moonshine, manifests, "train.seed=1", runs=runs)
     for run in (first, first, other):
@@ -141,6 +141,16 @@ def test_equal_data_are_audited_once_and_others_again(
     assert check(other) == 0
     assert len(audits) == 3, "what cannot be believed is made again"
     assert other.paths.data_health.read_bytes() == first.paths.data_health.read_bytes(), "to the same bytes"
+
+
+def test_levels_are_those_of_the_run(tmp_path: Path, tiny_moonshine: Path) -> None:
+    manifests, runs = sets(tmp_path), tmp_path / "runs"
+    quiet = TrainingRun(tmp_path / "1", tiny_moonshine, manifests, runs=runs)
+    loud = TrainingRun(tmp_path / "2", tiny_moonshine, manifests, "data.target_rms=0.4", runs=runs)
+    assert check(quiet) == check(loud) == 0
+    assert (health(quiet)["target_rms"], health(loud)["target_rms"]) == (0.075, 0.4)
+    assert {one["clamped_share"] for one in health(quiet)["sets"]} == {0.0}
+    assert all(one["clamped_share"] > 0.01 for one in health(loud)["sets"])
 
 
 def test_equal_data_give_equal_bytes_in_every_process(tmp_path: Path, tiny_moonshine: Path) -> None:
