@@ -1,4 +1,4 @@
-"""The criteria of the verdict but parity, each PASS, FAIL or UNKNOWN with its number and one sentence.
+"""Convergence, stability and artifact integrity: each PASS, FAIL or UNKNOWN with its number and one sentence.
 
 WER differences are exact fractions of the error counts, so that a gain of exactly the threshold passes,
 whatever floating point would make of it.
@@ -12,13 +12,10 @@ from fractions import Fraction
 from itertools import combinations
 from statistics import median
 
-from core.scoring.certainty import Certainty
-from core.scoring.certainty import probability as in_percent
 from core.scoring.counts import ErrorCounts
-from core.scoring.data_health import leak_obstacle, leak_sentence
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds
 
-_POINTS = "points"
+POINTS = "points"
 _SLOPE_UNIT = "nats per 1000 steps"
 
 
@@ -97,7 +94,7 @@ def stability(evidence: Evidence, thresholds: Thresholds) -> Criterion:
 
     def say(state: State, reason: str, span: Fraction | None = None) -> Criterion:
         value = None if span is None else float(span)
-        return Criterion("stability", "Stability", state, value, limit, _POINTS, reason)
+        return Criterion("stability", "Stability", state, value, limit, POINTS, reason)
 
     need, done = thresholds.stability_intervals, evidence.steps_completed
     if done < thresholds.stability_min_steps:
@@ -153,99 +150,3 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
     if evidence.contradiction is not None:
         return say(State.FAIL, f"The run's files contradict each other: {evidence.contradiction}.")
     return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")
-
-
-def _change(  # noqa: PLR0911 - one return a case
-    dataset: str,
-    baseline: ErrorCounts | None,
-    tuned: ErrorCounts | None,
-    convergence: Criterion,
-    unsound: str,
-) -> tuple[Fraction | None, str, str]:
-    """(rise in points, the two WERs in words, why the rise cannot be judged or "")."""
-    if baseline is None:
-        return None, "", f"There is no valid baseline score of {dataset} yet."
-    if tuned is None:
-        return None, "", f"There is no valid tuned score of {dataset} yet."
-    if baseline.reference_words != tuned.reference_words:
-        words = f"{baseline.reference_words} and {tuned.reference_words} reference words"
-        return None, "", f"Baseline and tuned score of {dataset} do not compare: {words}."
-    rise = rise_points(baseline, tuned)
-    if rise is None:
-        return None, "", f"The {dataset} set has no reference words."
-    figures = f"{baseline.wer_percent:.2f} → {tuned.wer_percent:.2f} %"
-    if convergence.state is not State.PASS:
-        word = "failed" if convergence.state is State.FAIL else "is unknown"
-        return rise, figures, f"{figures} is not valid: convergence {word}."
-    if unsound:
-        return rise, figures, f"{figures} is not valid: {unsound}."
-    return rise, figures, ""
-
-
-def _leakage(evidence: Evidence, thresholds: Thresholds) -> tuple[str, str]:
-    """(why the data leave no WER valid, or nothing; what the reason says of leakage that the plan accepts)."""
-    accepted = thresholds.accept_leakage
-    unsound = leak_obstacle(evidence.data_health, accepted)
-    leaks = evidence.data_health.leaks if evidence.data_health is not None else ()
-    return unsound, f" Leakage accepted by the plan ({accepted}): {leak_sentence(leaks)}." if leaks and accepted else ""
-
-
-def sure(met: bool, certainty: Certainty | None, thresholds: Thresholds, among: int = 1) -> tuple[State, str]:
-    """The state by the plan's policy, and what the reason says of it. `met`: by the point estimate.
-
-    `among`: so many are judged, of which one FAIL is enough: each must then be that much surer (Bonferroni).
-    """
-    level = thresholds.confidence
-    if level is None:
-        return (State.PASS if met else State.FAIL), ""
-    if certainty is None:
-        return State.UNKNOWN, f" How sure that is cannot be told, and the plan asks for {in_percent(level)}."
-    said = f" That it meets the threshold is {in_percent(certainty.probability)} sure"
-    if certainty.probability >= level:
-        return State.PASS, f"{said}; the plan asks for {in_percent(level)}."
-    if certainty.probability <= (1 - level) / among:
-        return State.FAIL, f"{said}."
-    need = certainty.more_utterances
-    more = f"; about {need} more utterances would decide it" if need else ""
-    return State.UNKNOWN, f"{said}: neither a PASS nor a FAIL at {in_percent(level)}{more}."
-
-
-def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criterion) -> Criterion:
-    """Tuned WER on domain is lower than the baseline's by at least the threshold."""
-    baseline, tuned, limit = evidence.baseline_domain, evidence.tuned_domain, thresholds.domain_gain_pp
-    unsound, leakage = _leakage(evidence, thresholds)
-    rise, figures, obstacle = _change("domain", baseline, tuned, convergence, unsound)
-    gain = None if rise is None else -rise
-    state = State.UNKNOWN
-    reason = obstacle
-    certainty = evidence.significance.domain if evidence.significance is not None else None
-    if gain is not None and not obstacle:
-        state, said = sure(gain >= points(limit), certainty, thresholds)
-        reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for.{said}"
-    reason += leakage
-    value = None if gain is None else float(gain)
-    return Criterion("domain_gain", "Domain gain", state, value, limit, _POINTS, reason, certainty)
-
-
-def heldout(
-    evidence: Evidence, thresholds: Thresholds, convergence: Criterion, guardrail_kept: bool | None
-) -> Criterion:
-    """Tuned WER on heldout is higher than the baseline's by at most the threshold."""
-    baseline, tuned, limit = (
-        evidence.baseline_heldout,
-        evidence.tuned_heldout,
-        thresholds.heldout_regression_pp,
-    )
-    unsound, leakage = _leakage(evidence, thresholds)
-    rise, figures, obstacle = _change("heldout", baseline, tuned, convergence, unsound)
-    state = State.UNKNOWN
-    reason = obstacle
-    certainty = evidence.significance.heldout if evidence.significance is not None else None
-    if rise is not None and not obstacle:
-        state, said = sure(rise <= points(limit), certainty, thresholds)
-        reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed.{said}"
-    reason += leakage
-    if guardrail_kept is False:
-        reason += " No interval kept the guardrail, so the best one is that of the lowest WER."
-    value = None if rise is None else float(rise)
-    return Criterion("heldout", "Heldout regression", state, value, limit, _POINTS, reason, certainty)

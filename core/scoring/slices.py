@@ -12,9 +12,10 @@ from fractions import Fraction
 from typing import Any
 
 from core.scoring.certainty import SliceScore
-from core.scoring.criteria import points, sure
+from core.scoring.criteria import points
 from core.scoring.data_health import leak_obstacle
 from core.scoring.evidence import Criterion, Evidence, SliceRule, State, Thresholds
+from core.scoring.wer_criteria import sure
 
 _TITLES = {"domain": "Gain by", "heldout": "Heldout by"}
 _NAMES = {"domain": "domain_gain by", "heldout": "heldout by"}

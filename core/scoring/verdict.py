@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from core.scoring import criteria
+from core.scoring import criteria, wer_criteria
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import points, theil_sen, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
@@ -91,8 +91,8 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         convergence,
         criteria.stability(evidence, thresholds),
         criteria.integrity(evidence),
-        criteria.domain_gain(evidence, thresholds, convergence),
-        criteria.heldout(evidence, thresholds, convergence, guardrail_kept),
+        wer_criteria.domain_gain(evidence, thresholds, convergence),
+        wer_criteria.heldout(evidence, thresholds, convergence, guardrail_kept),
         parity(evidence, thresholds),
         *slice_criteria(evidence, thresholds, convergence),
     )
