@@ -7,12 +7,13 @@ audio   the audit with audio beside a bare loop of `soundfile.read` over the sam
         in turn, for each format: at least 0.8 of the bare rate. --files clips of FLAC (16 kHz), a quarter as many of
         the others; each of 4 to 10 s, as most corpora have them, of pieces of the embedded speech (or of synthesised
         sound, where that is not built) at other speeds and levels, written once to a temporary folder.
-memory  `check` with audio on 100,000 lines, slices of those files: at most 500 MB. Counted is the greatest sum, over
-        the command and its workers, of memory that each has to itself plus its part of what they share (PSS).
+memory  `check` with audio on 100,000 lines, slices of 1000 such files, so that a hundred lines each are the same
+        recording: at most 500 MB. Counted is the greatest sum, over the command and its workers, of memory that each
+        has to itself plus its part of what they share (PSS). Fails when it takes more than --memory-limit-s (290).
 expand  `expand --size 5000 --exclude` from a pool of 100,000: at most 10 s.
 
 Medians of --rounds rounds with the smallest and largest beside them. About 12 minutes on two quiet cores, of which the
-memory part is 5; `--only` runs one part.
+memory part is at most 5; `--only` runs one part.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -203,8 +205,8 @@ def pss_mb(pid: int) -> float:
     return total
 
 
-def memory_part(manifest: Path) -> bool:
-    """The greatest memory of `check` with audio, and how long it took."""
+def memory_part(manifest: Path, limit_s: float) -> bool:
+    """The greatest memory of `check` with audio, and how long it took; stopped after `limit_s`."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "core.cli", "manifest", "check", str(manifest), "--workers", str(CORES)],
@@ -213,7 +215,7 @@ def memory_part(manifest: Path) -> bool:
         stderr=subprocess.DEVNULL,
     )
     most, alone = 0.0, 0.0
-    while process.poll() is None:
+    while process.poll() is None and time.perf_counter() - began < limit_s:
         most = max(most, pss_mb(process.pid))
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
@@ -221,10 +223,14 @@ def memory_part(manifest: Path) -> bool:
         except OSError:
             break
         time.sleep(0.25)
+    ended = process.poll() is not None
+    if not ended:
+        process.send_signal(signal.SIGINT)  # it ends its workers
     process.wait()
     took = time.perf_counter() - began
     text = f"check with audio: command and {CORES} workers {most:.0f} MB, the command alone {alone:.0f} MB (peak RSS), "
-    return verdict(most <= MEMORY_MB, f"{text}in {took:.0f} s; at most {MEMORY_MB} MB")
+    end = f"in {took:.0f} s" if ended else f"NOT ENDED after {limit_s:.0f} s"
+    return verdict(ended and most <= MEMORY_MB, f"{text}{end}; at most {MEMORY_MB} MB")
 
 
 def main() -> int:
@@ -234,6 +240,7 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=100_000)
     parser.add_argument("--files", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory-limit-s", type=float, default=290.0, metavar="S")
     args = parser.parse_args()
     parts = args.only or PARTS
     print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}; {args.lines} lines, {args.files} files, {args.rounds} rounds")
@@ -241,7 +248,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if {"lines", "expand", "memory"} & set(parts):
-            count = args.files if "memory" in parts else min(2000, args.files)
+            count = min(1000, args.files) if "memory" in parts else min(2000, args.files)
             paths = make_clips(folder / "clips", "FLAC 16 kHz", count)
             seconds = [soundfile.info(path).duration for path in paths]
             manifest = write_manifest(folder / "many.jsonl", paths, args.lines, seconds)
@@ -252,7 +259,7 @@ def main() -> int:
             arguments = ("--pool", manifest, "--size", 5000, "--exclude", train, "--exclude-near-texts", "--force")
             good &= timed("expand", EXPAND_S, args.rounds, "expand", *arguments, "-o", folder / "out.jsonl")
         if "memory" in parts:
-            good &= memory_part(manifest)
+            good &= memory_part(manifest, args.memory_limit_s)
         if "audio" in parts:
             good &= audio_part(folder, args.files, args.rounds)
     return 0 if good else 1
