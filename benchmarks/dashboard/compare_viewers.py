@@ -1,7 +1,10 @@
-"""lora-tui beside W&B LEET and terminalboard: the same recorded loss of a million steps. About six minutes.
+"""lora-tui beside W&B LEET and terminalboard: the same recorded loss of a million steps.
+
+About four minutes for lora-tui and terminalboard; LEET took more than ten minutes for an opening of the million on two
+busy cores, and is told so after ten. `--steps 100000` compares all in some five minutes.
 
     python -m benchmarks.dashboard.compare_viewers [--leet PYTHON] [--terminalboard PYTHON] [--steps 1000000]
-        [--rounds 3] [--recordings FOLDER] [--screens FOLDER]
+        [--rounds 3] [--recordings FOLDER] [--screens FOLDER] [--only NAME]
 
 PYTHON is that of a virtual environment with `wandb` (LEET is a part of it), or with `terminalboard` and `tensorboardX`;
 a viewer without one is left out. Recordings are made once, by each viewer's own library from the same events file,
@@ -10,7 +13,7 @@ a pty of 160 × 50, and its screen is read by a terminal emulator: the times are
 
 - first paint: from the start of the process until 40 characters stand on the screen;
 - load: until the curve (its braille cells) stands as it stays; and the processor seconds spent by then;
-- refresh: from 10 000 more steps at the end of the file until the curve is another one. All viewers look at their
+- refresh: from 1 % more steps at the end of the file until the curve is another one. All viewers look at their
   file in intervals of their own; terminalboard's shortest that keeps the keys alive (`--interval 0.5`) is taken;
 - memory: resident, of all its processes, with the million on screen, and the most that each of them ever had;
 - spike: whether one step at 25, among losses below 3, stands on the axis: what a viewer that takes samples loses.
@@ -21,11 +24,13 @@ lora-tui's file holds six numbers a step, the others' one. LEET is opened on its
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,7 +47,8 @@ from benchmarks.dashboard.terminal import Terminal
 from core.runs.process import current_process
 
 SIZE = (160, 50)
-BATCH, BATCHES = 10_000, 5
+BATCHES = 5
+"""Of 1 % of the steps each, written one after the other once all is on the screen."""
 _REST_S, _LONGEST_S = 5.0, 600.0
 _BUSY = 0.3
 """Share of a core above which a viewer still works on something."""
@@ -110,22 +116,36 @@ class Watched(Terminal):
                 self._curve = curve
                 self.changed.append(when)
 
+    def close(self) -> int:
+        """End its processes too: they need not notice that their parent has gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        code = super().close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return code
+
     @property
     def has_curve(self) -> bool:
         """More braille than a spinner has."""
         return sum(c not in (" ", "\n") for c in self._curve) >= 40
 
     def settle(self) -> float | None:
-        """Seconds from the start to the curve's last change, before a rest in which nothing more is worked on."""
+        """Seconds from the start to the curve's last change, before a rest in which nothing more is worked on.
+
+        The screen is read afterwards: an emulator that is slower than a viewer's frames would hold it up.
+        """
         began = time.monotonic()
         while time.monotonic() - began < _LONGEST_S and self.process.poll() is None:
-            before, moment, changes = tree_cpu_s(self.process.pid), time.monotonic(), len(self.changed)
-            while time.monotonic() - moment < _REST_S and len(self.changed) == changes:
-                time.sleep(0.05)
-                self.look()
-            busy = (tree_cpu_s(self.process.pid) - before) / max(0.05, time.monotonic() - moment)
-            if len(self.changed) == changes and self.has_curve and busy < _BUSY:
+            before, moment = tree_cpu_s(self.process.pid), time.monotonic()
+            time.sleep(_REST_S)
+            busy = (tree_cpu_s(self.process.pid) - before) / (time.monotonic() - moment)
+            if busy >= _BUSY:
+                continue
+            self.look()
+            if self.has_curve and time.monotonic() - self.started - self.changed[-1] >= _REST_S:
                 return self.changed[-1]
+        self.look()
         return None
 
     def next_change(self, seconds: float) -> float | None:
@@ -178,7 +198,7 @@ def tree_mib(pid: int, what: str) -> float:
 
 def measure(viewer: Viewer, steps: int, seen: Seen, screens: Path | None) -> None:
     """One opening, with the appended steps."""
-    share = [(steps + i * BATCH) / (steps + BATCHES * BATCH) for i in range(BATCHES + 1)]
+    share = [(steps + i * (steps // 100)) / _total(steps) for i in range(BATCHES + 1)]
     size = viewer.recording.stat().st_size
     cuts = [int(size * part) for part in share]
     with tempfile.TemporaryDirectory() as name, viewer.recording.open("rb") as source:
@@ -206,7 +226,9 @@ def measure(viewer: Viewer, steps: int, seen: Seen, screens: Path | None) -> Non
                 (screens / f"{viewer.name.replace(' ', '-')}.txt").write_text(shown + "\n")
             if loaded is None or terminal.painted is None:
                 ended = terminal.process.poll()
-                said = "it ended" if ended is not None else f"no curve at rest within {_LONGEST_S:.0f} s"
+                last = terminal.changed[-1] if terminal.changed else 0.0
+                said = f"the curve still changed, or its processes worked, after {_LONGEST_S:.0f} s"
+                said = "it ended" if ended is not None else f"{said}; its last change was after {last:.0f} s"
                 seen.problem = f"{said}; the screen: {' '.join(' '.join(terminal.screen.display).split())[:200]}"
                 return
             seen.paint.append(terminal.painted)
@@ -227,6 +249,10 @@ def measure(viewer: Viewer, steps: int, seen: Seen, screens: Path | None) -> Non
             seen.peak.append(tree_mib(terminal.process.pid, "VmHWM"))
 
 
+def _total(steps: int) -> int:
+    return steps + BATCHES * (steps // 100)
+
+
 def _axis_numbers(lines: Sequence[str]) -> list[str]:
     return [found for line in lines for found in _NUMBER.findall(line)]
 
@@ -245,7 +271,7 @@ def _copy(source: object, target: object, end: int) -> None:
 
 def recordings(folder: Path, steps: int, leet: str | None, terminalboard: str | None) -> list[Viewer]:
     """What is not there yet is made."""
-    total = steps + BATCHES * BATCH
+    total = _total(steps)
     ours = folder / f"{total}-lora-tui"
     if not ours.exists():
         shutil.rmtree(folder / "making", ignore_errors=True)

@@ -75,6 +75,8 @@ class _Story:
     """Run → where its newest trainer works, such as `on GPU 1`."""
     closed: dict[str, tuple[str, str]] = field(default_factory=dict)
     waits: str = ""
+    released: set[str] = field(default_factory=set)
+    """Rows that were released, or asked for again, and have not been started since."""
     begun: dict[str, Decision] = field(default_factory=dict)
     """Run → the start or adoption of its trainer, until its end."""
 
@@ -135,6 +137,7 @@ def _tell(story: _Story, decision: Decision, gpus: Mapping[str, str]) -> None:
             story.runs[row] = str(decision.get("run"))
             story.closed.pop(row, None)
             if decision.kind != "run":
+                story.released.discard(row)
                 story.waits = ""
                 gpu = decision.get("gpu")
                 story.places[str(decision.get("run"))] = f"on {gpus.get(gpu, gpu)}" if gpu else ""
@@ -143,8 +146,10 @@ def _tell(story: _Story, decision: Decision, gpus: Mapping[str, str]) -> None:
             story.begun.pop(str(decision.get("run")), None)
         case "skip":
             story.closed[row] = (str(decision.get("status") or EntryState.SKIPPED), str(decision.get("reason")))
-        case "wish" if decision.get("wish") == "retry":
-            story.closed.pop(row, None)
+        case "wish" if decision.get("wish") in ("retry", "release"):
+            story.released.add(row)
+            if decision.get("wish") == "retry":
+                story.closed.pop(row, None)
         case "wait":
             story.waits = str(decision.get("reason"))
 
@@ -186,6 +191,9 @@ def _entry(runs: RunsFolder, submission: Submission, row: Row, wishes: RowWishes
     if row.key in story.closed:
         word, reason = story.closed[row.key]
         return replace(entry, state=word, reason=reason)
+    if entry.run is not None and row.key in story.released:
+        # What its folder says is how it ended before; it waits for its turn to go on.
+        entry = replace(entry, state=EntryState.QUEUED, reason=f"{entry.state} before, is started again")
     if entry.state == EntryState.QUEUED and story.waits:
-        return replace(entry, state=EntryState.WAITING, reason=story.waits)
+        return replace(entry, state=EntryState.WAITING, reason="; ".join(filter(None, (story.waits, entry.reason))))
     return entry

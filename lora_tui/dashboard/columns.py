@@ -87,7 +87,7 @@ def _reason(row: BoardRow, ascii_only: bool) -> Piece:
 COLUMNS = (
     Column("id", 9, 0, _key),
     Column("title", 14, 9, _title, grows=2),
-    Column("state", 10, 1, _state),
+    Column("state", 13, 1, _state),
     Column("steps", 11, 10, _steps, right=True),
     Column("progress", _BAR_WIDTH, 8, _bar),
     Column("done", 4, 4, _percent, right=True),
@@ -98,8 +98,9 @@ COLUMNS = (
     Column("verdict", 19, 3, _verdict),
     Column("reason", 16, 11, _reason, grows=3),
 )
-_NARROW_VERDICT = 11
-"""`? undecided` fits; `so far`, of a run that goes on, is left out."""
+_NARROW = {"verdict": 11, "state": 10}
+"""Widths on a narrow terminal: `? undecided` fits; `so far`, of a run that goes on, is left out."""
+_WIDE_FROM = 110
 
 
 def progress(row: BoardRow) -> float | None:
@@ -121,17 +122,21 @@ def fitting(width: int) -> list[tuple[Column, int]]:
     chosen: list[Column] = []
     left = width - 2
     for column in sorted(COLUMNS, key=lambda c: c.rank):
-        needed = (_NARROW_VERDICT if column.title == "verdict" and width < 110 else column.width) + 1
+        needed = _width(column, width) + 1
         if needed <= left:
             chosen.append(column)
             left -= needed
     total = sum(column.grows for column in chosen)
     result = []
     for column in sorted(chosen, key=COLUMNS.index):
-        base = _NARROW_VERDICT if column.title == "verdict" and width < 110 else column.width
+        base = _width(column, width)
         extra = left * column.grows // total if total else (left if column.title == "id" else 0)
         result.append((column, base + extra))
     return result
+
+
+def _width(column: Column, width: int) -> int:
+    return column.width if width >= _WIDE_FROM else _NARROW.get(column.title, column.width)
 
 
 def heading(columns: Sequence[tuple[Column, int]]) -> list[Piece]:

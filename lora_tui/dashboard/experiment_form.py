@@ -48,7 +48,7 @@ class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
     #form-title { height: 1; }
     #fields { height: 1fr; background: $panel; }
     #fields Horizontal { height: 1; }
-    #fields Static { width: 30; color: $text-muted; }
+    #fields Static { width: 34; color: $text-muted; }
     #fields Input { width: 1fr; height: 1; border: none; padding: 0; background: $panel; }
     #fields Input:focus { background: $surface; }
     #hint { height: 2; }

@@ -15,7 +15,9 @@ import pytest
 
 from core.plan.schema import Row
 from core.queue.decisions import DecisionLog
+from core.queue.entries import listing
 from core.queue.execution import PlanExecution
+from core.runs.events import Final
 from core.runs.process import identity_of
 from core.speech.hashing import HashCache
 from lora_tui import status_command
@@ -86,6 +88,28 @@ def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
     assert json.loads(status(folder, capsys, "--json"))["rows"][0]["state"] == "starting"
     asyncio.run(look())
     assert "starting" not in status(folder, capsys)
+
+
+def test_a_released_run_waits_for_its_turn_and_is_not_told_as_it_ended_before(
+    folder: Any, make_run: Make, silent: Any
+) -> None:
+    begun(folder, silent.pid)
+    silent.kill()
+    silent.wait()
+    [started] = folder.runs.runs()
+    run = make_run("a", started.name.rpartition("-")[2]).train(500)
+    run.say(Final("stopped", step=500))
+    run.flush()
+    submission = folder.db.open_submissions()[0].id
+    log = DecisionLog(folder.runs.decisions)
+    [before] = listing(folder.runs, folder.db).entries
+    assert before.state == "stopped"
+    log.append("wish", wish="release", submission=submission, row="a", run=None)
+    [released] = listing(folder.runs, folder.db).entries
+    assert released.state == "queued" and released.reason == "stopped before, is started again"
+    log.append("wait", submission=submission, reason="the trainer of another run has the CPU")
+    [waits] = listing(folder.runs, folder.db).entries
+    assert waits.state == "waiting" and "has the CPU; stopped before" in waits.reason
 
 
 def row(key: str, decision: str | None, confirms: str | None = None, **more: Any) -> BoardRow:
