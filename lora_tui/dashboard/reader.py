@@ -120,7 +120,7 @@ class FolderSource:
                 continue
             self._places.setdefault(run.name, []).append(i)
             if run.name not in self._watches:
-                watch = Watch(run, self._runs.history_cache(run.name) if self._caches else None)
+                watch = Watch(run, self._runs if self._caches else None)
                 watch.recall(self._index, self._judged_by)
                 self._watches[run.name] = watch
 
@@ -203,7 +203,7 @@ class FolderSource:
 
     def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
         watch = self._watches.get(run.name) if run is not None else None
-        if watch is not None and row.id == f"run:{watch.paths.name}":
+        if watch is not None and row.key != watch.experiment and row.id == f"run:{watch.paths.name}":
             row = replace(row, key=watch.experiment)
         if watch is None:
             return self._queue.told_without_run(row, self._plan_path)

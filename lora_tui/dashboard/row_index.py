@@ -61,6 +61,9 @@ class RowIndex:
     def __len__(self) -> int:
         return len(self._runs)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._runs
+
     @cached_property
     def _program(self) -> str:
         return _program()

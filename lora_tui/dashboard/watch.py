@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 
 from core.runs.evidence import Gathered, gather
-from core.runs.paths import RunPaths
+from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower
@@ -22,10 +22,9 @@ from lora_tui.dashboard.snapshots import BoardRow, RunView
 class Watch:
     """Reads one run. `refresh` says whether anything changed since the last call."""
 
-    def __init__(self, paths: RunPaths, cache: Path | None = None) -> None:
-        """`cache`: where a long history may be kept folded."""
-        self.paths = paths
-        self._follower = RunFollower(paths, cache)
+    def __init__(self, paths: RunPaths, caches: RunsFolder | None = None) -> None:
+        """`caches`: the folder in whose state a long history may be kept folded."""
+        self.paths, self._caches = paths, caches
         self._events = str(paths.events)
         self._stamps: Stamps | None = None
         self._judged: tuple[Thresholds, str | None] | None = None
@@ -37,6 +36,11 @@ class Watch:
         self.snapshot: RunSnapshot | None = None
         self.gathered: Gathered | None = None
         self.verdict: Verdict | None = None
+
+    @cached_property
+    def _follower(self) -> RunFollower:
+        """Made when the run is read first: of a thousand, few are."""
+        return RunFollower(self.paths, None if self._caches is None else self._caches.history_cache(self.paths.name))
 
     @property
     def unread(self) -> bool:
@@ -65,8 +69,9 @@ class Watch:
     def recall(self, index: RowIndex, judged_by: str) -> None:
         """Take the figures from the index, if they hold."""
         if self.snapshot is None:
-            found = stamps_of(self.paths)
-            self._kept = index.find(self.paths.name, found, judged_by)
+            # Thousands of runs that are in no index are not looked at for it.
+            found = stamps_of(self.paths) if self.paths.name in index else None
+            self._kept = None if found is None else index.find(self.paths.name, found, judged_by)
             self._stamps = found if self._kept is not None else None
 
     def keep_figures(self, index: RowIndex, judged_by: str) -> None:
@@ -112,7 +117,7 @@ class Watch:
 
     def keep(self) -> bool:
         """Write a long history down for the next reader; whether that was done."""
-        return not self.reading and self._follower.keep()
+        return not self.reading and self.snapshot is not None and self._follower.keep()
 
     def row(self, row: BoardRow) -> BoardRow:
         """`row` with all that the run says. The same object as long as nothing of it changes."""
