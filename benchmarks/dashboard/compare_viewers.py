@@ -1,7 +1,7 @@
 """lora-tui beside W&B LEET and terminalboard: the same recorded loss of a million steps.
 
-About four minutes for lora-tui and terminalboard; LEET took more than ten minutes for an opening of the million on two
-busy cores, and is told so after ten. `--steps 100000` compares all in some five minutes.
+About four minutes for lora-tui and terminalboard. A viewer that does not come to rest in ten minutes (LEET, so far)
+has a row that says so: leave it out with `--only`, or take `--steps 100000`.
 
     python -m benchmarks.dashboard.compare_viewers [--leet PYTHON] [--terminalboard PYTHON] [--steps 1000000]
         [--rounds 3] [--recordings FOLDER] [--screens FOLDER] [--only NAME]
