@@ -88,7 +88,7 @@ _AT_ONCE = 128
 """Clips whose triples are made together: a call for each clip would take longer than its triples."""
 
 
-def votes(clips: Sequence[Peaks]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def votes(clips: Sequence[Peaks]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """(first << 40 | second << 16 | offset, count) of the pairs that share triples at one offset."""
     table = _table(clips)
     hashes = (table >> _HASH).astype(np.uint32)
@@ -110,10 +110,12 @@ def votes(clips: Sequence[Peaks]) -> tuple[NDArray[np.uint64], NDArray[np.int64]
     new = np.ones(used, bool)
     np.not_equal(keys[1:], keys[:-1], out=new[1:])
     starts = np.flatnonzero(new)
-    counts = np.diff(starts, append=used)
     voted = keys[starts]
     del new, keys
-    counts[:-1] += np.where(voted[1:] - voted[:-1] == 1, counts[1:], 0)  # a cut between frames shares its votes out
+    counts = np.diff(starts, append=used).astype(np.int32)
+    del starts
+    split = voted[1:] - voted[:-1] == 1  # a cut between frames shares its votes out
+    counts[:-1][split] += counts[1:][split]
     some = counts >= LEAST_VOTES
     voted, counts = voted[some], counts[some]
     sizes = np.array([len(clip) for clip in clips])
