@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run data test test-all check kill-matrix format base-model clean help
+.PHONY: run data test test-heavy test-all check kill-matrix format base-model clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -24,6 +24,9 @@ data: $(READY) ## build the embedded speech (seeded, about a minute)
 
 test: $(READY) ## the tests, a few minutes
 	$(BIN)/python -m pytest -m 'not heavy'
+
+test-heavy: $(READY) ## the heavy tests alone: whole trainings, kills in the middle of every file; some minutes
+	$(BIN)/python -m pytest -m heavy
 
 test-all: data ## the heavy tests too
 	$(BIN)/python -m pytest
