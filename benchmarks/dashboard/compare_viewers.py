@@ -49,7 +49,7 @@ from core.runs.process import current_process
 SIZE = (160, 50)
 BATCHES = 5
 """Of 1 % of the steps each, written one after the other once all is on the screen."""
-_REST_S, _LONGEST_S = 5.0, 600.0
+_REST_S, _STANDS_S, _LONGEST_S = 5.0, 20.0, 300.0
 _BUSY = 0.3
 """Share of a core above which a viewer still works on something."""
 _WRITER = Path(__file__).with_name("viewer_recordings.py")
@@ -133,17 +133,19 @@ class Watched(Terminal):
     def settle(self) -> float | None:
         """Seconds from the start to the curve's last change, before a rest in which nothing more is worked on.
 
-        The screen is read afterwards: an emulator that is slower than a viewer's frames would hold it up.
+        Where a viewer never rests, a curve that has stood for `_STANDS_S` is taken. The screen is read in the rests:
+        an emulator that is slower than a viewer's frames would hold it up.
         """
         began = time.monotonic()
         while time.monotonic() - began < _LONGEST_S and self.process.poll() is None:
             before, moment = tree_cpu_s(self.process.pid), time.monotonic()
             time.sleep(_REST_S)
             busy = (tree_cpu_s(self.process.pid) - before) / (time.monotonic() - moment)
-            if busy >= _BUSY:
+            if busy >= _BUSY and time.monotonic() - began < _STANDS_S:
                 continue
             self.look()
-            if self.has_curve and time.monotonic() - self.started - self.changed[-1] >= _REST_S:
+            stood = time.monotonic() - self.started - self.changed[-1] if self.changed else 0.0
+            if self.has_curve and stood >= (_STANDS_S if busy >= _BUSY else _REST_S):
                 return self.changed[-1]
         self.look()
         return None
