@@ -128,7 +128,7 @@ class Watched(Terminal):
     @property
     def has_curve(self) -> bool:
         """More braille than a spinner has."""
-        return sum(c not in (" ", "\n") for c in self._curve) >= 40
+        return sum(c not in (" ", "\n") for c in self._curve) >= 20
 
     def settle(self) -> float | None:
         """Seconds from the start to the curve's last change, before a rest in which nothing more is worked on.
