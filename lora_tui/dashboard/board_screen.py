@@ -54,6 +54,8 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self.filter, self.emphasis = memory.filter, memory.emphasis
         self.pinned: tuple[str, ...] = ()
         self._settling: Timer | None = None
+        self._opening: str | None = None
+        """The row that was to be opened before its run was read."""
         self._arranged: object = None
         self._footed: object = None
         """What the footer's keys depend on, as it was drawn last."""
@@ -93,6 +95,10 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self._show_rows()
         self._show_run()
         self._foot()
+        if not self.is_current:
+            self._opening = None
+        elif self._opening is not None and self._opening == self.table.selected:
+            self.action_open_run()
 
     @property
     def table(self) -> QueueTable:
@@ -126,6 +132,8 @@ class BoardScreen(FollowsBoard, Screen[None]):
     def on_queue_table_selected(self, message: QueueTable.Selected) -> None:
         """The cursor is there at once; the run itself is read and shown when it rests, however fast it is moved."""
         message.stop()
+        if message.row_id != self._opening:
+            self._opening = None
         if not self.query(Footer):
             return
         self.query_one(StatusLine).show(self.board, self.row)
@@ -173,9 +181,10 @@ class BoardScreen(FollowsBoard, Screen[None]):
             self.post_message(AddAsked(self.row))
 
     def action_open_run(self) -> None:
-        """The pages of the selected run."""
+        """The pages of the selected run; as soon as it is read, when it was not yet."""
         from lora_tui.dashboard.run_screen import RunScreen
 
+        self._opening = self.table.selected if self.run_view is None and self._has_run else None
         if self.run_view is not None:
             state = str(self.run_view.snapshot.state) if self.row is None else self.row.state
             self.app.push_screen(RunScreen(self.run_view, state, ascii_only=self._ascii))

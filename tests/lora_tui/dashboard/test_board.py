@@ -45,6 +45,23 @@ def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make
     asyncio.run(look())
 
 
+def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run("2.1", "0" * 10).train(1000).finish()
+    make_run("2.2", "1" * 10).train(300)
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ 2.2", "300 steps completed")
+            # Quicker than the reader: the run of the row that the cursor comes to was never read.
+            app.screen.table.action_move(-1)
+            app.screen.action_open_run()
+            await seen.see("[1 intervals]", "2.1")
+
+    asyncio.run(look())
+
+
 def test_a_run_that_starts_to_train_is_seen_without_a_key(make_run: Make, make_app: Make, eyes: Any) -> None:
     run = make_run().train(100)
 

@@ -73,7 +73,7 @@ def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
         async with app.run_test(size=(160, 40)) as pilot:
             seen = eyes(app, pilot)
             await seen.see("▸ a", "starting", "1 running")
-            await seen.see_on_screen("Stop")
+            await seen.see_on_screen("Stop", "Open")
             await pilot.press("enter")
             title = (await seen.see("[1 intervals]")).splitlines()[0]
             assert title.rstrip().endswith("  starting"), title

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.queue.__main__ import supervise
@@ -98,7 +98,7 @@ class Tags(html.parser.HTMLParser):
 
 
 TAGS = """
-html head meta title style body h1 h2 h3 div table tr th td p b ul li span br details summary dl dt dd pre
+html head meta title style body h1 h2 h3 div table tr th td p b ul li span br details summary dl dt dd pre wbr
 svg text line polyline circle
 """
 ATTRIBUTES = """
@@ -108,6 +108,7 @@ r cx cy
 
 
 @given(anything)
+@example("+ a + in the words")
 @settings(max_examples=40, deadline=None)
 def test_the_html_page_is_alone_in_the_world(text: str) -> None:
     page = html_page.render(report(row(State.PASS, State.FAIL, text=text), UNRUN))
