@@ -80,6 +80,15 @@ class Eyes:
             await self.pilot.pause(0.05)
         raise AssertionError(f"{unwanted} still on the screen:\n{self.whole()}")
 
+    async def press(self, *keys: str) -> None:
+        """Press keys as a person does: each when it does something, as the footer says."""
+        for key in keys:
+            for _ in range(400):
+                if key in self.app.screen.active_bindings:
+                    break
+                await self.pilot.pause(0.05)
+            await self.pilot.press(key)
+
     async def _wait(self, read: Callable[[], str], wanted: tuple[str, ...]) -> str:
         for _ in range(400):
             text = read()

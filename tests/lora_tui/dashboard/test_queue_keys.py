@@ -27,15 +27,15 @@ def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: 
         async with app.run_test(size=(160, 40), notifications=True) as pilot:
             seen = eyes(app, pilot)
             await seen.see("▸ a", "queued")
-            await pilot.press("p")
+            await seen.press("p")
             await seen.see("held", "held on request")
             await seen.see_on_screen("a is held", "Release")
             assert order(folder)[0] == ("a", "held")
-            await pilot.press("p")
+            await seen.press("p")
             await seen.gone("held on request")
             assert order(folder)[0] == ("a", "queued")
 
-            await pilot.press("J")
+            await seen.press("J")
             await seen.see_on_screen("a is started later")
             assert [key for key, _ in order(folder)] == ["b", "a", "c"]
             text = await seen.see("▸ a")
@@ -45,24 +45,24 @@ def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: 
                     break
                 await pilot.pause(0.05)
             assert rows == ["b", "a", "c"], text
-            await pilot.press("shift+down", "shift+down")
+            await seen.press("shift+down", "shift+down")
             await seen.see_on_screen("a is last already")
-            await pilot.press("K", "K")
+            await seen.press("K", "K")
             await pilot.pause(0.5)
-            await pilot.press("K")
+            await seen.press("K")
             await seen.see_on_screen("a is first already")
             assert [key for key, _ in order(folder)] == ["a", "b", "c"]
 
-            await pilot.press("G", "D")
+            await seen.press("G", "D")
             await seen.see("Remove c from the queue?", "Its files stay")
-            await pilot.press("escape")
+            await seen.press("escape")
             assert order(folder)[2] == ("c", "queued")
-            await pilot.press("delete")
+            await seen.press("delete")
             await seen.see("Remove c from the queue?")
-            await pilot.press("y")
+            await seen.press("y")
             await seen.see("removed")
             assert order(folder)[2] == ("c", "removed")
-            await pilot.press("R")
+            await seen.press("R")
             await seen.see_on_screen("c is tried again")
             assert order(folder)[2] == ("c", "queued")
 
@@ -97,36 +97,36 @@ def test_start_stop_go_on_kill_and_stop_the_queue(
         async with app.run_test(size=(160, 40), notifications=True) as pilot:
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run", "nothing is running")
-            await pilot.press("s")
+            await seen.press("s")
             await seen.see("1 running", "queue at work")
-            await pilot.press("g", "t")
+            await seen.press("g", "t")
             await seen.see("Stop a after this step?", "Release goes on", "y: yes")
-            await pilot.press("enter")  # only y means yes
-            await pilot.press("t", "y")
+            await seen.press("enter")  # only y means yes
+            await seen.press("t", "y")
             await seen.see("held", "stopped on request")
             for _ in range(200):
                 if folder.births("b") if any(r.name.startswith("b-") for r in folder.runs.runs()) else False:
                     break
                 await pilot.pause(0.05)
             # The next row started meanwhile.
-            await pilot.press("j")
+            await seen.press("j")
             await seen.see("▸ b")
             for _ in range(200):
                 if app.board.row(app.screen.table.selected).active:  # type: ignore[attr-defined]
                     break
                 await pilot.pause(0.05)
-            await pilot.press("X")
+            await seen.press("X")
             await seen.see("Kill the trainer of b now?")
-            await pilot.press("y")
+            await seen.press("y")
             await seen.see("killed on request")
-            await pilot.press("g", "p")
+            await seen.press("g", "p")
             await seen.see_on_screen("a is released")
-            await pilot.press("T")
+            await seen.press("T")
             await seen.see("Stop the queue?")
-            await pilot.press("y")
+            await seen.press("y")
             await seen.see("queue idle", "nothing is running")
             assert folder.db.open_submissions() == []
-            await pilot.press("q")
+            await seen.press("q")
         assert app.return_code == 0
 
     asyncio.run(look())
@@ -143,9 +143,9 @@ def test_a_queue_that_paused_says_so_and_goes_on_by_a_key(
         async with app.run_test(size=(160, 40), notifications=True) as pilot:
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run")
-            await pilot.press("s")
+            await seen.press("s")
             await seen.see("queue paused", "u lets it go on")
-            await pilot.press("u")
+            await seen.press("u")
             await seen.see("✓ accepted")
 
     asyncio.run(look())
@@ -162,10 +162,10 @@ def test_a_failed_run_is_retried_after_its_queue_was_closed(
         async with app.run_test(size=(160, 40), notifications=True) as pilot:
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run")
-            await pilot.press("s")
+            await seen.press("s")
             await seen.see("failed", "queue idle")
             await seen.see_on_screen("Retry")
-            await pilot.press("R")
+            await seen.press("R")
             await seen.see("✓ accepted", "done")
 
     asyncio.run(look())

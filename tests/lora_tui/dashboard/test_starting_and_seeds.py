@@ -74,13 +74,13 @@ def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "starting", "1 running")
             await seen.see_on_screen("Stop", "Open")
-            await pilot.press("enter")
+            await seen.press("enter")
             title = (await seen.see("[1 intervals]")).splitlines()[0]
             assert title.rstrip().endswith("  starting"), title
             silent.kill()
             silent.wait()
             await seen.gone("starting")
-            await pilot.press("escape")
+            await seen.press("escape")
             await seen.gone("starting", "1 running")
 
     shown = status(folder, capsys)
@@ -154,7 +154,7 @@ def test_the_panel_and_status_say_how_many_seeds_confirm_a_run(
         async with app.run_test(size=(160, 40), notifications=True) as pilot:
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run")
-            await pilot.press("s")
+            await seen.press("s")
             await seen.see("seeds 1/2", "a@seed1 accepted, a@seed2 rejected", "✗ seeds 1/2")
 
     asyncio.run(look())
