@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SPEECH = ROOT.parent / "shared" / "speech"
 
 
-# The same cases on every run: what guards main fails on what was changed, not by chance (benchmarks/fuzz_parsers.py draws new ones).
+# The same cases on every run: a test fails because of a change, not by chance.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 

@@ -75,9 +75,13 @@ class World:
         return done.stdout
 
     def listed(self, row: str = "k") -> dict[str, Any]:
-        """The row as `queue list --all --json` shows it."""
+        """The row as `queue list --all --json` shows it.
+
+        A plan that was submitted again is listed beside its run, without one, until a supervisor has looked at it.
+        """
         rows = json.loads(self.queue("list", "--all", "--json"))["rows"]
-        found = [item for item in rows if row in (item["row"], item["experiment"])]
+        every = [item for item in rows if row in (item["row"], item["experiment"])]
+        found = [item for item in every if item["run"] is not None] or every
         if len(found) != 1:
             raise Failed(f"queue list shows {len(found)} rows for {row}: {rows}")
         return dict(found[0])
