@@ -148,14 +148,18 @@ def differing_settings(all_settings: Sequence[Mapping[str, Any]]) -> tuple[str, 
     return tuple(", ".join(f"{name}={value}" for name, value in one.items()) for one in each)
 
 
-def differing_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """For each of the nested settings: name → value as text, of every key in which they are not all equal."""
+def differing_values(all_settings: Sequence[Mapping[str, Any]], taken: Sequence[str] = ()) -> list[dict[str, str]]:
+    """For each of the nested settings: name → value as text, of every key in which they are not all equal.
+
+    `taken`: names that mean something else where these are shown; a key of that name is told with its section.
+    """
     flat = [_flatten(settings) for settings in all_settings]
     keys = sorted({key for one in flat for key in one})
     differing = [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]
-    # The last part of a key is enough where no other section has the same one.
+    # The last part of a key is enough where nothing else has the same name.
     short = [key.rpartition(".")[2] for key in differing]
-    names = {key: name if short.count(name) == 1 else key for key, name in zip(differing, short, strict=True)}
+    alone = [name for name in short if short.count(name) == 1 and name not in taken]
+    names = {key: name if name in alone else key for key, name in zip(differing, short, strict=True)}
     return [{names[k]: _value(one[k]) for k in differing if k in one} for one in flat]
 
 

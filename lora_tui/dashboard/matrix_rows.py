@@ -19,6 +19,12 @@ _NUMBERS = 1
 _TEXTS = 2
 _NOTHING = 3
 
+_BEFORE_SETTINGS = (
+    "experiment", "state", "verdict", "gain", "heldout change", "domain WER", "heldout WER",
+    *(title.lower() for title in CRITERIA.values()),
+)  # fmt: skip
+_BEHIND_SETTINGS = ("steps", "duration", "adapter", "reason")
+
 SortKey = tuple[int, float, str]
 """Numbers before texts, nothing at the end."""
 
@@ -43,19 +49,10 @@ class Matrix:
 def matrix_of(rows: Sequence[BoardRow]) -> Matrix:
     """All rows, in their order. Settings in which the rows that have any differ are columns of their own."""
     with_settings = [row for row in rows if row.values]
-    values = differing_values([row.values for row in with_settings])
+    values = differing_values([row.values for row in with_settings], (*_BEFORE_SETTINGS, *_BEHIND_SETTINGS))
     by_id = {row.id: one for row, one in zip(with_settings, values, strict=True)}
     names = list(dict.fromkeys(name for one in values for name in one))
-    headings: tuple[str, ...] = (
-        "experiment",
-        "state",
-        "verdict",
-        "gain",
-        "heldout change",
-        "domain WER",
-        "heldout WER",
-    )
-    headings += (*(title.lower() for title in CRITERIA.values()), *names, "steps", "duration", "adapter", "reason")
+    headings = (*_BEFORE_SETTINGS, *names, *_BEHIND_SETTINGS)
     return Matrix(headings, tuple((row.id, _cells(row, by_id.get(row.id, {}), names)) for row in rows))
 
 

@@ -34,6 +34,17 @@ def test_the_settings_that_differ_are_columns_and_nothing_is_left_out() -> None:
     assert column(matrix, "convergence")[1] == "✓ PASS" and "+2.50" in column(matrix, "gain")
 
 
+def test_settings_that_are_called_like_another_column_have_one_of_their_own() -> None:
+    rows = [
+        BoardRow(str(steps), "2.1", values={"train": {"steps": steps}, "data": {"heldout": f"{steps}.jsonl"}})
+        for steps in (10, 20)
+    ]
+    matrix = matrix_of(rows)
+    assert len(set(matrix.headings)) == len(matrix.headings)
+    assert column(matrix, "train.steps") == ["10", "20"]
+    assert column(matrix, "data.heldout") == ["10.jsonl", "20.jsonl"]
+
+
 def test_sorting_puts_what_is_unknown_last_both_ways() -> None:
     matrix = matrix_of(ROWS)
     assert column(sort_rows(matrix, "gain", descending=False), "gain") == ["+0.50", "+2.50", "–", "–"]
