@@ -13,6 +13,7 @@ from textual.widgets import DataTable, Footer, Input
 from core.sanitise import sanitise
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.closing import ClosesOnce
+from lora_tui.dashboard.filter_line import FilterLine
 from lora_tui.dashboard.filters import EXAMPLE, parse
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.keys_footer import KeysFooter
@@ -44,7 +45,6 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
     #title { height: 1; background: $panel; }
     MatrixTable { height: 1fr; background: $background; scrollbar-size-horizontal: 1; }
     #reason { height: 2; background: $panel; }
-    #matrix-filter { height: 1; border: none; padding: 0 1; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back"),
@@ -68,12 +68,12 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         yield OneLine(ascii_only=self._ascii, id="title")
         yield MatrixTable(cursor_type="cell", zebra_stripes=True, fixed_columns=1)
         yield OneLine(ascii_only=self._ascii, id="reason")
-        yield Input(self.filter, placeholder=EXAMPLE, id="matrix-filter")
+        yield FilterLine(self.filter)
         yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """The filter is there while it holds something."""
-        self.query_one(Input).display = bool(self.filter)
+        self.query_one(FilterLine).display = bool(self.filter)
         self.query_one(MatrixTable).focus()
         self.show(self._board)
 
@@ -153,7 +153,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
 
     def action_filter(self) -> None:
         """Ask for the filter."""
-        line = self.query_one(Input)
+        line = self.query_one(FilterLine)
         line.display = True
         line.focus()
 
@@ -163,7 +163,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
 
     def action_back(self) -> None:
         """Out of the filter, then back to the board."""
-        line = self.query_one(Input)
+        line = self.query_one(FilterLine)
         if not line.display:
             self.dismiss(None)
             return
@@ -182,6 +182,8 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What would do nothing is no key."""
+        if action == "filter":
+            return not isinstance(self.focused, FilterLine)
         if action == "export":
             return not self._readonly and allowed("export", self._board, None)
         return bool(self.sort) if action == "unsort" else True
