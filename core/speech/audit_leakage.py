@@ -9,6 +9,7 @@ from core.speech.audit_kinds import Finding, leaks
 from core.speech.landmarks import matches
 from core.speech.manifest import Utterance
 from core.speech.near_text import near_texts
+from core.speech.peak_store import PeakStore
 from core.speech.peaks import Peaks
 
 
@@ -23,7 +24,7 @@ class AuditSet:
     """Normalised."""
     digests: list[bytes] = field(default_factory=list)
     """Of decoded audio; empty where it cannot be decoded, or is silence. No list without audio."""
-    peaks: list[Peaks] = field(default_factory=list)
+    peaks: PeakStore = field(default_factory=PeakStore)
     """Coarse ones."""
 
 
@@ -34,8 +35,10 @@ Listen = Callable[[Sequence[Utterance]], Sequence[Peaks]]
 
 
 def common_findings(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
-    """All that lines have in common with each other."""
+    """All that lines have in common with each other. Digests and peaks are let go on the way."""
     yield from _audio(sets, listen)
+    for one in sets:
+        one.digests, one.peaks = [], PeakStore()
     yield from _texts(sets)
     yield from _speakers(sets)
 
@@ -49,7 +52,7 @@ def _audio(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
     for places in groups.values():
         yield from _repeats(sets, places, "leaked_audio", "same_audio", "the same samples")
     firsts = list(groups.values())
-    peaks = [sets[places[0][0]].peaks[places[0][1]] for places in firsts]
+    peaks = _FirstPeaks(sets, firsts)
 
     def listen_to(indexes: Sequence[int]) -> Sequence[Peaks]:
         return listen([sets[number].utterances[line] for number, line in (firsts[one][0] for one in indexes)])
@@ -59,6 +62,24 @@ def _audio(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
         pairs = _pairs(sets, firsts[match.first], firsts[match.second])
         for leaked, place, other in pairs:
             yield _finding(sets, "leaked_near_audio" if leaked else "near_audio", place, other, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstPeaks:
+    """The peaks of the first of each group of clips, where they are."""
+
+    sets: Sequence[AuditSet]
+    groups: Sequence[Sequence[Place]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int, /) -> Peaks:
+        number, line = self.groups[index][0]
+        return self.sets[number].peaks[line]
+
+    def __iter__(self) -> Iterator[Peaks]:
+        return map(self.__getitem__, range(len(self)))
 
 
 def _texts(sets: Sequence[AuditSet]) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from core.speech.landmarks import matches
 from core.speech.manifest import Utterance, read_manifest
 from core.speech.measuring import fine_peaks_of, measured
 from core.speech.near_text import near_texts
+from core.speech.peak_store import PeakStore
 
 AudioKey = tuple[str, float, float | None]
 REASONS = {
@@ -174,7 +175,7 @@ def _without_recordings(
     progress: Progress | None,
 ) -> list[Utterance]:
     everything = [*excluded, *kept, *usable]
-    digests, peaks = [], []
+    digests, peaks = [], PeakStore()
     requests = [(str(u.audio), u.offset_s, u.duration_s) for u in everything]
     with closing(measured(requests)) as facts_of_all:
         for facts in facts_of_all:

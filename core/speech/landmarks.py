@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.speech.peak_store import ClipPeaks
 from core.speech.peaks import COARSE_HOP_S, FINE_HOP_S, NO_PEAKS, Peaks
-from core.speech.triples import LEAST_VOTES, agreeing, votes
+from core.speech.triples import Triples, agreeing, clip_triples
+from core.speech.votes import LEAST_VOTES, votes
 
 OFFSETS = 4
 """How many of a pair's most voted offsets are tried."""
@@ -61,7 +65,7 @@ Listen = Callable[[Sequence[int]], Iterable[Peaks]]
 """The fine peaks of clips, given by position in the list, in order; none of what cannot be decoded any more."""
 
 
-def matches(coarse: Sequence[Peaks], listen: Listen, first_only: int | None = None) -> Iterator[Match]:
+def matches(coarse: ClipPeaks, listen: Listen, first_only: int | None = None) -> Iterator[Match]:
     """Pairs of clips that are the same recording, whole or in part, ordered by their positions.
 
     `first_only`: only pairs of one of so many clips at the head of the list and one behind them.
@@ -80,84 +84,91 @@ def matches(coarse: Sequence[Peaks], listen: Listen, first_only: int | None = No
     yield from _listened(some, coarse, sorted(close), listen)
 
 
-def _listened(
-    found: Sequence[Candidate], coarse: Sequence[Peaks], close: Sequence[int], listen: Listen
-) -> Iterator[Match]:
+def _listened(found: Sequence[Candidate], coarse: ClipPeaks, close: Sequence[int], listen: Listen) -> Iterator[Match]:
     return confirmed(found, coarse, dict(zip(close, listen(close), strict=True)))
 
 
-def candidates(coarse: Sequence[Peaks]) -> list[Candidate]:
+def candidates(coarse: ClipPeaks) -> list[Candidate]:
     """Pairs of clips, by their coarse peaks, that must be looked at closely, ordered by their positions."""
-    best: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for key, count in zip(*(column.tolist() for column in votes(coarse)), strict=True):
-        best.setdefault((key >> 40, key >> 16 & 0xFFFFFF), []).append((count, (key & 0xFFFF) - 0x8000))
+    voted, counts = votes(coarse)
+    keys = voted.tolist()
     found = []
-    base, reach = -1, np.empty(0, bool)
-    for (first, second), offsets in sorted(best.items()):
+    base, here = -1, _Clip(NO_PEAKS)
+    for (first, second), group in groupby(range(len(keys)), lambda at: (keys[at] >> 40, keys[at] >> 16 & 0xFFFFFF)):
         if first != base:
-            base, reach = first, _reach(coarse[first])
-        share, offset = max(
-            (_share(coarse[first], reach, coarse[second], offset, LEAST_COARSE, CANDIDATE_SHARE), offset)
-            for _, offset in sorted(offsets, reverse=True)[:OFFSETS]
-        )
+            base, here = first, _Clip(coarse[first])
+        there = _Clip(coarse[second])
+        most = sorted(((int(counts[at]), (keys[at] & 0xFFFF) - 0x8000) for at in group), reverse=True)[:OFFSETS]
+        share, offset = max((_share(here, there, offset, LEAST_COARSE, CANDIDATE_SHARE), offset) for _, offset in most)
         if share >= CANDIDATE_SHARE:
             found.append(Candidate(first, second, share, offset))
     return found
 
 
-def confirmed(found: Sequence[Candidate], coarse: Sequence[Peaks], fine: Mapping[int, Peaks]) -> Iterator[Match]:
+def confirmed(found: Sequence[Candidate], coarse: ClipPeaks, fine: Mapping[int, Peaks]) -> Iterator[Match]:
     """Those candidates that are the same recording. `fine`: the fine peaks of each clip that is in one."""
-    base, reach = -1, np.empty(0, bool)
+    base, here = -1, _Clip(NO_PEAKS)
     for one in found:
         first, second = fine.get(one.first, NO_PEAKS), fine.get(one.second, NO_PEAKS)
         if min(len(first), len(second)) < LEAST_FINE:
             continue
         if one.first != base:
-            base, reach = one.first, _reach(first)
+            base, here = one.first, _Clip(first)
+        there = _Clip(second)
         middle = one.offset * COARSE_HOP_S / FINE_HOP_S
         tried = range(int(np.floor(middle)) - 1, int(np.ceil(middle)) + 2)
         least = max(0.0, 2 * SAME_SHARE - one.share)
-        share, offset = max((_share(first, reach, second, offset, LEAST_FINE, least), offset) for offset in tried)
+        share, offset = max((_share(here, there, offset, LEAST_FINE, least), offset) for offset in tried)
         if share < least:
             continue
         if (
-            agreeing(first, second, offset) >= LEAST_VOTES
-            or agreeing(coarse[one.first], coarse[one.second], one.offset) >= LEAST_AGREEING
+            agreeing(here.triples, there.triples, offset) >= LEAST_VOTES
+            or agreeing(clip_triples(coarse[one.first]), clip_triples(coarse[one.second]), one.offset) >= LEAST_AGREEING
         ):
             yield Match(one.first, one.second, round(share, 3), round(offset * FINE_HOP_S, 2))
 
 
-def _share(
-    first: Peaks, reach: NDArray[np.bool_], second: Peaks, offset: int, least_peaks: int, wanted: float
-) -> float:
+class _Clip:
+    """A clip's peaks, and what follows from them, made when it is asked for."""
+
+    def __init__(self, peaks: Peaks) -> None:
+        self.peaks = peaks
+        self.codes = peaks.astype(np.int64)
+        self.frames = self.codes >> 8
+
+    @cached_property
+    def reach(self) -> NDArray[np.bool_]:
+        """Where a peak of another clip meets one of this, by frame + 1 << 8 | bin: one frame and one bin around."""
+        reach = np.zeros((int(self.frames[-1]) + 4) << 8, bool)
+        reach[self.codes + _AROUND] = True
+        return reach
+
+    @cached_property
+    def triples(self) -> Triples:
+        return clip_triples(self.peaks)
+
+
+_AROUND = np.array([[256 + frame * 256 + rise] for frame in (-1, 0, 1) for rise in (-1, 0, 1)])
+
+
+def _share(first: _Clip, second: _Clip, offset: int, least_peaks: int, wanted: float) -> float:
     """The share of the sparser clip's peaks that the other has, where they overlap; below `wanted`, at most that.
 
-    `second` begins at frame `offset` of `first`, whose `_reach` is given. A peak may be one frame and one bin off.
+    `second` begins at frame `offset` of `first`. A peak may be one frame and one bin off.
     0 when the overlap is less than half of the shorter clip, or the sparser clip has too few peaks there.
     """
-    frames, others = (first >> 8).astype(np.int64), (second >> 8).astype(np.int64) + offset
-    start, stop = max(frames[0], others[0]), min(frames[-1], others[-1])
-    if stop - start < LEAST_OVERLAP * min(frames[-1] - frames[0], others[-1] - others[0]):
+    frames, others = first.frames, second.frames
+    begin, end = int(others[0]) + offset, int(others[-1]) + offset
+    start, stop = max(int(frames[0]), begin), min(int(frames[-1]), end)
+    if stop - start < LEAST_OVERLAP * min(int(frames[-1] - frames[0]), end - begin):
         return 0.0
-    low, high = np.searchsorted(frames, (start - 1, stop + 2))
-    other_low, other_high = np.searchsorted(others, (start - 1, stop + 2))
+    low, high = frames.searchsorted((start - 1, stop + 2))
+    other_low, other_high = others.searchsorted((start - 1 - offset, stop + 2 - offset))
     fewest = int(min(high - low, other_high - other_low))
     if fewest < least_peaks:
         return 0.0
-    codes = (others[other_low:other_high] + 1) << 8 | (second[other_low:other_high] & 255)
-    found = int(np.count_nonzero(reach[codes]))
+    found = int(np.count_nonzero(first.reach[second.codes[other_low:other_high] + (offset + 1) * 256]))
     if found >= wanted * fewest:
-        back = (frames[low:high] - offset + 1) << 8 | (first[low:high] & 255)
-        other_reach = _reach(second)
-        found = min(found, int(np.count_nonzero(other_reach[np.clip(back, 0, len(other_reach) - 1)])))
+        back, reach = first.codes[low:high] + (1 - offset) * 256, second.reach
+        found = min(found, int(np.count_nonzero(reach[np.clip(back, 0, len(reach) - 1)])))
     return found / fewest
-
-
-def _reach(peaks: Peaks) -> NDArray[np.bool_]:
-    """Where a peak of another clip meets one of `peaks`, by frame + 1 << 8 | bin: one frame and one bin around."""
-    codes = (peaks.astype(np.int64)) + 256
-    reach = np.zeros((int(peaks[-1] >> 8) + 4) << 8, bool)
-    for frame in (-1, 0, 1):
-        for rise in (-1, 0, 1):
-            reach[codes + (frame * 256 + rise)] = True
-    return reach
