@@ -58,6 +58,8 @@ def test_the_same_samples_in_another_lossless_file_have_the_same_digest(tmp_path
     assert measure(tmp_path / "a.flac").digest == measure(tmp_path / "b.wav").digest
     soundfile.write(tmp_path / "c.wav", np.where(np.arange(len(steps)) == 7, steps + 1, steps) / 32768, 16_000)
     assert measure(tmp_path / "c.wav").digest != measure(tmp_path / "a.flac").digest
+    soundfile.write(tmp_path / "d.wav", np.roll(steps, 4), 16_000)
+    assert measure(tmp_path / "d.wav").digest != measure(tmp_path / "a.flac").digest
 
 
 def test_sixteen_bit_files_give_libsndfiles_own_samples(tmp_path: Path) -> None:
