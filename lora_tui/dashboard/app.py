@@ -96,7 +96,7 @@ class Dashboard(App[None]):
         self.board = message.board
         for screen in self.screen_stack:
             # Boards come while a screen is put together or taken apart, too.
-            if isinstance(screen, FollowsBoard) and screen.query(Footer):
+            if self.is_running and isinstance(screen, FollowsBoard) and screen.query(Footer):
                 screen.show(message.board)
         self._reader.taken()
 
@@ -115,16 +115,12 @@ class Dashboard(App[None]):
             self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The command palette: every key of the screen that does something now, and the theme."""
-        yield SystemCommand("Theme", "light, dark, safe for colour-blind eyes", self.action_change_theme)
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            if active.enabled and binding.description and active.node in (screen, self):
-                yield SystemCommand(
-                    binding.description,
-                    active.tooltip or f"key {binding.key}",
-                    partial(self.run_action, binding.action, active.node),
-                )
+        """The command palette: what the keys of the screen do now, and the theme."""
+        from lora_tui.dashboard.dialogs import commands
+
+        yield SystemCommand("Choose theme", "light, dark, safe for colour-blind eyes", self.action_change_theme)
+        for title, told, active in commands(screen):
+            yield SystemCommand(title, told, partial(self.run_action, active.binding.action, active.node))
 
     def on_asked(self, message: Asked) -> None:
         """Do it; what ends or removes something asks first."""

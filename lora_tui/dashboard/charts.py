@@ -14,7 +14,8 @@ from lora_tui.dashboard.reduction import minutes
 from lora_tui.dashboard.series import Floats, Xs
 from lora_tui.dashboard.snapshots import RunView
 
-_SETS = ("domain", "heldout")
+_SETS = {"domain": "dom", "heldout": "held"}
+"""Sets whose loss is drawn, and their short names."""
 _NO_STEPS = "no step yet"
 _NO_INTERVALS = "no interval yet: the base model is scored first"
 
@@ -35,8 +36,8 @@ def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> P
         curves.append(Curve("raw", "raw", xs, steps.loss, dots=True, legend=False, source=source))
     curves.append(Curve("train", "train", xs, steps.loss, window=look.smoothing, source=source))
     curves += [
-        Curve(name, name, *_intervals(view, name, look), marker=look.point if name == "domain" else "+")
-        for name in _SETS
+        Curve(name, name, *_intervals(view, name, look), marker=look.point if name == "domain" else "+", short=short)
+        for name, short in _SETS.items()
     ]
     rate = Curve(
         "learning rate", "rate", xs, steps.learning_rate, scientific=True, source=(steps.lineage, "learning_rate")

@@ -98,9 +98,8 @@ COLUMNS = (
     Column("verdict", 19, 3, _verdict),
     Column("reason", 16, 11, _reason, grows=3),
 )
-_NARROW = {"verdict": 11, "state": 10}
-"""Widths on a narrow terminal: `? undecided` fits; `so far`, of a run that goes on, is left out."""
-_WIDE_FROM = 110
+_NARROW = {"verdict": (140, 11), "state": (110, 10)}
+"""Below so many columns a column is so wide: `? undecided` fits; `so far`, of a run that goes on, is left out."""
 
 
 def progress(row: BoardRow) -> float | None:
@@ -136,7 +135,8 @@ def fitting(width: int) -> list[tuple[Column, int]]:
 
 
 def _width(column: Column, width: int) -> int:
-    return column.width if width >= _WIDE_FROM else _NARROW.get(column.title, column.width)
+    wide_from, narrow = _NARROW.get(column.title, (0, column.width))
+    return column.width if width >= wide_from else narrow
 
 
 def heading(columns: Sequence[tuple[Column, int]]) -> list[Piece]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from lora_tui.dashboard.closing import ClosesOnce
@@ -45,6 +45,19 @@ def key_lines(screen: Screen[object]) -> list[Pieces]:
         [(f"  {', '.join(dict.fromkeys(names)):<17}", "key"), (f"{description:<16}", ""), (tooltip, "muted")]
         for (description, tooltip), names in keys.items()
     ]
+
+
+def commands(screen: Screen[object]) -> list[tuple[str, str, ActiveBinding]]:
+    """(title, what it does or its key, binding) of everything that a key does on this screen now, each once."""
+    found: dict[tuple[str, str], tuple[str, str, ActiveBinding]] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if not active.enabled or not binding.description or binding.key in _ALIASES:
+            continue
+        if active.node in (screen, screen.app) and binding.action != "command_palette":
+            told = active.tooltip or binding.tooltip or f"key {_KEYS.get(binding.key, binding.key)}"
+            found.setdefault((binding.description, binding.action), (binding.description, told, active))
+    return list(found.values())
 
 
 class Help(ClosesOnce, ModalScreen[None]):

@@ -9,18 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.runs.figures import NONE
 from lora_tui.dashboard.axes import Frame, Line, cells_of, scientific, x_axis
 from lora_tui.dashboard.canvas import Canvas
 from lora_tui.dashboard.look import View
-from lora_tui.dashboard.plot import GUTTER, Curve, Plot, x_range
-from lora_tui.dashboard.reduction import blocks_of
-from lora_tui.dashboard.series import first_beyond, logarithm, reduce, smooth
+from lora_tui.dashboard.plot import GUTTER, Plot, x_range
+from lora_tui.dashboard.prepared import Prepared, legend
 
 _SMALLEST = (20, 5)
 _MARKER_DOTS = 6.0
 """Dots between markers, at least."""
-_ROOMY = 40
 _STRIP_FROM = 8
 """Lines of canvas from which a strip finds room below the curves."""
 _WHOLE = View()
@@ -36,11 +33,11 @@ def draw(plot: Plot, width: int, height: int, view: View = _WHOLE, *, ascii_only
         plot, strip, view = replace(plot, title=strip.label, curves=(strip,)), None, replace(view, log_y=False)
     strip_height = 0 if strip is None else max(2, canvas_height // 5)
     low, high = x_range(plot, view)
-    prepared = [_Prepared(c, low, high, 2 * (width - GUTTER), view.log_y) for c in plot.curves]
+    prepared = [Prepared(c, low, high, 2 * (width - GUTTER), view.log_y) for c in plot.curves]
     bounds = _y_bounds(plot, prepared, view.log_y)
-    below = [] if strip is None else [_Prepared(strip, low, high, 2 * (width - GUTTER), False)]
+    below = [] if strip is None else [Prepared(strip, low, high, 2 * (width - GUTTER), False)]
     bad = sum(len(p.gaps) for p in prepared if p.curve.legend)
-    lines = [_fit(_legend(plot, prepared, view, bad, ascii_only, width), width)]
+    lines = [_fit(legend(plot, prepared, view, bad, ascii_only, width), width)]
     if bounds is None and not bad:
         said = [_fit(cells_of(part.center(width), "muted"), width) for part in textwrap.wrap(plot.empty, width - 2)]
         blank = _fit([], width)
@@ -55,7 +52,7 @@ def draw(plot: Plot, width: int, height: int, view: View = _WHOLE, *, ascii_only
     return [*lines, *x_axis(frame, plot, width, ascii_only)]
 
 
-def _strip_rows(item: _Prepared, above: Frame, height: int, view: View, ascii_only: bool) -> Iterator[Line]:
+def _strip_rows(item: Prepared, above: Frame, height: int, view: View, ascii_only: bool) -> Iterator[Line]:
     """A rule with the strip's name, then the strip: from 0, at the bottom, to its highest value."""
     values = item.ys[item.inside]
     top = max(float(values.max(initial=0.0)), 1e-12)
@@ -72,39 +69,7 @@ def _strip_rows(item: _Prepared, above: Frame, height: int, view: View, ascii_on
     )
 
 
-class _Prepared:
-    """A curve smoothed, parted and reduced for the range that is seen."""
-
-    def __init__(self, curve: Curve, low: float, high: float, columns: int, log_y: bool) -> None:
-        blocks = None
-        if curve.source is not None:
-            blocks = blocks_of(*curve.source, curve.ys, curve.window, log=log_y)
-        if blocks is not None:
-            reduced = blocks.reduce(curve.xs, curve.ys, low, high, columns)
-        else:
-            ys = smooth(curve.ys, curve.window)
-            reduced = reduce(curve.xs, logarithm(ys) if log_y else ys, low, high, columns)
-        self.curve = curve
-        self.xs, self.ys, self.piece, self.gaps = reduced.xs, reduced.ys, reduced.piece, reduced.gaps
-        self.inside = (self.xs >= low) & (self.xs <= high)
-
-    def value_at(self, x: float | None) -> float | None:
-        """The smoothed value at the cursor, or the newest: of the last point not after it."""
-        curve = self.curve
-        count = len(curve.xs) if x is None else first_beyond(curve.xs, x)
-        if count == 0:
-            return None
-        return float(smooth(curve.ys[max(0, count - curve.window) : count], curve.window)[-1])
-
-    def told_at(self, x: float | None) -> str:
-        """The value in the form of the legend; a dash without one."""
-        value = self.value_at(x)
-        if value is None:
-            return NONE
-        return scientific(value) if self.curve.scientific else f"{value:.{self.curve.unit_digits}f}"
-
-
-def _paint(frame: Frame, plot: Plot, prepared: Sequence[_Prepared], view: View, ascii_only: bool) -> None:
+def _paint(frame: Frame, plot: Plot, prepared: Sequence[Prepared], view: View, ascii_only: bool) -> None:
     canvas = frame.canvas
     for bar in plot.bars:
         column = round(frame.x(bar.x))
@@ -131,7 +96,7 @@ def _paint(frame: Frame, plot: Plot, prepared: Sequence[_Prepared], view: View, 
             any(canvas.label(candidate, level.label, level.role) for candidate in (row, row - 1, row + 1))
 
 
-def _paint_curve(frame: Frame, item: _Prepared) -> None:
+def _paint_curve(frame: Frame, item: Prepared) -> None:
     canvas, curve = frame.canvas, item.curve
     xs, ys = frame.x(item.xs), frame.y(item.ys)
     joined = np.zeros(len(xs), bool)
@@ -151,43 +116,7 @@ def _paint_curve(frame: Frame, item: _Prepared) -> None:
             canvas.text(round(xs[seen[-1]]) // 2, round(ys[seen[-1]]) // 4, curve.tag, curve.role)
 
 
-def _legend(plot: Plot, prepared: Sequence[_Prepared], view: View, bad: int, ascii_only: bool, width: int) -> Line:
-    """Names and values; where they do not fit, the last curves go without their values, so that no name is cut."""
-    shown = [item for item in prepared if item.curve.legend]
-    tries = [("  ", len(shown))] if width >= _ROOMY else []
-    tries += [(" ", valued) for valued in range(len(shown), -1, -1)]
-    lines = (_legend_with(plot, shown, view, bad, ascii_only, gap, valued) for gap, valued in tries)
-    cells: Line = []
-    for cells in lines:
-        if len(cells) <= width:
-            break
-    return cells
-
-
-def _legend_with(
-    plot: Plot, shown: Sequence[_Prepared], view: View, bad: int, ascii_only: bool, gap: str, valued: int
-) -> Line:
-    cells = [*cells_of(plot.title, "title")]
-    # How it is looked at comes first: the end of the line is cut where room is short.
-    if view.log_y:
-        cells += cells_of("  log", "muted")
-    if view.low is not None or view.high is not None:
-        cells += cells_of("  zoomed", "muted")
-    if view.cursor is not None:
-        cells += cells_of(f" at {view.cursor:.0f}", "muted")
-    if bad:
-        cells += cells_of(f"{gap}{bad} not finite", "bad")
-    for number, item in enumerate(shown):
-        curve = item.curve
-        glyph = curve.marker or curve.tag or ("." if curve.dots else ("-" if ascii_only else "─"))
-        name = f" {curve.label}" if curve.label and curve.label != plot.title else ""
-        cells += cells_of(f"{gap}{glyph}{name}", curve.role)
-        if number < valued:
-            cells += cells_of(f" {item.told_at(view.cursor)}", "")
-    return cells
-
-
-def _y_bounds(plot: Plot, prepared: Sequence[_Prepared], log_y: bool) -> tuple[float, float] | None:
+def _y_bounds(plot: Plot, prepared: Sequence[Prepared], log_y: bool) -> tuple[float, float] | None:
     """Bottom and top: all that is seen of the curves, and the levels; a little more on both sides."""
     parts = [p.ys[p.inside] for p in prepared]
     values = np.concatenate(parts) if parts else np.empty(0)

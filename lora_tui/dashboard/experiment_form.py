@@ -57,8 +57,9 @@ class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "save(False)", "Add to the plan", priority=True),
         Binding("ctrl+r", "save(True)", "Add and queue", priority=True),
-        Binding("down", "app.focus_next", "Next field", show=False),
-        Binding("up", "app.focus_previous", "Field before", show=False),
+        # Before the fields' own scrolling, which takes the arrows where not all of them fit.
+        Binding("down", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("up", "app.focus_previous", "Field before", show=False, priority=True),
         Binding("escape", "leave", "Leave it"),
     ]
 

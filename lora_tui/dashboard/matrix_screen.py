@@ -7,6 +7,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input
 
@@ -22,6 +23,8 @@ from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
 from lora_tui.dashboard.panels import OneLine
 from lora_tui.dashboard.snapshots import Board, BoardRow
 from lora_tui.dashboard.themes import style_of
+
+_SHORTEST_NAME = 22
 
 
 class MatrixTable(DataTable[Text]):
@@ -44,6 +47,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
     MatrixScreen { layout: vertical; }
     #title { height: 1; background: $panel; }
     MatrixTable { height: 1fr; background: $background; scrollbar-size-horizontal: 1; }
+    MatrixTable > .datatable--fixed { background: $panel; }
     #reason { height: 2; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -61,7 +65,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         self._board, self._ascii, self._readonly = board, ascii_only, readonly
         self.filter, self.sort, self.descending = filter, sort, descending
         self._shown = Matrix((), ())
-        self._drawn_in = ""
+        self._drawn: tuple[str, int] = ("", 0)  # theme and width that the table was built for
 
     def compose(self) -> ComposeResult:
         """Title, table, what is said of the row under the cursor."""
@@ -95,21 +99,23 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         self._board = board
         if not self.query(Footer):
             return
+        drawn = self.app.theme, self.size.width
         matrix = sort_rows(matrix_of(self.rows), self.sort, descending=self.descending)
         table = self.query_one(MatrixTable)
         same_ids = [row[0] for row in matrix.rows] == [row[0] for row in self._shown.rows]
-        if matrix.headings == self._shown.headings and same_ids and self._drawn_in == self.app.theme:
+        if matrix.headings == self._shown.headings and same_ids and self._drawn == drawn:
             self._update(table, matrix)
         else:
             self._build(table, matrix)
-        self._shown, self._drawn_in = matrix, self.app.theme
+        self._shown, self._drawn = matrix, drawn
         self._say()
 
     def _update(self, table: MatrixTable, matrix: Matrix) -> None:
         for (row_id, cells), (_, before) in zip(matrix.rows, self._shown.rows, strict=True):
             for heading, cell, old in zip(matrix.headings, cells, before, strict=True):
                 if cell != old:
-                    table.update_cell(row_id, heading, self._cell(cell), update_width=True)
+                    shown = self._cell(cell, first=heading == matrix.headings[0])
+                    table.update_cell(row_id, heading, shown, update_width=True)
 
     def _build(self, table: MatrixTable, matrix: Matrix) -> None:
         row, column = self.row, table.cursor_column
@@ -119,14 +125,22 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
             mark = arrow["desc" if self.descending else "asc"] if heading == self.sort else ""
             table.add_column(Text(plain(sanitise(heading, 40), self._ascii) + mark), key=heading)
         for row_id, cells in matrix.rows:
-            table.add_row(*(self._cell(cell) for cell in cells), key=row_id)
+            table.add_row(*(self._cell(cell, first=not i) for i, cell in enumerate(cells)), key=row_id)
         at = next((i for i, one in enumerate(matrix.rows) if row is not None and one[0] == row.id), 0)
         if matrix.rows:
             table.move_cursor(row=at, column=column)
 
-    def _cell(self, cell: Cell) -> Text:
+    def _cell(self, cell: Cell, *, first: bool = False) -> Text:
+        """In its colour. The first column, which stays where it is, leaves room for the others."""
         role = style_of(cell.role, self.app.theme, self.app.current_theme.dark)
-        return Text(plain(cell.text, self._ascii), style=role, no_wrap=True)
+        text = Text(plain(cell.text, self._ascii), style=role, no_wrap=True)
+        if first:
+            text.truncate(max(_SHORTEST_NAME, self.size.width // 4), overflow="crop" if self._ascii else "ellipsis")
+        return text
+
+    def on_resize(self, event: Resize) -> None:
+        """The first column is a share of the width."""
+        self.show(self._board)
 
     def on_data_table_cell_highlighted(self, event: DataTable.CellHighlighted) -> None:
         """The line below tells the whole reason."""

@@ -68,10 +68,10 @@ class OneLine(LinesView):
         self.update()
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
-        """Broken at the width."""
-        cells = [(c, role) for text, role in self._pieces for c in plain(sanitise(text, 2000), self._ascii)]
-        lines = [cells[i : i + width] for i in range(0, len(cells), width)][:height]
-        return [_cut(line, width, "") for line in lines]
+        """Broken between words; what there is no line for is left out."""
+        from lora_tui.dashboard.text_view import broken
+
+        return broken([(plain(sanitise(text, 2000), self._ascii), role) for text, role in self._pieces], width)[:height]
 
 
 class VerdictPanel(LinesView):

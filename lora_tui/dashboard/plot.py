@@ -35,6 +35,8 @@ class Curve:
     """The history and its column that `ys` are: what was worked out for them is used again when they have grown."""
     tag: str = ""
     """A character at the curve's right end; it tells curves apart that have no markers."""
+    short: str = ""
+    """The label where there is no room for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,8 @@ class QueueTable(LinesView, can_focus=True):
             )
         below = len(self.rows) - self._top - visible
         if below > 0 or self._top > 0:
-            arrows = f" {self._top + 1}–{min(len(self.rows), self._top + visible)} of {len(self.rows)} "
-            lines[0] = _with_end(lines[0], arrows.replace("–", "-"), width)
+            seen = f"{self._top + 1}-{min(len(self.rows), self._top + visible)}/{len(self.rows)}"
+            lines[0] = _over_id(lines[0], seen, columns[0][1])
         return lines
 
     def select(self, row_id: str) -> None:
@@ -120,9 +120,8 @@ class QueueTable(LinesView, can_focus=True):
             self.post_message(self.Selected(row_id))
 
 
-def _with_end(pieces: Pieces, text: str, width: int) -> Pieces:
-    """A line whose end is overwritten."""
-    flat = [(character, role) for part, role in pieces for character in part]
-    start = max(0, width - len(text))
-    flat = [*flat[:start], *([(" ", "")] * max(0, start - len(flat)))]
-    return [*flat, *((character, "muted") for character in text)]
+def _over_id(heading: Pieces, seen: str, width: int) -> Pieces:
+    """Which rows are seen, and of how many, in place of the first heading: what an id is can be seen. Pure."""
+    first = f"  {seen}" if len(seen) <= width else seen
+    flat = [(character, role) for part, role in heading for character in part]
+    return [(first.ljust(width + 2), "muted"), *flat[max(width + 2, len(first)) :]]

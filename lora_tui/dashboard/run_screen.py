@@ -37,6 +37,8 @@ class Tabs(LinesView):
         self.title = ""
         self.page = PAGES[0]
         self.note = ""
+        self.signs = ""
+        """What marks on the page mean; at the end of the line of the tabs."""
 
     def paint(self, width: int, height: int) -> list[Pieces]:
         """Title and tabs."""
@@ -44,6 +46,8 @@ class Tabs(LinesView):
         for number, name in enumerate(PAGES, 1):
             here = name == self.page
             tabs.append((f"[{number} {name}]" if here else f" {number} {name} ", "key" if here else "muted"))
+        room = width - 2 - sum(len(text) for text, _ in tabs)
+        tabs.append((self.signs.rjust(room) if len(self.signs) < room else "", "muted"))
         lines: list[Pieces] = [[(plain(f" {self.title}", self._ascii), "title")], [(" ", ""), *tabs]]
         return [*lines, [(plain(f" {self.note}", self._ascii), "muted")]]
 
@@ -160,6 +164,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         tabs = self.query_one(Tabs)
         tabs.title = sanitise(f"{self.view.label}  {self.view.snapshot.paths.name}  {self.state}", 300)
         tabs.page, tabs.note = self._page, sanitise(note, 300)
+        tabs.signs = "[sub] +ins --del" if self._page == "transcripts" else ""
         tabs.update()
 
     def _transcript_lines(self) -> tuple[str, list[Pieces]]:
@@ -175,7 +180,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         order = "most broken first" if self._broken_first else "most fixed first"
         against = "" if found.tuned_name == "tuned" else f" ({found.tuned_name})"
         note = f"{self._dataset}{against}: {found.fixed} words fixed, {found.broken} broken, {len(found.clips)} clips; "
-        note += f"{order}  [sub] +ins --del"
+        note += order
         width = max(20, self.query_one(TextView).size.width)
         clips = found.sorted(broken_first=self._broken_first)
         lines = [line for clip in clips[:_MOST_CLIPS] for line in clip_lines(clip, width)]

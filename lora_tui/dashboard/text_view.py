@@ -58,7 +58,13 @@ class TextView(LinesView, can_focus=True):
             self.top = self._last_top() if self.follow else self.top
         self.top = max(0, min(self.top, self._last_top()))
         shown = self.lines[self.top : self.top + height]
-        return [[(plain(text, self._ascii), role) for text, role in line] for line in shown]
+        painted = [[(plain(text, self._ascii), role) for text, role in line] for line in shown]
+        below = len(self.lines) - self.top - height
+        if below > 0 and painted:
+            room = width - sum(len(text) for text, _ in painted[-1])
+            told = next((more for more in (f"  {below} more lines: j", f"  +{below}") if len(more) <= room), "")
+            painted[-1].append((told.rjust(room), "muted"))
+        return painted
 
     def action_scroll_by(self, by: int) -> None:
         """Scroll by lines."""

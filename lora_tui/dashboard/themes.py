@@ -36,19 +36,23 @@ _SAFE = _DARK | {
 ROLES: dict[str, dict[str, str]] = {"lora-dark": _DARK, "lora-light": _LIGHT, "lora-colour-blind": _SAFE}
 """Theme name → role → style of the text."""
 
+_BARS_DARK = {"scrollbar": "#484f58", "scrollbar-hover": "#6e7681", "scrollbar-background": "#161b22"}
+
 THEMES = (
     Theme(
         "lora-dark", primary="#58a6ff", secondary="#bc8cff", accent="#58a6ff", warning="#d29922", error="#ff7b72",
         success="#3fb950", foreground="#d0d7de", background="#0d1117", surface="#0d1117", panel="#161b22", dark=True,
+        variables=_BARS_DARK,
     ),
     Theme(
         "lora-light", primary="#0969da", secondary="#8250df", accent="#0969da", warning="#9a6700", error="#cf222e",
         success="#1a7f37", foreground="#1f2328", background="#ffffff", surface="#ffffff", panel="#eff2f5", dark=False,
+        variables={"scrollbar": "#afb8c1", "scrollbar-hover": "#818b98", "scrollbar-background": "#eff2f5"},
     ),
     Theme(
         "lora-colour-blind", primary="#56b4e9", secondary="#cc79a7", accent="#56b4e9", warning="#e69f00",
         error="#d55e00", success="#56b4e9", foreground="#d0d7de", background="#0d1117", surface="#0d1117",
-        panel="#161b22", dark=True,
+        panel="#161b22", dark=True, variables=_BARS_DARK,
     ),
 )  # fmt: skip
 

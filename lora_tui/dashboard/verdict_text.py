@@ -64,6 +64,9 @@ def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bo
         (f"  {_threshold(shown):<17}", "muted"),
     ]
     distance = _distance(shown)
+    if compact and criterion.state is State.UNKNOWN and shown.value is None:
+        # No number, and a line only: what is missing has all the room.
+        return [Line((*pieces[:2], (sanitise(criterion.reason), "muted")))]
     if shown is so_far and so_far is not None:
         word = so_far.state.value if so_far.state is not State.UNKNOWN else ""
         pieces.append((f"so far {word}: {distance}" if word else f"so far: {distance}", "muted"))

@@ -136,3 +136,35 @@ def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eye
             assert text.isascii()
 
     asyncio.run(look())
+
+
+def test_a_queue_that_does_not_fit_says_which_rows_are_seen_and_keeps_its_headings(
+    make_run: Make, make_app: Make, eyes: Any
+) -> None:
+    for i in range(12):
+        make_run(f"e{i:02}", f"{i:010}").train(50)
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("1-4/12", "state", "heldout WER verdict")
+            await pilot.press("end")
+            await seen.see("9-12/12", "heldout WER verdict")
+
+    asyncio.run(look())
+
+
+def test_the_palette_has_every_key_of_ours_once(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run("2.1", "0" * 10).train(1000).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            await eyes(app, pilot).see("✓ accepted")
+            found = [(command.title, command.help) for command in app.get_system_commands(app.screen)]
+            titles = [title for title, _ in found]
+            assert len(titles) == len(set(titles)) and {"Choose theme", "Theme", "Zoom in", "Quit"} <= set(titles)
+            assert "Copy selected text" not in titles and ("Cursor right", "key .") in found
+
+    asyncio.run(look())

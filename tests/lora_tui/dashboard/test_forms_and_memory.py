@@ -49,6 +49,27 @@ def test_an_experiment_is_added_as_an_edited_copy(folder: Any, queue_app: Make, 
     asyncio.run(look())
 
 
+def test_the_arrows_go_through_all_fields_where_not_all_of_them_fit(folder: Any, queue_app: Make, eyes: Any) -> None:
+    folder.write(PLAN)
+    folder.runs.root.mkdir()
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a")
+            await pilot.press("a")
+            await seen.see_on_screen("new experiment")
+            names = [one.name for one in app.screen.query(Input)]
+            await pilot.press(*["down"] * (len(names) - 1))
+            await seen.see_on_screen(f"{names[-1]}: ")
+            assert app.focused.name == names[-1]
+            await pilot.press("up")
+            assert app.focused.name == names[-2]
+
+    asyncio.run(look())
+
+
 def test_a_plan_that_changed_meanwhile_is_left_alone_and_escape_writes_nothing(
     folder: Any, queue_app: Make, eyes: Any
 ) -> None:
