@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from core.scoring.text import normaliser
 from core.speech.audio import TARGET_RMS
 from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_problems
+from core.speech.audit_figures import Figures, Summary
 from core.speech.audit_kinds import JUDGED, Finding, Severity
 from core.speech.audit_leakage import AuditSet, common_findings
 from core.speech.clip_facts import ClipFacts, ClipRequest
 from core.speech.manifest import Utterance, good_utterances
 from core.speech.manifest_lines import Problems
-from core.speech.measuring import fine_peaks_of, measured
+from core.speech.measuring import Measuring
 from core.speech.peaks import Peaks
 from core.speech.writable import TextCheck
 
@@ -36,30 +33,6 @@ class Source:
     role: str | None
     name: str
     """Unique among the sources."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """Figures of one set."""
-
-    name: str
-    role: str | None
-    path: str
-    lines: int = 0
-    """Usable ones."""
-    words: int = 0
-    speakers: int = 0
-    seconds: float = 0.0
-    """By the audio, or by the manifest without audio."""
-    rates_hz: dict[int, int] = field(default_factory=dict)
-    channels: dict[int, int] = field(default_factory=dict)
-    rms_db: list[float] = field(default_factory=list)
-    """5th, 50th and 95th percentile of the RMS before normalisation, dB of full scale, without silence."""
-    rms_after_db: list[float] = field(default_factory=list)
-    clipped_clips: int = 0
-    """Recordings with flat tops."""
-    clamped_share: float = 0.0
-    """Of all samples that the model hears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,34 +98,36 @@ def audit(
     ]
     total = sum(len(one.utterances) for one in sets)
     done = 0
-    for one, summary in zip(sets, summaries, strict=True):
-        findings += _check_texts(one, summary, text_check)
-        seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
-        if listen:
-            figures = _Figures()
-            with closing(measured([_request(u) for u in one.utterances], workers, target_rms)) as facts_of_all:
-                for index, facts in enumerate(facts_of_all):
+    with Measuring(total if listen else 0, workers) as measuring:
+        for one, summary in zip(sets, summaries, strict=True):
+            findings += _check_texts(one, summary, text_check)
+            seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
+            if listen:
+                figures = Figures()
+                requests = [_request(utterance) for utterance in one.utterances]
+                for index, facts in enumerate(measuring.facts(requests, target_rms)):
                     findings += _check_clip(one, one.utterances[index], facts)
                     figures.add(facts)
                     seconds[index] = facts.seconds
                     done += 1
                     if progress:
                         progress(done, total)
-            figures.fill(summary)
-        summary.seconds = sum(seconds)
-        for index, kind, detail in pace_problems(one.texts, seconds):
-            findings.append(_finding(one, one.utterances[index], kind, detail))
-        findings += _check_set(one, summary)
+                figures.fill(summary)
+            summary.seconds = sum(seconds)
+            for index, kind, detail in pace_problems(one.texts, seconds):
+                findings.append(_finding(one, one.utterances[index], kind, detail))
+            findings += _check_set(one, summary)
     findings += _compare_rates(summaries)
 
     def listen_again(utterances: Sequence[Utterance]) -> list[Peaks]:
-        peaks = []
-        with closing(fine_peaks_of([_request(u) for u in utterances], workers)) as peaks_of_all:
-            for one in peaks_of_all:
+        # Other processes than those before: while all clips are compared, none takes memory.
+        with Measuring(len(utterances), workers) as measuring:
+            peaks = []
+            for one in measuring.fine_peaks([_request(utterance) for utterance in utterances]):
                 peaks.append(one)
                 if progress:
                     progress(done + len(peaks), total + len(utterances))
-        return peaks
+            return peaks
 
     findings += common_findings(sets, listen_again)
     return Audit(tuple(summaries), tuple(findings), listen)
@@ -160,44 +135,6 @@ def audit(
 
 def _request(utterance: Utterance) -> ClipRequest:
     return str(utterance.audio), utterance.offset_s, utterance.duration_s
-
-
-class _Figures:
-    """Levels of a set's clips, a few bytes a clip."""
-
-    def __init__(self) -> None:
-        self.before, self.after = array("f"), array("f")
-        self.rates: Counter[int] = Counter()
-        self.channels: Counter[int] = Counter()
-        self.clipped, self.clamped, self.samples = 0, 0.0, 0.0
-
-    def add(self, facts: ClipFacts) -> None:
-        if facts.problem:
-            return
-        self.rates[facts.rate_hz] += 1
-        self.channels[facts.channels] += 1
-        self.clipped += any(kind == "clipped" for kind, _ in clip_problems(_NOBODY, facts))
-        self.clamped += facts.clamped_share * facts.seconds
-        self.samples += facts.seconds
-        if not facts.silent:
-            self.before.append(facts.rms)
-            self.after.append(facts.rms_after)
-
-    def fill(self, summary: Summary) -> None:
-        summary.rates_hz, summary.channels = dict(sorted(self.rates.items())), dict(sorted(self.channels.items()))
-        summary.rms_db, summary.rms_after_db = _spread_db(self.before), _spread_db(self.after)
-        summary.clipped_clips = self.clipped
-        summary.clamped_share = self.clamped / self.samples if self.samples else 0.0
-
-
-_NOBODY = Utterance(0, "", Path(), "")
-
-
-def _spread_db(levels: array[float]) -> list[float]:
-    if not levels:
-        return []
-    decibels = 20 * np.log10(np.maximum(np.frombuffer(levels, np.float32), 1e-9))
-    return [round(float(value), 1) for value in np.percentile(decibels, (5, 50, 95))]
 
 
 def _check_clip(one: AuditSet, utterance: Utterance, facts: ClipFacts) -> list[Finding]:

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from core.speech.audit import Audit, Summary
+from core.speech.audit import Audit
+from core.speech.audit_figures import Summary
 from core.speech.audit_kinds import KINDS, Finding, Severity
 
 EXAMPLES = 2

@@ -6,7 +6,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from core.speech.expansion import Choice, FieldMissing, choose
 from core.speech.hashing import HashCache, Progress, file_sha256
 from core.speech.landmarks import matches
 from core.speech.manifest import Utterance, read_manifest
-from core.speech.measuring import fine_peaks_of, measured
+from core.speech.measuring import Measuring
 from core.speech.near_text import near_texts
 from core.speech.peak_store import PeakStore
+from core.speech.peaks import Peaks
 
 AudioKey = tuple[str, float, float | None]
 REASONS = {
@@ -177,8 +177,8 @@ def _without_recordings(
     everything = [*excluded, *kept, *usable]
     digests, peaks = [], PeakStore()
     requests = [(str(u.audio), u.offset_s, u.duration_s) for u in everything]
-    with closing(measured(requests)) as facts_of_all:
-        for facts in facts_of_all:
+    with Measuring(len(requests)) as measuring:
+        for facts in measuring.facts(requests):
             digests.append(facts.digest)
             peaks.append(facts.peaks)
             if progress:
@@ -186,8 +186,12 @@ def _without_recordings(
     first = len(everything) - len(usable)
     taken = set(digests[:first]) - {b""}
     leaked = {index for index in range(first, len(everything)) if digests[index] in taken}
-    near = matches(peaks, lambda indexes: fine_peaks_of([requests[index] for index in indexes]), first)
-    leaked |= {match.second for match in near}
+
+    def listen(indexes: Sequence[int]) -> list[Peaks]:
+        with Measuring(len(indexes)) as measuring:
+            return list(measuring.fine_peaks([requests[index] for index in indexes]))
+
+    leaked |= {match.second for match in matches(peaks, listen, first)}
     dropped["recording"] += len(leaked)
     return [utterance for index, utterance in enumerate(usable, first) if index not in leaked]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from core.errors import ManifestError
 from core.runs.data_health import SCHEMA_VERSION, sealed
-from core.speech.audit import Audit, Progress, Source, Summary, audit
+from core.speech.audit import Audit, Progress, Source, audit
+from core.speech.audit_figures import Summary
 from core.speech.audit_kinds import JUDGED, Finding
 from core.speech.hashing import HashCache, hash_lines, manifest_sha256
 from core.speech.manifest import read_manifest

@@ -6,11 +6,11 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from core.speech.audio import TARGET_RMS
 from core.speech.clip_facts import ClipFacts, ClipRequest, fine_peaks_all, measure_all
@@ -25,40 +25,53 @@ ALONE = 400
 """Fewer clips are measured in this process: others take a second to start."""
 
 
-def measured(
-    requests: Sequence[ClipRequest], workers: int | None = None, target_rms: float = TARGET_RMS
-) -> Generator[ClipFacts, None, None]:
-    """The facts of each clip, in order. `workers` processes, by default one a core; 1 is this process."""
-    return _in_order(partial(measure_all, target_rms=target_rms), requests, workers)
+class Measuring:
+    """The processes that measure clips for one audit or expansion, from its first clip to its last one."""
 
+    def __init__(self, clips: int, workers: int | None = None) -> None:
+        """`clips`: how many there are; few are measured in this process. `workers`: by default one a core; 1 is
+        this process."""
+        self._workers = 1 if clips < ALONE else workers or len(os.sched_getaffinity(0))
+        self._pool: ProcessPoolExecutor | None = None
 
-def fine_peaks_of(requests: Sequence[ClipRequest], workers: int | None = None) -> Generator[Peaks, None, None]:
-    """The fine peaks of each clip, in order."""
-    return _in_order(fine_peaks_all, requests, workers)
+    def __enter__(self) -> Self:
+        """The processes begin to start, which takes them a while."""
+        if self._workers > 1:
+            # Not forked: libraries of the parent may hold threads and locks.
+            self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"))
+            for _ in range(self._workers):
+                with _for_workers():
+                    self._pool.submit(measure_all, ())
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
-def _in_order(
-    work: Callable[[Sequence[ClipRequest]], list[Result]], requests: Sequence[ClipRequest], workers: int | None
-) -> Generator[Result, None, None]:
-    count = workers or len(os.sched_getaffinity(0))
-    batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
-    if count == 1 or len(requests) < ALONE:
-        for batch in batches:
-            yield from work(batch)
-        return
-    # Not forked: libraries of the parent may hold threads and locks.
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
-    pending: deque[Future[list[Result]]] = deque()
-    try:
+    def facts(self, requests: Sequence[ClipRequest], target_rms: float = TARGET_RMS) -> Iterator[ClipFacts]:
+        """The facts of each clip, in order."""
+        return self._in_order(partial(measure_all, target_rms=target_rms), requests)
+
+    def fine_peaks(self, requests: Sequence[ClipRequest]) -> Iterator[Peaks]:
+        """The fine peaks of each clip, in order."""
+        return self._in_order(fine_peaks_all, requests)
+
+    def _in_order(
+        self, work: Callable[[Sequence[ClipRequest]], list[Result]], requests: Sequence[ClipRequest]
+    ) -> Iterator[Result]:
+        batches = (requests[start : start + BATCH] for start in range(0, len(requests), BATCH))
+        if not self._pool:
+            for batch in batches:
+                yield from work(batch)
+            return
+        pending: deque[Future[list[Result]]] = deque()
         for batch in batches:
             with _for_workers():
-                pending.append(pool.submit(work, batch))
-            if len(pending) >= AHEAD * count:
+                pending.append(self._pool.submit(work, batch))
+            if len(pending) >= AHEAD * self._workers:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
