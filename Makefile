@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ALL_CORES := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: run data test test-heavy test-all check kill-matrix format base-model clean help
 .DEFAULT_GOAL := help
@@ -23,13 +24,13 @@ data: $(READY) ## build the embedded speech (seeded, about a minute)
 	@$(BIN)/python -m core.speech.corpus
 
 test: $(READY) ## the tests, a few minutes
-	$(BIN)/python -m pytest -m 'not heavy'
+	$(BIN)/python -m pytest $(ALL_CORES) -m 'not heavy'
 
 test-heavy: $(READY) ## the heavy tests alone: whole trainings, kills in the middle of every file; some minutes
-	$(BIN)/python -m pytest -m heavy
+	$(BIN)/python -m pytest $(ALL_CORES) -m heavy
 
 test-all: data ## the heavy tests too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ALL_CORES)
 
 check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

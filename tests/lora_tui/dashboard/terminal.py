@@ -30,7 +30,8 @@ class Terminal:
     ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-        clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "SSH_CONNECTION")}
+        ours = ("NO_COLOR", "SSH_CONNECTION", "COLUMNS", "LINES")
+        clean = {k: v for k, v in os.environ.items() if k not in ours}
         environment = clean | {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT)} | (env or {})
         self.process = subprocess.Popen(
             [sys.executable, *arguments],

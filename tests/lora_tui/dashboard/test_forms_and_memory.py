@@ -89,7 +89,7 @@ def test_a_plan_that_changed_meanwhile_is_left_alone_and_escape_writes_nothing(
             await seen.see_on_screen("new experiment")
             folder.plan.write_text(folder.plan.read_text() + "# edited by hand\n")
             await pilot.press("ctrl+s")
-            await seen.see_on_screen("was changed meanwhile")
+            await seen.see_on_screen("meanwhile")
             assert folder.plan.read_text().endswith("# edited by hand\n") and "a-2" not in folder.plan.read_text()
 
     asyncio.run(look())
