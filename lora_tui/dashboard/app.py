@@ -19,6 +19,7 @@ from core.errors import UserError
 from core.sanitise import sanitise
 from lora_tui.dashboard.asks import ASKS
 from lora_tui.dashboard.board_screen import BoardScreen
+from lora_tui.dashboard.hangup import LOOKS_S, terminal_is_gone
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
 from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.options import Options
@@ -67,6 +68,13 @@ class Dashboard(App[None]):
         self.push_screen(self._main)
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember(replace(self.memory, theme=theme.name)))
         self.call_after_refresh(self._begin)
+        if not self.is_headless:
+            self.set_interval(LOOKS_S, self._leave_without_terminal)
+
+    def _leave_without_terminal(self) -> None:
+        """Nobody can see it any more: it ends, and would else read nothing from nowhere at a third of a core."""
+        if terminal_is_gone():
+            self.exit()
 
     def _begin(self) -> None:
         """The first frame is on the screen: read what is to be shown."""

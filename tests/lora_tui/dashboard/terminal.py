@@ -63,6 +63,10 @@ class Terminal:
         """Press keys."""
         os.write(self.master, keys)
 
+    def hang_up(self) -> None:
+        """The terminal is gone."""
+        os.close(self.master)
+
     def end(self, seconds: float = 60.0) -> int:
         """Wait for the exit code."""
         deadline = time.monotonic() + seconds

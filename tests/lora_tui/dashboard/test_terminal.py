@@ -61,6 +61,15 @@ def test_hostile_text_reaches_the_terminal_as_harmless_characters(
     assert "␛".encode() in shown
 
 
+def test_without_its_terminal_it_ends(tmp_path: Path, make_run: Make, terminal: Any) -> None:
+    """No SIGHUP comes to a process without a controlling terminal, as one in a container may be."""
+    make_run().train(1000).finish()
+    screen = terminal(COMMAND, cwd=tmp_path)
+    screen.wait_for(b"accepted")
+    screen.hang_up()
+    assert screen.process.wait(30) == 0
+
+
 def test_no_torch_and_no_transformers_in_its_process(tmp_path: Path, make_run: Make, terminal: Any) -> None:
     make_run().train(1000).finish()
     script = (
