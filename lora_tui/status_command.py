@@ -6,10 +6,13 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import ExitCode
+from core.queue.asked_ends import KILLED, KILLED_REASON, killed_runs
+from core.queue.decisions import each_decision
 from core.queue.entries import Entry, listing
 from core.queue.execution import PlanExecution
 from core.queue.lock import is_held
@@ -19,6 +22,7 @@ from core.runs.figures import clock
 from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.runs.snapshot import RunState
 from core.sanitise import sanitise
 from core.speech.hashing import HashCache
 from lora_tui import output
@@ -70,7 +74,16 @@ def _reports(submission: Submission, runs: RunsFolder) -> list[RowReport]:
     execution = PlanExecution(submission, runs, UnsavedHashes(runs.hash_cache))
     execution.place_all()
     place_recorded(execution, runs)
-    return report(execution, {})
+    killed = killed_runs(each_decision(runs.decisions))
+    return [
+        _killed(item) if item.run is not None and item.run.name in killed else item for item in report(execution, {})
+    ]
+
+
+def _killed(item: RowReport) -> RowReport:
+    """The folder of a run that was killed on request tells a crash; the queue knows better."""
+    crashed = item.matrix.status == RunState.CRASHED
+    return replace(item, matrix=replace(item.matrix, status=KILLED)) if crashed else item
 
 
 def _queued(submission: Submission, runs: RunsFolder) -> dict[str, Entry]:
@@ -84,6 +97,8 @@ def _queued(submission: Submission, runs: RunsFolder) -> dict[str, Entry]:
 def _state(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, str]:
     """(state, why): the queue knows of rows without a run, or whose run waits for its turn again."""
     entry = queued.get(item.row.key)
+    if item.matrix.status == KILLED and (entry is None or entry.state == RunState.CRASHED):
+        return KILLED, KILLED_REASON
     if entry is None:
         return item.matrix.status, item.matrix.note if item.snapshot is None else ""
     return str(entry.state), entry.reason

@@ -10,7 +10,10 @@ from typing import Any
 from core.errors import ExitCode, PlanError, UserError
 from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
+from core.plan.rows import all_rows
+from core.queue.asked_ends import removed_rows
 from core.queue.client import QueueClient
+from core.queue.decisions import each_decision
 from core.queue.execution import PlanExecution
 from core.queue.report import place_recorded, report
 from core.queue.wishes import Submission
@@ -34,11 +37,14 @@ class Actions:
     def start(self) -> str:
         """Queue the plan as its file is now, and see to a supervisor."""
         submission = self._submission()
-        parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
+        rows = all_rows(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
+        gone = removed_rows(each_decision(self._runs.decisions), submission.plan_path)
         queued = self._client().submit(submission)
         if queued.id != submission.id:
             return "the plan is in the queue already"
-        return "the plan is queued; runs go on when the dashboard is closed"
+        again = ", ".join(row.key for row in rows if row.key in gone)
+        with_them = f" with {again}, removed before (D removes again)" if again else ""
+        return f"the plan is queued{with_them}; runs go on when the dashboard is closed"
 
     def export(self) -> str:
         """Write the run matrix beside the runs."""

@@ -11,7 +11,9 @@ from lora_tui.dashboard.snapshots import Board, BoardRow
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
 
-_RETRIED = frozenset({"failed", "crashed", "diverged", "out of memory", "disk full", "stopped", "stopped early"})
+_RETRIED = frozenset(
+    {"failed", "crashed", "killed", "diverged", "out of memory", "disk full", "stopped", "stopped early"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _heldout(row: BoardRow, ascii_only: bool) -> Piece:
 
 
 def _verdict(row: BoardRow, ascii_only: bool) -> Piece:
-    return decision_pieces(row.decision, row.active, row.seeds)[0]
+    return decision_pieces(row.decision, row.goes_on, row.seeds)[0]
 
 
 def _reason(row: BoardRow, ascii_only: bool) -> Piece:
@@ -100,6 +100,8 @@ COLUMNS = (
 )
 _NARROW = {"verdict": (140, 11), "state": (110, 10)}
 """Below so many columns a column is so wide: `? undecided` fits; `so far`, of a run that goes on, is left out."""
+
+_SHORT_STATES = {"checkpointing": "checkpoint", "out of memory": "no memory", "stopped early": "early stop"}
 
 
 def progress(row: BoardRow) -> float | None:
@@ -152,11 +154,19 @@ def row_pieces(
     pieces: list[Piece] = [(cursor, "key"), (pinned or " ", "window")]
     for column, width in columns:
         text, role = column.cell(row, ascii_only)
-        if column.title == "verdict" and len(text) > width:
-            text = text.replace("so far ", "")  # that it goes on is in its state
+        if len(text) > width:
+            text = _shorter(text, column.title)
         text = plain(sanitise(text, _LONGEST), ascii_only)
         pieces += [(_cell(text, width, column.right), role), (" ", "")]
     return pieces
+
+
+def _shorter(text: str, title: str) -> str:
+    """A word that fits a narrow column: ✗ so far is no rejection yet; undecided is the same either way."""
+    if title == "verdict":
+        glyph, _, word = text.partition(" so far ")
+        return f"{glyph} undecided" if word == "undecided" else (f"{glyph} so far" if word else text)
+    return _SHORT_STATES.get(text, text)
 
 
 def _cell(text: str, width: int, right: bool) -> str:

@@ -74,7 +74,7 @@ def reason_of(row: BoardRow) -> str:
 
 def _cells(row: BoardRow, values: Mapping[str, str], names: Sequence[str]) -> tuple[Cell, ...]:
     gain = None if row.domain_change is None else -row.domain_change
-    word, role = decision_pieces(row.decision, row.active, row.seeds)[0]
+    word, role = decision_pieces(row.decision, row.goes_on, row.seeds)[0]
     name = f"{row.key} {row.title}".strip()
     states = dict(row.criteria)
     return (

@@ -82,6 +82,7 @@ class VerdictPanel(LinesView):
         self._ascii = ascii_only
         self.run: RunView | None = None
         self._seeds: tuple[tuple[str, str], ...] = ()
+        self._goes_on = False
 
     def show(self, run: RunView | None, row: BoardRow | None = None) -> None:
         """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
@@ -90,8 +91,9 @@ class VerdictPanel(LinesView):
             from lora_tui.dashboard.confirmation import seeds_pieces
 
             seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
-        if run is not self.run or run is None or seeds != self._seeds:
-            self.run, self._seeds = run, seeds
+        goes_on = row is not None and row.goes_on
+        if run is not self.run or run is None or (seeds, goes_on) != (self._seeds, self._goes_on):
+            self.run, self._seeds, self._goes_on = run, seeds, goes_on
             self.update()
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
@@ -100,9 +102,9 @@ class VerdictPanel(LinesView):
             return [[("verdict", "title"), ("  select a run that has started", "muted")]]
         from lora_tui.dashboard.verdict_text import verdict_lines  # brings scoring, which no first frame needs
 
-        lines = verdict_lines(self.run, seeds=self._seeds)
+        lines = verdict_lines(self.run, seeds=self._seeds, goes_on=self._goes_on)
         if len(lines) > height:
-            lines = verdict_lines(self.run, compact=True, seeds=self._seeds)
+            lines = verdict_lines(self.run, compact=True, seeds=self._seeds, goes_on=self._goes_on)
         shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
         return [_cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
 
@@ -138,7 +140,7 @@ class StatusLine(LinesView):
         ]
         read = board.selected is not None and row is not None and board.selected.row_id == row.id
         if row is not None and (not read or row.state != "done"):
-            said.append((row.state, row.reason, ""))
+            said.append((row.state, row.reason.removeprefix(f"{row.state} "), ""))
         if read and board.selected is not None:
             said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
         said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]

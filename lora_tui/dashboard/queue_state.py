@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from core.queue.asked_ends import KILLED, KILLED_REASON, AskedEnds
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.entries import Entry, EntryState, Listing, listing
 from core.queue.lock import is_held
@@ -19,6 +20,9 @@ from lora_tui.dashboard.snapshots import BoardRow, Queue
 
 _QUEUE_WORDS = frozenset(EntryState)
 """States that only the queue knows."""
+_GOES_ON = (RunState.CRASHED.value, RunState.STOPPED.value)
+"""How runs end that the queue takes up again, as long as it has not closed their rows."""
+_ASKED = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
 
 
 class QueueState:
@@ -33,6 +37,7 @@ class QueueState:
         self._reasons: dict[str, tuple[str, str]] = {}
         """Row key → (state, reason) of a row that does not run, by the queue's last word on it."""
         self._said = ""
+        self._ends = AskedEnds()
         self.version = 0
         """Rises whenever a row may be told otherwise than before."""
         self.started: set[str] = set()
@@ -43,6 +48,7 @@ class QueueState:
         first = self.version == 0
         for decision in self._reader.read():
             self._take(decision)
+            self._ends.take(decision)
             self.version += 1
         stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)]
         # A trainer that starts is seen by its process, not by the queue's files.
@@ -73,7 +79,12 @@ class QueueState:
 
     def told(self, row: BoardRow, plan: str | None) -> BoardRow:
         """The row of a run with what the queue says of it; `plan` is the path of the plan that the board shows."""
-        return with_entry(row, self._entry(row, plan))
+        run = row.run or ""
+        if run in self._ends.killed and row.state == RunState.CRASHED:
+            row = replace(row, state=KILLED, reason=KILLED_REASON)
+        row = with_entry(row, self._entry(row, plan))
+        asked = self._ends.asked(run)
+        return replace(row, reason=_ASKED[asked]) if asked is not None and row.active else row
 
     def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
         """The same of a row that has no run; of one that is not in the queue, the queue's last word."""
@@ -108,6 +119,8 @@ class QueueState:
                 self._reasons.pop(row, None)
                 self.started.add(str(decision.get("run")))
                 self._said = f"started {row}: {reason}" if reason else f"started {row}"
+            case "wish" if decision.get("wish") in ("retry", "release"):
+                self._reasons.pop(row, None)
             case "skip":
                 self._reasons[row] = ("failed" if decision.get("status") == "failed" else "skipped", reason)
             case "wait" if reason:
@@ -151,6 +164,8 @@ def with_entry(row: BoardRow, entry: Entry | None) -> BoardRow:
         return row
     if entry.state == RunState.STARTING:
         return replace(row, state=str(entry.state), reason=entry.reason, active=True)
+    if entry.state in _GOES_ON:
+        return replace(row, state=str(EntryState.QUEUED), reason=f"{row.state} before, is started again")
     if entry.state not in _QUEUE_WORDS:
         return row
     return replace(row, state=str(entry.state), reason=entry.reason or row.reason)

@@ -68,18 +68,20 @@ class FolderSource:
         if plan is not None:
             plan.refresh()
             self._judge_by(plan.thresholds)
+        # Before the plan's rows: a run that appears meanwhile is theirs, and not one more.
+        names = self._listing.names()
         planned = [] if plan is None else plan.rows()
         queue = self._follow_queue()
         loading = plan.loading if plan is not None else ""
-        arranged = (planned, self._queue.version, [] if loading else self._listing.names())
+        arranged = (planned, self._queue.version, [] if loading else names)
         changed: Iterable[int] = ()
         if arranged != self._arranged:
             self._arranged = arranged
             self._arrange(planned, arranged[2])
             changed = range(len(self._pairs))
-        names = self._refresh(want)
-        if changed or names:
-            self._make_rows(changed or [place for name in names for place in self._places.get(name, ())])
+        told = self._refresh(want)
+        if changed or told:
+            self._make_rows(changed or [place for name in told for place in self._places.get(name, ())])
         views = [self._view(row_id) for row_id in want.pinned]
         return Board(
             where=str(self._runs.root),

@@ -13,6 +13,7 @@ import numpy as np
 from core.runs.files import read_json, stamp
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
+from core.runs.reason import reason
 from core.runs.snapshot import RunSnapshot
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
@@ -38,7 +39,7 @@ def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: V
         title=row.title or snapshot.title,
         run=snapshot.paths.name,
         state=str(snapshot.state).replace("_", " "),
-        reason=row.reason or evidence.failure or _detail(snapshot),
+        reason=evidence.failure or _detail(snapshot) or row.reason,
         steps=snapshot.steps_completed,
         steps_planned=snapshot.steps_planned,
         pace_s=snapshot.steps.seconds_per_step,
@@ -64,7 +65,10 @@ def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: V
 def _detail(snapshot: RunSnapshot) -> str:
     if snapshot.progress is not None and snapshot.state.active:
         return f"{snapshot.progress[0]}/{snapshot.progress[1]}"
-    return snapshot.phase_detail if snapshot.state.active else ""
+    if snapshot.state.active:
+        return snapshot.phase_detail
+    # Where its machine is another one, the reason tells for how long it is silent, which goes on and on.
+    return "" if snapshot.alive is None else reason(snapshot)
 
 
 def eta_s(snapshot: RunSnapshot) -> float | None:

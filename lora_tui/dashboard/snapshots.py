@@ -67,6 +67,11 @@ class BoardRow:
     values: Mapping[str, Any] = field(default_factory=dict)
     """The settings, by section."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its run trains, or is to: what its verdict would be now is not the last word."""
+        return self.active or (self.state != "done" and self.queued in ("queued", "waiting", "held"))
+
 
 @dataclass(frozen=True, slots=True)
 class IntervalChange:

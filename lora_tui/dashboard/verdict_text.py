@@ -24,9 +24,14 @@ class Line:
     pieces: tuple[Piece, ...]
 
 
-def verdict_lines(view: RunView, *, compact: bool = False, seeds: tuple[Piece, ...] = ()) -> list[Line]:
-    """The whole panel, its heading first. `compact`: one line a criterion. `seeds`: of its repeats with other seeds."""
-    decision, active = view.verdict.decision.value, view.snapshot.state.active
+def verdict_lines(
+    view: RunView, *, compact: bool = False, seeds: tuple[Piece, ...] = (), goes_on: bool = False
+) -> list[Line]:
+    """The whole panel, its heading first. `compact`: one line a criterion. `seeds`: of its repeats with other seeds.
+
+    `goes_on`: the queue has the run go on later.
+    """
+    decision, active = view.verdict.decision.value, goes_on or view.snapshot.state.active
     best = view.verdict.best_step
     heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]
     if best is not None:

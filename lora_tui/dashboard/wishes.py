@@ -72,7 +72,7 @@ class Wishes:
         else:
             self._db.ask("retry", [found[0].target])
         self._client.ensure_supervisor()
-        return f"{row.key} is tried again"
+        return f"{row.key} is {'back in the queue' if row.state == 'removed' else 'tried again'}"
 
     def remove(self, row: BoardRow) -> str:
         """Out of the queue; its files stay."""

@@ -174,7 +174,7 @@ QUEUE: list[Key] = [
     Key("Confirm", "n", gone=("Remove a from the queue?",)),
     Key(BOARD, "delete", see=("Remove a from the queue?",)),
     Key("Confirm", "y", see=("removed",), gone=("Remove a from the queue?",)),
-    Key(BOARD, "R", see=("a is tried again",)),
+    Key(BOARD, "R", see=("a is back in the queue",)),
 ]
 """Over a queue whose supervisor never comes up."""
 

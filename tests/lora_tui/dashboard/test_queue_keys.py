@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
+from lora_tui.dashboard.columns import fitting, row_pieces
+from lora_tui.dashboard.queue_state import with_entry
+from lora_tui.dashboard.snapshots import BoardRow
 
 Make = Callable[..., Any]
 THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {i}\n' for i, name in enumerate("abc"))
@@ -63,7 +68,7 @@ def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: 
             await seen.see("removed")
             assert order(folder)[2] == ("c", "removed")
             await seen.press("R")
-            await seen.see_on_screen("c is tried again")
+            await seen.see_on_screen("c is back in the queue")
             assert order(folder)[2] == ("c", "queued")
 
     asyncio.run(look())
@@ -126,6 +131,8 @@ def test_start_stop_go_on_kill_and_stop_the_queue(
             await seen.press("y")
             await seen.see("queue idle", "nothing is running")
             assert folder.db.open_submissions() == []
+            rows = {row.key: row for row in app.board.rows}
+            assert rows["b"].state == "killed" and "can be resumed" in rows["b"].reason
             await seen.press("q")
         assert app.return_code == 0
 
@@ -169,3 +176,31 @@ def test_a_failed_run_is_retried_after_its_queue_was_closed(
             await seen.see("✓ accepted", "done")
 
     asyncio.run(look())
+
+
+def test_start_says_which_removed_rows_it_queues_again(folder: Any, queue_app: Make) -> None:
+    folder.write(THREE, ALL)
+    folder.runs.root.mkdir()
+    log = DecisionLog(folder.runs.decisions)
+    log.append("submitted", submission="s", plan=folder.submission().plan_path)
+    log.append("wish", wish="remove", submission="s", row="c", run=None)
+    assert "is queued with c, removed before" in queue_app(supervisor=("true",)).actions.start()
+
+
+def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder: Any) -> None:
+    folder.write(THREE, ALL)
+    folder.runs.root.mkdir()
+    folder.db.submit(folder.submission())
+    entry = listing(folder.runs, folder.db).entries[0]
+    row = BoardRow("plan:a", "a", state="killed", run="a-1", decision="rejected")
+    waits = with_entry(row, replace(entry, state="crashed"))
+    assert (waits.state, waits.reason) == ("queued", "killed before, is started again")
+    held = with_entry(row, replace(entry, state="held", reason="held on request"))
+    assert held.state == "held" and held.goes_on
+    failed = with_entry(row, replace(entry, state="failed"))
+    assert failed.state == "failed" and not failed.goes_on
+    told = [
+        "".join(text for text, _ in row_pieces(one, fitting(80), selected=False, pinned="", ascii_only=False))
+        for one in (held, failed)
+    ]
+    assert "✗ so far" in told[0] and "✗ rejected" in told[1]

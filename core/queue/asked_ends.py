@@ -1,0 +1,77 @@
+"""What somebody asked for: trainers to end, rows to go. From the decisions as they come; reads no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from core.queue.decisions import Decision
+
+KILLED = "killed"
+"""The word for a run whose trainer somebody had the queue kill. Its folder alone tells a crash; it is resumed alike."""
+KILLED_REASON = "on request; what was saved last can be resumed"
+
+
+class AskedEnds:
+    """Takes the decisions in their order."""
+
+    def __init__(self) -> None:
+        self.killed: set[str] = set()
+        """Folders of the runs whose last trainer was killed on request."""
+        self._asked: dict[tuple[str, str | None], str] = {}
+        """(submission, row; None: all of it) → the wish."""
+        self._rows: dict[str, tuple[str, str]] = {}
+        """Run → the submission and row that its trainer works for."""
+
+    def take(self, decision: Decision) -> None:
+        """One decision more."""
+        submission, run = str(decision.get("submission")), str(decision.get("run"))
+        row = decision.get("row")
+        match decision.kind:
+            case "wish" if decision.get("wish") in ("stop", "kill"):
+                self._asked[submission, row] = str(decision.get("wish"))
+            case "start" | "adopt":
+                self.killed.discard(run)
+                self._rows[run] = submission, str(row)
+                if decision.kind == "start":
+                    self._asked.pop((submission, str(row)), None)
+            case "exit":
+                if decision.get("outcome") == "crashed" and self.asked(run) == "kill":
+                    self.killed.add(run)
+                self._asked.pop(self._rows.pop(run, ("", "")), None)
+            case "finish":
+                self._asked = {key: wish for key, wish in self._asked.items() if key[0] != submission}
+
+    def asked(self, run: str) -> str | None:
+        """`stop` or `kill`, where that was asked of the run's trainer, and it has not ended yet."""
+        if run not in self._rows:
+            return None
+        submission, row = self._rows[run]
+        wishes = {self._asked.get((submission, row)), self._asked.get((submission, None))}
+        return "kill" if "kill" in wishes else ("stop" if "stop" in wishes else None)
+
+
+def killed_runs(decisions: Iterable[Decision]) -> set[str]:
+    """Folders of the runs whose last trainer was killed on request."""
+    ends = AskedEnds()
+    for decision in decisions:
+        ends.take(decision)
+    return ends.killed
+
+
+def removed_rows(decisions: Iterable[Decision], plan_path: str) -> list[str]:
+    """Rows of this plan that somebody took out of the queue, and nobody has asked for since."""
+    plans: dict[str, str] = {}
+    removed: dict[str, None] = {}
+    for decision in decisions:
+        submission, row, wish = str(decision.get("submission")), str(decision.get("row")), decision.get("wish")
+        if decision.kind == "submitted":
+            plans[submission] = str(decision.get("plan"))
+        if plans.get(submission) != plan_path:
+            continue
+        if decision.kind == "submitted":
+            removed.clear()
+        elif wish == "remove":
+            removed[row] = None
+        elif decision.kind == "start" or wish in ("retry", "release"):
+            removed.pop(row, None)
+    return list(removed)
