@@ -10,8 +10,9 @@ from core.speech.peaks import Peaks
 
 MOST_FRAMES, FAN_OUT = 31, 5
 """Triples: a peak and two of the 5 next ones, within this many frames."""
-MOST_TRIPLES = 4_000_000
-"""Of all clips together; beyond it a fixed share of the hashes is looked at, the same for every clip."""
+LEAST_MOST, A_CLIP, MOST_TRIPLES = 4_000_000, 80, 8_000_000
+"""Triples of all clips together, so many for each beyond the first number: 8 bytes each. Where there are more, a fixed
+share of the hashes is looked at, the same for every clip."""
 
 Triples = NDArray[np.uint64]
 """(triples,): hash << 40 | clip << 16 | frame; of a single clip the middle is 0."""
@@ -46,8 +47,9 @@ def agreeing(here: Triples, there: Triples, offset: int) -> int:
 def triples_of_all(clips: ClipPeaks) -> tuple[Triples, int]:
     """The triples of all clips, ascending, in one array sorted in place, and of how many hashes one is in it."""
     most = len(_PAIRS) * sum(map(len, clips))
-    every = 1 + most // MOST_TRIPLES
-    table = np.empty(min(MOST_TRIPLES * 5 // 4, most), np.uint64)
+    wanted = min(MOST_TRIPLES, max(LEAST_MOST, A_CLIP * len(clips)))
+    every = 1 + most // wanted
+    table = np.empty(min(wanted * 5 // 4, most), np.uint64)
     used = 0
     for start in range(0, len(clips), _AT_ONCE):
         block = [clips[index] for index in range(start, min(start + _AT_ONCE, len(clips)))]

@@ -1,10 +1,11 @@
-"""Pairs of clips that have triples of peaks in common at one offset: counted in pieces, so that memory stays small.
+"""Pairs of clips that have triples of peaks in common at one offset: counted clip by clip, so that memory stays small.
 
-Beside the peaks themselves: 8 bytes for each of at most MOST_TRIPLES triples, then of MOST_KEYS pairs of equal ones.
+Beside the peaks themselves: 9 bytes for each of at most MOST_TRIPLES triples, and about 20 for each of PAIRS_AT_ONCE.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -13,85 +14,124 @@ from numpy.typing import NDArray
 from core.speech.peak_store import ClipPeaks
 from core.speech.triples import FRAME, HASH, Triples, triples_of_all
 
-MOST_KEYS = 6_000_000
-"""Pairs of equal triples that are counted: bounds the memory where very many clips are alike."""
 GROUP = 48
 """Neighbours in a group of equal hashes that are compared: a triple that hundreds of clips share tells little."""
+LEAST_MOST_PAIRS, PAIRS_A_CLIP = 6_000_000, 1000
+"""Of equal triples, as many are counted in all, the nearest neighbours first: bounds the time where very many clips are
+alike."""
+PAIRS_AT_ONCE = 2_000_000
 LEAST_VOTES, MOST_CANDIDATES = 2, 60_000
-"""Pairs with so many triples at one offset are looked at; with more, if there would be too many pairs."""
+"""Pairs of clips with so many triples at one offset are looked at; with more, if there would be too many."""
 PEAKS_A_VOTE = 20
 """And one for so many peaks of the sparser clip: between long clips, chance gives more than two."""
 
 Keys = NDArray[np.uint64]
 """(pairs,): first << 40 | second << 16 | offset, which is 0x8000 for two clips that begin together."""
-_CLIP = np.uint64(0xFFFFFF0000)
+Rows = NDArray[np.uint32]
+"""Positions in the table of triples."""
+_CLIP, _PLACE = np.uint64(0xFFFFFF), np.uint64(0xFFFFFFFFFF)
 _SECOND = np.uint64(16)
-_PIECE = 1 << 18
-"""Numbers that are worked on at once: bounds the memory, and stays in the processor's cache."""
+_PIECE = 1 << 17
+"""Triples that are looked at together: what is made of them stays in the processor's cache."""
+_ROWS = 1 << 12
+"""Those whose neighbours are looked at together: these stand beside them, far from those of other triples."""
 
 
 def votes(clips: ClipPeaks) -> tuple[Keys, NDArray[np.int32]]:
     """The pairs of clips that share triples at one offset, ascending, and how many they share."""
     table, every = triples_of_all(clips)
-    keys = _pairs(table)
-    del table
-    keys.sort()
     sizes = np.fromiter(map(len, clips), np.int32, len(clips))
-    pieces = [_counted(keys[start:stop], sizes, every) for start, stop in _whole_pairs(keys)]
-    voted = np.concatenate([piece[0] for piece in pieces]) if pieces else keys
-    counts = np.concatenate([piece[1] for piece in pieces]) if pieces else np.empty(0, np.int32)
-    if len(voted) > MOST_CANDIDATES:
-        some = counts > np.partition(counts, -MOST_CANDIDATES)[-MOST_CANDIDATES]
-        voted, counts = voted[some], counts[some]
+    following = _following(table, max(LEAST_MOST_PAIRS, PAIRS_A_CLIP * len(clips)))
+    voted, counts, limit = np.empty(0, np.uint64), np.empty(0, np.int32), 0
+    for keys in _pairs(table, following, len(clips)):
+        some, their_counts = _counted(keys, sizes, every)
+        more = their_counts > limit
+        voted, counts = np.concatenate((voted, some[more])), np.concatenate((counts, their_counts[more]))
+        # What has no more votes than the last of so many pairs so far will not be among so many in the end.
+        if len(voted) > MOST_CANDIDATES or (limit and len(voted) == MOST_CANDIDATES):
+            limit = int(np.partition(counts, -MOST_CANDIDATES)[-MOST_CANDIDATES])
+            voted, counts = voted[counts > limit], counts[counts > limit]
     return voted, counts
 
 
-def _pairs(table: Triples) -> Keys:
-    """A key for each two equal hashes of different clips, nearest neighbours first; at most MOST_KEYS."""
-    keys = np.empty(min(MOST_KEYS, GROUP * len(table)), np.uint64)
-    used = 0
-    every = np.arange(len(table), dtype=np.uint32)
-    rows = [every[start : start + _PIECE] for start in range(0, len(table), _PIECE)]
-    for distance in range(1, GROUP + 1):
-        # Neighbours that are equal at this distance were so at every smaller one.
-        rows = [_equal(table, some, distance) for some in rows]
-        count = sum(map(len, rows))
-        if not count or used + count > len(keys):
-            break
-        for some in rows:
-            here, there = table[some], table[some + distance]
-            offset = (here & FRAME) + np.uint64(0x8000) - (there & FRAME)
-            first, second = here & _CLIP, there & _CLIP
-            found = (first << (HASH - _SECOND) | second | offset & FRAME)[first != second]
+def _following(table: Triples, most: int) -> NDArray[np.uint8]:
+    """With how many of the triples behind it each is compared: those of the same hash, at most GROUP, `most` pairs."""
+    following = np.zeros(len(table), np.uint8)
+    equal, apart = np.zeros(GROUP + 1, np.int64), np.zeros(GROUP + 1, np.int64)
+    for start in range(0, len(table), _PIECE):
+        rows = np.arange(start, min(start + _PIECE, len(table)), dtype=np.uint32)
+        for distance in range(1, GROUP + 1):
+            # Neighbours that are equal at this distance were so at every smaller one.
+            rows = rows[: np.searchsorted(rows, len(table) - distance)]
+            differ = table[rows] ^ table[rows + distance]
+            rows, differ = rows[differ >> HASH == 0], differ[differ >> HASH == 0]
+            if not len(rows):
+                break
+            following[rows] = distance
+            equal[distance] += len(rows)
+            apart[distance] += np.count_nonzero(differ >> _SECOND)
+    fits = np.cumsum(apart)[:-1] + equal[1:] <= most
+    return np.minimum(following, np.uint8(GROUP if fits.all() else fits.argmin()), out=following)
+
+
+def _pairs(table: Triples, following: NDArray[np.uint8], clips: int) -> Iterator[Keys]:
+    """A key for each two equal hashes of different clips, ascending; the clips of a range at a time."""
+    counts = np.zeros(clips, np.int64)
+    for start in range(0, len(table), _PIECE):
+        some = slice(start, start + _PIECE)
+        counts += np.bincount(_clip(table[some]), following[some], clips).astype(np.int64)
+    total = np.cumsum(counts)
+    cuts = np.searchsorted(total, np.arange(0, total[-1] if clips else 0, PAIRS_AT_ONCE))
+    for first, stop in pairwise([*np.unique(cuts).tolist(), clips]):
+        rows = _of_clips(table, following, first, stop)
+        keys = np.empty(int(following[rows].sum(dtype=np.int64)), np.uint64)
+        used = 0
+        for start in range(0, len(rows), _ROWS):
+            found = _keys(table, rows[start : start + _ROWS], following)
             keys[used : used + len(found)] = found
             used += len(found)
-    return keys[:used]
+        keys = keys[:used]
+        keys.sort()
+        yield keys
 
 
-def _equal(table: Triples, rows: NDArray[np.uint32], distance: int) -> NDArray[np.uint32]:
-    """Those of `rows` that have the same hash as the triple `distance` behind them."""
-    rows = rows[: np.searchsorted(rows, len(table) - distance)]
-    alike: NDArray[np.bool_] = (table[rows] ^ table[rows + distance]) >> HASH == 0
-    return rows[alike]
+def _keys(table: Triples, rows: Rows, following: NDArray[np.uint8]) -> Keys:
+    """A key for each of some triples and each that it is compared with, where these are of another clip."""
+    count = following[rows]
+    ahead = np.arange(1, int(count.max()) + 1, dtype=np.uint8)
+    here = table[rows][:, None] & _PLACE
+    there = table.take(rows[:, None] + ahead, mode="clip") & _PLACE
+    base = here - (here & FRAME) << (HASH - _SECOND) | (here & FRAME) + np.uint64(0x8000)
+    keys = base + (there - ((there & FRAME) << np.uint64(1)))  # the offset is one frame less the other
+    found: Keys = keys[(ahead <= count[:, None]) & ((here ^ there) >> _SECOND != 0)]
+    return found
 
 
-def _whole_pairs(keys: Keys) -> list[tuple[int, int]]:
-    """Pieces of ascending keys, none of which ends within a pair of clips."""
-    cuts = [0]
-    while cuts[-1] < len(keys):
-        last = keys[min(cuts[-1] + _PIECE, len(keys)) - 1] | FRAME
-        cuts.append(int(np.searchsorted(keys, last, "right")))
-    return list(pairwise(cuts))
+def _of_clips(table: Triples, following: NDArray[np.uint8], first: int, stop: int) -> Rows:
+    """The triples of clips [first, stop) that are compared with one behind them."""
+    found = [np.empty(0, np.uint32)]
+    for start in range(0, len(table), _PIECE):
+        some = slice(start, start + _PIECE)
+        clip = _clip(table[some])
+        rows = np.flatnonzero((clip >= first) & (clip < stop) & (following[some] > 0))
+        found.append((rows + start).astype(np.uint32))
+    return np.concatenate(found)
+
+
+def _clip(triples: Triples) -> NDArray[np.int64]:
+    return (triples >> _SECOND & _CLIP).astype(np.int64)
 
 
 def _counted(keys: Keys, sizes: NDArray[np.int32], every: int) -> tuple[Keys, NDArray[np.int32]]:
     """Each of ascending keys once with how often it is there, where that is often enough."""
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    close = np.diff(keys) <= 1
+    keys = keys[np.append(close, False) | np.insert(close, 0, False)] if len(keys) else keys
+    starts = np.flatnonzero(np.concatenate((np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1])))
     voted, counts = keys[starts], np.diff(starts, append=len(keys)).astype(np.int32)
     split = voted[1:] - voted[:-1] == 1  # a cut between frames shares its votes out
     counts[:-1][split] += counts[1:][split]
     some = counts >= LEAST_VOTES
     voted, counts = voted[some], counts[some]
-    fewer = np.minimum(sizes[voted >> HASH], sizes[voted >> _SECOND & np.uint64(0xFFFFFF)])
+    fewer = np.minimum(sizes[voted >> HASH], sizes[voted >> _SECOND & _CLIP])
     some = counts >= fewer / (PEAKS_A_VOTE * every)
     return voted[some], counts[some]

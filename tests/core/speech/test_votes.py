@@ -56,10 +56,11 @@ def slow_triples(clips: Sequence[Peaks], every: int) -> list[Triple]:
 
 def slow_votes(clips: Sequence[Peaks]) -> list[tuple[int, int, int, int]]:
     """(first, second, offset, count), ascending."""
-    every = 1 + 10 * sum(map(len, clips)) // triples.MOST_TRIPLES
+    wanted = min(triples.MOST_TRIPLES, max(triples.LEAST_MOST, triples.A_CLIP * len(clips)))
+    every = 1 + 10 * sum(map(len, clips)) // wanted
     table = slow_triples(clips, every)
     counts: Counter[Triple] = Counter()
-    most = min(votes.MOST_KEYS, votes.GROUP * len(table))
+    most = max(votes.LEAST_MOST_PAIRS, votes.PAIRS_A_CLIP * len(clips))
     for distance in range(1, votes.GROUP + 1):
         pairs = [(a, b) for a, b in zip(table, table[distance:], strict=False) if a[0] == b[0]]
         if not pairs or sum(counts.values()) + len(pairs) > most:
@@ -92,11 +93,11 @@ def fast_votes(clips: Sequence[Peaks]) -> list[tuple[int, int, int, int]]:
 
 LIMITS: dict[str, dict[Any, int]] = {
     "as shipped": {},
-    "small pieces": {(votes, "_PIECE"): 37, (triples, "_AT_ONCE"): 3},
-    "one hash in three": {(triples, "MOST_TRIPLES"): 8000, (votes, "_PIECE"): 100},
+    "small pieces": {(votes, "_PIECE"): 37, (votes, "PAIRS_AT_ONCE"): 200, (triples, "_AT_ONCE"): 3},
+    "one hash in three": {(triples, "MOST_TRIPLES"): 8000, (votes, "PAIRS_AT_ONCE"): 500, (votes, "_PIECE"): 100},
     "few neighbours": {(votes, "GROUP"): 2, (votes, "_PIECE"): 50},
-    "few keys": {(votes, "MOST_KEYS"): 3000},
-    "few pairs": {(votes, "MOST_CANDIDATES"): 20},
+    "few keys": {(votes, "LEAST_MOST_PAIRS"): 3000, (votes, "PAIRS_A_CLIP"): 1},
+    "few pairs, one clip at a time": {(votes, "PAIRS_AT_ONCE"): 1, (votes, "MOST_CANDIDATES"): 20},
 }
 
 
@@ -117,7 +118,7 @@ def test_clips_that_are_all_alike_stay_within_the_limits(monkeypatch: pytest.Mon
     monkeypatch.setattr(triples, "MOST_TRIPLES", 2000)
     clip = random_clips(1)[0]
     table, every = triples.triples_of_all([clip] * 200)
-    assert len(table) <= 2500 and every > 1 + 10 * 200 * len(clip) // 2000 // 2
+    assert len(table) <= 2500 and every > 1 + 10 * 200 * len(clip) // 2000
     clips = {int(place) >> 16 & 0xFFFFFF for place in table}
     assert len(clips) == 200, "no clip is left out because it comes late"
 
