@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.screen import ModalScreen
+from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from core.errors import PlanError
@@ -21,6 +22,10 @@ from core.plan.validate import keys_of
 from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.keys_footer import KeysFooter
 from lora_tui.dashboard.panels import OneLine
+from lora_tui.dashboard.text_field import TextField
+
+_CHECK_S = 0.1
+"""After the last key: a check takes longer than a key."""
 
 _HEAD_DOCS = {
     "id": "of the experiment: letters, digits and . _ -",
@@ -69,6 +74,7 @@ class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
         self._ascii = ascii_only
         self._form = form_of(plan, row)
         self.problems: list[str] = []
+        self._checking: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """A line a key, a hint on the key that is edited, and what came of the check."""
@@ -78,7 +84,7 @@ class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
                 for key, value in self._form.items():
                     with Horizontal():
                         yield Static(key, markup=False)
-                        yield Input(value, name=key, compact=True, select_on_focus=False)
+                        yield TextField(value, name=key, compact=True, select_on_focus=False)
             yield OneLine(ascii_only=self._ascii, id="hint")
             yield OneLine(ascii_only=self._ascii, id="said")
         yield KeysFooter(show_command_palette=False)
@@ -96,10 +102,12 @@ class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
             self.query_one("#hint", OneLine).say([(hint_of(event.widget.name), "muted")])
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Check the whole plan with it."""
+        """Check the whole plan with it, once nothing more is typed."""
         if event.input.name:
             self._form[event.input.name] = event.value
-            self._check()
+            if self._checking is not None:
+                self._checking.stop()
+            self._checking = self.set_timer(_CHECK_S, self._check)
 
     def action_save(self, queue: bool) -> None:
         """Close with it, unless something is wrong with it."""

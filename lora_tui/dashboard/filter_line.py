@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
 from lora_tui.dashboard.filters import EXAMPLE
+from lora_tui.dashboard.text_field import TextField
 
 
-class FilterLine(Input):
+class FilterLine(TextField):
     """Filters as it is typed. The keys that end that are its own, so that the footer has them meanwhile."""
 
     DEFAULT_CSS = """

@@ -165,7 +165,8 @@ def with_entry(row: BoardRow, entry: Entry | None) -> BoardRow:
     if entry.state == RunState.STARTING:
         return replace(row, state=str(entry.state), reason=entry.reason, active=True)
     if entry.state in _GOES_ON:
-        return replace(row, state=str(EntryState.QUEUED), reason=f"{row.state} before, is started again")
+        waits = str(EntryState.QUEUED)
+        return replace(row, state=waits, queued=waits, reason=f"{row.state} before, is started again")
     if entry.state not in _QUEUE_WORDS:
         return row
     return replace(row, state=str(entry.state), reason=entry.reason or row.reason)

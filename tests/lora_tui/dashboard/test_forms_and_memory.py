@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.widgets import Input
 
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
@@ -66,6 +67,25 @@ def test_the_arrows_go_through_all_fields_where_not_all_of_them_fit(folder: Any,
             assert app.focused.name == names[-1]
             await pilot.press("up")
             assert app.focused.name == names[-2]
+
+    asyncio.run(look())
+
+
+def test_keys_that_come_in_one_breath_are_taken_in_their_order(folder: Any, queue_app: Make, eyes: Any) -> None:
+    folder.write(PLAN)
+    folder.runs.root.mkdir()
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a")
+            await pilot.press("a")
+            await seen.see_on_screen("new experiment", "a-2")
+            for key, character in (("ctrl+u", "\x15"), ("x", "x"), ("y", "y"), ("backspace", "\x7f"), ("z", "z")):
+                app.post_message(Key(key, character))
+            await seen.see_on_screen('id = "xz"')
+            assert field(app, "id").value == "xz"
 
     asyncio.run(look())
 
