@@ -23,7 +23,8 @@ from core.speech.peaks import Peaks
 
 AudioKey = tuple[str, float, float | None]
 REASONS = {
-    "audio": "the same file as in an excluded or kept set, or an overlapping slice of it",
+    "kept": "in the kept set already, or an overlapping slice of what is",
+    "audio": "the same file as in an excluded set, or an overlapping slice of it",
     "bytes": "a copy of an excluded file",
     "recording": "the same recording as in an excluded or kept set",
     "text": "a text of an excluded or kept set",
@@ -84,14 +85,14 @@ def expand(request: Request, progress: Progress | None = None) -> Expansion:
         lengths.readable(kept, Counter(), None)
     hashes = HashCache(Path(os.devnull))
     try:
-        choice = choose(usable, kept, request.size, request.seed, fields, lengths.of)
+        choice = _chosen(usable, kept, request, fields, lengths)
         copies = _copies([usable[i] for i in choice.order if i >= 0], excluded, hashes)
         if copies:
             # Reading every file of the pool is worth it only where there are copies at all.
             copies |= _copies(usable, excluded, hashes)
             dropped["bytes"] += sum(u.audio in copies for u in usable)
             usable = [u for u in usable if u.audio not in copies]
-            choice = choose(usable, kept, request.size, request.seed, fields, lengths.of)
+            choice = _chosen(usable, kept, request, fields, lengths)
     except FieldMissing as error:
         raise ManifestError(
             f"--stratify: no line of the pool has {str(error)!r}: name duration, speaker or a field of the lines"
@@ -105,6 +106,14 @@ def expand(request: Request, progress: Progress | None = None) -> Expansion:
         choice=choice,
         kept_clashes=sum(taken.has(u) or _text(u) in texts for u in kept),
     )
+
+
+def _chosen(
+    usable: Sequence[Utterance], kept: Sequence[Utterance], request: Request, fields: Sequence[str], lengths: _Lengths
+) -> Choice:
+    if not usable and not kept:
+        return Choice((), {})  # without a clip every field is missing, which says nothing of the fields
+    return choose(usable, kept, request.size, request.seed, fields, lengths.of)
 
 
 def lacks(request: Request, result: Expansion) -> Iterator[str]:
@@ -127,9 +136,8 @@ def _without(
     request: Request,
     dropped: Counter[str],
 ) -> list[Utterance]:
-    others = [*excluded, *kept]
-    taken, seen = _Taken(others), set[AudioKey]()
-    texts = {_text(u) for u in others}
+    taken, kept_ones, seen = _Taken(excluded), _Taken(kept), set[AudioKey]()
+    texts = {_text(u) for u in (*excluded, *kept)}
     speakers = {u.speaker for u in excluded if u.speaker is not None} if not request.shared_speakers else set()
     near = _near(pool, texts) if request.exclude_near_texts else set()
     usable = []
@@ -138,6 +146,8 @@ def _without(
         reason = (
             "audio"
             if taken.has(utterance)
+            else "kept"
+            if kept_ones.has(utterance)
             else "repeat"
             if key in seen
             else "text"

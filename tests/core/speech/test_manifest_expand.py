@@ -133,6 +133,18 @@ def test_the_earlier_set_stays_inside(pool: Path, tmp_path: Path) -> None:
     assert abs(speakers["ann"] - 40) <= 4
 
 
+def test_a_pool_with_nothing_left_says_why(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = write(tmp_path, "kept", lines_of(pool)[:10])
+    assert run("--pool", pool, "--size", 20, "--keep", kept, "--exclude", pool, "-o", tmp_path / "a.jsonl") == 1
+    assert run("--pool", kept, "--size", 20, "--keep", kept, "-o", tmp_path / "b.jsonl") == 1
+    assert "left out 10: in the kept set already" in capsys.readouterr().err
+    assert run("--pool", pool, "--size", 20, "--exclude", pool, "-o", tmp_path / "c.jsonl") == 4
+    said = capsys.readouterr().err
+    assert "left out 200: the same file as in an excluded set" in said
+    assert "the pool has no usable clip" in said and "--stratify" not in said
+    assert not (tmp_path / "c.jsonl").exists()
+
+
 def test_paths_are_right_from_another_folder(pool: Path, tmp_path: Path) -> None:
     out = tmp_path / "sets" / "new" / "out.jsonl"
     assert run("--pool", pool, "--size", 10, "-o", out) == 0
