@@ -1,19 +1,24 @@
 """How fast `lora-cli manifest` is on 100,000 utterances, and how much memory it takes.
 
-    python -m benchmarks.data_speed [--only lines|audio|memory|expand] [--lines 100000] [--files 4000] [--rounds 3]
+    python -m benchmarks.data_speed [--only lines|audio|memory|expand] [--lines 100000] [--files 8000] [--rounds 3]
+                                    [--format NAME]
 
 lines   `check --no-audio` on 100,000 lines over 2000 real files: at most 10 s.
-audio   the audit with audio beside a bare loop of `soundfile.read` over the same distinct files, in as many processes,
-        in turn, for each format: at least 0.8 of the bare rate. --files clips of FLAC (16 kHz), a quarter as many of
-        the others; each of 4 to 10 s, as most corpora have them, of pieces of the embedded speech (or of synthesised
-        sound, where that is not built) at other speeds and levels, written once to a temporary folder.
+audio   the audit with audio (from the manifest to its findings) beside a bare loop of `soundfile.read` over the same
+        distinct files, in as many processes, turn about, which of the two comes first changing from round to round;
+        after a pass of each that does not count. For each format: at least 0.8 of the bare rate. --files clips of FLAC
+        and WAV (16 kHz), an eighth as many of the others; each of 4 to 10 s, as most corpora have them, of pieces of
+        the embedded speech (or of synthesised sound, where that is not built) at other speeds and levels, written once
+        to a temporary folder. Processor time, of all processes with their start, says the same on a busy machine; how
+        long reading the files' bytes takes tells what is bound by decoding. --format takes some (FLAC, WAV, …).
 memory  `check` with audio on 100,000 lines, slices of 1000 such files, so that a hundred lines each are the same
         recording: at most 500 MB. Counted is the greatest sum, over the command and its workers, of memory that each
         has to itself plus its part of what they share (PSS). Fails when it takes more than --memory-limit-s (290).
 expand  `expand --size 5000 --exclude` from a pool of 100,000: at most 10 s.
 
 Medians of --rounds rounds with the smallest and largest beside them. About 12 minutes on two quiet cores, of which the
-memory part is at most 5; `--only` runs one part.
+memory part is at most 5 and the audio part 4; `--only` runs one part. `--only audio --format FLAC WAV --files 2000`
+takes a minute.
 """
 
 from __future__ import annotations
@@ -23,22 +28,22 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
-
-from core.speech.audit import Source, audit
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("lines", "audio", "memory", "expand")
@@ -54,9 +59,10 @@ BATCH = 32
 CORES = len(os.sched_getaffinity(0))
 
 
+@cache
 def material() -> list[Any]:
-    """Sounds to cut pieces from."""
-    paths = sorted((ROOT / "data" / "audio").glob("*/*.flac"))[::8]
+    """Sounds to cut pieces from: so many that few clips are alike, as in a corpus."""
+    paths = sorted((ROOT / "data" / "audio").glob("*/*.flac"))[::3]
     if paths:
         return [soundfile.read(path, dtype="float32")[0] for path in paths]
     rng = np.random.default_rng(0)
@@ -125,13 +131,27 @@ def bare(paths: list[str]) -> int:
     return sum(len(soundfile.read(path, dtype="float32")[0]) for path in paths)
 
 
-def bare_loop(files: Sequence[Path]) -> float:
-    """Seconds that a bare soundfile loop on all cores takes, its processes' start included."""
+def bare_loop(files: Sequence[Path]) -> None:
+    """A bare soundfile loop on all cores, its processes' start included."""
     batches = [[str(path) for path in files[start : start + BATCH]] for start in range(0, len(files), BATCH)]
-    began = time.perf_counter()
     with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn")) as pool:
         list(pool.map(bare, batches))
-    return time.perf_counter() - began
+
+
+def processor_s() -> tuple[float, float]:
+    """Processor time of this process, and of those that it waited for."""
+    mine, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return mine.ru_utime + mine.ru_stime, others.ru_utime + others.ru_stime
+
+
+def taken(work: Callable[[], object]) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds of all processes, and of them this process's."""
+    mine, others = processor_s()
+    began = time.perf_counter()
+    work()
+    wall = time.perf_counter() - began
+    mine_after, others_after = processor_s()
+    return wall, mine_after + others_after - mine - others, mine_after - mine
 
 
 def told(values: Sequence[float], digits: int = 2) -> str:
@@ -169,25 +189,46 @@ def timed(title: str, limit_s: float, rounds: int, *arguments: object) -> bool:
     return verdict(statistics.median(wall) <= limit_s, f"{title}: {told(wall)} s, CPU {cpu} s; at most {limit_s:g} s")
 
 
-def audio_part(folder: Path, files: int, rounds: int) -> bool:
+def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) -> bool:
     """The audit beside the bare loop, for each format."""
+    # Not at the head of the module, which the bare loop's processes import, too.
+    from core.speech.audit import Source, audit
+
     good = True
-    for name in FORMATS:
+    for name in formats:
         # Fewer than 400 are measured in one process, which would spare the audit the start of the others.
-        count = max(500, files if name.startswith("FLAC") else files // 4)
+        count = max(500, files if name.startswith(("FLAC", "WAV")) else files // 8)
         paths = make_clips(folder / name.replace(" ", "-"), name, count)
         seconds = [soundfile.info(path).duration for path in paths]
         manifest = write_manifest(folder / "m.jsonl", paths, count, seconds)
-        ours, others = [], []
-        for _ in range(rounds):
-            others.append(count / bare_loop(paths))
-            began = time.perf_counter()
-            audit([Source(manifest, None, "m")], workers=CORES)
-            ours.append(count / (time.perf_counter() - began))
-        shares = [one / other for one, other in zip(ours, others, strict=True)]
-        text = f"{name}, {count} files of {statistics.mean(seconds):.1f} s: audit {told(ours, 0)} clips/s, "
-        text += f"bare loop {told(others, 0)}, share {told(shares)}; at least {AUDIO_SHARE}"
-        good &= verdict(statistics.median(shares) >= AUDIO_SHARE, text)
+        both: list[Callable[[], object]] = [
+            lambda: audit([Source(manifest, None, "m")], workers=CORES),  # noqa: B023
+            lambda: bare_loop(paths),  # noqa: B023
+        ]
+        runs: list[list[tuple[float, float, float]]] = [[], []]
+        for number in range(rounds + 1):
+            for which in (0, 1) if number % 2 else (1, 0):
+                run = taken(both[which])
+                if number:
+                    runs[which].append(run)
+        ours, others = runs
+        began = time.perf_counter()
+        held = sum(len(path.read_bytes()) for path in paths)
+        read_ms = (time.perf_counter() - began) / count * 1000
+        shares = [bare_run[0] / our[0] for our, bare_run in zip(ours, others, strict=True)]
+        costs = [our[1] / bare_run[1] for our, bare_run in zip(ours, others, strict=True)]
+        text = (
+            f"{name}, {count} files of {statistics.mean(seconds):.1f} s: share of the bare loop's rate {told(shares)}, "
+        )
+        good &= verdict(statistics.median(shares) >= AUDIO_SHARE, f"{text}at least {AUDIO_SHARE}")
+        rates = [told([count / run[0] for run in some], 0) for some in (ours, others)]
+        size_kb = held / count / 1000
+        print(
+            f"      clips a second: audit {rates[0]}, bare {rates[1]}; reading {size_kb:.0f} kB alone: {read_ms:.2f} ms"
+        )
+        used = [told([run[at] / count * 1000 for run in some]) for some, at in ((ours, 1), (ours, 2), (others, 1))]
+        cost = f"audit {used[0]} (of it the command {used[1]}), bare {used[2]}: {told(costs)} times"
+        print(f"      processor ms a clip: {cost}", flush=True)
     return good
 
 
@@ -238,8 +279,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--lines", type=int, default=100_000)
-    parser.add_argument("--files", type=int, default=4000)
+    parser.add_argument("--files", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=3)
+    names = [name.split()[0] for name in FORMATS]
+    parser.add_argument("--format", choices=names, nargs="+", default=names)
     parser.add_argument("--memory-limit-s", type=float, default=290.0, metavar="S")
     args = parser.parse_args()
     parts = args.only or PARTS
@@ -261,7 +304,8 @@ def main() -> int:
         if "memory" in parts:
             good &= memory_part(manifest, args.memory_limit_s)
         if "audio" in parts:
-            good &= audio_part(folder, args.files, args.rounds)
+            formats = [name for name in FORMATS if name.split()[0] in args.format]
+            good &= audio_part(folder, args.files, args.rounds, formats)
     return 0 if good else 1
 
 
