@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from core.speech.recipe import plan_corpus, read_recipe
+from core.speech.recipe import plan_corpus
+from core.speech.recipe_file import read_recipe
 from core.speech.render import SAMPLE_RATE_HZ, render, write_flac
 from core.speech.synth import Synthesiser
 

@@ -5,39 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from core.cli.data_arguments import ROLES
+from core.cli.progress import READING_S, progress_bar
 from core.errors import ExitCode, UserError
 from core.runs.files import write_text
 from core.sanitise import sanitise
 
 if TYPE_CHECKING:
     from core.speech.expand_manifest import Request
-
-Progress = Callable[[int, int], None]
-Item = TypeVar("Item")
-READING_S = 1.0
-"""Reading that takes no longer needs no bar."""
-
-
-@contextmanager
-def progress_bar(what: str, delay_s: float = 0.0) -> Generator[Progress, None, None]:
-    """A bar on stderr when that is a terminal; nothing otherwise, nor for what takes less than `delay_s`."""
-    from tqdm import tqdm
-
-    shown = sys.stderr.isatty()
-    bar = tqdm(desc=what, unit=" clips", disable=not shown, file=sys.stderr, leave=False, delay=delay_s)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total or None
-        bar.update(done - bar.n)
-
-    with bar:
-        yield show
 
 
 def check(args: argparse.Namespace) -> ExitCode:
@@ -109,18 +87,19 @@ def expand(args: argparse.Namespace) -> ExitCode:
         exclude_near_texts=args.exclude_near_texts,
         listen=args.listen,
     )
-    return _write_expansion(request, args.output, args.force)
+    return write_expansion(request, args.output, args.force)
 
 
-def _write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
+def write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
     """Choose the set, write it, say what is in it and what is not."""
     from core.speech import expand_manifest
     from core.speech.manifest_writer import manifest_line, write_manifest
 
     if request.size < 1:
         raise UserError(f"--size {request.size}: must be 1 or more")
-    with progress_bar("listening" if request.listen else "reading") as show:
-        result = expand_manifest.expand(request, show)
+    what = "listening" if request.listen else "looking at files"
+    with progress_bar("reading", READING_S) as reading, progress_bar(what, READING_S) as show:
+        result = expand_manifest.expand(request, show, reading)
     for sentence in expand_manifest.lacks(request, result):
         print(sanitise(sentence), file=sys.stderr)
     if not result.utterances:
@@ -161,78 +140,9 @@ def normalise(args: argparse.Namespace) -> ExitCode:
     return ExitCode.ACCEPTED
 
 
-def import_set(args: argparse.Namespace) -> ExitCode:
-    """Make a manifest of another tool's set, whole or a fair sample of it; it must be one that can be read."""
-    from core.speech.array_import import importing
-    from core.speech.exchange import import_lines
-    from core.speech.manifest_writer import refuse_to_overwrite
-
-    refuse_to_overwrite(args.output, args.force)
-    if args.size is not None and args.size < 1:
-        raise UserError(f"--size {args.size}: must be 1 or more")
-    with importing(args.output, args.force) if args.kind == "arrays" else nullcontext() as samples:
-        with progress_bar("importing") as show:
-            lines = list(_counted(import_lines(args.kind, args.source, args.output), show))
-        if samples is not None:
-            samples.publish()
-        return _write_import(args, lines)
-
-
-def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> ExitCode:
-    """The manifest of what was imported, if all its audio is there."""
-    import tempfile
-
-    from core.speech.expand_manifest import Request
-    from core.speech.manifest_writer import write_manifest
-
-    folder = args.output.parent.absolute()
-    # a path through a folder that is not there yet leads nowhere
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [line["audio_filepath"] for line in lines if not (folder / line["audio_filepath"]).is_file()]
-    if missing or not lines:
-        what = f"{len(missing)} audio files are not there, {missing[0]} first" if missing else "no clip in it"
-        raise UserError(f"{args.source}: {what}: correct it, or bring the audio there")
-    if args.size is None and not args.exclude:
-        count = write_manifest(args.output, lines, args.force)
-        print(f"{sanitise(str(args.output))}: {count} clips")
-        return ExitCode.ACCEPTED
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=folder) as scratch:
-        pool = Path(scratch) / "pool.jsonl"
-        write_manifest(pool, (line | {"audio_filepath": str(folder / line["audio_filepath"])} for line in lines))
-        request = Request(
-            pools=[pool],
-            size=args.size or len(lines),
-            seed=args.seed,
-            exclude=args.exclude,
-            shared_speakers=args.shared_speakers,
-        )
-        code = _write_expansion(request, args.output, args.force)
-    return code if args.size else ExitCode.ACCEPTED
-
-
-def export_set(args: argparse.Namespace) -> ExitCode:
-    """Write a manifest for another tool."""
-    from core.speech.exchange import export_rows
-    from core.speech.manifest import read_manifest
-    from core.speech.manifest_writer import refuse_to_overwrite
-
-    refuse_to_overwrite(args.output, args.force)
-    manifest = read_manifest(args.source)
-    with progress_bar("exporting") as show:
-        rows = list(_counted(export_rows(args.kind, manifest, args.output.parent), show))
-    write_text(args.output, "".join(rows))
-    print(f"{sanitise(str(args.output))}: {len(manifest)} clips")
-    return ExitCode.ACCEPTED
-
-
-def _counted(items: Iterable[Item], show: Progress) -> Iterator[Item]:
-    """`items`, shown as they come; nobody knows how many there will be."""
-    for done, item in enumerate(items, 1):
-        show(done, 0)
-        yield item
-
-
 def run_manifest(args: argparse.Namespace) -> ExitCode:
     """`lora-cli manifest ACTION`."""
+    from core.cli.exchange_commands import export_set, import_set
+
     actions = {"check": check, "expand": expand, "import": import_set, "export": export_set}
     return actions[args.action](args)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.cli.data_commands import progress_bar
+from core.cli.progress import progress_bar
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.plan.identity import settings_from
 from core.runs.data_health import audited_hashes, believed, read_health

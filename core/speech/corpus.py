@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ExitCode, UserError, exit_code_for
-from core.speech.recipe import Recipe, Utterance, plan_corpus, read_recipe
+from core.speech.recipe import Recipe, Utterance, plan_corpus
+from core.speech.recipe_file import read_recipe
 from core.speech.render import SAMPLE_RATE_HZ, render, write_flac
 from core.speech.synth import Synthesiser
 

@@ -70,17 +70,24 @@ class Manifest:
             raise AudioError(f"{self.where(utterance)}: {error}") from error
 
 
-def read_manifest(path: Path, *, check_audio: bool = True) -> Manifest:
+def read_manifest(path: Path, *, check_audio: bool = True, seen: Callable[[], None] | None = None) -> Manifest:
     """Read a manifest. Raises ManifestError with all problems, one a line: `manifest:line: what: what to do`.
 
-    `check_audio` also looks whether each audio file is there; none is opened.
+    `check_audio` also looks whether each audio file is there; none is opened. `seen` is called for each usable line.
     """
     problems = Problems(path)
-    utterances = tuple(good_utterances(path, problems, check_audio=check_audio))
+    utterances = tuple(_told(good_utterances(path, problems, check_audio=check_audio), seen))
     problems.raise_if_any()
     if not utterances:
         raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
     return Manifest(path, utterances)
+
+
+def _told(utterances: Iterator[Utterance], seen: Callable[[], None] | None) -> Iterator[Utterance]:
+    for utterance in utterances:
+        if seen:
+            seen()
+        yield utterance
 
 
 def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True) -> Iterator[Utterance]:

@@ -13,7 +13,8 @@ import soundfile
 from core.errors import UserError
 from core.speech import corpus
 from core.speech.noise import noise, rms
-from core.speech.recipe import Recipe, plan_corpus, read_recipe
+from core.speech.recipe import Recipe, plan_corpus
+from core.speech.recipe_file import read_recipe
 from core.speech.synth import Prosody, Synthesiser
 from core.speech.texts import make_texts, read_vocabulary
 
