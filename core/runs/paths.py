@@ -10,6 +10,7 @@ from pathlib import Path
 
 ADAPTER_FACTS = "reproduce.json"
 """In an adapter folder: what its WER depends on besides the weights."""
+_HISTORY = ".steps"
 _CONFIG, _RESULT = "run.json", "result.json"
 _STEP = re.compile(r"^step-(\d{6,})$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -176,7 +177,13 @@ class RunsFolder:
 
     def history_cache(self, name: str) -> Path:
         """The folded events of the run called `name`: may be deleted, is made again."""
-        return self.state / "cache" / "histories" / f"{name}.steps"
+        return self.state / "cache" / "histories" / f"{name}{_HISTORY}"
+
+    def histories_of_gone_runs(self) -> list[Path]:
+        """Files of `history_cache`, and what killed writers left of them, whose run folders are not there any more."""
+        folder = self.history_cache("").parent
+        found = [(name, name.lstrip(".").rpartition(_HISTORY)) for name in _names(folder)]
+        return [folder / name for name, (run, ours, _) in found if ours and not (self.root / run).exists()]
 
     def run_lock(self, name: str) -> Path:
         """Held by the trainer of the run called `name`, and by the children that it left behind."""

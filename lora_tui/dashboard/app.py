@@ -54,7 +54,9 @@ class Dashboard(App[None]):
         self.options = options
         self._make_actions = actions
         self.board = Board("")
-        self._reader = ReaderThread(source, options.refresh_s, self._deliver)
+        self.failure: Exception | None = None
+        """What ended it, if that was an error in our own code."""
+        self._reader = ReaderThread(source, options.refresh_s, self._deliver, self._failed)
         self.memory = read_memory(memory) if memory is not None else Memory()
         self._memory_path = None if options.readonly else memory
         self._saving: Timer | None = None
@@ -98,6 +100,11 @@ class Dashboard(App[None]):
     def _deliver(self, board: Board) -> None:
         """Called in the reader thread."""
         self.post_message(BoardRead(board))
+
+    def _failed(self, error: Exception) -> None:
+        """Called in the reader thread: a dashboard without it would stand still, and look as if training did."""
+        self.failure = error
+        self.call_from_thread(self.exit)
 
     def on_board_read(self, message: BoardRead) -> None:
         """Hand the board to the screens."""

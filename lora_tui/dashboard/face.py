@@ -60,19 +60,25 @@ def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
 
         replay = ReplaySource(options.replay, options.speed)
         try:
-            Dashboard(replay, options, actions).run()
+            return _run(Dashboard(replay, options, actions))
         finally:
             replay.close()
-        return ExitCode.ACCEPTED
     index = RowIndex(runs.board_index)
     source = LateSource(lambda: _folder_source(options, runs, index), lambda: _first_board(options, runs, index))
     app = Dashboard(source, options, actions, runs.dashboard_memory)
-    app.run()
+    ended = _run(app)
     if any(row.active for row in app.board.rows) or app.board.queue.works:
         say(
             "the dashboard is closed; training goes on. `lora-tui` opens it again, `lora-tui status` says how it stands"
         )
-    return ExitCode(app.return_code or 0)
+    return ended
+
+
+def _run(app: Dashboard) -> ExitCode:
+    app.run()
+    if app.failure is not None:
+        raise app.failure
+    return ExitCode.INTERNAL if app.return_code else ExitCode.ACCEPTED
 
 
 def _first_board(options: Options, runs: RunsFolder, index: RowIndex) -> Board | None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.dom import DOMNode
+from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Footer
+
+_PALETTE = 13
+"""Cells of `^p palette` and what parts it from the other keys."""
 
 
 class KeysFooter(Footer):
@@ -18,7 +22,19 @@ class KeysFooter(Footer):
         """The keys of the screen."""
         if self._bindings_ready:
             self._composed = self._keys()
-        yield from super().compose()
+        yield from (part for part in super().compose() if self._roomy or not part.has_class("-command-palette"))
+
+    def on_resize(self, event: Resize) -> None:
+        """The palette's key comes and goes with the room for it."""
+        if self._bindings_ready and self._composed != self._keys():
+            self.refresh(recompose=True)
+
+    @property
+    def _roomy(self) -> bool:
+        """Whether the palette's key takes no other key's place."""
+        shown = {key.binding.action: key.binding for key in self.screen.active_bindings.values() if key.binding.show}
+        taken = sum(len(self.app.get_key_display(key)) + len(key.description) + 3 for key in shown.values())
+        return taken + _PALETTE <= self.screen.size.width
 
     def bindings_changed(self, screen: Screen[object]) -> None:
         """Only other keys are another footer."""
@@ -30,9 +46,9 @@ class KeysFooter(Footer):
         await super().recompose()
         let_go(self, "compact")
 
-    def _keys(self) -> list[tuple[str, str, bool]]:
+    def _keys(self) -> tuple[bool, list[tuple[str, str, bool]]]:
         active = self.screen.active_bindings.values()
-        return [(a.binding.key, a.binding.description, a.enabled) for a in active if a.binding.show]
+        return self._roomy, [(a.binding.key, a.binding.description, a.enabled) for a in active if a.binding.show]
 
 
 def let_go(watched: DOMNode, attribute: str) -> None:

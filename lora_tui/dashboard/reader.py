@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
+from lora_tui.dashboard.caches import Caches
 from lora_tui.dashboard.confirmation import with_seeds
 from lora_tui.dashboard.listing import Listing
 from lora_tui.dashboard.machine import Resources
@@ -27,7 +28,6 @@ BUDGET_S = 0.1
 _GLANCES_A_ROUND, _LOOKS_A_ROUND = 100, 8
 """Ended runs whose events, and all of whose files, are looked at again in one round."""
 _RESOURCES_S = 2.0
-_SAVE_S = 20.0
 
 
 class FolderSource:
@@ -41,12 +41,11 @@ class FolderSource:
     ) -> None:
         """`caches`: whether long histories and the figures of ended runs may be kept in the state folder."""
         self._runs, self._plan = runs, plan
-        self._caches = caches and runs.state.is_dir()
         self.pending = False
         self._queue: FollowedQueue = NoQueue()
         self._index = index or RowIndex(runs.board_index)
+        self._caches = Caches(runs, self._index, kept=caches and runs.state.is_dir())
         self._judged_by = RECORDED
-        self._saved = float("-inf")
         self._watches: dict[str, Watch] = {}
         self._gates: dict[str, Thresholds] = {}
         self._turn = 0
@@ -122,7 +121,7 @@ class FolderSource:
                 continue
             self._places.setdefault(run.name, []).append(i)
             if run.name not in self._watches:
-                watch = Watch(run, self._runs if self._caches else None)
+                watch = Watch(run, self._runs if self._caches.kept else None)
                 watch.recall(self._index, self._judged_by)
                 self._watches[run.name] = watch
 
@@ -167,7 +166,7 @@ class FolderSource:
                 changed.append(name)
             self.pending = self.pending or watch.reading
         if not self.pending and not was_pending:  # what was read last is on the screen first
-            self._write_down([*first, *restless])
+            self._caches.write_down(self._watches, [*first, *restless], self._listing.names())
         return changed
 
     def _some(self, first: Sequence[str], restless: Sequence[str]) -> list[str]:
@@ -181,14 +180,6 @@ class FolderSource:
         touched = [name for name in glances if name not in skipped and self._watches[name].touched]
         looks = [name for name in glances if name not in skipped][:: max(1, _GLANCES_A_ROUND // _LOOKS_A_ROUND)]
         return [*started, *touched, *looks]
-
-    def _write_down(self, awake: Sequence[str]) -> None:
-        """When everything is on the screen: a long history, one in a round; the index, now and then."""
-        if any(self._watches[name].keep() for name in awake):
-            return
-        if self._caches and time.monotonic() - self._saved > _SAVE_S:
-            self._saved = time.monotonic()
-            self._index.save(self._watches.keys())
 
     def _run_of(self, row_id: str | None) -> RunPaths | None:
         place = self._ids.get(row_id or "")

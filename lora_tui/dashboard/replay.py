@@ -21,6 +21,8 @@ from lora_tui.dashboard.watch import Watch
 _LONGEST_PAUSE_S = 30.0
 """A recorded pause, between two attempts say, is played as no longer than this."""
 
+_LOG_LATER = "the lines of the log have no times: they are shown when the replay has ended\n"
+
 
 class ReplaySource:
     """Boards of one recorded run, as it was `speed` × the time since the first board. Used by one thread only."""
@@ -80,6 +82,8 @@ class ReplaySource:
     def _prepare(self, config: dict[str, Any]) -> None:
         self._paths.evals.mkdir(parents=True)
         self._paths.config.write_text(json.dumps(config))
+        if self._recorded.log.exists():
+            self._paths.log.write_text(_LOG_LATER)
         if self._recorded.adapters.exists():
             self._paths.adapters.symlink_to(self._recorded.adapters)
         # The tuned score comes at the end, when it came then.
@@ -100,6 +104,7 @@ class ReplaySource:
                 self._follow_best(event)
         if self._played == len(self._lines) and self._recorded.log.exists():
             # Its lines carry no times: shown earlier, they would tell how the run ends.
+            self._paths.log.unlink(missing_ok=True)
             self._paths.log.symlink_to(self._recorded.log)
         if self._played == len(self._lines) and self._recorded.result.exists():
             self._link(self._paths.best, self._recorded.best)

@@ -113,7 +113,7 @@ def with_figures(row: BoardRow, kept: BoardRow) -> BoardRow:
         **figures
         | {
             "title": row.title or kept.title,
-            "reason": row.reason or kept.reason,
+            "reason": kept.reason or row.reason,
             "values": kept.values or row.values,
         },
     )

@@ -33,8 +33,16 @@ class ReaderThread(threading.Thread):
     thousands is read, the screen is told of it no more often than otherwise.
     """
 
-    def __init__(self, source: Source, period_s: float, deliver: Callable[[Board], None]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        period_s: float,
+        deliver: Callable[[Board], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """`failed` is told of an error in our own code, after which nothing is read any more."""
         super().__init__(name="reader", daemon=True)
+        self._failed = failed
         self._source, self._period, self._deliver = source, period_s, deliver
         self._want = Want()
         self._wanted_at = float("-inf")
@@ -61,6 +69,13 @@ class ReaderThread(threading.Thread):
 
     def run(self) -> None:
         """Thread body."""
+        try:
+            self._read()
+        except Exception as error:  # a thread has nobody to raise to
+            if not self._ended:
+                self._failed(error)
+
+    def _read(self) -> None:
         last: Board | None = None
         told_at = float("-inf")
         while not self._ended:

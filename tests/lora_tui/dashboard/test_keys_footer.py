@@ -28,3 +28,20 @@ def test_keys_that_left_the_footer_are_not_kept(make_run: Make, make_app: Make, 
             assert shown and len(keys) <= 3 * len(shown)
 
     asyncio.run(look())
+
+
+def test_the_palettes_key_takes_no_other_keys_place(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run().train(1000).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see_on_screen("✓ accepted", "q Quit", "^p palette")
+            await pilot.resize_terminal(50, 40)
+            await seen.gone("^p palette")
+            await seen.see_on_screen("q Quit")
+            await pilot.resize_terminal(120, 40)
+            await seen.see_on_screen("^p palette")
+
+    asyncio.run(look())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.paths import RunsFolder
+from lora_tui.dashboard.app import Dashboard
+from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.reader import FolderSource
 from lora_tui.dashboard.snapshots import Board, Want
@@ -118,9 +121,10 @@ def test_nothing_is_handed_over_until_the_last_board_was_taken() -> None:
             return Board(where=str(self.reads))
 
     got: list[Board] = []
+    errors: list[Exception] = []
     came = threading.Event()
     counting = Counting()
-    thread = ReaderThread(counting, 0.001, lambda board: (got.append(board), came.set())[0])
+    thread = ReaderThread(counting, 0.001, lambda board: (got.append(board), came.set())[0], errors.append)
     thread.start()
     assert came.wait(5)
     while counting.reads < 20:
@@ -145,12 +149,46 @@ def test_only_changes_are_handed_over() -> None:
             return Board("here")
 
     got: list[Board] = []
+    errors: list[Exception] = []
     same = Same()
-    thread = ReaderThread(same, 0.001, got.append)
+    thread = ReaderThread(same, 0.001, got.append, errors.append)
     thread.start()
     while same.reads < 10:
         time.sleep(0.002)
         thread.taken()
     thread.stop()
     thread.join(5)
-    assert len(got) == 1
+    assert len(got) == 1 and not errors
+
+
+def test_an_error_while_reading_ends_the_dashboard_instead_of_leaving_it_still() -> None:
+    class Broken:
+        pending = False
+
+        def read(self, want: Want) -> Board:
+            raise ZeroDivisionError("in our code")
+
+    async def look() -> None:
+        app = Dashboard(Broken(), Options(refresh_s=0.05), lambda: None)  # type: ignore[arg-type,return-value]
+        async with app.run_test() as pilot:
+            for _ in range(100):
+                if app.failure is not None and app._exit:
+                    break
+                await pilot.pause(0.05)
+            assert isinstance(app.failure, ZeroDivisionError) and app._exit
+
+    asyncio.run(look())
+
+
+def test_histories_of_gone_runs_are_swept(tmp_path: Path, make_run: Any) -> None:
+    run = make_run().train(10)
+    runs = RunsFolder(run.paths.root.parent, tmp_path / "state")
+    kept, gone = runs.history_cache(run.paths.name), runs.history_cache("gone-0123456789")
+    kept.parent.mkdir(parents=True)
+    left = gone.with_name(f".{gone.name}.x7f")
+    for path in (kept, gone, left):
+        path.touch()
+    reading = FolderSource(runs, None)
+    for _ in range(3):
+        reading.read(Want())
+    assert kept.exists() and not gone.exists() and not left.exists()

@@ -28,7 +28,7 @@ def test_a_run_is_played_from_its_first_step_to_its_verdict(make_run: Make, tmp_
         [row] = half.rows
         assert row.steps is not None and 400 < row.steps < 600 and row.active and row.state == "training"
         assert half.selected is not None and half.selected.so_far and "50 %" in half.replay
-        assert half.selected.log_line == ""
+        assert "have no times" in half.selected.log_line
         now[0] += replay.length_s / 20 + 1
         whole = replay.read(want)
         assert whole.rows[0].state == "done" and whole.rows[0].decision == "accepted"
