@@ -1,7 +1,7 @@
 """How fast `lora-cli manifest` is on 100,000 utterances, and how much memory it takes.
 
     python -m benchmarks.data_speed [--only lines|audio|memory|expand] [--lines 100000] [--files 8000] [--rounds 3]
-                                    [--format NAME]
+                                    [--format NAME] [--scaled]
 
 lines   `check --no-audio` on 100,000 lines over 2000 real files: at most 10 s.
 audio   the audit with audio (from the manifest to its findings) beside a bare loop of `soundfile.read` over the same
@@ -14,6 +14,8 @@ audio   the audit with audio (from the manifest to its findings) beside a bare l
 memory  `check` with audio on 100,000 lines, slices of 1000 such files, so that a hundred lines each are the same
         recording: at most 500 MB. Counted is the greatest sum, over the command and its workers, of memory that each
         has to itself plus its part of what they share (PSS). Fails when it takes more than --memory-limit-s (290).
+        --scaled takes a fifth and a half of the lines instead (about 2 minutes), prints both and the line through them
+        at all of the lines: an estimate, for what is held of a line grows evenly and what is compared is bounded.
 expand  `expand --size 5000 --exclude` from a pool of 100,000: at most 10 s.
 
 Medians of --rounds rounds with the smallest and largest beside them. About 12 minutes on two quiet cores, of which the
@@ -37,7 +39,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +248,9 @@ def pss_mb(pid: int) -> float:
     return total
 
 
-def memory_part(manifest: Path, limit_s: float) -> bool:
-    """The greatest memory of `check` with audio, and how long it took; stopped after `limit_s`."""
+def greatest_memory(manifest: Path, limit_s: float) -> tuple[float, float, float | None]:
+    """MB of `check` with audio and its workers (PSS), and of the command alone (peak RSS); seconds, None after
+    `limit_s`, when it is stopped."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "core.cli", "manifest", "check", str(manifest), "--workers", str(CORES)],
@@ -267,11 +270,31 @@ def memory_part(manifest: Path, limit_s: float) -> bool:
     ended = process.poll() is not None
     if not ended:
         process.send_signal(signal.SIGINT)  # it ends its workers
-    process.wait()
-    took = time.perf_counter() - began
+    if process.wait() not in (0, 1) and ended:
+        raise SystemExit(f"manifest check ended with {process.returncode}")
+    return most, alone, time.perf_counter() - began if ended else None
+
+
+def memory_part(manifest: Path, limit_s: float) -> bool:
+    """The whole manifest against the limit."""
+    most, alone, took = greatest_memory(manifest, limit_s)
     text = f"check with audio: command and {CORES} workers {most:.0f} MB, the command alone {alone:.0f} MB (peak RSS), "
-    end = f"in {took:.0f} s" if ended else f"NOT ENDED after {limit_s:.0f} s"
-    return verdict(ended and most <= MEMORY_MB, f"{text}{end}; at most {MEMORY_MB} MB")
+    end = f"in {took:.0f} s" if took is not None else f"NOT ENDED after {limit_s:.0f} s"
+    return verdict(took is not None and most <= MEMORY_MB, f"{text}{end}; at most {MEMORY_MB} MB")
+
+
+def scaled_memory_part(make: Callable[[int], Path], lines: int, limit_s: float) -> bool:
+    """A fifth and a half of the lines, and what follows for all of them."""
+    sizes, found = (lines // 5, lines // 2), []
+    for size in sizes:
+        most, alone, took = greatest_memory(make(size), limit_s)
+        end = f"in {took:.0f} s" if took is not None else f"NOT ENDED after {limit_s:.0f} s"
+        told = f"{size} lines: command and {CORES} workers {most:.0f} MB, the command alone {alone:.0f} MB, {end}"
+        found.append(most)
+        if not verdict(took is not None and most <= MEMORY_MB, told):
+            return False
+    estimate = found[1] + (found[1] - found[0]) / (sizes[1] - sizes[0]) * (lines - sizes[1])
+    return verdict(estimate <= MEMORY_MB, f"estimated for {lines} lines: {estimate:.0f} MB; at most {MEMORY_MB} MB")
 
 
 def main() -> int:
@@ -283,6 +306,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     names = [name.split()[0] for name in FORMATS]
     parser.add_argument("--format", choices=names, nargs="+", default=names)
+    parser.add_argument("--scaled", action="store_true", help="memory: a fifth and a half of the lines")
     parser.add_argument("--memory-limit-s", type=float, default=290.0, metavar="S")
     args = parser.parse_args()
     parts = args.only or PARTS
@@ -302,7 +326,11 @@ def main() -> int:
             arguments = ("--pool", manifest, "--size", 5000, "--exclude", train, "--exclude-near-texts", "--force")
             good &= timed("expand", EXPAND_S, args.rounds, "expand", *arguments, "-o", folder / "out.jsonl")
         if "memory" in parts:
-            good &= memory_part(manifest, args.memory_limit_s)
+            if args.scaled:
+                make = partial(write_manifest, folder / "scaled.jsonl", paths, seconds=seconds)
+                good &= scaled_memory_part(make, args.lines, args.memory_limit_s)
+            else:
+                good &= memory_part(manifest, args.memory_limit_s)
         if "audio" in parts:
             formats = [name for name in FORMATS if name.split()[0] in args.format]
             good &= audio_part(folder, args.files, args.rounds, formats)
