@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from core.cli.__main__ import main
+from core.speech.expand_manifest import Request, expand
 from core.speech.manifest import read_manifest
 
 TWO_WORDS = ["red", "green", "blue", "grey", "black", "white", "brown", "pink", "gold", "cyan"]
@@ -120,6 +121,12 @@ def test_listening_leaves_out_the_same_recording(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     assert run("--pool", pool, "--size", 3, "--exclude", train, "--listen", "-o", out) == 1
     assert {line["audio_filepath"] for line in lines_of(out)} == {"0.wav", "2.wav"}
+
+
+def test_every_line_that_is_read_is_told(pool: Path) -> None:
+    told: list[tuple[int, int]] = []
+    expand(Request([pool], size=20, seed=1, keep=None), reading=lambda done, total: told.append((done, total)))
+    assert told == [(done, 0) for done in range(1, 201)]
 
 
 def test_the_earlier_set_stays_inside(pool: Path, tmp_path: Path) -> None:
