@@ -92,6 +92,11 @@ class Dashboard(App[None]):
         """What keys may do."""
         return self._make_actions()
 
+    def get_key_display(self, binding: Binding) -> str:
+        """The name of a key in the footer."""
+        shown = super().get_key_display(binding)
+        return shown if shown.isascii() or not self.options.ascii_only else binding.key
+
     def on_unmount(self) -> None:
         """The reader has nobody to read for."""
         self._reader.stop()

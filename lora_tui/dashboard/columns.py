@@ -26,6 +26,8 @@ class Column:
     right: bool = False
     grows: int = 0
     """Share of the room that is left."""
+    wide_from: int = 0
+    """Columns of the table below which it is left out, so that what grows has the room."""
 
 
 def _key(row: BoardRow, ascii_only: bool) -> Piece:
@@ -88,7 +90,7 @@ COLUMNS = (
     Column("id", 9, 0, _key),
     Column("title", 14, 9, _title, grows=2),
     Column("state", 13, 1, _state),
-    Column("steps", 11, 10, _steps, right=True),
+    Column("steps", 11, 10, _steps, right=True, wide_from=140),
     Column("progress", _BAR_WIDTH, 8, _bar),
     Column("done", 4, 4, _percent, right=True),
     Column("ETA", 7, 5, _eta, right=True),
@@ -124,7 +126,7 @@ def fitting(width: int) -> list[tuple[Column, int]]:
     left = width - 2
     for column in sorted(COLUMNS, key=lambda c: c.rank):
         needed = _width(column, width) + 1
-        if needed <= left:
+        if needed <= left and width >= column.wide_from:
             chosen.append(column)
             left -= needed
     total = sum(column.grows for column in chosen)

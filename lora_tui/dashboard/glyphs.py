@@ -15,7 +15,7 @@ def plain(text: str, ascii_only: bool) -> str:
     """`text` without anything but ASCII, when asked for."""
     if ascii_only:
         # As wide as before, so that what follows stays in its column.
-        text = text.replace("≥ ", ">=").replace("≤ ", "<=")
+        text = text.replace("≥ ", ">=").replace("≤ ", "<=").replace(" ±", "+-")
     return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
 
 

@@ -8,12 +8,16 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Footer
 
-_PALETTE = 13
-"""Cells of `^p palette` and what parts it from the other keys."""
+_PALETTE = 12
+"""Cells of `^p palette`, with a blank on both sides."""
 
 
 class KeysFooter(Footer):
     """Textual's own (8.2) never lets go of a key that it has shown, and is put together anew even for the same keys."""
+
+    DEFAULT_CSS = """
+    KeysFooter FooterKey.-command-palette { border-left: none; }
+    """
 
     _composed: object = None
     """The keys that were put on the screen last."""

@@ -42,7 +42,7 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     below = [[*s, *one] for scores in (domain, heldout) for s, one in zip(step, scores, strict=True)]
     fits = sum(len(text) for text, _ in beside[0]) <= width
     lines = beside if fits else [*below[: len(step)], [], *below[len(step) :]]
-    note = f"changes in points against step 0; heldout may rise by {limit:g}"
+    note = f"changes in points against step 0; heldout may rise by {limit:g}, ! is more"
     return [*lines, [], [(note, "muted")], *_verdict_reasons(view)]
 
 
@@ -119,7 +119,7 @@ def _score(score: SetScore, base: SetScore, half_width: str, limit: float | None
     over = limit is not None and change is not None and change > limit
     return [
         (f"{percent(score.counts.wer_percent):>11} ", ""),
-        (f"{_signed(change):>7}", "fail" if over else ""),
+        (f"{'!' if over else ''}{_signed(change)}".rjust(7), "fail" if over else ""),
         (f" {half_width:>5} {_errors(score)}", ""),
     ]
 

@@ -132,8 +132,13 @@ def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eye
     async def look() -> None:
         app = make_app(ascii_only=True)
         async with app.run_test(size=(200, 60)) as pilot:
-            text = await eyes(app, pilot).see("+ accepted", "+ PASS")
-            assert text.isascii()
+            seen = eyes(app, pilot)
+            assert (await seen.see("+ accepted", "+ PASS")).isascii()
+            await seen.see_on_screen("enter Open", "^p palette")
+            assert seen.whole().isascii()
+            await pilot.press("enter")
+            await seen.see_on_screen("[1 intervals]", "+-95%")
+            assert seen.whole().isascii()
 
     asyncio.run(look())
 
