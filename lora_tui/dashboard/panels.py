@@ -38,8 +38,8 @@ class Header(LinesView):
         if board.queue.paused:
             left.append((" queue paused ", "fail"))
         if board.problems:
-            word = "is broken" if board.problems_only else f"{len(board.problems)} warnings"
-            left.append((f" plan: {word} (P) ", "fail" if board.problems_only else "unknown"))
+            word = " is broken" if board.problems_only else f": {len(board.problems)} warnings"
+            left.append((f" plan{word} (P) ", "fail" if board.problems_only else "unknown"))
         if self._readonly:
             left.append((" read only ", "window"))
         right = plain(board.resources.text() + " ", self._ascii)

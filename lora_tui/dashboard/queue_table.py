@@ -58,7 +58,10 @@ class QueueTable(LinesView, can_focus=True):
     def paint(self, width: int, height: int) -> list[Pieces]:
         """The heading, and the rows from the first visible one on."""
         if not self.rows:
-            return [[("", "")], *([(f"  {plain(sanitise(line), self._ascii)}", "muted")] for line in self.empty)]
+            from lora_tui.dashboard.text_view import broken
+
+            told: list[Pieces] = [[(f"  {plain(sanitise(line), self._ascii)}", "muted")] for line in self.empty]
+            return [[("", "")], *(part for line in told for part in broken(line, width))]
         columns = fitting(width)
         visible = max(1, height - 1)
         index = self._index() or 0

@@ -120,6 +120,10 @@ def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: Any, fold
         async with app.run_test(size=(120, 24)) as pilot:
             see = eyes(app, pilot).see
             await see("experiments.toml:2", "stepz")
+            # A sentence that is longer than a line is broken, not cut.
+            await pilot.resize_terminal(40, 24)
+            await see("give a folder", "(relative to the plan)")
+            await pilot.resize_terminal(120, 24)
             folder.write()
             await see("▸ a", "not run")
 

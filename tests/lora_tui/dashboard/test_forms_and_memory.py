@@ -141,7 +141,7 @@ def test_the_problems_of_a_plan_have_a_page(folder: Any, queue_app: Make, eyes: 
         app = queue_app()
         async with app.run_test(size=(100, 30)) as pilot:
             seen = eyes(app, pilot)
-            await seen.see("The plan cannot be read", "plan: is broken (P)")
+            await seen.see("The plan cannot be read", "plan is broken (P)")
             await pilot.press("P")
             await seen.see("experiments.toml:2", "stepz: unknown key", "experiments.toml:3", "problems of")
             folder.write(PLAN)
