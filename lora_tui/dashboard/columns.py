@@ -157,17 +157,17 @@ def row_pieces(
     for column, width in columns:
         text, role = column.cell(row, ascii_only)
         if len(text) > width:
-            text = _shorter(text, column.title)
+            text = _shorter(text, column.title, row.active)
         text = plain(sanitise(text, _LONGEST), ascii_only)
         pieces += [(_cell(text, width, column.right), role), (" ", "")]
     return pieces
 
 
-def _shorter(text: str, title: str) -> str:
-    """A word that fits a narrow column: ✗ so far is no rejection yet; undecided is the same either way."""
+def _shorter(text: str, title: str, active: bool) -> str:
+    """A word that fits a narrow column. Of a run at work its state says that its verdict is not the last word."""
     if title == "verdict":
         glyph, _, word = text.partition(" so far ")
-        return f"{glyph} undecided" if word == "undecided" else (f"{glyph} so far" if word else text)
+        return f"{glyph} {word if active or word == 'undecided' else 'so far'}" if word else text
     return _SHORT_STATES.get(text, text)
 
 
