@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_kit import twelve_steps
 
 ROOT = Path(__file__).parents[2]
 _path = Path(__file__).parents[1] / "core" / "queue" / "plan_folder.py"
@@ -24,33 +25,12 @@ def folder(tmp_path: Path) -> Any:
     return plan_folder.PlanFolder(tmp_path)
 
 
-TRAINED_PLAN = """\
-[model]
-id = "data/base_model"
-[data]
-train = "speech/train.jsonl"
-domain = "speech/domain.jsonl"
-heldout = "speech/heldout.jsonl"
-[train]
-steps = 12
-eval_every = 3
-batch_seconds = 20
-learning_rate = 2e-3
-allow_high_learning_rate = true
-replay_share = 0
-threads = 1
-[gate]
-domain_gain = {gain}
-heldout_regression = 100
-stability_range = 100
-stability_min_steps = 0
+SLICES = """\
 [[gate.slice]]
 by = "duration"
 edges = [2.5]
 heldout_regression = {slice}
 min_utterances = 2
-[[experiment]]
-id = "a"
 """
 
 
@@ -71,7 +51,7 @@ class Trained:
     @staticmethod
     def plan(gain: float = -100, slice_pp: float = 100) -> str:
         """The same run under these thresholds of domain gain and of heldout regression in slices."""
-        return TRAINED_PLAN.format(gain=gain, slice=slice_pp)
+        return twelve_steps("data/base_model", speech="speech/", gain=gain, more=SLICES.format(slice=slice_pp))
 
 
 def checkout(folder: Path) -> Path:

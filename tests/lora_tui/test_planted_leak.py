@@ -10,34 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from plan_kit import twelve_steps
 from training_kit import subset
-
-PLAN = """
-[model]
-id = {model}
-[data]
-train = "train.jsonl"
-domain = "domain.jsonl"
-heldout = "heldout.jsonl"
-[train]
-steps = 12
-eval_every = 3
-batch_seconds = 20
-learning_rate = 2e-3
-allow_high_learning_rate = true
-replay_share = 0
-threads = 1
-[adapter]
-method = "lora"
-[gate]
-domain_gain = -100
-heldout_regression = 100
-stability_range = 100
-stability_min_steps = 0
-[[experiment]]
-id = "a"
-"""
-"""Thresholds that any trained adapter meets: only the leak is in the way."""
 
 
 def gate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +21,7 @@ def gate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def plant(folder: Path, digits: Path, base_model: Path) -> None:
     """A heldout clip, cut, at half the level and as Vorbis, is the last training clip."""
-    (folder / "plan.toml").write_text(PLAN.format(model=json.dumps(str(base_model))))
+    (folder / "plan.toml").write_text(twelve_steps(base_model, more='[adapter]\nmethod = "lora"\n'))
     for name, count in (("train", 60), ("domain", 30), ("heldout", 30)):
         subset(digits / f"{name}_manifest.jsonl", folder / f"{name}.jsonl", count)
     line = json.loads((folder / "heldout.jsonl").read_text().splitlines()[4])

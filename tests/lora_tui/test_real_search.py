@@ -10,47 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_kit import twelve_steps
 
 from benchmarks.kill_matrix.material import ROOT, clips
 
-PLAN = """
-[model]
-id = {model}
-[data]
-train = "train.jsonl"
-domain = "domain.jsonl"
-heldout = "heldout.jsonl"
-[train]
-steps = 12
-eval_every = 3
-batch_seconds = 20
-learning_rate = 2e-3
-allow_high_learning_rate = true
-replay_share = 0
-threads = 1
-[gate]
-domain_gain = {gain}
-heldout_regression = 100
-stability_range = 100
-stability_min_steps = 0
-{gate}
+SEARCH = """\
 [queue]
 then = "search"
 max_runs = 3
 [search]
 adapter.rank = [4, 8, 16]
 adapter.method = ["lora", "dora"]
-[[experiment]]
-id = "a"
 """
 
 
 def gate(folder: Path, gain: float, more: str = "") -> tuple[int, str, str, list[dict[str, Any]]]:
     """Exit code, run matrix, what was said, and settings of the runs in the order in which they began."""
     clips(folder)
-    (folder / "plan.toml").write_text(
-        PLAN.format(model=json.dumps(str(ROOT / "data" / "base_model")), gain=gain, gate=more)
-    )
+    plan = twelve_steps(ROOT / "data" / "base_model", gain=gain, more=more + SEARCH)
+    (folder / "plan.toml").write_text(plan)
     command = [sys.executable, "-m", "lora_tui", "--headless", "plan.toml", "--gate", "--export", "matrix.md"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert "Traceback" not in done.stderr, done.stderr
@@ -73,7 +51,7 @@ def test_search_trains_other_settings_until_the_budget_is_used_up(tmp_path: Path
 
 @pytest.mark.heavy
 def test_an_accepted_run_is_trained_again_with_another_seed(tmp_path: Path) -> None:
-    code, matrix, _said, settings = gate(tmp_path, gain=-100, more="confirm_seeds = 1")
+    code, matrix, _said, settings = gate(tmp_path, gain=-100, more="confirm_seeds = 1\n")
     assert code == 0
     assert "seeds 1/1" in matrix
     seeds = [run["train"]["seed"] for run in settings]
