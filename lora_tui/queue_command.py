@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import ExitCode, RunFolderError, UserError
+from core.queue import asked_ends
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
+from core.queue.decisions import each_decision
 from core.queue.entries import Entry, listing, named
 from core.queue.lock import is_held
 from core.queue.prune import prunable, prune
@@ -87,6 +89,7 @@ def _list(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         listed = {entry.run.name for entry in entries if entry.run is not None}
         done = runs.finished()
         rows += [_finished(run, done=run.name in done) for run in runs.runs() if run.name not in listed]
+    _say_killed(rows, runs)
     works = is_held(runs.supervisor_lock)
     paused = "" if found is None else found.paused
     if args.json:
@@ -126,6 +129,15 @@ def _finished(run: RunPaths, *, done: bool) -> dict[str, Any]:
     state, reason = (RunState.DONE, "") if done else state_and_reason(run)
     rest = {"reason": reason, "submission": None, "plan": None}
     return {"row": None, "experiment": experiment, "state": state.value, "run": run.name} | rest
+
+
+def _say_killed(rows: list[dict[str, Any]], runs: RunsFolder) -> None:
+    """The folder of a run that was killed on request tells a crash; the queue knows better."""
+    crashed = [row for row in rows if row["state"] == RunState.CRASHED]
+    killed = asked_ends.killed_runs(each_decision(runs.decisions)) if crashed else set()
+    for row in crashed:
+        if row["run"] in killed:
+            row |= {"state": asked_ends.KILLED, "reason": asked_ends.KILLED_REASON}
 
 
 def _add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:

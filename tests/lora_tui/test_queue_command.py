@@ -129,6 +129,12 @@ def test_kill_asks_first_and_ends_at_once(queue: Queue) -> None:
     [end] = folder.decisions("exit")
     assert end.get("asked") and end.get("status") == -signal.SIGKILL
     assert queue.states() == {"a": "held"}
+    # Of a submission that is closed only the run is left.
+    assert queue("kill", "--all", "--yes") == 0
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    queue.error()
+    [row] = queue.json("list", "--all")["rows"]
+    assert (row["state"], row["row"]) == ("killed", None)
 
 
 def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
