@@ -27,7 +27,10 @@ LEAST_COARSE, LEAST_FINE = 8, 12
 CANDIDATE_SHARE = 0.38
 """Share of the sparser clip's coarse peaks in the overlap that the other must have, to be looked at closely."""
 SAME_SHARE = 0.45
-"""The mean of the shares of coarse and fine peaks from which on two clips are the same recording."""
+"""The mean of the shares of coarse and fine peaks from which on two clips with many peaks are the same recording."""
+SPARSE = 1.5
+"""Divided by the number of peaks compared, this is asked for in addition: a share of few peaks is high by chance more
+easily, as where one speaker says the same word in two short clips."""
 LEAST_AGREEING = 12
 """Coarse triples that the two must have in common at that offset when they share hardly a fine one: steady hum has the
 same peaks everywhere, but not the same triples."""
@@ -45,6 +48,8 @@ class Candidate:
     second: int
     share: float
     """Of the coarse peaks where the two overlap."""
+    peaks: int
+    """How many those are, of the sparser one."""
     offset: int
     """Coarse frames: where the second begins in the first; negative when it begins earlier."""
 
@@ -99,9 +104,9 @@ def candidates(coarse: ClipPeaks) -> list[Candidate]:
             base, here = first, _Clip(coarse[first])
         there = _Clip(coarse[second])
         most = sorted(((int(counts[at]), (keys[at] & 0xFFFF) - 0x8000) for at in group), reverse=True)[:OFFSETS]
-        share, offset = max((_share(here, there, offset, LEAST_COARSE, CANDIDATE_SHARE), offset) for _, offset in most)
+        share, offset, peaks = max(_share(here, there, offset, LEAST_COARSE, CANDIDATE_SHARE) for _, offset in most)
         if share >= CANDIDATE_SHARE:
-            found.append(Candidate(first, second, share, offset))
+            found.append(Candidate(first, second, share, peaks, offset))
     return found
 
 
@@ -118,8 +123,8 @@ def confirmed(found: Sequence[Candidate], coarse: ClipPeaks, fine: Mapping[int, 
         middle = one.offset * COARSE_HOP_S / FINE_HOP_S
         tried = range(int(np.floor(middle)) - 1, int(np.ceil(middle)) + 2)
         least = max(0.0, 2 * SAME_SHARE - one.share)
-        share, offset = max((_share(here, there, offset, LEAST_FINE, least), offset) for offset in tried)
-        if share < least:
+        share, offset, peaks = max(_share(here, there, offset, LEAST_FINE, least) for offset in tried)
+        if share < least or (share + one.share) / 2 < SAME_SHARE + SPARSE / (peaks + one.peaks):
             continue
         if (
             agreeing(here.triples, there.triples, offset) >= LEAST_VOTES
@@ -151,8 +156,9 @@ class _Clip:
 _AROUND = np.array([[256 + frame * 256 + rise] for frame in (-1, 0, 1) for rise in (-1, 0, 1)])
 
 
-def _share(first: _Clip, second: _Clip, offset: int, least_peaks: int, wanted: float) -> float:
-    """The share of the sparser clip's peaks that the other has, where they overlap; below `wanted`, at most that.
+def _share(first: _Clip, second: _Clip, offset: int, least_peaks: int, wanted: float) -> tuple[float, int, int]:
+    """(share, offset, peaks): of the sparser clip's peaks, where they overlap, the share that the other has, and their
+    number; below `wanted` the share is at most that.
 
     `second` begins at frame `offset` of `first`. A peak may be one frame and one bin off.
     0 when the overlap is less than half of the shorter clip, or the sparser clip has too few peaks there.
@@ -161,14 +167,14 @@ def _share(first: _Clip, second: _Clip, offset: int, least_peaks: int, wanted: f
     begin, end = int(others[0]) + offset, int(others[-1]) + offset
     start, stop = max(int(frames[0]), begin), min(int(frames[-1]), end)
     if stop - start < LEAST_OVERLAP * min(int(frames[-1] - frames[0]), end - begin):
-        return 0.0
+        return 0.0, offset, 0
     low, high = frames.searchsorted((start - 1, stop + 2))
     other_low, other_high = others.searchsorted((start - 1 - offset, stop + 2 - offset))
     fewest = int(min(high - low, other_high - other_low))
     if fewest < least_peaks:
-        return 0.0
+        return 0.0, offset, 0
     found = int(np.count_nonzero(first.reach[second.codes[other_low:other_high] + (offset + 1) * 256]))
     if found >= wanted * fewest:
         back, reach = first.codes[low:high] + (1 - offset) * 256, second.reach
         found = min(found, int(np.count_nonzero(reach[np.clip(back, 0, len(reach) - 1)])))
-    return found / fewest
+    return found / fewest, offset, fewest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,19 @@ def test_sixteen_bit_files_give_libsndfiles_own_samples(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             decode_native(tmp_path / name).samples, soundfile.read(tmp_path / name, dtype="float32")[0]
         )
+
+
+def test_real_sets_that_share_no_recording_share_none(digits: Path) -> None:
+    """One speaker's heldout and replay clips with the same digits: recordings 0–9 and 10–49, says their README."""
+    clips, sizes = [], []
+    for name in ("replay", "heldout"):
+        lines = [json.loads(line) for line in (digits / f"{name}_manifest.jsonl").read_text().splitlines()]
+        decoded = [decode_native(digits / line["audio_filepath"]) for line in lines if line["speaker"] == "george"]
+        clips += [(one.samples, one.rate_hz) for one in decoded]
+        sizes.append(len(decoded))
+
+    def listen(indexes: object) -> list[Peaks]:
+        return [fine_peaks(*clips[index]) for index in indexes]  # type: ignore[attr-defined]
+
+    assert min(sizes) > 50
+    assert list(matches([coarse_peaks(*clip) for clip in clips], listen, first_only=sizes[0])) == []
