@@ -43,7 +43,7 @@ def main() -> int:
         folder = Path(name)
         many_runs(folder / "runs", args.runs)
         index = folder / "runs" / "cache" / "board.json"
-        last = f"of {args.runs}".encode()
+        last = f"/{args.runs}".encode()
         for number in range(args.rounds):
             shutil.rmtree(index.parent, ignore_errors=True)
             with Terminal(_BOARD, cwd=folder, size=SIZE) as terminal:
