@@ -34,7 +34,8 @@ def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]
         role = "unknown" if "POSITION EFFECT" in value else role
         lines += _folded(sanitise(name, 60), sanitise(value), width, role)
     if not shown:
-        lines += [[], [("The running WER is drawn once the base model is scored.", "muted")]]
+        missing = "No running WER yet: it is drawn from evals/position.json, once the base model is scored."
+        lines += [[], [(missing, "muted")]]
     return lines
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from core.sanitise import sanitise
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.lines_view import LinesView, Pieces
+from lora_tui.dashboard.lines_view import LinesView, Pieces, cut
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView
 
 
@@ -106,7 +106,7 @@ class VerdictPanel(LinesView):
         if len(lines) > height:
             lines = verdict_lines(self.run, compact=True, seeds=self._seeds, goes_on=self._goes_on)
         shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
-        return [_cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
+        return [cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
 
 
 class StatusLine(LinesView):
@@ -127,7 +127,7 @@ class StatusLine(LinesView):
         """The most pressing thing there is to say."""
         label, text, role = self._message()
         pieces = [(f" {label} ", "muted"), (plain(sanitise(text), self._ascii), role)]
-        return [_cut(pieces, width, "~" if self._ascii else "…")]
+        return [cut(pieces, width, "~" if self._ascii else "…")]
 
     def _message(self) -> tuple[str, str, str]:
         """The first of these that there is."""
@@ -145,15 +145,3 @@ class StatusLine(LinesView):
             said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
         said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]
         return next((one for one in said if one[1]), ("", "", ""))
-
-
-def _cut(pieces: Sequence[tuple[str, str]], width: int, ellipsis: str) -> Pieces:
-    """A line that says so when it is cut."""
-    left, cut = width, []
-    for text, role in pieces:
-        if len(text) > left:
-            cut.append((text[: max(0, left - 1)] + ellipsis, role))
-            break
-        cut.append((text, role))
-        left -= len(text)
-    return cut

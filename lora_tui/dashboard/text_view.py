@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.lines_view import LinesView, Pieces
+from lora_tui.dashboard.lines_view import LinesView, Pieces, cut
 
 _NARROWEST = 20
 """Cells below which a line is cut rather than broken."""
@@ -61,9 +61,10 @@ class TextView(LinesView, can_focus=True):
         painted = [[(plain(text, self._ascii), role) for text, role in line] for line in shown]
         below = len(self.lines) - self.top - height
         if below > 0 and painted:
-            room = width - sum(len(text) for text, _ in painted[-1])
-            told = next((more for more in (f"  {below} more lines: j", f"  +{below}") if len(more) <= room), "")
-            painted[-1].append((told.rjust(room), "muted"))
+            told = f"  {below} more lines: j"
+            last = cut(painted[-1], max(0, width - len(told)), plain("…", self._ascii))
+            room = width - sum(len(text) for text, _ in last)
+            painted[-1] = [*last, (told.rjust(room), "muted")]
         return painted
 
     def action_scroll_by(self, by: int) -> None:

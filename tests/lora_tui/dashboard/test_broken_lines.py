@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lora_tui.dashboard.columns import fitting, row_pieces
+from lora_tui.dashboard.lines_view import cut
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.dashboard.text_view import broken
 
@@ -35,3 +36,10 @@ def test_the_verdict_of_a_run_that_goes_on_is_whole_at_80_columns(decision: str 
     row = BoardRow("a", "a", state="training", active=True, decision=decision)
     shown = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
     assert word in shown and "…" not in shown and len(shown) <= 80
+
+
+@pytest.mark.parametrize("width", range(9))
+def test_a_line_of_many_pieces_is_cut_to_the_cell(width: int) -> None:
+    line = [("ab", ""), ("c", "muted"), ("def", ""), ("g", "")]
+    shown = "".join(text for text, _ in cut(line, width, "…"))
+    assert shown == ("abcdefg" if width > 6 else "abcdefg"[: max(0, width - 1)] + "…" * (width > 0))
