@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from core.errors import ExitCode, RunFolderError, UserError
-from core.queue import asked_ends
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
-from core.queue.decisions import each_decision
 from core.queue.entries import Entry, listing, named
-from core.queue.lock import is_held
 from core.queue.prune import prunable, prune
 from core.queue.wishes import QueueDb, Submission, Target
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
-from core.runs.snapshot import RunState
-from core.runs.store import state_and_reason
-from core.sanitise import sanitise
 from lora_tui import stdout
 from lora_tui.diagnostics import say
+from lora_tui.queue_list import document, show
 
-SCHEMA_VERSION = 1
 STOPPED = "stopped on request: `lora-tui queue release` goes on from there"
 KILLED = "killed on request: `lora-tui queue release` goes on from its last checkpoint"
 HELD = "held on request"
-_HEADINGS = ("ROW", "STATE", "RUN", "SUBMISSION", "WHY")
 
 
 class _Action(NamedTuple):
@@ -79,65 +71,6 @@ def run(args: argparse.Namespace) -> ExitCode:
     """The action. UserError: nothing in the queue has that name, or the action does not go with its state."""
     runs = RunsFolder(Path(args.runs).absolute(), Path(args.state or args.runs).absolute())
     return ACTIONS[args.action].run(args, runs)
-
-
-def _list(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    found = listing(runs, QueueDb(runs.queue_db)) if runs.queue_db.exists() else None
-    entries = [] if found is None else list(found.entries)
-    rows = [_row(entry) for entry in entries]
-    if args.all:
-        listed = {entry.run.name for entry in entries if entry.run is not None}
-        done = runs.finished()
-        rows += [_finished(run, done=run.name in done) for run in runs.runs() if run.name not in listed]
-    _say_killed(rows, runs)
-    works = is_held(runs.supervisor_lock)
-    paused = "" if found is None else found.paused
-    if args.json:
-        stdout.write(_json({"supervisor": works, "paused": paused or None, "rows": rows}))
-        return ExitCode.ACCEPTED
-    table = [_HEADINGS, *(tuple(sanitise(str(row[key] or "-")) for key in _KEYS) for row in rows)]
-    widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
-    if not rows:
-        lines = ["the queue is empty" if not args.all else "there are no runs"]
-    if paused:
-        lines += ["", f"paused: {sanitise(paused)}", "`lora-tui queue release --all` goes on"]
-    lines += ["", "a supervisor is at work" if works else "no supervisor is at work"]
-    stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
-    return ExitCode.ACCEPTED
-
-
-_KEYS = ("row", "state", "run", "submission", "reason")
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    run = None if entry.run is None else entry.run.name
-    state, plan = str(entry.state), entry.submission.plan_path
-    return {
-        "row": entry.row.key,
-        "experiment": entry.row.experiment,
-        "state": state,
-        "reason": entry.reason,
-        "run": run,
-        "submission": entry.submission.id,
-        "plan": plan,
-    }
-
-
-def _finished(run: RunPaths, *, done: bool) -> dict[str, Any]:
-    experiment = run.name.rpartition("-")[0]
-    state, reason = (RunState.DONE, "") if done else state_and_reason(run)
-    rest = {"reason": reason, "submission": None, "plan": None}
-    return {"row": None, "experiment": experiment, "state": state.value, "run": run.name} | rest
-
-
-def _say_killed(rows: list[dict[str, Any]], runs: RunsFolder) -> None:
-    """The folder of a run that was killed on request tells a crash; the queue knows better."""
-    crashed = [row for row in rows if row["state"] == RunState.CRASHED]
-    killed = asked_ends.killed_runs(each_decision(runs.decisions)) if crashed else set()
-    for row in crashed:
-        if row["run"] in killed:
-            row |= {"state": asked_ends.KILLED, "reason": asked_ends.KILLED_REASON}
 
 
 def _add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
@@ -269,14 +202,14 @@ def _prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     freed = [item for item in found if prune(runs, item)]
     report = [{"run": item.run.name, "bytes": item.size} for item in freed]
     if args.json:
-        stdout.write(_json({"action": "prune", "freed": report}))
+        stdout.write(document({"action": "prune", "freed": report}))
     else:
         say(f"freed {sum(item.size for item in freed) / 1e6:.1f} MB in {len(freed)} of {len(wanted)} run folders")
     return ExitCode.ACCEPTED
 
 
 ACTIONS = {
-    "list": _Action(_list, "What is queued, where each run stands, and why what waits does so."),
+    "list": _Action(show, "What is queued, where each run stands, and why what waits does so."),
     "add": _Action(_add, "Queue a plan; a supervisor works on it in the background."),
     "hold": _Action(_hold, "Keep rows from being started until they are released."),
     "release": _Action(_release, "Let held rows start; with --all also a queue that paused by itself."),
@@ -326,11 +259,7 @@ def _confirmed(args: argparse.Namespace, what: str) -> bool:
 def _done(args: argparse.Namespace, action: str, targets: Sequence[Target], word: str) -> None:
     if args.json:
         taken = [{"submission": target.submission, "row": target.row} for target in targets]
-        stdout.write(_json({"action": action, "taken": taken}))
+        stdout.write(document({"action": action, "taken": taken}))
         return
     for target in targets:
         say(f"{target.row or f'submission {target.submission}'}: {word}")
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps({"schema": SCHEMA_VERSION, **document}, indent=1) + "\n"
