@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from core.errors import ExitCode
-from core.queue import asked_ends
-from core.queue.decisions import each_decision
-from core.queue.entries import Entry, listing
+from core.queue.asked_ends import killed_among
+from core.queue.entries import Entry, listed, told
 from core.queue.lock import is_held
-from core.queue.wishes import QueueDb
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
@@ -25,26 +24,22 @@ _KEYS = ("row", "state", "run", "submission", "reason")
 
 def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Print the rows: of open submissions, with `--all` the runs of closed ones too."""
-    found = listing(runs, QueueDb(runs.queue_db)) if runs.queue_db.exists() else None
-    entries = [] if found is None else list(found.entries)
-    rows = [_row(entry) for entry in entries]
+    found = listed(runs)
+    rows = [_row(entry) for entry in found.entries]
     if args.all:
-        listed = {entry.run.name for entry in entries if entry.run is not None}
-        done = runs.finished()
-        rows += [_finished(run, done=run.name in done) for run in runs.runs() if run.name not in listed]
-    _say_killed(rows, runs)
+        queued = {entry.run.name for entry in found.entries if entry.run is not None}
+        rows += _others([run for run in runs.runs() if run.name not in queued], runs)
     works = is_held(runs.supervisor_lock)
-    paused = "" if found is None else found.paused
     if args.json:
-        stdout.write(document({"supervisor": works, "paused": paused or None, "rows": rows}))
+        stdout.write(document({"supervisor": works, "paused": found.paused or None, "rows": rows}))
         return ExitCode.ACCEPTED
     table = [_HEADINGS, *(tuple(sanitise(str(row[key] or "-")) for key in _KEYS) for row in rows)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     if not rows:
         lines = ["the queue is empty" if not args.all else "there are no runs"]
-    if paused:
-        lines += ["", f"paused: {sanitise(paused)}", "`lora-tui queue release --all` goes on"]
+    if found.paused:
+        lines += ["", f"paused: {sanitise(found.paused)}", "`lora-tui queue release --all` goes on"]
     lines += ["", "a supervisor is at work" if works else "no supervisor is at work"]
     stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
     return ExitCode.ACCEPTED
@@ -64,20 +59,18 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _finished(run: RunPaths, *, done: bool) -> dict[str, Any]:
-    experiment = run.name.rpartition("-")[0]
-    state, reason = (RunState.DONE, "") if done else state_and_reason(run)
-    rest = {"reason": reason, "submission": None, "plan": None}
-    return {"row": None, "experiment": experiment, "state": state.value, "run": run.name} | rest
-
-
-def _say_killed(rows: list[dict[str, Any]], runs: RunsFolder) -> None:
-    """The folder of a run that was killed on request tells a crash; the queue knows better."""
-    crashed = [row for row in rows if row["state"] == RunState.CRASHED]
-    killed = asked_ends.killed_runs(each_decision(runs.decisions)) if crashed else set()
-    for row in crashed:
-        if row["run"] in killed:
-            row |= {"state": asked_ends.KILLED, "reason": asked_ends.KILLED_REASON}
+def _others(others: Sequence[RunPaths], runs: RunsFolder) -> list[dict[str, Any]]:
+    """The rows of runs that no open submission has."""
+    done = runs.finished()
+    states = {run.name: (RunState.DONE, "") if run.name in done else state_and_reason(run) for run in others}
+    crashed = [name for name, (state, _) in states.items() if state is RunState.CRASHED]
+    killed = killed_among(runs.decisions, crashed)
+    rows = []
+    for name, (state, why) in states.items():
+        word, reason = told(state.value, why, None, killed=name in killed)
+        row = {"row": None, "experiment": name.rpartition("-")[0], "state": word, "reason": reason, "run": name}
+        rows.append(row | {"submission": None, "plan": None})
+    return rows
 
 
 def document(fields: dict[str, Any]) -> str:

@@ -5,24 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import ExitCode
-from core.queue.asked_ends import KILLED, KILLED_REASON, killed_runs
-from core.queue.decisions import each_decision
-from core.queue.entries import Entry, listing
 from core.queue.execution import PlanExecution
 from core.queue.lock import is_held
 from core.queue.report import RowReport, place_recorded, report
-from core.queue.wishes import QueueDb, Submission
+from core.queue.wishes import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
-from core.runs.snapshot import RunState
 from core.sanitise import sanitise
 from core.speech.hashing import HashCache
 from lora_tui import output
@@ -58,9 +52,8 @@ def run(args: argparse.Namespace) -> ExitCode:
     while True:
         works = is_held(runs.supervisor_lock)
         reports = _reports(submission, runs)
-        queued = _queued(submission, runs)
         indent = None if args.follow else 1
-        text = _as_json(reports, queued, works, indent) if args.json else _as_text(reports, queued, works)
+        text = _as_json(reports, works, indent) if args.json else _as_text(reports, works)
         if text != shown:
             output.write(f"\n{text}" if shown and not args.json else text)
             shown = text
@@ -74,34 +67,7 @@ def _reports(submission: Submission, runs: RunsFolder) -> list[RowReport]:
     execution = PlanExecution(submission, runs, UnsavedHashes(runs.hash_cache))
     execution.place_all()
     place_recorded(execution, runs)
-    killed = killed_runs(each_decision(runs.decisions))
-    return [
-        _killed(item) if item.run is not None and item.run.name in killed else item for item in report(execution, {})
-    ]
-
-
-def _killed(item: RowReport) -> RowReport:
-    """The folder of a run that was killed on request tells a crash; the queue knows better."""
-    crashed = item.matrix.status == RunState.CRASHED
-    return replace(item, matrix=replace(item.matrix, status=KILLED)) if crashed else item
-
-
-def _queued(submission: Submission, runs: RunsFolder) -> dict[str, Entry]:
-    """What the queue says of the plan's rows, by row key; empty where the plan is not in it."""
-    if not runs.queue_db.exists():
-        return {}
-    entries = listing(runs, QueueDb(runs.queue_db)).entries
-    return {entry.row.key: entry for entry in entries if entry.submission.plan_path == submission.plan_path}
-
-
-def _state(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, str]:
-    """(state, why): the queue knows of rows without a run, or whose run waits for its turn again."""
-    entry = queued.get(item.row.key)
-    if item.matrix.status == KILLED and (entry is None or entry.state == RunState.CRASHED):
-        return KILLED, KILLED_REASON
-    if entry is None:
-        return item.matrix.status, item.matrix.note if item.snapshot is None else ""
-    return str(entry.state), entry.reason
+    return report(execution, {})
 
 
 class UnsavedHashes(HashCache):
@@ -111,8 +77,8 @@ class UnsavedHashes(HashCache):
         """Nothing is written."""
 
 
-def _as_text(reports: list[RowReport], queued: Mapping[str, Entry], works: bool) -> str:
-    table = [_HEADINGS, *(_cells(item, queued) for item in reports)]
+def _as_text(reports: list[RowReport], works: bool) -> str:
+    table = [_HEADINGS, *(_cells(item) for item in reports)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     for item in {item.run.name: item for item in reports if item.run is not None}.values():
@@ -138,22 +104,21 @@ def _board_row(item: RowReport) -> BoardRow:
     return figures(row, item.snapshot, item.gathered.evidence, item.verdict)
 
 
-def _cells(item: RowReport, queued: Mapping[str, Entry]) -> tuple[str, ...]:
+def _cells(item: RowReport) -> tuple[str, ...]:
     snapshot, board = item.snapshot, _board_row(item)
     steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
     run = "-" if item.run is None else item.run.name
     verdict = "-" if snapshot is None else item.outcome.value
     if item.matrix.seeds is not None:
         verdict += ", seeds {}/{}".format(*item.matrix.seeds)
-    state, why = _state(item, queued)
     figures_ = (
         "-" if board.eta_s is None else clock(board.eta_s),
         "-" if board.pace_s is None else f"{board.pace_s:.2f}",
         wer_with_change(board.domain, board.domain_change, "-"),
         wer_with_change(board.heldout, board.heldout_change, "-"),
     )
-    why = why or (board.reason if snapshot is not None else "")
-    cells = (item.row.key, run, state.replace("_", " "), steps, *figures_, verdict, why or "-")
+    why = item.why or board.reason
+    cells = (item.row.key, run, item.matrix.status.replace("_", " "), steps, *figures_, verdict, why or "-")
     return tuple(sanitise(cell, _LONGEST) for cell in cells)
 
 
@@ -165,20 +130,20 @@ def _health(item: RowReport) -> dict[str, str] | None:
     return {"state": state.value, "summary": told}
 
 
-def _as_json(reports: list[RowReport], queued: Mapping[str, Entry], works: bool, indent: int | None) -> str:
-    rows = [_json_row(item, queued) for item in reports]
+def _as_json(reports: list[RowReport], works: bool, indent: int | None) -> str:
+    rows = [_json_row(item) for item in reports]
     return json.dumps({"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows}, indent=indent) + "\n"
 
 
-def _json_row(item: RowReport, queued: Mapping[str, Entry]) -> dict[str, Any]:
+def _json_row(item: RowReport) -> dict[str, Any]:
     board = _board_row(item)
     criteria = item.verdict.criteria if item.verdict is not None else ()
     return {
         "key": item.row.key,
         "experiment": item.row.experiment,
         "run": None if item.run is None else item.run.name,
-        "state": _state(item, queued)[0],
-        "reason": _state(item, queued)[1],
+        "state": item.matrix.status,
+        "reason": item.why,
         "steps_completed": None if item.snapshot is None else item.snapshot.steps_completed,
         "steps_planned": item.row.settings.train.steps,
         "eta_s": board.eta_s,

@@ -91,9 +91,9 @@ def everything_at_once(world: World, luck: random.Random) -> list[Kill]:
             world.kill(pid)
         world.faces[-1].wait()
         world.until("the end of all", lambda: not world.mine(), 10, 0.01)
-        state = world.listed()["state"]
-        if state not in ("crashed", "done", "queued"):
-            raise hazards.Failed(f"all is dead, and `queue list` says {state}")
+        row = world.listed()
+        if row["state"] != "done" and (row["state"] != "crashed" or hazards.NOBODY not in row["reason"]):
+            raise hazards.Failed(f"all is dead, and `queue list` says {row['state']} ({row['reason']!r})")
         kills += [Kill("everything", phase, landed, step, 0.0)] * len(victims)
     return kills
 

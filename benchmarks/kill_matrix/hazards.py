@@ -20,6 +20,8 @@ from benchmarks.kill_matrix.kills import Kill
 from benchmarks.kill_matrix.world import ACTIVE, Failed, World
 
 STALLED_WITHIN_S = 75.0
+NOBODY = "no supervisor is at work"
+"""What `queue list` must say of a run whose supervisor is dead too; while one works, such a run is *queued*."""
 
 
 def _kill_all(world: World, phase: str = "training", after_step: int = 1) -> None:
@@ -47,7 +49,7 @@ def torn_lines(world: World, luck: random.Random) -> list[Kill]:
         (torn / "state.safetensors").write_bytes(b"half")
     (run.root / ".result.json.x.tmp").write_text("{")
     (run.evals / ".domain.json.y.tmp").write_text("{")
-    _expect(world, "crashed")
+    _expect(world, "crashed", NOBODY)
     world.face()
     return []
 
@@ -59,7 +61,7 @@ def pid_reuse(world: World, luck: random.Random) -> list[Kill]:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
         try:
             _forge(world, pid=stranger.pid)
-            _expect(world, "crashed")
+            _expect(world, "crashed", NOBODY)
             world.face().wait()
             if stranger.poll() is not None:
                 raise Failed("a stranger that got the trainer's pid was killed")
@@ -74,7 +76,7 @@ def another_boot(world: World, luck: random.Random) -> list[Kill]:
     _kill_all(world)
     _forge(world, boot="00000000-0000-0000-0000-000000000000")
     row = world.listed()
-    if row["state"] != "crashed" or "restarted" not in row["reason"]:
+    if row["state"] != "crashed" or "restarted" not in row["reason"] or NOBODY not in row["reason"]:
         raise Failed(f"after a restart of the machine `queue list` says {row['state']} ({row['reason']!r})")
     world.face().wait()
     exits = [d.get("outcome") for d in world.decisions if d.kind == "exit"]
@@ -224,10 +226,10 @@ def _kinds(world: World) -> list[str]:
     return [decision.kind for decision in world.decisions]
 
 
-def _expect(world: World, state: str) -> None:
+def _expect(world: World, state: str, reason: str) -> None:
     row = world.listed()
-    if row["state"] != state:
-        raise Failed(f"`queue list` says {row['state']}, not {state}")
+    if row["state"] != state or reason not in row["reason"]:
+        raise Failed(f"`queue list` says {row['state']} ({row['reason']!r}), not {state}, {reason}")
 
 
 def _eventually(world: World, right: Callable[[str], bool], what: str) -> None:

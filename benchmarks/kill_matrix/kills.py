@@ -122,7 +122,12 @@ def _comes_right(world: World, victim: str, pid: int, starts: int, sent: float) 
     elif victim == "trainer":
         world.until("the trainer is started again", lambda: len(world.starts()) > starts or world.done(), STATE_LIMIT_S)
     took = time.monotonic() - sent
+    supervisor = world.supervisor()
     row = world.listed()
+    if row["state"] == "crashed" and supervisor is not None and world.supervisor() == supervisor:
+        raise Failed(
+            f"{victim} killed: `queue list` says crashed ({row['reason']}), and a supervisor takes it up again"
+        )
     living = world.trainer() is not None
     if row["state"] not in (*ACTIVE, "done") and living:
         raise Failed(f"{victim} killed: `queue list` says {row['state']} ({row['reason']}) of a living trainer")

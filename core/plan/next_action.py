@@ -59,6 +59,8 @@ class Wait:
     """Nothing to start until a running run ends."""
 
     reason: str
+    over: bool = False
+    """Whether nothing is started after that either, whatever becomes of the run: the plan has what it wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class _End:
 
     reason: str
     stops: bool = False
+    final: bool = False
+    """Whether a running run that crashes is not resumed."""
 
 
 def next_action(  # noqa: PLR0911 - one return a case
@@ -108,7 +112,7 @@ def next_action(  # noqa: PLR0911 - one return a case
         if running and end.stops:
             return Stop(tuple(running), end.reason)
         if running:
-            return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end")
+            return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end", end.final)
         return Finished(end.reason, {row.key: end.reason for row in (*queued, *held)})
 
     waiting: list[str] = []
@@ -205,7 +209,7 @@ def _end_of_plan(
     if queue.until == "accepted":
         accepted = [row.key for row in wanted if row.confirms is None and accepted_with_seeds(row, wanted, states)]
         if accepted:
-            return _End(f"{accepted[0]} was accepted", queue.on_accept == "stop")
+            return _End(f"{accepted[0]} was accepted", queue.on_accept == "stop", final=True)
     hours = (
         f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
         if spent.hours >= queue.max_hours

@@ -1,10 +1,11 @@
-"""What somebody asked for: trainers to end, rows to go. From the decisions as they come; reads no file."""
+"""What somebody asked for: trainers to end, rows to go. From the decisions as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
-from core.queue.decisions import Decision
+from core.queue.decisions import Decision, decisions_on
 
 KILLED = "killed"
 """The word for a run whose trainer somebody had the queue kill. Its folder alone tells a crash; it is resumed alike."""
@@ -41,6 +42,10 @@ class AskedEnds:
             case "finish":
                 self._asked = {key: wish for key, wish in self._asked.items() if key[0] != submission}
 
+    def is_killed(self, run: str) -> bool:
+        """Whether the run's last trainer was killed on request, or is dead by now if it has to be."""
+        return run in self.killed or self.asked(run) == "kill"
+
     def asked(self, run: str) -> str | None:
         """`stop` or `kill`, where that was asked of the run's trainer, and it has not ended yet."""
         if run not in self._rows:
@@ -50,12 +55,14 @@ class AskedEnds:
         return "kill" if "kill" in wishes else ("stop" if "stop" in wishes else None)
 
 
-def killed_runs(decisions: Iterable[Decision]) -> set[str]:
-    """Folders of the runs whose last trainer was killed on request."""
+def killed_among(path: Path, runs: Collection[str]) -> set[str]:
+    """Those of these runs, by folder, whose last trainer was killed on request, or is being; `path`: the decisions."""
+    if not runs:
+        return set()
     ends = AskedEnds()
-    for decision in decisions:
+    for decision in decisions_on(path, runs):
         ends.take(decision)
-    return ends.killed
+    return {run for run in runs if ends.is_killed(run)}
 
 
 def removed_rows(decisions: Iterable[Decision], plan_path: str) -> list[str]:

@@ -10,7 +10,8 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
   started (`adopt`: was found alive)
 - `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
-- `wait` submission, reason: why nothing is started for it at the moment; empty: something is
+- `wait` submission, reason, over: why nothing is started for it at the moment; empty: something is. `over`: nothing
+  will be either, whatever becomes of what runs
 - `wish` wish (stop, kill, retry, hold, release, remove, move), submission, row, run: a wish was taken
 - `halve` submission, row, run, accumulation: the run ran out of memory; its row goes on with another one
 - `stop` submission, row, run, reason: the queue asked a run to end, for the plan's own sake
@@ -117,6 +118,19 @@ def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decisi
             for line in file:
                 _, found, rest = line.partition(b'"submission": ')
                 if line.endswith(b"\n") and (not found or rest.startswith(wanted)):
+                    yield from _decode(line)
+    except FileNotFoundError:
+        return
+
+
+def decisions_on(path: Path, runs: Collection[str]) -> Iterator[Decision]:
+    """The decisions on these runs, and all wishes, one by one. Other lines are passed over before they are parsed."""
+    wanted = frozenset(name.encode() for name in runs)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                run = line.partition(b'"run": "')[2].partition(b'"')[0]
+                if line.endswith(b"\n") and (run in wanted or b'"decision": "wish"' in line):
                     yield from _decode(line)
     except FileNotFoundError:
         return

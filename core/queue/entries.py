@@ -1,9 +1,9 @@
-"""What the queue holds, row by row, for whoever wants to list it or to name a part of it. Only reads."""
+"""The queue row by row, and the one word for each that every face says. Only reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from core.errors import PlanError, RunFolderError
@@ -11,18 +11,28 @@ from core.plan.expand import matches
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row
-from core.queue.decisions import Decision, decisions_about
+from core.queue.asked_ends import KILLED, KILLED_REASON
+from core.queue.decisions import Decision
+from core.queue.ended_runs import EndedRuns
+from core.queue.lock import is_held
+from core.queue.stories import Stories, read_stories
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json, is_alive
 from core.runs.snapshot import RunState
 from core.runs.store import read_run, state_and_reason
 
+_TOLD = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
+_ACTIVE = frozenset(state.value for state in RunState if state.active)
+_PENDING = frozenset({RunState.QUEUED.value, RunState.DONE.value, *_ACTIVE})
+_ENDED = frozenset({KILLED, *(state.value for state in RunState)}) - _PENDING
+
 
 class EntryState(StrEnum):
-    """States that only the queue knows; a row with a run has a RunState's value."""
+    """States that only the queue knows; else a row with a run has a RunState's value, or `killed`."""
 
     QUEUED = "queued"
+    """It is started, or its run is resumed, when its turn comes."""
     WAITING = "waiting"
     """As queued, and the queue has said why it does not start."""
     HELD = "held"
@@ -39,8 +49,10 @@ class Entry:
     row: Row
     state: str
     reason: str = ""
-    """Why it waits, is held, or does not run; where it runs."""
+    """Why it waits, is held, or does not run; where it runs; how its run ended."""
     run: RunPaths | None = None
+    asked: str = ""
+    """What its trainer was asked for."""
 
     @property
     def target(self) -> Target:
@@ -53,53 +65,56 @@ class Entry:
         return self.run is not None and self.state in _ACTIVE
 
 
-_ACTIVE = frozenset(state.value for state in RunState if state.active)
-
-
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The open submissions in the order of working, their rows in the order of starting, and why nothing starts."""
 
-    submissions: tuple[Submission, ...]
-    entries: tuple[Entry, ...]
+    submissions: tuple[Submission, ...] = ()
+    entries: tuple[Entry, ...] = ()
     paused: str = ""
     """Why the queue has paused by itself; empty: it has not."""
 
-
-@dataclass(slots=True)
-class _Story:
-    """What the decisions say of one submission."""
-
-    runs: dict[str, str] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    """Run → where its newest trainer works, such as `on GPU 1`."""
-    closed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    waits: str = ""
-    released: set[str] = field(default_factory=set)
-    """Rows that were released, or asked for again, and have not been started since."""
-    begun: dict[str, Decision] = field(default_factory=dict)
-    """Run → the start or adoption of its trainer, until its end."""
+    def find(self, plan: str | None, key: str, run: str | None) -> Entry | None:
+        """The entry of a plan's row. `run`: its folder, where it has one: an edited plan's rows are other runs."""
+        hits = [entry for entry in self.entries if (entry.row.key, entry.submission.plan_path) == (key, plan)]
+        hits.sort(key=lambda entry: entry.run is None or entry.run.name != run)
+        return next((e for e in hits if run is None or e.run is None or e.run.name == run), None)
 
 
 def listing(runs: RunsFolder, db: QueueDb) -> Listing:
     """The queue as it stands. Resolves nothing: no manifest and no audio is read."""
     submissions = db.open_submissions()
     wishes = db.row_wishes()
-    stories = {submission.id: _Story() for submission in submissions}
-    paused = ""
-    gpus: dict[str, str] = {}
-    for decision in decisions_about(runs.decisions, list(stories)):
-        if decision.kind in ("pause", "resume", "supervisor_ended"):
-            paused = _paused(paused, decision)
-        elif decision.kind == "devices":
-            gpus = dict(decision.get("gpus") or {})
-        elif str(decision.get("submission")) in stories:
-            _tell(stories[str(decision.get("submission"))], decision, gpus)
+    stories = read_stories(runs.decisions, [submission.id for submission in submissions])
+    supervised = is_held(runs.supervisor_lock)
     entries: list[Entry] = []
     for submission in submissions:
         wished = wishes.get(submission.id, RowWishes())
-        entries += _entries(runs, submission, wished, stories[submission.id])
-    return Listing(tuple(submissions), tuple(entries), paused)
+        entries += _Rows(runs, submission, wished, stories, supervised).entries()
+    return Listing(tuple(submissions), tuple(entries), stories.paused)
+
+
+def listed(runs: RunsFolder) -> Listing:
+    """The same; empty where no queue was ever made, and none is made for it."""
+    return listing(runs, QueueDb(runs.queue_db)) if runs.queue_db.exists() else Listing()
+
+
+def told(state: str, reason: str, entry: Entry | None, *, killed: bool = False) -> tuple[str, str]:
+    """The word for a row and why, for every face.
+
+    `state`, `reason`: as the run's folder tells them, or the plan, to who asks; `entry`: what the queue says, where
+    the row is in it; `killed`: whether somebody had the run's last trainer killed (`killed_among`).
+    """
+    if killed and state == RunState.CRASHED:
+        state, reason = KILLED, KILLED_REASON
+    active = state in _ACTIVE
+    outdated = entry is not None and entry.active and entry.state != RunState.STARTING
+    if entry is None or active or outdated or state == RunState.DONE:
+        return state, (entry.asked if entry is not None and active else "") or reason
+    queued = entry.state in (EntryState.QUEUED, EntryState.WAITING)
+    if queued and entry.run is None and not entry.reason and state.replace(" ", "_") in _ENDED:
+        return str(entry.state), f"{state} before"  # no supervisor has looked at the row yet
+    return str(entry.state), entry.reason or reason
 
 
 def named(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
@@ -122,38 +137,6 @@ def _names(entry: Entry) -> tuple[str, ...]:
     return (entry.row.key, entry.row.experiment, entry.submission.id, *run)
 
 
-def _paused(before: str, decision: Decision) -> str:
-    if decision.kind == "pause":
-        return str(decision.get("reason"))
-    if decision.kind == "supervisor_ended" and decision.get("reason") == "told to stop":
-        return before
-    return ""
-
-
-def _tell(story: _Story, decision: Decision, gpus: Mapping[str, str]) -> None:
-    row = str(decision.get("row"))
-    match decision.kind:
-        case "run" | "start" | "adopt":
-            story.runs[row] = str(decision.get("run"))
-            story.closed.pop(row, None)
-            if decision.kind != "run":
-                story.released.discard(row)
-                story.waits = ""
-                gpu = decision.get("gpu")
-                story.places[str(decision.get("run"))] = f"on {gpus.get(gpu, gpu)}" if gpu else ""
-                story.begun[story.runs[row]] = decision
-        case "exit":
-            story.begun.pop(str(decision.get("run")), None)
-        case "skip":
-            story.closed[row] = (str(decision.get("status") or EntryState.SKIPPED), str(decision.get("reason")))
-        case "wish" if decision.get("wish") in ("retry", "release"):
-            story.released.add(row)
-            if decision.get("wish") == "retry":
-                story.closed.pop(row, None)
-        case "wait":
-            story.waits = str(decision.get("reason"))
-
-
 def is_starting(run: RunPaths, begun: Decision | None) -> bool:
     """Whether the trainer that `begun` tells of lives and has said nothing yet: its imports take seconds."""
     process = None if begun is None else identity_from_json(begun.get("process"))
@@ -162,38 +145,75 @@ def is_starting(run: RunPaths, begun: Decision | None) -> bool:
     return len(read_run(run).attempts) <= int(begun.get("attempts_before") or 0)
 
 
-def _entries(runs: RunsFolder, submission: Submission, wishes: RowWishes, story: _Story) -> list[Entry]:
-    try:
-        rows = all_rows(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
-    except PlanError:
-        return []  # the supervisor says so, and closes it
-    begun = {*story.runs, *story.closed, *wishes.held, *wishes.removed}
-    wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
-    wanted.sort(key=lambda row: wishes.ranks.get(row.key, 0.0))
-    return [_entry(runs, submission, row, wishes, story) for row in wanted]
+class _Rows:
+    """The rows of one submission."""
 
+    def __init__(
+        self, runs: RunsFolder, submission: Submission, wishes: RowWishes, stories: Stories, supervised: bool
+    ) -> None:
+        self._runs, self._submission, self._wishes = runs, submission, wishes
+        self._story, self._asked = stories.of[submission.id], stories.asked
+        self._paused = stories.paused
+        self._ended = EndedRuns(runs.decisions, self._story, self._asked, supervised=supervised)
 
-def _entry(runs: RunsFolder, submission: Submission, row: Row, wishes: RowWishes, story: _Story) -> Entry:
-    entry = Entry(submission, row, EntryState.QUEUED)
-    if row.key in story.runs:
-        run = RunPaths(runs.root / story.runs[row.key])
+    def entries(self) -> list[Entry]:
+        """In the order of starting."""
+        submission, wishes, story = self._submission, self._wishes, self._story
+        try:
+            plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
+            rows = all_rows(plan)
+        except PlanError:
+            return []  # the supervisor says so, and closes it
+        self._ended.retries = plan.queue.retries
+        begun = {*story.runs, *story.closed, *wishes.held, *wishes.removed}
+        wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
+        wanted.sort(key=lambda row: wishes.ranks.get(row.key, 0.0))
+        return [self._entry(row) for row in wanted]
+
+    def _entry(self, row: Row) -> Entry:
+        story = self._story
+        entry = Entry(self._submission, row, EntryState.QUEUED)
+        if row.key not in story.runs:
+            return self._not_started(self._wished(entry) or entry)
+        run = RunPaths(self._runs.root / story.runs[row.key])
         state, reason = state_and_reason(run)
         if not state.active and state is not RunState.DONE and is_starting(run, story.begun.get(run.name)):
             state, reason = RunState.STARTING, ""
-        place = story.places.get(run.name, "") if state.active else ""
-        entry = replace(entry, run=run, state=state.value, reason=", ".join(filter(None, (place, reason))))
-        if state.active or state is RunState.DONE:
+        entry = replace(entry, run=run, state=state.value, reason=reason)
+        if state is RunState.DONE:
             return entry
-    if row.key in wishes.removed:
-        return replace(entry, state=EntryState.REMOVED)
-    if row.key in wishes.held:
-        return replace(entry, state=EntryState.HELD, reason=wishes.held[row.key])
-    if row.key in story.closed:
-        word, reason = story.closed[row.key]
-        return replace(entry, state=word, reason=reason)
-    if entry.run is not None and row.key in story.released:
-        # What its folder says is how it ended before; it waits for its turn to go on.
-        entry = replace(entry, state=EntryState.QUEUED, reason=f"{entry.state} before, is started again")
-    if entry.state == EntryState.QUEUED and story.waits:
-        return replace(entry, state=EntryState.WAITING, reason="; ".join(filter(None, (story.waits, entry.reason))))
-    return entry
+        if state.active:
+            return self._at_work(entry)
+        if (wished := self._wished(entry)) is not None:
+            return wished
+        word, why = self._ended.told(run, state, reason)
+        return self._not_started(replace(entry, state=word, reason=why))
+
+    def _wished(self, entry: Entry) -> Entry | None:
+        """Whatever became of its run: what somebody wished for the row, or why the queue has closed it."""
+        key = entry.row.key
+        if key in self._wishes.removed:
+            return replace(entry, state=EntryState.REMOVED, reason="")
+        if key in self._wishes.held:
+            return replace(entry, state=EntryState.HELD, reason=self._wishes.held[key])
+        if key in self._story.closed:
+            word, reason = self._story.closed[key]
+            return replace(entry, state=word, reason=reason)
+        return None
+
+    def _not_started(self, entry: Entry) -> Entry:
+        """A queued row with what it waits for, by the word of the supervisor that is at work."""
+        if not self._ended.supervised:
+            return entry
+        paused = f"paused: {self._paused}" if self._paused else ""
+        over = f"nothing more is started: {self._story.over}" if self._story.over else ""
+        waits = over or self._story.waits or paused
+        if entry.state != EntryState.QUEUED or not waits:
+            return entry
+        return replace(entry, state=EntryState.WAITING, reason="; ".join(filter(None, (waits, entry.reason))))
+
+    def _at_work(self, entry: Entry) -> Entry:
+        name = "" if entry.run is None else entry.run.name
+        asked = _TOLD.get(self._asked.asked(name) or "", "")
+        place = self._story.places.get(name, "")
+        return replace(entry, reason=", ".join(filter(None, (place, entry.reason, asked))), asked=asked)

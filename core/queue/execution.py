@@ -15,13 +15,12 @@ from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import all_rows, shown, with_seed
 from core.plan.schema import Row
 from core.queue.forecast import forecast_bytes
+from core.queue.how_ended import outcome_of
 from core.queue.standing import Ended, Standing, standing
 from core.queue.wishes import RowWishes, Submission
 from core.runs.evidence import gather
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import ProcessIdentity, current_process
 from core.runs.resolve import Progress, Resolved, Resolver
-from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
 from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
@@ -76,6 +75,7 @@ class PlanExecution:
     ) -> None:
         """PlanError when the text is no plan. `progress` hears of audio files that are read to hash them."""
         self.submission = submission
+        self.runs = runs
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
         self.rows = all_rows(self.plan)
         self.ends: dict[str, list[Ended]] = {}
@@ -96,7 +96,6 @@ class PlanExecution:
         """Row key → its run, as far as it can be told."""
         self.unusable: dict[str, UserError] = {}
         """Row key → why its model or data cannot be used here, as `place_all` found."""
-        self._runs = runs
         self._resolver = Resolver(self.plan, hashes, progress)
         self._closed: dict[str, RowState] = {}
         self._repeats = {row.key: row for row in self.rows if row.confirms is not None}
@@ -200,9 +199,9 @@ class PlanExecution:
 
     def folder(self, placed: Placed) -> RunPaths:
         """The run's folder: the one that has its identity, whoever made it, else the row's own."""
-        found = self._folders.get(placed.identity) or self._runs.find(placed.identity)
+        found = self._folders.get(placed.identity) or self.runs.find(placed.identity)
         if found is None:
-            return self._runs.run(placed.row.experiment, placed.identity)
+            return self.runs.run(placed.row.experiment, placed.identity)
         self._folders[placed.identity] = found  # folders are never renamed
         return found
 
@@ -246,7 +245,7 @@ class PlanExecution:
             if self.standing(placed, running).status is not RowStatus.QUEUED:
                 counted.add(run.name)
         for name in self.replaced:
-            hours[name] = self._look(RunPaths(self._runs.root / name)).hours
+            hours[name] = self._look(RunPaths(self.runs.root / name)).hours
             counted.add(name)
         return Spent(runs=len(counted), hours=sum(hours.values()))
 
@@ -325,7 +324,7 @@ class PlanExecution:
         if run.name in self._looks:
             return self._looks[run.name]
         snapshot = read_run(run)
-        look = Look(outcome_of(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
+        look = Look(outcome_of(snapshot.state), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
         if look.outcome not in ("running", "queued"):
             self._looks[run.name] = look  # until `ended` says that another attempt was made
         return look
@@ -342,27 +341,6 @@ class PlanExecution:
         self._facts.pop(run.name, None)
 
 
-def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
-    """(outcome, message) of a dead trainer; at its start the folder held `attempts_before` attempts."""
-    snapshot = read_run(run)
-    outcome = outcome_of(snapshot)
-    if outcome == "done":
-        return outcome, ""
-    spoke = len(snapshot.attempts) > attempts_before
-    if spoke and outcome not in ("running", "queued", "crashed"):
-        return outcome, "" if snapshot.final is None else snapshot.final.message
-    if process is not None and process.boot != current_process().boot:
-        return "rebooted", "the machine was restarted"
-    return "crashed", "" if spoke else "before its first event"
-
-
 def _size(run: RunPaths) -> int:
     files = (Path(folder) / name for folder, _, names in os.walk(run.root) for name in names)
     return sum(file.lstat().st_size for file in files if file.exists())
-
-
-def outcome_of(snapshot: RunSnapshot) -> str:
-    """The run's state in the words of `Final.outcome`, with crashed, queued and running beside them."""
-    if snapshot.state.active:
-        return "running"
-    return "error" if snapshot.state is RunState.FAILED else str(snapshot.state)

@@ -9,11 +9,14 @@ from enum import StrEnum
 from core.plan.identity import run_identity
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
+from core.queue.asked_ends import killed_among
+from core.queue.entries import listed, told
 from core.queue.execution import Placed, PlanExecution
 from core.runs.evidence import Gathered, gather
 from core.runs.files import read_json
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.reason import reason
 from core.runs.resolve import Resolved
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
@@ -43,6 +46,8 @@ class RowReport:
     failed: bool
     """It ended, or could not even start, for another reason than its result: an error, a crash, no memory."""
     matrix: MatrixRow
+    why: str = ""
+    """Why its state (`matrix.status`) is what it is."""
     run: RunPaths | None = None
     gave_up: str | None = None
     """Why the queue does not go on with a run that did not end by itself."""
@@ -68,7 +73,23 @@ def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowRepo
     columns = differing_settings([asdict(_shown_settings(row, execution)) for row in rows])
     judged: dict[tuple[RunPaths, str | None], Judged] = {}
     reports = [_row(execution, row, column, not_run, judged) for row, column in zip(rows, columns, strict=True)]
-    return [_with_seeds(item, reports) for item in reports]
+    return [_with_seeds(item, reports) for item in _told(execution, reports)]
+
+
+def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowReport]:
+    """With the queue's word for each row, and why."""
+    queue = listed(execution.runs)
+    crashed = {r.run.name for r in reports if r.run is not None and r.matrix.status == RunState.CRASHED}
+    killed = killed_among(execution.runs.decisions, crashed)
+    found: list[RowReport] = []
+    for item in reports:
+        run = None if item.run is None else item.run.name
+        entry = queue.find(execution.submission.plan_path, item.row.key, run)
+        own = item.matrix.note if item.snapshot is None else reason(item.snapshot)
+        word, why = told(item.matrix.status, own, entry, killed=run in killed)
+        note = why if item.snapshot is None else item.matrix.note
+        found.append(replace(item, why=why, matrix=replace(item.matrix, status=word, note=note)))
+    return found
 
 
 def _with_seeds(item: RowReport, reports: Collection[RowReport]) -> RowReport:
@@ -147,8 +168,9 @@ def _row(
         skipped = execution.status_of_closed(row.key) is RowStatus.SKIPPED
         failed = execution.status_of_closed(row.key) is RowStatus.FAILED
         word = "skipped" if skipped else ("failed" if failed else "not run")
-        reason = not_run.get(row.key, "")
-        line = unrun_row(row.key, column, word, reason, title=row.title, steps=row.settings.train.steps)
+        line = unrun_row(
+            row.key, column, word, not_run.get(row.key, ""), title=row.title, steps=row.settings.train.steps
+        )
         return RowReport(row, Outcome.SKIPPED if skipped else Outcome.PENDING, failed, line)
     standing = execution.standing(placed, ())
     gave_up = (standing.reason or not_run.get(row.key)) if standing.status is RowStatus.FAILED else None
@@ -162,7 +184,7 @@ def _row(
     line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title, thresholds=thresholds)
     if (taken := taken_as_recorded(execution, row.key)) is not None:
         line = replace(line, evidence=(*line.evidence, ("Not hashed again", taken)))
-    return RowReport(row, outcome, failed, line, run, gave_up, snapshot, gathered, verdict, thresholds)
+    return RowReport(row, outcome, failed, line, "", run, gave_up, snapshot, gathered, verdict, thresholds)
 
 
 def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from core.plan.next_action import Start
 from core.queue import gpu_locks
 from core.queue.decisions import Decision, DecisionLog
-from core.queue.execution import Placed, how_it_ended
+from core.queue.execution import Placed
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices, choose_gpu
+from core.queue.how_ended import how_it_ended
 from core.queue.prune import prunable, prune
 from core.queue.standing import Ended
 from core.queue.talk import say

@@ -68,7 +68,7 @@ class Work:
                 case Finished():
                     return Ending(True, action.reason, execution.not_run(action))
                 case Wait():
-                    self.waits(action.reason)
+                    self.waits(action.reason, over=action.over)
                     return None
                 case Stop():
                     self._stop(action)
@@ -83,12 +83,15 @@ class Work:
             return Ending(False, execution.stopped)
         return None
 
-    def waits(self, reason: str, cause: str = "") -> None:
-        """Say why nothing is started, when that (or `cause`, where figures in the reason change) has changed."""
+    def waits(self, reason: str, cause: str = "", *, over: bool = False) -> None:
+        """Say why nothing is started, when that (or `cause`, where figures in the reason change) has changed.
+
+        `over`: and nothing will be, whatever becomes of what runs.
+        """
         cause = cause or reason
         if cause != self._waits:
             self._waits = cause
-            self._log.append("wait", submission=self.name, reason=reason)
+            self._log.append("wait", submission=self.name, reason=reason, over=over)
 
     def take_wishes(self, wishes: RowWishes) -> bool:
         """What is wished for its rows now. Whether that is anything new."""
@@ -146,6 +149,8 @@ class Work:
             self._said.add(_once(decision.kind, decision.fields))
         elif decision.kind == "wait":
             self._waits = str(decision.get("reason"))
+        elif decision.kind in ("start", "adopt"):
+            self._waits = None  # whoever reads the decisions takes the wait for over
 
     def stop(self, kind: str) -> None:
         """Nothing more is started for it; `kind` is the wish."""
@@ -168,7 +173,7 @@ class Work:
         for key, name in runs.items():
             self._once("stop", row=key, run=name, reason=action.reason)
         self._slots.stop(runs.values())
-        self.waits(f"{action.reason}; waiting for {', '.join(runs)} to stop")
+        self.waits(f"{action.reason}; waiting for {', '.join(runs)} to stop", over=True)
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""

@@ -28,7 +28,8 @@ HEADINGS = (
     "Experiment", "Settings", "Steps", "Domain WER %", "Gain, points", "Heldout WER %", "Change, points",
     *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Note",
 )  # fmt: skip
-_ACTIVE = frozenset(state.value for state in RunState if state.active)
+_GOES_ON = frozenset({state.value for state in RunState if state.active} | {"queued", "waiting", "held"})
+"""The words of the queue for a run that waits to be resumed are among them."""
 _NOTE_LENGTH = 200
 _HASH_LENGTH = 12
 
@@ -192,7 +193,7 @@ def verdict_word(row: MatrixRow) -> str:
     word = row.verdict.decision.value
     if row.seeds is not None:
         word += f", seeds {row.seeds[0]}/{row.seeds[1]}"
-    if row.status in _ACTIVE:
+    if row.status in _GOES_ON:
         return f"{status}, so far {word}"
     return word if row.status == "done" else f"{word} ({status})"
 

@@ -48,10 +48,7 @@ ROW_ASKS = {
     "later": _row_ask(lambda a, r: a.wishes.move(r, 1), lambda b, r: _waits(r)),
     "retry": _row_ask(
         lambda a, r: a.wishes.retry(r),
-        lambda b, r: (
-            not r.active
-            and (r.queued in ("failed", "skipped", "removed", "held") or (r.state in _RETRIED and not r.queued))
-        ),
+        lambda b, r: not r.active and (r.queued in ("failed", "skipped", "removed", "held") or r.state in _RETRIED),
     ),
     "remove": _row_ask(
         lambda a, r: a.wishes.remove(r),

@@ -8,21 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from core.queue.asked_ends import KILLED, KILLED_REASON, AskedEnds
+from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionReader
-from core.queue.entries import Entry, EntryState, Listing, listing
+from core.queue.entries import Entry, Listing, listing, told
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb
 from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
 from lora_tui.dashboard.no_queue import Placed
 from lora_tui.dashboard.snapshots import BoardRow, Queue
-
-_QUEUE_WORDS = frozenset(EntryState)
-"""States that only the queue knows."""
-_GOES_ON = (RunState.CRASHED.value, RunState.STOPPED.value)
-"""How runs end that the queue takes up again, as long as it has not closed their rows."""
-_ASKED = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
 
 
 class QueueState:
@@ -33,10 +27,12 @@ class QueueState:
         self._reader = DecisionReader(runs.decisions)
         self._db = QueueDb(runs.queue_db)
         self._stamp: object = None
-        self._listing = Listing((), ())
+        self._listing = Listing()
         self._reasons: dict[str, tuple[str, str]] = {}
         """Row key → (state, reason) of a row that does not run, by the queue's last word on it."""
         self._said = ""
+        self._outdated = False
+        """Whether a trainer is dead that lived when the queue was listed."""
         self._ends = AskedEnds()
         self.version = 0
         """Rises whenever a row may be told otherwise than before."""
@@ -50,17 +46,18 @@ class QueueState:
             self._take(decision)
             self._ends.take(decision)
             self.version += 1
-        stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)]
+        works = is_held(self._runs.supervisor_lock)
+        stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)], works
         # A trainer that starts is seen by its process, not by the queue's files.
         starting = any(entry.state == RunState.STARTING for entry in self._listing.entries)
-        if starting or stamp != self._stamp or (stamp[0] is not None and self._db.changed()):
-            self._stamp = stamp
+        touched = stamp[0][0] is not None and self._db.changed()
+        if starting or self._outdated or stamp != self._stamp or touched:
+            self._stamp, self._outdated = stamp, False
             self.version += 1
             self._list()
         if first:
             self.started.clear()
         found = self._listing
-        works = is_held(self._runs.supervisor_lock)
         return Queue(works, tuple(s.id for s in found.submissions), self._said, found.paused)
 
     def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
@@ -79,12 +76,9 @@ class QueueState:
 
     def told(self, row: BoardRow, plan: str | None) -> BoardRow:
         """The row of a run with what the queue says of it; `plan` is the path of the plan that the board shows."""
-        run = row.run or ""
-        if run in self._ends.killed and row.state == RunState.CRASHED:
-            row = replace(row, state=KILLED, reason=KILLED_REASON)
-        row = with_entry(row, self._entry(row, plan))
-        asked = self._ends.asked(run)
-        return replace(row, reason=_ASKED[asked]) if asked is not None and row.active else row
+        entry = self._entry(row, plan)
+        self._outdated |= entry is not None and entry.active and not row.active and entry.state != RunState.STARTING
+        return with_entry(row, entry, killed=row.run in self._ends.killed)
 
     def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
         """The same of a row that has no run; of one that is not in the queue, the queue's last word."""
@@ -97,11 +91,11 @@ class QueueState:
     def _entry(self, row: BoardRow, plan: str | None) -> Entry | None:
         if not row.planned:
             return next((e for e in self._listing.entries if queued_id(e) == row.id), None)
-        return next((e for e in self._listing.entries if (e.row.key, e.submission.plan_path) == (row.key, plan)), None)
+        return self._listing.find(plan, row.key, row.run)
 
     def _list(self) -> None:
         if self._stamp is None or not self._runs.queue_db.exists():
-            self._listing = Listing((), ())
+            self._listing = Listing()
             return
         try:
             self._listing = listing(self._runs, self._db)
@@ -155,21 +149,14 @@ def queued_row(entry: Entry) -> BoardRow:
     )
 
 
-def with_entry(row: BoardRow, entry: Entry | None) -> BoardRow:
-    """The row with what the queue says of it; what a run that trains or is done says itself goes first. Pure."""
+def with_entry(row: BoardRow, entry: Entry | None, *, killed: bool = False) -> BoardRow:
+    """The row with the queue's word for it, and why (`core.queue.entries.told`). Pure."""
+    word, reason = told(row.state, row.reason, entry, killed=killed)
+    row = replace(row, state=word.replace("_", " "), reason=reason)
     if entry is None:
         return row
-    row = replace(row, submission=entry.submission.id, queued=str(entry.state))
-    if row.active or row.state == "done":
-        return row
-    if entry.state == RunState.STARTING:
-        return replace(row, state=str(entry.state), reason=entry.reason, active=True)
-    if entry.state in _GOES_ON:
-        waits = str(EntryState.QUEUED)
-        return replace(row, state=waits, queued=waits, reason=f"{row.state} before, is started again")
-    if entry.state not in _QUEUE_WORDS:
-        return row
-    return replace(row, state=str(entry.state), reason=entry.reason or row.reason)
+    starting = word == RunState.STARTING
+    return replace(row, submission=entry.submission.id, queued=str(entry.state), active=row.active or starting)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.errors import UserError
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
-from core.queue.entries import Entry, EntryState, listing
+from core.queue.entries import Entry, EntryState, listed
 from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.snapshots import BoardRow
@@ -100,7 +100,7 @@ class Wishes:
         return "the trainers finish their step, save, and the queue stops"
 
     def _entries(self) -> tuple[Entry, ...]:
-        return listing(self._runs, self._db).entries if self._runs.queue_db.exists() else ()
+        return listed(self._runs).entries
 
     def _entry(self, row: BoardRow) -> Entry:
         target = Target(row.submission or "", row.key)

@@ -267,7 +267,7 @@ def test_running_siblings_of_an_accepted_run_are_waited_for() -> None:
     plan = shipped()
     states = {"2.1": RowState(RowStatus.DONE, GOOD), "2.1-lora": RowState(RowStatus.RUNNING)}
     action = next_action(expand(plan), states, plan.queue, Spent(2))
-    assert action == Wait("2.1 was accepted; waiting for 2.1-lora to end")
+    assert action == Wait("2.1 was accepted; waiting for 2.1-lora to end", over=True)
 
 
 def test_the_last_running_row_is_waited_for() -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from core.queue.asked_ends import AskedEnds, killed_runs, removed_rows
-from core.queue.decisions import Decision
+from core.queue.asked_ends import AskedEnds, killed_among, removed_rows
+from core.queue.decisions import Decision, DecisionLog
 
 
 def said(*lines: tuple[str, dict[str, Any]]) -> list[Decision]:
     return [Decision(kind, 0.0, {"submission": "s"} | fields) for kind, fields in lines]
+
+
+def killed_runs(decisions: list[Decision]) -> set[str]:
+    ends = AskedEnds()
+    for decision in decisions:
+        ends.take(decision)
+    return ends.killed
 
 
 START = ("start", {"row": "a", "run": "a-1"})
@@ -34,6 +42,18 @@ def test_other_ends_are_none_of_it() -> None:
     assert killed_runs(said(START, wish("kill"), CRASH, START)) == set()
     # The wish was for the trainer before.
     assert killed_runs(said(START, wish("kill"), CRASH, wish("release"), START, CRASH)) == set()
+
+
+def test_of_a_long_file_only_the_runs_in_question_are_read(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    other = ("start", {"row": "b", "run": "b-1"})
+    for kind, fields in (START, other, wish("kill"), wish("kill", "b"), CRASH):
+        log.append(kind, submission="s", **fields)
+    assert killed_among(log.path, ["a-1", "c-1"]) == {"a-1"}
+    assert killed_among(log.path, ["b-1"]) == {"b-1"}, "its trainer has to be dead by now"
+    assert killed_among(log.path, []) == set()
+    log.append("start", submission="another", row="a", run="a-1")
+    assert killed_among(log.path, ["a-1"]) == set()
 
 
 def test_what_was_asked_holds_until_the_trainer_has_ended() -> None:

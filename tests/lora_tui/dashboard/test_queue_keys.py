@@ -193,8 +193,10 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
     folder.db.submit(folder.submission())
     entry = listing(folder.runs, folder.db).entries[0]
     row = BoardRow("plan:a", "a", state="killed", run="a-1", decision="rejected")
-    waits = with_entry(row, replace(entry, state="crashed"))
-    assert (waits.state, waits.reason) == ("queued", "killed before, is started again")
+    waits = with_entry(row, entry)
+    assert (waits.state, waits.reason, waits.goes_on) == ("queued", "killed before", True)
+    ended = with_entry(row, replace(entry, state="crashed", reason="crashed 3 times"))
+    assert (ended.state, ended.reason, ended.goes_on) == ("crashed", "crashed 3 times", False)
     held = with_entry(row, replace(entry, state="held", reason="held on request"))
     assert held.state == "held" and held.goes_on
     failed = with_entry(row, replace(entry, state="failed"))

@@ -17,6 +17,7 @@ from core.plan.schema import Row
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
 from core.queue.execution import PlanExecution
+from core.queue.lock import KernelLock
 from core.runs.events import Final
 from core.runs.process import identity_of
 from core.speech.hashing import HashCache
@@ -103,13 +104,16 @@ def test_a_released_run_waits_for_its_turn_and_is_not_told_as_it_ended_before(
     submission = folder.db.open_submissions()[0].id
     log = DecisionLog(folder.runs.decisions)
     [before] = listing(folder.runs, folder.db).entries
-    assert before.state == "stopped"
+    assert before.state == "stopped" and "no supervisor is at work" in before.reason
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)  # as a supervisor does
+    assert lock is not None
     log.append("wish", wish="release", submission=submission, row="a", run=None)
     [released] = listing(folder.runs, folder.db).entries
     assert released.state == "queued" and released.reason == "stopped before, is started again"
     log.append("wait", submission=submission, reason="the trainer of another run has the CPU")
     [waits] = listing(folder.runs, folder.db).entries
     assert waits.state == "waiting" and "has the CPU; stopped before" in waits.reason
+    lock.release()
 
 
 def row(key: str, decision: str | None, confirms: str | None = None, **more: Any) -> BoardRow:

@@ -1,0 +1,31 @@
+"""How a trainer ended, in the words of its last event, with crashed, rebooted, queued and running beside them."""
+
+from __future__ import annotations
+
+from core.runs.paths import RunPaths
+from core.runs.process import ProcessIdentity, current_process
+from core.runs.snapshot import RunState
+from core.runs.store import read_run
+
+UNSPOKEN = "before its first event"
+
+
+def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
+    """(outcome, message) of a dead trainer; at its start the folder held `attempts_before` attempts."""
+    snapshot = read_run(run)
+    outcome = outcome_of(snapshot.state)
+    if outcome == "done":
+        return outcome, ""
+    spoke = len(snapshot.attempts) > attempts_before
+    if spoke and outcome not in ("running", "queued", "crashed"):
+        return outcome, "" if snapshot.final is None else snapshot.final.message
+    if process is not None and process.boot != current_process().boot:
+        return "rebooted", "the machine was restarted"
+    return "crashed", "" if spoke else UNSPOKEN
+
+
+def outcome_of(state: RunState) -> str:
+    """The run's state in the words of `Final.outcome`, with crashed, queued and running beside them."""
+    if state.active:
+        return "running"
+    return "error" if state is RunState.FAILED else str(state)

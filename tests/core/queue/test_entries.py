@@ -1,0 +1,337 @@
+"""The word for each row, and its cause. Beside each word stands what the supervisor itself would do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from core.plan.row_state import RowStatus
+from core.queue.decisions import DecisionLog, read_decisions
+from core.queue.entries import Entry, EntryState, Listing, listed, listing, told
+from core.queue.execution import PlanExecution
+from core.queue.lock import KernelLock
+from core.queue.pauses import Pauses
+from core.queue.slots import Slots
+from core.queue.wishes import Target
+from core.queue.work import Work
+from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
+from core.runs.files import append_line
+from core.runs.paths import RunPaths
+from core.runs.process import current_process, identity_of
+from core.speech.hashing import HashCache
+
+CRASHED = "its trainer was killed or died without a word while it was training at step 3"
+ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
+
+
+class Scene:
+    """A queue whose only row is `a`; what happened to it is written as the queue and its trainers write it."""
+
+    def __init__(self, folder: Any, process: dict[str, Any]) -> None:
+        self.folder, self.process, self.attempts = folder, process, 0
+        folder.write(queue="retries = 1")
+        folder.runs.root.mkdir()
+        self.submission = folder.db.submit(folder.submission())
+        self.log = DecisionLog(folder.runs.decisions)
+        self.say("submitted", plan=str(folder.plan), overrides=[], only=[])
+        execution = self.execution()
+        self.run: RunPaths = execution.folder(execution.placed["a"])
+
+    def execution(self) -> PlanExecution:
+        execution = PlanExecution(self.submission, self.folder.runs, HashCache(self.folder.runs.hash_cache))
+        execution.place_all()
+        return execution
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.log.append(kind, submission=self.submission.id, **fields)
+
+    def wish(self, word: str, row: str | None = "a") -> None:
+        self.say("wish", wish=word, row=row, run=None)
+
+    def start(self) -> None:
+        if not self.run.config.exists():
+            self.run.root.mkdir()
+            self.run.config.write_text(json.dumps({"experiment": "a", "identity": self.run.name[2:]}))
+        self.say("run", row="a", run=self.run.name)
+        process = {"process": self.process, "gpu": None, "inputs": {}}
+        self.say("start", row="a", run=self.run.name, reason="first", attempts_before=self.attempts, **process)
+
+    def train(self, how: str) -> None:
+        """An attempt in the run's folder."""
+        self.attempts += 1
+        events: list[Any] = [AttemptStarted(SCHEMA_VERSION, self.process, None, "cpu", "fp32"), Phase("training")]
+        events.append(Step(3, 1.0, 1e-4, 1.0, 100, 60.0, 0.001))
+        if how != "crash":
+            events.append(Final(ENDS[how], f"said {how}", 3))
+        for event in events:
+            append_line(self.run.events, encode(Record(self.attempts, 1e9, event)))
+
+    def exit(self, outcome: str, *, asked: bool = False) -> None:
+        self.say("exit", run=self.run.name, outcome=outcome, asked=asked, message="", status=None)
+
+    def attempt(self, how: str, *, asked: bool = False) -> None:
+        """Started, and ended so."""
+        self.start()
+        self.train(how)
+        self.exit(ENDS[how], asked=asked)
+
+    def again(self) -> None:
+        """The submission is done with, and the plan is submitted again."""
+        self.say("finish", complete=False, reason="", not_run={})
+        self.folder.db.close_submission(self.submission.id)
+        self.submission = self.folder.db.submit(self.folder.submission())
+        self.say("submitted", plan=str(self.folder.plan), overrides=[], only=[])
+        self.say("run", row="a", run=self.run.name)
+
+    def entry(self) -> Entry:
+        [entry] = listing(self.folder.runs, self.folder.db).entries
+        return entry
+
+    def would_start(self) -> bool:
+        """What a supervisor that comes now makes of the same files."""
+        execution, runs = self.execution(), self.folder.runs
+        pauses = Pauses(runs.root, self.log)
+        work = Work(runs, execution, Slots(runs, self.folder.executor, self.log, lambda: None), pauses, self.log)  # type: ignore[arg-type, return-value]
+        for decision in read_decisions(runs.decisions):
+            if decision.get("submission") == self.submission.id:
+                work.remember(decision)
+        standing = execution.standing(execution.placed["a"], ())
+        return execution.stopped is None and standing.status is RowStatus.QUEUED
+
+
+@pytest.fixture
+def dead() -> dict[str, Any]:
+    """The identity of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = identity_of(process.pid)
+    assert identity is not None
+    process.kill()
+    process.wait()
+    process.communicate()
+    return dict(identity.to_json())
+
+
+@pytest.fixture
+def scene(folder: Any, dead: dict[str, Any]) -> Iterator[Scene]:
+    """While a supervisor is at work, as far as its lock tells."""
+    made = Scene(folder, dead)
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)
+    assert lock is not None
+    yield made
+    lock.release()
+
+
+def test_a_row_that_was_never_started(scene: Scene) -> None:
+    assert (scene.entry().state, scene.entry().reason) == ("queued", "")
+    scene.say("wait", reason="the trainer of another run has the CPU", over=False)
+    assert (scene.entry().state, scene.entry().reason) == ("waiting", "the trainer of another run has the CPU")
+    scene.folder.db.hold([Target(scene.submission.id, "a")], "held on request")
+    assert (scene.entry().state, scene.entry().reason) == ("held", "held on request")
+    scene.folder.db.remove([Target(scene.submission.id, "a")])
+    assert (scene.entry().state, scene.entry().reason) == ("removed", "")
+
+
+@pytest.mark.parametrize("word", ["stop", "kill"])
+def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Scene, word: str) -> None:
+    scene.wish(word, None)
+    entry = scene.entry()
+    assert entry.state == "waiting" and entry.reason.startswith("nothing more is started: ")
+    assert not scene.would_start()
+
+
+@pytest.mark.parametrize(
+    ("how", "word", "reason"),
+    [
+        ("crash", "queued", f"crashed before ({CRASHED}), is started again"),
+        ("stop", "queued", "stopped before (said stop), is started again"),
+        ("disk", "queued", "disk full before (said disk), is started again"),
+        ("error", "failed", "said error"),
+        ("diverge", "diverged", "said diverge"),
+    ],
+)
+def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Scene, how: str, word: str, reason: str) -> None:
+    scene.attempt(how)
+    assert (scene.entry().state, scene.entry().reason) == (word, reason)
+    assert scene.would_start() == (word == "queued")
+
+
+@pytest.mark.parametrize(
+    ("how", "word"), [("crash", "queued"), ("stop", "queued"), ("error", "queued"), ("diverge", "diverged")]
+)
+def test_what_an_earlier_submission_left(scene: Scene, how: str, word: str) -> None:
+    for _ in range(2):
+        scene.attempt(how)
+    scene.again()
+    assert scene.entry().state == word
+    assert ("before" in scene.entry().reason) == (word == "queued")
+    assert scene.would_start() == (word == "queued")
+    scene.say("wait", reason="no GPU is free", over=False)
+    if word == "queued":
+        assert scene.entry().state == "waiting" and scene.entry().reason.startswith("no GPU is free; ")
+
+
+def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Scene) -> None:
+    scene.attempt("crash")
+    scene.attempt("crash")
+    entry = scene.entry()
+    assert (entry.state, entry.reason) == (
+        "crashed",
+        f"{CRASHED}; crashed 2 times: not resumed again (queue.retries = 1)",
+    )
+    assert not scene.would_start()
+    scene.wish("retry")
+    assert scene.entry().state == "queued" and scene.would_start()
+
+
+def test_an_end_that_nobody_has_written_down_counts_too(scene: Scene) -> None:
+    scene.attempt("crash")
+    scene.start()
+    scene.train("crash")
+    before = scene.entry().state
+    scene.exit("crashed")
+    assert before == scene.entry().state == "crashed"
+
+
+def test_a_reboot_costs_nothing_and_is_told(scene: Scene) -> None:
+    scene.process |= {"boot": "another-boot"}
+    for _ in range(3):
+        scene.start()
+        scene.train("crash")
+        scene.exit("rebooted")
+    entry = scene.entry()
+    assert entry.state == "queued" and "crashed before (the machine was restarted while it was training" in entry.reason
+    assert scene.would_start()
+
+
+def test_a_trainer_that_died_before_its_first_event(scene: Scene) -> None:
+    scene.start()
+    assert scene.entry().reason == "crashed before (its trainer ended: before its first event), is started again"
+    scene.exit("crashed")
+    assert scene.entry().state == "queued" and scene.would_start()
+    scene.start()
+    scene.exit("crashed")
+    entry = scene.entry()
+    assert entry.state == "crashed" and entry.reason.endswith("not resumed again (queue.retries = 1)")
+    assert not scene.would_start()
+
+
+def test_killed_on_request(scene: Scene) -> None:
+    scene.start()
+    scene.train("crash")
+    scene.wish("kill")
+    scene.exit("crashed", asked=True)
+    scene.folder.db.hold([Target(scene.submission.id, "a")], "killed on request")
+    assert (scene.entry().state, scene.entry().reason) == ("held", "killed on request")
+    scene.folder.db.release([Target(scene.submission.id, "a")])
+    scene.wish("release")
+    assert (scene.entry().state, scene.entry().reason) == ("queued", "killed before, is started again")
+    assert scene.would_start()
+    scene.wish("kill", None)
+    entry = scene.entry()
+    assert entry.state == "killed" and entry.reason.endswith("nothing more is started: killed on request")
+    assert not scene.would_start()
+
+
+def test_killed_in_a_submission_that_is_closed(scene: Scene) -> None:
+    scene.start()
+    scene.train("crash")
+    scene.wish("kill", None)
+    scene.exit("crashed", asked=True)
+    scene.again()
+    assert (scene.entry().state, scene.entry().reason) == ("queued", "killed before, is started again")
+    assert scene.would_start()
+
+
+def test_ended_for_the_plans_own_sake(scene: Scene) -> None:
+    scene.start()
+    scene.say("stop", row="a", run=scene.run.name, reason="the budget of 1 hours is used up")
+    scene.train("stop")
+    scene.exit("stopped", asked=True)
+    assert (scene.entry().state, scene.entry().reason) == ("stopped", "said stop; the budget of 1 hours is used up")
+
+
+def test_nothing_is_resumed_once_another_run_was_accepted(scene: Scene) -> None:
+    scene.attempt("crash")
+    scene.say("wait", reason="b was accepted; waiting for c to end", over=True)
+    entry = scene.entry()
+    assert entry.state == "crashed" and entry.reason.endswith(
+        "nothing more is started: b was accepted; waiting for c to end"
+    )
+
+
+def test_out_of_memory_goes_on_as_another_run(scene: Scene) -> None:
+    scene.start()
+    scene.attempts = 1
+    append_line(
+        scene.run.events, encode(Record(1, 1e9, AttemptStarted(SCHEMA_VERSION, scene.process, None, "cpu", "fp32")))
+    )
+    append_line(scene.run.events, encode(Record(1, 1e9, Final("out_of_memory", "CUDA", 0))))
+    scene.exit("out_of_memory")
+    assert scene.entry().state == "out_of_memory"
+    scene.say("halve", row="a", run=scene.run.name, accumulation=2)
+    entry = scene.entry()
+    assert (entry.state, entry.reason) == ("queued", "out of memory before (CUDA), is run again with accumulation 2")
+
+
+def test_a_queue_that_paused(scene: Scene) -> None:
+    scene.attempt("disk")
+    scene.log.append("pause", cause="disk", reason="the disk is full")
+    entry = scene.entry()
+    assert entry.state == "waiting" and entry.reason.startswith("paused: the disk is full; disk full before")
+
+
+def test_closed_by_the_queue(scene: Scene) -> None:
+    scene.say("skip", row="a", status="failed", reason="cannot start: no such file", inputs={})
+    assert (scene.entry().state, scene.entry().reason) == ("failed", "cannot start: no such file")
+    scene.wish("retry")
+    assert scene.entry().state == "queued"
+
+
+def test_without_a_supervisor_nothing_is_started_again(folder: Any, dead: dict[str, Any]) -> None:
+    scene = Scene(folder, dead)
+    scene.say("wait", reason="no GPU is free", over=False)
+    assert (scene.entry().state, scene.entry().reason) == ("queued", ""), "what it waits for, nobody knows now"
+    scene.attempt("crash")
+    entry = scene.entry()
+    assert (entry.state, entry.reason) == ("crashed", f"{CRASHED}; no supervisor is at work to start it again")
+
+
+def test_a_living_trainer_says_what_was_asked_of_it(scene: Scene) -> None:
+    scene.process = dict(current_process().to_json())
+    scene.start()
+    assert scene.entry().state == "starting"
+    scene.train("crash")
+    assert scene.entry().active
+    scene.wish("stop")
+    assert scene.entry().reason.endswith("asked to stop: it finishes its step and saves")
+    assert told("training", "12/40", scene.entry()) == ("training", "asked to stop: it finishes its step and saves")
+    scene.wish("kill", None)
+    assert scene.entry().asked == "is being killed"
+
+
+def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_the_end(scene: Scene) -> None:
+    entry = scene.entry()
+    assert told("not run", "after b", entry) == ("queued", "after b")
+    assert told("training", "3/9", entry) == ("training", "3/9")
+    assert told("done", "", entry) == ("done", "")
+    assert told("out of memory", "CUDA", entry) == ("queued", "out of memory before")
+    assert told("crashed", "why", None) == ("crashed", "why")
+    assert told("crashed", "why", None, killed=True)[0] == "killed"
+    assert told("stopped", "why", None, killed=True) == ("stopped", "why")
+
+
+def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
+    scene.attempt("crash")
+    entry, plan = scene.entry(), scene.submission.plan_path
+    found = listed(scene.folder.runs)
+    assert found.find(plan, "a", entry.run.name if entry.run else None) == entry
+    assert found.find(plan, "a", None) == entry
+    assert found.find(plan, "a", "a-ffffffffff") is None, "an edited plan's row is another run"
+    assert found.find("/other.toml", "a", None) is None
+    assert Listing().find(plan, "a", None) is None
+    assert entry.state in set(EntryState)
