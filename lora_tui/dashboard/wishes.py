@@ -9,7 +9,7 @@ from core.queue.entries import Entry, EntryState, listed
 from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.queue_command import HELD, KILLED, STOPPED
+from lora_tui.queue_actions import HELD, KILLED, STOPPED
 
 _OVER = ("done", "queued", "waiting")
 """States in which nothing can be tried again."""

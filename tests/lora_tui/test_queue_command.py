@@ -17,7 +17,7 @@ from core.queue.__main__ import supervise
 from core.queue.lock import is_held
 from core.runs.process import current_process
 from core.runs.snapshot import RunState
-from lora_tui import queue_command
+from lora_tui import queue_actions
 from lora_tui.__main__ import main
 
 SUPERVISOR = Path(__file__).parents[1] / "core" / "queue" / "fake_supervisor.py"
@@ -47,7 +47,7 @@ class Queue:
 
 @pytest.fixture
 def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
+    monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     yield Queue(folder, capsys)
     pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
     if is_held(folder.runs.supervisor_lock):
@@ -109,7 +109,7 @@ def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
     wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
     assert folder.snapshot("a").state is RunState.STOPPED
     [row] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]
-    assert row["reason"] == queue_command.STOPPED
+    assert row["reason"] == queue_actions.STOPPED
     assert queue("release", "a") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is RunState.DONE
