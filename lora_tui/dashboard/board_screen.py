@@ -61,6 +61,7 @@ class BoardScreen(BoardView):
 
     def action_ask(self, what: str) -> None:
         """What is beyond the screen: the app asks first, where that is due, and does it."""
+        self.table.stay()
         self.post_message(Asked(what, self.row if ASKS[what].of_row else None))
 
     def action_add(self) -> None:
@@ -72,6 +73,7 @@ class BoardScreen(BoardView):
         """The pages of the selected run; as soon as it is read, when it was not yet."""
         from lora_tui.dashboard.run_screen import RunScreen
 
+        self.table.stay()
         self._opening = self.table.selected if self.run_view is None and self._has_run else None
         if self.run_view is not None:
             state = str(self.run_view.snapshot.state) if self.row is None else self.row.state
@@ -137,6 +139,7 @@ class BoardScreen(BoardView):
 
     def action_pin(self) -> None:
         """Lay the run over the others, or take it off."""
+        self.table.stay()
         chosen = self.table.selected
         if chosen is not None:
             without = tuple(pin for pin in self.pinned if pin != chosen)

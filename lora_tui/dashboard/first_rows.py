@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.listing import Listing
 from lora_tui.dashboard.row_index import RECORDED, RowIndex, stamps_of, with_figures
-from lora_tui.dashboard.snapshots import Board, BoardRow
+from lora_tui.dashboard.snapshots import UNREAD, Board, BoardRow
 
 
 def first_rows(runs: RunsFolder, index: RowIndex) -> Board:
@@ -13,7 +13,7 @@ def first_rows(runs: RunsFolder, index: RowIndex) -> Board:
     listing, rows, unread = Listing(runs), [], 0
     for name in listing.names():
         kept = index.find(name, stamps_of(listing.run(name)), RECORDED)
-        row = BoardRow(f"run:{name}", name if kept is None else kept.key, run=name, state="…", planned=False)
+        row = BoardRow(f"run:{name}", name if kept is None else kept.key, run=name, state=UNREAD, planned=False)
         rows.append(row if kept is None else with_figures(row, kept))
         unread += kept is None
     return Board(str(runs.root), rows=tuple(rows), loading="reading the runs", unread=max(1, unread))

@@ -12,7 +12,7 @@ from core.sanitise import sanitise
 from lora_tui.dashboard.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.lines_view import LinesView, Pieces
-from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.snapshots import UNREAD, BoardRow
 
 
 class QueueTable(LinesView, can_focus=True):
@@ -46,14 +46,22 @@ class QueueTable(LinesView, can_focus=True):
         self.empty: Sequence[str] = ()
         """What to do when there is no row."""
         self._top = 0
+        self._unsure = False
+        """Nobody chose this row, and there may be a run that is alive among those that are yet to be read."""
 
     def show(self, rows: tuple[BoardRow, ...], pinned: tuple[str, ...], empty: Sequence[str]) -> None:
         """New rows. The cursor stays on its row; if that is gone, it goes to one that is alive, or the first."""
         self.rows, self.pinned, self.empty = rows, pinned, empty
-        if self._index() is None:
-            best = next((row for row in rows if row.active), None) or next((r for r in rows if r.run), None)
+        if self._unsure or self._index() is None:
+            alive = next((row for row in rows if row.active), None)
+            best = alive or next((row for row in rows if row.run), None)
             self._select((best or rows[0]).id if rows else None)
+            self._unsure = alive is None and any(row.state == UNREAD for row in rows)
         self.update()
+
+    def stay(self) -> None:
+        """The selected row was acted on: it is the chosen one, whatever is read yet."""
+        self._unsure = False
 
     def paint(self, width: int, height: int) -> list[Pieces]:
         """The heading, and the rows from the first visible one on."""
@@ -82,12 +90,14 @@ class QueueTable(LinesView, can_focus=True):
     def select(self, row_id: str) -> None:
         """Put the cursor on this row, if it is there."""
         if any(row.id == row_id for row in self.rows):
+            self.stay()
             self._select(row_id)
             self.update()
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         if self.rows:
+            self.stay()
             index = min(max(0, (self._index() or 0) + by), len(self.rows) - 1)
             self._select(self.rows[index].id)
             self.update()
@@ -100,6 +110,7 @@ class QueueTable(LinesView, can_focus=True):
         """Select the row that was clicked; a second click opens it."""
         index = self._top + event.y - 1
         if event.y >= 1 and index < len(self.rows):
+            self.stay()
             same = self.rows[index].id == self.selected
             self._select(self.rows[index].id)
             self.update()

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from core.scoring.evidence import Criterion, Thresholds, Verdict
 
 
+UNREAD = "…"
+"""The state of a run that was not read yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoardRow:
     """One line of the queue. WER in percent, changes in points; what is not known is None. Text as it is in files."""

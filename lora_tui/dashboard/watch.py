@@ -16,7 +16,7 @@ from core.scoring.verdict import judge
 from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
 from lora_tui.dashboard.run_figures import figures, heldout_changes, so_far
-from lora_tui.dashboard.snapshots import BoardRow, RunView
+from lora_tui.dashboard.snapshots import UNREAD, BoardRow, RunView
 
 
 class Watch:
@@ -127,7 +127,7 @@ class Watch:
                     self._row = row, with_figures(row, self._kept)
                 return self._row[1]
             said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
-            return replace(row, run=self.paths.name, state="…", reason=said)
+            return replace(row, run=self.paths.name, state=UNREAD, reason=said)
         if self._row is None or (self._row[0] is not row and self._row[0] != row):
             self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
         return self._row[1]
