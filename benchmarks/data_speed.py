@@ -7,7 +7,7 @@ lines   `check --no-audio` on 100,000 lines over 2000 real files: at most 10 s.
 audio   the audit with audio (from the manifest to its findings) beside a bare loop of `soundfile.read` over the same
         distinct files, in as many processes, turn about, which of the two comes first changing from round to round;
         after a pass of each that does not count. For each format: at least 0.8 of the bare rate. --files clips of FLAC
-        and WAV (16 kHz), an eighth as many of the others; each of 4 to 10 s, as most corpora have them, of pieces of
+        and WAV (16 kHz), half as many of the others; each of 4 to 10 s, as most corpora have them, of pieces of
         the embedded speech (or of synthesised sound, where that is not built) at other speeds and levels, written once
         to a temporary folder. Processor time, of all processes with their start, says the same on a busy machine; how
         long reading the files' bytes takes tells what is bound by decoding. --format takes some (FLAC, WAV, …).
@@ -199,7 +199,7 @@ def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) ->
     good = True
     for name in formats:
         # Fewer than 400 are measured in one process, which would spare the audit the start of the others.
-        count = max(500, files if name.startswith(("FLAC", "WAV")) else files // 8)
+        count = max(500, files if name.startswith(("FLAC", "WAV")) else files // 2)
         paths = make_clips(folder / name.replace(" ", "-"), name, count)
         seconds = [soundfile.info(path).duration for path in paths]
         manifest = write_manifest(folder / "m.jsonl", paths, count, seconds)

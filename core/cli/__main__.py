@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from core.cli import data_arguments
@@ -110,11 +111,17 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
 
 def main(argv: list[str] | None = None) -> int:
     """The entry point `lora-cli`; returns the exit code."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
     end_with_parent()
-    args = _parser().parse_args(argv)
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        args = _parser().parse_args(argv)
         code = _command(args.command)(args)
         sys.stdout.flush()
         return int(code)
@@ -123,9 +130,11 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.ACCEPTED)
     except (Exception, KeyboardInterrupt) as error:
-        return int(_fail(error))
+        # A library that is interrupted while it is imported may call that an error of its own.
+        return int(_fail(KeyboardInterrupt() if came else error))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(error: BaseException) -> ExitCode:

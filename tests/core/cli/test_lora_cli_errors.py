@@ -251,6 +251,20 @@ def test_an_interrupt_exits_2_and_leaves_no_scratch_behind(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_calls_an_error_of_its_own_exits_2(
+    number: int, lora_cli: Cli, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake_import(_: Any) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy._core.multiarray failed to import") from error
+
+    monkeypatch.setattr(commands, "transcribe", fake_import)
+    assert lora_cli("transcribe", audio) == (2, "", "interrupted\n")
+
+
 def test_a_full_disk_is_no_internal_error_with_a_traceback(
     lora_cli: Cli, audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
