@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -10,7 +11,7 @@ from core.plan.identity import run_identity
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import killed_among
-from core.queue.entries import listed, told
+from core.queue.entries import Listing, listed, told
 from core.queue.execution import Placed, PlanExecution
 from core.runs.evidence import Gathered, gather
 from core.runs.files import read_json
@@ -78,7 +79,10 @@ def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowRepo
 
 def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowReport]:
     """With the queue's word for each row, and why."""
-    queue = listed(execution.runs)
+    try:
+        queue = listed(execution.runs)
+    except (sqlite3.Error, OSError):  # on a read-only disk, say: runs are judged all the same
+        queue = Listing()
     crashed = {r.run.name for r in reports if r.run is not None and r.matrix.status == RunState.CRASHED}
     killed = killed_among(execution.runs.decisions, crashed)
     found: list[RowReport] = []

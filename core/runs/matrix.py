@@ -51,7 +51,7 @@ class MatrixRow:
     settings: str = ""
     """The settings in which the rows of the plan differ (`differing_settings`)."""
     status: str = ""
-    """The run's state, or skipped, waiting, history."""
+    """The queue's word for the row (`core.queue.entries`), else the run's state; not run, skipped, history."""
     run: str | None = None
     """Name of the run folder."""
     steps_completed: int | None = None

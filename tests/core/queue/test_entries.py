@@ -16,6 +16,7 @@ from core.queue.entries import Entry, EntryState, Listing, listed, listing, told
 from core.queue.execution import PlanExecution
 from core.queue.lock import KernelLock
 from core.queue.pauses import Pauses
+from core.queue.report import report
 from core.queue.slots import Slots
 from core.queue.wishes import Target
 from core.queue.work import Work
@@ -335,3 +336,13 @@ def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
     assert found.find("/other.toml", "a", None) is None
     assert Listing().find(plan, "a", None) is None
     assert entry.state in set(EntryState)
+
+
+def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Scene) -> None:
+    scene.attempt("crash")
+    [row] = report(scene.execution(), {})
+    assert (row.matrix.status, row.why) == ("queued", scene.entry().reason)
+    scene.folder.runs.queue_db.unlink()
+    scene.folder.runs.queue_db.mkdir()
+    [row] = report(scene.execution(), {})
+    assert (row.matrix.status, row.why) == ("crashed", CRASHED)
