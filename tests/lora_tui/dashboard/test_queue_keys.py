@@ -9,9 +9,10 @@ from typing import Any
 
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
+from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.columns import fitting, row_pieces
 from lora_tui.dashboard.queue_state import with_entry
-from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.snapshots import Board, BoardRow
 
 Make = Callable[..., Any]
 THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {i}\n' for i, name in enumerate("abc"))
@@ -206,3 +207,13 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
         for one in (held, failed)
     ]
     assert "✗ so far" in told[0] and "✗ rejected" in told[1]
+
+
+def test_what_does_not_go_on_by_itself_may_be_tried_again() -> None:
+    board = Board(where="", plan="p")
+    for state in ("crashed", "diverged", "killed", "out of memory"):
+        row = BoardRow("plan:a", "a", state=state, submission="s", queued=state.replace(" ", "_"))
+        assert allowed("retry", board, row), state
+    for state in ("queued", "waiting", "done", "training"):
+        row = BoardRow("plan:a", "a", state=state, submission="s", queued=state, active=state == "training")
+        assert not allowed("retry", board, row), state
