@@ -120,7 +120,7 @@ def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     targets: list[Target] = []
     for name in [entry.row.key for entry in entries] if args.all else _given(args):
         try:
-            hits = [e for e in named(entries, [name]) if not e.active and e.state not in ("done", "queued", "waiting")]
+            hits = [entry for entry in named(entries, [name]) if entry.retriable]
         except RunFolderError:
             targets.append(submit_again(runs, db, name))
             continue

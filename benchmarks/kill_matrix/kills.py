@@ -124,7 +124,8 @@ def _comes_right(world: World, victim: str, pid: int, starts: int, sent: float) 
     took = time.monotonic() - sent
     supervisor = world.supervisor()
     row = world.listed()
-    if row["state"] == "crashed" and supervisor is not None and world.supervisor() == supervisor:
+    again = row["state"] == "crashed" and world.listed()["state"] == "crashed"
+    if again and supervisor is not None and world.supervisor() == supervisor:
         raise Failed(
             f"{victim} killed: `queue list` says crashed ({row['reason']}), and a supervisor takes it up again"
         )

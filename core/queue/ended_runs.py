@@ -16,8 +16,9 @@ from core.queue.how_ended import UNSPOKEN, how_it_ended, outcome_of
 from core.queue.standing import COUNTED, Ended, standing
 from core.queue.stories import Story
 from core.runs.paths import RunPaths
-from core.runs.process import identity_from_json
+from core.runs.process import identity_from_json, is_alive
 from core.runs.snapshot import RunState
+from core.runs.store import read_run
 
 NOBODY = "no supervisor is at work to start it again"
 
@@ -37,6 +38,14 @@ class EndedRuns:
     @cached_property
     def _killed(self) -> set[str]:
         return killed_among(self.decisions, set(self.story.runs.values()))
+
+    def is_starting(self, run: RunPaths) -> bool:
+        """Whether the trainer that was started last lives and has said nothing yet: its imports take seconds."""
+        begun = self.story.begun.get(run.name)
+        process = None if begun is None else identity_from_json(begun.get("process"))
+        if begun is None or process is None or is_alive(process) is not True:
+            return False
+        return len(read_run(run).attempts) <= int(begun.get("attempts_before") or 0)
 
     def told(self, run: RunPaths, state: RunState, reason: str) -> tuple[str, str]:
         """The word and why. `state`, `reason`: as its folder tells them."""

@@ -12,15 +12,13 @@ from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row
 from core.queue.asked_ends import KILLED, KILLED_REASON
-from core.queue.decisions import Decision
 from core.queue.ended_runs import EndedRuns
 from core.queue.lock import is_held
 from core.queue.stories import Stories, read_stories
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import identity_from_json, is_alive
 from core.runs.snapshot import RunState
-from core.runs.store import read_run, state_and_reason
+from core.runs.store import state_and_reason
 
 _TOLD = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
 _ACTIVE = frozenset(state.value for state in RunState if state.active)
@@ -63,6 +61,12 @@ class Entry:
     def active(self) -> bool:
         """Whether a trainer works on it."""
         return self.run is not None and self.state in _ACTIVE
+
+    @property
+    def retriable(self) -> bool:
+        """Whether `retry` means anything: it ended, or is held, removed or closed; of one that goes on it forgives."""
+        waits = self.state in (EntryState.QUEUED, EntryState.WAITING)
+        return not self.active and self.state != RunState.DONE and (self.run is not None or not waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +141,6 @@ def _names(entry: Entry) -> tuple[str, ...]:
     return (entry.row.key, entry.row.experiment, entry.submission.id, *run)
 
 
-def is_starting(run: RunPaths, begun: Decision | None) -> bool:
-    """Whether the trainer that `begun` tells of lives and has said nothing yet: its imports take seconds."""
-    process = None if begun is None else identity_from_json(begun.get("process"))
-    if begun is None or process is None or is_alive(process) is not True:
-        return False
-    return len(read_run(run).attempts) <= int(begun.get("attempts_before") or 0)
-
-
 class _Rows:
     """The rows of one submission."""
 
@@ -177,7 +173,7 @@ class _Rows:
             return self._not_started(self._wished(entry) or entry)
         run = RunPaths(self._runs.root / story.runs[row.key])
         state, reason = state_and_reason(run)
-        if not state.active and state is not RunState.DONE and is_starting(run, story.begun.get(run.name)):
+        if not state.active and state is not RunState.DONE and self._ended.is_starting(run):
             state, reason = RunState.STARTING, ""
         entry = replace(entry, run=run, state=state.value, reason=reason)
         if state is RunState.DONE:

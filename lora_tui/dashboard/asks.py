@@ -48,7 +48,14 @@ ROW_ASKS = {
     "later": _row_ask(lambda a, r: a.wishes.move(r, 1), lambda b, r: _waits(r)),
     "retry": _row_ask(
         lambda a, r: a.wishes.retry(r),
-        lambda b, r: not r.active and (r.queued in ("failed", "skipped", "removed", "held") or r.state in _RETRIED),
+        lambda b, r: (
+            not r.active
+            and (
+                r.state in _RETRIED
+                or r.queued in ("skipped", "removed", "held")
+                or (r.run is not None and r.state in ("queued", "waiting"))
+            )
+        ),
     ),
     "remove": _row_ask(
         lambda a, r: a.wishes.remove(r),

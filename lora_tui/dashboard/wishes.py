@@ -11,7 +11,6 @@ from core.runs.paths import RunsFolder
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.queue_actions import HELD, KILLED, STOPPED
 
-_OVER = ("done", "queued", "waiting")
 """States in which nothing can be tried again."""
 
 
@@ -67,7 +66,7 @@ class Wishes:
         found = [e for e in self._entries() if e.target == Target(row.submission or "", row.key)]
         if not found:
             submit_again(self._runs, self._db, row.run or row.key)
-        elif found[0].active or found[0].state in _OVER:
+        elif not found[0].retriable:
             raise UserError(f"{row.key} is {found[0].state}: there is nothing to try again")
         else:
             self._db.ask("retry", [found[0].target])

@@ -129,6 +129,7 @@ def scene(folder: Any, dead: dict[str, Any]) -> Iterator[Scene]:
 
 def test_a_row_that_was_never_started(scene: Scene) -> None:
     assert (scene.entry().state, scene.entry().reason) == ("queued", "")
+    assert not scene.entry().retriable
     scene.say("wait", reason="the trainer of another run has the CPU", over=False)
     assert (scene.entry().state, scene.entry().reason) == ("waiting", "the trainer of another run has the CPU")
     scene.folder.db.hold([Target(scene.submission.id, "a")], "held on request")
@@ -158,6 +159,7 @@ def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Sce
 def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Scene, how: str, word: str, reason: str) -> None:
     scene.attempt(how)
     assert (scene.entry().state, scene.entry().reason) == (word, reason)
+    assert scene.entry().retriable
     assert scene.would_start() == (word == "queued")
 
 

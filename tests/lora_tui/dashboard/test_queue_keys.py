@@ -214,6 +214,8 @@ def test_what_does_not_go_on_by_itself_may_be_tried_again() -> None:
     for state in ("crashed", "diverged", "killed", "out of memory"):
         row = BoardRow("plan:a", "a", state=state, submission="s", queued=state.replace(" ", "_"))
         assert allowed("retry", board, row), state
+    paused = BoardRow("plan:a", "a", state="waiting", submission="s", queued="waiting", run="a-1")
+    assert allowed("retry", board, paused), "which lets a queue go on that paused for its failures"
     for state in ("queued", "waiting", "done", "training"):
         row = BoardRow("plan:a", "a", state=state, submission="s", queued=state, active=state == "training")
         assert not allowed("retry", board, row), state
