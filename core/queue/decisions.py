@@ -32,6 +32,8 @@ from typing import Any
 from core.runs.files import append_whole, cut_torn_line, fsync_folder
 
 SCHEMA_VERSION = 1
+_TEXTS = ("submission", "row", "run", "reason", "wish", "outcome", "message", "plan", "gpu")
+_NUMBERS, _OBJECTS = ("attempts_before", "accumulation"), ("process", "gpus", "inputs", "not_run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,18 @@ def _decode(data: bytes) -> Iterator[Decision]:
         try:
             raw = json.loads(line)
             kind, when = str(raw.pop("decision")), float(raw.pop("time"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             continue
-        yield Decision(kind, when, raw)
+        if _as_documented(raw):
+            yield Decision(kind, when, raw)
+
+
+def _as_documented(raw: Mapping[str, Any]) -> bool:
+    """Whether the fields can be what they should be: a folder of runs may come from anywhere, with its decisions."""
+    run = raw.get("run")
+    return (
+        all(isinstance(raw.get(name), str | None) for name in _TEXTS)
+        and all(isinstance(raw.get(name), int | None) for name in _NUMBERS)
+        and all(isinstance(raw.get(name), dict | None) for name in _OBJECTS)
+        and (run is None or ("/" not in run and run.isprintable()))  # the name of a folder in this one
+    )

@@ -5,6 +5,7 @@ That is decided by the function by which the supervisor decides it (`standing`):
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from core.queue.standing import COUNTED, Ended, standing
 from core.queue.stories import Story
 from core.runs.paths import RunPaths
 from core.runs.process import identity_from_json, is_alive
-from core.runs.snapshot import RunState
+from core.runs.snapshot import LOST_S, RunState
 from core.runs.store import read_run
 
 NOBODY = "no supervisor is at work to start it again"
@@ -40,10 +41,14 @@ class EndedRuns:
         return killed_among(self.decisions, set(self.story.runs.values()))
 
     def is_starting(self, run: RunPaths) -> bool:
-        """Whether the trainer that was started last lives and has said nothing yet: its imports take seconds."""
+        """Whether the trainer that was started last lives and has said nothing yet: its imports take seconds.
+
+        Where nobody here can tell whether it lives, it does as long as such a trainer may be silent.
+        """
         begun = self.story.begun.get(run.name)
         process = None if begun is None else identity_from_json(begun.get("process"))
-        if begun is None or process is None or is_alive(process) is not True:
+        alive = False if process is None else is_alive(process)
+        if begun is None or alive is False or (alive is None and time.time() - begun.time > LOST_S):
             return False
         return len(read_run(run).attempts) <= int(begun.get("attempts_before") or 0)
 

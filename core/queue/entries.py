@@ -118,7 +118,7 @@ def told(state: str, reason: str, entry: Entry | None, *, killed: bool = False) 
     queued = entry.state in (EntryState.QUEUED, EntryState.WAITING)
     if queued and entry.run is None and not entry.reason and state.replace(" ", "_") in _ENDED:
         return str(entry.state), f"{state} before"  # no supervisor has looked at the row yet
-    return str(entry.state), entry.reason or reason
+    return str(entry.state), entry.reason or ("" if entry.active else reason)
 
 
 def named(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
@@ -79,12 +80,13 @@ def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowRepo
 
 def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowReport]:
     """With the queue's word for each row, and why."""
-    try:
-        queue = listed(execution.runs)
-    except (sqlite3.Error, OSError):  # on a read-only disk, say: runs are judged all the same
-        queue = Listing()
+    queue, killed = Listing(), set[str]()
     crashed = {r.run.name for r in reports if r.run is not None and r.matrix.status == RunState.CRASHED}
-    killed = killed_among(execution.runs.decisions, crashed)
+    # What cannot be read, on a read-only disk, say, costs a word: runs are judged all the same.
+    with suppress(sqlite3.Error, OSError, ValueError):
+        queue = listed(execution.runs)
+    with suppress(OSError):
+        killed = killed_among(execution.runs.decisions, crashed)
     found: list[RowReport] = []
     for item in reports:
         run = None if item.run is None else item.run.name

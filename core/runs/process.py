@@ -54,7 +54,7 @@ def identity_from_json(value: object) -> ProcessIdentity | None:
             pid=int(value["pid"]),
             start_time=int(value["start_time"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -39,9 +39,11 @@ class Actions:
         submission = self._submission()
         rows = all_rows(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
         gone = removed_rows(each_decision(self._runs.decisions), submission.plan_path)
-        queued = self._client().submit(submission)
+        client = self._client()
+        worked = client.supervisor_works()
+        queued = client.submit(submission)
         if queued.id != submission.id:
-            return "the plan is in the queue already"
+            return "the plan is in the queue already" if worked else "the queue goes on; the plan was in it already"
         again = ", ".join(row.key for row in rows if row.key in gone)
         with_them = f" with {again}, removed before (D removes again)" if again else ""
         return f"the plan is queued{with_them}; runs go on when the dashboard is closed"

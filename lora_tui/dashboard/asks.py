@@ -105,7 +105,7 @@ def allowed(what: str, board: Board, row: BoardRow | None) -> bool:
     planned = board.plan is not None and not board.problems_only
     unqueued = any(r.planned and r.submission is None and r.state != "done" for r in board.rows)
     return {
-        "start": planned and unqueued,
+        "start": planned and (unqueued or board.queue.stands_still),
         "export": planned,
         "go_on": bool(board.queue.paused),
         "stop_all": bool(board.queue.submissions),

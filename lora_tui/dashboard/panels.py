@@ -34,7 +34,10 @@ class Header(LinesView):
             left.append((f" {sanitise(board.replay)} ", "window"))
         else:
             left.append((f" {running} running " if running else " nothing is running ", "active" if running else ""))
-            left.append((" queue at work " if board.queue.works else " queue idle ", "muted"))
+            if board.queue.stands_still:
+                left.append((" queue stands still ", "unknown"))
+            else:
+                left.append((" queue at work " if board.queue.works else " queue idle ", "muted"))
         if board.queue.paused:
             left.append((" queue paused ", "fail"))
         if board.problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
 from lora_tui.dashboard.no_queue import Placed
 from lora_tui.dashboard.snapshots import BoardRow, Queue
+
+AGAIN_S = 2.0
+"""How often the queue is listed anew while its files rest: a trainer starts or has died, or they cannot be read."""
 
 
 class QueueState:
@@ -33,6 +37,9 @@ class QueueState:
         self._said = ""
         self._outdated = False
         """Whether a trainer is dead that lived when the queue was listed."""
+        self._unread = False
+        """Whether the queue could not be listed."""
+        self._listed = float("-inf")
         self._ends = AskedEnds()
         self.version = 0
         """Rises whenever a row may be told otherwise than before."""
@@ -49,12 +56,14 @@ class QueueState:
         works = is_held(self._runs.supervisor_lock)
         stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)], works
         # A trainer that starts is seen by its process, not by the queue's files.
-        starting = any(entry.state == RunState.STARTING for entry in self._listing.entries)
+        unsure = self._outdated or any(entry.state == RunState.STARTING for entry in self._listing.entries)
+        unsure = (unsure or self._unread) and time.monotonic() - self._listed > AGAIN_S
         touched = stamp[0][0] is not None and self._db.changed()
-        if starting or self._outdated or stamp != self._stamp or touched:
-            self._stamp, self._outdated = stamp, False
-            self.version += 1
+        if unsure or stamp != self._stamp or touched:
+            self._stamp, self._outdated, self._listed = stamp, False, time.monotonic()
+            before = self._listing
             self._list()
+            self.version += self._listing is not before
         if first:
             self.started.clear()
         found = self._listing
@@ -78,7 +87,7 @@ class QueueState:
         """The row of a run with what the queue says of it; `plan` is the path of the plan that the board shows."""
         entry = self._entry(row, plan)
         self._outdated |= entry is not None and entry.active and not row.active and entry.state != RunState.STARTING
-        return with_entry(row, entry, killed=row.run in self._ends.killed)
+        return with_entry(row, entry, killed=row.run is not None and self._ends.is_killed(row.run))
 
     def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
         """The same of a row that has no run; of one that is not in the queue, the queue's last word."""
@@ -94,13 +103,11 @@ class QueueState:
         return self._listing.find(plan, row.key, row.run)
 
     def _list(self) -> None:
-        if self._stamp is None or not self._runs.queue_db.exists():
-            self._listing = Listing()
-            return
+        self._unread = False
         try:
-            self._listing = listing(self._runs, self._db)
+            self._listing = listing(self._runs, self._db) if self._runs.queue_db.exists() else Listing()
         except (sqlite3.Error, OSError) as error:  # locked for long, or gone: the next look may find it
-            self._said, self._stamp = f"the queue cannot be read: {error}", None
+            self._said, self._unread = f"the queue cannot be read: {error}", True
 
     def _take(self, decision: Decision) -> None:
         row = str(decision.get("row"))

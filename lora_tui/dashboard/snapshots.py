@@ -116,6 +116,11 @@ class Queue:
     paused: str = ""
     """Why it has paused by itself."""
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether there is something to do, and nobody who does it: the machine was restarted, say."""
+        return bool(self.submissions) and not self.works
+
 
 @dataclass(frozen=True, slots=True)
 class Board:

@@ -11,8 +11,6 @@ from core.runs.paths import RunsFolder
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.queue_actions import HELD, KILLED, STOPPED
 
-"""States in which nothing can be tried again."""
-
 
 class Wishes:
     """Each returns one sentence on what it did. UserError: the queue changed meanwhile, so that it makes no sense."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -308,6 +309,7 @@ def test_a_living_trainer_says_what_was_asked_of_it(scene: Scene) -> None:
     scene.process = dict(current_process().to_json())
     scene.start()
     assert scene.entry().state == "starting"
+    assert told("crashed", "it crashed", scene.entry()) == ("starting", ""), "why it crashed before is no news"
     scene.train("crash")
     assert scene.entry().active
     scene.wish("stop")
@@ -348,3 +350,44 @@ def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Scene) -> None:
     scene.folder.runs.queue_db.mkdir()
     [row] = report(scene.execution(), {})
     assert (row.matrix.status, row.why) == ("crashed", CRASHED)
+    scene.folder.runs.decisions.unlink()
+    scene.folder.runs.decisions.mkdir()
+    [row] = report(scene.execution(), {})
+    assert (row.matrix.status, row.why) == ("crashed", CRASHED)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"decision": "wish", "wish": "retry", "row": ["a"]},
+        {"decision": "halve", "run": "a-1", "accumulation": "two"},
+        {"decision": "devices", "gpus": ["GPU-0"], "submission": None},
+        {"decision": "start", "row": "a", "run": "a-1", "gpu": {}},
+        {"decision": "start", "row": "a", "run": "a-1", "attempts_before": "none", "process": {"pid": 1}},
+        {"decision": "run", "row": "a", "run": "../../elsewhere"},
+        {"decision": "run", "row": "a", "run": "a\0b"},
+        {"decision": "run", "row": "a", "run": "a\ud800"},
+        {"decision": "run", "row": "a", "run": "a-1", "time": 10**400},
+    ],
+)
+def test_a_line_of_the_decisions_that_cannot_be_meant_is_passed_over(scene: Scene, fields: dict[str, Any]) -> None:
+    scene.attempt("crash")
+    before = scene.entry()
+    line = {"schema": 1, "time": 1.0, "submission": scene.submission.id} | fields
+    with scene.folder.runs.decisions.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+        file.write("[" * 100_000 + "\n")
+    assert scene.entry() == before
+    [row] = report(scene.execution(), {})
+    assert (row.matrix.status, row.why) == ("queued", before.reason)
+
+
+def test_a_trainer_that_nobody_here_can_look_at_is_starting_for_as_long_as_it_may_be_silent(scene: Scene) -> None:
+    scene.attempt("crash")
+    scene.process |= {"pid_namespace": "another container"}
+    scene.start()
+    assert (scene.entry().state, scene.entry().active) == ("starting", True)
+    lines = scene.folder.runs.decisions.read_text().splitlines()
+    long_ago = json.dumps(json.loads(lines[-1]) | {"time": time.time() - 700})
+    scene.folder.runs.decisions.write_text("\n".join([*lines[:-1], long_ago]) + "\n")
+    assert scene.entry().state == "crashed", "both have ended, and one restart was free"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
+from core.runs.process import current_process
+from lora_tui.dashboard import queue_state
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.columns import fitting, row_pieces
 from lora_tui.dashboard.queue_state import with_entry
@@ -207,6 +213,61 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
         for one in (held, failed)
     ]
     assert "✗ so far" in told[0] and "✗ rejected" in told[1]
+
+
+def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
+    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+) -> None:
+    folder.write()
+    folder.script(a=["wait"])
+    folder.runs.root.mkdir()
+    folder.db.submit(folder.submission())  # as before the machine was restarted
+
+    async def look() -> None:
+        app = queue_app(supervisor=fake_supervisor)
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "queued", "nothing is running", "queue stands still")
+            await seen.press("s")
+            await seen.see_on_screen("the queue goes on")
+            await seen.see("1 running", "queue at work")
+            await seen.press("Z", "y")
+            await seen.see("nothing is running", "queue idle")
+
+    asyncio.run(look())
+
+
+def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings: list[float] = []
+
+    def counted(*args: Any) -> Any:
+        listings.append(time.monotonic())
+        return listing(*args)
+
+    monkeypatch.setattr(queue_state, "listing", counted)
+    folder.write()
+    folder.runs.root.mkdir()
+    submission = folder.db.submit(folder.submission())
+    log, process = DecisionLog(folder.runs.decisions), current_process().to_json()
+    log.append("start", submission=submission.id, row="a", run="a-1", attempts_before=0, process=process)
+    for path in (folder.runs.queue_db, folder.runs.decisions):
+        os.utime(path, (1, 1))
+    queue = queue_state.QueueState(folder.runs)
+    queue.refresh()
+    for _ in range(4):
+        queue.told(BoardRow("plan:a", "a", run="a-1", state="crashed"), str(folder.plan))
+        queue.refresh()
+    assert len(listings) == 1, "its trainer starts: its files say nothing of that"
+    monkeypatch.setattr(queue_state, "AGAIN_S", 0.0)
+    queue.refresh()
+    assert len(listings) == 2
+    folder.runs.queue_db.unlink()
+    folder.runs.queue_db.mkdir()
+    queue.refresh()
+    version = queue.version
+    for _ in range(4):
+        assert "the queue cannot be read" in queue.refresh().said
+    assert queue.version == version, "no row is made anew for it"
 
 
 def test_what_does_not_go_on_by_itself_may_be_tried_again() -> None:
