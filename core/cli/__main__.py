@@ -119,7 +119,10 @@ def main(argv: list[str] | None = None) -> int:
 
     end_with_parent()
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background job, not meant by ctrl+c
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         args = _parser().parse_args(argv)
         code = _command(args.command)(args)

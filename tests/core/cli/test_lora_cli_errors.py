@@ -265,6 +265,18 @@ def test_an_interrupt_that_a_library_calls_an_error_of_its_own_exits_2(
     assert lora_cli("transcribe", audio) == (2, "", "interrupted\n")
 
 
+def test_a_background_job_that_ctrl_c_does_not_mean_goes_on(
+    lora_cli: Cli, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "transcribe", lambda _: os.kill(os.getpid(), signal.SIGINT) or 0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert lora_cli("transcribe", audio) == (0, "", "")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_full_disk_is_no_internal_error_with_a_traceback(
     lora_cli: Cli, audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
