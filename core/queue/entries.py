@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from core.errors import PlanError, RunFolderError
 from core.plan.expand import matches
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
-from core.plan.schema import Row
+from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import KILLED, KILLED_REASON
 from core.queue.ended_runs import EndedRuns
 from core.queue.lock import is_held
@@ -68,8 +69,17 @@ class Entry:
         waits = self.state in (EntryState.QUEUED, EntryState.WAITING)
         return not self.active and self.state != RunState.DONE and (self.run is not None or not waits)
 
+    def is_of(self, settings: RunSettings | None, run: str | None) -> bool:
+        """Whether a row of its plan with its key, as the plan is now, is this one: an edited row is another run.
 
-@dataclass(frozen=True, slots=True)
+        `settings` of that row, None: not known; `run`: its folder, where it has one.
+        """
+        if self.run is not None and run is not None:
+            return self.run.name == run
+        return settings is None or settings == self.row.settings
+
+
+@dataclass(frozen=True)
 class Listing:
     """The open submissions in the order of working, their rows in the order of starting, and why nothing starts."""
 
@@ -78,11 +88,17 @@ class Listing:
     paused: str = ""
     """Why the queue has paused by itself; empty: it has not."""
 
-    def find(self, plan: str | None, key: str, run: str | None) -> Entry | None:
-        """The entry of a plan's row. `run`: its folder, where it has one: an edited plan's rows are other runs."""
-        hits = [entry for entry in self.entries if (entry.row.key, entry.submission.plan_path) == (key, plan)]
-        hits.sort(key=lambda entry: entry.run is None or entry.run.name != run)
-        return next((e for e in hits if run is None or e.run is None or e.run.name == run), None)
+    def find(self, plan: str | None, key: str, run: str | None, settings: RunSettings | None = None) -> Entry | None:
+        """The entry of a plan's row, by what `Entry.is_of` takes; the one that has the row's run before others."""
+        hits = [entry for entry in self._of_row.get((plan, key), ()) if entry.is_of(settings, run)]
+        return min(hits, key=lambda entry: entry.run is None, default=None)
+
+    @cached_property
+    def _of_row(self) -> dict[tuple[str | None, str], list[Entry]]:
+        found: dict[tuple[str | None, str], list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault((entry.submission.plan_path, entry.row.key), []).append(entry)
+        return found
 
 
 def listing(runs: RunsFolder, db: QueueDb) -> Listing:

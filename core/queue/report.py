@@ -90,7 +90,7 @@ def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowR
     found: list[RowReport] = []
     for item in reports:
         run = None if item.run is None else item.run.name
-        entry = queue.find(execution.submission.plan_path, item.row.key, run)
+        entry = queue.find(execution.submission.plan_path, item.row.key, run, item.row.settings)
         own = item.matrix.note if item.snapshot is None else reason(item.snapshot)
         word, why = told(item.matrix.status, own, entry, killed=run in killed)
         note = why if item.snapshot is None else item.matrix.note

@@ -73,10 +73,11 @@ class QueueState:
         """The plan's rows, the queued ones among them in the order of starting; then what other plans have queued."""
         places: dict[str, int] = {}
         others: list[Placed] = []
-        keys = {row.key for row, _ in planned}
+        rows = {row.key: (row.wanted, None if run is None else run.name) for row, run in planned}
         for i, entry in enumerate(self._listing.entries):
-            if entry.submission.plan_path == plan and entry.row.key in keys:
-                places.setdefault(entry.row.key, i)
+            key = entry.row.key
+            if entry.submission.plan_path == plan and key in rows and entry.is_of(*rows[key]):
+                places.setdefault(key, i)
             else:
                 others.append((queued_row(entry), entry.run))
         queued = [pair for pair in planned if pair[0].key in places]
@@ -100,7 +101,7 @@ class QueueState:
     def _entry(self, row: BoardRow, plan: str | None) -> Entry | None:
         if not row.planned:
             return next((e for e in self._listing.entries if queued_id(e) == row.id), None)
-        return self._listing.find(plan, row.key, row.run)
+        return self._listing.find(plan, row.key, row.run, row.wanted)
 
     def _list(self) -> None:
         self._unread = False

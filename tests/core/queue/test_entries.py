@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -337,6 +338,9 @@ def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
     assert found.find(plan, "a", entry.run.name if entry.run else None) == entry
     assert found.find(plan, "a", None) == entry
     assert found.find(plan, "a", "a-ffffffffff") is None, "an edited plan's row is another run"
+    edited = replace(entry.row.settings, train=replace(entry.row.settings.train, steps=21))
+    assert found.find(plan, "a", None, entry.row.settings) == entry
+    assert found.find(plan, "a", None, edited) is None, "nor when that run was never started"
     assert found.find("/other.toml", "a", None) is None
     assert Listing().find(plan, "a", None) is None
     assert entry.state in set(EntryState)

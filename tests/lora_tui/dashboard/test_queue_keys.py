@@ -237,6 +237,35 @@ def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
     asyncio.run(look())
 
 
+def test_an_edited_row_is_not_the_one_that_is_queued_and_can_be_queued_too(
+    folder: Any, queue_app: Make, eyes: Any
+) -> None:
+    folder.write()
+    folder.runs.root.mkdir()
+    before = folder.db.submit(folder.submission())
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(160, 40), notifications=True) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a", "queued")
+            folder.plan.write_text(folder.plan.read_text().replace("steps = 20", "steps = 40"))
+            await seen.see("▸ a", "not run", "–/40", "queued", "–/20")
+            await seen.press("s")
+            for _ in range(200):
+                if len(folder.db.open_submissions()) == 2:
+                    break
+                await pilot.pause(0.05)
+            await seen.see("▸ a", "–/40", "–/20")
+            await seen.gone("not run")
+            await seen.press("p")
+            await seen.see("held")
+            held = {entry.submission.id: str(entry.state) for entry in listing(folder.runs, folder.db).entries}
+            assert held.pop(before.id) == "queued" and list(held.values()) == ["held"]
+
+    asyncio.run(look())
+
+
 def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     listings: list[float] = []
 
