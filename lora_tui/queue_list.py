@@ -33,7 +33,7 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     if args.json:
         stdout.write(document({"supervisor": works, "paused": found.paused or None, "rows": rows}))
         return ExitCode.ACCEPTED
-    table = [_HEADINGS, *(tuple(sanitise(str(row[key] or "-")) for key in _KEYS) for row in rows)]
+    table = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     if not rows:
@@ -43,6 +43,11 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     lines += ["", "a supervisor is at work" if works else "no supervisor is at work"]
     stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
     return ExitCode.ACCEPTED
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    shown = row | {"state": row["state"].replace("_", " ")}
+    return tuple(sanitise(str(shown[key] or "-")) for key in _KEYS)
 
 
 def _row(entry: Entry) -> dict[str, Any]:

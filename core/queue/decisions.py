@@ -32,8 +32,12 @@ from typing import Any
 from core.runs.files import append_whole, cut_torn_line, fsync_folder
 
 SCHEMA_VERSION = 1
-_TEXTS = ("submission", "row", "run", "reason", "wish", "outcome", "message", "plan", "gpu")
-_NUMBERS, _OBJECTS = ("attempts_before", "accumulation"), ("process", "gpus", "inputs", "not_run")
+_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("submission", "row", "run", "reason", "wish", "outcome", "message", "plan", "gpu"), str),
+    **dict.fromkeys(("attempts_before", "accumulation"), int),
+    **dict.fromkeys(("process", "gpus", "inputs", "not_run"), dict),
+}
+"""Of fields, where they are not null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +155,8 @@ def _decode(data: bytes) -> Iterator[Decision]:
 
 def _as_documented(raw: Mapping[str, Any]) -> bool:
     """Whether the fields can be what they should be: a folder of runs may come from anywhere, with its decisions."""
+    for name, value in raw.items():
+        if value is not None and not isinstance(value, _TYPES.get(name, object)):
+            return False
     run = raw.get("run")
-    return (
-        all(isinstance(raw.get(name), str | None) for name in _TEXTS)
-        and all(isinstance(raw.get(name), int | None) for name in _NUMBERS)
-        and all(isinstance(raw.get(name), dict | None) for name in _OBJECTS)
-        and (run is None or ("/" not in run and run.isprintable()))  # the name of a folder in this one
-    )
+    return run is None or ("/" not in run and run.isprintable())  # the name of a folder in this one

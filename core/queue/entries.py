@@ -214,12 +214,10 @@ class _Rows:
         return None
 
     def _not_started(self, entry: Entry) -> Entry:
-        """A queued row with what it waits for, by the word of the supervisor that is at work."""
-        if not self._ended.supervised:
-            return entry
+        """A queued row with what it waits for, by the word of the supervisor at work, or why it never starts."""
         paused = f"paused: {self._paused}" if self._paused else ""
         over = f"nothing more is started: {self._story.over}" if self._story.over else ""
-        waits = over or self._story.waits or paused
+        waits = over or ((self._story.waits or paused) if self._ended.supervised else "")
         if entry.state != EntryState.QUEUED or not waits:
             return entry
         return replace(entry, state=EntryState.WAITING, reason="; ".join(filter(None, (waits, entry.reason))))

@@ -281,7 +281,7 @@ def test_status_follows_until_the_queue_is_done(queue: Queue, monkeypatch: pytes
     [("diverge", "diverged"), ("oom", "out_of_memory"), ("error", "failed"), ("good", "done")],
 )
 def test_how_a_run_ended_is_listed_while_its_plan_is_open(
-    queue: Queue, folder: Any, behaviour: str, state: str
+    queue: Queue, folder: Any, capsys: pytest.CaptureFixture[str], behaviour: str, state: str
 ) -> None:
     folder.write(TWO, queue=ALL)
     folder.script(a=[behaviour], b=["wait"])
@@ -291,6 +291,8 @@ def test_how_a_run_ended_is_listed_while_its_plan_is_open(
     [row] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]
     assert row["state"] == state
     assert ("told to" in row["reason"]) == (behaviour != "good")
+    capsys.readouterr()
+    assert queue("list") == 0 and f"  {state.replace('_', ' ')}  " in capsys.readouterr().out
 
 
 def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(queue: Queue, folder: Any) -> None:

@@ -306,6 +306,13 @@ def test_without_a_supervisor_nothing_is_started_again(folder: Any, dead: dict[s
     assert (entry.state, entry.reason) == ("crashed", f"{CRASHED}; no supervisor is at work to start it again")
 
 
+def test_a_submission_that_is_ended_stays_so_without_a_supervisor(folder: Any, dead: dict[str, Any]) -> None:
+    scene = Scene(folder, dead)
+    scene.wish("stop", None)
+    assert scene.entry().reason == "nothing more is started: stopped on request"
+    assert not scene.would_start()
+
+
 def test_a_living_trainer_says_what_was_asked_of_it(scene: Scene) -> None:
     scene.process = dict(current_process().to_json())
     scene.start()
