@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.runs.paths import RunPaths
-from core.runs.process import ProcessIdentity, current_process
+from core.runs.process import ProcessIdentity, of_this_boot
 from core.runs.snapshot import RunState
 from core.runs.store import read_run
 
@@ -19,7 +19,7 @@ def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity |
     spoke = len(snapshot.attempts) > attempts_before
     if spoke and outcome not in ("running", "queued", "crashed"):
         return outcome, "" if snapshot.final is None else snapshot.final.message
-    if process is not None and process.boot != current_process().boot:
+    if process is not None and not of_this_boot(process):
         return "rebooted", "the machine was restarted"
     return "crashed", "" if spoke else UNSPOKEN
 

@@ -66,6 +66,23 @@ def current_process() -> ProcessIdentity:
     return identity
 
 
+def of_this_boot(identity: ProcessIdentity) -> bool:
+    """Whether the kernel that it ran under is the one that runs here now."""
+    return identity.boot == _boot_id()
+
+
+def other_host(identity: ProcessIdentity) -> str:
+    """`machine`, `boot` (an earlier one of this machine), `container`, whichever tells it from here; or nothing.
+
+    Needs no /proc: runs are judged wherever their folders are copied to.
+    """
+    if identity.machine != _machine_id():
+        return "machine"
+    if identity.boot != _boot_id():
+        return "boot"
+    return "container" if identity.pid_namespace != _pid_namespace() else ""
+
+
 def identity_of(pid: int) -> ProcessIdentity | None:
     """The living process `pid`; None when there is none (a zombie is none)."""
     found = _stat(pid)
@@ -76,12 +93,9 @@ def identity_of(pid: int) -> ProcessIdentity | None:
 
 def is_alive(identity: ProcessIdentity) -> bool | None:
     """Whether that very process lives. None: it is of another machine or container, nobody here can tell."""
-    if identity.machine != _machine_id():
-        return None
-    if identity.boot != _boot_id():
-        return False
-    if identity.pid_namespace != _pid_namespace():
-        return None
+    other = other_host(identity)
+    if other:
+        return False if other == "boot" else None
     found = _stat(identity.pid)
     return found is not None and not found.dead and found.start_time == identity.start_time
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from core.runs.process import ProcessIdentity, current_process
+from core.runs.process import ProcessIdentity, other_host
 from core.runs.snapshot import RunSnapshot, RunState
 
 
@@ -18,7 +18,7 @@ def reason(snapshot: RunSnapshot, now: float | None = None) -> str:
     if snapshot.state is RunState.CRASHED:
         if where:
             return f"its trainer is {where}, and has given no sign of life for {_duration(silent_s)}"
-        if process is not None and process.boot != current_process().boot:
+        if process is not None and other_host(process) == "boot":
             return f"the machine was restarted while it was {_doing(snapshot)}"
         return f"its trainer was killed or died without a word while it was {_doing(snapshot)}"
     if snapshot.state is RunState.STALLED:
@@ -28,14 +28,8 @@ def reason(snapshot: RunSnapshot, now: float | None = None) -> str:
 
 def _elsewhere(process: ProcessIdentity | None) -> str:
     """Where the trainer is, if not here."""
-    if process is None:
-        return ""
-    here = current_process()
-    if process.machine != here.machine:
-        return "on another machine"
-    if process.boot == here.boot and process.pid_namespace != here.pid_namespace:
-        return "in another container"
-    return ""
+    other = "" if process is None else other_host(process)
+    return {"machine": "on another machine", "container": "in another container"}.get(other, "")
 
 
 def _doing(snapshot: RunSnapshot) -> str:

@@ -22,6 +22,7 @@ from core.queue.report import report
 from core.queue.slots import Slots
 from core.queue.wishes import Target
 from core.queue.work import Work
+from core.runs import process
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
 from core.runs.files import append_line
 from core.runs.paths import RunPaths
@@ -365,6 +366,19 @@ def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Scene) -> None:
     scene.folder.runs.decisions.mkdir()
     [row] = report(scene.execution(), {})
     assert (row.matrix.status, row.why) == ("crashed", CRASHED)
+
+
+def test_runs_are_judged_where_there_is_no_proc(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.attempt("crash")
+    monkeypatch.setattr(process, "_stat", lambda pid: None)
+    with pytest.raises(RuntimeError):
+        process.current_process()
+    [row] = report(scene.execution(), {})
+    assert (row.matrix.status, row.why) == ("queued", f"crashed before ({CRASHED}), is started again")
+    scene.start()
+    scene.train("crash")
+    [row] = report(scene.execution(), {})
+    assert row.matrix.status == "crashed", "an end that is not written down counts too"
 
 
 @pytest.mark.parametrize(
