@@ -40,7 +40,8 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         lines = ["the queue is empty" if not args.all else "there are no runs"]
     if found.paused:
         lines += ["", f"paused: {sanitise(found.paused)}", "`lora-tui queue release --all` goes on"]
-    lines += ["", "a supervisor is at work" if works else "no supervisor is at work"]
+    nobody = "no supervisor is at work" + ("; `lora-tui queue add PLAN` starts one" if found.submissions else "")
+    lines += ["", "a supervisor is at work" if works else nobody]
     stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
     return ExitCode.ACCEPTED
 

@@ -65,6 +65,10 @@ def test_an_empty_queue_says_so(queue: Queue, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "the queue is empty\n\nno supervisor is at work\n"
     assert queue.json("list") == {"schema": 1, "supervisor": False, "paused": None, "rows": []}
     assert not queue.folder.runs.queue_db.exists()
+    queue.folder.write()
+    queue.folder.db.submit(queue.folder.submission())
+    assert queue("list") == 0
+    assert capsys.readouterr().out.endswith("\n\nno supervisor is at work; `lora-tui queue add PLAN` starts one\n")
 
 
 def test_add_works_in_the_background_until_nothing_is_left(queue: Queue) -> None:
