@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
-from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
 
-from core.errors import UserError
-from core.sanitise import sanitise
-from lora_tui.dashboard.asks import ASKS
+from lora_tui.dashboard.acting import Acting
 from lora_tui.dashboard.board_screen import BoardScreen
 from lora_tui.dashboard.hangup import LOOKS_S, terminal_is_gone
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
-from lora_tui.dashboard.messages import AddAsked, Asked, BoardRead, FollowsBoard, LookChanged, MatrixAsked, RunWanted
+from lora_tui.dashboard.messages import BoardRead, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.snapshots import Board
 from lora_tui.dashboard.source import ReaderThread, Source
@@ -29,12 +26,11 @@ from lora_tui.dashboard.themes import ROLES, THEMES
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
-    from lora_tui.dashboard.experiment_form import Filled
 
 _SAVE_S = 1.0
 
 
-class Dashboard(App[None]):
+class Dashboard(Acting):
     """Reads through `source`; nothing trains in this process or because of it."""
 
     TITLE = "lora-tui"
@@ -49,11 +45,8 @@ class Dashboard(App[None]):
     ) -> None:
         """`actions` gives what keys may do, when one is pressed first. `memory`: the file that says how the dashboard
         was left; None: nothing is remembered."""
-        super().__init__()
+        super().__init__(options, actions)
         self.animation_level = "none"
-        self.options = options
-        self._make_actions = actions
-        self.board = Board("")
         self.failure: Exception | None = None
         """What ended it, if that was an error in our own code."""
         self._reader = ReaderThread(source, options.refresh_s, self._deliver, self._failed)
@@ -81,16 +74,6 @@ class Dashboard(App[None]):
     def _begin(self) -> None:
         """The first frame is on the screen: read what is to be shown."""
         self._reader.start()
-        if self.options.start:
-            self.act(self._start)
-
-    def _start(self) -> str:
-        return self.actions.start()
-
-    @cached_property
-    def actions(self) -> Actions:
-        """What keys may do."""
-        return self._make_actions()
 
     def get_key_display(self, binding: Binding) -> str:
         """The name of a key in the footer."""
@@ -98,8 +81,10 @@ class Dashboard(App[None]):
         return shown if shown.isascii() or not self.options.ascii_only else binding.key
 
     def on_unmount(self) -> None:
-        """The reader has nobody to read for."""
+        """The reader has nobody to read for; a plan that was to be queued is, however soon somebody quits."""
         self._reader.stop()
+        if self.failure is None:
+            self.start_at_last()
         self._save()
 
     def _deliver(self, board: Board) -> None:
@@ -114,6 +99,7 @@ class Dashboard(App[None]):
     def on_board_read(self, message: BoardRead) -> None:
         """Hand the board to the screens."""
         self.board = message.board
+        self.start_when_read()
         for screen in self.screen_stack:
             # Boards come while a screen is put together or taken apart, too.
             if self.is_running and isinstance(screen, FollowsBoard) and screen.query(Footer):
@@ -141,52 +127,6 @@ class Dashboard(App[None]):
         yield SystemCommand("Choose theme", "light, dark, safe for colour-blind eyes", self.action_change_theme)
         for title, told, active in commands(screen):
             yield SystemCommand(title, told, partial(self.run_action, active.binding.action, active.node))
-
-    def on_asked(self, message: Asked) -> None:
-        """Do it; what ends or removes something asks first."""
-        ask, row = ASKS[message.what], message.row
-
-        def do() -> str:
-            return ask.do(self.actions, row)
-
-        if not ask.question:
-            self.act(do)
-            return
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.act(do)
-
-        from lora_tui.dashboard.dialogs import Confirm
-
-        question = ask.question.format(row=sanitise(row.key, 60) if row is not None else "")
-        self.push_screen(Confirm(question, ask.consequence, ascii_only=self.options.ascii_only), answered)
-
-    def on_add_asked(self, message: AddAsked) -> None:
-        """Open the form; the plan is read as its file is now."""
-        from core.plan.expand import expand
-        from core.plan.read import parse_plan
-        from lora_tui.dashboard.experiment_form import ExperimentForm
-
-        def filled(found: Filled | None) -> None:
-            if found is not None:
-                self.act(partial(self._add, text, found))
-
-        try:
-            text = self.actions.plan_text()
-            path = str(self.options.plan)
-            plan = parse_plan(text, path, self.options.overrides)
-            row = next(row for row in expand(plan) if row.key == message.row.key)
-        except (UserError, StopIteration) as error:
-            self._say(str(error) or f"the plan has no {message.row.key} any more", "error")
-            return
-        ascii_only = self.options.ascii_only
-        form = ExperimentForm(text, path, self.options.overrides, plan, row, ascii_only=ascii_only)
-        self.push_screen(form, filled)
-
-    def _add(self, text: str, found: Filled) -> str:
-        said = self.actions.add_experiment(text, found.entry)
-        return f"{said.partition(';')[0]}; {self.actions.start()}" if found.queue else said
 
     def on_matrix_asked(self, message: MatrixAsked) -> None:
         """The run matrix; a row that is chosen there is selected on the board."""
@@ -230,21 +170,6 @@ class Dashboard(App[None]):
             self._saving.stop()
             self._saving = None
             write_memory(self._memory_path, self.memory)
-
-    def act(self, action: Callable[[], str]) -> None:
-        """Do something that may take a while, in a thread, and say what came of it."""
-
-        def work() -> None:
-            try:
-                said, severity = action(), "information"
-            except (UserError, OSError) as error:
-                said, severity = str(error), "error"
-            self.call_from_thread(self._say, said, severity)
-
-        self.run_worker(work, thread=True, exit_on_error=False)
-
-    def _say(self, text: str, severity: SeverityLevel) -> None:
-        self.notify(sanitise(text, 500, multiline=True), severity=severity, markup=False)
 
     def on_run_wanted(self, message: RunWanted) -> None:
         """Another run is looked at."""
