@@ -41,7 +41,7 @@ class FolderSource:
     ) -> None:
         """`caches`: whether long histories and the figures of ended runs may be kept in the state folder."""
         self._runs, self._plan = runs, plan
-        self.pending = False
+        self.pending = self._active = False
         self._queue: FollowedQueue = NoQueue()
         self._index = index or RowIndex(runs.board_index)
         self._caches = Caches(runs, self._index, kept=caches and runs.state.is_dir())
@@ -89,7 +89,7 @@ class FolderSource:
             queue=queue,
             selected=self._view(want.selected),
             pinned=tuple(view for view in views if view is not None),
-            resources=self._measure(any(row.active for row in self._shown)),
+            resources=self._measure(self._active),
             problems=plan.problems if plan is not None else (),
             loading=loading,
             unread=sum(watch.unread for watch in self._watches.values()) if self.pending else 0,
@@ -128,8 +128,8 @@ class FolderSource:
     def _make_rows(self, places: Iterable[int]) -> None:
         for place in places:
             self._rows[place] = self._row(*self._pairs[place])
-        asked = 0 if self._plan is None else self._plan.confirm_seeds
-        self._shown = with_seeds(self._rows, asked)
+        self._shown = with_seeds(self._rows, 0 if self._plan is None else self._plan.confirm_seeds)
+        self._active = any(row.active for row in self._shown)
 
     def _judge_by(self, planned: Thresholds | None) -> None:
         """Figures of the index that were judged by other thresholds do not hold."""

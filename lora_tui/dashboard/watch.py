@@ -33,6 +33,8 @@ class Watch:
         self._view: RunView | None = None
         self._row: tuple[BoardRow, BoardRow] | None = None
         self.reading = False
+        self.restless = True
+        """Whether it may change without its files changing, as a trainer that fell silent does, or is yet to begin."""
         self.snapshot: RunSnapshot | None = None
         self.gathered: Gathered | None = None
         self.verdict: Verdict | None = None
@@ -47,9 +49,7 @@ class Watch:
         """Whether nothing is known of it yet."""
         return self.snapshot is None and self._kept is None
 
-    @property
-    def restless(self) -> bool:
-        """Whether it may change without its files changing, as a trainer that fell silent does, or is yet to begin."""
+    def _is_restless(self) -> bool:
         if self._kept is not None:
             return False
         return self.snapshot is None or self.snapshot.state.active or not self.snapshot.attempts
@@ -73,6 +73,7 @@ class Watch:
             found = stamps_of(self.paths) if self.paths.name in index else None
             self._kept = None if found is None else index.find(self.paths.name, found, judged_by)
             self._stamps = found if self._kept is not None else None
+            self.restless = self._is_restless()
 
     def keep_figures(self, index: RowIndex, judged_by: str) -> None:
         """Give them to the index, if the run has ended."""
@@ -90,6 +91,12 @@ class Watch:
         A long history is read until `time.monotonic()` is `until`; `reading` says that there is more. Not `whole`:
         the figures of the index will do, if they hold.
         """
+        try:
+            return self._refresh(thresholds, gave_up, until, whole)
+        finally:
+            self.restless = self._is_restless()
+
+    def _refresh(self, thresholds: Thresholds, gave_up: str | None, until: float, whole: bool) -> bool:
         found = stamps_of(self.paths)
         same_files = found == self._stamps
         if self._kept is not None:
