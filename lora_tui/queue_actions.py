@@ -10,7 +10,7 @@ from core.errors import ExitCode, RunFolderError, UserError
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
-from core.queue.entries import Entry, listing, named
+from core.queue.entries import Entry, listing, named, with_sharers
 from core.queue.prune import prunable
 from core.queue.prune import prune as prune_run
 from core.queue.wishes import QueueDb, Submission, Target
@@ -51,9 +51,10 @@ def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Held rows may start; with `--all` a queue that paused goes on."""
     entries = _chosen(args, runs)
-    QueueDb(runs.queue_db).release(_targets(entries) + ([Target(e.submission.id) for e in entries] if args.all else []))
+    targets = with_sharers(listing(runs, QueueDb(runs.queue_db)).entries, entries)
+    QueueDb(runs.queue_db).release(targets + ([Target(e.submission.id) for e in entries] if args.all else []))
     _client(runs).ensure_supervisor()
-    _done(args, "release", _targets(entries), "released")
+    _done(args, "release", targets, "released")
     return ExitCode.ACCEPTED
 
 
@@ -107,9 +108,10 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
         return ExitCode.INTERRUPTED
     db = QueueDb(runs.queue_db)
     db.ask(args.action, [Target(name) for name in whole])
-    db.ask(args.action, _targets(single), held=reason)
+    held = with_sharers(listing(runs, db).entries, single)
+    db.ask(args.action, held, held=reason)
     _client(runs).ensure_supervisor()
-    _done(args, args.action, [*(Target(name) for name in whole), *_targets(single)], word)
+    _done(args, args.action, [*(Target(name) for name in whole), *held], word)
     return ExitCode.ACCEPTED
 
 

@@ -152,6 +152,13 @@ def named(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
     return found
 
 
+def with_sharers(entries: Sequence[Entry], chosen: Sequence[Entry]) -> list[Target]:
+    """What a wish for the trainers of `chosen` must name: rows that share a run would else go on with it at once."""
+    runs = {entry.run.name for entry in chosen if entry.run is not None}
+    sharers = [e for e in entries if e.run is not None and e.run.name in runs and e.state != RunState.DONE]
+    return list(dict.fromkeys(entry.target for entry in (*chosen, *sharers)))
+
+
 def _names(entry: Entry) -> tuple[str, ...]:
     run = () if entry.run is None else (entry.run.name, entry.run.name.rpartition("-")[2])
     return (entry.row.key, entry.row.experiment, entry.submission.id, *run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.errors import UserError
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
-from core.queue.entries import Entry, EntryState, listed
+from core.queue.entries import Entry, EntryState, listed, with_sharers
 from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.snapshots import BoardRow
@@ -29,7 +29,7 @@ class Wishes:
 
     def release(self, row: BoardRow) -> str:
         """It may start again."""
-        self._db.release([self._entry(row).target])
+        self._db.release(with_sharers(self._entries(), [self._entry(row)]))
         self._client.ensure_supervisor()
         return f"{row.key} is released"
 
@@ -54,10 +54,13 @@ class Wishes:
         entry = self._entry(row)
         if not entry.active:
             raise UserError(f"{row.key} does not train: it is {entry.state}")
-        self._db.ask(kind, [entry.target], held=STOPPED if kind == "stop" else KILLED)
+        targets = with_sharers(self._entries(), [entry])
+        self._db.ask(kind, targets, held=STOPPED if kind == "stop" else KILLED)
         self._client.ensure_supervisor()
         done = "finishes its step and saves" if kind == "stop" else "is ended now; what was saved last can be resumed"
-        return f"the trainer of {row.key} {done}; the row is held until it is released"
+        rows = ", ".join(dict.fromkeys(str(target.row) for target in targets))
+        held = f"{rows} are" if len(targets) > 1 else "the row is"
+        return f"the trainer of {row.key} {done}; {held} held until released"
 
     def retry(self, row: BoardRow) -> str:
         """Once more, whatever became of it."""

@@ -141,6 +141,26 @@ def test_kill_asks_first_and_ends_at_once(queue: Queue) -> None:
     assert (row["state"], row["row"]) == ("killed", None)
 
 
+def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\n', queue=ALL)
+    folder.script(a=["wait", "good"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    wait_for(lambda: queue.states() == {"a": "training", "b": "training"})
+    assert queue("kill", "b", "--yes") == 0
+    assert sorted(line.partition(":")[0] for line in queue.error().splitlines()[-2:]) == ["a", "b"]
+    wait_for(lambda: folder.decisions("exit"))
+    wait_for(lambda: queue.states() == {"a": "held", "b": "held"})
+    # The supervisor had its chance to start it again.
+    assert queue("hold", "a") == 0
+    wait_for(lambda: [d.get("wish") for d in folder.decisions("wish")][-1] == "hold")
+    assert len(folder.decisions("start")) == 1
+    assert queue("release", "b") == 0
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.DONE and len(folder.decisions("start")) == 2
+
+
 def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
