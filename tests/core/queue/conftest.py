@@ -1,17 +1,58 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("plan_folder", Path(__file__).with_name("plan_folder.py"))
-assert _spec is not None and _spec.loader is not None
-plan_folder = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plan_folder)
+from core.queue.lock import KernelLock
+from core.runs.process import identity_of
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+plan_folder, queue_scene = _module("plan_folder"), _module("queue_scene")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Any:
     return plan_folder.PlanFolder(tmp_path)
+
+
+@pytest.fixture
+def dead() -> dict[str, Any]:
+    """The identity of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = identity_of(process.pid)
+    assert identity is not None
+    process.kill()
+    process.wait()
+    process.communicate()
+    return dict(identity.to_json())
+
+
+@pytest.fixture
+def scene(folder: Any, dead: dict[str, Any]) -> Iterator[Any]:
+    """While a supervisor is at work, as far as its lock tells."""
+    made = queue_scene.Scene(folder, dead)
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)
+    assert lock is not None
+    yield made
+    lock.release()
+
+
+@pytest.fixture
+def unattended(folder: Any, dead: dict[str, Any]) -> Any:
+    """The same without a supervisor."""
+    return queue_scene.Scene(folder, dead)

@@ -3,134 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from core.plan.row_state import RowStatus
-from core.queue.decisions import DecisionLog, read_decisions
-from core.queue.entries import Entry, EntryState, Listing, listed, listing, told
-from core.queue.execution import PlanExecution
-from core.queue.lock import KernelLock
-from core.queue.pauses import Pauses
-from core.queue.report import report
-from core.queue.slots import Slots
+from core.queue.entries import EntryState, Listing, listed, told
 from core.queue.wishes import Target
-from core.queue.work import Work
-from core.runs import process
-from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
+from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
 from core.runs.files import append_line
-from core.runs.paths import RunPaths
-from core.runs.process import current_process, identity_of
-from core.speech.hashing import HashCache
+from core.runs.process import current_process
 
 CRASHED = "its trainer was killed or died without a word while it was training at step 3"
-ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
 
 
-class Scene:
-    """A queue whose only row is `a`; what happened to it is written as the queue and its trainers write it."""
-
-    def __init__(self, folder: Any, process: dict[str, Any]) -> None:
-        self.folder, self.process, self.attempts = folder, process, 0
-        folder.write(queue="retries = 1")
-        folder.runs.root.mkdir()
-        self.submission = folder.db.submit(folder.submission())
-        self.log = DecisionLog(folder.runs.decisions)
-        self.say("submitted", plan=str(folder.plan), overrides=[], only=[])
-        execution = self.execution()
-        self.run: RunPaths = execution.folder(execution.placed["a"])
-
-    def execution(self) -> PlanExecution:
-        execution = PlanExecution(self.submission, self.folder.runs, HashCache(self.folder.runs.hash_cache))
-        execution.place_all()
-        return execution
-
-    def say(self, kind: str, **fields: Any) -> None:
-        self.log.append(kind, submission=self.submission.id, **fields)
-
-    def wish(self, word: str, row: str | None = "a") -> None:
-        self.say("wish", wish=word, row=row, run=None)
-
-    def start(self) -> None:
-        if not self.run.config.exists():
-            self.run.root.mkdir()
-            self.run.config.write_text(json.dumps({"experiment": "a", "identity": self.run.name[2:]}))
-        self.say("run", row="a", run=self.run.name)
-        process = {"process": self.process, "gpu": None, "inputs": {}}
-        self.say("start", row="a", run=self.run.name, reason="first", attempts_before=self.attempts, **process)
-
-    def train(self, how: str) -> None:
-        """An attempt in the run's folder."""
-        self.attempts += 1
-        events: list[Any] = [AttemptStarted(SCHEMA_VERSION, self.process, None, "cpu", "fp32"), Phase("training")]
-        events.append(Step(3, 1.0, 1e-4, 1.0, 100, 60.0, 0.001))
-        if how != "crash":
-            events.append(Final(ENDS[how], f"said {how}", 3))
-        for event in events:
-            append_line(self.run.events, encode(Record(self.attempts, 1e9, event)))
-
-    def exit(self, outcome: str, *, asked: bool = False) -> None:
-        self.say("exit", run=self.run.name, outcome=outcome, asked=asked, message="", status=None)
-
-    def attempt(self, how: str, *, asked: bool = False) -> None:
-        """Started, and ended so."""
-        self.start()
-        self.train(how)
-        self.exit(ENDS[how], asked=asked)
-
-    def again(self) -> None:
-        """The submission is done with, and the plan is submitted again."""
-        self.say("finish", complete=False, reason="", not_run={})
-        self.folder.db.close_submission(self.submission.id)
-        self.submission = self.folder.db.submit(self.folder.submission())
-        self.say("submitted", plan=str(self.folder.plan), overrides=[], only=[])
-        self.say("run", row="a", run=self.run.name)
-
-    def entry(self) -> Entry:
-        [entry] = listing(self.folder.runs, self.folder.db).entries
-        return entry
-
-    def would_start(self) -> bool:
-        """What a supervisor that comes now makes of the same files."""
-        execution, runs = self.execution(), self.folder.runs
-        pauses = Pauses(runs.root, self.log)
-        work = Work(runs, execution, Slots(runs, self.folder.executor, self.log, lambda: None), pauses, self.log)  # type: ignore[arg-type, return-value]
-        for decision in read_decisions(runs.decisions):
-            if decision.get("submission") == self.submission.id:
-                work.remember(decision)
-        standing = execution.standing(execution.placed["a"], ())
-        return execution.stopped is None and standing.status is RowStatus.QUEUED
-
-
-@pytest.fixture
-def dead() -> dict[str, Any]:
-    """The identity of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    identity = identity_of(process.pid)
-    assert identity is not None
-    process.kill()
-    process.wait()
-    process.communicate()
-    return dict(identity.to_json())
-
-
-@pytest.fixture
-def scene(folder: Any, dead: dict[str, Any]) -> Iterator[Scene]:
-    """While a supervisor is at work, as far as its lock tells."""
-    made = Scene(folder, dead)
-    lock = KernelLock.acquire(folder.runs.supervisor_lock)
-    assert lock is not None
-    yield made
-    lock.release()
-
-
-def test_a_row_that_was_never_started(scene: Scene) -> None:
+def test_a_row_that_was_never_started(scene: Any) -> None:
     assert (scene.entry().state, scene.entry().reason) == ("queued", "")
     assert not scene.entry().retriable
     scene.say("wait", reason="the trainer of another run has the CPU", over=False)
@@ -142,7 +30,7 @@ def test_a_row_that_was_never_started(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("word", ["stop", "kill"])
-def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Scene, word: str) -> None:
+def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Any, word: str) -> None:
     scene.wish(word, None)
     entry = scene.entry()
     assert entry.state == "waiting" and entry.reason.startswith("nothing more is started: ")
@@ -159,7 +47,7 @@ def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Sce
         ("diverge", "diverged", "said diverge"),
     ],
 )
-def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Scene, how: str, word: str, reason: str) -> None:
+def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Any, how: str, word: str, reason: str) -> None:
     scene.attempt(how)
     assert (scene.entry().state, scene.entry().reason) == (word, reason)
     assert scene.entry().retriable
@@ -169,7 +57,7 @@ def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Scene, how: str, wor
 @pytest.mark.parametrize(
     ("how", "word"), [("crash", "queued"), ("stop", "queued"), ("error", "queued"), ("diverge", "diverged")]
 )
-def test_what_an_earlier_submission_left(scene: Scene, how: str, word: str) -> None:
+def test_what_an_earlier_submission_left(scene: Any, how: str, word: str) -> None:
     for _ in range(2):
         scene.attempt(how)
     scene.again()
@@ -181,7 +69,7 @@ def test_what_an_earlier_submission_left(scene: Scene, how: str, word: str) -> N
         assert scene.entry().state == "waiting" and scene.entry().reason.startswith("no GPU is free; ")
 
 
-def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Scene) -> None:
+def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Any) -> None:
     scene.attempt("crash")
     scene.attempt("crash")
     entry = scene.entry()
@@ -194,7 +82,7 @@ def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Scene) -> 
     assert scene.entry().state == "queued" and scene.would_start()
 
 
-def test_an_end_that_nobody_has_written_down_counts_too(scene: Scene) -> None:
+def test_an_end_that_nobody_has_written_down_counts_too(scene: Any) -> None:
     scene.attempt("crash")
     scene.start()
     scene.train("crash")
@@ -203,7 +91,7 @@ def test_an_end_that_nobody_has_written_down_counts_too(scene: Scene) -> None:
     assert before == scene.entry().state == "crashed"
 
 
-def test_a_reboot_costs_nothing_and_is_told(scene: Scene) -> None:
+def test_a_reboot_costs_nothing_and_is_told(scene: Any) -> None:
     scene.process |= {"boot": "another-boot"}
     for _ in range(3):
         scene.start()
@@ -214,7 +102,7 @@ def test_a_reboot_costs_nothing_and_is_told(scene: Scene) -> None:
     assert scene.would_start()
 
 
-def test_a_trainer_that_died_before_its_first_event(scene: Scene) -> None:
+def test_a_trainer_that_died_before_its_first_event(scene: Any) -> None:
     scene.start()
     assert scene.entry().reason == "crashed before (its trainer ended: before its first event), is started again"
     scene.exit("crashed")
@@ -226,7 +114,7 @@ def test_a_trainer_that_died_before_its_first_event(scene: Scene) -> None:
     assert not scene.would_start()
 
 
-def test_killed_on_request(scene: Scene) -> None:
+def test_killed_on_request(scene: Any) -> None:
     scene.start()
     scene.train("crash")
     scene.wish("kill")
@@ -243,7 +131,7 @@ def test_killed_on_request(scene: Scene) -> None:
     assert not scene.would_start()
 
 
-def test_killed_in_a_submission_that_is_closed(scene: Scene) -> None:
+def test_killed_in_a_submission_that_is_closed(scene: Any) -> None:
     scene.start()
     scene.train("crash")
     scene.wish("kill", None)
@@ -253,7 +141,7 @@ def test_killed_in_a_submission_that_is_closed(scene: Scene) -> None:
     assert scene.would_start()
 
 
-def test_ended_for_the_plans_own_sake(scene: Scene) -> None:
+def test_ended_for_the_plans_own_sake(scene: Any) -> None:
     scene.start()
     scene.say("stop", row="a", run=scene.run.name, reason="the budget of 1 hours is used up")
     scene.train("stop")
@@ -261,7 +149,7 @@ def test_ended_for_the_plans_own_sake(scene: Scene) -> None:
     assert (scene.entry().state, scene.entry().reason) == ("stopped", "said stop; the budget of 1 hours is used up")
 
 
-def test_nothing_is_resumed_once_another_run_was_accepted(scene: Scene) -> None:
+def test_nothing_is_resumed_once_another_run_was_accepted(scene: Any) -> None:
     scene.attempt("crash")
     scene.say("wait", reason="b was accepted; waiting for c to end", over=True)
     entry = scene.entry()
@@ -270,7 +158,7 @@ def test_nothing_is_resumed_once_another_run_was_accepted(scene: Scene) -> None:
     )
 
 
-def test_out_of_memory_goes_on_as_another_run(scene: Scene) -> None:
+def test_out_of_memory_goes_on_as_another_run(scene: Any) -> None:
     scene.start()
     scene.attempts = 1
     append_line(
@@ -284,22 +172,22 @@ def test_out_of_memory_goes_on_as_another_run(scene: Scene) -> None:
     assert (entry.state, entry.reason) == ("queued", "out of memory before (CUDA), is run again with accumulation 2")
 
 
-def test_a_queue_that_paused(scene: Scene) -> None:
+def test_a_queue_that_paused(scene: Any) -> None:
     scene.attempt("disk")
     scene.log.append("pause", cause="disk", reason="the disk is full")
     entry = scene.entry()
     assert entry.state == "waiting" and entry.reason.startswith("paused: the disk is full; disk full before")
 
 
-def test_closed_by_the_queue(scene: Scene) -> None:
+def test_closed_by_the_queue(scene: Any) -> None:
     scene.say("skip", row="a", status="failed", reason="cannot start: no such file", inputs={})
     assert (scene.entry().state, scene.entry().reason) == ("failed", "cannot start: no such file")
     scene.wish("retry")
     assert scene.entry().state == "queued"
 
 
-def test_without_a_supervisor_nothing_is_started_again(folder: Any, dead: dict[str, Any]) -> None:
-    scene = Scene(folder, dead)
+def test_without_a_supervisor_nothing_is_started_again(unattended: Any) -> None:
+    scene = unattended
     scene.say("wait", reason="no GPU is free", over=False)
     assert (scene.entry().state, scene.entry().reason) == ("queued", ""), "what it waits for, nobody knows now"
     scene.attempt("crash")
@@ -307,14 +195,14 @@ def test_without_a_supervisor_nothing_is_started_again(folder: Any, dead: dict[s
     assert (entry.state, entry.reason) == ("crashed", f"{CRASHED}; no supervisor is at work to start it again")
 
 
-def test_a_submission_that_is_ended_stays_so_without_a_supervisor(folder: Any, dead: dict[str, Any]) -> None:
-    scene = Scene(folder, dead)
+def test_a_submission_that_is_ended_stays_so_without_a_supervisor(unattended: Any) -> None:
+    scene = unattended
     scene.wish("stop", None)
     assert scene.entry().reason == "nothing more is started: stopped on request"
     assert not scene.would_start()
 
 
-def test_a_living_trainer_says_what_was_asked_of_it(scene: Scene) -> None:
+def test_a_living_trainer_says_what_was_asked_of_it(scene: Any) -> None:
     scene.process = dict(current_process().to_json())
     scene.start()
     assert scene.entry().state == "starting"
@@ -328,7 +216,7 @@ def test_a_living_trainer_says_what_was_asked_of_it(scene: Scene) -> None:
     assert scene.entry().asked == "is being killed"
 
 
-def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_the_end(scene: Scene) -> None:
+def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_the_end(scene: Any) -> None:
     entry = scene.entry()
     assert told("not run", "after b", entry) == ("queued", "after b")
     assert told("training", "3/9", entry) == ("training", "3/9")
@@ -339,7 +227,7 @@ def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_
     assert told("stopped", "why", None, killed=True) == ("stopped", "why")
 
 
-def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
+def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Any) -> None:
     scene.attempt("crash")
     entry, plan = scene.entry(), scene.submission.plan_path
     found = listed(scene.folder.runs)
@@ -354,60 +242,7 @@ def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
     assert entry.state in set(EntryState)
 
 
-def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Scene) -> None:
-    scene.attempt("crash")
-    [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("queued", scene.entry().reason)
-    scene.folder.runs.queue_db.unlink()
-    scene.folder.runs.queue_db.mkdir()
-    [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("crashed", CRASHED)
-    scene.folder.runs.decisions.unlink()
-    scene.folder.runs.decisions.mkdir()
-    [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("crashed", CRASHED)
-
-
-def test_runs_are_judged_where_there_is_no_proc(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.attempt("crash")
-    monkeypatch.setattr(process, "_stat", lambda pid: None)
-    with pytest.raises(RuntimeError):
-        process.current_process()
-    [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("queued", f"crashed before ({CRASHED}), is started again")
-    scene.start()
-    scene.train("crash")
-    [row] = report(scene.execution(), {})
-    assert row.matrix.status == "crashed", "an end that is not written down counts too"
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"decision": "wish", "wish": "retry", "row": ["a"]},
-        {"decision": "halve", "run": "a-1", "accumulation": "two"},
-        {"decision": "devices", "gpus": ["GPU-0"], "submission": None},
-        {"decision": "start", "row": "a", "run": "a-1", "gpu": {}},
-        {"decision": "start", "row": "a", "run": "a-1", "attempts_before": "none", "process": {"pid": 1}},
-        {"decision": "run", "row": "a", "run": "../../elsewhere"},
-        {"decision": "run", "row": "a", "run": "a\0b"},
-        {"decision": "run", "row": "a", "run": "a\ud800"},
-        {"decision": "run", "row": "a", "run": "a-1", "time": 10**400},
-    ],
-)
-def test_a_line_of_the_decisions_that_cannot_be_meant_is_passed_over(scene: Scene, fields: dict[str, Any]) -> None:
-    scene.attempt("crash")
-    before = scene.entry()
-    line = {"schema": 1, "time": 1.0, "submission": scene.submission.id} | fields
-    with scene.folder.runs.decisions.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-        file.write("[" * 100_000 + "\n")
-    assert scene.entry() == before
-    [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("queued", before.reason)
-
-
-def test_a_trainer_that_nobody_here_can_look_at_is_starting_for_as_long_as_it_may_be_silent(scene: Scene) -> None:
+def test_a_trainer_that_nobody_here_can_look_at_is_starting_for_as_long_as_it_may_be_silent(scene: Any) -> None:
     scene.attempt("crash")
     scene.process |= {"pid_namespace": "another container"}
     scene.start()

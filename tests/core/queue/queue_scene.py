@@ -1,0 +1,95 @@
+"""A queue whose files say what happened to its only row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from core.plan.row_state import RowStatus
+from core.queue.decisions import DecisionLog, read_decisions
+from core.queue.entries import Entry, listing
+from core.queue.execution import PlanExecution
+from core.queue.pauses import Pauses
+from core.queue.slots import Slots
+from core.queue.work import Work
+from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
+from core.runs.files import append_line
+from core.runs.paths import RunPaths
+from core.speech.hashing import HashCache
+
+ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
+
+
+class Scene:
+    """A queue whose only row is `a`; what happened to it is written as the queue and its trainers write it."""
+
+    def __init__(self, folder: Any, process: dict[str, Any]) -> None:
+        self.folder, self.process, self.attempts = folder, process, 0
+        folder.write(queue="retries = 1")
+        folder.runs.root.mkdir()
+        self.submission = folder.db.submit(folder.submission())
+        self.log = DecisionLog(folder.runs.decisions)
+        self.say("submitted", plan=str(folder.plan), overrides=[], only=[])
+        execution = self.execution()
+        self.run: RunPaths = execution.folder(execution.placed["a"])
+
+    def execution(self) -> PlanExecution:
+        execution = PlanExecution(self.submission, self.folder.runs, HashCache(self.folder.runs.hash_cache))
+        execution.place_all()
+        return execution
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.log.append(kind, submission=self.submission.id, **fields)
+
+    def wish(self, word: str, row: str | None = "a") -> None:
+        self.say("wish", wish=word, row=row, run=None)
+
+    def start(self) -> None:
+        if not self.run.config.exists():
+            self.run.root.mkdir()
+            self.run.config.write_text(json.dumps({"experiment": "a", "identity": self.run.name[2:]}))
+        self.say("run", row="a", run=self.run.name)
+        process = {"process": self.process, "gpu": None, "inputs": {}}
+        self.say("start", row="a", run=self.run.name, reason="first", attempts_before=self.attempts, **process)
+
+    def train(self, how: str) -> None:
+        """An attempt in the run's folder."""
+        self.attempts += 1
+        events: list[Any] = [AttemptStarted(SCHEMA_VERSION, self.process, None, "cpu", "fp32"), Phase("training")]
+        events.append(Step(3, 1.0, 1e-4, 1.0, 100, 60.0, 0.001))
+        if how != "crash":
+            events.append(Final(ENDS[how], f"said {how}", 3))
+        for event in events:
+            append_line(self.run.events, encode(Record(self.attempts, 1e9, event)))
+
+    def exit(self, outcome: str, *, asked: bool = False) -> None:
+        self.say("exit", run=self.run.name, outcome=outcome, asked=asked, message="", status=None)
+
+    def attempt(self, how: str, *, asked: bool = False) -> None:
+        """Started, and ended so."""
+        self.start()
+        self.train(how)
+        self.exit(ENDS[how], asked=asked)
+
+    def again(self) -> None:
+        """The submission is done with, and the plan is submitted again."""
+        self.say("finish", complete=False, reason="", not_run={})
+        self.folder.db.close_submission(self.submission.id)
+        self.submission = self.folder.db.submit(self.folder.submission())
+        self.say("submitted", plan=str(self.folder.plan), overrides=[], only=[])
+        self.say("run", row="a", run=self.run.name)
+
+    def entry(self) -> Entry:
+        [entry] = listing(self.folder.runs, self.folder.db).entries
+        return entry
+
+    def would_start(self) -> bool:
+        """What a supervisor that comes now makes of the same files."""
+        execution, runs = self.execution(), self.folder.runs
+        pauses = Pauses(runs.root, self.log)
+        work = Work(runs, execution, Slots(runs, self.folder.executor, self.log, lambda: None), pauses, self.log)  # type: ignore[arg-type, return-value]
+        for decision in read_decisions(runs.decisions):
+            if decision.get("submission") == self.submission.id:
+                work.remember(decision)
+        standing = execution.standing(execution.placed["a"], ())
+        return execution.stopped is None and standing.status is RowStatus.QUEUED
