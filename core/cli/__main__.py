@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
             choices=("basic", "raw", "whisper_english", "jargon"),
             help="text normaliser; default: the adapter's, or basic",
         )
-        command.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default: the adapter's, or auto")
+        command.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default: the adapter's, or fp32")
         command.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: the adapter's, or all")
         command.add_argument(
             "--batch-seconds",

@@ -47,7 +47,7 @@ def _load(args: argparse.Namespace) -> _Loaded:
     import torch
 
     from core.training.adapter import load_adapter, read_facts
-    from core.training.model import choose_device, load_model
+    from core.training.model import SCORING_PRECISION, choose_device, load_model
 
     # a link may be moved meanwhile: from here on it is this folder
     folder: Path | None = args.adapter.resolve() if args.adapter else None
@@ -63,7 +63,7 @@ def _load(args: argparse.Namespace) -> _Loaded:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be a number above 0")
     torch.set_num_threads(args.threads or (facts.threads if facts else os.cpu_count() or 1))
     device = choose_device()
-    asked = args.precision or (facts.precision if facts else "auto")
+    asked = args.precision or (facts.precision if facts else SCORING_PRECISION)
     if args.precision is None and asked == "bf16" and device.type == "cpu":
         asked = "fp32"
     speech = load_model(name, args.revision or (facts.revision if facts else None), device=device, precision=asked)

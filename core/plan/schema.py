@@ -75,7 +75,9 @@ class TrainSettings:
     replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
     threads: int = _key(2, "CPU threads of the trainer", minimum=1)
     precision: str = _key(
-        "auto", "auto: bf16 autocast where the GPU gains by it, else fp32", choices=("auto", "fp32", "bf16")
+        "auto",
+        "of training steps; auto: bf16 autocast where the GPU gains by it, else fp32. Scores are always fp32",
+        choices=("auto", "fp32", "bf16"),
     )
     eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
     deterministic: bool = _key(False, "the same bits from every run on one kind of GPU; slower; a CPU needs it not")

@@ -24,8 +24,15 @@ _NO_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
 )
 """What torch says, as a plain RuntimeError, when the CPU's memory, or the GPU's within a library, has run out."""
+_SMALLER = {
+    "training": "lower train.batch_seconds or train.epochs, or raise train.accumulation",
+    "loading": "there is too little for the model itself: end what else fills it",
+} | dict.fromkeys(("baseline", "evaluating", "finishing"), "lower train.eval_batch_seconds")
+"""What to do about it, by the phase in which it happened."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             session.run(journal)
             final = Final("done", step=session.step)
         except BaseException as error:
-            final = _final(error, session.step)
+            final = _final(error, session.step, journal.now)
             if isinstance(error, UserError):
                 print(f"error: {error}", file=sys.stderr)
             elif final.outcome == "error":
@@ -80,7 +87,7 @@ def _sign(paths: RunPaths) -> None:
         print(f"warning: the run is not signed: {error}", file=sys.stderr)
 
 
-def _final(error: BaseException, step: int) -> Final:
+def _final(error: BaseException, step: int, phase: str = "training") -> Final:
     """The class of an attempt's end (DESIGN §3)."""
     import torch
 
@@ -92,9 +99,9 @@ def _final(error: BaseException, step: int) -> Final:
     if isinstance(error, (Diverged, StoppedEarly)):
         return Final("diverged" if isinstance(error, Diverged) else "stopped_early", message, step)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _says_no_memory(error):
-        said = message.splitlines()[0].rpartition("] ")[2]  # without the place in torch's source
-        hint = "lower train.batch_seconds or train.epochs, or raise train.accumulation"
-        return Final("out_of_memory", f"{said}; {hint}", step)
+        # without the place in torch's source, and without its advice
+        said = message.splitlines()[0].rpartition("] ")[2].partition(" Of the allocated memory")[0].rstrip(".")
+        return Final("out_of_memory", f"{said}; {_SMALLER.get(phase, _SMALLER['training'])}", step)
     if is_disk_full(error) or is_disk_full(error.__cause__ or error):
         return Final(
             "disk_full",

@@ -1,7 +1,7 @@
-"""`train.deterministic`: training steps whose bits do not depend on the order in which a GPU's threads finish.
+"""Which kernels compute, and from which seeds: what makes a step repeatable and lets two processes score alike.
 
-Only the steps: a backward pass adds up with atomics, evaluation does not, and `lora-cli` must decode with the same
-kernels as the trainer.
+`train.deterministic` is for training steps only: a backward pass adds up with atomics, evaluation does not, and
+`lora-cli` must decode with the same kernels as the trainer.
 """
 
 from __future__ import annotations
@@ -10,18 +10,42 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.errors import ModelError
 
-_WORKSPACE = ":4096:8"
-"""Of cuBLAS; without a fixed one its results may vary (NVIDIA cuBLAS, "Results reproducibility")."""
+_WORKSPACES = (":4096:8", ":16:8")
+"""Of cuBLAS; without a fixed one results may vary (its "Results reproducibility"), and torch takes no others."""
 
 
 def prepare_cuda() -> None:
     """Before CUDA is initialised: cuBLAS reads this once. Child processes inherit it."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _WORKSPACE)
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in _WORKSPACES:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = _WORKSPACES[0]
+
+
+def steady_kernels() -> None:
+    """For every process that computes with a model: convolutions by the same kernels each time, and fp32 that is fp32.
+
+    cuDNN takes TF32, with 10 bits of mantissa, for fp32 unless it is told not to; NVIDIA's containers switch it on for
+    cuBLAS too.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make all that step `step` draws a function of these two, on every device, so that a resumed run draws the same.
+
+    transformers draws SpecAugment's masks (Whisper's `apply_spec_augment`) with NumPy, the rest with torch.
+    """
+    number = seed * 1_000_003 + step
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)
 
 
 @contextmanager

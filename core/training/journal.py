@@ -41,6 +41,11 @@ class Journal:
         self._phase, self._progress = phase, (None, None)
         self.emit(Phase(phase, step, detail))
 
+    @property
+    def now(self) -> str:
+        """The phase that was said last."""
+        return self._phase
+
     def progress(self, done: int, total: int) -> None:
         """How far the phase is, for the next heartbeat. Writes nothing itself."""
         self._progress = (done, total)

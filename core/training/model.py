@@ -6,8 +6,9 @@ What differs between families (features, decoder prefix, token caps, length limi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from core.errors import ModelError
 from core.runs.resolve import is_hub_id
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.training.decode import Vocabulary
+from core.training.determinism import steady_kernels
 from core.training.padding import make_padding_invariant
 
 Samples = NDArray[np.float32]
@@ -34,6 +36,9 @@ DEFAULT_TOKENS_PER_SECOND = 25.0
 TRAINING_RATE_MARGIN = 1.5
 """Times the highest token rate in the training data."""
 EXTRA_TOKENS = 2
+SCORING_PRECISION = "fp32"
+"""Of every score, whatever the training steps compute in. In bf16 a word in some hundreds depends on the kernels, which
+differ between a batch of one and a batch of many, so that no transcript could be relied on to be the same again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,10 @@ class SpeechModel:
     device: torch.device
     precision: str
     """fp32 or bf16 (autocast over fp32 weights)."""
+
+    def for_scoring(self) -> SpeechModel:
+        """The same model, to be evaluated."""
+        return replace(self, precision=SCORING_PRECISION)
 
     @property
     def tokenizer(self) -> Any:
@@ -124,10 +133,26 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def check_given_gpu(device: torch.device) -> None:
+    """Raise ModelError when the queue gave this process a GPU and PyTorch cannot use it.
+
+    It would train on the CPU instead, a hundred times slower, and nobody would be told.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if given.startswith(("GPU-", "MIG-")) and device.type == "cpu" and torch.version.cuda is not None:
+        raise ModelError(
+            f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use {given}, which this run was given; "
+            "the driver may be too old for it: take a newer driver or a PyTorch that it can run, or leave "
+            "CUDA_VISIBLE_DEVICES empty to train on the CPU"
+        )
+
+
 def choose_precision(asked: str, device: torch.device) -> str:
     """`auto` is bf16 autocast where the device computes in it, else fp32."""
     if asked == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        # older GPUs only emulate bf16, which is slower than fp32
+        gains = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if gains else "fp32"
     return asked
 
 
@@ -140,6 +165,7 @@ def load_model(
     """
     _check_name(name)
     device = device or choose_device()
+    steady_kernels()
     network = _load_network(name, revision)
     processor: Any
     try:

@@ -31,6 +31,7 @@ class Scorer:
                 raise Interrupted(f"stopped while evaluating step {step}; the evaluation is made again on resume")
 
         data = self.settings.data
+        model = model.for_scoring()
         evaluation = evaluate(
             model,
             dataset.manifest,

@@ -42,7 +42,15 @@ from core.training.determinism import prepare_cuda
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.health import HealthAudit
 from core.training.journal import Journal
-from core.training.model import SpeechModel, choose_device, choose_precision, load_model, training_token_rate
+from core.training.model import (
+    SCORING_PRECISION,
+    SpeechModel,
+    check_given_gpu,
+    choose_device,
+    choose_precision,
+    load_model,
+    training_token_rate,
+)
 from core.training.scorer import Scorer
 from core.training.stopping import StopFlag
 from core.training.trainer import Materials, Trainer
@@ -90,8 +98,6 @@ class Session:
         torch.set_num_threads(self.settings.train.threads)
         if self.settings.train.deterministic:
             prepare_cuda()
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
         self.device = choose_device()
         self.precision = choose_precision(self.settings.train.precision, self.device)
         earlier = read_run(paths)
@@ -124,6 +130,7 @@ class Session:
     def run(self, journal: Journal) -> None:
         """All stages. Raises Interrupted, Diverged, UserError, OSError, torch's errors; the caller names outcomes."""
         journal.phase("loading")
+        check_given_gpu(self.device)
         self._check_model()
         self._check_normalisation()
         speech = load_model(
@@ -246,6 +253,7 @@ class Session:
         scorer.journal.phase("baseline", 0)
         data, train = self.settings.data, self.settings.train
         started = time.perf_counter()
+        speech = speech.for_scoring()
         sets: dict[str, dict[str, Any]] = {}
         for dataset in materials.evaluation:
             fingerprint = baseline_fingerprint(
@@ -279,7 +287,7 @@ class Session:
             fingerprint=normalisation_fingerprint(data.target_rms, data.normaliser),
             tokens_per_second=speech.limits.tokens_per_second,
             eval_batch_seconds=train.eval_batch_seconds,
-            precision=speech.precision,
+            precision=SCORING_PRECISION,
             threads=train.threads,
         )
 
@@ -289,6 +297,8 @@ class Session:
         data = self.settings.data
         if trainer.best is None:
             raise RunFolderError("the run ended without a scored interval, so there is no best adapter to evaluate")
+        # what training took of the GPU and no longer needs: the processes below share it
+        torch.cuda.empty_cache()
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
             self._evaluate_apart(name, getattr(data, name))

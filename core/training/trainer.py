@@ -28,7 +28,7 @@ from core.training.adapter import AdapterFacts, merged_copy, save_adapter, train
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
-from core.training.determinism import deterministic_kernels
+from core.training.determinism import deterministic_kernels, seed_step
 from core.training.journal import Journal
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel
@@ -126,8 +126,7 @@ class Trainer:
         rate = learning_rate(step, self.train.steps, self.train.learning_rate, self.train.warmup, self.train.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        # dropout as a function of the step, so that a resumed run draws the same
-        torch.manual_seed(self.train.seed * 1_000_003 + step)
+        seed_step(self.train.seed, step)
         self.speech.network.train()
         micros = self.materials.plan.steps[step - 1]
         tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))

@@ -13,6 +13,7 @@ import torch
 from core.errors import ModelError
 from core.training.model import (
     MOONSHINE_TOKENS_PER_SECOND,
+    check_given_gpu,
     choose_precision,
     load_model,
     training_token_rate,
@@ -122,6 +123,34 @@ def test_whisper_starts_with_its_language_and_task_and_keeps_its_suppressed_toke
 def test_auto_precision_is_fp32_on_the_cpu() -> None:
     assert choose_precision("auto", torch.device("cpu")) == "fp32"
     assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_bf16_where_the_gpu_does_not_emulate_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, chosen: str
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision("auto", torch.device("cuda")) == chosen
+
+
+def test_a_gpu_that_was_given_and_cannot_be_used_is_no_reason_to_train_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f0c")
+    with pytest.raises(ModelError, match=r"cannot use GPU-8f0c, .* driver"):
+        check_given_gpu(cpu)
+    check_given_gpu(torch.device("cuda"))
+    for nothing_given in ("", "0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing_given)
+        check_given_gpu(cpu)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f0c")
+    check_given_gpu(cpu)
 
 
 def test_the_token_cap_follows_the_training_data(tiny_moonshine: Path) -> None:

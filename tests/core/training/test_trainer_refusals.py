@@ -132,6 +132,18 @@ def test_memory_that_runs_out_is_told_with_what_to_lower() -> None:
     assert (final.outcome, final.step) == ("out_of_memory", 7)
     assert final.message.startswith("CUDA out of memory. Tried to allocate 2.00 GiB; lower train.batch_seconds")
     assert _final(MemoryError(), 7).outcome == "out_of_memory"
+    assert _final(error, 7, "evaluating").message.endswith("; lower train.eval_batch_seconds")
+
+
+def test_what_cuda_says_of_its_memory_is_kept_and_its_advice_is_not() -> None:
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB of which 15.06 MiB "
+        "is free. Process 7 has 79.09 GiB memory in use. Of the allocated memory 77.00 GiB is allocated by PyTorch, "
+        "and 1.30 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try …"
+    )
+    said = _final(error, 7).message
+    assert "which 15.06 MiB is free. Process 7 has 79.09 GiB memory in use; lower train.batch_seconds" in said
+    assert "reserved" not in said
 
 
 @pytest.mark.parametrize(
@@ -139,6 +151,7 @@ def test_memory_that_runs_out_is_told_with_what_to_lower() -> None:
     [
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
