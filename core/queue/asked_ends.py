@@ -20,6 +20,8 @@ class AskedEnds:
         """Folders of the runs whose last trainer was killed on request."""
         self._asked: dict[tuple[str, str | None], str] = {}
         """(submission, row; None: all of it) → the wish."""
+        self._told: set[str] = set()
+        """Runs that the queue told to stop, for their plan's own sake."""
         self._rows: dict[str, tuple[str, str]] = {}
         """Run → the submission and row that its trainer works for."""
 
@@ -30,15 +32,20 @@ class AskedEnds:
         match decision.kind:
             case "wish" if decision.get("wish") in ("stop", "kill"):
                 self._asked[submission, row] = str(decision.get("wish"))
+            case "stop":
+                self._told.add(run)
             case "start" | "adopt":
                 self.killed.discard(run)
-                self._rows[run] = submission, str(row)
-                if decision.kind == "start":
+                if decision.kind == "start" or run not in self._rows:
+                    # What was asked of the row before did not mean this trainer.
                     self._asked.pop((submission, str(row)), None)
+                    self._told.discard(run)
+                self._rows[run] = submission, str(row)
             case "exit":
                 if decision.get("outcome") == "crashed" and self.asked(run) == "kill":
                     self.killed.add(run)
                 self._asked.pop(self._rows.pop(run, ("", "")), None)
+                self._told.discard(run)
             case "finish":
                 self._asked = {key: wish for key, wish in self._asked.items() if key[0] != submission}
 
@@ -52,7 +59,9 @@ class AskedEnds:
             return None
         submission, row = self._rows[run]
         wishes = {self._asked.get((submission, row)), self._asked.get((submission, None))}
-        return "kill" if "kill" in wishes else ("stop" if "stop" in wishes else None)
+        if "kill" in wishes:
+            return "kill"
+        return "stop" if "stop" in wishes or run in self._told else None
 
 
 def killed_among(path: Path, runs: Collection[str]) -> set[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.plan.next_action import Start
 from core.queue import gpu_locks
+from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import Placed
 from core.queue.executor import LocalExecutor, Trainer
@@ -18,6 +19,7 @@ from core.queue.standing import Ended
 from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json
+from core.runs.snapshot import Attempt
 from core.runs.store import read_run
 
 NO_SLOT = "the trainer of another run has the CPU"
@@ -41,6 +43,13 @@ class Slot:
     def run(self) -> RunPaths:
         """The run it works on."""
         return self.trainer.run
+
+    def end(self, wish: str) -> None:
+        """`kill`: now. `stop`: when its step is finished and saved."""
+        if wish == "kill":
+            self.trainer.kill()
+        else:
+            self.trainer.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,7 @@ class Slots:
         if trainer is None:
             return None
         free_before = 0 if choice is None or choice.gpu is None else choice.gpu.free or 0
-        slot = Slot(trainer, placed.identity, submission, len(attempts), free_before)
+        slot = Slot(trainer, placed.identity, submission, _before(trainer, attempts), free_before)
         self._add(slot, kind, placed.row.key, action.reason, dict(action.inputs))
         say(f"{run.name}: {kind} ({action.reason})")
         return kind
@@ -140,17 +149,20 @@ class Slots:
         trainer = self._executor.adopt(run, attempts[-1].process if attempts else None)
         if trainer is None:
             return False
-        before = max(0, len(attempts) - 1)  # the last attempt is its own
-        self._add(Slot(trainer, identity, submission, before), "adopt", row, "it runs already", {})
+        slot = Slot(trainer, identity, submission, _before(trainer, attempts))
+        self._add(slot, "adopt", row, "it runs already", {})
         say(f"{run.name}: adopt (it runs already)")
         return True
 
-    def adopt_all(self, unended: Mapping[str, Decision]) -> list[End]:
+    def adopt_all(self, unended: Mapping[str, Decision], asked: AskedEnds) -> list[End]:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 
-        `unended`: run → the decision that began it, where none says that it ended.
+        `unended`: run → the decision that began it, where none says that it ended. `asked`: what was asked of them.
         """
-        ends = [self._adopt(RunPaths(self._runs.root / name), started) for name, started in unended.items()]
+        ends = [
+            self._adopt(RunPaths(self._runs.root / name), started, asked.asked(name))
+            for name, started in unended.items()
+        ]
         return [end for end in ends if end is not None]
 
     def ended(self) -> list[End]:
@@ -184,7 +196,7 @@ class Slots:
             gpu=slot.trainer.gpu,
         )
 
-    def _adopt(self, run: RunPaths, started: Decision) -> End | None:
+    def _adopt(self, run: RunPaths, started: Decision, asked: str | None) -> End | None:
         submission, before = str(started.get("submission")), int(started.get("attempts_before") or 0)
         snapshot = read_run(run)
         process = identity_from_json(started.get("process"))
@@ -195,9 +207,11 @@ class Slots:
             trainer.gpu = trainer.gpu or _word(started.get("gpu"))
             slot = Slot(trainer, snapshot.identity, submission, before)
             self._add(slot, "adopt", str(started.get("row")), "its supervisor is gone", {})
+            if asked is not None:
+                slot.end(asked)  # whoever asked it before us can no longer see to its end
             return None
         outcome, message = how_it_ended(run, before, process)
-        return self._record(submission, run, Ended(outcome), message, None)
+        return self._record(submission, run, Ended(outcome, asked is not None), message, None)
 
     def _end(self, slot: Slot) -> End:
         self._slots.remove(slot)
@@ -234,3 +248,9 @@ class Slots:
 
 def _word(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _before(trainer: Trainer, attempts: Sequence[Attempt]) -> int:
+    """How many of the attempts in the run folder are not its own: one that was adopted may have begun one already."""
+    own = bool(attempts) and trainer.identity is not None and attempts[-1].process == trainer.identity
+    return len(attempts) - own

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, is_disk_full
+from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
@@ -67,15 +68,19 @@ class Supervisor:
     def run(self) -> None:
         """Work until nothing is left. OSError when the disk is full; trainers then go on by themselves."""
         unended: dict[str, Decision] = {}
+        asked = AskedEnds()
         for decision in each_decision(self._runs.decisions):
             self._pauses.remember(decision)
+            asked.take(decision)
             if decision.kind in ("start", "adopt"):
                 unended[str(decision.get("run"))] = decision
             elif decision.kind == "exit":
                 unended.pop(str(decision.get("run")), None)
         self._log.append("supervisor_started", process=current_process().to_json())
+        for wish in self._db.open_wishes():  # of which no supervisor has spoken
+            asked.take(Decision("wish", 0.0, wish.told()))
         with Wakeups() as wakeups:
-            self._take_ends(self._slots.adopt_all(unended))
+            self._take_ends(self._slots.adopt_all(unended, asked))
             while True:
                 self._tick(wakeups.stop_asked)
                 if not self._slots and self._leave(wakeups.stop_asked):
@@ -141,8 +146,7 @@ class Supervisor:
         for name, work in self._works.items():
             self._changed |= work.take_wishes(wishes.get(name, RowWishes()))
         for wish in self._db.open_wishes():
-            fields = {"wish": wish.kind, "submission": wish.submission, "row": wish.row, "run": wish.run}
-            self._log.append("wish", **fields)
+            self._log.append("wish", **wish.told())
             self._obey(wish)
             self._db.close_wish(wish.number)  # killed before this, the next supervisor obeys it again
 
@@ -186,10 +190,7 @@ class Supervisor:
             run = None if found is None else found.name
         for slot in self._slots:
             if run == slot.run.name or (wish.row is None and wish.submission == slot.submission):
-                if wish.kind == "kill":
-                    slot.trainer.kill()
-                else:
-                    slot.trainer.stop()
+                slot.end(wish.kind)
 
     # Working on plans
 

@@ -64,6 +64,10 @@ class Wish:
     run: str | None
     row: str | None = None
 
+    def told(self) -> dict[str, str | None]:
+        """As a decision tells it."""
+        return {"wish": self.kind, "submission": self.submission, "row": self.row, "run": self.run}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -65,6 +65,17 @@ def test_what_was_asked_holds_until_the_trainer_has_ended() -> None:
     assert asked == [None, "stop", "kill", None]
 
 
+def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_an_adopted_one() -> None:
+    ends = AskedEnds()
+    asked = []
+    told = ("stop", {"row": "a", "run": "a-1", "reason": "b was accepted"})
+    adopt = ("adopt", {"row": "a", "run": "a-1"})
+    for decision in said(START, told, adopt, CRASH, wish("stop"), adopt, wish("kill"), adopt):
+        ends.take(decision)
+        asked.append(ends.asked("a-1"))
+    assert asked == [None, "stop", "stop", None, None, None, "kill", "kill"]
+
+
 def test_a_removed_row_is_told_until_it_is_asked_for_again() -> None:
     first = ("submitted", {"plan": "p"})
     assert removed_rows(said(first, wish("remove"), wish("remove", "b")), "p") == ["a", "b"]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.queue import work
 from core.queue.__main__ import supervise
 from core.queue.entries import listing
 from core.queue.lock import KernelLock, is_held
 from core.queue.supervisor import Supervisor
-from core.queue.wishes import QueueDb
+from core.queue.wishes import QueueDb, Target
+from core.runs.paths import RunPaths
 from core.runs.snapshot import RunState
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -294,6 +297,62 @@ def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.snapshot("a").state is RunState.STOPPED
     assert len(folder.births("a")) == 1
+
+
+@pytest.mark.parametrize("how", ["obeyed", "not heard", "for the plan's sake", "nobody asked"])
+def test_an_end_that_was_asked_for_costs_no_restart_though_the_supervisor_died_before_it(
+    unattended: Any, how: str
+) -> None:
+    unattended.attempt("crash")  # uses up `retries = 1`
+    unattended.start()
+    unattended.train("stop")
+    folder, asked = unattended.folder, how != "nobody asked"
+    if how == "obeyed":
+        unattended.wish("stop")
+    elif how == "not heard":
+        folder.db.ask("stop", [Target(unattended.submission.id, "a")])
+    elif how == "for the plan's sake":
+        unattended.say("stop", row="a", run=unattended.run.name, reason="the budget of 1 hours is used up")
+    before = len(folder.starts())
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.decisions("exit")[1].get("asked") == asked
+    assert len(folder.starts()) - before == asked, "it is resumed"
+
+
+def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any, started: Any) -> None:
+    folder.write(queue="retries = 0")
+    folder.script(a=["stubborn", "good"])
+    submission = started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    folder.db.ask("stop", [Target(submission.id, "a")])
+    wait_for(lambda: folder.decisions("wish") and not folder.db.open_wishes())
+    os.kill(supervisor_pid(folder), signal.SIGKILL)  # before the grace of its trainer is over
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert supervise(folder.runs, folder.executor) == 0
+    assert [(d.get("outcome"), d.get("asked")) for d in folder.decisions("exit")] == [
+        ("crashed", True),
+        ("done", False),
+    ]
+
+
+def test_a_trainer_that_somebody_starts_in_the_last_moment_is_told_by_its_own_last_word(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    write = work.write_run
+
+    def and_start(run: RunPaths, *others: Any) -> None:
+        write(run, *others)
+        if not folder.births("a"):
+            by_hand = folder.executor.start(run, 1)
+            wait_for(lambda: folder.snapshot("a").steps_completed == 10)
+            threading.Timer(1, by_hand.stop).start()
+
+    monkeypatch.setattr(work, "write_run", and_start)
+    assert folder.work()["complete"]
+    assert [d.kind for d in folder.decisions("start", "adopt")] == ["adopt", "start"]
+    assert [d.get("outcome") for d in folder.decisions("exit")] == ["stopped", "done"]
 
 
 def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, started: Any) -> None:
