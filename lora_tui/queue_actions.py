@@ -10,7 +10,8 @@ from core.errors import ExitCode, RunFolderError, UserError
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
-from core.queue.entries import Entry, listing, named, with_sharers
+from core.queue.entries import Entry, listing
+from core.queue.naming import named, with_sharers
 from core.queue.prune import prunable
 from core.queue.prune import prune as prune_run
 from core.queue.wishes import QueueDb, Submission, Target
@@ -43,8 +44,10 @@ def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     entries = [entry for entry in _chosen(args, runs) if not entry.active and entry.state != "done"]
     if not entries:
         raise UserError("nothing to hold: what is training can be stopped (`lora-tui queue stop`)")
-    QueueDb(runs.queue_db).hold(_targets(entries), HELD)
-    _done(args, "hold", _targets(entries), "held until released")
+    db = QueueDb(runs.queue_db)
+    targets = with_sharers(listing(runs, db).entries, entries)
+    db.hold(targets, HELD)
+    _done(args, "hold", targets, "held until released")
     return ExitCode.ACCEPTED
 
 
@@ -128,7 +131,7 @@ def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
             continue
         if not hits and not args.all:
             raise UserError(f"{name}: nothing to try again: it is done, at work, or waits for its turn")
-        targets += [entry.target for entry in hits]
+        targets += with_sharers([entry for entry in entries if entry.state != "removed"], hits)
     db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
     _client(runs).ensure_supervisor()
     _done(args, "retry", targets, "to be tried again")

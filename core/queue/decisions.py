@@ -38,6 +38,9 @@ _TYPES: Mapping[str, type] = {
     **dict.fromkeys(("process", "gpus", "inputs", "not_run"), dict),
 }
 """Of fields, where they are not null."""
+TRAINER_KINDS = ("start", "adopt", "exit")
+"""What happens to a trainer, which matters to every submission with a row that is its run."""
+_TRAINER_KINDS = frozenset(kind.encode() for kind in TRAINER_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,22 @@ def each_decision(path: Path) -> Iterator[Decision]:
 def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decision]:
     """The decisions on these submissions, and those on none, one by one: a folder may hold thousands of runs.
 
-    Lines on other submissions are passed over before they are parsed.
+    With them the `TRAINER_KINDS` on runs that a row of these submissions is by then, whoever had the trainer started.
+    Other lines are passed over before they are parsed.
     """
     wanted = tuple(json.dumps(name).encode() for name in submissions)
+    runs: set[bytes] = set()
     try:
         with path.open("rb") as file:
             for line in file:
                 _, found, rest = line.partition(b'"submission": ')
-                if line.endswith(b"\n") and (not found or rest.startswith(wanted)):
-                    yield from _decode(line)
+                if not line.endswith(b"\n"):
+                    continue
+                if not found or rest.startswith(wanted):
+                    runs.add(_word_in(line, b"run"))
+                elif _word_in(line, b"decision") not in _TRAINER_KINDS or _word_in(line, b"run") not in runs:
+                    continue
+                yield from _decode(line)
     except FileNotFoundError:
         return
 
@@ -135,11 +145,15 @@ def decisions_on(path: Path, runs: Collection[str]) -> Iterator[Decision]:
     try:
         with path.open("rb") as file:
             for line in file:
-                run = line.partition(b'"run": "')[2].partition(b'"')[0]
-                if line.endswith(b"\n") and (run in wanted or b'"decision": "wish"' in line):
+                if line.endswith(b"\n") and (_word_in(line, b"run") in wanted or b'"decision": "wish"' in line):
                     yield from _decode(line)
     except FileNotFoundError:
         return
+
+
+def _word_in(line: bytes, name: bytes) -> bytes:
+    """The value of a field that is a word, without parsing the line; empty where it has none."""
+    return line.partition(b'"' + name + b'": "')[2].partition(b'"')[0]
 
 
 def _decode(data: bytes) -> Iterator[Decision]:

@@ -24,6 +24,12 @@ from core.runs.store import read_run
 NOBODY = "no supervisor is at work to start it again"
 
 
+def is_taken_up(word: str, *, again: bool) -> bool:
+    """Whether a submission takes up a run that ended before it came. `word`: how; `again`: somebody asked for it."""
+    outcome = {KILLED: RunState.CRASHED.value, RunState.FAILED.value: "error"}.get(word, word)
+    return standing(outcome, (), 0, forgiven=again).status is RowStatus.QUEUED
+
+
 @dataclass
 class EndedRuns:
     """Of one submission."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
-from core.errors import PlanError, RunFolderError
+from core.errors import PlanError
 from core.plan.expand import matches
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import KILLED, KILLED_REASON
-from core.queue.ended_runs import EndedRuns
+from core.queue.ended_runs import EndedRuns, is_taken_up
 from core.queue.lock import is_held
 from core.queue.stories import Stories, read_stories
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
@@ -52,6 +51,8 @@ class Entry:
     run: RunPaths | None = None
     asked: str = ""
     """What its trainer was asked for."""
+    again: bool = False
+    """Whether somebody asked to try it again, whatever became of it."""
 
     @property
     def target(self) -> Target:
@@ -62,6 +63,13 @@ class Entry:
     def active(self) -> bool:
         """Whether a trainer works on it."""
         return self.run is not None and self.state in _ACTIVE
+
+    @property
+    def resting(self) -> int:
+        """0: it goes on by itself; 1: when it is released; 2: it does not."""
+        if self.active or self.state in (EntryState.QUEUED, EntryState.WAITING):
+            return 0
+        return 1 if self.state == EntryState.HELD else 2
 
     @property
     def retriable(self) -> bool:
@@ -89,9 +97,12 @@ class Listing:
     """Why the queue has paused by itself; empty: it has not."""
 
     def find(self, plan: str | None, key: str, run: str | None, settings: RunSettings | None = None) -> Entry | None:
-        """The entry of a plan's row, by what `Entry.is_of` takes; the one that has the row's run before others."""
+        """The entry of a plan's row, by what `Entry.is_of` takes.
+
+        Where the plan is queued twice: the one that has the row's run before others, what goes on before what does not.
+        """
         hits = [entry for entry in self._of_row.get((plan, key), ()) if entry.is_of(settings, run)]
-        return min(hits, key=lambda entry: entry.run is None, default=None)
+        return min(hits, key=lambda entry: (entry.run is None, entry.resting), default=None)
 
     @cached_property
     def _of_row(self) -> dict[tuple[str | None, str], list[Entry]]:
@@ -107,6 +118,9 @@ def listing(runs: RunsFolder, db: QueueDb) -> Listing:
     wishes = db.row_wishes()
     stories = read_stories(runs.decisions, [submission.id for submission in submissions])
     supervised = is_held(runs.supervisor_lock)
+    for wish in db.open_wishes():  # that no supervisor has heard yet
+        if wish.kind == "retry" and wish.submission in stories.of:
+            stories.of[wish.submission].forgiven.add(str(wish.row))
     entries: list[Entry] = []
     for submission in submissions:
         wished = wishes.get(submission.id, RowWishes())
@@ -132,36 +146,12 @@ def told(state: str, reason: str, entry: Entry | None, *, killed: bool = False) 
     if entry is None or active or outdated or state == RunState.DONE:
         return state, (entry.asked if entry is not None and active else "") or reason
     queued = entry.state in (EntryState.QUEUED, EntryState.WAITING)
-    if queued and entry.run is None and not entry.reason and state.replace(" ", "_") in _ENDED:
-        return str(entry.state), f"{state} before"  # no supervisor has looked at the row yet
+    if queued and entry.run is None and (word := state.replace(" ", "_")) in _ENDED:
+        # No supervisor has looked at the row yet, but what it will make of it is known.
+        if not is_taken_up(word, again=entry.again):
+            return state, reason
+        reason = f"{state} before"
     return str(entry.state), entry.reason or ("" if entry.active else reason)
-
-
-def named(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
-    """The entries that `names` mean: row keys, experiments, run folders, identities or submissions.
-
-    RunFolderError names what is not in the queue.
-    """
-    found: list[Entry] = []
-    for name in names:
-        hits = [entry for entry in entries if name in _names(entry)]
-        if not hits:
-            known = ", ".join(dict.fromkeys(entry.row.key for entry in entries)) or "nothing"
-            raise RunFolderError(f"{name}: not in the queue, which has {known}; `lora-tui queue list` shows it")
-        found += [entry for entry in hits if entry not in found]
-    return found
-
-
-def with_sharers(entries: Sequence[Entry], chosen: Sequence[Entry]) -> list[Target]:
-    """What a wish for the trainers of `chosen` must name: rows that share a run would else go on with it at once."""
-    runs = {entry.run.name for entry in chosen if entry.run is not None}
-    sharers = [e for e in entries if e.run is not None and e.run.name in runs and e.state != RunState.DONE]
-    return list(dict.fromkeys(entry.target for entry in (*chosen, *sharers)))
-
-
-def _names(entry: Entry) -> tuple[str, ...]:
-    run = () if entry.run is None else (entry.run.name, entry.run.name.rpartition("-")[2])
-    return (entry.row.key, entry.row.experiment, entry.submission.id, *run)
 
 
 class _Rows:
@@ -191,7 +181,7 @@ class _Rows:
 
     def _entry(self, row: Row) -> Entry:
         story = self._story
-        entry = Entry(self._submission, row, EntryState.QUEUED)
+        entry = Entry(self._submission, row, EntryState.QUEUED, again=row.key in story.forgiven)
         if row.key not in story.runs:
             return self._not_started(self._wished(entry) or entry)
         run = RunPaths(self._runs.root / story.runs[row.key])

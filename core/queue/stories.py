@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.queue.asked_ends import AskedEnds
-from core.queue.decisions import Decision, decisions_about
+from core.queue.decisions import TRAINER_KINDS, Decision, decisions_about
 from core.queue.standing import Ended
 
 _ASKED = {"stop": "stopped on request", "kill": "killed on request"}
@@ -28,7 +28,7 @@ class Story:
     over: str = ""
     """Why nothing is started for it any more, though it is open: it waits for trainers to end."""
     ends: dict[str, list[Ended]] = field(default_factory=dict)
-    """Run → how the trainers ended that were started for it, since somebody asked to try it again."""
+    """Run → how its trainers ended while a row was this run, since somebody asked to try it again."""
     messages: dict[str, str] = field(default_factory=dict)
     """Run → what was said of the last of those ends."""
     forgiven: set[str] = field(default_factory=set)
@@ -48,12 +48,12 @@ class Story:
                 self.runs[row] = run
                 self.closed.pop(row, None)
             case "start" | "adopt":
-                self._begin(row, run, decision, gpus)
+                self.runs[row] = run
+                self.closed.pop(row, None)
+                self.waits = ""
+                self.take_trainer(decision, gpus)
             case "exit":
-                self.begun.pop(run, None)
-                ended = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
-                self.ends.setdefault(run, []).append(ended)
-                self.messages[run] = str(decision.get("message") or "")
+                self.take_trainer(decision, gpus)
             case "skip":
                 self.closed[row] = (str(decision.get("status") or "skipped"), reason)
             case "halve":
@@ -70,14 +70,22 @@ class Story:
         """Whether somebody asked to try this run again, in whichever row."""
         return any(self.runs.get(row) == run for row in self.forgiven)
 
-    def _begin(self, row: str, run: str, decision: Decision, gpus: Mapping[str, str]) -> None:
-        self.runs[row] = run
-        self.closed.pop(row, None)
-        self.told_to_end.pop(run, None)
-        self.waits = ""
-        gpu = decision.get("gpu")
-        self.places[run] = f"on {gpus.get(gpu, gpu)}" if gpu else ""
-        self.begun[run] = decision
+    def has(self, run: str) -> bool:
+        """Whether a row of it is this run."""
+        return run in self.runs.values()
+
+    def take_trainer(self, decision: Decision, gpus: Mapping[str, str]) -> None:
+        """The start or the end of a trainer of one of its runs, for whichever submission that was started."""
+        run, gpu = str(decision.get("run")), decision.get("gpu")
+        if decision.kind == "exit":
+            self.begun.pop(run, None)
+            ended = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
+            self.ends.setdefault(run, []).append(ended)
+            self.messages[run] = str(decision.get("message") or "")
+        else:
+            self.told_to_end.pop(run, None)
+            self.places[run] = f"on {gpus.get(gpu, gpu)}" if gpu else ""
+            self.begun[run] = decision
 
     def _wish(self, decision: Decision) -> None:
         wish, row = str(decision.get("wish")), decision.get("row")
@@ -99,6 +107,24 @@ class Stories:
     """Why the queue has paused by itself; empty: it has not."""
     asked: AskedEnds = field(default_factory=AskedEnds)
     """What was asked of the trainers of these submissions."""
+    _begun: dict[str, Decision] = field(default_factory=dict)
+    """Run → the start or adoption of its trainer, until its end, for whichever submission."""
+
+    def take(self, submission: str, decision: Decision, gpus: Mapping[str, str]) -> None:
+        """One decision more on a submission."""
+        run = str(decision.get("run"))
+        if submission in self.of:
+            self.of[submission].take(decision, gpus)
+            if decision.kind == "run" and run in self._begun:
+                self.of[submission].take_trainer(self._begun[run], gpus)
+        if decision.kind in TRAINER_KINDS:
+            self._begun.pop(run, None)
+            if decision.kind != "exit":
+                self._begun[run] = decision
+            for name, story in self.of.items():
+                if name != submission and story.has(run):
+                    story.take_trainer(decision, gpus)
+        self.asked.take(decision)
 
 
 def read_stories(decisions: Path, submissions: Collection[str]) -> Stories:
@@ -111,9 +137,8 @@ def read_stories(decisions: Path, submissions: Collection[str]) -> Stories:
             found.paused = _paused(found.paused, decision)
         elif decision.kind == "devices":
             gpus = dict(decision.get("gpus") or {})
-        elif name in found.of:
-            found.of[name].take(decision, gpus)
-            found.asked.take(decision)
+        else:
+            found.take(name, decision, gpus)
     return found
 
 

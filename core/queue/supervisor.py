@@ -28,7 +28,7 @@ from core.queue.wakeups import Wakeups
 from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
 from core.queue.work import Ending, Work
 from core.runs.model_card import write_card
-from core.runs.paths import RunsFolder
+from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import current_process
 from core.speech.hashing import HashCache
 
@@ -103,12 +103,14 @@ class Supervisor:
             for work in self._works.values():
                 work.execution.elsewhere.clear()
         if self._changed and not stop_asked:
-            self._changed = False
+            before, self._changed = self._slots.identities, False
             for work in list(self._works.values()):
                 self._go_on(work)
+            # What was started for one plan may be a run of another, which says so at its turn.
+            self._changed |= len(self._works) > 1 and self._slots.identities != before
         for slot in self._slots:
-            if (work_of := self._works.get(slot.submission)) is not None:
-                self._followers.see_to(work_of.execution.plan.queue.sinks, slot.run, slot.attempts_before)
+            for work in self._concerned(slot.submission, slot.run):
+                self._followers.see_to(work.execution.plan.queue.sinks, slot.run, slot.attempts_before)
         self._followers.look()
 
     def _leave(self, stop_asked: bool) -> bool:
@@ -153,7 +155,7 @@ class Supervisor:
     def _take_submission(self, submission: Submission) -> None:
         name = submission.id
         about = decisions_about(self._runs.decisions, [name])
-        decisions = [decision for decision in about if decision.get("submission") == name]
+        decisions = [decision for decision in about if decision.get("submission") == name or decision.kind == "exit"]
         if any(decision.kind == "finish" for decision in decisions):
             self._db.close_submission(name)  # the supervisor before us came as far as to say so
             return
@@ -222,9 +224,10 @@ class Supervisor:
         for end in ends:
             for other in self._works.values():
                 other.execution.forget(end.run)
+            concerned = self._concerned(end.submission, end.run)
+            for one in concerned:
+                one.execution.ended(end.run, end.ended)
             work = self._works.get(end.submission)
-            if work is not None:
-                work.execution.ended(end.run, end.ended)
             self._changed = True
             say(f"{end.run.name}: {end.ended.outcome} {end.message}".rstrip())
             before = self._pauses.cause
@@ -234,9 +237,13 @@ class Supervisor:
                 self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})")
             if end.ended.outcome == "done":
                 _write_card(end)
-            if work is not None:
-                self._tell(work, "run_ended", work.facts_of(end))
+            for one in concerned:
+                self._tell(one, "run_ended", one.facts_of(end))
             self._tell_pause(before)
+
+    def _concerned(self, submission: str, run: RunPaths) -> list[Work]:
+        """The work that a trainer was started for, and the others that have a row which is its run."""
+        return [work for work in self._works.values() if work.name == submission or work.has(run)]
 
     def _tell_pause(self, before: str | None) -> None:
         if self._pauses.cause is not None and before is None:

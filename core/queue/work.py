@@ -44,6 +44,8 @@ class Work:
         self._log = log
         self._said: set[tuple[str, ...]] = set()
         """What stands in the decisions already, and is said only once."""
+        self._runs_said: set[str] = set()
+        """Runs of which the decisions say that a row is it."""
         self._waits: str | None = None
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
@@ -109,6 +111,10 @@ class Work:
         self._said.discard(_once("skip", {"row": key}))
         self.execution.retry(key)
 
+    def has(self, run: RunPaths) -> bool:
+        """Whether a row of it is this run, as far as was said: its trainer's ends count here too, then."""
+        return run.name in self._runs_said
+
     def run_of(self, key: str) -> RunPaths | None:
         """The run of a row, once it can be told."""
         placed = self.execution.placed.get(key)
@@ -136,7 +142,7 @@ class Work:
         }
 
     def remember(self, decision: Decision) -> None:
-        """What an earlier supervisor did for this submission."""
+        """What an earlier supervisor did for this submission, or how a trainer of one of its runs ended."""
         execution, row = self.execution, decision.get("row")
         if decision.kind == "exit":
             end = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
@@ -146,7 +152,7 @@ class Work:
         elif decision.kind == "wish" and decision.get("wish") == "retry":
             self.retry(str(row))
         elif decision.kind in ("run", "skip", "halve", "stop"):
-            self._said.add(_once(decision.kind, decision.fields))
+            self._note(decision.kind, decision.fields)
         elif decision.kind == "wait":
             self._waits = str(decision.get("reason"))
         elif decision.kind in ("start", "adopt"):
@@ -219,8 +225,13 @@ class Work:
 
     def _once(self, kind: str, **fields: Any) -> None:
         if _once(kind, fields) not in self._said:
-            self._said.add(_once(kind, fields))
+            self._note(kind, fields)
             self._log.append(kind, submission=self.name, **fields)
+
+    def _note(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self._said.add(_once(kind, fields))
+        if kind == "run":
+            self._runs_said.add(str(fields.get("run")))
 
 
 def _once(kind: str, fields: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.errors import UserError
 from core.queue.again import submit_again
 from core.queue.client import QueueClient
-from core.queue.entries import Entry, EntryState, listed, with_sharers
+from core.queue.entries import Entry, EntryState, listed
+from core.queue.naming import with_sharers
 from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.snapshots import BoardRow
@@ -24,8 +27,9 @@ class Wishes:
         entry = self._entry(row)
         if entry.active or entry.state == "done":
             raise UserError(f"{row.key} is {entry.state}: what trains can be stopped, not held")
-        self._db.hold([entry.target], HELD)
-        return f"{row.key} is held: it is not started until it is released"
+        targets = with_sharers(self._entries(), [entry])
+        self._db.hold(targets, HELD)
+        return f"{_held(targets)} held: not started until released"
 
     def release(self, row: BoardRow) -> str:
         """It may start again."""
@@ -58,9 +62,7 @@ class Wishes:
         self._db.ask(kind, targets, held=STOPPED if kind == "stop" else KILLED)
         self._client.ensure_supervisor()
         done = "finishes its step and saves" if kind == "stop" else "is ended now; what was saved last can be resumed"
-        rows = ", ".join(dict.fromkeys(str(target.row) for target in targets))
-        held = f"{rows} are" if len(targets) > 1 else "the row is"
-        return f"the trainer of {row.key} {done}; {held} held until released"
+        return f"the trainer of {row.key} {done}; {_held(targets)} held until released"
 
     def retry(self, row: BoardRow) -> str:
         """Once more, whatever became of it."""
@@ -70,7 +72,7 @@ class Wishes:
         elif not found[0].retriable:
             raise UserError(f"{row.key} is {found[0].state}: there is nothing to try again")
         else:
-            self._db.ask("retry", [found[0].target])
+            self._db.ask("retry", with_sharers([e for e in self._entries() if e.state != EntryState.REMOVED], found))
         self._client.ensure_supervisor()
         return f"{row.key} is {'back in the queue' if row.state == 'removed' else 'tried again'}"
 
@@ -108,3 +110,8 @@ class Wishes:
         if found is None:
             raise UserError(f"{row.key} is not in the queue any more")
         return found
+
+
+def _held(targets: Sequence[Target]) -> str:
+    rows = list(dict.fromkeys(str(target.row) for target in targets))
+    return f"{', '.join(rows)} {'are' if len(rows) > 1 else 'is'}"

@@ -161,6 +161,17 @@ def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Queue) -> Non
     assert folder.snapshot("a").state is RunState.DONE and len(folder.decisions("start")) == 2
 
 
+def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\n', queue=ALL)
+    folder.db.submit(folder.submission())
+    assert queue("hold", "b") == 0
+    assert queue.states() == {"a": "held", "b": "held"}
+    assert queue("retry", "b") == 0
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.DONE and folder.starts() == ["a"]
+
+
 def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
     folder = queue.folder
     folder.write()

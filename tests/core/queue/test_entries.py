@@ -14,7 +14,9 @@ from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
 from core.runs.files import append_line
 from core.runs.process import current_process
+from core.runs.store import state_and_reason
 
+ENDED = {"crash": "crashed", "stop": "stopped", "error": "failed", "diverge": "diverged"}
 CRASHED = "its trainer was killed or died without a word while it was training at step 3"
 
 
@@ -221,10 +223,31 @@ def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_
     assert told("not run", "after b", entry) == ("queued", "after b")
     assert told("training", "3/9", entry) == ("training", "3/9")
     assert told("done", "", entry) == ("done", "")
-    assert told("out of memory", "CUDA", entry) == ("queued", "out of memory before")
+    assert told("failed", "no such file", entry) == ("queued", "failed before")
     assert told("crashed", "why", None) == ("crashed", "why")
     assert told("crashed", "why", None, killed=True)[0] == "killed"
     assert told("stopped", "why", None, killed=True) == ("stopped", "why")
+
+
+@pytest.mark.parametrize("how", ["crash", "stop", "error", "diverge"])
+@pytest.mark.parametrize("again", [False, True])
+def test_before_a_supervisor_has_looked_a_run_is_told_as_the_supervisor_will_have_it(
+    scene: Any, how: str, again: bool
+) -> None:
+    scene.attempt(how)
+    own = scene.entry()
+    scene.say("finish", complete=False, reason="", not_run={})
+    scene.folder.db.close_submission(scene.submission.id)
+    scene.submission = scene.folder.db.submit(scene.folder.submission(), retry=["a"] if again else [])
+    assert scene.entry().run is None, "which run it is nobody has said"
+    word, reason = told(state_and_reason(scene.run)[0].value, "its own reason", scene.entry())
+    scene.say("submitted", plan=str(scene.folder.plan), overrides=[], only=[])
+    if again:
+        assert told("diverged", "", scene.entry())[0] == "queued"
+        scene.wish("retry")
+    scene.say("run", row="a", run=scene.run.name)
+    assert word == scene.entry().state and (word == "queued") == scene.would_start()
+    assert reason == ("its own reason" if word == own.state == "diverged" else f"{ENDED[how]} before")
 
 
 def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Any) -> None:

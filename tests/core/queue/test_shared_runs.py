@@ -1,0 +1,158 @@
+"""Two submissions whose rows are one run: it is started once, and ends for both. Real processes with FakeTrainers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+from core.queue.__main__ import supervise
+from core.queue.entries import Entry, listed, listing, told
+from core.queue.lock import is_held
+from core.queue.naming import named, with_sharers
+from core.queue.wishes import Submission, Target
+from core.runs.snapshot import RunState
+
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+ALL = 'until = "all"\nretries = 1'
+HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
+
+
+def twice(folder: Any, *only: str) -> tuple[Submission, Submission]:
+    """The plan, queued two times: of an edit in its title nothing but the submission is new."""
+    first = folder.db.submit(folder.submission(only=only))
+    folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
+    return first, folder.db.submit(folder.submission(only=only))
+
+
+def words(folder: Any, key: str) -> list[str]:
+    return [str(entry.state) for entry in listing(folder.runs, folder.db).entries if entry.row.key == key]
+
+
+@pytest.fixture
+def at_work(folder: Any) -> Iterator[Any]:
+    """`a` has ended as the test's script says, `b` trains, and both submissions are open."""
+    yield folder
+    for pid in [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]:
+        kill(pid)
+    if is_held(folder.runs.supervisor_lock):
+        kill(int(folder.runs.supervisor_lock.read_text()))
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def trains(folder: Any, key: str) -> bool:
+    found = [run.name for run in folder.runs.runs()]
+    return any(name.startswith(f"{key}-") for name in found) and folder.snapshot(key).steps_completed == 10
+
+
+@pytest.mark.parametrize(("how", "births"), [("error", 1), ("crash", 2), ("diverge", 1)])
+def test_how_often_a_run_is_tried_is_counted_once_for_both(folder: Any, how: str, births: int) -> None:
+    folder.write(TWO, queue=ALL)
+    folder.script(a=[how] * births + ["good"])
+    twice(folder, "a")
+    assert supervise(folder.runs, folder.executor) == 0
+    assert len(folder.births("a")) == births
+    assert all("a" in d.get("not_run") for d in folder.decisions("finish"))
+
+
+def test_the_programs_of_both_plans_hear_of_the_end(folder: Any) -> None:
+    heard = folder.root / "heard"
+    folder.write(queue=f"notify = {json.dumps([sys.executable, '-c', HEARING, str(heard)])}")
+    both = twice(folder)
+    assert supervise(folder.runs, folder.executor) == 0
+    told = [json.loads(line) for line in heard.read_text().splitlines()]
+    ended = [line["submission"] for line in told if line["event"] == "run_ended"]
+    assert sorted(ended) == sorted(submission.id for submission in both) and len(folder.births("a")) == 1
+
+
+def test_both_rows_have_the_same_word_and_a_new_supervisor_counts_as_the_old_one(at_work: Any) -> None:
+    folder = at_work
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["error", "good"], b=["wait", "good"])
+    twice(folder)
+    client = folder.client
+    client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "b"))
+    assert words(folder, "a") == ["failed", "failed"]
+    wait_for(lambda: words(folder, "b") == ["training", "training"])
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    client._child.wait()
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("adopt"))
+    assert words(folder, "a") == ["failed", "failed"]
+    os.kill(folder.births("b")[0], signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert len(folder.births("a")) == 1 and folder.snapshot("b").state is RunState.DONE
+
+
+def test_a_trainer_that_has_said_nothing_yet_is_starting_for_both(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["slow"])
+    twice(folder)
+    folder.client.ensure_supervisor()
+    wait_for(folder.starts)
+    wait_for(lambda: words(folder, "a") == ["starting", "starting"])
+
+
+def test_retry_tries_the_run_once_more_and_not_once_for_each(at_work: Any) -> None:
+    folder = at_work
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["diverge", "diverge", "good"], b=["wait", "good"])
+    twice(folder)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "b"))
+    entries = listing(folder.runs, folder.db).entries
+    targets = with_sharers(entries, entries[:1])
+    assert [target.row for target in targets] == ["a", "a"]
+    folder.db.ask("retry", targets)
+    wait_for(lambda: not folder.db.open_wishes())
+    assert words(folder, "a") == ["waiting", "waiting"]
+    os.kill(folder.births("b")[0], signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert len(folder.births("a")) == 2
+
+
+def test_rows_that_are_one_run_are_known_before_it_has_a_folder(folder: Any) -> None:
+    folder.write(TWO)
+    first = folder.db.submit(folder.submission())
+    other = folder.root / "other.toml"
+    other.write_text(folder.plan.read_text().replace('id = "a"', 'id = "same"'))
+    second = folder.db.submit(Submission.create(other, other.read_text()))
+    elsewhere = folder.root / "elsewhere"
+    elsewhere.mkdir()
+    folder.db.submit(Submission.create(elsewhere / "plan.toml", other.read_text()))
+    entries = listing(folder.runs, folder.db).entries
+    chosen = [entry for entry in named(entries, ["a"]) if entry.submission == first]
+    assert with_sharers(entries, chosen) == [Target(first.id, "a"), Target(second.id, "same")]
+
+
+def test_a_row_that_is_removed_from_one_submission_is_told_as_the_other_has_it(folder: Any) -> None:
+    folder.write()
+    first, second = twice(folder)
+
+    def found() -> Entry:
+        entry = listed(folder.runs).find(str(folder.plan), "a", None)
+        assert entry is not None
+        return entry
+
+    folder.db.remove([Target(first.id, "a")])
+    assert found().submission == second and told("not run", "", found())[0] == "queued"
+    folder.db.hold([Target(second.id, "a")], "held on request")
+    assert told("not run", "", found()) == ("held", "held on request")
+    folder.db.remove([Target(second.id, "a")])
+    assert told("not run", "", found())[0] == "removed"
