@@ -1,12 +1,14 @@
-"""How much disk space a run will take, told from its settings before it starts."""
+"""How much disk space a run will take: told from its settings before it starts, and what others of its plan took."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from core.plan.expand import interval_steps
 from core.plan.schema import RunSettings
 from core.runs.model_layers import linear_shapes
+from core.runs.paths import RunPaths
 
 _FLOAT = 4
 """Adapters and optimiser moments are kept in fp32."""
@@ -16,6 +18,14 @@ _SCORED = 2
 """A score document takes so many times its manifest: reference, hypothesis and counts for each utterance."""
 _EVENT_BYTES = 250
 """A step's line in events.jsonl."""
+MEASURED = 8
+"""Run folders that are measured to tell how much space the next one will take."""
+
+
+def measured_bytes(run: RunPaths) -> int:
+    """What a run takes on disk now."""
+    files = (Path(folder) / name for folder, _, names in os.walk(run.root) for name in names)
+    return sum(file.lstat().st_size for file in files if file.exists())
 
 
 def forecast_bytes(settings: RunSettings) -> int:

@@ -13,7 +13,8 @@ from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import killed_among
 from core.queue.entries import Listing, listed, told
-from core.queue.execution import Placed, PlanExecution
+from core.queue.execution import PlanExecution
+from core.queue.placement import Placed
 from core.runs.evidence import Gathered, gather
 from core.runs.files import read_json
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row

@@ -10,10 +10,10 @@ from core.plan.next_action import Start
 from core.queue import gpu_locks
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog
-from core.queue.execution import Placed
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices, choose_gpu
 from core.queue.how_ended import how_it_ended
+from core.queue.placement import Placed
 from core.queue.prune import prunable, prune
 from core.queue.standing import Ended
 from core.queue.talk import say

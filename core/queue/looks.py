@@ -1,0 +1,60 @@
+"""What the queue needs to know of run folders: read once, and again when somebody has worked there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from core.plan.schema import GateSettings
+from core.queue.how_ended import outcome_of
+from core.runs.evidence import gather
+from core.runs.paths import RunPaths
+from core.runs.store import read_run
+from core.scoring.outcome import outcome_facts
+from core.scoring.verdict import judge, thresholds_of
+
+Facts = dict[str, bool | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the queue needs to know of a run folder."""
+
+    outcome: str
+    """How the newest attempt ended: done, stopped, diverged, …, crashed; queued: never started; running."""
+    attempts: int
+    hours: float
+    phase: str | None
+
+
+class Looks:
+    """At the runs of one plan."""
+
+    def __init__(self, gate: GateSettings) -> None:
+        """`gate`: what verdicts on the runs are passed by."""
+        self._thresholds = thresholds_of(asdict(gate))
+        self._facts: dict[str, Facts] = {}
+        self._looks: dict[str, Look] = {}
+
+    def at(self, run: RunPaths) -> Look:
+        """How the run stands by its folder."""
+        if run.name in self._looks:
+            return self._looks[run.name]
+        snapshot = read_run(run)
+        look = Look(outcome_of(snapshot.state), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
+        if look.outcome not in ("running", "queued"):
+            self._looks[run.name] = look  # until `forget` says that another attempt was made
+        return look
+
+    def facts(self, run: RunPaths) -> Facts:
+        """What the run's result says to conditions, by the plan's thresholds."""
+        if run.name not in self._facts:
+            snapshot = read_run(run)
+            evidence = gather(snapshot, run, thresholds=self._thresholds).evidence
+            verdict = judge(evidence, self._thresholds)
+            self._facts[run.name] = outcome_facts(evidence, verdict, snapshot.steps.seconds_per_step)
+        return self._facts[run.name]
+
+    def forget(self, run: RunPaths) -> None:
+        """Look at the run's folder again: somebody worked in it."""
+        self._looks.pop(run.name, None)
+        self._facts.pop(run.name, None)

@@ -1,0 +1,131 @@
+"""Which run each row of a plan is: by what it is made of, and by what became of the runs that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from core.errors import UserError
+from core.plan.row_state import RowState
+from core.plan.rows import with_seed
+from core.plan.schema import Plan, Row, RunSettings
+from core.queue.looks import Looks
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.resolve import Resolved, Resolver
+
+MOST_ACCUMULATION = 64
+"""`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
+_BATCH_PHASES = ("training", "checkpointing")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A row whose run is known by its identity; its folder is there once somebody has started it."""
+
+    row: Row
+    resolved: Resolved
+
+    @property
+    def identity(self) -> str:
+        """Rows with equal identity share one run."""
+        return self.resolved.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A run that ran out of memory, and how its row goes on."""
+
+    row: str
+    accumulation: int
+    """Of the run that takes its place."""
+
+
+class Placement:
+    """Of the rows of one plan."""
+
+    def __init__(self, plan: Plan, rows: Sequence[Row], runs: RunsFolder, resolver: Resolver, looks: Looks) -> None:
+        self.placed: dict[str, Placed] = {}
+        """Row key → its run, as far as it can be told."""
+        self.unusable: dict[str, UserError] = {}
+        """Row key → why its model or data cannot be used here, as `place_all` found."""
+        self.replaced: dict[str, Replaced] = {}
+        """Name of a run that ran out of memory → the row that goes on with another run."""
+        self.forgiven: set[str] = set()
+        """Names of the runs that are to be tried again as they are, whatever became of them."""
+        self.repeats = {row.key: row for row in rows if row.confirms is not None}
+        """Those with other seeds, by row key."""
+        self._plan, self._rows, self._runs = plan, rows, runs
+        self._resolver, self._looks = resolver, looks
+        self._repeated: dict[str, str] = {}
+        """Key of a repeat → identity of the run that it repeats."""
+        self._folders: dict[str, RunPaths] = {}
+
+    def place_all(self) -> dict[str, UserError]:
+        """Find the run of every row whose settings are final: results that exist count from the start.
+
+        Returns the rows whose model or data cannot be used, with the reason.
+        """
+        self.unusable.clear()
+        for row in self._rows:
+            try:
+                resolved = self._resolver.resolve(row.settings)
+            except UserError as error:
+                self.unusable[row.key] = error
+                continue
+            if not row.adapter_from and row.confirms is None:
+                self.placed[row.key] = self._fitting(Placed(row, resolved))
+        return self.unusable
+
+    def place(self, row: Row, settings: RunSettings) -> Placed:
+        """Find the run of a row whose settings have been decided. UserError: its model or data cannot be used."""
+        placed = self._fitting(Placed(row, self._resolver.resolve(settings)))
+        self.placed[row.key] = placed
+        return placed
+
+    def place_repeats(self, found: Mapping[str, RowState]) -> None:
+        """Find the runs that repeat with other seeds what was accepted."""
+        for key, row in self.repeats.items():
+            base = self.placed.get(str(row.confirms))
+            state = found.get(str(row.confirms))
+            if base is None or state is None or state.facts.get("accepted") is not True:
+                self.placed.pop(key, None)
+            elif self._repeated.get(key) != base.identity or key not in self.placed:
+                settings = with_seed(base.resolved.settings, row.settings.train.seed)
+                self.place(row, settings)
+                self._repeated[key] = base.identity
+
+    def fit_all(self) -> None:
+        """Look again which runs take the place of those that ran out of memory."""
+        for key, placed in self.placed.items():
+            self.placed[key] = self._fitting(placed)
+
+    def folder(self, placed: Placed) -> RunPaths:
+        """The run's folder: the one that has its identity, whoever made it, else the row's own."""
+        found = self._folders.get(placed.identity) or self._runs.find(placed.identity)
+        if found is None:
+            return self._runs.run(placed.row.experiment, placed.identity)
+        self._folders[placed.identity] = found  # folders are never renamed
+        return found
+
+    def started(self) -> list[tuple[str, RunPaths]]:
+        """The rows that have a run folder, and which."""
+        folders = [(key, self.folder(placed)) for key, placed in self.placed.items()]
+        return [(key, run) for key, run in folders if run.config.is_file()]
+
+    def _fitting(self, placed: Placed) -> Placed:
+        """The run that takes the place of one that ran out of memory in training, if the plan wants that.
+
+        Derived from the run folders each time, so that whoever looks comes to the same run.
+        """
+        while self._plan.queue.on_out_of_memory == "halve":
+            settings = placed.resolved.settings
+            accumulation = 2 * settings.train.accumulation
+            run = self.folder(placed)
+            look = self._looks.at(run)
+            fits = look.outcome != "out_of_memory" or look.phase not in _BATCH_PHASES
+            if fits or run.name in self.forgiven or accumulation > MOST_ACCUMULATION:
+                break
+            self.replaced[run.name] = Replaced(placed.row.key, accumulation)
+            smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
+            placed = Placed(placed.row, self._resolver.resolve(smaller))
+        return placed
