@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.plan.next_action import Start
-from core.queue import gpu_locks
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.executor import LocalExecutor, Trainer
-from core.queue.gpus import Choice, Devices, choose_gpu
+from core.queue.gpus import Choice, Devices
 from core.queue.how_ended import how_it_ended
 from core.queue.placement import Placed
+from core.queue.places import Places
 from core.queue.prune import prunable, prune
 from core.queue.standing import Ended
 from core.queue.talk import say
@@ -21,10 +20,6 @@ from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json
 from core.runs.snapshot import Attempt
 from core.runs.store import read_run
-
-NO_SLOT = "the trainer of another run has the CPU"
-GPU_FREED_WITHIN_S = 30.0
-"""The driver frees the memory of a dead trainer within seconds; nobody waits for it longer than this."""
 
 
 @dataclass(slots=True)
@@ -71,11 +66,8 @@ class Slots:
         self._runs = runs
         self._executor = executor
         self._log = log
-        self._devices = devices
-        self._said: tuple[object, ...] | None = None
+        self._places = Places(runs, log, devices)
         self._slots: list[Slot] = []
-        self._leaving: dict[str, tuple[int, float]] = {}
-        """UUID of a GPU → (bytes that were free before the trainer that ended there, monotonic time of its end)."""
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
@@ -85,27 +77,7 @@ class Slots:
 
     def choose(self, free_gib: float | None) -> Choice:
         """Where another trainer may be started now, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
-        devices = self._devices()
-        self._tell(devices)
-        if devices.unusable:
-            return Choice(waits=devices.unusable, cause=devices.unusable)
-        if not devices.gpus:
-            return Choice(waits=NO_SLOT, cause=NO_SLOT) if self._slots else Choice()
-        mine = {slot.trainer.gpu: slot.run.name for slot in self if slot.trainer.gpu is not None}
-        # A trainer that no decision speaks of, or a child that it left behind, still holds the lock of its GPU.
-        holders = {gpu.uuid: gpu_locks.holder(self._runs, gpu.uuid) for gpu in devices.gpus}
-        taken = {uuid: run for uuid, run in holders.items() if run is not None} | mine
-        now = time.monotonic()
-        leaving = {uuid: free for uuid, (free, ended) in self._leaving.items() if now - ended < GPU_FREED_WITHIN_S}
-        return choose_gpu(devices.gpus, taken, free_gib, leaving)
-
-    def _tell(self, devices: Devices) -> None:
-        """Put into the decisions what trainers may run on, when that has changed."""
-        names = {gpu.uuid: gpu.name for gpu in devices.gpus}
-        said = (names, devices.note, devices.unusable)
-        if said != self._said:
-            self._said = said
-            self._log.append("devices", gpus=names, note=devices.unusable or devices.note)
+        return self._places.choose({slot.run.name: slot.trainer.gpu for slot in self}, free_gib)
 
     @property
     def identities(self) -> list[str]:
@@ -217,7 +189,7 @@ class Slots:
         self._slots.remove(slot)
         slot.trainer.close()
         if slot.trainer.gpu is not None:
-            self._leaving[slot.trainer.gpu] = slot.free_before, time.monotonic()
+            self._places.left(slot.trainer.gpu, slot.free_before)
         outcome, message = how_it_ended(slot.run, slot.attempts_before, slot.trainer.identity)
         ended = Ended(outcome, slot.trainer.stopping)
         return self._record(slot.submission, slot.run, ended, message, slot.trainer.exit_status)

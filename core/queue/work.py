@@ -12,8 +12,9 @@ from core.plan.row_state import RowStatus
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.pauses import Pauses
+from core.queue.places import NO_SLOT
 from core.queue.record import write_run
-from core.queue.slots import NO_SLOT, End, Slots
+from core.queue.slots import End, Slots
 from core.queue.standing import Ended
 from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
