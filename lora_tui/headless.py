@@ -6,22 +6,19 @@ It never trains: it submits the plan to the supervisor, follows the run folders,
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
 
-from core.errors import ExitCode, Interrupted, PlanError, RunFolderError
+from core.errors import ExitCode, PlanError
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
-from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.report import place_recorded, report, taken_as_recorded
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.speech.hashing import HashCache
 from lora_tui import output
+from lora_tui.attending import Session, Signals
 from lora_tui.audits import make_missing, name_missing
 from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
 from lora_tui.follow import Ending, Follower
@@ -30,23 +27,14 @@ from lora_tui.reports.github_actions import workflow_commands
 from lora_tui.reports.report import Report, assemble
 from lora_tui.request import Request
 
-if TYPE_CHECKING:
-    from core.queue.client import QueueClient
-
-POLL_S = 0.5
 HASHING_LINE_S = 5.0
-MOST_RESTARTS = 3
-RESTARTS_WITHIN_S = 600.0
-"""A supervisor that ends unexpectedly more than three times in ten minutes is broken; a killed one is replaced."""
-STOP_WAIT_S = STOP_GRACE_S + KILL_WAIT_S + 15.0
-"""How long a stop may take before the face leaves the rest to the supervisor."""
 
 
 def run(request: Request, runs: RunsFolder) -> ExitCode:
     """The whole command. UserError: what the user can mend. Interrupted: SIGINT or SIGTERM."""
     output.check_exports(request.exports)
     submission = Submission.create(request.plan, read_plan_text(request.plan), request.overrides, request.only)
-    with _Signals() as signals:
+    with Signals() as signals:
         execution = check(request, submission, runs)
         if not request.train:
             for key in place_recorded(execution, runs):
@@ -73,7 +61,7 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
             say(f"queued; the supervisor goes on without this command and logs to {runs.supervisor_log}")
             return ExitCode.ACCEPTED
         follower = Follower(runs, execution, attached=attached)
-        ending = _Session(client, follower, queued, signals).attend()
+        ending = Session(client, follower, queued, signals).attend()
         signals.patient = False
     return _conclude(request, runs, execution, ending, follower)
 
@@ -108,93 +96,6 @@ class _HashingProgress:
         if time.monotonic() - self._said >= HASHING_LINE_S:
             self._said = time.monotonic()
             say(f"reading the audio of data.{manifest}: {done}/{total}")
-
-
-class _Signals:
-    """SIGINT and SIGTERM. The first one interrupts, or is only counted while `patient`; the second interrupts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.patient = False
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._came)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _came(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if not self.patient:
-            raise Interrupted("interrupted")
-        if self.count > 1:
-            raise Interrupted("interrupted again: the supervisor goes on stopping what was started")
-
-
-class _Session:
-    """Attached to the queue until the submission ends. A signal stops what it started, cleanly."""
-
-    def __init__(self, client: QueueClient, follower: Follower, submission: Submission, signals: _Signals) -> None:
-        self._client = client
-        self._follower = follower
-        self._submission = submission
-        self._signals = signals
-        self._restarts: list[float] = []
-
-    def attend(self) -> Ending:
-        """Follow until the end. RunFolderError: the supervisor cannot be kept up."""
-        while True:
-            self._follower.poll()
-            if self._follower.ending is not None:
-                return self._follower.ending
-            if self._signals.count:
-                return self._stop()
-            self._watch_supervisor()
-            self._pause()
-
-    def _pause(self) -> None:
-        deadline = time.monotonic() + POLL_S
-        while not self._signals.count and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
-
-    def _stop(self) -> Ending:
-        """Ask the queue to stop, and wait, but not for ever. Interrupted, unless all was done in that moment."""
-        say("stopping: the trainer finishes its step and saves. A second signal ends this command at once")
-        self._client.ask("stop", self._submission.id)
-        deadline = time.monotonic() + STOP_WAIT_S
-        while self._follower.ending is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-            self._follower.poll()
-            if self._follower.ending is None and not self._client.supervisor_works():
-                self._client.ensure_supervisor()
-        ending = self._follower.ending
-        if ending is not None and ending.complete:
-            return ending
-        for line in self._follower.states():
-            say(line)
-        late = "" if ending is not None else ": the trainer has not ended yet, the supervisor sees to it"
-        raise Interrupted(f"interrupted{late}. The same command goes on from what was saved")
-
-    def _watch_supervisor(self) -> None:
-        if self._client.supervisor_works():
-            return
-        self._follower.poll()
-        if self._follower.ending is not None:
-            return
-        if self._follower.told_to_stop:
-            raise Interrupted("the supervisor was told to stop; the same command goes on from what was saved")
-        tail = self._client.log_tail()
-        now = time.monotonic()
-        self._restarts = [when for when in self._restarts if now - when < RESTARTS_WITHIN_S]
-        if len(self._restarts) >= MOST_RESTARTS:
-            raise RunFolderError(f"the supervisor ended unexpectedly again and again; the end of its log:\n{tail}")
-        self._restarts.append(now)
-        say(f"the supervisor ended unexpectedly; starting another one. The end of its log:\n{tail}", multiline=True)
-        self._client.submit(self._submission)
 
 
 def _conclude(

@@ -24,9 +24,9 @@ from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
 from core.runs.snapshot import RunState
-from lora_tui import audits, headless, request
+from lora_tui import attending, audits, request
 from lora_tui.__main__ import main
-from lora_tui.headless import MOST_RESTARTS
+from lora_tui.attending import MOST_RESTARTS
 
 COMMAND = Path(__file__).with_name("fake_command.py")
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -93,7 +93,7 @@ def face(folder: Any, command: Command, monkeypatch: pytest.MonkeyPatch, capsys:
         return code, *capsys.readouterr()
 
     monkeypatch.setattr(request, "request_of", request_of)
-    monkeypatch.setattr(headless, "POLL_S", 0.05)
+    monkeypatch.setattr(attending, "POLL_S", 0.05)
     return run
 
 
