@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from core.speech.recipe import plan_corpus
@@ -51,10 +52,10 @@ title = "interrupted at will"
 {more}"""
 
 
-def clips(folder: Path) -> None:
-    """Render the clips into `folder` and write their manifests; a second or two."""
+def clips(folder: Path, counts: Mapping[str, int] = CLIPS) -> None:
+    """Render so many clips of each set into `folder` and write their manifests; the default takes a second or two."""
     plan, synthesiser = plan_corpus(read_recipe(ROOT / "data" / "recipe.toml")), Synthesiser()
-    for name, count in CLIPS.items():
+    for name, count in counts.items():
         lines = []
         (folder / name).mkdir(parents=True, exist_ok=True)
         for utterance in plan[name][:: max(1, len(plan[name]) // count)][:count]:

@@ -41,7 +41,8 @@ class World:
         self.folder, self.plan = folder, plan
         folder.mkdir(parents=True, exist_ok=True)
         self.runs = RunsFolder(folder / "runs", folder / "runs")
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
+        paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | (environment or {})
         self.faces: list[subprocess.Popen[bytes]] = []
         self.most_trainers = 0
         self._over = threading.Event()

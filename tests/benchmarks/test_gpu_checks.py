@@ -1,0 +1,76 @@
+"""The checks for a GPU, as far as they can be wrong without one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from training_kit import TrainingRun
+
+from benchmarks.gpu_checks.scene import Apart, apart, parity_of
+from benchmarks.gpu_checks.table import Table
+from benchmarks.kill_matrix.world import Failed, World
+from core.runs.adapter_hash import WEIGHTS
+from core.runs.paths import RunPaths
+
+
+@pytest.fixture
+def copied(finished_run: TrainingRun, tmp_path: Path) -> RunPaths:
+    """A finished run that a test may change."""
+    return RunPaths(shutil.copytree(finished_run.paths.root, tmp_path / finished_run.paths.name, symlinks=True))
+
+
+def test_a_run_lies_apart_from_another_by_its_largest_differences(finished_run: TrainingRun, copied: RunPaths) -> None:
+    assert apart(finished_run.paths, copied) == Apart(0.0, 0.0, 0.0)
+    steps = finished_run.snapshot.steps
+    lines = copied.events.read_text().splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if '"event": "step"' in line and '"step": 3,' in line)
+    lines[at] = lines[at].replace(f'"loss": {steps.loss[2]}', f'"loss": {steps.loss[2] * 1.5}')
+    copied.events.write_text("".join(lines))
+    file = copied.adapter(steps.last_step) / WEIGHTS
+    tensors = load_file(file)
+    name, largest = next(iter(tensors)), max(float(np.abs(tensor).max()) for tensor in tensors.values())
+    tensors[name].flat[0] += 0.25 * largest
+    save_file(tensors, file)
+    found = apart(finished_run.paths, copied)
+    assert found.loss == pytest.approx(0.5)
+    assert found.weights == pytest.approx(0.25, rel=1e-3)
+
+
+def test_runs_of_other_lengths_are_not_compared(finished_run: TrainingRun, copied: RunPaths) -> None:
+    lines = copied.events.read_text().splitlines(keepends=True)
+    copied.events.write_text("".join(line for line in lines if '"step": 8,' not in line))
+    with pytest.raises(Failed, match="the same steps and intervals"):
+        apart(finished_run.paths, copied)
+
+
+def test_parity_is_that_of_the_verdict(finished_run: TrainingRun) -> None:
+    passed, told = parity_of(finished_run.paths)
+    assert passed
+    assert told.startswith("steps in fp32 on cpu: On the same device, the same transcripts")
+
+
+def test_one_failure_fails_the_table_and_what_was_skipped_passes_nothing(tmp_path: Path) -> None:
+    table = Table("On a GPU", tmp_path / "out" / "table.md")
+    table.add("slots", "needs a GPU", "", None)
+    assert not table.passed
+    table.add("resume", "a | b\nc", "byte for byte", True)
+    assert table.passed
+    assert (tmp_path / "out" / "table.md").read_text().splitlines()[-1] == (
+        "| resume | a \\| b c | byte for byte | PASS |"
+    )
+    table.add("parity", "1 differs", "0", False)
+    assert not table.passed
+
+
+def test_packages_that_were_carried_to_the_machine_are_found_by_what_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/carried")
+    world = World(tmp_path, tmp_path / "plan.toml")
+    world.close()
+    assert world.environment["PYTHONPATH"].split(os.pathsep)[-1] == "/carried"
