@@ -21,7 +21,7 @@ class AskedEnds:
         self._asked: dict[tuple[str, str | None], str] = {}
         """(submission, row; None: all of it) → the wish."""
         self._told: set[str] = set()
-        """Runs that the queue told to stop, for their plan's own sake."""
+        """Runs that the queue told to stop: for their plan's own sake, or because it was told so itself."""
         self._rows: dict[str, tuple[str, str]] = {}
         """Run → the submission and row that its trainer works for."""
 
@@ -34,6 +34,8 @@ class AskedEnds:
                 self._asked[submission, row] = str(decision.get("wish"))
             case "stop":
                 self._told.add(run)
+            case "supervisor_stopping":
+                self._told.update(self._rows)
             case "start" | "adopt":
                 self.killed.discard(run)
                 if decision.kind == "start" or run not in self._rows:

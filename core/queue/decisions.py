@@ -2,7 +2,8 @@
 
 Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds and their fields:
 
-- `supervisor_started` process · `supervisor_ended` reason
+- `supervisor_started` process · `supervisor_stopping`: it was told to stop, and told its trainers so ·
+  `supervisor_ended` reason
 - `submitted` submission, plan, overrides, only
 - `run` submission, row, run: the run folder that a row of the plan is
 - `devices` gpus (UUID → name), note: what trainers may run on, when that is found or has changed

@@ -63,6 +63,8 @@ class Supervisor:
         self._works: dict[str, Work] = {}
         """By submission, in the order in which they are worked on."""
         self._changed = True
+        self._stopping = False
+        """Whether it was told to stop, and has said so."""
         self._look_again_at: float | None = None
 
     def run(self) -> None:
@@ -93,6 +95,9 @@ class Supervisor:
         if stop_asked:
             for slot in self._slots:
                 slot.trainer.stop()
+            if not self._stopping:
+                self._stopping = True
+                self._log.append("supervisor_stopping")
         self._take_ends(self._slots.ended())
         self._take_ends(self._slots.escalate())
         if self._pauses.look():

@@ -211,6 +211,10 @@ def test_a_living_trainer_says_what_was_asked_of_it(scene: Any) -> None:
     assert told("crashed", "it crashed", scene.entry()) == ("starting", ""), "why it crashed before is no news"
     scene.train("crash")
     assert scene.entry().active
+    scene.log.append("supervisor_stopping")
+    assert scene.entry().asked == "asked to stop: it finishes its step and saves"
+    scene.start()
+    assert not scene.entry().asked
     scene.wish("stop")
     assert scene.entry().reason.endswith("asked to stop: it finishes its step and saves")
     assert told("training", "12/40", scene.entry()) == ("training", "asked to stop: it finishes its step and saves")

@@ -335,6 +335,22 @@ def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any
     ]
 
 
+def test_what_a_supervisor_that_was_told_to_stop_asked_for_is_known_after_its_death(folder: Any, started: Any) -> None:
+    folder.write(queue="retries = 0")
+    folder.script(a=["stubborn", "good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_stopping"))
+    os.kill(supervisor_pid(folder), signal.SIGKILL)  # as by a service manager whose patience is over
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert supervise(folder.runs, folder.executor) == 0
+    assert [(d.get("outcome"), d.get("asked")) for d in folder.decisions("exit")] == [
+        ("crashed", True),
+        ("done", False),
+    ]
+
+
 def test_a_trainer_that_somebody_starts_in_the_last_moment_is_told_by_its_own_last_word(
     folder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
