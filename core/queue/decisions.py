@@ -132,10 +132,11 @@ def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decisi
                 if not line.endswith(b"\n"):
                     continue
                 if not found or rest.startswith(wanted):
-                    runs.add(_word_in(line, b"run"))
-                elif _word_in(line, b"decision") not in _TRAINER_KINDS or _word_in(line, b"run") not in runs:
-                    continue
-                yield from _decode(line)
+                    if run := _word_in(line, b"run"):
+                        runs.add(run)
+                    yield from _decode(line)
+                elif runs and _word_in(line, b"run") in runs and _word_in(line, b"decision") in _TRAINER_KINDS:
+                    yield from _decode(line)
     except FileNotFoundError:
         return
 
