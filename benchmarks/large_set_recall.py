@@ -6,7 +6,7 @@ Simulated, on peaks instead of sound, since there are no 100,000 recordings here
 speech (data/audio), each at a speed and pitch of its own, within a quarter. Among them stand --pairs real clips and a
 copy of each, in random places; a copy begins 13 frames later, has lost a share of its peaks, as many false ones
 instead, and one in seven of its peaks a frame off, one in ten a bin. For each size: copies that are candidates (what is
-then decoded and decided), other candidates, processor seconds of the comparison. About 2 minutes on a quiet core.
+then decoded and decided), other candidates, processor seconds of the comparison. About 3 minutes on a quiet core.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from core.speech.audio import (
     normalise,
     root_mean_square,
 )
-from core.speech.levels import Levels, mean, step_checksum
-from core.speech.peaks import NO_PEAKS, Peaks, coarse_peaks, fine_peaks
+from core.speech.levels import Levels, checksum
+from core.speech.peaks import NO_PEAKS, Peaks, coarse_peaks, fine_peaks, low_band
 
 NEAR_CLAMP = 0.9
 """Resampling can raise a peak: from here on the samples that the model hears are looked at themselves."""
@@ -85,7 +85,8 @@ def measure(
         # Only here does the normalisation clamp: the others are spared the resampling.
         heard = normalise(at_sample_rate(samples, rate_hz), target_rms)
         after, clamped = root_mean_square(heard.samples), heard.clipped / len(heard.samples)
-    words, order = step_checksum(samples) if levels.checksum is None else levels.checksum
+    words, order = checksum(samples)
+    low = low_band(samples, rate_hz)
     return ClipFacts(
         rate_hz=rate_hz,
         channels=clip.channels,
@@ -94,13 +95,13 @@ def measure(
         rms=rms,
         rms_after=after,
         peak=peak,
-        dc=mean(samples),
+        dc=float(low.samples.mean()) if len(low.samples) else 0.0,
         clipped_share=levels.clipped / max(1, levels.samples),
         clamped_share=clamped,
         silent=silent,
         cut_off=clip.container in _TELLING and is_cut_off(path),
         digest=struct.pack("<QIQIf", len(samples), rate_hz, words, order, clip.energy),
-        peaks=coarse_peaks(samples, rate_hz),
+        peaks=coarse_peaks(low),
     )
 
 

@@ -15,7 +15,7 @@ from core.speech.audit_kinds import JUDGED, Finding
 from core.speech.hashing import HashCache, hash_lines, manifest_sha256
 from core.speech.manifest import read_manifest
 
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 """Raise it whenever the same sets would give another document: also when what the audit recognises changes."""
 EXAMPLES = 5
 _KINDS = {

@@ -23,12 +23,8 @@ _UNKNOWN_FRAMES = 1 << 50
 """libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
 
 Samples = NDArray[np.float32]
-Block = NDArray[np.float32] | NDArray[np.int16]
-"""(frames,) of mono, else (frames, channels), as the file has them: 16-bit samples are read as such, which is the
-faster way to the same."""
-Inspect = Callable[[Block], None]
-PCM_16 = "PCM_16"
-_STEP = np.float32(2.0**-15)
+Inspect = Callable[[Samples], None]
+"""Sees (frames,) of mono, else (frames, channels), as the file has them."""
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -86,18 +82,16 @@ def read_mono(file: SoundFile, start: int, stop: int, inspect: Inspect | None = 
         for block in _blocks(file, start, stop):
             if inspect:
                 inspect(block)
-            samples = cast(Samples, block * _STEP if block.dtype == np.int16 else block)
-            blocks.append(samples if samples.ndim == 1 else samples.mean(axis=1))
+            blocks.append(block if block.ndim == 1 else cast(Samples, block.mean(axis=1)))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)])
 
 
-def _blocks(file: SoundFile, start: int, stop: int) -> Iterator[Block]:
+def _blocks(file: SoundFile, start: int, stop: int) -> Iterator[Samples]:
     """Frames from the current place; a false header cannot ask for all the memory."""
     channels = file.channels
     longest = max(1, _BLOCK_SAMPLES // channels)
-    dtype = "int16" if file.subtype == PCM_16 else "float32"
     while start < stop:
-        block = file.read(min(longest, stop - start), dtype=dtype, always_2d=channels > 1)
+        block = file.read(min(longest, stop - start), dtype="float32", always_2d=channels > 1)
         if not len(block):
             return
         start += len(block)

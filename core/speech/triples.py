@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from core.speech.peak_store import ClipPeaks
 from core.speech.peaks import Peaks
 
-MOST_FRAMES, FAN_OUT = 31, 5
-"""Triples: a peak and two of the 5 next ones, within this many frames."""
-LEAST_MOST, A_CLIP, MOST_TRIPLES = 4_000_000, 80, 8_000_000
+MOST_FRAMES, FAN_OUT = 31, 7
+"""Triples: a peak and two of the 7 next ones, which are no neighbours, within this many frames."""
+LEAST_MOST, A_CLIP, MOST_TRIPLES = 4_000_000, 160, 16_000_000
 """Triples of all clips together, so many for each beyond the first number: 8 bytes each. Where there are more, a fixed
 share of the hashes is looked at, the same for every clip."""
 
@@ -19,7 +19,7 @@ Triples = NDArray[np.uint64]
 HASH_BITS, HASH = 24, np.uint64(40)
 FRAME = np.uint64(0xFFFF)
 
-_PAIRS = [(near, far) for near in range(FAN_OUT) for far in range(near + 1, FAN_OUT)]
+_PAIRS = [(near, far) for near in range(FAN_OUT) for far in range(near + 2, FAN_OUT)]
 _MIXER = 0x9E3779B97F4A7C1
 _ABOVE, _MASK = np.uint64(24), np.uint32((1 << HASH_BITS) - 1)
 """The hash is the product's bits 24 to 47, which depend on all fields."""

@@ -16,7 +16,7 @@ from core.speech.triples import FRAME, HASH, Triples, triples_of_all
 
 GROUP = 48
 """Neighbours in a group of equal hashes that are compared: a triple that hundreds of clips share tells little."""
-LEAST_MOST_PAIRS, PAIRS_A_CLIP = 6_000_000, 1000
+LEAST_MOST_PAIRS, PAIRS_A_CLIP = 6_000_000, 2000
 """Of equal triples, as many are counted in all, the nearest neighbours first: bounds the time where very many clips are
 alike."""
 PAIRS_AT_ONCE = 2_000_000

@@ -41,7 +41,7 @@ def slow_triples(clips: Sequence[Peaks], every: int) -> list[Triple]:
         for at, (frame, base) in enumerate(peaks):
             following = peaks[at + 1 : at + 1 + triples.FAN_OUT]
             for far, (frame2, bin2) in enumerate(following):
-                for frame1, bin1 in following[:far]:
+                for frame1, bin1 in following[: max(0, far - 1)]:
                     wait1, wait2 = frame1 - frame, frame2 - frame
                     if not 0 < wait2 <= triples.MOST_FRAMES:
                         continue
@@ -57,7 +57,7 @@ def slow_triples(clips: Sequence[Peaks], every: int) -> list[Triple]:
 def slow_votes(clips: Sequence[Peaks]) -> list[tuple[int, int, int, int]]:
     """(first, second, offset, count), ascending."""
     wanted = min(triples.MOST_TRIPLES, max(triples.LEAST_MOST, triples.A_CLIP * len(clips)))
-    every = 1 + 10 * sum(map(len, clips)) // wanted
+    every = 1 + 15 * sum(map(len, clips)) // wanted
     table = slow_triples(clips, every)
     counts: Counter[Triple] = Counter()
     most = max(votes.LEAST_MOST_PAIRS, votes.PAIRS_A_CLIP * len(clips))
@@ -118,7 +118,7 @@ def test_clips_that_are_all_alike_stay_within_the_limits(monkeypatch: pytest.Mon
     monkeypatch.setattr(triples, "MOST_TRIPLES", 2000)
     clip = random_clips(1)[0]
     table, every = triples.triples_of_all([clip] * 200)
-    assert len(table) <= 2500 and every > 1 + 10 * 200 * len(clip) // 2000
+    assert len(table) <= 2500 and every > 1 + 15 * 200 * len(clip) // 2000
     clips = {int(place) >> 16 & 0xFFFFFF for place in table}
     assert len(clips) == 200, "no clip is left out because it comes late"
 
