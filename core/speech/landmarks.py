@@ -111,7 +111,7 @@ def candidates(coarse: ClipPeaks) -> list[Candidate]:
         best, offset, peaks = max(
             share(here, there, offset, LEAST_COARSE, CHANCE_SHARE, CANDIDATE_SPREAD) for _, offset in most
         )
-        if best >= CHANCE_SHARE + CANDIDATE_SPREAD / math.sqrt(peaks):
+        if best >= CHANCE_SHARE + CANDIDATE_SPREAD / math.sqrt(max(1, peaks)):
             found.append(Candidate(first, second, best, peaks, offset))
     return found
 
