@@ -1,0 +1,249 @@
+"""What stops a supervisor or its trainers, and what the next supervisor makes of it: real processes, FakeTrainers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+from core.queue import work
+from core.queue.__main__ import supervise
+from core.queue.entries import listing
+from core.queue.lock import is_held
+from core.queue.supervisor import Supervisor
+from core.queue.wishes import QueueDb, Target
+from core.runs.paths import RunPaths
+from core.runs.snapshot import RunState
+
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+@pytest.fixture
+def started(folder: Any) -> Iterator[Callable[[], Any]]:
+    """Submit to a supervisor process; whatever lives at the end of the test is killed."""
+    client = folder.client
+
+    def start() -> Any:
+        return client.submit(folder.submission())
+
+    yield start
+    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    if is_held(folder.runs.supervisor_lock):
+        pids.append(supervisor_pid(folder))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    if client._child is not None:
+        client._child.wait()
+
+
+def supervisor_pid(folder: Any) -> int:
+    return int(folder.runs.supervisor_lock.read_text())
+
+
+def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    submission = started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED
+    [end] = folder.decisions("exit")
+    assert end.get("asked") and end.get("outcome") == "stopped" and end.get("status") == 0
+    assert folder.db.open_submissions() == [submission]
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_stop_wish_ends_the_submission(folder: Any, started: Any) -> None:
+    folder.write(TWO)
+    folder.script(a=["wait"])
+    submission = started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    folder.client.ask("stop", submission.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    [finish] = folder.decisions("finish")
+    assert not finish.get("complete") and finish.get("reason") == "stopped on request"
+    assert folder.starts() == ["a"] and folder.snapshot("a").state is RunState.STOPPED
+
+
+def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["stubborn"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    [end] = folder.decisions("exit")
+    assert end.get("status") == -signal.SIGKILL and end.get("asked")
+
+
+def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert folder.snapshot("a").state.active
+    client = folder.client
+    client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("adopt"))
+    [pid] = folder.births("a")
+    [adopted] = folder.decisions("adopt")
+    assert adopted.get("process")["pid"] == pid
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    client._child.wait()
+    assert len(folder.births("a")) == 2 and folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any, started: Any) -> None:
+    """The supervisor died between the start and the line about it; or a person started the trainer."""
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["wait"], b=["good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    lines = folder.runs.decisions.read_bytes().splitlines(keepends=True)
+    folder.runs.decisions.write_bytes(b"".join(line for line in lines if b'"decision": "start"' not in line))
+    client = folder.client
+    client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("adopt"))
+    wait_for(lambda: folder.decisions("wait"))
+    time.sleep(0.7)
+    assert folder.starts() == [], "the slot is taken"
+    [listed] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.key == "a"]
+    assert listed.state == "training"
+    [pid] = folder.births("a")
+    os.kill(pid, signal.SIGTERM)
+    wait_for(folder.starts)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    client._child.wait()
+    assert folder.decisions("exit")[0].get("run") == folder.run("a").name
+
+
+def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "wait"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    [submission] = folder.db.open_submissions()
+    folder.db.wish("stop", submission=submission.id)
+    if (pid := os.fork()) == 0:
+        Supervisor._obey = QueueDb.close_wish = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
+        supervise(folder.runs, folder.executor)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert [wish.kind for wish in folder.db.open_wishes()] == ["stop"]
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.snapshot("a").state is RunState.STOPPED
+    assert len(folder.births("a")) == 1
+
+
+@pytest.mark.parametrize("how", ["obeyed", "not heard", "for the plan's sake", "nobody asked"])
+def test_an_end_that_was_asked_for_costs_no_restart_though_the_supervisor_died_before_it(
+    unattended: Any, how: str
+) -> None:
+    unattended.attempt("crash")  # uses up `retries = 1`
+    unattended.start()
+    unattended.train("stop")
+    folder, asked = unattended.folder, how != "nobody asked"
+    if how == "obeyed":
+        unattended.wish("stop")
+    elif how == "not heard":
+        folder.db.ask("stop", [Target(unattended.submission.id, "a")])
+    elif how == "for the plan's sake":
+        unattended.say("stop", row="a", run=unattended.run.name, reason="the budget of 1 hours is used up")
+    before = len(folder.starts())
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.decisions("exit")[1].get("asked") == asked
+    assert len(folder.starts()) - before == asked, "it is resumed"
+
+
+def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any, started: Any) -> None:
+    folder.write(queue="retries = 0")
+    folder.script(a=["stubborn", "good"])
+    submission = started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    folder.db.ask("stop", [Target(submission.id, "a")])
+    wait_for(lambda: folder.decisions("wish") and not folder.db.open_wishes())
+    os.kill(supervisor_pid(folder), signal.SIGKILL)  # before the grace of its trainer is over
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert supervise(folder.runs, folder.executor) == 0
+    assert [(d.get("outcome"), d.get("asked")) for d in folder.decisions("exit")] == [
+        ("crashed", True),
+        ("done", False),
+    ]
+
+
+def test_what_a_supervisor_that_was_told_to_stop_asked_for_is_known_after_its_death(folder: Any, started: Any) -> None:
+    folder.write(queue="retries = 0")
+    folder.script(a=["stubborn", "good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGTERM)
+    wait_for(lambda: folder.decisions("supervisor_stopping"))
+    os.kill(supervisor_pid(folder), signal.SIGKILL)  # as by a service manager whose patience is over
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert supervise(folder.runs, folder.executor) == 0
+    assert [(d.get("outcome"), d.get("asked")) for d in folder.decisions("exit")] == [
+        ("crashed", True),
+        ("done", False),
+    ]
+
+
+def test_a_trainer_that_somebody_starts_in_the_last_moment_is_told_by_its_own_last_word(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    write = work.write_run
+
+    def and_start(run: RunPaths, *others: Any) -> None:
+        write(run, *others)
+        if not folder.births("a"):
+            by_hand = folder.executor.start(run, 1)
+            wait_for(lambda: folder.snapshot("a").steps_completed == 10)
+            threading.Timer(1, by_hand.stop).start()
+
+    monkeypatch.setattr(work, "write_run", and_start)
+    assert folder.work()["complete"]
+    assert [d.kind for d in folder.decisions("start", "adopt")] == ["adopt", "start"]
+    assert [d.get("outcome") for d in folder.decisions("exit")] == ["stopped", "done"]
+
+
+def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["slow", "good"])
+    started()
+    wait_for(folder.starts)
+    [entry] = listing(folder.runs, folder.db).entries
+    assert (entry.state, entry.reason) == ("starting", "")
+    wait_for(lambda: folder.births("a"))
+    os.kill(folder.births("a")[0], signal.SIGKILL)
+    wait_for(lambda: folder.decisions("finish"))
+
+
+def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started: Any) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    started()
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    os.kill(supervisor_pid(folder), signal.SIGKILL)
+    os.kill(folder.births("a")[0], signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    assert supervise(folder.runs, folder.executor) == 0
+    assert [d.get("outcome") for d in folder.decisions("exit")] == ["crashed", "done"]
