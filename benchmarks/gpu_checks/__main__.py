@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -44,6 +43,7 @@ from benchmarks.gpu_checks.table import Table
 from benchmarks.kill_matrix.compare import differences, fingerprint
 from benchmarks.kill_matrix.material import ROOT, clips
 from benchmarks.kill_matrix.world import Failed
+from core.queue.executor import child_environment
 from core.queue.nvml import NvmlReader
 from core.runs.paths import RunPaths
 from core.runs.store import read_run
@@ -65,6 +65,7 @@ class Bench:
     device: str
     scale: Scale
     environment: dict[str, str]
+    """What differs from this process's."""
     table: Table
     deadline: float
     runs: dict[str, RunPaths] = field(default_factory=dict)
@@ -99,7 +100,13 @@ def architectures(bench: Bench) -> None:
     """The deterministic mode on every family."""
     command = [sys.executable, "-m", "benchmarks.gpu_checks.architectures", bench.device]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=bench.environment, cwd=ROOT, timeout=200, check=False
+        command,
+        capture_output=True,
+        text=True,
+        env=child_environment(bench.environment),
+        cwd=ROOT,
+        timeout=200,
+        check=False,
     )
     if done.returncode:
         raise Failed(done.stderr.strip()[-400:])
@@ -236,7 +243,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     started = time.monotonic()
-    environment = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""}
+    environment = {"CUDA_VISIBLE_DEVICES": ""}
     heading = "On the CPU"
     if options.device == "gpu":
         gpus = NvmlReader().read()

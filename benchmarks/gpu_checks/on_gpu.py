@@ -15,6 +15,7 @@ from benchmarks.gpu_checks.scene import RUN_S, Scene
 from benchmarks.gpu_checks.table import Table
 from benchmarks.kill_matrix.material import ROOT
 from benchmarks.kill_matrix.world import Failed, World
+from core.queue.executor import child_environment
 from core.queue.gpus import GIB, Gpu
 from core.runs.store import read_run
 
@@ -81,9 +82,10 @@ def _attempts(world: World) -> bool:
 
 
 def appetite(environment: dict[str, str], model: Path) -> dict[str, int]:
-    """What `appetite.py` says of this GPU."""
+    """What `appetite.py` says of this GPU. `environment`: what differs from this process's."""
     command = [sys.executable, "-m", "benchmarks.gpu_checks.appetite", str(model), str(STEP_BYTES)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    variables = child_environment(environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=ROOT, check=False)
     if done.returncode:
         raise Failed(f"the memory of a step could not be measured: {done.stderr.strip()[-400:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

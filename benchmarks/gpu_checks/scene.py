@@ -84,7 +84,7 @@ class Scene:
         for step in sorted(luck.sample(range(1, steps), kills)):
             self._reached(step)
             time.sleep(luck.uniform(0, 1.5))
-            pid = world.until("a trainer", lambda: world.trainer() or (world.done() and -1), 60, 0.01)
+            pid = world.until("a trainer", lambda: world.trainer() or (self._over() and -1), 60, 0.01)
             if pid == -1:
                 break
             starts, (phase, _) = len(world.starts()), world.phase()
@@ -96,10 +96,19 @@ class Scene:
         return ", ".join(landed)
 
     def _reached(self, step: int) -> None:
-        self.world.until(f"step {step}", lambda: self.world.done() or self.step() >= step, RUN_S, 0.01)
+        self.world.until(f"step {step}", lambda: self._over() or self.step() >= step, RUN_S, 0.01)
 
     def _started_after(self, starts: int) -> None:
-        self.world.until("the next attempt", lambda: len(self.world.starts()) > starts or self.world.done(), 60)
+        self.world.until("the next attempt", lambda: len(self.world.starts()) > starts or self._over(), 60)
+
+    def _over(self) -> bool:
+        """Whether the run is done. Failed when its face has ended and it is not: nothing more will come."""
+        code = self.world.faces[-1].poll()
+        if self.world.done():
+            return True
+        if code is not None:
+            raise Failed(f"the face ended with {code}: {self.world.tail('face.log')}")
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kill_matrix.material import ROOT
 from core.queue.decisions import Decision, read_decisions
+from core.queue.executor import child_environment
 from core.queue.lock import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json, is_alive, session_of
@@ -38,11 +38,11 @@ class World:
     """The runs folder of one case."""
 
     def __init__(self, folder: Path, plan: Path, environment: dict[str, str] | None = None) -> None:
+        """`environment`: what differs from this process's, beside PYTHONPATH: the project need not be installed."""
         self.folder, self.plan = folder, plan
         folder.mkdir(parents=True, exist_ok=True)
         self.runs = RunsFolder(folder / "runs", folder / "runs")
-        paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | (environment or {})
+        self.environment = child_environment(environment or {})
         self.faces: list[subprocess.Popen[bytes]] = []
         self.most_trainers = 0
         self._over = threading.Event()

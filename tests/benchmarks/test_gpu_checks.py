@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from training_kit import TrainingRun
 
-from benchmarks.gpu_checks.scene import Apart, apart, parity_of
+from benchmarks.gpu_checks.scene import Apart, Scene, apart, parity_of
 from benchmarks.gpu_checks.table import Table
-from benchmarks.kill_matrix.world import Failed, World
+from benchmarks.kill_matrix.material import ROOT
+from benchmarks.kill_matrix.world import Failed
 from core.runs.adapter_hash import WEIGHTS
 from core.runs.paths import RunPaths
 
@@ -67,10 +70,24 @@ def test_one_failure_fails_the_table_and_what_was_skipped_passes_nothing(tmp_pat
     assert not table.passed
 
 
-def test_packages_that_were_carried_to_the_machine_are_found_by_what_is_started(
+def test_what_a_scene_starts_finds_the_checkout_and_the_packages_that_were_carried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/carried")
-    world = World(tmp_path, tmp_path / "plan.toml")
-    world.close()
-    assert world.environment["PYTHONPATH"].split(os.pathsep)[-1] == "/carried"
+    (tmp_path / "material").mkdir()
+    scene = Scene.of(tmp_path, "s", {"CUDA_VISIBLE_DEVICES": ""}, ())
+    scene.world.close()
+    assert scene.world.environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/carried"]
+    assert scene.world.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_face_that_ends_without_a_run_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "material").mkdir()
+    scene = Scene.of(tmp_path, "s", {}, ("train.steps=no number",))
+    began = time.monotonic()
+    try:
+        with pytest.raises(Failed, match=r"the face ended with 4: .*train\.steps"):
+            scene.killed(1, 12, random.Random(0))
+    finally:
+        scene.world.close()
+    assert time.monotonic() - began < 30
