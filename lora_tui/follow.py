@@ -6,14 +6,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from core.plan.expand import matches
 from core.plan.next_action import HELD_BACK
-from core.queue.decisions import Decision, DecisionReader
+from core.queue.decisions import TRAINER_KINDS, Decision, DecisionReader
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower, last_line
 from lora_tui.diagnostics import say
 from lora_tui.progress import RunProgress, verdict_lines
+
+OF_ANOTHER = "another submission has it too and started it"
 
 
 @dataclass(slots=True)
@@ -32,7 +35,7 @@ class Ending:
 
 
 class Follower:
-    """Reads the decisions on one submission and the runs that they name. Says what is new."""
+    """Reads the decisions on one submission and the runs that its rows are, whoever started them. Says what is new."""
 
     def __init__(self, runs: RunsFolder, execution: PlanExecution, *, attached: bool = False) -> None:
         """`attached`: the submission was there before; what was done for it so far is not told again."""
@@ -41,6 +44,12 @@ class Follower:
         self._name = execution.submission.id
         self._reader = DecisionReader(runs.decisions)
         self._live: dict[str, _Followed] = {}
+        only = execution.submission.only
+        self._asked_for = {row.key for row in execution.rows if not only or matches(row, only)}
+        self._rows: dict[str, str] = {}
+        """Run → the row that is it."""
+        self._begun: set[str] = set()
+        """Runs of any submission that have a trainer."""
         self._first = True
         self._quiet = attached
         self.ending: Ending | None = None
@@ -54,7 +63,9 @@ class Follower:
     def poll(self) -> None:
         """Say what is new since the last call."""
         for decision in self._reader.read():
-            if decision.get("submission") == self._name:
+            if decision.kind in TRAINER_KINDS:
+                self._take_trainer(decision)
+            elif decision.get("submission") == self._name:
                 self._take(decision)
             elif decision.kind == "supervisor_started":
                 self.told_to_stop = False
@@ -79,16 +90,18 @@ class Follower:
             snapshot = followed.follower.refresh()
             saved = max(snapshot.checkpoints, default=None)
             kept = "nothing was saved yet" if saved is None else f"checkpoint of step {saved} saved"
+            if self.ending is not None and snapshot.state.active:
+                kept = "it goes on, another submission has it too"
             lines.append(f"{followed.progress.label}  {snapshot.state} at step {snapshot.steps_completed}; {kept}")
         return lines
 
     def _take(self, decision: Decision) -> None:
         row, run = str(decision.get("row")), str(decision.get("run"))
         match decision.kind:
-            case "start" | "adopt":
-                self._begin(row, run, str(decision.get("reason")), adopted=decision.kind == "adopt")
-            case "exit":
-                self._end(run, decision)
+            case "run" if row in self._asked_for:
+                self._rows.setdefault(run, row)
+                if run in self._begun:
+                    self._begin(row, run, OF_ANOTHER, adopted=True)
             case "wait" if not self._quiet:
                 self._say_wait(str(decision.get("reason")))
             case "skip":
@@ -97,6 +110,19 @@ class Follower:
                 self.ending = Ending(
                     bool(decision.get("complete")), str(decision.get("reason")), decision.get("not_run") or {}
                 )
+
+    def _take_trainer(self, decision: Decision) -> None:
+        run, own = str(decision.get("run")), decision.get("submission") == self._name
+        if decision.kind == "exit":
+            self._begun.discard(run)
+            self._end(run, decision)
+            return
+        self._begun.add(run)
+        if own:
+            self._rows[run] = str(decision.get("row"))
+        if run in self._rows:
+            reason = str(decision.get("reason")) if own else OF_ANOTHER
+            self._begin(self._rows[run], run, reason, adopted=decision.kind == "adopt")
 
     def _say_wait(self, reason: str) -> None:
         """While a run of the plan goes on, only what waits for people is worth a line."""
@@ -125,7 +151,7 @@ class Follower:
             self._live[run] = _Followed(follower, RunProgress(row))
             if adopted or self._quiet:
                 self._live[run].progress.skip_to(follower.refresh())
-            else:
+            if not self._quiet and (reason == OF_ANOTHER or not adopted):
                 say(f"{row}  run {run}: {reason}")
 
     def _end(self, run: str, decision: Decision) -> None:

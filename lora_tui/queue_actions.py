@@ -111,10 +111,15 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
         return ExitCode.INTERRUPTED
     db = QueueDb(runs.queue_db)
     db.ask(args.action, [Target(name) for name in whole])
-    held = with_sharers(listing(runs, db).entries, single)
+    queued = listing(runs, db).entries
+    held = with_sharers(queued, single)
     db.ask(args.action, held, held=reason)
     _client(runs).ensure_supervisor()
     _done(args, args.action, [*(Target(name) for name in whole), *held], word)
+    ended = {entry.run for entry in entries if entry.submission.id in whole}
+    for entry in queued:
+        if entry.active and entry.run in ended and entry.submission.id not in whole:
+            say(f"{entry.row.key}: goes on for submission {entry.submission.id}, which has it too")
     return ExitCode.ACCEPTED
 
 

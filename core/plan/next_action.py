@@ -52,6 +52,8 @@ class Stop:
 
     rows: tuple[Row, ...]
     reason: str
+    not_run: dict[str, str] = field(default_factory=dict)
+    """As of `Finished`, which comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,12 @@ def next_action(  # noqa: PLR0911 - one return a case
     running = [row for row in wanted if states[row.key].status is RowStatus.RUNNING]
     end = _end_of_plan(wanted, states, queue, spent)
     if end is not None:
+        not_run = {row.key: end.reason for row in (*queued, *held)}
         if running and end.stops:
-            return Stop(tuple(running), end.reason)
+            return Stop(tuple(running), end.reason, not_run)
         if running:
             return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end", end.final)
-        return Finished(end.reason, {row.key: end.reason for row in (*queued, *held)})
+        return Finished(end.reason, not_run)
 
     waiting: list[str] = []
     if queue.until == "accepted" and (repeats := open_repeats(wanted, states)):

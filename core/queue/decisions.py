@@ -8,7 +8,7 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `run` submission, row, run: the run folder that a row of the plan is
 - `devices` gpus (UUID → name), note: what trainers may run on, when that is found or has changed
 - `start` submission, row, run, reason, inputs, attempts_before, process, gpu (UUID or null): a trainer was
-  started (`adopt`: was found alive)
+  started (`adopt`: was found alive, or goes on for another submission than before)
 - `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
 - `wait` submission, reason, over: why nothing is started for it at the moment; empty: something is. `over`: nothing

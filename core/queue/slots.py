@@ -57,6 +57,10 @@ class End:
     message: str
 
 
+Heir = Callable[[RunPaths], tuple[str, str] | None]
+"""Who else wants a run: (submission, row)."""
+
+
 class Slots:
     """One trainer on each GPU that nobody else fills; without GPUs, one trainer."""
 
@@ -84,11 +88,20 @@ class Slots:
         """Of the runs being worked on."""
         return [slot.identity for slot in self._slots]
 
-    def stop(self, names: Collection[str]) -> None:
-        """Ask the trainers of these runs to finish their step, save and end."""
+    def let_go(self, submission: str, heir: Heir, runs: Collection[str] | None = None) -> list[Slot]:
+        """The trainers of a submission (of these runs) that nobody else wants; the others go on for their heirs."""
+        left = []
         for slot in self._slots:
-            if slot.run.name in names:
-                slot.trainer.stop()
+            if slot.submission != submission or (runs is not None and slot.run.name not in runs):
+                continue
+            found = None if slot.trainer.stopping else heir(slot.run)
+            if found is None:
+                left.append(slot)
+            else:
+                slot.submission, row = found
+                self._tell(slot, "adopt", row, f"submission {submission} lets it go", {})
+                say(f"{slot.run.name}: goes on for submission {slot.submission}")
+        return left
 
     @property
     def pidfds(self) -> list[int | None]:
@@ -155,6 +168,9 @@ class Slots:
 
     def _add(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
         self._slots.append(slot)
+        self._tell(slot, kind, row, reason, inputs)
+
+    def _tell(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
         identity = slot.trainer.identity
         self._log.append(
             kind,

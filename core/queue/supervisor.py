@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,8 @@ class Supervisor:
             self._finish(name, Ending(False, f"the plan cannot be read: {error}"))
             return
         execution.place_all()
-        work = Work(self._runs, execution, self._slots, self._pauses, self._log)
+        heir = partial(self._heir, name)
+        work = Work(self._runs, execution, self._slots, self._pauses, self._log, heir)
         for decision in decisions:
             work.remember(decision)
         self._works[name] = work
@@ -195,9 +197,16 @@ class Supervisor:
         if work is not None and wish.row is not None:
             found = work.run_of(wish.row)
             run = None if found is None else found.name
-        for slot in self._slots:
-            if run == slot.run.name or (wish.row is None and wish.submission == slot.submission):
-                slot.end(wish.kind)
+        ending = [slot for slot in self._slots if slot.run.name == run]
+        if wish.submission is not None and wish.row is None:
+            ending += self._slots.let_go(wish.submission, partial(self._heir, wish.submission))
+        for slot in ending:
+            slot.end(wish.kind)
+
+    def _heir(self, submission: str, run: RunPaths) -> tuple[str, str] | None:
+        """The submission beside this one that wants the run to go on, and its row."""
+        others = ((name, work.wants(run)) for name, work in self._works.items() if name != submission)
+        return next(((name, row) for name, row in others if row is not None), None)
 
     # Working on plans
 

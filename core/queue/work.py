@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import is_disk_full
+from core.plan.expand import matches
 from core.plan.next_action import Finished, Skip, Start, Stop, Wait
 from core.plan.row_state import RowStatus
 from core.queue.decisions import Decision, DecisionLog
@@ -14,7 +15,7 @@ from core.queue.execution import PlanExecution
 from core.queue.pauses import Pauses
 from core.queue.places import NO_SLOT
 from core.queue.record import write_run
-from core.queue.slots import End, Slots
+from core.queue.slots import End, Heir, Slots
 from core.queue.standing import Ended
 from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
@@ -35,14 +36,22 @@ class Work:
     """One submission that is being worked on."""
 
     def __init__(
-        self, runs: RunsFolder, execution: PlanExecution, slots: Slots, pauses: Pauses, log: DecisionLog
+        self,
+        runs: RunsFolder,
+        execution: PlanExecution,
+        slots: Slots,
+        pauses: Pauses,
+        log: DecisionLog,
+        heir: Heir = lambda run: None,
     ) -> None:
+        """`heir`: who else wants a run that this work would end."""
         self.execution = execution
         self.name = execution.submission.id
         self._runs = runs
         self._slots = slots
         self._pauses = pauses
         self._log = log
+        self._heir = heir
         self._said: set[tuple[str, ...]] = set()
         """What stands in the decisions already, and is said only once."""
         self._runs_said: set[str] = set()
@@ -74,8 +83,7 @@ class Work:
                     self.waits(action.reason, over=action.over)
                     return None
                 case Stop():
-                    self._stop(action)
-                    return None
+                    return self._stop(action)
                 case Skip():
                     execution.skip(action.row.key, action.reason)
                     self._skipped(action.row.key, action.inputs)
@@ -115,6 +123,15 @@ class Work:
     def has(self, run: RunPaths) -> bool:
         """Whether a row of it is this run, as far as was said: its trainer's ends count here too, then."""
         return run.name in self._runs_said
+
+    def wants(self, run: RunPaths) -> str | None:
+        """The row of it that is this run, and is neither held nor closed, nor was told to stop. None: it has none."""
+        execution, only = self.execution, self.execution.submission.only
+        kept = {*execution.closed, *execution.wishes.held}
+        rows = [row.key for row in execution.rows if not only or matches(row, only)]
+        mine = [key for key in rows if key not in kept and (found := self.run_of(key)) and found.name == run.name]
+        told = [_once("stop", {"row": key, "run": run.name}) in self._said for key in mine]
+        return mine[0] if mine and execution.stopped is None and not any(told) else None
 
     def run_of(self, key: str) -> RunPaths | None:
         """The run of a row, once it can be told."""
@@ -175,12 +192,21 @@ class Work:
                 self._once("run", row=key, run=run.name)
                 self._waits = None
 
-    def _stop(self, action: Stop) -> None:
+    def _stop(self, action: Stop) -> Ending | None:
+        """None: it waits for trainers of its own to stop. Those that another submission wants go on, not for it."""
         runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
+        slots = self._slots.let_go(self.name, self._heir, runs.values())
+        ending = {slot.run.name for slot in slots}
         for key, name in runs.items():
-            self._once("stop", row=key, run=name, reason=action.reason)
-        self._slots.stop(runs.values())
-        self.waits(f"{action.reason}; waiting for {', '.join(runs)} to stop", over=True)
+            if name in ending:
+                self._once("stop", row=key, run=name, reason=action.reason)
+        for slot in slots:
+            slot.trainer.stop()
+        if ending:
+            stopped = ", ".join(key for key, name in runs.items() if name in ending)
+            self.waits(f"{action.reason}; waiting for {stopped} to stop", over=True)
+            return None
+        return Ending(True, action.reason, self.execution.not_run(Finished(action.reason, action.not_run)))
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""

@@ -95,8 +95,8 @@ class Wishes:
         found = self._db.open_submissions() if self._runs.queue_db.exists() else []
         if not found:
             raise UserError("the queue holds nothing that could be stopped")
-        for submission in found:
-            self._client.ask(kind, submission.id)
+        self._db.ask(kind, [Target(submission.id) for submission in found])
+        self._client.ensure_supervisor()
         if kind == "kill":
             return "the trainers are ended now; what was saved last can be resumed"
         return "the trainers finish their step, save, and the queue stops"

@@ -177,6 +177,28 @@ def test_a_second_sigint_does_not_wait(folder: Any, command: Command) -> None:
     assert face.wait(timeout=10) == 2
 
 
+def test_two_faces_with_a_run_in_common_both_follow_it_and_only_the_last_one_stops_it(
+    folder: Any, command: Command
+) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    first = command.start()
+    wait_for(lambda: half_way(folder))
+    folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
+    second = command.start("--gate")
+    wait_for(lambda: len(folder.decisions("run")) == 2)
+    first.send_signal(signal.SIGINT)
+    _out, err = first.communicate(timeout=30)
+    assert first.returncode == 2 and "a  training at step 10; it goes on, another submission has it too" in err
+    assert folder.snapshot("a").state is RunState.TRAINING
+    os.kill(folder.births("a")[0], signal.SIGTERM)
+    _out, err = second.communicate(timeout=30)
+    name = folder.run("a").name
+    assert f"a  run {name}: another submission has it too and started it" in err
+    assert "a  stopped: asked to stop" in err and "goes on from step 10" in err and "verdict: ACCEPTED" in err
+    assert second.returncode == 0 and len(folder.births("a")) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_death_of_the_face_leaves_training_and_another_face_attaches(
     folder: Any, command: Command, number: signal.Signals

@@ -348,3 +348,20 @@ def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(q
     events.write_text(events.read_text().replace(current_process().boot, "another-boot"))
     [crashed] = [row for row in queue.json("list", "--all")["rows"] if row["experiment"] == "a"]
     assert crashed["state"] == "crashed" and crashed["reason"].startswith("the machine was restarted while it was")
+
+
+def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["wait"])
+    [first] = queue.json("add", str(folder.plan))["taken"]
+    folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
+    [second] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: [row["state"] for row in queue.json("list")["rows"]] == ["training", "training"])
+    queue.error()
+    assert queue("stop", first["submission"]) == 0
+    assert (
+        queue.error().splitlines()[-1].endswith(f"a: goes on for submission {second['submission']}, which has it too")
+    )
+    wait_for(lambda: len(queue.json("list")["rows"]) == 1)
+    assert folder.snapshot("a").state is RunState.TRAINING

@@ -156,3 +156,68 @@ def test_a_row_that_is_removed_from_one_submission_is_told_as_the_other_has_it(f
     assert told("not run", "", found()) == ("held", "held on request")
     folder.db.remove([Target(second.id, "a")])
     assert told("not run", "", found())[0] == "removed"
+
+
+@pytest.mark.parametrize("kind", ["stop", "kill"])
+def test_a_run_goes_on_for_the_submission_that_is_not_ended(at_work: Any, kind: str) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    first, second = twice(folder)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "a"))
+    wait_for(lambda: words(folder, "a") == ["training", "training"])
+    folder.client.ask(kind, first.id)
+    wait_for(lambda: folder.decisions("finish"))
+    assert [d.get("submission") for d in folder.decisions("finish")] == [first.id]
+    assert folder.snapshot("a").state is RunState.TRAINING and words(folder, "a") == ["training"]
+    [handed] = folder.decisions("adopt")
+    assert (handed.get("submission"), handed.get("row")) == (second.id, "a")
+    # A supervisor that comes now knows whose it is, and that nobody asked it to end.
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    folder.client.ensure_supervisor()
+    wait_for(lambda: len(folder.decisions("adopt")) == 2)
+    assert [entry.asked for entry in listed(folder.runs).entries] == [""] and words(folder, "a") == ["training"]
+    folder.client.ask(kind, second.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is (RunState.STOPPED if kind == "stop" else RunState.CRASHED)
+    assert len(folder.births("a")) == 1
+
+
+def test_all_submissions_that_are_stopped_together_end_their_common_run(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    both = twice(folder)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "a"))
+    folder.db.ask("stop", [Target(submission.id) for submission in both])
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+
+
+def test_a_run_is_stopped_with_its_submission_where_the_other_one_holds_or_lacks_the_row(at_work: Any) -> None:
+    folder = at_work
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait", "good"])
+    first = folder.db.submit(folder.submission())
+    folder.db.submit(folder.submission(only=("b",)))
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "a"))
+    folder.client.ask("stop", first.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+
+
+def test_the_budget_of_one_plan_does_not_stop_a_run_of_another(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    folder.db.submit(folder.submission("queue.max_hours=1e-9"))
+    folder.db.submit(folder.submission())
+    folder.client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("finish"))
+    assert "(queue.max_hours) is used up" in folder.decisions("finish")[0].get("reason")
+    assert folder.snapshot("a").state is RunState.TRAINING and words(folder, "a") == ["training"]
+    assert not folder.decisions("stop")
