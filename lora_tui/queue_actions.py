@@ -54,6 +54,10 @@ def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Held rows may start; with `--all` a queue that paused goes on."""
     entries = _chosen(args, runs)
+    if not args.all and all(entry.ending for entry in entries):
+        raise UserError(
+            f"nothing to release: {_names(entries)} ends as asked; `lora-tui queue add PLAN` goes on with it"
+        )
     targets = with_sharers(listing(runs, QueueDb(runs.queue_db)).entries, entries)
     QueueDb(runs.queue_db).release(targets + ([Target(e.submission.id) for e in entries] if args.all else []))
     _client(runs).ensure_supervisor()
@@ -126,7 +130,7 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
 def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Once more, whatever became of it."""
     db = QueueDb(runs.queue_db)
-    entries = list(listing(runs, db).entries)
+    entries = [entry for entry in listing(runs, db).entries if not entry.ending]
     targets: list[Target] = []
     for name in [entry.row.key for entry in entries] if args.all else _given(args):
         try:

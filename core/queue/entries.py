@@ -53,6 +53,8 @@ class Entry:
     """What its trainer was asked for."""
     again: bool = False
     """Whether somebody asked to try it again, whatever became of it."""
+    ending: bool = False
+    """Whether somebody asked its submission to end: only the plan, submitted again, goes on with it."""
 
     @property
     def target(self) -> Target:
@@ -115,7 +117,7 @@ class Listing:
 def listing(runs: RunsFolder, db: QueueDb) -> Listing:
     """The queue as it stands. Resolves nothing: no manifest and no audio is read."""
     submissions = db.open_submissions()
-    wishes = db.row_wishes()
+    wishes, ending = db.row_wishes(), db.ending()
     stories = read_stories(runs.decisions, [submission.id for submission in submissions])
     supervised = is_held(runs.supervisor_lock)
     for wish in db.open_wishes():  # that no supervisor has heard yet
@@ -124,7 +126,8 @@ def listing(runs: RunsFolder, db: QueueDb) -> Listing:
     entries: list[Entry] = []
     for submission in submissions:
         wished = wishes.get(submission.id, RowWishes())
-        entries += _Rows(runs, submission, wished, stories, supervised).entries()
+        found = _Rows(runs, submission, wished, stories, supervised).entries()
+        entries += [replace(entry, ending=True) for entry in found] if submission.id in ending else found
     return Listing(tuple(submissions), tuple(entries), stories.paused)
 
 
@@ -186,8 +189,11 @@ class _Rows:
             return self._not_started(self._wished(entry) or entry)
         run = RunPaths(self._runs.root / story.runs[row.key])
         state, reason = state_and_reason(run)
-        if not state.active and state is not RunState.DONE and self._ended.is_starting(run):
-            state, reason = RunState.STARTING, ""
+        if not state.active and run.name in story.begun:
+            if self._ended.is_starting(run):
+                state, reason = RunState.STARTING, ""
+            else:
+                state, reason = state_and_reason(run)  # its trainer may have said its first word since
         entry = replace(entry, run=run, state=state.value, reason=reason)
         if state is RunState.DONE:
             return entry

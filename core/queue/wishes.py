@@ -94,10 +94,13 @@ class QueueDb(Database):
     def submit(self, submission: Submission, retry: Collection[str] = ()) -> Submission:
         """Put it into the queue. If the same work is queued and open, that submission is returned instead.
 
+        But not one that somebody has asked to end: this one goes on where that one ends.
         `retry`: rows that are to be tried again whatever became of them.
         """
         with self.transaction() as db:
-            queued = next((q for q in _open_submissions(db) if q.id == submission.id or q.same_work(submission)), None)
+            ending = _ending(db)
+            same = (q for q in _open_submissions(db) if q.same_work(submission) and q.id not in ending)
+            queued = next((q for q in _open_submissions(db) if q.id == submission.id), None) or next(same, None)
             if queued is None:
                 db.execute(
                     f"INSERT OR REPLACE INTO submissions (created, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
@@ -118,6 +121,11 @@ class QueueDb(Database):
         """In the order in which they are worked on."""
         with self.transaction() as db:
             return _open_submissions(db)
+
+    def ending(self) -> frozenset[str]:
+        """The open submissions that somebody has asked to stop or to kill as a whole: nothing more is started there."""
+        with self.transaction() as db:
+            return _ending(db)
 
     def submission(self, identifier: str) -> Submission | None:
         """Open or closed; None when the file does not know it."""
@@ -224,6 +232,14 @@ class QueueDb(Database):
 def _open_submissions(db: sqlite3.Connection) -> list[Submission]:
     rows = db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE open = 1 ORDER BY rank, number")  # noqa: S608
     return [_submission(row) for row in rows]
+
+
+def _ending(db: sqlite3.Connection) -> frozenset[str]:
+    rows = db.execute(
+        "SELECT DISTINCT w.submission FROM wishes w JOIN submissions s ON s.id = w.submission"
+        " WHERE s.open = 1 AND w.row IS NULL AND w.kind IN ('stop', 'kill')"
+    )
+    return frozenset(name for (name,) in rows)
 
 
 def _submission(row: Sequence[str]) -> Submission:

@@ -33,7 +33,10 @@ class Wishes:
 
     def release(self, row: BoardRow) -> str:
         """It may start again."""
-        self._db.release(with_sharers(self._entries(), [self._entry(row)]))
+        entry = self._entry(row)
+        if entry.ending:
+            raise UserError(f"{row.key} ends as asked: start the plan again to go on with it")
+        self._db.release(with_sharers(self._entries(), [entry]))
         self._client.ensure_supervisor()
         return f"{row.key} is released"
 
@@ -67,7 +70,7 @@ class Wishes:
     def retry(self, row: BoardRow) -> str:
         """Once more, whatever became of it."""
         found = [e for e in self._entries() if e.target == Target(row.submission or "", row.key)]
-        if not found:
+        if not found or found[0].ending:
             submit_again(self._runs, self._db, row.run or row.key)
         elif not found[0].retriable:
             raise UserError(f"{row.key} is {found[0].state}: there is nothing to try again")

@@ -365,3 +365,31 @@ def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> Non
     )
     wait_for(lambda: len(queue.json("list")["rows"]) == 1)
     assert folder.snapshot("a").state is RunState.TRAINING
+
+
+def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["stubborn", "good"])
+    [first] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: queue.states() == {"a": "training"})
+    assert queue("stop", first["submission"]) == 0
+    wait_for(lambda: folder.decisions("wish"))
+    queue.error()
+    assert queue("release", "a") == 4 and "a ends as asked; `lora-tui queue add PLAN` goes on with it" in queue.error()
+    [second] = queue.json("add", str(folder.plan))["taken"]
+    assert first["submission"] != second["submission"]
+    wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
+
+
+def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["stubborn", "good"])
+    [first] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: queue.states() == {"a": "training"})
+    assert queue("kill", first["submission"], "--yes") == 0
+    wait_for(lambda: folder.decisions("wish"))
+    [taken] = queue.json("retry", "a")["taken"]
+    assert taken["submission"] != first["submission"]
+    wait_for(lambda: folder.snapshot("a").state is RunState.DONE)

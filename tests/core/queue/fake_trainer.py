@@ -8,6 +8,7 @@ rank) → a behaviour for each attempt; the last one repeats. Default: `good`.
 - big: as oom, unless train.accumulation is 4 or more; stopped_early: ends so
 - crash: SIGKILL to itself, half-way; stillborn: exits 1 before its first event
 - last_breath: SIGKILL to itself right after result.json, before its checkpoints are deleted
+- paced: an accepted run that takes a second, saves every 5 steps, and stops when it is asked to
 - wait: trains until SIGTERM, then ends as stopped; stubborn: ignores SIGTERM
 """
 
@@ -99,7 +100,9 @@ class FakeTrainer:
         self.say(Phase("training"))
         for step in range(first + 1, self.steps + 1):
             self.say(Step(step, 2.0 - step / self.steps, 1e-4, 1.0, 100, 60.0, 0.001))
-            if step == self.steps // 2 and behaviour not in {"good", "poor", "last_breath"}:
+            if behaviour == "paced" and self.pace(step):
+                return 0
+            if step == self.steps // 2 and behaviour not in {"good", "poor", "last_breath", "paced"}:
                 outcome = self.misbehave(behaviour, step)
                 if outcome is not None:
                     return outcome
@@ -110,6 +113,15 @@ class FakeTrainer:
 
     def asked(self, number: int, frame: object) -> None:
         self.stop = True
+
+    def pace(self, step: int) -> bool:
+        """Take a while, save now and then; whether it was asked to stop, and does."""
+        time.sleep(0.05)
+        if step % 5 == 0 or self.stop:
+            self.say(CheckpointSaved(step))
+        if self.stop:
+            self.say(Final("stopped", "asked to stop", step))
+        return self.stop
 
     def misbehave(self, behaviour: str, step: int) -> int | None:
         if behaviour == "crash":

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.queue import entries
 from core.queue.entries import EntryState, Listing, listed, told
 from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
@@ -267,6 +268,26 @@ def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Any) -> None:
     assert found.find("/other.toml", "a", None) is None
     assert Listing().find(plan, "a", None) is None
     assert entry.state in set(EntryState)
+
+
+def test_a_trainer_that_says_its_first_word_during_the_look_is_not_told_as_crashed(
+    scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.attempt("crash")
+    scene.process = dict(current_process().to_json())
+    scene.start()
+    real = entries.state_and_reason
+    looks: list[str] = []
+
+    def look(run: Any) -> Any:
+        found = real(run)
+        if not looks:
+            scene.train("crash")  # as its folder tells it while the process lives: it trains
+        looks.append(found[0].value)
+        return found
+
+    monkeypatch.setattr(entries, "state_and_reason", look)
+    assert scene.entry().active and looks[0] == "crashed"
 
 
 def test_a_trainer_that_nobody_here_can_look_at_is_starting_for_as_long_as_it_may_be_silent(scene: Any) -> None:

@@ -219,5 +219,5 @@ def test_the_budget_of_one_plan_does_not_stop_a_run_of_another(at_work: Any) -> 
     folder.client.ensure_supervisor()
     wait_for(lambda: folder.decisions("finish"))
     assert "(queue.max_hours) is used up" in folder.decisions("finish")[0].get("reason")
-    assert folder.snapshot("a").state is RunState.TRAINING and words(folder, "a") == ["training"]
-    assert not folder.decisions("stop")
+    wait_for(lambda: words(folder, "a") == ["training"])
+    assert not folder.decisions("stop") and len(folder.births("a")) == 1

@@ -1,0 +1,191 @@
+"""Nights in which people ask for anything and anything dies, at random: real processes with FakeTrainers.
+
+A night is repeated by its seed. NIGHTS in the environment: how many more than the few that are always seen.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+from core.queue.decisions import read_decisions
+from core.queue.entries import listed
+from core.queue.lock import is_held
+from core.runs.process import session_of
+from core.runs.snapshot import RunState
+from core.runs.store import read_run
+from lora_tui import queue_actions
+from lora_tui.__main__ import main
+
+SUPERVISOR = Path(__file__).parents[1] / "core" / "queue" / "fake_supervisor.py"
+ROWS = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n[[experiment]]\nid = "c"\nafter = ["a"]\n'
+PLANS = {
+    "first": ROWS + "train.seed = 2\n",
+    "edited": ROWS + 'title = "edited"\ntrain.seed = 2\n',
+    "other": ROWS.replace('"a"', '"x"') + "train.seed = 3\n",
+}
+"""`first` and `edited` have all runs in common, `other` the first two, of which one has another name there."""
+QUEUE = 'until = "all"\nretries = 3\npause_after = 0'
+STEPS = list(range(1, 21))
+ALLOWED = (0, 4, 5)
+"""Exit codes of commands: done, not possible as things are, nothing of that name."""
+NIGHTS = int(os.environ.get("NIGHTS", "0"))
+
+
+class Night:
+    def __init__(self, folder: Any, seed: int) -> None:
+        self.folder, self.luck, self.told = folder, random.Random(seed), [f"night {seed}"]
+        self.beside: set[str] = set()
+        """What was seen that must not be: two trainers at a time."""
+        folder.write()
+        for name, rows in PLANS.items():
+            text = folder.plan.read_text().replace('[[experiment]]\nid = "a"\n', rows)
+            (folder.root / f"{name}.toml").write_text(text.replace("[queue]\n", f"[queue]\n{QUEUE}\n"))
+        folder.script(**{key: ["paced"] for key in "abcx"})
+        self._over = threading.Event()
+        self._census = threading.Thread(target=self._count, daemon=True)
+        self._census.start()
+
+    def queue(self, *arguments: str) -> None:
+        """A command as a person gives it."""
+        self.told.append(" ".join(arguments))
+        runs = ["--runs", str(self.folder.runs.root), "--state", str(self.folder.runs.state)]
+        code = main(["queue", *arguments, *runs])
+        assert code in ALLOWED, self.log(f"exit code {code}")
+
+    def log(self, what: str) -> str:
+        """For whoever reads of a failure."""
+        decisions = self.folder.runs.decisions
+        return f"{what}\n{'; '.join(self.told)}\n{decisions.read_text() if decisions.exists() else ''}"
+
+    def trainers(self) -> list[tuple[int, str]]:
+        """(pid, run) of those that live: each leads its session."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if len(words) > 2 and words[1].endswith(b"fake_trainer.py") and str(self.folder.root) in words[2].decode():
+                pid = int(entry.name)
+                if session_of(pid) == pid:
+                    found.append((pid, Path(words[2].decode()).name))
+        return found
+
+    def something(self) -> None:
+        """Any of what people do and what happens."""
+        luck = self.luck
+        submissions = [submission.id for submission in self.folder.db.open_submissions()]
+        names = [*"abcx", *submissions, *(run.name for run in self.folder.runs.runs()), "--all"]
+        deed = luck.choice(["add", "add", "wish", "wish", "wish", "move", "kill", "kill", "supervisor", "nothing"])
+        if deed == "add":
+            only = ["--only", luck.choice("bc")] if luck.random() < 0.2 else []
+            self.queue("add", str(self.folder.root / f"{luck.choice(list(PLANS))}.toml"), *only)
+        elif deed == "wish":
+            wish = luck.choice(["stop", "kill", "hold", "release", "release", "retry", "remove"])
+            sure = ["--yes"] if wish in ("kill", "remove") else []
+            self.queue(wish, luck.choice(names), *sure)
+        elif deed == "move":
+            self.queue("move", luck.choice([*"abcx", *submissions]), luck.choice(["--first", "--last"]))
+        elif deed == "kill" and (alive := self.trainers()):
+            self.send(alive[0][0], luck.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        elif deed == "supervisor" and is_held(self.folder.runs.supervisor_lock):
+            pid = int(self.folder.runs.supervisor_lock.read_text() or 0)
+            self.send(pid, luck.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        time.sleep(luck.choice([0.0, 0.02, 0.1, 0.4]))
+
+    def send(self, pid: int, number: signal.Signals) -> None:
+        self.told.append(f"{number.name} {pid}")
+        try:
+            if pid:
+                os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+    def morning(self) -> None:
+        """Somebody asks for all of it once more, and lets it work."""
+        for name in PLANS:
+            self.queue("add", str(self.folder.root / f"{name}.toml"))
+        for _ in range(3):
+            self.queue("retry", "--all")
+            wait_for(self._settled, 90)
+            if not self.folder.db.open_submissions():
+                break
+
+    def _settled(self) -> bool:
+        held = is_held(self.folder.runs.supervisor_lock)
+        return not held and not is_held(self.folder.runs.supervisor_lock) and not self.trainers()
+
+    def check(self) -> None:
+        """Nothing lost, nothing twice."""
+        assert not self.beside, self.log(f"at the same time: {self.beside}")
+        assert not self.folder.db.open_submissions() and not listed(self.folder.runs).entries, self.log("still open")
+        assert len(self.folder.runs.runs()) == 4
+        for run in self.folder.runs.runs():
+            snapshot = read_run(run)
+            assert snapshot.state is RunState.DONE, self.log(f"{run.name} {snapshot.state}")
+            assert snapshot.steps.step.tolist() == STEPS and [i.step for i in snapshot.intervals] == [0, 5, 10, 15, 20]
+        alive: Counter[str] = Counter()
+        for decision in read_decisions(self.folder.runs.decisions):
+            run = str(decision.get("run"))
+            if decision.kind == "start":
+                assert not alive[run], self.log(f"{run} was started beside itself")
+                alive[run] = 1
+            elif decision.kind == "exit":
+                assert alive.pop(run, 0), self.log(f"{run} ended twice")
+            elif decision.kind == "adopt":
+                alive[run] = 1
+        assert not +alive, self.log(f"no end of {alive} was told")
+
+    def _count(self) -> None:
+        while not self._over.wait(0.02):
+            alive = self.trainers()
+            if len(alive) > 1 and (again := set(alive) & set(self.trainers())) and len(again) > 1:
+                self.beside.add(", ".join(sorted(name for _, name in again)))
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self._over.set()
+        self._census.join()
+        pids = [pid for pid, _ in self.trainers()]
+        if is_held(self.folder.runs.supervisor_lock):
+            pids.append(int(self.folder.runs.supervisor_lock.read_text() or 0))
+        for pid in pids:
+            self.send(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def nights(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
+    made: list[Night] = []
+
+    def night(seed: int) -> Night:
+        made.append(Night(folder, seed))
+        return made[-1]
+
+    yield night
+    for one in made:
+        one.end()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", range(3 + NIGHTS))
+def test_after_any_night_every_run_is_done_once(nights: Any, seed: int) -> None:
+    night = nights(seed)
+    for _ in range(30):
+        night.something()
+    night.morning()
+    night.check()
