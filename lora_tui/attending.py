@@ -64,6 +64,8 @@ class Session:
         while True:
             self._follower.poll()
             if self._follower.ending is not None:
+                for line in self._follower.left_behind():
+                    say(line)
                 return self._follower.ending
             if self._signals.count:
                 return self._stop()

@@ -90,10 +90,15 @@ class Follower:
             snapshot = followed.follower.refresh()
             saved = max(snapshot.checkpoints, default=None)
             kept = "nothing was saved yet" if saved is None else f"checkpoint of step {saved} saved"
-            if self.ending is not None and snapshot.state.active:
-                kept = "it goes on, another submission has it too"
             lines.append(f"{followed.progress.label}  {snapshot.state} at step {snapshot.steps_completed}; {kept}")
-        return lines
+        return lines + self.left_behind()
+
+    def left_behind(self) -> list[str]:
+        """The runs that train although the submission has ended."""
+        if self.ending is None or self.paused is not None:
+            return []
+        live = [followed for followed in self._live.values() if followed.follower.refresh().state.active]
+        return [f"{followed.progress.label}  goes on for another submission that has it too" for followed in live]
 
     def _take(self, decision: Decision) -> None:
         row, run = str(decision.get("row")), str(decision.get("run"))

@@ -14,7 +14,7 @@ from core.queue.entries import Entry, listing
 from core.queue.naming import named, with_sharers
 from core.queue.prune import prunable
 from core.queue.prune import prune as prune_run
-from core.queue.wishes import QueueDb, Submission, Target
+from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from lora_tui import stdout
@@ -121,9 +121,13 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
     _client(runs).ensure_supervisor()
     _done(args, args.action, [*(Target(name) for name in whole), *held], word)
     ended = {entry.run for entry in entries if entry.submission.id in whole}
+    wishes = db.row_wishes()
     for entry in queued:
-        if entry.active and entry.run in ended and entry.submission.id not in whole:
-            say(f"{entry.row.key}: goes on for submission {entry.submission.id}, which has it too")
+        wished = wishes.get(entry.submission.id, RowWishes())
+        away = entry.ending or entry.row.key in {*wished.held, *wished.removed}
+        wanted = entry.active and not entry.asked and not away
+        if wanted and entry.run in ended:
+            say(f"{entry.row.key}: goes on where submission {entry.submission.id}, which has it too, wants it now")
     return ExitCode.ACCEPTED
 
 

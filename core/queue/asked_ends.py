@@ -38,7 +38,7 @@ class AskedEnds:
                 self._told.update(self._rows)
             case "start" | "adopt":
                 self.killed.discard(run)
-                if decision.kind == "start" or run not in self._rows:
+                if decision.kind == "start" or self._rows.get(run, ("", ""))[0] != submission:
                     # What was asked of the row before did not mean this trainer.
                     self._asked.pop((submission, str(row)), None)
                     self._told.discard(run)
@@ -55,12 +55,16 @@ class AskedEnds:
         """Whether the run's last trainer was killed on request, or is dead by now if it has to be."""
         return run in self.killed or self.asked(run) == "kill"
 
-    def asked(self, run: str) -> str | None:
-        """`stop` or `kill`, where that was asked of the run's trainer, and it has not ended yet."""
+    def asked(self, run: str, but: Collection[str] = ()) -> str | None:
+        """`stop` or `kill`, where that was asked of the run's trainer, and it has not ended yet.
+
+        `but`: submissions of which what was asked of them as a whole does not count.
+        """
         if run not in self._rows:
             return None
         submission, row = self._rows[run]
-        wishes = {self._asked.get((submission, row)), self._asked.get((submission, None))}
+        whole = None if submission in but else self._asked.get((submission, None))
+        wishes = {self._asked.get((submission, row)), whole}
         if "kill" in wishes:
             return "kill"
         return "stop" if "stop" in wishes or run in self._told else None

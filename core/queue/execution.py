@@ -102,6 +102,24 @@ class PlanExecution:
             self.rows, self.known(running), self.plan.queue, self.spent(running), only, self.wishes.ranks
         )
 
+    def wants(self, run: RunPaths, running: Collection[str]) -> str | None:
+        """The row that is this run, if it would be started now: were the run not at work, and all other rows held."""
+        known = self.known(running)
+        mine = [key for key, placed in self.placed.items() if self.folder(placed).name == run.name]
+        mine = [key for key in mine if known[key].status is RowStatus.RUNNING and key not in self.wishes.held]
+        if not mine or self.stopped is not None:
+            return None
+        for row in self.rows:
+            state = known.get(row.key, RowState())
+            if row.key in mine:
+                known[row.key] = replace(state, status=RowStatus.QUEUED)
+            elif state.status is RowStatus.QUEUED:
+                known[row.key] = replace(state, status=RowStatus.HELD)
+        spent = self.spent(running)
+        spent = replace(spent, runs=spent.runs - 1)  # the run was paid for; it must not stand in its own way
+        action = next_action(self.rows, known, self.plan.queue, spent, self.submission.only or None)
+        return action.row.key if isinstance(action, Start) else None
+
     def place(self, start: Start) -> Placed | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
         try:

@@ -139,16 +139,33 @@ class Slots:
         say(f"{run.name}: adopt (it runs already)")
         return True
 
-    def adopt_all(self, unended: Mapping[str, Decision], asked: AskedEnds) -> list[End]:
+    def adopt_all(
+        self, unended: Mapping[str, Decision], asked: AskedEnds, submissions: Collection[str] = ()
+    ) -> list[End]:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 
         `unended`: run → the decision that began it, where none says that it ended. `asked`: what was asked of them.
+        `submissions`: those that are open, which see to it themselves where they were asked to end as a whole.
         """
-        ends = [
-            self._adopt(RunPaths(self._runs.root / name), started, asked.asked(name))
-            for name, started in unended.items()
-        ]
-        return [end for end in ends if end is not None]
+        ends = []
+        for name, started in unended.items():
+            run, before = RunPaths(self._runs.root / name), int(started.get("attempts_before") or 0)
+            snapshot = read_run(run)
+            process = identity_from_json(started.get("process"))
+            if len(snapshot.attempts) > before:
+                process = snapshot.attempts[-1].process or process
+            trainer, submission = self._executor.adopt(run, process), str(started.get("submission"))
+            if trainer is None:
+                outcome, message = how_it_ended(run, before, process)
+                ended = Ended(outcome, asked.asked(name) is not None)
+                ends.append(self._record(submission, run, ended, message, None))
+                continue
+            trainer.gpu = trainer.gpu or _word(started.get("gpu"))
+            slot = Slot(trainer, snapshot.identity, submission, before)
+            self._add(slot, "adopt", str(started.get("row")), "its supervisor is gone", {})
+            if wish := asked.asked(name, but=submissions):
+                slot.end(wish)  # whoever asked it before us can no longer see to its end
+        return ends
 
     def ended(self) -> list[End]:
         """The trainers that ended since the last call; what they left behind is swept away."""
@@ -183,23 +200,6 @@ class Slots:
             process=None if identity is None else identity.to_json(),
             gpu=slot.trainer.gpu,
         )
-
-    def _adopt(self, run: RunPaths, started: Decision, asked: str | None) -> End | None:
-        submission, before = str(started.get("submission")), int(started.get("attempts_before") or 0)
-        snapshot = read_run(run)
-        process = identity_from_json(started.get("process"))
-        if len(snapshot.attempts) > before:
-            process = snapshot.attempts[-1].process or process
-        trainer = self._executor.adopt(run, process)
-        if trainer is not None:
-            trainer.gpu = trainer.gpu or _word(started.get("gpu"))
-            slot = Slot(trainer, snapshot.identity, submission, before)
-            self._add(slot, "adopt", str(started.get("row")), "its supervisor is gone", {})
-            if asked is not None:
-                slot.end(asked)  # whoever asked it before us can no longer see to its end
-            return None
-        outcome, message = how_it_ended(run, before, process)
-        return self._record(submission, run, Ended(outcome, asked is not None), message, None)
 
     def _end(self, slot: Slot) -> End:
         self._slots.remove(slot)

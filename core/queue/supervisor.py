@@ -7,7 +7,7 @@ run folders and in `decisions.jsonl`. Another one takes over after its death, wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ class Supervisor:
         for wish in self._db.open_wishes():  # of which no supervisor has spoken
             asked.take(Decision("wish", 0.0, wish.told()))
         with Wakeups() as wakeups:
-            self._take_ends(self._slots.adopt_all(unended, asked))
+            submissions = [submission.id for submission in self._db.open_submissions()]
+            self._take_ends(self._slots.adopt_all(unended, asked, submissions))
             while True:
                 self._tick(wakeups.stop_asked)
                 if not self._slots and self._leave(wakeups.stop_asked):
@@ -150,6 +151,8 @@ class Supervisor:
         if order != list(self._works):
             self._works = {name: self._works[name] for name in order}
             self._changed = True
+        for orphan in {slot.submission for slot in self._slots} - set(self._works):
+            self._slots.let_go(orphan, self._any_that_has)  # its own is closed, or lost with the file
         wishes = self._db.row_wishes()
         for name, work in self._works.items():
             self._changed |= work.take_wishes(wishes.get(name, RowWishes()))
@@ -186,6 +189,8 @@ class Supervisor:
         work = self._works.get(wish.submission or "")
         if work is not None and wish.row is None:
             work.stop(wish.kind)
+            if work.execution.stopped is not None:
+                work.end_trainers()
         elif work is not None and wish.kind == "retry":
             work.retry(str(wish.row))
         lifts = wish.kind == "retry" or (wish.kind == "release" and wish.row is None)
@@ -197,16 +202,26 @@ class Supervisor:
         if work is not None and wish.row is not None:
             found = work.run_of(wish.row)
             run = None if found is None else found.name
-        ending = [slot for slot in self._slots if slot.run.name == run]
-        if wish.submission is not None and wish.row is None:
-            ending += self._slots.let_go(wish.submission, partial(self._heir, wish.submission))
-        for slot in ending:
-            slot.end(wish.kind)
+        for slot in self._slots:
+            if slot.run.name == run:
+                slot.end(wish.kind)
 
     def _heir(self, submission: str, run: RunPaths) -> tuple[str, str] | None:
-        """The submission beside this one that wants the run to go on, and its row."""
+        """The submission beside this one that wants the run, and its row: it has the trainer from now on."""
         others = ((name, work.wants(run)) for name, work in self._works.items() if name != submission)
-        return next(((name, row) for name, row in others if row is not None), None)
+        return self._inherits(others)
+
+    def _any_that_has(self, run: RunPaths) -> tuple[str, str] | None:
+        """The submission that has the run, wanted or not, and its row: it has the trainer from now on."""
+        return self._inherits((name, work.row_of(run)) for name, work in self._works.items())
+
+    def _inherits(self, heirs: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
+        for name, row in heirs:
+            if row is not None:
+                self._works[name].inherits()
+                self._changed = True
+                return name, row
+        return None
 
     # Working on plans
 
@@ -226,7 +241,7 @@ class Supervisor:
         elif work.waits_for_others:
             # Somebody else works on a run; nobody tells us when that ends.
             self._look_again(ELSEWHERE_S)
-        if ending is None and any(slot.submission == work.name for slot in self._slots):
+        if ending is None and any(work.has(slot.run) for slot in self._slots):
             self._look_again(3600 * work.execution.hours_left(self._slots.identities))
 
     def _look_again(self, seconds: float) -> None:

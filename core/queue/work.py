@@ -56,6 +56,8 @@ class Work:
         """What stands in the decisions already, and is said only once."""
         self._runs_said: set[str] = set()
         """Runs of which the decisions say that a row is it."""
+        self._wish = "stop"
+        """How it was asked to end, where it was."""
         self._waits: str | None = None
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
@@ -90,6 +92,7 @@ class Work:
                 case Start():
                     if not self._start(action):
                         return None
+        self.end_trainers()
         if all(slot.submission != self.name for slot in self._slots):
             return Ending(False, execution.stopped)
         return None
@@ -125,13 +128,21 @@ class Work:
         return run.name in self._runs_said
 
     def wants(self, run: RunPaths) -> str | None:
-        """The row of it that is this run, and is neither held nor closed, nor was told to stop. None: it has none."""
+        """The row that is this run, if the run is to go on for this submission."""
+        return self.execution.wants(run, self._slots.identities)
+
+    def row_of(self, run: RunPaths) -> str | None:
+        """A row that the submission asks for and that is this run."""
         execution, only = self.execution, self.execution.submission.only
-        kept = {*execution.closed, *execution.wishes.held}
-        rows = [row.key for row in execution.rows if not only or matches(row, only)]
-        mine = [key for key in rows if key not in kept and (found := self.run_of(key)) and found.name == run.name]
-        told = [_once("stop", {"row": key, "run": run.name}) in self._said for key in mine]
-        return mine[0] if mine and execution.stopped is None and not any(told) else None
+        for row in execution.rows:
+            found = self.run_of(row.key) if not only or matches(row, only) else None
+            if found is not None and found.name == run.name:
+                return row.key
+        return None
+
+    def inherits(self) -> None:
+        """A trainer works for it from now on: whoever reads the decisions takes what it waited for over."""
+        self._waits = None
 
     def run_of(self, key: str) -> RunPaths | None:
         """The run of a row, once it can be told."""
@@ -180,6 +191,12 @@ class Work:
         """Nothing more is started for it; `kind` is the wish."""
         if kind in ("stop", "kill"):
             self.execution.stopped = "killed on request" if kind == "kill" else "stopped on request"
+            self._wish = kind
+
+    def end_trainers(self) -> None:
+        """Carry out what it was asked as a whole; what another submission wants goes on."""
+        for slot in self._slots.let_go(self.name, self._heir):
+            slot.end(self._wish)
 
     def _take_over(self) -> None:
         """Adopt the trainers of this plan that live here and of which the decisions say nothing.

@@ -361,7 +361,9 @@ def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> Non
     queue.error()
     assert queue("stop", first["submission"]) == 0
     assert (
-        queue.error().splitlines()[-1].endswith(f"a: goes on for submission {second['submission']}, which has it too")
+        queue.error()
+        .splitlines()[-1]
+        .endswith(f"a: goes on where submission {second['submission']}, which has it too, wants it now")
     )
     wait_for(lambda: len(queue.json("list")["rows"]) == 1)
     assert folder.snapshot("a").state is RunState.TRAINING

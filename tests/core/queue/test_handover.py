@@ -1,0 +1,227 @@
+"""A run that two submissions share, when one of them ends. Real processes with FakeTrainers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+from core.queue.asked_ends import killed_among
+from core.queue.entries import listed
+from core.queue.lock import is_held
+from core.queue.wishes import Submission, Target
+from core.runs.snapshot import RunState
+
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+ALL = 'until = "all"\nretries = 1'
+
+
+def twice(folder: Any, *overrides: str) -> tuple[Submission, Submission]:
+    """The plan, queued two times: of an edit in its title nothing but the submission is new."""
+    first = folder.db.submit(folder.submission())
+    folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
+    return first, folder.db.submit(folder.submission(*overrides))
+
+
+def words(folder: Any, key: str) -> list[str]:
+    return [str(entry.state) for entry in listed(folder.runs).entries if entry.row.key == key]
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def kill_supervisor(folder: Any) -> None:
+    kill(int(folder.runs.supervisor_lock.read_text()))
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+
+
+def trains(folder: Any, key: str = "a") -> bool:
+    found = [run.name for run in folder.runs.runs()]
+    return any(name.startswith(f"{key}-") for name in found) and folder.snapshot(key).steps_completed == 10
+
+
+@pytest.fixture
+def at_work(folder: Any) -> Iterator[Any]:
+    """Ends what the test leaves behind."""
+    yield folder
+    for pid in [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]:
+        kill(pid)
+    if is_held(folder.runs.supervisor_lock):
+        kill_supervisor(folder)
+
+
+def both_train(folder: Any, *overrides: str) -> tuple[Submission, Submission]:
+    """`a` trains for the first submission, and the second one knows that its row is the same run."""
+    found = twice(folder, *overrides)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder) and len(folder.decisions("run")) == 2)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["stop", "kill"])
+def test_a_run_goes_on_for_the_submission_that_is_not_ended(at_work: Any, kind: str) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    first, second = twice(folder)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "a"))
+    wait_for(lambda: words(folder, "a") == ["training", "training"])
+    folder.client.ask(kind, first.id)
+    wait_for(lambda: folder.decisions("finish"))
+    assert [d.get("submission") for d in folder.decisions("finish")] == [first.id]
+    wait_for(lambda: words(folder, "a") == ["training"])
+    [handed] = folder.decisions("adopt")
+    assert (handed.get("submission"), handed.get("row")) == (second.id, "a")
+    # A supervisor that comes now knows whose it is, and that nobody asked it to end.
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    folder.client.ensure_supervisor()
+    wait_for(lambda: len(folder.decisions("adopt")) == 2)
+    assert [entry.asked for entry in listed(folder.runs).entries] == [""] and words(folder, "a") == ["training"]
+    folder.client.ask(kind, second.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is (RunState.STOPPED if kind == "stop" else RunState.CRASHED)
+    assert len(folder.births("a")) == 1
+
+
+def test_all_submissions_that_are_stopped_together_end_their_common_run(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    both = twice(folder)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "a"))
+    folder.db.ask("stop", [Target(submission.id) for submission in both])
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+
+
+def test_a_run_is_stopped_with_its_submission_where_the_other_one_holds_or_lacks_the_row(at_work: Any) -> None:
+    folder = at_work
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait", "good"])
+    first = folder.db.submit(folder.submission())
+    folder.db.submit(folder.submission(only=("b",)))
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder, "a"))
+    folder.client.ask("stop", first.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+
+
+def test_the_budget_of_one_plan_does_not_stop_a_run_of_another(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    folder.db.submit(folder.submission("queue.max_hours=1e-9"))
+    folder.db.submit(folder.submission())
+    folder.client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("finish"))
+    assert "(queue.max_hours) is used up" in folder.decisions("finish")[0].get("reason")
+    wait_for(lambda: words(folder, "a") == ["training"])
+    assert not folder.decisions("stop") and len(folder.births("a")) == 1
+
+
+@pytest.mark.parametrize("kind", ["stop", "kill"])
+def test_a_supervisor_that_finds_the_wish_ends_nothing_that_another_submission_wants(at_work: Any, kind: str) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    first, second = both_train(folder)
+    kill_supervisor(folder)
+    folder.client.ask(kind, first.id)
+    wait_for(lambda: folder.decisions("finish"))
+    wait_for(lambda: words(folder, "a") == ["training"])
+    assert folder.decisions("adopt")[-1].get("submission") == second.id and len(folder.births("a")) == 1
+
+
+def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_handed_over(at_work: Any) -> None:
+    folder = at_work
+    folder.write(queue="retries = 0")
+    folder.script(a=["wait"])
+    first, second = both_train(folder)
+    rows = [Target(first.id, "a"), Target(second.id, "a")]
+    folder.db.ask("kill", rows, held="for a moment")
+    wait_for(lambda: folder.decisions("exit"))
+    folder.db.release(rows)
+    wait_for(lambda: len(folder.decisions("start")) == 2 and folder.snapshot("a").state is RunState.TRAINING)
+    folder.client.ask("stop", first.id)
+    wait_for(lambda: folder.decisions("finish"))
+    wait_for(lambda: [entry.asked for entry in listed(folder.runs).entries] == [""])
+    kill(folder.births("a")[1])
+    wait_for(lambda: len(folder.decisions("exit")) == 2)
+    assert not killed_among(folder.runs.decisions, [folder.run("a").name]), "it died by itself"
+
+
+def test_what_waits_in_the_submission_that_goes_on_still_says_so(at_work: Any) -> None:
+    folder = at_work
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait", "good"], b=["good"])
+    first, _ = both_train(folder)
+    folder.client.ask("stop", first.id)
+    wait_for(lambda: folder.decisions("finish"))
+    wait_for(lambda: words(folder, "b") == ["waiting"])
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_the_hours_of_the_submission_that_goes_on_are_watched(at_work: Any, owner: bool) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    first, second = both_train(folder, "queue.max_hours=0.0008")
+    if owner:
+        folder.db.reorder_submissions([second.id, first.id])
+        folder.client.ask("stop", first.id)
+    wait_for(lambda: second.id in [d.get("submission") for d in folder.decisions("finish")])
+    assert folder.snapshot("a").state is (RunState.STOPPED if owner else RunState.TRAINING)
+
+
+def test_two_submissions_that_both_want_to_stop_do_not_pass_the_run_to_and_fro(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["stubborn", "good"])
+    folder.db.submit(folder.submission("queue.max_hours=1e-9"))
+    folder.db.submit(folder.submission("queue.max_hours=2e-9"))
+    folder.client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert not folder.decisions("adopt") and folder.snapshot("a").state is not RunState.TRAINING
+
+
+def test_a_trainer_whose_submission_is_lost_belongs_to_the_one_that_has_its_run(at_work: Any) -> None:
+    folder = at_work
+    folder.write()
+    folder.script(a=["wait", "good"])
+    folder.db.submit(folder.submission())
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder))
+    kill_supervisor(folder)
+    folder.runs.queue_db.unlink()
+    again = folder.client.submit(folder.submission())
+    wait_for(lambda: len(folder.decisions("adopt")) == 2)
+    folder.client.ask("stop", again.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+
+
+def test_a_run_whose_turn_has_not_come_in_the_other_submission_is_stopped(at_work: Any) -> None:
+    folder = at_work
+    folder.write('[[experiment]]\nid = "a"\ntrain.seed = 7\n', queue=ALL)
+    folder.script(a=["wait", "good"])
+    first = folder.db.submit(folder.submission())
+    later = '[[experiment]]\nid = "x"\n[[experiment]]\nid = "a"\ntrain.seed = 7\nafter = ["x"]\nwhen = "not accepted"\n'
+    folder.write(later, queue=ALL)
+    folder.db.submit(folder.submission())
+    folder.client.ensure_supervisor()
+    wait_for(lambda: trains(folder) and len(folder.decisions("run")) == 2)
+    folder.client.ask("stop", first.id)
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("x").state is RunState.DONE and folder.snapshot("a").state is RunState.STOPPED
