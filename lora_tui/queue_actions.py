@@ -33,7 +33,8 @@ def add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
     submission = Submission.create(args.plan, read_plan_text(args.plan), args.set, args.only)
     headless.check(Request(plan=args.plan, only=submission.only, overrides=submission.overrides), submission, runs)
-    queued = _client(runs).submit(submission)
+    queued = QueueDb(runs.queue_db).submit(submission, removed_again=True)
+    _client(runs).ensure_supervisor()
     again = queued.id != submission.id
     _done(args, "add", [Target(queued.id)], "is queued already" if again else "is queued")
     return ExitCode.ACCEPTED
@@ -145,7 +146,9 @@ def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         if not hits and not args.all:
             raise UserError(f"{name}: nothing to try again: it is done, at work, or waits for its turn")
         targets += with_sharers([entry for entry in entries if entry.state != "removed"], hits)
-    db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
+    late = db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
+    targets = [target for target in targets if target not in late]
+    targets += [submit_again(runs, db, str(target.row)) for target in late]
     _client(runs).ensure_supervisor()
     _done(args, "retry", targets, "to be tried again")
     return ExitCode.ACCEPTED

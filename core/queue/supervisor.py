@@ -291,12 +291,15 @@ class Supervisor:
             self._tell(work, event, facts)
 
     def _finish(self, submission: str, ending: Ending) -> None:
-        work = self._works.pop(submission, None)
-        if work is not None:
-            self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
-        fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
-        self._log.append("finish", submission=submission, **fields)
-        self._db.close_submission(submission)
+        with self._db.closing(submission, at_once=not ending.complete) as closed:
+            self._changed |= not closed
+            if not closed:
+                return  # first see what was asked for in this moment
+            work = self._works.pop(submission, None)
+            if work is not None:
+                self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
+            fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
+            self._log.append("finish", submission=submission, **fields)
         say(f"submission {submission}: {ending.reason}")
 
 

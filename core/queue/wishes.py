@@ -91,11 +91,11 @@ class RowWishes:
 class QueueDb(Database):
     """The submissions and wishes in the file."""
 
-    def submit(self, submission: Submission, retry: Collection[str] = ()) -> Submission:
+    def submit(self, submission: Submission, retry: Collection[str] = (), *, removed_again: bool = False) -> Submission:
         """Put it into the queue. If the same work is queued and open, that submission is returned instead.
 
         But not one that somebody has asked to end: this one goes on where that one ends.
-        `retry`: rows that are to be tried again whatever became of them.
+        `retry`: rows that are to be tried again whatever became of them; `removed_again`: those that were removed, too.
         """
         with self.transaction() as db:
             ending = _ending(db)
@@ -114,7 +114,12 @@ class QueueDb(Database):
                     ),
                 )
             name = submission.id if queued is None else queued.id
-            _wish(db, "retry", [Target(name, row) for row in retry])
+            again = [Target(name, row) for row in retry]
+            if removed_again:
+                rows = db.execute("SELECT row FROM plan_rows WHERE submission = ? AND removed = 1", (name,))
+                again += [Target(name, row) for (row,) in rows]
+            _wish(db, "retry", again)
+            _set_rows(db, again, "removed", 0)
         return submission if queued is None else queued
 
     def open_submissions(self) -> list[Submission]:
@@ -135,7 +140,21 @@ class QueueDb(Database):
 
     def close_submission(self, identifier: str) -> None:
         """Nothing is left to do for it; its open wishes are void."""
+        with self.closing(identifier, at_once=True):
+            return
+
+    @contextlib.contextmanager
+    def closing(self, identifier: str, *, at_once: bool = False) -> Iterator[bool]:
+        """Yields whether the submission is closed when the block ends: nobody can ask for anything meanwhile.
+
+        But for `at_once` it is not where somebody has asked for more, and no supervisor has heard of it yet.
+        """
         with self.transaction() as db:
+            more = "SELECT 1 FROM wishes WHERE open = 1 AND submission = ? AND kind IN ('retry', 'release')"
+            asked = db.execute(more, (identifier,)).fetchone()
+            yield at_once or asked is None
+            if asked is not None and not at_once:
+                return
             db.execute("UPDATE submissions SET open = 0 WHERE id = ?", (identifier,))
             db.execute("UPDATE wishes SET open = 0 WHERE submission = ?", (identifier,))
             db.execute("DELETE FROM plan_rows WHERE submission = ?", (identifier,))
@@ -148,18 +167,23 @@ class QueueDb(Database):
                 (time.time(), kind, submission, run),
             )
 
-    def ask(self, kind: str, targets: Sequence[Target], held: str | None = None) -> None:
+    def ask(self, kind: str, targets: Sequence[Target], held: str | None = None) -> list[Target]:
         """Ask for `stop`, `kill` or `retry`. With `held`, the rows are also kept from being started, for that reason.
 
-        Rows that are to be tried again are neither held nor removed any more.
+        Rows that are to be tried again are neither held nor removed any more. Returns what came too late: its
+        submission is closed.
         """
         with self.transaction() as db:
+            names = {submission.id for submission in _open_submissions(db)}
+            late = [target for target in targets if target.submission not in names]
+            targets = [target for target in targets if target.submission in names]
             _wish(db, kind, targets)
             if held is not None:
                 _set_rows(db, targets, "held", held)
             if kind == "retry":
                 _set_rows(db, targets, "held", None)
                 _set_rows(db, targets, "removed", 0)
+        return late
 
     def hold(self, targets: Sequence[Target], reason: str) -> None:
         """Rows that are not to be started until they are released."""

@@ -75,7 +75,9 @@ class Wishes:
         elif not found[0].retriable:
             raise UserError(f"{row.key} is {found[0].state}: there is nothing to try again")
         else:
-            self._db.ask("retry", with_sharers([e for e in self._entries() if e.state != EntryState.REMOVED], found))
+            sharers = with_sharers([e for e in self._entries() if e.state != EntryState.REMOVED], found)
+            if found[0].target in self._db.ask("retry", sharers):  # its submission was closed in this moment
+                submit_again(self._runs, self._db, row.run or row.key)
         self._client.ensure_supervisor()
         return f"{row.key} is {'back in the queue' if row.state == 'removed' else 'tried again'}"
 

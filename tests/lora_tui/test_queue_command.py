@@ -395,3 +395,17 @@ def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
     [taken] = queue.json("retry", "a")["taken"]
     assert taken["submission"] != first["submission"]
     wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
+
+
+def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait", "good"])
+    [first] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
+    assert queue("remove", "b", "--yes") == 0
+    wait_for(lambda: folder.decisions("skip"))
+    assert queue.json("add", str(folder.plan))["taken"] == [first]
+    wait_for(lambda: queue.states()["b"] == "waiting")
+    os.kill(folder.births("a")[0], signal.SIGTERM)
+    wait_for(lambda: "b" in folder.starts())

@@ -15,7 +15,7 @@ from core.errors import is_disk_full
 from core.queue.decisions import DecisionLog, DecisionReader, read_decisions
 from core.queue.local_disk import is_remote, runs_folder
 from core.queue.lock import KernelLock, is_held
-from core.queue.wishes import QueueDb, Submission
+from core.queue.wishes import QueueDb, Submission, Target
 
 
 def submission(text: str = "a") -> Submission:
@@ -81,6 +81,23 @@ def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
     [left] = db.open_wishes()
     db.close_wish(left.number)
     assert db.open_wishes() == []
+
+
+def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path: Path) -> None:
+    db = QueueDb(tmp_path / "queue.sqlite3")
+    name = db.submit(Submission.create(tmp_path / "plan.toml", "")).id
+    assert db.ask("retry", [Target(name, "a")]) == []
+    with db.closing(name) as closed:
+        assert not closed
+    assert [submission.id for submission in db.open_submissions()] == [name]
+    for wish in db.open_wishes():
+        db.close_wish(wish.number)
+    db.ask("stop", [Target(name)])
+    with db.closing(name) as closed:
+        assert closed, "a stop asks for nothing more than to be closed"
+    assert not db.open_submissions() and not db.open_wishes()
+    assert db.ask("retry", [Target(name, "a")]) == [Target(name, "a")], "that came too late"
+    assert not db.open_wishes()
 
 
 def test_nobody_submits_while_the_supervisor_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
