@@ -116,18 +116,16 @@ class Night:
             return
 
     def morning(self) -> None:
-        """Somebody asks for all of it once more, and lets it work."""
+        """Somebody asks for all of it once more, and again for what was still at its end then, and lets it work."""
         for name in PLANS:
             self.queue("add", str(self.folder.root / f"{name}.toml"))
-        for _ in range(3):
-            self.queue("retry", "--all")
-            wait_for(self._settled, 90)
-            if not self.folder.db.open_submissions():
-                break
-
-    def _settled(self) -> bool:
-        held = is_held(self.folder.runs.supervisor_lock)
-        return not held and not is_held(self.folder.runs.supervisor_lock) and not self.trainers()
+        deadline = time.monotonic() + 90
+        while self.folder.db.open_submissions():
+            assert time.monotonic() < deadline, self.log("the queue does not come to its end")
+            if not self.trainers():
+                self.queue("retry", "--all")
+            time.sleep(0.7)
+        wait_for(lambda: not is_held(self.folder.runs.supervisor_lock) and not self.trainers())
 
     def check(self) -> None:
         """Nothing lost, nothing twice."""
