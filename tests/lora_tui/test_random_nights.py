@@ -5,6 +5,7 @@ A night is repeated by its seed. NIGHTS in the environment: how many more than t
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -44,10 +45,12 @@ NIGHTS = int(os.environ.get("NIGHTS", "0"))
 
 
 class Night:
-    def __init__(self, folder: Any, seed: int) -> None:
+    def __init__(self, folder: Any, seed: int, slots: int) -> None:
         self.folder, self.luck, self.told = folder, random.Random(seed), [f"night {seed}"]
+        self.slots = slots
+        """As many trainers may live at a time, each on a GPU of its own where there are several."""
         self.beside: set[str] = set()
-        """What was seen that must not be: two trainers at a time."""
+        """What was seen that must not be: more trainers than slots, two on one GPU or run."""
         folder.write()
         for name, rows in PLANS.items():
             text = folder.plan.read_text().replace('[[experiment]]\nid = "a"\n', rows)
@@ -151,8 +154,13 @@ class Night:
     def _count(self) -> None:
         while not self._over.wait(0.02):
             alive = self.trainers()
-            if len(alive) > 1 and (again := set(alive) & set(self.trainers())) and len(again) > 1:
-                self.beside.add(", ".join(sorted(name for _, name in again)))
+            if len(alive) < 2:
+                continue
+            # A child that a trainer has forked has its command line until it calls exec: they are looked at twice.
+            again = sorted(set(alive) & set(self.trainers()))
+            gpus = {gpu_of(pid) for pid, _ in again}
+            if len(again) > self.slots or len({run for _, run in again}) < len(again) or len(gpus) < len(again):
+                self.beside.add(f"{again} on {gpus}")
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -165,13 +173,29 @@ class Night:
             self.send(pid, signal.SIGKILL)
 
 
+def gpu_of(pid: int) -> str:
+    """What the process was told of GPUs; where it is gone, a word of its own."""
+    try:
+        words = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return f"{pid} is gone"
+    return next((word.decode() for word in words if word.startswith(b"CUDA_VISIBLE_DEVICES=")), "none")
+
+
 @pytest.fixture
 def nights(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     made: list[Night] = []
 
-    def night(seed: int) -> Night:
-        made.append(Night(folder, seed))
+    def night(seed: int, slots: int) -> Night:
+        if slots > 1:
+            gpus = [{"uuid": f"GPU-{n}", "total": 80 << 30, "free": (79 - n) << 30} for n in range(slots)]
+            fake = folder.root / "fake_nvml.json"
+            fake.write_text(json.dumps({"gpus": gpus, "error": ""}))
+            monkeypatch.setenv("FAKE_NVML", str(fake))
+            monkeypatch.setenv("TMPDIR", str(folder.root))  # where the locks of GPUs are
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        made.append(Night(folder, seed, slots))
         return made[-1]
 
     yield night
@@ -180,9 +204,10 @@ def nights(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("seed", range(3 + NIGHTS))
-def test_after_any_night_every_run_is_done_once(nights: Any, seed: int) -> None:
-    night = nights(seed)
+@pytest.mark.parametrize("slots", [1, 2], ids=["cpu", "gpus"])
+@pytest.mark.parametrize("seed", range(2 + NIGHTS))
+def test_after_any_night_every_run_is_done_once(nights: Any, seed: int, slots: int) -> None:
+    night = nights(seed, slots)
     for _ in range(30):
         night.something()
     night.morning()
