@@ -116,19 +116,18 @@ class Listing:
 
 def listing(runs: RunsFolder, db: QueueDb) -> Listing:
     """The queue as it stands. Resolves nothing: no manifest and no audio is read."""
-    submissions = db.open_submissions()
-    wishes, ending = db.row_wishes(), db.ending()
-    stories = read_stories(runs.decisions, [submission.id for submission in submissions])
+    asked = db.asked()
+    stories = read_stories(runs.decisions, [submission.id for submission in asked.submissions])
     supervised = is_held(runs.supervisor_lock)
-    for wish in db.open_wishes():  # that no supervisor has heard yet
+    for wish in asked.wishes:  # that no supervisor has heard yet
         if wish.kind == "retry" and wish.submission in stories.of:
             stories.of[wish.submission].forgiven.add(str(wish.row))
     entries: list[Entry] = []
-    for submission in submissions:
-        wished = wishes.get(submission.id, RowWishes())
+    for submission in asked.submissions:
+        wished = asked.rows.get(submission.id, RowWishes())
         found = _Rows(runs, submission, wished, stories, supervised).entries()
-        entries += [replace(entry, ending=True) for entry in found] if submission.id in ending else found
-    return Listing(tuple(submissions), tuple(entries), stories.paused)
+        entries += [replace(entry, ending=True) for entry in found] if submission.id in asked.ending else found
+    return Listing(tuple(asked.submissions), tuple(entries), stories.paused)
 
 
 def listed(runs: RunsFolder) -> Listing:

@@ -80,10 +80,11 @@ class Supervisor:
             elif decision.kind == "exit":
                 unended.pop(str(decision.get("run")), None)
         self._log.append("supervisor_started", process=current_process().to_json())
-        for wish in self._db.open_wishes():  # of which no supervisor has spoken
+        open_now = self._db.asked()
+        for wish in open_now.wishes:  # of which no supervisor has spoken
             asked.take(Decision("wish", 0.0, wish.told()))
         with Wakeups() as wakeups:
-            submissions = [submission.id for submission in self._db.open_submissions()]
+            submissions = [submission.id for submission in open_now.submissions]
             self._take_ends(self._slots.adopt_all(unended, asked, submissions))
             while True:
                 self._tick(wakeups.stop_asked)
@@ -143,20 +144,19 @@ class Supervisor:
     def _take_submissions(self) -> None:
         if not self._db.changed():
             return
-        submissions = self._db.open_submissions()
-        for submission in submissions:
+        asked = self._db.asked()  # at one moment: a wish that comes with its submission is not heard before it
+        for submission in asked.submissions:
             if submission.id not in self._works:
                 self._take_submission(submission)
-        order = [submission.id for submission in submissions if submission.id in self._works]
+        order = [submission.id for submission in asked.submissions if submission.id in self._works]
         if order != list(self._works):
             self._works = {name: self._works[name] for name in order}
             self._changed = True
         for orphan in {slot.submission for slot in self._slots} - set(self._works):
             self._slots.let_go(orphan, self._any_that_has)  # its own is closed, or lost with the file
-        wishes = self._db.row_wishes()
         for name, work in self._works.items():
-            self._changed |= work.take_wishes(wishes.get(name, RowWishes()))
-        for wish in self._db.open_wishes():
+            self._changed |= work.take_wishes(asked.rows.get(name, RowWishes()))
+        for wish in asked.wishes:
             self._log.append("wish", **wish.told())
             self._obey(wish)
             self._db.close_wish(wish.number)  # killed before this, the next supervisor obeys it again

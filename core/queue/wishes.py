@@ -88,6 +88,20 @@ class RowWishes:
     """Row key → its place; rows without one come at 0, in the plan's order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the file says at one moment."""
+
+    submissions: list[Submission]
+    """The open ones, in the order in which they are worked on."""
+    rows: dict[str, RowWishes]
+    """What is wished for rows, by submission."""
+    wishes: list[Wish]
+    """Those that were not taken yet, oldest first."""
+    ending: frozenset[str]
+    """The open submissions that somebody has asked to stop or to kill as a whole: nothing more is started there."""
+
+
 class QueueDb(Database):
     """The submissions and wishes in the file."""
 
@@ -126,11 +140,6 @@ class QueueDb(Database):
         """In the order in which they are worked on."""
         with self.transaction() as db:
             return _open_submissions(db)
-
-    def ending(self) -> frozenset[str]:
-        """The open submissions that somebody has asked to stop or to kill as a whole: nothing more is started there."""
-        with self.transaction() as db:
-            return _ending(db)
 
     def submission(self, identifier: str) -> Submission | None:
         """Open or closed; None when the file does not know it."""
@@ -218,25 +227,18 @@ class QueueDb(Database):
                 db.execute("UPDATE submissions SET rank = ? WHERE id = ?", (rank, identifier))
             _wish(db, "move", [Target(identifier) for identifier in identifiers[:1]])
 
+    def asked(self) -> Asked:
+        """All that is asked for, as of one moment."""
+        with self.transaction() as db:
+            return Asked(_open_submissions(db), _row_wishes(db), _open_wishes(db), _ending(db))
+
     def row_wishes(self) -> dict[str, RowWishes]:
         """What is wished for rows, by submission."""
-        found: dict[str, RowWishes] = {}
-        with self.transaction() as db:
-            rows = db.execute("SELECT submission, row, held, removed, rank FROM plan_rows").fetchall()
-        for name in {row[0] for row in rows}:
-            mine = [row[1:] for row in rows if row[0] == name]
-            found[name] = RowWishes(
-                {row: held for row, held, _, _ in mine if held is not None},
-                frozenset(row for row, _, removed, _ in mine if removed),
-                {row: rank for row, _, _, rank in mine if rank is not None},
-            )
-        return found
+        return self.asked().rows
 
     def open_wishes(self) -> list[Wish]:
         """Wishes that were not taken yet, oldest first."""
-        with self.transaction() as db:
-            rows = db.execute("SELECT number, kind, submission, run, row FROM wishes WHERE open = 1 ORDER BY number")
-            return [Wish(*row) for row in rows]
+        return self.asked().wishes
 
     def close_wish(self, number: int) -> None:
         """It was taken."""
@@ -256,6 +258,24 @@ class QueueDb(Database):
 def _open_submissions(db: sqlite3.Connection) -> list[Submission]:
     rows = db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE open = 1 ORDER BY rank, number")  # noqa: S608
     return [_submission(row) for row in rows]
+
+
+def _row_wishes(db: sqlite3.Connection) -> dict[str, RowWishes]:
+    found: dict[str, RowWishes] = {}
+    rows = db.execute("SELECT submission, row, held, removed, rank FROM plan_rows").fetchall()
+    for name in {row[0] for row in rows}:
+        mine = [row[1:] for row in rows if row[0] == name]
+        found[name] = RowWishes(
+            {row: held for row, held, _, _ in mine if held is not None},
+            frozenset(row for row, _, removed, _ in mine if removed),
+            {row: rank for row, _, _, rank in mine if rank is not None},
+        )
+    return found
+
+
+def _open_wishes(db: sqlite3.Connection) -> list[Wish]:
+    rows = db.execute("SELECT number, kind, submission, run, row FROM wishes WHERE open = 1 ORDER BY number")
+    return [Wish(*row) for row in rows]
 
 
 def _ending(db: sqlite3.Connection) -> frozenset[str]:
