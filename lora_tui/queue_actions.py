@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from core.errors import ExitCode, RunFolderError, UserError
-from core.queue.again import submit_again
+from core.queue.again import row_again, submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
 from core.queue.entries import Entry, listing
@@ -54,10 +54,11 @@ def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Held rows may start; with `--all` a queue that paused goes on."""
-    entries = _chosen(args, runs)
-    if not args.all and all(entry.ending for entry in entries):
+    chosen = _chosen(args, runs)
+    entries = [entry for entry in chosen if not entry.ending]
+    if not args.all and not entries:
         raise UserError(
-            f"nothing to release: {_names(entries)} ends as asked; `lora-tui queue add PLAN` goes on with it"
+            f"nothing to release: {_names(chosen)} ends as asked; `lora-tui queue add PLAN` goes on with it"
         )
     targets = with_sharers(listing(runs, QueueDb(runs.queue_db)).entries, entries)
     QueueDb(runs.queue_db).release(targets + ([Target(e.submission.id) for e in entries] if args.all else []))
@@ -135,20 +136,27 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
 def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Once more, whatever became of it."""
     db = QueueDb(runs.queue_db)
-    entries = [entry for entry in listing(runs, db).entries if not entry.ending]
+    entries = listing(runs, db).entries
+    going = [entry for entry in entries if not entry.ending]
     targets: list[Target] = []
-    for name in [entry.row.key for entry in entries] if args.all else _given(args):
+    late: list[Target] = []
+    for name in [entry.row.key for entry in going] if args.all else _given(args):
         try:
-            hits = [entry for entry in named(entries, [name]) if entry.retriable]
+            found = named(entries, [name])
         except RunFolderError:
             targets.append(submit_again(runs, db, name))
             continue
-        if not hits and not args.all:
+        hits = [entry for entry in found if entry.retriable and not entry.ending]
+        ending = [entry.target for entry in found if entry.ending and entry.state != "done"]
+        if not hits and not ending and not args.all:
             raise UserError(f"{name}: nothing to try again: it is done, at work, or waits for its turn")
-        targets += with_sharers([entry for entry in entries if entry.state != "removed"], hits)
-    late = db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
+        targets += with_sharers([entry for entry in going if entry.state != "removed"], hits)
+        late += [] if hits or args.all else ending
+    late += db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
+    made = {entry.target: entry.run or entry.row.settings for entry in entries}
+    once = {made.get(target, target): target for target in late}  # rows that share a run: one of them is enough
     targets = [target for target in targets if target not in late]
-    targets += [submit_again(runs, db, str(target.row)) for target in late]
+    targets += [again for target in once.values() if (again := row_again(db, target)) is not None]
     _client(runs).ensure_supervisor()
     _done(args, "retry", targets, "to be tried again")
     return ExitCode.ACCEPTED
@@ -163,6 +171,9 @@ def remove(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         raise UserError("nothing to remove: what is named is done; `lora-tui queue prune` frees disk space")
     if not _confirmed(args, f"remove {_names(entries)} from the queue"):
         return ExitCode.INTERRUPTED
+    busy = [entry.row.key for entry in _chosen(args, runs) if entry.active and entry.target in _targets(entries)]
+    if busy:  # it was started while the question stood there
+        raise UserError(f"{', '.join(busy)} is at work: `lora-tui queue stop` it first")
     QueueDb(runs.queue_db).remove(_targets(entries))
     _done(args, "remove", _targets(entries), "removed; nothing was deleted from the run folders")
     return ExitCode.ACCEPTED

@@ -20,8 +20,16 @@ def submit_again(runs: RunsFolder, db: QueueDb, name: str) -> Target:
         run = str(decision.get("run") or "")
         if name not in (decision.get("row"), run, run.rpartition("-")[2]):
             continue
-        earlier, row = db.submission(str(decision.get("submission"))), str(decision.get("row"))
-        if earlier is not None:
-            again = Submission.create(Path(earlier.plan_path), earlier.plan_text, earlier.overrides, [row])
-            return Target(db.submit(again, retry=[row]).id, row)
+        found = row_again(db, Target(str(decision.get("submission")), str(decision.get("row"))))
+        if found is not None:
+            return found
     raise RunFolderError(f"{name}: no plan that the queue had holds it; submit its plan (`lora-tui queue add PLAN`)")
+
+
+def row_again(db: QueueDb, target: Target) -> Target | None:
+    """Queue the plan of a submission once more, for one of its rows. None: the file does not know the submission."""
+    earlier, row = db.submission(target.submission), str(target.row)
+    if earlier is None:
+        return None
+    again = Submission.create(Path(earlier.plan_path), earlier.plan_text, earlier.overrides, [row])
+    return Target(db.submit(again, retry=[row]).id, row)

@@ -94,6 +94,6 @@ def removed_rows(decisions: Iterable[Decision], plan_path: str) -> list[str]:
             removed.clear()
         elif wish == "remove":
             removed[row] = None
-        elif decision.kind == "start" or wish in ("retry", "release"):
+        elif decision.kind == "start" or wish in ("retry", "release", "add"):
             removed.pop(row, None)
     return list(removed)

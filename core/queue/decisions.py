@@ -13,7 +13,7 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
 - `wait` submission, reason, over: why nothing is started for it at the moment; empty: something is. `over`: nothing
   will be either, whatever becomes of what runs
-- `wish` wish (stop, kill, retry, hold, release, remove, move), submission, row, run: a wish was taken
+- `wish` wish (stop, kill, retry, add, hold, release, remove, move), submission, row, run: a wish was taken
 - `halve` submission, row, run, accumulation: the run ran out of memory; its row goes on with another one
 - `stop` submission, row, run, reason: the queue asked a run to end, for the plan's own sake
 - `pause` cause (failures, disk), reason: the queue starts nothing more by itself · `resume` reason

@@ -140,12 +140,16 @@ class PlanExecution:
 
     def retry(self, key: str) -> None:
         """Somebody asked to try the row again: what ended it so far no longer counts."""
-        self._closed.pop(key, None)
-        self.closed.pop(key, None)
+        self.reopen(key)
         if key in self.placed:
             run = self.folder(self.placed[key])
             self.ends.pop(run.name, None)
             self._placement.forgiven.add(run.name)
+
+    def reopen(self, key: str) -> None:
+        """The row may run after all."""
+        self._closed.pop(key, None)
+        self.closed.pop(key, None)
 
     def status_of_closed(self, key: str) -> RowStatus | None:
         """SKIPPED or FAILED, where the row does not run in this submission."""

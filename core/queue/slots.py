@@ -145,7 +145,7 @@ class Slots:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 
         `unended`: run → the decision that began it, where none says that it ended. `asked`: what was asked of them.
-        `submissions`: those that are open, which see to it themselves where they were asked to end as a whole.
+        `submissions`: those that were asked to end as a whole, and will see to it: what another one wants goes on.
         """
         ends = []
         for name, started in unended.items():

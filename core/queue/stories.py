@@ -91,6 +91,8 @@ class Story:
         wish, row = str(decision.get("wish")), decision.get("row")
         if row is None:
             self.over = _ASKED.get(wish, self.over)
+        elif wish == "add":
+            self.closed.pop(row, None)
         elif wish == "retry":
             self.closed.pop(row, None)
             self.forgiven.add(row)

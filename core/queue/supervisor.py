@@ -84,8 +84,8 @@ class Supervisor:
         for wish in open_now.wishes:  # of which no supervisor has spoken
             asked.take(Decision("wish", 0.0, wish.told()))
         with Wakeups() as wakeups:
-            submissions = [submission.id for submission in open_now.submissions]
-            self._take_ends(self._slots.adopt_all(unended, asked, submissions))
+            whole = [wish for wish in open_now.wishes if wish.row is None and wish.kind in ("stop", "kill")]
+            self._take_ends(self._slots.adopt_all(unended, asked, [str(wish.submission) for wish in whole]))
             while True:
                 self._tick(wakeups.stop_asked)
                 if not self._slots and self._leave(wakeups.stop_asked):
@@ -165,9 +165,11 @@ class Supervisor:
         name = submission.id
         about = decisions_about(self._runs.decisions, [name])
         decisions = [decision for decision in about if decision.get("submission") == name or decision.kind == "exit"]
-        if any(decision.kind == "finish" for decision in decisions):
-            self._db.close_submission(name)  # the supervisor before us came as far as to say so
-            return
+        own = [decision.kind for decision in decisions if decision.get("submission") == name]
+        if own and own[-1] == "finish":  # the supervisor before us came as far as to say so
+            with self._db.closing(name) as closed:
+                if closed:
+                    return
         if not any(decision.kind == "submitted" for decision in decisions):
             asked = {"overrides": submission.overrides, "only": submission.only}
             self._log.append("submitted", submission=name, plan=submission.plan_path, **asked)
@@ -193,6 +195,8 @@ class Supervisor:
                 work.end_trainers()
         elif work is not None and wish.kind == "retry":
             work.retry(str(wish.row))
+        elif work is not None and wish.kind == "add":
+            work.reopen(str(wish.row))
         lifts = wish.kind == "retry" or (wish.kind == "release" and wish.row is None)
         if lifts and self._pauses.resume(f"on request ({wish.kind})"):
             self._tell_all("resumed", {"reason": f"on request ({wish.kind})"})
@@ -295,11 +299,11 @@ class Supervisor:
             self._changed |= not closed
             if not closed:
                 return  # first see what was asked for in this moment
-            work = self._works.pop(submission, None)
-            if work is not None:
-                self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
             fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
             self._log.append("finish", submission=submission, **fields)
+        work = self._works.pop(submission, None)
+        if work is not None:
+            self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
         say(f"submission {submission}: {ending.reason}")
 
 

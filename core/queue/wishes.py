@@ -54,8 +54,8 @@ class Submission:
 class Wish:
     """`stop`: finish the step, save, end resumable. `kill`: end now. `retry`: once more. See docs/queue.md.
 
-    For a submission, for one row of it, or for one run. `hold`, `release`, `remove` and `move` are here only to be
-    told: what they change stands in `RowWishes` already.
+    For a submission, for one row of it, or for one run. `add`: a removed row is asked for again. `hold`, `release`,
+    `remove` and `move` are here only to be told: what they change stands in `RowWishes` already.
     """
 
     number: int
@@ -109,7 +109,8 @@ class QueueDb(Database):
         """Put it into the queue. If the same work is queued and open, that submission is returned instead.
 
         But not one that somebody has asked to end: this one goes on where that one ends.
-        `retry`: rows that are to be tried again whatever became of them; `removed_again`: those that were removed, too.
+        `retry`: rows that are to be tried again whatever became of them; `removed_again`: those that were removed are
+        asked for again.
         """
         with self.transaction() as db:
             ending = _ending(db)
@@ -128,12 +129,12 @@ class QueueDb(Database):
                     ),
                 )
             name = submission.id if queued is None else queued.id
-            again = [Target(name, row) for row in retry]
+            _wish(db, "retry", [Target(name, row) for row in retry])
             if removed_again:
                 rows = db.execute("SELECT row FROM plan_rows WHERE submission = ? AND removed = 1", (name,))
-                again += [Target(name, row) for (row,) in rows]
-            _wish(db, "retry", again)
-            _set_rows(db, again, "removed", 0)
+                removed = [Target(name, row) for (row,) in rows]
+                _wish(db, "add", removed)
+                _set_rows(db, removed, "removed", 0)
         return submission if queued is None else queued
 
     def open_submissions(self) -> list[Submission]:
@@ -159,14 +160,14 @@ class QueueDb(Database):
         But for `at_once` it is not where somebody has asked for more, and no supervisor has heard of it yet.
         """
         with self.transaction() as db:
-            more = "SELECT 1 FROM wishes WHERE open = 1 AND submission = ? AND kind IN ('retry', 'release')"
-            asked = db.execute(more, (identifier,)).fetchone()
-            yield at_once or asked is None
-            if asked is not None and not at_once:
+            more = "SELECT 1 FROM wishes WHERE open = 1 AND submission = ? AND kind IN ('retry', 'release', 'add')"
+            if not at_once and db.execute(more, (identifier,)).fetchone():
+                yield False
                 return
             db.execute("UPDATE submissions SET open = 0 WHERE id = ?", (identifier,))
             db.execute("UPDATE wishes SET open = 0 WHERE submission = ?", (identifier,))
             db.execute("DELETE FROM plan_rows WHERE submission = ?", (identifier,))
+            yield True  # a full disk has shown by now
 
     def wish(self, kind: str, *, submission: str | None = None, run: str | None = None) -> None:
         """Ask for `stop` or `kill`."""
@@ -180,10 +181,11 @@ class QueueDb(Database):
         """Ask for `stop`, `kill` or `retry`. With `held`, the rows are also kept from being started, for that reason.
 
         Rows that are to be tried again are neither held nor removed any more. Returns what came too late: its
-        submission is closed.
+        submission is closed, or (`retry`) was asked to end.
         """
         with self.transaction() as db:
             names = {submission.id for submission in _open_submissions(db)}
+            names -= _ending(db) if kind == "retry" else set()
             late = [target for target in targets if target.submission not in names]
             targets = [target for target in targets if target.submission in names]
             _wish(db, kind, targets)

@@ -113,15 +113,25 @@ class Work:
         if wishes == execution.wishes:
             return False
         execution.wishes = wishes
-        for key in sorted(wishes.removed - set(execution.closed)):
+        removed = sorted(wishes.removed - set(execution.closed))
+        for key in removed:
             execution.skip(key, REMOVED)
             self._skipped(key, {})
+        runs = {run.name for key in removed if (run := self.run_of(key)) is not None}
+        kept = {run.name for key in set(execution.placed) - set(execution.closed) if (run := self.run_of(key))}
+        for slot in self._slots.let_go(self.name, self._heir, runs - kept):
+            slot.trainer.stop()  # it was started in the moment in which somebody removed it
         return True
 
     def retry(self, key: str) -> None:
         """Try a row again, whatever became of it."""
         self._said.discard(_once("skip", {"row": key}))
         self.execution.retry(key)
+
+    def reopen(self, key: str) -> None:
+        """A row that was removed is asked for again."""
+        self._said.discard(_once("skip", {"row": key}))
+        self.execution.reopen(key)
 
     def has(self, run: RunPaths) -> bool:
         """Whether a row of it is this run, as far as was said: its trainer's ends count here too, then."""
@@ -180,6 +190,8 @@ class Work:
             self.stop(str(decision.get("wish")))
         elif decision.kind == "wish" and decision.get("wish") == "retry":
             self.retry(str(row))
+        elif decision.kind == "wish" and decision.get("wish") == "add":
+            self.reopen(str(row))
         elif decision.kind in ("run", "skip", "halve", "stop"):
             self._note(decision.kind, decision.fields)
         elif decision.kind == "wait":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.errors import UserError
-from core.queue.again import submit_again
+from core.queue.again import row_again, submit_again
 from core.queue.client import QueueClient
 from core.queue.entries import Entry, EntryState, listed
 from core.queue.naming import with_sharers
@@ -70,14 +70,16 @@ class Wishes:
     def retry(self, row: BoardRow) -> str:
         """Once more, whatever became of it."""
         found = [e for e in self._entries() if e.target == Target(row.submission or "", row.key)]
-        if not found or found[0].ending:
+        if not found:
             submit_again(self._runs, self._db, row.run or row.key)
+        elif found[0].ending:
+            row_again(self._db, found[0].target)
         elif not found[0].retriable:
             raise UserError(f"{row.key} is {found[0].state}: there is nothing to try again")
         else:
             sharers = with_sharers([e for e in self._entries() if e.state != EntryState.REMOVED], found)
             if found[0].target in self._db.ask("retry", sharers):  # its submission was closed in this moment
-                submit_again(self._runs, self._db, row.run or row.key)
+                row_again(self._db, found[0].target)
         self._client.ensure_supervisor()
         return f"{row.key} is {'back in the queue' if row.state == 'removed' else 'tried again'}"
 

@@ -15,6 +15,8 @@ from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
+from core.queue.wishes import QueueDb, Target
+from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from core.runs.snapshot import RunState
 from lora_tui import queue_actions
@@ -49,7 +51,7 @@ class Queue:
 def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     yield Queue(folder, capsys)
-    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
+    pids = folder.all_births()
     if is_held(folder.runs.supervisor_lock):
         pids.append(int(folder.runs.supervisor_lock.read_text()))
     for pid in pids:
@@ -409,3 +411,40 @@ def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
     wait_for(lambda: queue.states()["b"] == "waiting")
     os.kill(folder.births("a")[0], signal.SIGTERM)
     wait_for(lambda: "b" in folder.starts())
+
+
+def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Queue) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=f"{ALL}\nretries = 0\npause_after = 1")
+    folder.script(a=["error"])
+    queue("add", str(folder.plan))
+    wait_for(lambda: folder.decisions("pause"))
+    assert queue("remove", "b", "--yes") == 0
+    wait_for(lambda: folder.decisions("skip"))
+    queue("add", str(folder.plan))
+    wait_for(lambda: queue.states().get("b") == "waiting")
+    assert not folder.decisions("resume") and "b" not in folder.starts()
+
+
+def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=f"{ALL}\nretries = 0")
+    folder.script(a=["error", "good"], b=["wait", "good"])
+    [first] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: queue.states() == {"a": "failed", "b": "training"})
+    name = folder.run("a").name
+    other = folder.root / "other.toml"
+    other.write_text(folder.plan.read_text().replace('id = "a"', 'id = "a"\ntrain.seed = 5'))
+    queue("add", str(other))
+    ask = QueueDb.ask
+
+    def late(db: QueueDb, kind: str, *rest: Any) -> list[Target]:
+        db.wish("stop", submission=first["submission"])  # by somebody else, after this command has looked
+        return ask(db, kind, *rest)
+
+    monkeypatch.setattr(QueueDb, "ask", late)
+    assert queue("retry", name) == 0
+    os.kill(folder.births("b")[0], signal.SIGTERM)  # which goes on for the other plan
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert [d.get("row") for d in folder.decisions("start") if d.get("run") == name] == ["a", "a"]
+    assert RunPaths(folder.runs.root / name).result.is_file()

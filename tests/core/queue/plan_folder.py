@@ -39,6 +39,11 @@ ONE = '[[experiment]]\nid = "a"\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
+def born(run: RunPaths) -> list[int]:
+    path = run.root / "births.txt"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
 class PlanFolder:
     """A folder with a plan, and a runs folder beside it."""
 
@@ -92,8 +97,11 @@ class PlanFolder:
 
     def births(self, experiment: str) -> list[int]:
         """Pids of the trainers that were started for the experiment's run."""
-        path = self.run(experiment).root / "births.txt"
-        return [int(line) for line in path.read_text().split()] if path.exists() else []
+        return born(self.run(experiment))
+
+    def all_births(self) -> list[int]:
+        """Pids of all trainers that were started."""
+        return [pid for run in self.runs.runs() for pid in born(run)]
 
     def work(self, *overrides: str, only: tuple[str, ...] = ()) -> dict[str, Any]:
         """Submit the plan and supervise in this process; the `finish` decision of the submission."""

@@ -98,6 +98,9 @@ def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path:
     assert not db.open_submissions() and not db.open_wishes()
     assert db.ask("retry", [Target(name, "a")]) == [Target(name, "a")], "that came too late"
     assert not db.open_wishes()
+    again = db.submit(Submission.create(tmp_path / "plan.toml", "")).id
+    db.ask("stop", [Target(again)])
+    assert db.ask("retry", [Target(again, "a")]) == [Target(again, "a")], "nothing more is started there"
 
 
 def test_nobody_submits_while_the_supervisor_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

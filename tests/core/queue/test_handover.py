@@ -52,7 +52,7 @@ def trains(folder: Any, key: str = "a") -> bool:
 def at_work(folder: Any) -> Iterator[Any]:
     """Ends what the test leaves behind."""
     yield folder
-    for pid in [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]:
+    for pid in folder.all_births():
         kill(pid)
     if is_held(folder.runs.supervisor_lock):
         kill_supervisor(folder)
@@ -225,3 +225,31 @@ def test_a_run_whose_turn_has_not_come_in_the_other_submission_is_stopped(at_wor
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("x").state is RunState.DONE and folder.snapshot("a").state is RunState.STOPPED
+
+
+def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervisor(at_work: Any) -> None:
+    folder = at_work
+    folder.write(queue="retries = 0")
+    folder.script(a=["stubborn", "good"])
+    first = folder.client.submit(folder.submission())
+    wait_for(lambda: trains(folder))
+    folder.client.ask("stop", first.id)
+    wait_for(lambda: folder.decisions("wish"))
+    assert folder.client.submit(folder.submission()).id != first.id, "that one ends"
+    kill_supervisor(folder)
+    folder.client.ensure_supervisor()
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    [end, _] = folder.decisions("exit")
+    assert end.get("asked") and folder.snapshot("a").state is RunState.DONE
+
+
+def test_a_row_that_is_removed_in_the_moment_in_which_it_starts_is_stopped(at_work: Any) -> None:
+    folder = at_work
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait", "good"])
+    only = folder.client.submit(folder.submission())
+    wait_for(lambda: trains(folder))
+    folder.db.remove([Target(only.id, "a")])
+    wait_for(lambda: folder.decisions("supervisor_ended"))
+    assert folder.snapshot("a").state is RunState.STOPPED and folder.snapshot("b").state is RunState.DONE
+    assert [d.get("asked") for d in folder.decisions("exit")] == [True, False]

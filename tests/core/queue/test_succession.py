@@ -247,3 +247,23 @@ def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert supervise(folder.runs, folder.executor) == 0
     assert [d.get("outcome") for d in folder.decisions("exit")] == ["crashed", "done"]
+
+
+def test_a_submission_that_was_said_to_be_finished_goes_on_where_somebody_asked_for_more_before_it_was_closed(
+    folder: Any,
+) -> None:
+    folder.write(TWO, queue='until = "all"\nretries = 0')
+    folder.script(a=["error", "good"], b=["error", "good"])
+    submission = folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    # As if it had been killed right after it wrote the last line, and somebody had asked before anybody came.
+    with folder.db.transaction() as db:
+        db.execute("UPDATE submissions SET open = 1")
+    assert folder.db.ask("retry", [Target(submission.id, "a")]) == []
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.snapshot("a").state is RunState.DONE and folder.snapshot("b").state is RunState.FAILED
+    assert not folder.db.open_submissions() and len(folder.decisions("finish")) == 2
+    with folder.db.transaction() as db:
+        db.execute("UPDATE submissions SET open = 1")
+    assert supervise(folder.runs, folder.executor) == 0
+    assert not folder.db.open_submissions() and len(folder.decisions("finish")) == 2, "nothing more was asked for"
