@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plan_kit import twelve_steps
+from waiting import wait_for
+
+from core.queue.lock import is_held
+from lora_tui import queue_actions
+from lora_tui.__main__ import main
 
 ROOT = Path(__file__).parents[2]
+SUPERVISOR = ROOT / "tests" / "core" / "queue" / "fake_supervisor.py"
 _path = Path(__file__).parents[1] / "core" / "queue" / "plan_folder.py"
 _spec = importlib.util.spec_from_file_location("plan_folder_for_faces", _path)
 assert _spec is not None and _spec.loader is not None
@@ -23,6 +32,43 @@ _spec.loader.exec_module(plan_folder)
 @pytest.fixture
 def folder(tmp_path: Path) -> Any:
     return plan_folder.PlanFolder(tmp_path)
+
+
+class Queue:
+    """`lora-tui queue …` in this process, over a supervisor process of its own."""
+
+    def __init__(self, folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+
+    def __call__(self, action: str, *arguments: str) -> int:
+        runs = ["--runs", str(self.folder.runs.root), "--state", str(self.folder.runs.state)]
+        return main(["queue", action, *arguments, *runs])
+
+    def json(self, action: str, *arguments: str) -> Any:
+        self._capsys.readouterr()
+        assert self(action, *arguments, "--json") == 0
+        return json.loads(self._capsys.readouterr().out)
+
+    def states(self) -> dict[str, str]:
+        return {row["row"]: row["state"] for row in self.json("list")["rows"]}
+
+    def error(self) -> str:
+        return self._capsys.readouterr().err
+
+
+@pytest.fixture
+def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+    monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
+    yield Queue(folder, capsys)
+    pids = folder.all_births()
+    if is_held(folder.runs.supervisor_lock):
+        pids.append(int(folder.runs.supervisor_lock.read_text()))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
 
 
 SLICES = """\

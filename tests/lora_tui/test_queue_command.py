@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,6 @@ from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
-from core.queue.wishes import QueueDb, Target
-from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from core.runs.snapshot import RunState
 from lora_tui import queue_actions
@@ -27,42 +23,7 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"'
 
 
-class Queue:
-    def __init__(self, folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys = folder, capsys
-
-    def __call__(self, action: str, *arguments: str) -> int:
-        runs = ["--runs", str(self.folder.runs.root), "--state", str(self.folder.runs.state)]
-        return main(["queue", action, *arguments, *runs])
-
-    def json(self, action: str, *arguments: str) -> Any:
-        self._capsys.readouterr()
-        assert self(action, *arguments, "--json") == 0
-        return json.loads(self._capsys.readouterr().out)
-
-    def states(self) -> dict[str, str]:
-        return {row["row"]: row["state"] for row in self.json("list")["rows"]}
-
-    def error(self) -> str:
-        return self._capsys.readouterr().err
-
-
-@pytest.fixture
-def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
-    yield Queue(folder, capsys)
-    pids = folder.all_births()
-    if is_held(folder.runs.supervisor_lock):
-        pids.append(int(folder.runs.supervisor_lock.read_text()))
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
-
-
-def test_an_empty_queue_says_so(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_queue_says_so(queue: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert queue("list") == 0
     assert capsys.readouterr().out == "the queue is empty\n\nno supervisor is at work\n"
     assert queue.json("list") == {"schema": 1, "supervisor": False, "paused": None, "rows": []}
@@ -73,7 +34,7 @@ def test_an_empty_queue_says_so(queue: Queue, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.endswith("\n\nno supervisor is at work; `lora-tui queue add PLAN` starts one\n")
 
 
-def test_add_works_in_the_background_until_nothing_is_left(queue: Queue) -> None:
+def test_add_works_in_the_background_until_nothing_is_left(queue: Any) -> None:
     folder = queue.folder
     folder.write()
     [taken] = queue.json("add", str(folder.plan))["taken"]
@@ -85,13 +46,13 @@ def test_add_works_in_the_background_until_nothing_is_left(queue: Queue) -> None
     assert row["experiment"] == "a" and row["state"] == "done"
 
 
-def test_add_refuses_a_plan_that_cannot_run(queue: Queue) -> None:
+def test_add_refuses_a_plan_that_cannot_run(queue: Any) -> None:
     queue.folder.write("[[experiment]]\nid = 'a'\ndata.train = 'gone.jsonl'\n")
     assert queue("add", str(queue.folder.plan)) == 4
     assert "gone.jsonl" in queue.error()
 
 
-def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_released(queue: Queue) -> None:
+def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_released(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.db.submit(folder.submission())
@@ -105,7 +66,7 @@ def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_relea
     assert folder.starts() == ["b", "a"]
 
 
-def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
+def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait", "good"])
@@ -122,7 +83,7 @@ def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
     assert folder.snapshot("a").attempts[-1].resumed_from == 10
 
 
-def test_kill_asks_first_and_ends_at_once(queue: Queue) -> None:
+def test_kill_asks_first_and_ends_at_once(queue: Any) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["stubborn"])
@@ -143,7 +104,7 @@ def test_kill_asks_first_and_ends_at_once(queue: Queue) -> None:
     assert (row["state"], row["row"]) == ("killed", None)
 
 
-def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Queue) -> None:
+def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Any) -> None:
     folder = queue.folder
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\n', queue=ALL)
     folder.script(a=["wait", "good"])
@@ -163,7 +124,7 @@ def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Queue) -> Non
     assert folder.snapshot("a").state is RunState.DONE and len(folder.decisions("start")) == 2
 
 
-def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Queue) -> None:
+def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Any) -> None:
     folder = queue.folder
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\n', queue=ALL)
     folder.db.submit(folder.submission())
@@ -174,7 +135,7 @@ def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Queue) -
     assert folder.snapshot("a").state is RunState.DONE and folder.starts() == ["a"]
 
 
-def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
+def test_stop_works_when_the_supervisor_is_dead(queue: Any) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait"])
@@ -189,7 +150,7 @@ def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
     assert finish.get("reason") == "stopped on request" and queue.states() == {}
 
 
-def test_remove_takes_a_row_out_and_says_so(queue: Queue) -> None:
+def test_remove_takes_a_row_out_and_says_so(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.db.submit(folder.submission())
@@ -201,7 +162,7 @@ def test_remove_takes_a_row_out_and_says_so(queue: Queue) -> None:
     assert finish.get("not_run") == {"a": "removed from the queue"}
 
 
-def test_move_changes_the_order_of_rows_and_of_submissions(queue: Queue) -> None:
+def test_move_changes_the_order_of_rows_and_of_submissions(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     first, second = folder.db.submit(folder.submission()), folder.db.submit(folder.submission("train.seed=7"))
@@ -212,7 +173,7 @@ def test_move_changes_the_order_of_rows_and_of_submissions(queue: Queue) -> None
     wait_for(lambda: len(folder.decisions("finish")) == 2)
 
 
-def test_rows_start_in_the_order_that_was_asked_for(queue: Queue) -> None:
+def test_rows_start_in_the_order_that_was_asked_for(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n', queue=ALL)
     folder.db.submit(folder.submission())
@@ -223,7 +184,7 @@ def test_rows_start_in_the_order_that_was_asked_for(queue: Queue) -> None:
     assert folder.starts() == ["c", "b", "a"]
 
 
-def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Queue) -> None:
+def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["diverge", "good"], b=["wait", "good"])
@@ -236,7 +197,7 @@ def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Queue) -> None:
     assert folder.snapshot("a").state is RunState.DONE
 
 
-def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
+def test_retry_of_a_run_whose_plan_is_done_with(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["oom", "good"])
@@ -248,7 +209,7 @@ def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
     assert queue("retry", "nothing") == 4
 
 
-def test_what_is_not_in_the_queue_is_named(queue: Queue) -> None:
+def test_what_is_not_in_the_queue_is_named(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO)
     folder.db.submit(folder.submission())
@@ -258,7 +219,7 @@ def test_what_is_not_in_the_queue_is_named(queue: Queue) -> None:
     assert "say --all" in queue.error()
 
 
-def test_prune_frees_what_ended_runs_need_no_more(queue: Queue) -> None:
+def test_prune_frees_what_ended_runs_need_no_more(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(b=["diverge"])
@@ -298,7 +259,7 @@ def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> Non
     assert [wish.row for wish in folder.db.open_wishes()] == [None]
 
 
-def test_status_follows_until_the_queue_is_done(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_follows_until_the_queue_is_done(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait", "good"])
@@ -318,7 +279,7 @@ def test_status_follows_until_the_queue_is_done(queue: Queue, monkeypatch: pytes
     [("diverge", "diverged"), ("oom", "out_of_memory"), ("error", "failed"), ("good", "done")],
 )
 def test_how_a_run_ended_is_listed_while_its_plan_is_open(
-    queue: Queue, folder: Any, capsys: pytest.CaptureFixture[str], behaviour: str, state: str
+    queue: Any, folder: Any, capsys: pytest.CaptureFixture[str], behaviour: str, state: str
 ) -> None:
     folder.write(TWO, queue=ALL)
     folder.script(a=[behaviour], b=["wait"])
@@ -332,7 +293,7 @@ def test_how_a_run_ended_is_listed_while_its_plan_is_open(
     assert queue("list") == 0 and f"  {state.replace('_', ' ')}  " in capsys.readouterr().out
 
 
-def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(queue: Queue, folder: Any) -> None:
+def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(queue: Any, folder: Any) -> None:
     folder.write(TWO, queue=ALL + "\nretries = 0")
     folder.script(a=["crash"], b=["wait"])
     assert queue("add", str(folder.plan)) == 0
@@ -350,101 +311,3 @@ def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(q
     events.write_text(events.read_text().replace(current_process().boot, "another-boot"))
     [crashed] = [row for row in queue.json("list", "--all")["rows"] if row["experiment"] == "a"]
     assert crashed["state"] == "crashed" and crashed["reason"].startswith("the machine was restarted while it was")
-
-
-def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> None:
-    folder = queue.folder
-    folder.write()
-    folder.script(a=["wait"])
-    [first] = queue.json("add", str(folder.plan))["taken"]
-    folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
-    [second] = queue.json("add", str(folder.plan))["taken"]
-    wait_for(lambda: [row["state"] for row in queue.json("list")["rows"]] == ["training", "training"])
-    queue.error()
-    assert queue("stop", first["submission"]) == 0
-    assert (
-        queue.error()
-        .splitlines()[-1]
-        .endswith(f"a: goes on where submission {second['submission']}, which has it too, wants it now")
-    )
-    wait_for(lambda: len(queue.json("list")["rows"]) == 1)
-    assert folder.snapshot("a").state is RunState.TRAINING
-
-
-def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None:
-    folder = queue.folder
-    folder.write()
-    folder.script(a=["stubborn", "good"])
-    [first] = queue.json("add", str(folder.plan))["taken"]
-    wait_for(lambda: queue.states() == {"a": "training"})
-    assert queue("stop", first["submission"]) == 0
-    wait_for(lambda: folder.decisions("wish"))
-    queue.error()
-    assert queue("release", "a") == 4 and "a ends as asked; `lora-tui queue add PLAN` goes on with it" in queue.error()
-    [second] = queue.json("add", str(folder.plan))["taken"]
-    assert first["submission"] != second["submission"]
-    wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
-
-
-def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
-    folder = queue.folder
-    folder.write()
-    folder.script(a=["stubborn", "good"])
-    [first] = queue.json("add", str(folder.plan))["taken"]
-    wait_for(lambda: queue.states() == {"a": "training"})
-    assert queue("kill", first["submission"], "--yes") == 0
-    wait_for(lambda: folder.decisions("wish"))
-    [taken] = queue.json("retry", "a")["taken"]
-    assert taken["submission"] != first["submission"]
-    wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
-
-
-def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
-    folder = queue.folder
-    folder.write(TWO, queue=ALL)
-    folder.script(a=["wait", "good"])
-    [first] = queue.json("add", str(folder.plan))["taken"]
-    wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
-    assert queue("remove", "b", "--yes") == 0
-    wait_for(lambda: folder.decisions("skip"))
-    assert queue.json("add", str(folder.plan))["taken"] == [first]
-    wait_for(lambda: queue.states()["b"] == "waiting")
-    os.kill(folder.births("a")[0], signal.SIGTERM)
-    wait_for(lambda: "b" in folder.starts())
-
-
-def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Queue) -> None:
-    folder = queue.folder
-    folder.write(TWO, queue=f"{ALL}\nretries = 0\npause_after = 1")
-    folder.script(a=["error"])
-    queue("add", str(folder.plan))
-    wait_for(lambda: folder.decisions("pause"))
-    assert queue("remove", "b", "--yes") == 0
-    wait_for(lambda: folder.decisions("skip"))
-    queue("add", str(folder.plan))
-    wait_for(lambda: queue.states().get("b") == "waiting")
-    assert not folder.decisions("resume") and "b" not in folder.starts()
-
-
-def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = queue.folder
-    folder.write(TWO, queue=f"{ALL}\nretries = 0")
-    folder.script(a=["error", "good"], b=["wait", "good"])
-    [first] = queue.json("add", str(folder.plan))["taken"]
-    wait_for(lambda: queue.states() == {"a": "failed", "b": "training"})
-    name = folder.run("a").name
-    other = folder.root / "other.toml"
-    other.write_text(folder.plan.read_text().replace('id = "a"', 'id = "a"\ntrain.seed = 5'))
-    queue("add", str(other))
-    ask = QueueDb.ask
-
-    def late(db: QueueDb, kind: str, *rest: Any) -> list[Target]:
-        db.wish("stop", submission=first["submission"])  # by somebody else, after this command has looked
-        return ask(db, kind, *rest)
-
-    monkeypatch.setattr(QueueDb, "ask", late)
-    assert queue("retry", name) == 0
-    os.kill(folder.births("b")[0], signal.SIGTERM)  # which goes on for the other plan
-    wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert [d.get("row") for d in folder.decisions("start") if d.get("run") == name] == ["a", "a"]
-    assert RunPaths(folder.runs.root / name).result.is_file()
