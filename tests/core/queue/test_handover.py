@@ -156,7 +156,8 @@ def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_ha
     wait_for(lambda: len(folder.decisions("start")) == 2 and folder.snapshot("a").state is RunState.TRAINING)
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("finish"))
-    wait_for(lambda: [entry.asked for entry in listed(folder.runs).entries] == [""])
+    wait_for(lambda: len(words(folder, "a")) == 1)
+    assert [(entry.state, entry.asked) for entry in listed(folder.runs).entries] == [("training", "")]
     kill(folder.births("a")[1])
     wait_for(lambda: len(folder.decisions("exit")) == 2)
     assert not killed_among(folder.runs.decisions, [folder.run("a").name]), "it died by itself"
