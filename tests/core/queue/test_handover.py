@@ -239,9 +239,8 @@ def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervis
     assert folder.client.submit(folder.submission()).id != first.id, "that one ends"
     kill_supervisor(folder)
     folder.client.ensure_supervisor()
-    wait_for(lambda: folder.decisions("supervisor_ended"))
-    [end, _] = folder.decisions("exit")
-    assert end.get("asked") and folder.snapshot("a").state is RunState.DONE
+    wait_for(lambda: folder.snapshot("a").state is RunState.DONE and len(folder.decisions("exit")) == 2)
+    assert folder.decisions("exit")[0].get("asked")
 
 
 def test_a_row_that_is_removed_in_the_moment_in_which_it_starts_is_stopped(at_work: Any) -> None:
