@@ -244,11 +244,14 @@ def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: Any
         pid = folder.runs.supervisor_lock.read_text()
         if pid.strip() and pid not in killed and is_held(folder.runs.supervisor_lock):
             killed.add(pid)
+            time.sleep(0.2)  # the face has seen it at work by then
             os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.02)
     assert len(killed) > MOST_RESTARTS
     _out, err = face.communicate(timeout=30)
-    assert face.returncode == ExitCode.BAD_USAGE and "again and again" in err and "Traceback" not in err
+    # On a busy machine it may be killed before the face saw it at work, which is told in other words.
+    gave_up = "again and again" in err or "from outside while it started" in err
+    assert face.returncode == ExitCode.BAD_USAGE and gave_up and "Traceback" not in err
     assert folder.snapshot("a").state.active and len(folder.births("a")) == 1  # the trainer does not mind
 
 
