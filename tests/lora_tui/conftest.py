@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +13,7 @@ from typing import Any
 
 import pytest
 from plan_kit import twelve_steps
-from waiting import wait_for
 
-from core.queue.lock import is_held
 from lora_tui import queue_actions
 from lora_tui.__main__ import main
 
@@ -60,15 +57,7 @@ class Queue:
 def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     yield Queue(folder, capsys)
-    pids = folder.all_births()
-    if is_held(folder.runs.supervisor_lock):
-        pids.append(int(folder.runs.supervisor_lock.read_text()))
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
+    folder.end_all()
 
 
 SLICES = """\

@@ -59,14 +59,7 @@ class Command:
         for process in self.started:
             process.kill()
             process.communicate()
-        if is_held(self.folder.runs.supervisor_lock):
-            os.kill(int(self.folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
-        for run in self.folder.runs.runs():
-            for pid in self.folder.births(run.name.rpartition("-")[0]):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        self.folder.end_all()
 
 
 @pytest.fixture

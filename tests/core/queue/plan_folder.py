@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
 import wave
 from pathlib import Path
 from typing import Any
 
+from waiting import wait_for
+
 from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
 from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import LocalExecutor
+from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
@@ -37,6 +43,11 @@ stability_min_steps = 0
 """
 ONE = '[[experiment]]\nid = "a"\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def born(run: RunPaths) -> list[int]:
@@ -98,6 +109,14 @@ class PlanFolder:
     def births(self, experiment: str) -> list[int]:
         """Pids of the trainers that were started for the experiment's run."""
         return born(self.run(experiment))
+
+    def end_all(self) -> None:
+        """Kill the supervisor, then what it started: it would start a trainer again."""
+        if is_held(self.runs.supervisor_lock):
+            kill(int(self.runs.supervisor_lock.read_text()))
+            wait_for(lambda: not is_held(self.runs.supervisor_lock))
+        for pid in self.all_births():
+            kill(pid)
 
     def all_births(self) -> list[int]:
         """Pids of all trainers that were started."""

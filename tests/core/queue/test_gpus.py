@@ -195,14 +195,7 @@ def trains(folder: Any, experiment: str) -> bool:
 @pytest.fixture
 def clean(folder: Any) -> Iterator[None]:
     yield
-    pids = [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]
-    if is_held(folder.runs.supervisor_lock):
-        pids.append(int(folder.runs.supervisor_lock.read_text()))
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    folder.end_all()
 
 
 @pytest.mark.usefixtures("clean")

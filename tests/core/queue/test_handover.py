@@ -31,15 +31,8 @@ def words(folder: Any, key: str) -> list[str]:
     return [str(entry.state) for entry in listed(folder.runs).entries if entry.row.key == key]
 
 
-def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
 def kill_supervisor(folder: Any) -> None:
-    kill(int(folder.runs.supervisor_lock.read_text()))
+    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
 
 
@@ -52,10 +45,7 @@ def trains(folder: Any, key: str = "a") -> bool:
 def at_work(folder: Any) -> Iterator[Any]:
     """Ends what the test leaves behind."""
     yield folder
-    for pid in folder.all_births():
-        kill(pid)
-    if is_held(folder.runs.supervisor_lock):
-        kill_supervisor(folder)
+    folder.end_all()
 
 
 def both_train(folder: Any, *overrides: str) -> tuple[Submission, Submission]:
@@ -158,7 +148,7 @@ def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_ha
     wait_for(lambda: folder.decisions("finish"))
     wait_for(lambda: len(words(folder, "a")) == 1)
     assert [(entry.state, entry.asked) for entry in listed(folder.runs).entries] == [("training", "")]
-    kill(folder.births("a")[1])
+    os.kill(folder.births("a")[1], signal.SIGKILL)
     wait_for(lambda: len(folder.decisions("exit")) == 2)
     assert not killed_among(folder.runs.decisions, [folder.run("a").name]), "it died by itself"
 

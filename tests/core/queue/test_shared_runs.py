@@ -39,18 +39,7 @@ def words(folder: Any, key: str) -> list[str]:
 def at_work(folder: Any) -> Iterator[Any]:
     """`a` has ended as the test's script says, `b` trains, and both submissions are open."""
     yield folder
-    for pid in [pid for run in folder.runs.runs() for pid in folder.births(run.name.rpartition("-")[0])]:
-        kill(pid)
-    if is_held(folder.runs.supervisor_lock):
-        kill(int(folder.runs.supervisor_lock.read_text()))
-    wait_for(lambda: not is_held(folder.runs.supervisor_lock))
-
-
-def kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    folder.end_all()
 
 
 def trains(folder: Any, key: str) -> bool:
