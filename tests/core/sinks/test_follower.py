@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.queue import followers
 from core.queue.__main__ import supervise
@@ -20,6 +20,7 @@ from core.runs.paths import RunPaths
 from core.sinks.sink import opener
 
 FAKE = Path(__file__).with_name("fake_sinks.py")
+TESTS = FAKE.parents[2]
 _spec = importlib.util.spec_from_file_location("plan_folder_for_sinks", FAKE.parents[1] / "queue" / "plan_folder.py")
 assert _spec is not None and _spec.loader is not None
 plan_folder = importlib.util.module_from_spec(_spec)
@@ -48,13 +49,6 @@ def start(name: str, run: RunPaths) -> subprocess.Popen[str]:
 def sent(run: RunPaths) -> list[dict[str, Any]]:
     file = run.sink_folder("tensorboard") / "sent.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_a_sink_hears_the_whole_run(folder: Any) -> None:
@@ -90,7 +84,7 @@ def test_what_goes_wrong_is_said_once(folder: Any, capfd: pytest.CaptureFixture[
     folder.db.submit(folder.submission())
     supervisor = subprocess.Popen(
         [sys.executable, "-c", _SUPERVISE, str(FAKE), str(folder.runs.root), str(folder.runs.state)],
-        env=child_environment({"PYTHONPATH": str(FAKE.parents[1] / "queue")}),
+        env=child_environment({"PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS / "core" / "queue")))}),
     )
     try:
         wait_for(lambda: folder.decisions("sink"))
