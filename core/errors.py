@@ -61,6 +61,18 @@ def exit_code_for(error: BaseException) -> ExitCode:
     return ExitCode.INTERNAL
 
 
+_PASSING = {
+    *(errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY),
+    *(errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    *(errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT),
+}
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether `error` may be over by itself: a network disk that is away, no process or memory to be had, a lock."""
+    return error.errno in _PASSING
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether `error` says that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -163,7 +163,7 @@ def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
 
 def _runs_folder(args: argparse.Namespace) -> RunsFolder:
     runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state), state_home())
-    args.state = str(runs.state)
+    args.runs, args.state = str(runs.root), str(runs.state)
     return runs
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ExitCode, is_disk_full
+from core.errors import ExitCode, is_disk_full, may_pass
+from core.queue.decisions import told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpus import Devices
 from core.queue.lock import KernelLock
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
 from core.queue.talk import say
+from core.queue.wakeups import Wakeups
 from core.runs.paths import RunsFolder
 from core.runs.process import current_process
 
@@ -34,13 +35,14 @@ def main(argv: list[str] | None = None) -> int:
 def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], Devices] | None = None) -> int:
     """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock."""
     try:
-        lock = KernelLock.acquire(runs.supervisor_lock)
-        if lock is None:
-            sys.stderr.write(f"another supervisor works on {runs.root} already\n")
-            return ExitCode.BAD_USAGE
+        while (lock := KernelLock.acquire(runs.supervisor_lock)) is None:
+            if not told_to_stop(runs.decisions):
+                sys.stderr.write(f"another supervisor works on {runs.root} already\n")
+                return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")
-        while not _worked(runs, lock, executor, devices):
-            time.sleep(LOOK_S)
+        with Wakeups() as wakeups:
+            while not _worked(runs, lock, executor, devices, wakeups):
+                wakeups.wait((), LOOK_S)
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -49,18 +51,27 @@ def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], D
     return ExitCode.ACCEPTED
 
 
-def _worked(runs: RunsFolder, lock: KernelLock, executor: LocalExecutor, devices: Callable[[], Devices] | None) -> bool:
-    """Work until nothing is left. False: the disk is full, and may have space again later.
+def _worked(
+    runs: RunsFolder,
+    lock: KernelLock,
+    executor: LocalExecutor,
+    devices: Callable[[], Devices] | None,
+    wakeups: Wakeups,
+) -> bool:
+    """Work until nothing is left. False: something is in the way that may be over later, such as a full disk.
 
-    Nothing that matters is in memory: a new Supervisor goes on as after a death. OSError: there is no hope, such as
-    when it is not the disk but a limit on the size of files.
+    Nothing that matters is in memory: a new Supervisor goes on as after a death, and `wakeups` remembers that it was
+    told to stop. OSError: there is no hope, such as when it is not the disk but a limit on the size of files.
     """
     try:
-        Supervisor(runs, lock, executor, devices).run()
+        Supervisor(runs, lock, executor, devices).run(wakeups)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            say(f"{DISK_FULL}: {error}; waiting for space: trainers and what was finished are safe")
+        elif may_pass(error):
+            say(f"{error}; tried again: trainers and what was finished are safe")
+        else:
             raise
-        say(f"{DISK_FULL}: {error}; waiting for space: trainers and what was finished are safe")
         return False
     return True
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from core.errors import ExitCode, RunFolderError
 from core.queue.command import SUPERVISOR_COMMAND
+from core.queue.decisions import told_to_stop
 from core.queue.executor import child_environment
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
@@ -53,9 +54,13 @@ class QueueClient:
         return is_held(self.runs.supervisor_lock)
 
     def ensure_supervisor(self) -> None:
-        """Start one, detached from the terminal, unless one works. RunFolderError: it does not come up."""
+        """Start one, detached from the terminal, unless one works. RunFolderError: it does not come up.
+
+        One that was told to stop, and whose trainers still save, hears of nothing new: the next one waits for its end.
+        """
         for _ in range(_STARTS):
-            if self.supervisor_works() or not self._must_start_again():
+            works = self.supervisor_works() and not told_to_stop(self.runs.decisions)
+            if works or not self._must_start_again():
                 return
         raise RunFolderError(
             f"the supervisor was ended from outside while it started, {_STARTS} times one after the other"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 BUSY_TIMEOUT_S = 10.0
 _YOUNG_NS = 1_000_000_000
 _VERSION = 2
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DISK = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+_PROBE_BYTES = 1 << 16
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS submissions (
   number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, created REAL NOT NULL, plan_path TEXT NOT NULL,
@@ -34,6 +38,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stamp: tuple[int, int, int] | None = None
+        self._checked = False
+        """Whether all pages of the file were looked at once: a good first page says nothing of the others."""
 
     def changed(self) -> bool:
         """Whether somebody may have written since the last call: spares an idle supervisor the opening."""
@@ -49,18 +55,38 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection on which all or nothing is done. OSError (ENOSPC) when the disk is full."""
-        db = self._open()
+        """A connection on which all or nothing is done. OSError when the disk, or who holds the file, forbids it."""
         try:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
-            raise
-        finally:
-            db.close()
+            db = self._open()
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
+            finally:
+                db.close()
+        except sqlite3.DatabaseError as error:
+            if (found := self._as_os_error(error)) is None:
+                raise
+            raise found from error
+
+    def _as_os_error(self, error: sqlite3.DatabaseError) -> OSError | None:
+        """What the disk says of it: SQLite says "unable to open" of a disk that has no inode left, too."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGED:
+            self._checked = False  # the next call puts the file aside
+            return OSError(errno.EIO, f"damaged ({error})", str(self.path))
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return OSError(errno.EAGAIN, "another process keeps the queue's file locked", str(self.path))
+        if code == sqlite3.SQLITE_FULL:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        if code in _DISK:
+            try:
+                with self.path.open("ab"), tempfile.TemporaryFile(dir=self.path.parent) as probe:
+                    os.posix_fallocate(probe.fileno(), 0, _PROBE_BYTES)
+            except OSError as found:
+                return OSError(found.errno, os.strerror(found.errno or errno.EIO), str(self.path))
+            return OSError(errno.EIO, str(error), str(self.path))
+        return None
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +104,9 @@ class Database:
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
                 _bring_up_to_date(db)
+            if not self._checked and (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+            self._checked = True
         except BaseException:
             db.close()
             raise

@@ -57,6 +57,10 @@ class Decision:
         return self.fields.get(name)
 
 
+_TAIL_BYTES = 1 << 16
+"""A supervisor that was told to stop only tells how its trainers ended: a few lines."""
+
+
 class DecisionLog:
     """The supervisor's end of the file. A torn last line, left by a kill or a full disk, is cut off first."""
 
@@ -104,6 +108,17 @@ class DecisionReader:
 def read_decisions(path: Path) -> list[Decision]:
     """All decisions of the file; none when it is not there."""
     return DecisionReader(path).read()
+
+
+def told_to_stop(path: Path) -> bool:
+    """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            kinds = [decision.kind for decision in _decode(file.read()) if decision.kind.startswith("supervisor_")]
+    except FileNotFoundError:
+        return False
+    return kinds[-1:] == ["supervisor_stopping"]
 
 
 def each_decision(path: Path) -> Iterator[Decision]:

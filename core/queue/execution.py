@@ -138,13 +138,17 @@ class PlanExecution:
         self._closed[key] = RowState(RowStatus.SKIPPED)
         self.closed[key] = reason
 
-    def retry(self, key: str) -> None:
-        """Somebody asked to try the row again: what ended it so far no longer counts."""
+    def retry(self, key: str, run: str | None = None) -> None:
+        """Somebody asked to try the row again: what ended it so far no longer counts.
+
+        `run`: the run that it was, where it is not placed yet: rows that depend on others are so later.
+        """
         self.reopen(key)
         if key in self.placed:
-            run = self.folder(self.placed[key])
-            self.ends.pop(run.name, None)
-            self._placement.forgiven.add(run.name)
+            run = self.folder(self.placed[key]).name
+        if run is not None:
+            self.ends.pop(run, None)
+            self._placement.forgiven.add(run)
 
     def reopen(self, key: str) -> None:
         """The row may run after all."""

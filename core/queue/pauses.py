@@ -72,12 +72,16 @@ class Pauses:
         self._log = log
         self._series = FailureSeries()
         self._needed = LEAST_BYTES
+        self._wanted = 0
+        """Bytes that the run will take for which the queue paused."""
         self._look_at = 0.0
 
     def remember(self, decision: Decision) -> None:
         """What an earlier supervisor said."""
         if decision.kind == "pause":
             self.cause, self.reason = str(decision.get("cause") or DISK), str(decision.get("reason"))
+            wanted = decision.get("bytes")
+            self._wanted = wanted if isinstance(wanted, int) else 0
         elif decision.kind == "resume" or (
             decision.kind == "supervisor_ended" and decision.get("reason") != "told to stop"
         ):
@@ -97,6 +101,7 @@ class Pauses:
             self._pause(FAILURES, failures)
         needed = max(self._needed, expected_bytes)
         if self.cause is None and not has_space(self._folder, needed):
+            self._wanted = expected_bytes
             self._pause(DISK, f"the disk is full: a run needs about {needed / 1e6:.0f} MB in {self._folder}")
         return "" if self.cause is None else f"paused: {self.reason}"
 
@@ -111,9 +116,13 @@ class Pauses:
         if self.cause != DISK or time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + LOOK_S
-        if has_space(self._folder, self._needed):
+        if has_space(self._folder, max(self._needed, self._wanted)):
             self.resume("there is space on the disk again")
         return self.cause is None
+
+    def ask_anew(self) -> None:
+        """Somebody asked for something, or a plan has ended: perhaps nobody wants the run any more that had no room."""
+        self._wanted = 0
 
     def resume(self, reason: str) -> bool:
         """Go on. Whether there was a pause."""
@@ -126,10 +135,10 @@ class Pauses:
     def _pause(self, cause: str, reason: str) -> None:
         self.cause, self.reason = cause, reason
         self._look_at = time.monotonic() + LOOK_S
-        self._log.append("pause", cause=cause, reason=reason)
+        self._log.append("pause", cause=cause, reason=reason, bytes=self._wanted)
 
     def _forget(self) -> None:
-        self.cause, self.reason = None, ""
+        self.cause, self.reason, self._wanted = None, "", 0
         self._series = FailureSeries()
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, is_disk_full
+from core.errors import UserError, is_disk_full, may_pass
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
@@ -63,12 +63,14 @@ class Supervisor:
         self._hashes = HashCache(runs.hash_cache)
         self._works: dict[str, Work] = {}
         """By submission, in the order in which they are worked on."""
+        self._deferred: frozenset[str] = frozenset()
+        """Submissions whose data could not be reached, and that are looked at again."""
         self._changed = True
         self._stopping = False
         """Whether it was told to stop, and has said so."""
         self._look_again_at: float | None = None
 
-    def run(self) -> None:
+    def run(self, wakeups: Wakeups) -> None:
         """Work until nothing is left. OSError when the disk is full; trainers then go on by themselves."""
         unended: dict[str, Decision] = {}
         asked = AskedEnds()
@@ -83,17 +85,24 @@ class Supervisor:
         open_now = self._db.asked()
         for wish in open_now.wishes:  # of which no supervisor has spoken
             asked.take(Decision("wish", 0.0, wish.told()))
-        with Wakeups() as wakeups:
-            whole = [wish for wish in open_now.wishes if wish.row is None and wish.kind in ("stop", "kill")]
-            self._take_ends(self._slots.adopt_all(unended, asked, [str(wish.submission) for wish in whole]))
-            while True:
-                self._tick(wakeups.stop_asked)
-                if not self._slots and self._leave(wakeups.stop_asked):
-                    self._notifier.close()
-                    return
-                wakeups.wait(self._slots.pidfds, TICK_S)
+        whole = [wish for wish in open_now.wishes if wish.row is None and wish.kind in ("stop", "kill")]
+        ends = self._slots.adopt_all(unended, asked, [str(wish.submission) for wish in whole])
+        self._take_ends(ends)
+        self._take_submissions()
+        for end in ends:  # no plan was known when they were taken
+            self._tell_end(end)
+        while True:
+            self._tick(wakeups.stop_asked)
+            if not self._slots and self._leave(wakeups.stop_asked):
+                self._notifier.close()
+                return
+            wakeups.wait(self._slots.pidfds, TICK_S)
 
     def _tick(self, stop_asked: bool) -> None:
+        if self._look_again_at is not None and time.monotonic() >= self._look_again_at:
+            self._changed, self._look_again_at = True, None
+            for work in self._works.values():
+                work.execution.elsewhere.clear()
         self._take_submissions()
         if stop_asked:
             for slot in self._slots:
@@ -106,10 +115,6 @@ class Supervisor:
         if self._pauses.look():
             self._tell_all("resumed", {"reason": "there is space on the disk again"})
             self._changed = True
-        if self._look_again_at is not None and time.monotonic() >= self._look_again_at:
-            self._changed, self._look_again_at = True, None
-            for work in self._works.values():
-                work.execution.elsewhere.clear()
         if self._changed and not stop_asked:
             before, self._changed = self._slots.identities, False
             for work in list(self._works.values()):
@@ -126,7 +131,7 @@ class Supervisor:
         if stop_asked:
             self._say_goodbye("told to stop")
             return True
-        if self._works:
+        if self._works or self._deferred:
             return False
         # A face that submits while this block lasts waits for it, and then finds the lock free.
         with self._db.leaving() as nothing_open:
@@ -142,8 +147,9 @@ class Supervisor:
     # What faces ask for
 
     def _take_submissions(self) -> None:
-        if not self._db.changed():
+        if not self._db.changed() and not (self._deferred and self._changed):
             return
+        self._deferred = frozenset()
         asked = self._db.asked()  # at one moment: a wish that comes with its submission is not heard before it
         for submission in asked.submissions:
             if submission.id not in self._works:
@@ -152,10 +158,12 @@ class Supervisor:
         if order != list(self._works):
             self._works = {name: self._works[name] for name in order}
             self._changed = True
-        for orphan in {slot.submission for slot in self._slots} - set(self._works):
+        for orphan in {slot.submission for slot in self._slots} - {*self._works, *self._deferred}:
             self._slots.let_go(orphan, self._any_that_has)  # its own is closed, or lost with the file
         for name, work in self._works.items():
-            self._changed |= work.take_wishes(asked.rows.get(name, RowWishes()))
+            if work.take_wishes(asked.rows.get(name, RowWishes())):
+                self._changed = True
+                self._pauses.ask_anew()
         for wish in asked.wishes:
             self._log.append("wish", **wish.told())
             self._obey(wish)
@@ -175,10 +183,20 @@ class Supervisor:
             self._log.append("submitted", submission=name, plan=submission.plan_path, **asked)
         try:
             execution = PlanExecution(submission, self._runs, self._hashes)
+            execution.place_all()
         except UserError as error:
             self._finish(name, Ending(False, f"the plan cannot be read: {error}"))
             return
-        execution.place_all()
+        except OSError as error:
+            if not may_pass(error):
+                raise
+            reason = f"its data cannot be reached ({error}); tried again"
+            if not own or own[-1] != "wait":
+                self._log.append("wait", submission=name, reason=reason, over=False)
+            say(f"submission {name}: {reason}")
+            self._deferred |= {name}
+            self._look_again(ELSEWHERE_S)
+            return
         heir = partial(self._heir, name)
         work = Work(self._runs, execution, self._slots, self._pauses, self._log, heir)
         for decision in decisions:
@@ -188,6 +206,7 @@ class Supervisor:
 
     def _obey(self, wish: Wish) -> None:
         self._changed = True
+        self._pauses.ask_anew()
         work = self._works.get(wish.submission or "")
         if work is not None and wish.row is None:
             work.stop(wish.kind)
@@ -234,9 +253,13 @@ class Supervisor:
         try:
             ending = work.go_on()
         except OSError as error:
-            if not is_disk_full(error):
+            if is_disk_full(error):
+                self._pauses.disk_full(f"{DISK_FULL} ({error})")
+            elif may_pass(error):
+                work.waits(f"cannot go on now ({error}); tried again every {ELSEWHERE_S:.0f} s")
+                self._look_again(ELSEWHERE_S)
+            else:
                 raise
-            self._pauses.disk_full(f"{DISK_FULL} ({error})")
         self._tell_pause(before)
         if ending is not None:
             self._finish(work.name, ending)
@@ -270,9 +293,12 @@ class Supervisor:
                 self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})")
             if end.ended.outcome == "done":
                 _write_card(end)
-            for one in concerned:
-                self._tell(one, "run_ended", one.facts_of(end))
+            self._tell_end(end)
             self._tell_pause(before)
+
+    def _tell_end(self, end: End) -> None:
+        for one in self._concerned(end.submission, end.run):
+            self._tell(one, "run_ended", one.facts_of(end))
 
     def _concerned(self, submission: str, run: RunPaths) -> list[Work]:
         """The work that a trainer was started for, and the others that have a row which is its run."""
@@ -301,6 +327,7 @@ class Supervisor:
                 return  # first see what was asked for in this moment
             fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
             self._log.append("finish", submission=submission, **fields)
+        self._pauses.ask_anew()
         work = self._works.pop(submission, None)
         if work is not None:
             self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})

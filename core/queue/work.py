@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import is_disk_full
+from core.errors import is_disk_full, may_pass
 from core.plan.expand import matches
 from core.plan.next_action import Finished, Skip, Start, Stop, Wait
 from core.plan.row_state import RowStatus
@@ -56,6 +56,8 @@ class Work:
         """What stands in the decisions already, and is said only once."""
         self._runs_said: set[str] = set()
         """Runs of which the decisions say that a row is it."""
+        self._run_said: dict[str, str] = {}
+        """Row → the run that the decisions say it is, the newest."""
         self._wish = "stop"
         """How it was asked to end, where it was."""
         self._waits: str | None = None
@@ -68,7 +70,7 @@ class Work:
         return not self._slots and bool(self.execution.elsewhere or self._waits)
 
     def go_on(self) -> Ending | None:
-        """Start what can be started. None: not at its end yet. OSError: the disk is full."""
+        """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
         execution = self.execution
         self.waits_for_gpu = False
         self._take_over()
@@ -126,7 +128,7 @@ class Work:
     def retry(self, key: str) -> None:
         """Try a row again, whatever became of it."""
         self._said.discard(_once("skip", {"row": key}))
-        self.execution.retry(key)
+        self.execution.retry(key, self._run_said.get(key))
 
     def reopen(self, key: str) -> None:
         """A row that was removed is asked for again."""
@@ -262,7 +264,7 @@ class Work:
             write_run(run, placed.row, placed.resolved, execution.plan, self._runs.state)
             kind = self._slots.launch(placed, run, self.name, action, choice)
         except OSError as error:
-            if is_disk_full(error):
+            if is_disk_full(error) or may_pass(error):
                 raise
             execution.close(row, f"cannot start: {error}")
             self._skipped(row, action.inputs)
@@ -288,6 +290,7 @@ class Work:
         self._said.add(_once(kind, fields))
         if kind == "run":
             self._runs_said.add(str(fields.get("run")))
+            self._run_said[str(fields.get("row"))] = str(fields.get("run"))
 
 
 def _once(kind: str, fields: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.errors import AudioError, ManifestError, ModelError, UserError
+from core.errors import AudioError, ManifestError, ModelError, UserError, may_pass
 from core.plan.identity import run_identity
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.model_hash import model_hash
@@ -46,7 +46,10 @@ class Resolver:
         self._hashes: dict[tuple[str, ...], str] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
-        """Raises ResolveError with all that is wrong with the model, the manifests and their audio."""
+        """Raises ResolveError with all that is wrong with the model, the manifests and their audio.
+
+        OSError: something that may be over by itself, such as a network disk that is away.
+        """
         hashes: dict[str, str] = {}
         paths: dict[str, Any] = {}
         problems: list[str] = []
@@ -55,6 +58,10 @@ class Resolver:
             model, hashes["model"] = self._model(settings.model)
         except ModelError as error:
             problems.append(str(error))
+        except OSError as error:
+            if may_pass(error):
+                raise
+            problems.append(f"model.id: cannot be read: {error}: correct the path, or its permissions")
         for key in MANIFESTS:
             written = getattr(settings.data, key)
             if written is None:
@@ -63,6 +70,10 @@ class Resolver:
                 paths[key], hashes[key] = self._manifest(key, written)
             except (ManifestError, AudioError) as error:
                 problems.append(str(error))
+            except OSError as error:
+                if may_pass(error):
+                    raise
+                problems.append(f"data.{key}: cannot be read: {error}: correct the path, or its permissions")
         if problems:
             raise ResolveError("\n".join(problems))
         absolute = replace(settings, model=model, data=replace(settings.data, **paths))

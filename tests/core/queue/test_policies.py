@@ -23,6 +23,7 @@ from core.queue.pauses import MOST_BYTES, FailureSeries, Pauses, has_space
 from core.queue.report import Outcome, report
 from core.queue.standing import Ended
 from core.queue.supervisor import Supervisor
+from core.queue.wakeups import Wakeups
 from core.queue.wishes import Target
 from core.runs.files import read_json
 from core.runs.snapshot import RunState
@@ -138,7 +139,8 @@ def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(fol
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
     two = Devices(tuple(Gpu(f"GPU-{n}", f"GPU {n}", n) for n in range(2)))
-    Supervisor(folder.runs, lock, folder.executor, lambda: two).run()
+    with Wakeups() as wakeups:
+        Supervisor(folder.runs, lock, folder.executor, lambda: two).run(wakeups)
     [finish] = folder.decisions("finish")
     assert finish.get("complete") and finish.get("reason") == "a was accepted"
     [end] = [d for d in folder.decisions("exit") if d.get("run") == folder.run("b").name]
