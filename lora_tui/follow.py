@@ -123,6 +123,7 @@ class Follower:
             self._end(run, decision)
             return
         self._begun.add(run)
+        self.judged.discard(run)  # tried again, it has another end
         if own:
             self._rows[run] = str(decision.get("row"))
         if run in self._rows:
