@@ -6,6 +6,7 @@ supervisors of other runs folders, which NVML would tell of a trainer only when 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -27,18 +28,26 @@ def acquire(runs: RunsFolder, gpu: str, run: RunPaths) -> list[KernelLock] | Non
     own = KernelLock.acquire(runs.gpu_lock(gpu))
     if own is None:
         return None
-    folder = _shared_folder(create=True)
-    if folder is None:
-        return [own]
+    locks = [own]
     try:
-        shared = KernelLock.acquire(_file(folder, gpu))
-    except OSError:
-        return [own]
-    if shared is None:
-        own.release()
-        return None
-    shared.write_owner(str(run.root))
-    return [own, shared]
+        folder = _shared_folder(create=True)
+        if folder is None:
+            return locks
+        try:
+            shared = KernelLock.acquire(_file(folder, gpu))
+        except OSError:
+            return locks
+        if shared is None:
+            own.release()
+            return None
+        locks.append(shared)
+        with contextlib.suppress(OSError):  # a full temporary folder: the lock holds without the text
+            shared.write_owner(str(run.root))
+    except BaseException:
+        for held in locks:
+            held.release()  # nobody else knows of them: the GPU would be taken as long as this process lives
+        raise
+    return locks
 
 
 def holder(runs: RunsFolder, gpu: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -17,10 +18,13 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.queue import gpu_locks
 from core.queue.entries import listing
 from core.queue.gpus import GIB, Devices, Gpu, choose_gpu, visible
-from core.queue.lock import is_held
+from core.queue.lock import KernelLock, is_held
 from core.queue.nvml import NvmlReader
+from core.queue.supervisor import Supervisor
+from core.runs.paths import RunPaths
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 B = Gpu("GPU-bbbb2222", "GPU 1", 1, "H100", 80 * GIB, 79 * GIB)
@@ -179,6 +183,35 @@ def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: FakeNvml) -> None:
 
 
 THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {n}\n' for n, name in enumerate("abc"))
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("nvml")  # for a temporary folder of its own
+def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KernelLock, "write_owner", no_space)
+    folder.write(THREE, queue='until = "all"')
+    folder.db.submit(folder.submission())
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)
+    assert lock is not None
+    Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run()
+    assert not folder.decisions("pause")
+    assert [(d.get("row"), d.get("gpu")) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
+
+
+@pytest.mark.usefixtures("nvml")
+def test_a_gpu_for_which_no_trainer_could_be_started_is_free_again(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KernelLock, "write_owner", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_locks.acquire(folder.runs, A.uuid, RunPaths(folder.runs.root / "a-1"))
+    assert gpu_locks.holder(folder.runs, A.uuid) is None
 
 
 def gpu_of(folder: Any, experiment: str) -> list[str]:
