@@ -31,6 +31,8 @@ class Gpu:
     """Pids with a compute context on it, as the driver numbers them."""
     parent: str | None = None
     """UUID of the GPU that a MIG device is a part of."""
+    trouble: str = ""
+    """Why nothing can run on it, in NVML's words. Its UUID is empty then if it never told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Devices:
     """For people: why there are no GPUs to choose from."""
     unusable: str = ""
     """Why no trainer may be started at all; empty: one may."""
+    troubled: tuple[Gpu, ...] = ()
+    """GPUs that would be among `gpus` if they answered: waited for, not gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,9 @@ def visible(gpus: Sequence[Gpu], wanted: str | None, *, by_bus: bool = False) ->
     count. `by_bus`: CUDA_DEVICE_ORDER is PCI_BUS_ID. Otherwise CUDA numbers different GPUs in an order of its own.
     """
     if wanted is None:
-        return Devices(tuple(gpus))
+        return _devices(gpus)
     entries = [entry.strip() for entry in wanted.split(",")]
-    if any(e.isdigit() for e in entries) and not by_bus and len({gpu.product for gpu in gpus}) > 1:
+    if any(e.isdigit() for e in entries) and not by_bus and len({gpu.product for gpu in gpus if gpu.uuid}) > 1:
         return Devices(
             unusable=f"CUDA_VISIBLE_DEVICES={wanted} does not say which GPUs are meant, because they differ in kind: "
             "give UUIDs (nvidia-smi -L), or set CUDA_DEVICE_ORDER=PCI_BUS_ID"
@@ -98,7 +102,12 @@ def visible(gpus: Sequence[Gpu], wanted: str | None, *, by_bus: bool = False) ->
             break
         found.append(gpu)
     note = "" if found else f"CUDA_VISIBLE_DEVICES={wanted!r} leaves no GPU: trainers run on the CPU"
-    return Devices(tuple(found), note)
+    return _devices(found, note)
+
+
+def _devices(gpus: Sequence[Gpu], note: str = "") -> Devices:
+    troubled = tuple(gpu for gpu in gpus if gpu.trouble)
+    return Devices(tuple(gpu for gpu in gpus if not gpu.trouble), note, troubled=troubled)
 
 
 def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
@@ -110,6 +119,9 @@ def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
     exact = [gpu for gpu in gpus if gpu.uuid == entry]
     begun = [gpu for gpu in gpus if gpu.uuid.startswith(entry)]
     divided = [gpu for gpu in gpus if gpu.parent is not None and gpu.parent.startswith(entry)]
+    if not (begun or divided):
+        # It may be the one that does not tell its UUID: to wait for that is better than to go on without.
+        return next((gpu for gpu in gpus if not gpu.uuid), None)
     hits = exact or (begun if len(begun) == 1 else divided[:1])
     return hits[0] if hits else None
 
@@ -119,7 +131,9 @@ def _why_not(
 ) -> tuple[str, str] | None:
     """(reason, the same without figures), or None: it can be had."""
     text = ""
-    if gpu.uuid in taken:
+    if gpu.trouble:
+        text = f"{gpu.name} cannot be used ({gpu.trouble})"
+    elif gpu.uuid in taken:
         text = f"{gpu.name} trains {taken[gpu.uuid]}"
     elif gpu.free is None or gpu.total is None:
         if gpu.holders:

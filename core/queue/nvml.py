@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class NvmlReader:
         self._device_folder = device_folder
         self._open = False
         self._had_gpus = False
+        self._seen: dict[int, tuple[Gpu, ...]] = {}
+        """Index → the GPU, or its MIG devices, when it last answered."""
 
     def read(self) -> Devices:
         """Never raises: where NVML does not answer, `note` or `unusable` says so."""
@@ -44,20 +47,24 @@ class NvmlReader:
             if not self._open:
                 pynvml.nvmlInit()
                 self._open = True
-            gpus = tuple(_all_gpus(pynvml))
+            gpus = tuple(_all_gpus(pynvml, self._seen))
         except pynvml.NVMLError as error:
             self._close(pynvml)
             return self._without(str(error))
-        self._had_gpus |= bool(gpus)
-        if not gpus:
-            return self._without("it finds no GPU")
+        if all(gpu.trouble for gpu in gpus):
+            self._close(pynvml)  # a GPU that was reset answers whoever opens NVML anew
+            return self._without("; ".join(f"{gpu.name}: {gpu.trouble}" for gpu in gpus) or "it finds no GPU")
         by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-        return visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), by_bus=by_bus)
+        devices = visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), by_bus=by_bus)
+        if devices.note and self._had_gpus:
+            return Devices(unusable="the GPUs that CUDA_VISIBLE_DEVICES names are gone")
+        self._had_gpus |= not devices.note
+        return devices
 
     def _without(self, problem: str) -> Devices:
         if self._had_gpus:
             # GPUs were there a moment ago. A run must not silently go on on the CPU, a hundred times slower.
-            return Devices(unusable=f"NVML does not answer any more ({problem})")
+            return Devices(unusable=f"no GPU answers any more ({problem})")
         file = next((name for name in _DEVICE_FILES if (self._device_folder / name).exists()), None)
         if file is None:
             return Devices(note=f"no GPU: NVML does not answer ({problem})")
@@ -75,13 +82,21 @@ class NvmlReader:
                 return  # it is opened anew next time
 
 
-def _all_gpus(pynvml: Any) -> Iterator[Gpu]:
-    """Each GPU; of one that is divided, its MIG devices instead."""
+def _all_gpus(pynvml: Any, seen: dict[int, tuple[Gpu, ...]]) -> Iterator[Gpu]:
+    """Each GPU; of one that is divided, its MIG devices instead. One that does not answer keeps its index.
+
+    NVMLError: which GPUs there are is not to be known.
+    """
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
-            yield from _at(pynvml, index)
-        except pynvml.NVMLError_GpuIsLost:
-            continue  # it fell off the bus; the others work
+            seen[index] = tuple(_at(pynvml, index))
+        except pynvml.NVMLError_NoPermission:
+            raise  # CUDA does not count a GPU that is kept from us, so indices do not say which are meant
+        except pynvml.NVMLError as error:  # lost, to be reset, …: the others work
+            last = seen.get(index) or (Gpu("", f"GPU {index}", index),)
+            yield from (replace(gpu, trouble=str(error)) for gpu in last)
+        else:
+            yield from seen[index]
 
 
 def _at(pynvml: Any, index: int) -> Iterator[Gpu]:

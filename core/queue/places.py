@@ -35,7 +35,8 @@ class Places:
         self._tell(devices)
         if devices.unusable:
             return Choice(waits=devices.unusable, cause=devices.unusable)
-        if not devices.gpus:
+        gpus = (*devices.gpus, *devices.troubled)
+        if not gpus:
             return Choice(waits=NO_SLOT, cause=NO_SLOT) if trainers else Choice()
         mine = {gpu: run for run, gpu in trainers.items() if gpu is not None}
         # A trainer that no decision speaks of, or a child that it left behind, still holds the lock of its GPU.
@@ -43,7 +44,7 @@ class Places:
         taken = {uuid: run for uuid, run in holders.items() if run is not None} | mine
         now = time.monotonic()
         leaving = {uuid: free for uuid, (free, ended) in self._leaving.items() if now - ended < GPU_FREED_WITHIN_S}
-        return choose_gpu(devices.gpus, taken, free_gib, leaving)
+        return choose_gpu(gpus, taken, free_gib, leaving)
 
     def left(self, gpu: str, free_before: int) -> None:
         """A trainer on this GPU has ended. `free_before`: bytes that were free there when it was started."""
@@ -52,7 +53,7 @@ class Places:
     def _tell(self, devices: Devices) -> None:
         """Put into the decisions what trainers may run on, when that has changed."""
         names = {gpu.uuid: gpu.name for gpu in devices.gpus}
-        said = (names, devices.note, devices.unusable)
-        if said != self._said:
-            self._said = said
-            self._log.append("devices", gpus=names, note=devices.unusable or devices.note)
+        note = devices.unusable or devices.note or choose_gpu(devices.troubled, {}, None).waits
+        if (names, note) != self._said:
+            self._said = names, note
+            self._log.append("devices", gpus=names, note=note)

@@ -19,10 +19,12 @@ import pytest
 from waiting import wait_for
 
 from core.queue import gpu_locks
+from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
-from core.queue.gpus import GIB, Devices, Gpu, choose_gpu, visible
+from core.queue.gpus import GIB, Choice, Devices, Gpu, choose_gpu, visible
 from core.queue.lock import KernelLock, is_held
 from core.queue.nvml import NvmlReader
+from core.queue.places import Places
 from core.queue.supervisor import Supervisor
 from core.runs.paths import RunPaths
 
@@ -30,6 +32,13 @@ A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 B = Gpu("GPU-bbbb2222", "GPU 1", 1, "H100", 80 * GIB, 79 * GIB)
 C = Gpu("GPU-aaaa3333", "GPU 2", 2, "H100", 80 * GIB, 79 * GIB)
 PARTS = tuple(Gpu(f"MIG-{n}", f"GPU 3 MIG {n}", 3, "H100", 10 * GIB, 10 * GIB, parent="GPU-dddd4444") for n in range(2))
+
+
+LOST = "GPU 0 cannot be used (GPU is lost)"
+
+
+def chosen(choice: Choice) -> str | None:
+    return None if choice.gpu is None else choice.gpu.uuid
 
 
 def filled(gpu: Gpu, free_gib: float, *pids: int) -> Gpu:
@@ -115,6 +124,11 @@ class FakeNvml:
         self.gpus.append({"uuid": uuid, "total": 80 * GIB, "free": int(free_gib * GIB), **more})
         self.write()
 
+    def change(self, uuid: str, **more: Any) -> None:
+        [gpu] = [gpu for gpu in self.gpus if gpu["uuid"] == uuid]
+        gpu.update(more)
+        self.write()
+
     def write(self) -> None:
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps({"gpus": self.gpus, "error": self.error}))
@@ -175,6 +189,101 @@ def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(
     nvml.error = ""
     nvml.write()
     assert read().gpus
+    nvml.change("GPU-a", lost=True)
+    assert read().unusable == "no GPU answers any more (GPU 0: GPU is lost)"
+
+
+def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
+    read: Callable[[], Devices], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # the first of those that we may use
+    nvml.add("GPU-a", denied=True)
+    nvml.add("GPU-b")
+    (nvml.path.parent / "nvidia0").touch()
+    assert "whatever PyTorch finds" in read().note and not read().unusable
+
+
+@pytest.fixture
+def choose(read: Callable[[], Devices], folder: Any) -> Callable[[], Choice]:
+    """Where a supervisor's next trainer would run."""
+    places = Places(folder.runs, DecisionLog(folder.runs.decisions), read)
+    return lambda: places.choose({}, None)
+
+
+@pytest.mark.parametrize("wanted", ["0", "GPU-a"])
+def test_a_lost_gpu_is_waited_for_and_not_replaced_by_the_cpu(
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, folder: Any, wanted: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
+    nvml.add("GPU-a")
+    nvml.add("GPU-b")
+    assert chosen(choose()) == "GPU-a"
+    nvml.change("GPU-a", lost=True)
+    assert choose() == Choice(waits=LOST, cause=LOST)
+    assert [(d.get("gpus"), d.get("note")) for d in folder.decisions("devices")] == [
+        ({"GPU-a": "GPU 0"}, ""),
+        ({}, LOST),
+    ]
+    nvml.change("GPU-a", lost=False)
+    assert chosen(choose()) == "GPU-a"
+
+
+@pytest.mark.parametrize("wanted", ["0", "GPU-a"])
+def test_a_gpu_that_was_lost_before_the_supervisor_came_is_waited_for_too(
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
+    nvml.add("GPU-a", lost=True)
+    nvml.add("GPU-b")
+    assert choose().waits == LOST
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
+    assert chosen(choose()) == "GPU-b"
+
+
+@pytest.mark.parametrize("wanted", [None, "0,1", "GPU-a,GPU-b"])
+@pytest.mark.parametrize("trouble", [{"lost": True}, {"error": "GPU requires reset"}])
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_others_are_used_while_one_gpu_is_in_trouble(
+    choose: Callable[[], Choice],
+    nvml: FakeNvml,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str | None,
+    trouble: dict[str, Any],
+    seen: bool,
+) -> None:
+    if wanted is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
+    nvml.add("GPU-a")
+    nvml.add("GPU-b", 78)
+    if seen:
+        assert chosen(choose()) == "GPU-a"
+    nvml.change("GPU-a", **trouble)
+    assert chosen(choose()) == "GPU-b"
+    nvml.change("GPU-b", free=GIB)
+    assert f"GPU 0 cannot be used ({trouble.get('error', 'GPU is lost')})" in choose().waits
+    assert "GPU 1 has 1.0 of 80.0 GiB free" in choose().waits
+
+
+def test_visible_gpus_that_are_not_even_counted_any_more_make_the_queue_wait(
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    nvml.add("GPU-a")
+    nvml.add("GPU-b")
+    assert chosen(choose()) == "GPU-b"
+    nvml.gpus.pop()
+    nvml.write()
+    assert choose().waits == "the GPUs that CUDA_VISIBLE_DEVICES names are gone"
+
+
+def test_who_asked_for_the_cpu_has_it_whatever_becomes_of_the_gpus(
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    nvml.add("GPU-a")
+    assert choose() == Choice()
+    nvml.change("GPU-a", lost=True)
+    assert choose() == Choice()
 
 
 def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: FakeNvml) -> None:

@@ -1,7 +1,8 @@
 """FakeNvml: what the queue takes of `pynvml`, over GPUs that a JSON file (FAKE_NVML) tells of.
 
-The file: `{"gpus": [{"uuid", "name", "total", "free", "pids", "mig": [{…}]}], "error": "…"}`, in bytes. `total` null:
-the device does not tell. Nothing changes by itself: tests write the file anew.
+The file: `{"gpus": [{"uuid", "name", "total", "free", "pids", "mig": [{…}], "lost", "denied", "error"}],
+"error": "…"}`, in bytes. `total` null: the device does not tell. `error` of a GPU: it tells its UUID and nothing else.
+Nothing changes by itself: tests write the file anew.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def nvmlDeviceGetHandleByIndex(index: int) -> dict[str, Any]:
     gpu: dict[str, Any] = _state()["gpus"][index]
     if gpu.get("lost"):
         raise NVMLError_GpuIsLost("GPU is lost")
+    if gpu.get("denied"):
+        raise NVMLError_NoPermission("Insufficient Permissions")
     return gpu
 
 
@@ -87,6 +90,8 @@ def nvmlDeviceGetMigDeviceHandleByIndex(handle: dict[str, Any], index: int) -> d
 
 
 def nvmlDeviceGetMemoryInfo(handle: dict[str, Any]) -> SimpleNamespace:
+    if "error" in handle:
+        raise NVMLError(handle["error"])
     if handle.get("total") is None:
         raise NVMLError_NotSupported("Not Supported")
     return SimpleNamespace(total=handle["total"], free=handle["free"], used=handle["total"] - handle["free"])
