@@ -17,9 +17,9 @@ from pathlib import Path
 
 import core
 from core.queue import gpu_locks
-from core.queue.lock import KernelLock
+from core.queue.lock import KernelLock, inheritors
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import ProcessIdentity, holders, identity_of, is_alive, session_members, session_of
+from core.runs.process import ProcessIdentity, identity_of, is_alive, session_members, session_of
 
 TRAINER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.training")
 """The run folder is appended. `-P`: a file in the working folder never shadows a module."""
@@ -115,8 +115,8 @@ class Trainer:
             _kill(self.identity.pid, number)
 
     def _sweep(self) -> None:
-        """SIGKILL to what is left of its session and to whoever still holds its lock."""
-        left = set(holders(self._lock))
+        """SIGKILL to what is left of its session and to whoever still has its lock from it."""
+        left = set(inheritors(self._lock))
         if self.identity is not None:
             left.update(session_members(self.identity))
         for pid in left - {os.getpid()}:
@@ -171,16 +171,18 @@ class LocalExecutor:
         """The living trainer of the run that another supervisor, or a person, started; else None.
 
         `identity` is what the run's newest attempt says of itself. The lock finds one that was started a
-        moment ago and has said nothing yet; a holder that leads no session was left behind by a dead trainer.
+        moment ago and has said nothing yet; where nobody that inherited it leads a session, a dead trainer left
+        them behind.
         """
         lock = self._runs.run_lock(run.name)
         if identity is not None and is_alive(identity) is True:
             return Trainer(run, identity, lock, grace_s=self._grace_s)
-        for pid in holders(lock):
+        found = inheritors(lock)
+        for pid in found:
             if session_of(pid) == pid:
                 return Trainer(run, identity_of(pid), lock, grace_s=self._grace_s)
-            if pid != os.getpid():
-                _kill(pid, signal.SIGKILL)
+        for pid in found:
+            _kill(pid, signal.SIGKILL)
         return None
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
+
+from core.runs.process import holders
 
 _PROBES_PASS_S = 1.0
 """A probe holds the lock for microseconds; whoever wants it tries again for this long."""
@@ -58,4 +61,26 @@ def is_held(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+    return False
+
+
+def inheritors(path: Path) -> list[int]:
+    """Pids that hold the lock without having taken it themselves: a trainer, and what it started.
+
+    A face that took it to delete something, waits for it or looks at it is none.
+    """
+    return [pid for pid in holders(path) if _inherited(pid, path)]
+
+
+def _inherited(pid: int, path: Path) -> bool:
+    """Whether the process holds the lock, and the kernel names another one (0: dead, in a container) that took it."""
+    with suppress(OSError):  # it has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed in this moment
+                if os.path.samestat(descriptor.stat(), path.stat()):
+                    # lock:  1: FLOCK  ADVISORY  WRITE 4711 fe:00:2146323 0 EOF
+                    told = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text()
+                    locks = [line.split() for line in told.splitlines() if line.startswith("lock:")]
+                    if any(fields[2] == "FLOCK" and fields[5] != str(pid) for fields in locks):
+                        return True
     return False

@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,81 @@ def test_a_living_process_of_a_run_started_by_hand_is_adopted(run: RunPaths) -> 
     finally:
         by_hand.kill()
         by_hand.wait()
+
+
+FACE = """
+import fcntl, sys, time
+lock = open(sys.argv[1], "a")
+if sys.argv[2] == "holds":
+    fcntl.flock(lock, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def face(run: RunPaths, does: str, *, leads: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """`queue prune`, by the lock that it opens; it leads its session where ssh started it."""
+    lock_of(run).parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", FACE, str(lock_of(run)), does]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=leads) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_face_that_holds_the_lock_is_no_trainer_and_lives_on(run: RunPaths, leads: bool) -> None:
+    with face(run, "holds", leads=leads) as process:
+        assert executor(run).adopt(run, None) is None
+        time.sleep(0.1)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_face_that_waits_for_the_lock_outlives_the_trainer(run: RunPaths, leads: bool) -> None:
+    trainer = executor(run).start(run, threads=1)
+    assert trainer is not None
+    with face(run, "waits", leads=leads) as process:
+        trainer.kill()
+        wait_for(lambda: not trainer.alive())
+        trainer.close()
+        time.sleep(0.1)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("its_supervisor", ["lives", "is gone"])
+def test_a_worker_that_left_the_session_ends_with_the_trainer(run: RunPaths, its_supervisor: str) -> None:
+    command = (sys.executable, "-c", SLEEPER.replace("pass_fds", "start_new_session=True, pass_fds"))
+    alone = LocalExecutor(RunsFolder(run.root.parent, run.root.parent), command, 0.2)
+    trainer = alone.start(run, threads=1)
+    assert trainer is not None and trainer.identity is not None
+    wait_for(lambda: run.log.read_text().count("\n"))
+    worker = int(run.log.read_text().split()[0])
+    found = trainer if its_supervisor == "lives" else alone.adopt(run, trainer.identity)
+    assert found is not None
+    os.kill(trainer.identity.pid, signal.SIGKILL)
+    wait_for(lambda: not trainer.alive())
+    assert identity_of(worker) is not None
+    found.close()
+    wait_for(lambda: identity_of(worker) is None)
+    assert not is_held(lock_of(run))
+
+
+def test_a_worker_with_a_lower_pid_is_not_taken_for_the_leavings_of_a_dead_trainer(
+    run: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = executor(run).start(run, threads=1)
+    assert trainer is not None and trainer.identity is not None
+    wait_for(lambda: run.log.read_text().count("\n"))
+    worker = int(run.log.read_text().split()[0])
+    pids = [worker, trainer.identity.pid]  # pids begin anew at the highest one
+    monkeypatch.setattr("core.queue.executor.inheritors", lambda lock: pids)
+    found = executor(run).adopt(run, None)
+    assert found is not None and found.identity == trainer.identity
+    assert identity_of(worker) is not None
+    found.kill()
+    wait_for(lambda: not trainer.alive())
+    found.close()
+    trainer.close()
