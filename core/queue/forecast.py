@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from core.plan.expand import interval_steps
@@ -24,8 +26,22 @@ MEASURED = 8
 
 def measured_bytes(run: RunPaths) -> int:
     """What a run takes on disk now."""
-    files = (Path(folder) / name for folder, _, names in os.walk(run.root) for name in names)
-    return sum(file.lstat().st_size for file in files if file.exists())
+    return bytes_of(run.root)
+
+
+def bytes_of(path: Path) -> int:
+    """What a file, or all files in a folder, take on disk now; one that a trainer renames meanwhile may be missed."""
+    found = 0
+    for file in (path, *files_in(path)):
+        with suppress(OSError):
+            status = file.lstat()
+            found += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return found
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file below, as far as that can be read: unlike a `Path`, `os.walk` bears that folders vanish meanwhile."""
+    return [Path(above) / name for above, _, names in os.walk(folder) for name in names]
 
 
 def forecast_bytes(settings: RunSettings) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.queue.forecast import bytes_of, files_in
 from core.queue.lock import KernelLock
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.snapshot import RunState
@@ -31,11 +31,11 @@ def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
     state = run_state(run)
     if state.active or not (state is RunState.DONE or state.broken):
         return None
-    found = [*_entries(run.checkpoints), *run.root.rglob("*.tmp")]
+    found = [*_entries(run.checkpoints), *(file for file in files_in(run.root) if file.suffix == ".tmp")]
     if adapters and state is RunState.DONE:
         kept = {link.readlink().name for link in (run.best, run.last) if link.is_symlink()}
         found += [path for path in _entries(run.adapters) if step_of(path.name) is not None and path.name not in kept]
-    return Prunable(run, tuple(found), sum(map(_size, found))) if found else None
+    return Prunable(run, tuple(found), sum(map(bytes_of, found))) if found else None
 
 
 def prune(runs: RunsFolder, wanted: Prunable) -> bool:
@@ -57,11 +57,7 @@ def prune(runs: RunsFolder, wanted: Prunable) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.lstat().st_size if path.exists() else 0
-    files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-    return sum(file.lstat().st_size for file in files if file.exists())
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
-from core.queue.forecast import adapter_weights, forecast_bytes
+from core.queue.forecast import adapter_weights, forecast_bytes, measured_bytes
 from core.runs.model_layers import linear_shapes
+from core.runs.paths import RunPaths
 
 MODEL = Path(__file__).resolve().parents[3] / "data" / "base_model"
 
@@ -40,3 +44,28 @@ def test_intervals_checkpoints_and_scores_count(tmp_path: Path) -> None:
 def test_a_model_that_is_not_here_takes_what_can_be_told(tmp_path: Path) -> None:
     run = replace(settings(tmp_path), model=ModelSettings("organisation/name"))
     assert adapter_weights(run) == 0 and forecast_bytes(run) == 2 * 2000 * 4 + 250 * 100
+
+
+def test_what_is_gone_while_a_run_is_measured_counts_as_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunPaths(tmp_path / "a-0123456789")
+    files = (run.events, run.root / ".result.json.tmp", run.checkpoint(5) / "state.pt", run.evaluation(5, "domain"))
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 1000)
+    assert measured_bytes(run) == 4000
+    real = Path.lstat
+
+    def lstat(self: Path) -> object:
+        """The trainer renames, and deletes a checkpoint, in this very moment."""
+        if self.suffix == ".tmp":
+            self.unlink()
+        elif self.name == "state.pt":
+            shutil.rmtree(run.checkpoints)
+        return real(self)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert measured_bytes(run) == 2000
+    shutil.rmtree(run.root)
+    assert measured_bytes(run) == 0
