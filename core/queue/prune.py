@@ -39,12 +39,15 @@ def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
 
 
 def prune(runs: RunsFolder, wanted: Prunable) -> bool:
-    """Delete it. False: a trainer has begun to work on the run meanwhile, and nothing was deleted."""
+    """Delete what of it is still not needed. False: nothing was, for somebody works on the run, or it goes on again."""
     lock = KernelLock.acquire(runs.run_lock(wanted.run.name))
     if lock is None:
         return False
     try:
-        for path in wanted.paths:
+        # Since it was looked at, a retried run may have come to a checkpoint that it goes on from.
+        now = prunable(wanted.run, adapters=True)
+        gone = [] if now is None else [path for path in wanted.paths if path in now.paths]
+        for path in gone:
             if path.is_dir():
                 # The marker goes first: a half-deleted checkpoint must not look whole.
                 (path / "complete").unlink(missing_ok=True)
@@ -53,7 +56,7 @@ def prune(runs: RunsFolder, wanted: Prunable) -> bool:
                 path.unlink(missing_ok=True)
     finally:
         lock.release()
-    return True
+    return bool(gone)
 
 
 def _entries(folder: Path) -> list[Path]:
