@@ -12,6 +12,7 @@ from core.plan.next_action import Finished, Skip, Start, Stop, Wait
 from core.plan.row_state import RowStatus
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
+from core.queue.forecast import measured_bytes
 from core.queue.pauses import Pauses
 from core.queue.places import NO_SLOT
 from core.queue.record import write_run
@@ -255,8 +256,8 @@ class Work:
             self.waits_for_gpu = choice.waits != NO_SLOT
             return False
         limit = execution.plan.queue.pause_after
-        # Those that train now have most of theirs still to write.
-        needed = execution.expected_bytes(placed) * (1 + len(self._slots))
+        # Those that train now have most of theirs still to write; one that goes on has its own there already.
+        needed = execution.expected_bytes(placed) * (1 + len(self._slots)) - measured_bytes(run)
         if paused := self._pauses.before_start(limit, needed):
             self.waits(paused)
             return False

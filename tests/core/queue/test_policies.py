@@ -126,6 +126,24 @@ def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch
     assert folder.starts() == ["a"] and "a run needs about 67 MB" in folder.decisions("pause")[0].get("reason")
 
 
+def test_a_run_that_has_most_of_its_files_needs_space_for_the_rest_only(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write(queue="retries = 0")
+    folder.script(a=["crash", "good"])
+    folder.work()
+    assert folder.snapshot("a").state is RunState.CRASHED
+    with (folder.run("a").root / "weights").open("wb") as file:
+        file.truncate(900_000_000)
+    asked: list[int] = []
+    monkeypatch.setattr(pauses, "LOOK_S", 0.05)
+    monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and (size < 5e8 or asked[1:]))
+    monkeypatch.setattr("core.queue.execution.forecast_bytes", lambda settings: 1_000_000_000)
+    assert folder.work()["complete"]
+    assert folder.starts() == ["a", "a"] and not folder.decisions("pause")
+    assert 67_000_000 < asked[0] <= 100_000_000
+
+
 def test_space_is_what_can_really_be_had(tmp_path: Path) -> None:
     assert has_space(tmp_path, 1 << 20)
     assert not has_space(tmp_path, 1 << 60)
