@@ -125,6 +125,7 @@ class Supervisor:
             for work in self._concerned(slot.submission, slot.run):
                 self._followers.see_to(work.execution.plan.queue.sinks, slot.run, slot.attempts_before)
         self._followers.look()
+        self._hashes.forget()  # faces hash what they submit; and thousands of clips take much memory
 
     def _leave(self, stop_asked: bool) -> bool:
         """Whether it is time to end; the lock is free then."""

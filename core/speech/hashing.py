@@ -46,18 +46,23 @@ class HashCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries = _load(path)
+        self._entries: dict[str, list[int | str]] | None = None
+        """None: not read yet."""
         self._changed: dict[str, list[int | str]] = {}
 
     def find(self, path: str, stamp: Stamp) -> str | None:
         """The hash of the file at the absolute `path`, if it still has this size and these times."""
-        entry = self._entries.get(path)
+        entry = self._loaded().get(path)
         return str(entry[3]) if entry and entry[:3] == [*stamp] else None
 
     def remember(self, path: str, stamp: Stamp, digest: str) -> None:
         """Keep a hash, unless the file is so young that its times cannot vouch for it."""
         if time.time_ns() - max(stamp[1], stamp[2]) > FRESH_NS:
-            self._entries[path] = self._changed[path] = [*stamp, digest]
+            self._loaded()[path] = self._changed[path] = [*stamp, digest]
+
+    def forget(self) -> None:
+        """Read the file anew when a hash is next asked for: other processes add to it. Takes no memory meanwhile."""
+        self._entries = None
 
     def save(self) -> None:
         """Write what is new, atomically, beside what other processes wrote meanwhile."""
@@ -71,6 +76,11 @@ class HashCache:
         except OSError:
             return  # Only time is lost: a full disk or a read-only folder must not stop whoever needs a hash.
         self._changed = {}
+
+    def _loaded(self) -> dict[str, list[int | str]]:
+        if self._entries is None:
+            self._entries = {**_load(self.path), **self._changed}
+        return self._entries
 
 
 def file_sha256(path: Path, cache: HashCache) -> str:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.lock import KernelLock, is_held
 from core.runs.snapshot import RunState
+from core.speech import hashing
+from core.speech.hashing import HashCache
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
@@ -150,6 +157,35 @@ def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:
     folder.write("[[experiment]]\nid = 'a'\ntrain.stepps = 3\n")
     finish = folder.work()
     assert not finish["complete"] and "stepps" in finish["reason"]
+
+
+def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_there(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write()
+    folder.script(**{"a": ["wait", "good"], "a@seed9": ["good"]})
+    folder.db.submit(folder.submission())
+    reads: list[Path] = []
+    real = hashing._read
+    monkeypatch.setattr(hashing, "_read", lambda path, cache: reads.append(path) or real(path, cache))
+
+    def face() -> None:
+        wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+        shutil.copy(folder.root / "train.wav", folder.root / "other.wav")
+        manifest = folder.root / "other.jsonl"
+        manifest.write_text((folder.root / "train.jsonl").read_text().replace("train.wav", "other.wav"))
+        time.sleep(0.1)  # so old that its times vouch for it
+        hashing.manifest_file_sha256(manifest, HashCache(folder.runs.hash_cache))
+        submission = folder.db.submit(folder.submission("data.train=other.jsonl", "train.seed=9"))
+        wait_for(lambda: any(d.get("submission") == submission.id for d in folder.decisions("wait", "run")))
+        os.kill(folder.births("a")[0], signal.SIGTERM)
+
+    thread = threading.Thread(target=face)
+    thread.start()
+    supervise(folder.runs, folder.executor)
+    thread.join()
+    assert len(folder.decisions("finish")) == 2 and len(folder.runs.runs()) == 2
+    assert reads.count(folder.root / "other.wav") == 1
 
 
 def test_a_second_supervisor_refuses(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:

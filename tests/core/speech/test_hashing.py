@@ -134,6 +134,23 @@ def test_two_writers_keep_what_the_other_found(tmp_path: Path, reads: list[Path]
 
 
 @pytest.mark.usefixtures("now")
+def test_a_cache_that_was_let_go_finds_its_own_hashes_and_those_of_others(tmp_path: Path, reads: list[Path]) -> None:
+    own, others = tmp_path / "a", tmp_path / "b"
+    own.write_text("a")
+    others.write_text("b")
+    cache, other = HashCache(tmp_path / "cache.json"), HashCache(tmp_path / "cache.json")
+    file_sha256(own, cache)  # not saved: the disk is full, say
+    file_sha256(others, other)
+    other.save()
+    cache.forget()
+    for path in (own, others):
+        file_sha256(path, cache)
+    assert reads == [own, others]
+    cache.save()
+    assert HashCache(tmp_path / "cache.json").find(str(own), hashing._stamp(own.stat())) is not None
+
+
+@pytest.mark.usefixtures("now")
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"sound")
     (tmp_path / "file").write_bytes(b"")
