@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from core.plan.schema import GateSettings
 from core.queue.how_ended import outcome_of
 from core.runs.evidence import gather
+from core.runs.files import stamp
 from core.runs.paths import RunPaths
-from core.runs.store import read_run
+from core.runs.store import RunFollower, read_run
 from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
 
@@ -33,16 +34,24 @@ class Looks:
         """`gate`: what verdicts on the runs are passed by."""
         self._thresholds = thresholds_of(asdict(gate))
         self._facts: dict[str, Facts] = {}
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, tuple[tuple[int, ...], Look]] = {}
+        """Of runs that ended, with the stamp of their events: people and other machines go on with runs, too."""
+        self._followers: dict[str, RunFollower] = {}
+        """Of runs at work: long histories are not folded again at every look."""
 
     def at(self, run: RunPaths) -> Look:
         """How the run stands by its folder."""
-        if run.name in self._looks:
-            return self._looks[run.name]
-        snapshot = read_run(run)
+        events = _stamp(run)
+        known = self._looks.get(run.name)
+        if known is not None and known[0] == events:
+            return known[1]
+        follower = self._followers.pop(run.name, None)
+        snapshot = read_run(run) if follower is None else follower.refresh()
         look = Look(outcome_of(snapshot.state), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
-        if look.outcome not in ("running", "queued"):
-            self._looks[run.name] = look  # until `forget` says that another attempt was made
+        if look.outcome == "running":
+            self._followers[run.name] = follower or RunFollower(run)
+        elif look.outcome != "queued":
+            self._looks[run.name] = events, look
         return look
 
     def facts(self, run: RunPaths) -> Facts:
@@ -57,4 +66,12 @@ class Looks:
     def forget(self, run: RunPaths) -> None:
         """Look at the run's folder again: somebody worked in it."""
         self._looks.pop(run.name, None)
+        self._followers.pop(run.name, None)
         self._facts.pop(run.name, None)
+
+
+def _stamp(run: RunPaths) -> tuple[int, ...]:
+    try:
+        return stamp(run.events.stat())
+    except OSError:
+        return ()

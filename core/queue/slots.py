@@ -115,8 +115,11 @@ class Slots:
 
         OSError when it cannot be started. `run.json` must be there.
         """
-        attempts = read_run(run).attempts
+        snapshot = read_run(run)
+        attempts = snapshot.attempts
         trainer, kind = self._executor.adopt(run, attempts[-1].process if attempts else None), "adopt"
+        if trainer is None and snapshot.state.active:
+            return None  # another machine or container has gone on with it since the row was looked at
         if trainer is None:
             gpu = None if choice is None or choice.gpu is None else choice.gpu.uuid
             trainer, kind = self._executor.start(run, placed.resolved.settings.train.threads, gpu), "start"

@@ -62,13 +62,15 @@ class Work:
         self._wish = "stop"
         """How it was asked to end, where it was."""
         self._waits: str | None = None
+        self._foreign = False
+        """Whether a trainer that is none of ours works on a row's run."""
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
 
     @property
     def waits_for_others(self) -> bool:
         """Whether it waits for something that nobody here will tell us of."""
-        return not self._slots and bool(self.execution.elsewhere or self._waits)
+        return bool(self._foreign or self.execution.elsewhere or (self._waits and not self._slots))
 
     def go_on(self) -> Ending | None:
         """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
@@ -219,10 +221,13 @@ class Work:
         A supervisor may die between the start of a trainer and the line about it, and people start trainers by hand:
         beside either, the slot is not free.
         """
+        self._foreign = False
         for key, (placed, run) in self.execution.at_work(self._slots.identities).items():
             if self._slots.take_over(run, placed.identity, self.name, key):
                 self._once("run", row=key, run=run.name)
                 self._waits = None
+            else:
+                self._foreign = True
 
     def _stop(self, action: Stop) -> Ending | None:
         """None: it waits for trainers of its own to stop. Those that another submission wants go on, not for it."""
@@ -271,10 +276,11 @@ class Work:
             self._skipped(row, action.inputs)
             return True
         execution.forget(run)
-        self._waits = None
         if kind is None:
-            # Its lock is held by a process that we cannot see, such as another container's.
+            # A process that we cannot see, such as another container's, holds its lock or writes its events.
             execution.elsewhere.add(placed.identity)
+        else:
+            self._waits = None
         return True
 
     def _skipped(self, row: str, inputs: Mapping[str, Any]) -> None:

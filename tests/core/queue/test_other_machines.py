@@ -1,0 +1,109 @@
+"""Trainers of other machines and containers on a shared runs folder: nobody here can look at their processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+from core.plan.next_action import Start
+from core.plan.schema import GateSettings
+from core.queue import supervisor
+from core.queue.__main__ import supervise
+from core.queue.decisions import DecisionLog
+from core.queue.execution import PlanExecution
+from core.queue.gpus import GIB, Devices, Gpu
+from core.queue.looks import Looks
+from core.queue.record import write_run
+from core.queue.slots import Slots
+from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Phase, Record, Step, encode
+from core.runs.files import append_line
+from core.runs.paths import RunPaths
+from core.runs.process import current_process
+from core.speech.hashing import HashCache
+
+TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+MACHINE = {"machine": "another", "boot": "another"}
+CONTAINER = {"pid_namespace": "pid:[1]"}
+STOPPED = (CheckpointSaved(3), Final("stopped", "asked to stop", 3))
+
+
+def foreign(run: RunPaths, attempt: int, *more: Event, where: dict[str, str] = MACHINE) -> None:
+    """An attempt of a trainer that is not here."""
+    begun = AttemptStarted(SCHEMA_VERSION, current_process().to_json() | where, None, "cpu", "fp32")
+    say(run, attempt, begun, Phase("training"), Step(3, 1.0, 1e-4, 1.0, 100, 60.0, 0.001), *more)
+
+
+def say(run: RunPaths, attempt: int, *events: Event) -> None:
+    for event in events:
+        append_line(run.events, encode(Record(attempt, time.time(), event)))
+
+
+def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
+    """The run folder of a row, as a queue makes it before any trainer starts there."""
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    placed = execution.placed[key]
+    run = execution.folder(placed)
+    write_run(run, placed.row, placed.resolved, execution.plan, folder.runs.state)
+    return execution, run
+
+
+@pytest.mark.parametrize("where", [MACHINE, CONTAINER])
+def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: Any, where: dict[str, str]) -> None:
+    folder.write()
+    execution, run = made(folder, "a")
+    placed = execution.placed["a"]
+    foreign(run, 1, *STOPPED)
+    slots = Slots(folder.runs, folder.executor, DecisionLog(folder.runs.decisions), Devices)
+    start = execution.next_action(())
+    assert isinstance(start, Start)
+    foreign(run, 2, where=where)
+    assert slots.launch(placed, run, "one", start) is None
+    assert not folder.births("a") and not folder.decisions("start")
+
+
+def test_a_stopped_run_is_looked_at_again_when_somebody_works_there(folder: Any) -> None:
+    folder.write()
+    _, run = made(folder, "a")
+    foreign(run, 1, *STOPPED)
+    looks = Looks(GateSettings())
+    assert looks.at(run).outcome == "stopped"
+    foreign(run, 2)
+    assert looks.at(run).outcome == "running"
+    say(run, 2, Final("diverged", "no number", 4))
+    assert looks.at(run).outcome == "diverged" and looks.at(run).attempts == 2
+
+
+def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_here(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "ELSEWHERE_S", 0.2)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.root))  # with the locks of GPUs
+    two = Devices(tuple(Gpu(f"GPU-{n}", f"GPU {n}", n, "", 80 * GIB, 79 * GIB) for n in range(2)))
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["wait", "good"])
+    _, run = made(folder, "b")
+    foreign(run, 1)
+    folder.db.submit(folder.submission())
+
+    def other_machine() -> None:
+        wait_for(lambda: len(folder.runs.runs()) == 2 and folder.snapshot("a").steps_completed == 10)
+        say(run, 1, *STOPPED)
+        deadline = time.monotonic() + 5
+        while not folder.births("b") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(folder.births("a")[0], signal.SIGTERM)
+
+    thread = threading.Thread(target=other_machine)
+    thread.start()
+    assert supervise(folder.runs, folder.executor, lambda: two) == 0
+    thread.join()
+    assert folder.starts() == ["a", "b", "a"], "b did not wait for a"
+    assert len(folder.decisions("wait")) < 6, "what it waits for is said once"
