@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from core.runs.paths import RunPaths
-from core.runs.process import ProcessIdentity, of_this_boot
-from core.runs.snapshot import RunState
+from core.runs.process import ProcessIdentity, of_this_boot, other_host
+from core.runs.snapshot import LOST_S, RunState
 from core.runs.store import read_run
 
 UNSPOKEN = "before its first event"
+_RESTARTED = "the machine was restarted"
+_SILENT = f"it was on another machine, and has given no sign of life for {LOST_S / 60:.0f} min"
 
 
 def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
@@ -20,7 +22,7 @@ def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity |
     if spoke and outcome not in ("running", "queued", "crashed"):
         return outcome, "" if snapshot.final is None else snapshot.final.message
     if process is not None and not of_this_boot(process):
-        return "rebooted", "the machine was restarted"
+        return "rebooted", _RESTARTED if other_host(process) == "boot" else _SILENT
     return "crashed", "" if spoke else UNSPOKEN
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.plan.next_action import Start
 from core.queue.asked_ends import AskedEnds
-from core.queue.decisions import Decision, DecisionLog
+from core.queue.decisions import TRAINER_KINDS, Decision, DecisionLog, decisions_on
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices
 from core.queue.how_ended import how_it_ended
@@ -17,9 +18,12 @@ from core.queue.prune import prunable, prune
 from core.queue.standing import Ended
 from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import identity_from_json
-from core.runs.snapshot import Attempt
-from core.runs.store import read_run
+from core.runs.process import ProcessIdentity, identity_from_json, is_alive
+from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
+from core.runs.store import RunFollower, read_run
+
+UNSEEN_LOOK_S = 10.0
+"""How often the events of trainers out of sight are read."""
 
 
 @dataclass(slots=True)
@@ -57,6 +61,36 @@ class End:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A trainer that the decisions say was begun, and not that it ended; it does not live here."""
+
+    decision: Decision
+    asked: bool
+    """Whether it was asked to end."""
+    events: RunFollower
+
+    @property
+    def attempts_before(self) -> int:
+        """As of a slot."""
+        return int(self.decision.get("attempts_before") or 0)
+
+    def process(self, snapshot: RunSnapshot) -> ProcessIdentity | None:
+        """As its events say it, else as the decision does."""
+        told = identity_from_json(self.decision.get("process"))
+        return (snapshot.attempts[-1].process or told) if self._spoke(snapshot) else told
+
+    def may_live(self, snapshot: RunSnapshot) -> bool:
+        """Whether it is of another machine or container, and silent for no longer than such a trainer may be."""
+        process = self.process(snapshot)
+        if process is None or is_alive(process) is not None:
+            return False
+        return snapshot.state.active if self._spoke(snapshot) else time.time() - self.decision.time <= LOST_S
+
+    def _spoke(self, snapshot: RunSnapshot) -> bool:
+        return len(snapshot.attempts) > self.attempts_before
+
+
 Heir = Callable[[RunPaths], tuple[str, str] | None]
 """Who else wants a run: (submission, row)."""
 
@@ -72,6 +106,9 @@ class Slots:
         self._log = log
         self._places = Places(runs, log, devices)
         self._slots: list[Slot] = []
+        self._begun: dict[str, _Begun] = {}
+        """Run → a trainer that may work out of our sight."""
+        self._look_at = 0.0
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
@@ -118,7 +155,7 @@ class Slots:
         snapshot = read_run(run)
         attempts = snapshot.attempts
         trainer, kind = self._executor.adopt(run, attempts[-1].process if attempts else None), "adopt"
-        if trainer is None and snapshot.state.active:
+        if trainer is None and (snapshot.state.active or run.name in self._begun):
             return None  # another machine or container has gone on with it since the row was looked at
         if trainer is None:
             gpu = None if choice is None or choice.gpu is None else choice.gpu.uuid
@@ -149,30 +186,27 @@ class Slots:
 
         `unended`: run → the decision that began it, where none says that it ended. `asked`: what was asked of them.
         `submissions`: those that were asked to end as a whole, and will see to it: what another one wants goes on.
+        Of trainers on other machines or in other containers `ended` tells when their events say so, or stay out.
         """
-        ends = []
         for name, started in unended.items():
-            run, before = RunPaths(self._runs.root / name), int(started.get("attempts_before") or 0)
-            snapshot = read_run(run)
-            process = identity_from_json(started.get("process"))
-            if len(snapshot.attempts) > before:
-                process = snapshot.attempts[-1].process or process
-            trainer, submission = self._executor.adopt(run, process), str(started.get("submission"))
+            run = RunPaths(self._runs.root / name)
+            begun = _Begun(started, asked.asked(name) is not None, RunFollower(run))
+            snapshot = begun.events.refresh()
+            trainer = self._executor.adopt(run, begun.process(snapshot))
             if trainer is None:
-                outcome, message = how_it_ended(run, before, process)
-                ended = Ended(outcome, asked.asked(name) is not None)
-                ends.append(self._record(submission, run, ended, message, None))
+                self._begun[name] = begun
                 continue
             trainer.gpu = trainer.gpu or _word(started.get("gpu"))
-            slot = Slot(trainer, snapshot.identity, submission, before)
+            slot = Slot(trainer, snapshot.identity, str(started.get("submission")), begun.attempts_before)
             self._add(slot, "adopt", str(started.get("row")), "its supervisor is gone", {})
             if wish := asked.asked(name, but=submissions):
                 slot.end(wish)  # whoever asked it before us can no longer see to its end
-        return ends
+        return self._unseen_ends()
 
     def ended(self) -> list[End]:
         """The trainers that ended since the last call; what they left behind is swept away."""
-        return [self._end(slot) for slot in self if not slot.trainer.alive()]
+        unseen = self._unseen_ends() if self._begun and time.monotonic() >= self._look_at else []
+        return unseen + [self._end(slot) for slot in self if not slot.trainer.alive()]
 
     def escalate(self) -> list[End]:
         """Kill those whose grace is over. Those that SIGKILL does not end (stuck in the kernel) are given up.
@@ -188,6 +222,7 @@ class Slots:
 
     def _add(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
         self._slots.append(slot)
+        self._begun.pop(slot.run.name, None)
         self._tell(slot, kind, row, reason, inputs)
 
     def _tell(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
@@ -212,6 +247,23 @@ class Slots:
         outcome, message = how_it_ended(slot.run, slot.attempts_before, slot.trainer.identity)
         ended = Ended(outcome, slot.trainer.stopping)
         return self._record(slot.submission, slot.run, ended, message, slot.trainer.exit_status)
+
+    def _unseen_ends(self) -> list[End]:
+        """The ends of trainers out of sight that nobody has told."""
+        self._look_at = time.monotonic() + UNSEEN_LOOK_S
+        ends = []
+        for name, begun in list(self._begun.items()):
+            run, snapshot = begun.events.paths, begun.events.refresh()
+            if begun.may_live(snapshot):
+                continue
+            del self._begun[name]
+            said = [one.kind for one in decisions_on(self._log.path, [name]) if one.kind in TRAINER_KINDS]
+            if said[-1:] == ["exit"]:
+                continue  # by the supervisor of its machine
+            outcome, message = how_it_ended(run, begun.attempts_before, begun.process(snapshot))
+            submission = str(begun.decision.get("submission"))
+            ends.append(self._record(submission, run, Ended(outcome, begun.asked), message, None))
+        return ends
 
     def _record(self, submission: str, run: RunPaths, ended: Ended, message: str, status: int | None) -> End:
         self._log.append(

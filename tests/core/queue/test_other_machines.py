@@ -14,14 +14,17 @@ from waiting import wait_for
 
 from core.plan.next_action import Start
 from core.plan.schema import GateSettings
+from core.queue import slots as slots_module
 from core.queue import supervisor
 from core.queue.__main__ import supervise
-from core.queue.decisions import DecisionLog
+from core.queue.asked_ends import AskedEnds
+from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.gpus import GIB, Devices, Gpu
 from core.queue.looks import Looks
 from core.queue.record import write_run
 from core.queue.slots import Slots
+from core.runs import snapshot as snapshot_module
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Phase, Record, Step, encode
 from core.runs.files import append_line
 from core.runs.paths import RunPaths
@@ -43,6 +46,13 @@ def foreign(run: RunPaths, attempt: int, *more: Event, where: dict[str, str] = M
 def say(run: RunPaths, attempt: int, *events: Event) -> None:
     for event in events:
         append_line(run.events, encode(Record(attempt, time.time(), event)))
+
+
+def begun(folder: Any, run: RunPaths, where: dict[str, str]) -> dict[str, Decision]:
+    """What a supervisor that is gone, or is not here, said of the start of the run's trainer."""
+    log, process = DecisionLog(folder.runs.decisions), current_process().to_json() | where
+    start = {"reason": "", "inputs": {}, "attempts_before": 0, "process": process, "gpu": None}
+    return {run.name: log.append("start", submission="one", row="a", run=run.name, **start)}
 
 
 def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
@@ -107,3 +117,56 @@ def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_her
     thread.join()
     assert folder.starts() == ["a", "b", "a"], "b did not wait for a"
     assert len(folder.decisions("wait")) < 6, "what it waits for is said once"
+
+
+@pytest.mark.parametrize("where", [MACHINE, CONTAINER])
+@pytest.mark.parametrize("spoke", [True, False])
+def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so(
+    folder: Any, monkeypatch: pytest.MonkeyPatch, where: dict[str, str], *, spoke: bool
+) -> None:
+    monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
+    folder.write()
+    execution, run = made(folder, "a")
+    started = begun(folder, run, where)
+    if spoke:
+        foreign(run, 1, where=where)
+    slots = Slots(folder.runs, folder.executor, DecisionLog(folder.runs.decisions), Devices)
+    assert slots.adopt_all(started, AskedEnds()) == [] and slots.ended() == []
+    start = execution.next_action(())
+    if isinstance(start, Start):  # it has said nothing yet, but the decisions speak of it
+        assert slots.launch(execution.placed["a"], run, "one", start) is None
+        foreign(run, 1, where=where)
+    say(run, 1, *STOPPED)
+    [end] = slots.ended()
+    assert end.ended.outcome == "stopped" and slots.ended() == []
+    assert [one.get("outcome") for one in folder.decisions("exit")] == ["stopped"]
+
+
+def test_of_another_machine_that_fell_silent_nobody_says_that_this_one_was_restarted(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write()
+    _, run = made(folder, "a")
+    started = begun(folder, run, MACHINE)
+    foreign(run, 1)
+    monkeypatch.setattr(snapshot_module, "LOST_S", -1.0)
+    [end] = Slots(folder.runs, folder.executor, DecisionLog(folder.runs.decisions), Devices).adopt_all(
+        started, AskedEnds()
+    )
+    assert end.message == "it was on another machine, and has given no sign of life for 10 min"
+
+
+def test_an_end_that_the_supervisor_of_the_other_machine_has_told_is_not_told_again(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
+    folder.write()
+    _, run = made(folder, "a")
+    started = begun(folder, run, MACHINE)
+    foreign(run, 1)
+    log = DecisionLog(folder.runs.decisions)
+    slots = Slots(folder.runs, folder.executor, log, Devices)
+    slots.adopt_all(started, AskedEnds())
+    say(run, 1, *STOPPED)
+    log.append("exit", submission="one", run=run.name, outcome="stopped", asked=True, message="", status=0)
+    assert slots.ended() == [] and len(folder.decisions("exit")) == 1
