@@ -103,6 +103,10 @@ class Trainer:
     def close(self) -> None:
         """After its end: kill what it left behind (such as data workers) and forget it."""
         self._sweep()
+        self.release()
+
+    def release(self) -> None:
+        """Watch it no longer, though it may live on."""
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None

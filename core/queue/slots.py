@@ -110,6 +110,12 @@ class Slots:
         """Run → a trainer that may work out of our sight."""
         self._look_at = 0.0
 
+    def close(self) -> None:
+        """Let the trainers work on by themselves: another supervisor adopts them."""
+        for slot in self._slots:
+            slot.trainer.release()
+        self._slots.clear()
+
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
 

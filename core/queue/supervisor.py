@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,18 +86,19 @@ class Supervisor:
         open_now = self._db.asked()
         for wish in open_now.wishes:  # of which no supervisor has spoken
             asked.take(Decision("wish", 0.0, wish.told()))
-        whole = [wish for wish in open_now.wishes if wish.row is None and wish.kind in ("stop", "kill")]
-        ends = self._slots.adopt_all(unended, asked, [str(wish.submission) for wish in whole])
-        self._take_ends(ends)
-        self._take_submissions()
-        for end in ends:  # no plan was known when they were taken
-            self._tell_end(end)
-        while True:
-            self._tick(wakeups.stop_asked)
-            if not self._slots and self._leave(wakeups.stop_asked):
-                self._notifier.close()
-                return
-            wakeups.wait(self._slots.pidfds, TICK_S)
+        with closing(self._slots):
+            whole = [wish for wish in open_now.wishes if wish.row is None and wish.kind in ("stop", "kill")]
+            ends = self._slots.adopt_all(unended, asked, [str(wish.submission) for wish in whole])
+            self._take_ends(ends)
+            self._take_submissions()
+            for end in ends:  # no plan was known when they were taken
+                self._tell_end(end)
+            while True:
+                self._tick(wakeups.stop_asked)
+                if not self._slots and self._leave(wakeups.stop_asked):
+                    self._notifier.close()
+                    return
+                wakeups.wait(self._slots.pidfds, TICK_S)
 
     def _tick(self, stop_asked: bool) -> None:
         if self._look_again_at is not None and time.monotonic() >= self._look_again_at:

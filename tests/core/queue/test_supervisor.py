@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.queue import __main__ as queue_main
 from core.queue.__main__ import supervise
 from core.queue.lock import KernelLock, is_held
+from core.queue.wishes import QueueDb, Target
 from core.runs.snapshot import RunState
 from core.speech import hashing
 from core.speech.hashing import HashCache
@@ -151,6 +154,33 @@ def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(fol
     assert folder.runs.decisions.read_bytes() == full
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.snapshot("a").state is RunState.DONE
+
+
+def test_waiting_for_space_leaves_no_descriptors_open(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_main, "LOOK_S", 0.01)
+    folder.write()
+    folder.script(a=["wait", "good"])
+    submission = folder.db.submit(folder.submission())
+    close_wish, pidfds = QueueDb.close_wish, []
+
+    def full(db: QueueDb, number: int) -> None:
+        thread.join()  # it opens and closes files of its own
+        links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        pidfds.append(sum("pidfd" in str(link) for link in links))
+        if len(pidfds) < 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        close_wish(db, number)
+        os.kill(folder.births("a")[0], signal.SIGTERM)
+
+    def person() -> None:
+        wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+        folder.db.ask("retry", [Target(submission.id, "a")])
+
+    monkeypatch.setattr(QueueDb, "close_wish", full)
+    thread = threading.Thread(target=person)
+    thread.start()
+    assert supervise(folder.runs, folder.executor) == 0
+    assert len(pidfds) >= 6 and set(pidfds) == {1}
 
 
 def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:
