@@ -13,7 +13,7 @@ from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices
 from core.queue.how_ended import how_it_ended
 from core.queue.placement import Placed
-from core.queue.places import Places
+from core.queue.places import NO_SLOT, Places
 from core.queue.prune import prunable, prune
 from core.queue.standing import Ended
 from core.queue.talk import say
@@ -22,6 +22,7 @@ from core.runs.process import ProcessIdentity, identity_from_json, is_alive
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run
 
+STUCK = "killed, but stuck in the kernel"
 UNSEEN_LOOK_S = 10.0
 """How often the events of trainers out of sight are read."""
 
@@ -106,6 +107,8 @@ class Slots:
         self._log = log
         self._places = Places(runs, log, devices)
         self._slots: list[Slot] = []
+        self._given_up: list[Slot] = []
+        """Those whose trainers SIGKILL did not end: run and place stay taken until they are dead."""
         self._begun: dict[str, _Begun] = {}
         """Run → a trainer that may work out of our sight."""
         self._look_at = 0.0
@@ -124,7 +127,13 @@ class Slots:
 
     def choose(self, free_gib: float | None) -> Choice:
         """Where another trainer may be started now, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
-        return self._places.choose({slot.run.name: slot.trainer.gpu for slot in self}, free_gib)
+        taken = {slot.run.name: slot.trainer.gpu for slot in self}
+        stuck = {f"{name} ({STUCK})": slot.trainer.gpu for name, slot in self._stuck().items()}
+        choice = self._places.choose(taken | stuck, free_gib)
+        if choice.waits == NO_SLOT and not taken:
+            reason = f"the CPU is taken by {', '.join(stuck)}"
+            return Choice(waits=reason, cause=reason)
+        return choice
 
     @property
     def identities(self) -> list[str]:
@@ -158,6 +167,8 @@ class Slots:
 
         OSError when it cannot be started. `run.json` must be there.
         """
+        if run.name in self._stuck():
+            return None
         snapshot = read_run(run)
         attempts = snapshot.attempts
         trainer, kind = self._executor.adopt(run, attempts[-1].process if attempts else None), "adopt"
@@ -175,7 +186,12 @@ class Slots:
         return kind
 
     def take_over(self, run: RunPaths, identity: str, submission: str, row: str) -> bool:
-        """Adopt the run's trainer if it lives on this machine: it takes up a slot, whoever started it."""
+        """Adopt the run's trainer if it lives on this machine: it takes up a slot, whoever started it.
+
+        Not one that was given up.
+        """
+        if run.name in self._stuck():
+            return False
         attempts = read_run(run).attempts
         trainer = self._executor.adopt(run, attempts[-1].process if attempts else None)
         if trainer is None:
@@ -223,8 +239,18 @@ class Slots:
         for slot in self:
             if not slot.trainer.escalate():
                 self._slots.remove(slot)
-                ends.append(self._record(slot.submission, slot.run, Ended("unkillable", True), "", None))
+                self._given_up.append(slot)
+                slot.trainer.release()
+                ends.append(self._record(slot.submission, slot.run, Ended("unkillable", True), STUCK, None))
         return ends
+
+    def _stuck(self) -> dict[str, Slot]:
+        """Run → its slot that was given up, where its trainer still lives."""
+        for slot in list(self._given_up):
+            if not slot.trainer.alive():
+                self._given_up.remove(slot)
+                self._leave(slot)
+        return {slot.run.name: slot for slot in self._given_up}
 
     def _add(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
         self._slots.append(slot)
@@ -247,12 +273,16 @@ class Slots:
 
     def _end(self, slot: Slot) -> End:
         self._slots.remove(slot)
-        slot.trainer.close()
-        if slot.trainer.gpu is not None:
-            self._places.left(slot.trainer.gpu, slot.free_before)
+        self._leave(slot)
         outcome, message = how_it_ended(slot.run, slot.attempts_before, slot.trainer.identity)
         ended = Ended(outcome, slot.trainer.stopping)
         return self._record(slot.submission, slot.run, ended, message, slot.trainer.exit_status)
+
+    def _leave(self, slot: Slot) -> None:
+        """Its trainer is dead."""
+        slot.trainer.close()
+        if slot.trainer.gpu is not None:
+            self._places.left(slot.trainer.gpu, slot.free_before)
 
     def _unseen_ends(self) -> list[End]:
         """The ends of trainers out of sight that nobody has told."""

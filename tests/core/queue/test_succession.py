@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue import work
+from core.queue import executor, supervisor, work
 from core.queue.__main__ import supervise
 from core.queue.entries import listing
 from core.queue.lock import is_held
@@ -267,3 +267,36 @@ def test_a_submission_that_was_said_to_be_finished_goes_on_where_somebody_asked_
         db.execute("UPDATE submissions SET open = 1")
     assert supervise(folder.runs, folder.executor) == 0
     assert not folder.db.open_submissions() and len(folder.decisions("finish")) == 2, "nothing more was asked for"
+
+
+def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_until_it_is_dead(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "KILL_WAIT_S", 0.1)
+    monkeypatch.setattr(supervisor, "TICK_S", 0.1)
+    monkeypatch.setattr(supervisor, "GPU_LOOK_S", 0.1)
+    monkeypatch.setattr(executor.Trainer, "_signal", lambda trainer, number: None)  # as in uninterruptible sleep
+    monkeypatch.setattr(executor.Trainer, "_sweep", lambda trainer: None)
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["wait", "good"])
+    submission = folder.db.submit(folder.submission())
+    seen: list[Any] = []
+
+    def person() -> None:
+        wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+        folder.db.ask("kill", [Target(submission.id, "a")], "killed on request")
+        wait_for(lambda: folder.decisions("exit"))
+        time.sleep(0.6)  # ticks
+        seen.extend([folder.starts(), [end.get("outcome") for end in folder.decisions("exit")]])
+        seen.append([wait.get("reason") for wait in folder.decisions("wait")][-1])
+        folder.db.release([Target(submission.id, "a")])
+        os.kill(folder.births("a")[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    assert supervise(folder.runs, folder.executor) == 0
+    thread.join()
+    assert seen[:2] == [["a"], ["unkillable"]] and not folder.decisions("adopt")
+    assert seen[2] == f"the CPU is taken by {folder.run('a').name} (killed, but stuck in the kernel)"
+    assert sorted(folder.starts()) == ["a", "a", "b"]
+    assert [end.get("outcome") for end in folder.decisions("exit")] == ["unkillable", "done", "done"]
