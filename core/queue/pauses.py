@@ -88,6 +88,8 @@ class Pauses:
             self._forget()
         elif decision.kind == "exit":
             self.ended(*_end_in(decision))
+        elif decision.kind == "halve" and decision.get("run") in self._series.runs:
+            self._series.runs.remove(str(decision.get("run")))  # it goes on with smaller micro-batches: no failure
 
     def ended(self, run: str, ended: Ended, message: str) -> None:
         """A trainer has ended."""

@@ -90,6 +90,19 @@ def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on
         client._child.wait()
 
 
+def test_what_went_on_with_smaller_micro_batches_is_no_series_for_the_next_supervisor(tmp_path: Path) -> None:
+    log, memory = DecisionLog(tmp_path / "decisions.jsonl"), {"outcome": "out_of_memory", "message": "no memory"}
+    earlier = [log.append("exit", run="a-1", **memory), log.append("halve", run="a-1"), log.append("wait")]
+    earlier += [log.append("exit", run="a-2", **memory), log.append("halve", run="a-2")]
+    pauses = Pauses(tmp_path, log)
+    for decision in earlier:
+        pauses.remember(decision)
+    assert pauses.before_start(2, 0) == ""
+    for run in ("b", "c"):  # of plans that do not have it so
+        pauses.remember(log.append("exit", run=run, **memory))
+    assert "2 runs in a row failed alike (b, c)" in pauses.before_start(2, 0)
+
+
 def test_nothing_left_to_start_needs_no_pause(folder: Any) -> None:
     folder.write(FOUR.rpartition("[[")[0], queue='until = "all"')
     folder.script(a=["error"], b=["error"], c=["error"])
