@@ -26,6 +26,7 @@ from core.queue.lock import KernelLock, is_held
 from core.queue.nvml import NvmlReader
 from core.queue.places import Places
 from core.queue.supervisor import Supervisor
+from core.queue.wakeups import Wakeups
 from core.runs.paths import RunPaths
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
@@ -305,7 +306,8 @@ def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(folder: Any, mo
     folder.db.submit(folder.submission())
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
-    Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run()
+    with Wakeups() as wakeups:
+        Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run(wakeups)
     assert not folder.decisions("pause")
     assert [(d.get("row"), d.get("gpu")) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
 
