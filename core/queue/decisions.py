@@ -168,6 +168,18 @@ def decisions_on(path: Path, runs: Collection[str]) -> Iterator[Decision]:
         return
 
 
+def decisions_of(path: Path, kinds: Collection[str]) -> Iterator[Decision]:
+    """The decisions of these kinds, one by one. Other lines are passed over before they are parsed."""
+    wanted = frozenset(kind.encode() for kind in kinds)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n") and _word_in(line, b"decision") in wanted:
+                    yield from _decode(line)
+    except FileNotFoundError:
+        return
+
+
 def _word_in(line: bytes, name: bytes) -> bytes:
     """The value of a field that is a word, without parsing the line; empty where it has none."""
     return line.partition(b'"' + name + b'": "')[2].partition(b'"')[0]

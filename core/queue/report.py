@@ -14,6 +14,7 @@ from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import killed_among
 from core.queue.entries import Listing, listed, told
 from core.queue.execution import PlanExecution
+from core.queue.last_words import LastWords, Word, last_words
 from core.queue.placement import Placed
 from core.runs.evidence import Gathered, gather
 from core.runs.files import read_json
@@ -66,6 +67,7 @@ _OF_DECISION = {
     Decision.UNDECIDED: Outcome.UNDECIDED,
 }
 Judged = tuple[RunSnapshot, Gathered, Verdict]
+_NOT_RUN = "not run"
 _FAILED = (RunState.FAILED, RunState.OUT_OF_MEMORY)
 
 
@@ -89,14 +91,26 @@ def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowR
     with suppress(OSError):
         killed = killed_among(execution.runs.decisions, crashed)
     found: list[RowReport] = []
+    words: LastWords | None = None
     for item in reports:
         run = None if item.run is None else item.run.name
         entry = queue.find(execution.submission.plan_path, item.row.key, run, item.row.settings)
+        if entry is None and item.snapshot is None and item.matrix.status == _NOT_RUN and not item.matrix.note:
+            with suppress(OSError):
+                words = words or last_words(execution.runs)
+                item = _with_last_word(item, words.of(execution.submission.plan_path, item.row))
         own = item.matrix.note if item.snapshot is None else reason(item.snapshot)
         word, why = told(item.matrix.status, own, entry, killed=run in killed)
         note = why if item.snapshot is None else item.matrix.note
         found.append(replace(item, why=why, matrix=replace(item.matrix, status=word, note=note)))
     return found
+
+
+def _with_last_word(item: RowReport, word: Word | None) -> RowReport:
+    if word is None:
+        return item
+    outcome = Outcome.SKIPPED if word[0] == Outcome.SKIPPED else item.outcome
+    return replace(item, outcome=outcome, matrix=replace(item.matrix, status=word[0], note=word[1]))
 
 
 def _with_seeds(item: RowReport, reports: Collection[RowReport]) -> RowReport:
@@ -174,7 +188,7 @@ def _row(
     if placed is None or run is None or not run.events.exists():
         skipped = execution.status_of_closed(row.key) is RowStatus.SKIPPED
         failed = execution.status_of_closed(row.key) is RowStatus.FAILED
-        word = "skipped" if skipped else ("failed" if failed else "not run")
+        word = "skipped" if skipped else ("failed" if failed else _NOT_RUN)
         line = unrun_row(
             row.key, column, word, not_run.get(row.key, ""), title=row.title, steps=row.settings.train.steps
         )

@@ -139,7 +139,7 @@ class PlanRows:
             learning_rate=row.settings.train.learning_rate,
             values=settings,
             confirms=row.confirms,
-            wanted=row.settings,
+            wanted=row,
         )
 
     def _folder(self, row: Row) -> RunPaths | None:

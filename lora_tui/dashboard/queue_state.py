@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from core.plan.schema import RunSettings
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.entries import Entry, Listing, listing, told
+from core.queue.last_words import LastWords
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb
 from core.runs.paths import RunsFolder
@@ -32,8 +34,7 @@ class QueueState:
         self._db = QueueDb(runs.queue_db)
         self._stamp: object = None
         self._listing = Listing()
-        self._reasons: dict[str, tuple[str, str]] = {}
-        """Row key → (state, reason) of a row that does not run, by the queue's last word on it."""
+        self._words = LastWords(runs)
         self._said = ""
         self._outdated = False
         """Whether a trainer is dead that lived when the queue was listed."""
@@ -51,6 +52,7 @@ class QueueState:
         first = self.version == 0
         for decision in self._reader.read():
             self._take(decision)
+            self._words.take(decision)
             self._ends.take(decision)
             self.version += 1
         works = is_held(self._runs.supervisor_lock)
@@ -73,7 +75,7 @@ class QueueState:
         """The plan's rows, the queued ones among them in the order of starting; then what other plans have queued."""
         places: dict[str, int] = {}
         others: list[Placed] = []
-        rows = {row.key: (row.wanted, None if run is None else run.name) for row, run in planned}
+        rows = {row.key: (_settings(row), None if run is None else run.name) for row, run in planned}
         for i, entry in enumerate(self._listing.entries):
             key = entry.row.key
             if entry.submission.plan_path == plan and key in rows and entry.is_of(*rows[key]):
@@ -95,13 +97,14 @@ class QueueState:
         entry = self._entry(row, plan)
         if entry is not None:
             return with_entry(row, entry)
-        state, reason = self._reasons.get(row.key, (row.state, ""))
+        word = None if row.wanted is None else self._words.of(plan, row.wanted)
+        state, reason = word or (row.state, "")
         return replace(row, state=state, reason=reason or row.reason)
 
     def _entry(self, row: BoardRow, plan: str | None) -> Entry | None:
         if not row.planned:
             return next((e for e in self._listing.entries if queued_id(e) == row.id), None)
-        return self._listing.find(plan, row.key, row.run, row.wanted)
+        return self._listing.find(plan, row.key, row.run, _settings(row))
 
     def _list(self) -> None:
         self._unread = False
@@ -115,25 +118,16 @@ class QueueState:
         reason = str(decision.get("reason") or "")
         match decision.kind:
             case "submitted":
-                self._reasons.clear()
                 self._said = ""
             case "start" | "adopt":
-                self._reasons.pop(row, None)
                 self.started.add(str(decision.get("run")))
                 self._said = f"started {row}: {reason}" if reason else f"started {row}"
-            case "wish" if decision.get("wish") in ("retry", "release"):
-                self._reasons.pop(row, None)
-            case "skip":
-                self._reasons[row] = ("failed" if decision.get("status") == "failed" else "skipped", reason)
             case "wait" if reason:
                 self._said = f"waiting: {reason}"
             case "pause":
                 self._said = f"paused: {reason}"
             case "finish":
                 self._said = f"ended: {reason}" if reason else "ended"
-                not_run = decision.get("not_run")
-                for key, why in not_run.items() if isinstance(not_run, dict) else ():
-                    self._reasons.setdefault(str(key), ("not run", str(why)))
 
 
 def queued_id(entry: Entry) -> str:
@@ -165,6 +159,10 @@ def with_entry(row: BoardRow, entry: Entry | None, *, killed: bool = False) -> B
         return row
     starting = word == RunState.STARTING
     return replace(row, submission=entry.submission.id, queued=str(entry.state), active=row.active or starting)
+
+
+def _settings(row: BoardRow) -> RunSettings | None:
+    return None if row.wanted is None else row.wanted.settings
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lora_tui.dashboard.machine import Resources
 
 if TYPE_CHECKING:
-    from core.plan.schema import RunSettings
+    from core.plan.schema import Row
     from core.runs.evidence import Gathered
     from core.runs.position import Position
     from core.runs.snapshot import RunSnapshot
@@ -71,8 +71,8 @@ class BoardRow:
     adapter_hash: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     """The settings, by section."""
-    wanted: RunSettings | None = None
-    """The same of a row of the plan, as the plan has them now."""
+    wanted: Row | None = None
+    """The row of the plan, as the plan has it now."""
 
     @property
     def goes_on(self) -> bool:

@@ -25,7 +25,7 @@ def render(report: Report) -> str:
 def _suite(row: MatrixRow) -> str:
     name = f"{row.experiment} {row.title}".strip()
     if row.verdict is None:
-        return _case_suite(name, f"{verdict_word(row)}: {row.note}", "skipped")
+        return _case_suite(name, ": ".join(filter(None, (verdict_word(row), row.note))), "skipped")
     criteria = row.verdict.criteria
     failed = sum(c.state is State.FAIL for c in criteria)
     unknown = sum(c.state is State.UNKNOWN for c in criteria)
