@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import ExitCode
 from core.queue.execution import PlanExecution
 from core.queue.lock import is_held
-from core.queue.report import RowReport, place_recorded, report
+from core.queue.report import Outcome, RowReport, place_recorded, report
 from core.queue.wishes import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
@@ -109,6 +109,9 @@ def _cells(item: RowReport) -> tuple[str, ...]:
     steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
     run = "-" if item.run is None else item.run.name
     verdict = "-" if snapshot is None else item.outcome.value
+    if item.verdict is not None and item.outcome is Outcome.UNDECIDED and item.matrix.seeds is None:
+        now = item.verdict.decision.value  # where the run has not ended, the outcome does not say what it would be
+        verdict = now if now == verdict else f"so far {now}"
     if item.matrix.seeds is not None:
         verdict += ", seeds {}/{}".format(*item.matrix.seeds)
     figures_ = (

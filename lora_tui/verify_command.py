@@ -12,6 +12,7 @@ from core.errors import ExitCode, RunFolderError
 from core.runs.origin import origin
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
+from core.runs.snapshot import RunState
 from core.runs.verify import Verification, verify
 from core.sanitise import sanitise
 from core.scoring.evidence import Decision
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> ExitCode:
         sign(paths, keys, "lora-tui verify --sign")
     found = verify(paths, cache, keys)
     code = ExitCode.REJECTED if found.problems else _OF_DECISION[found.verdict.decision]
+    if code is ExitCode.ACCEPTED and found.snapshot.state is not RunState.DONE:
+        code = ExitCode.UNDECIDED  # as for the gate: all passes, and the trainer may do something else yet
     output.write(_as_json(found, paths, code) if args.json else _as_text(found, paths, code))
     return code
 

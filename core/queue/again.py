@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import RunFolderError
+from core.errors import RunFolderError, UserError
 from core.queue.decisions import read_decisions
 from core.queue.wishes import QueueDb, Submission, Target
-from core.runs.paths import RunsFolder
+from core.runs.paths import RunPaths, RunsFolder
 
 
 def submit_again(runs: RunsFolder, db: QueueDb, name: str) -> Target:
     """Queue the newest submission that had a row or run of this name once more, for that row only.
 
-    RunFolderError: no submission had one.
+    RunFolderError: no submission had one. UserError: its run is done.
     """
     known = ("run", "skip", "start")
     for decision in reversed([d for d in read_decisions(runs.decisions) if d.kind in known]):
         run = str(decision.get("run") or "")
         if name not in (decision.get("row"), run, run.rpartition("-")[2]):
             continue
+        if run and RunPaths(runs.root / run).result.is_file():
+            raise UserError(f"{name}: nothing to try again: it is done ({run})")
         found = row_again(db, Target(str(decision.get("submission")), str(decision.get("row"))))
         if found is not None:
             return found

@@ -14,6 +14,7 @@ from core.errors import RunFolderError, UserError
 from core.runs.adapter_hash import adapter_hash
 from core.runs.consistency import recorded_hashes, wrong_identity, wrong_result
 from core.runs.data_health import audited_hashes
+from core.runs.events import decode
 from core.runs.evidence import Gathered, gather
 from core.runs.files import read_json
 from core.runs.fold import counts_of
@@ -22,7 +23,7 @@ from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
 from core.runs.position import positions_differ
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
-from core.runs.snapshot import RunSnapshot
+from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
 from core.scoring.evidence import SetScore, Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
@@ -55,11 +56,14 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
     gathered = gather(snapshot, paths, thresholds=thresholds)
     verdict = judge(gathered.evidence, thresholds)
     unchecked: list[str] = []
+    if not (snapshot.state is RunState.DONE or snapshot.state.broken):
+        unchecked.append(f"the run has not ended ({snapshot.state}): its verdict is not the last word")
     signature = check(paths, keys)
     unchecked += [signature.gap] if signature.gap is not None else []
     problems = [
         *gathered.problems,
         *wrong_identity(snapshot),
+        *_events(paths, snapshot),
         *_scores(paths, snapshot),
         *wrong_figures,
         *_adapters(paths, snapshot),
@@ -77,6 +81,21 @@ def _thresholds(snapshot: RunSnapshot) -> Thresholds:
         return thresholds_of((snapshot.config or {}).get("gate") or {})
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{snapshot.paths.config}: gate: {error}: restore the file") from error
+
+
+def _events(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
+    """Every whole line is an event; what a trainer's death tore off the last one is none, and no fault."""
+    if snapshot.foreign_lines == 0:
+        return  # nor is a line that an attempt wrote late, after another one took over
+    with paths.events.open("rb") as file:
+        numbers = [
+            number
+            for number, line in enumerate(file, 1)
+            if line.endswith(b"\n") and line.strip() and decode(line.decode("utf-8", "replace")) is None
+        ]
+    if numbers:
+        more = f", nor {'is' if len(numbers) == 2 else 'are'} {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        yield f"{paths.events}: line {numbers[0]} is no event that a trainer writes{more}"
 
 
 def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
@@ -158,6 +177,9 @@ def _step(link: Path) -> int | None:
 def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, thresholds: Thresholds) -> Iterator[str]:
     """result.json says what the events and the adapter say."""
     if snapshot.result is None:
+        said = snapshot.final is not None and snapshot.final.outcome == "done"
+        if said and not snapshot.state.active and not paths.result.exists():
+            yield f"{paths.result}: missing, though the events say that the run is finished"
         return
     best, kept = best_interval(snapshot.intervals, thresholds)
     yield from wrong_result(snapshot, gathered.evidence.artifact, {"best_step": best, "guardrail_kept": kept})

@@ -95,13 +95,13 @@ COLUMNS = (
     Column("done", 4, 4, _percent, right=True),
     Column("ETA", 7, 5, _eta, right=True),
     Column("s/step", 6, 7, _pace, right=True),
-    Column("domain WER", 12, 2, _domain, right=True),
-    Column("heldout WER", 11, 6, _heldout, right=True),
+    Column("domain WER", 14, 2, _domain, right=True),
+    Column("heldout WER", 14, 6, _heldout, right=True),
     Column("verdict", 19, 3, _verdict),
     Column("reason", 16, 11, _reason, grows=3),
 )
-_NARROW = {"verdict": (140, 11), "state": (110, 10)}
-"""Below so many columns a column is so wide: `? undecided` fits; `so far`, of a run that goes on, is left out."""
+_NARROW = {"verdict": (140, 11), "state": (110, 10), "domain WER": (160, 12), "heldout WER": (160, 11)}
+"""Below so many columns a column is so wide: `? undecided` fits; of a run that goes on, `✗ so far`."""
 
 _SHORT_STATES = {"checkpointing": "checkpoint", "out of memory": "no memory", "stopped early": "early stop"}
 
@@ -113,11 +113,17 @@ def progress(row: BoardRow) -> float | None:
     return min(1.0, row.steps / row.steps_planned)
 
 
-def wer_with_change(wer: float | None, change: float | None, nothing: str = NONE) -> str:
+def wer_with_change(wer: float | None, change: float | None, nothing: str = NONE, decimals: int = 2) -> str:
     """`35.00 -5.00`: percent, and points against the base model."""
     if wer is None:
         return nothing
-    return f"{wer:.2f}" if change is None else f"{wer:.2f} {round(change, 2) + 0.0:+.2f}"
+    told = f"{wer:.{decimals}f}"
+    return told if change is None else f"{told} {round(change, decimals) + 0.0:+.{decimals}f}"
+
+
+def _rounded(wer: float | None, change: float | None, width: int) -> str:
+    tries = (wer_with_change(wer, change, decimals=decimals) for decimals in (1, 0))
+    return next((text for text in tries if len(text) <= width), wer_with_change(wer, None, decimals=0))
 
 
 def fitting(width: int) -> list[tuple[Column, int]]:
@@ -157,17 +163,21 @@ def row_pieces(
     for column, width in columns:
         text, role = column.cell(row, ascii_only)
         if len(text) > width:
-            text = _shorter(text, column.title, row.active)
+            text = _shorter(text, row, column.title, width)
         text = plain(sanitise(text, _LONGEST), ascii_only)
         pieces += [(_cell(text, width, column.right), role), (" ", "")]
     return pieces
 
 
-def _shorter(text: str, title: str, active: bool) -> str:
-    """A word that fits a narrow column. Of a run at work its state says that its verdict is not the last word."""
+def _shorter(text: str, row: BoardRow, title: str, width: int) -> str:
+    """A word that fits a narrow column, or a number with fewer decimals: none is cut."""
     if title == "verdict":
         glyph, _, word = text.partition(" so far ")
-        return f"{glyph} {word if active or word == 'undecided' else 'so far'}" if word else text
+        return f"{glyph} {word if word == 'undecided' else 'so far'}" if word else text
+    if title == "domain WER":
+        return _rounded(row.domain, row.domain_change, width)
+    if title == "heldout WER":
+        return _rounded(row.heldout, row.heldout_change, width)
     return _SHORT_STATES.get(text, text)
 
 

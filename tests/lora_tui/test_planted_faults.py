@@ -219,9 +219,21 @@ def other_audio(run: RunPaths) -> None:
     audio.write_bytes(audio.read_bytes()[:-2] + b"zz")
 
 
+def removed_result(run: RunPaths) -> None:
+    run.result.unlink()
+
+
+def junk_in_events(run: RunPaths) -> None:
+    """A line in the middle, and one at the end that a trainer's death did not tear."""
+    first, *rest = run.events.read_text().splitlines(keepends=True)
+    run.events.write_text("".join([first, "junk\n", *rest, '{"event": "step", "att\n']))
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
+        (removed_result, "result.json: missing, though the events say that the run is finished"),
+        (junk_in_events, "events.jsonl: line 2 is no event that a trainer writes, nor is 1 more"),
         (planted_certainty, "what is stored of how sure"),
         (edited_own_score, "step-000015/domain.json"),
         (other_audio, "the content of domain is not"),
@@ -238,6 +250,21 @@ def test_verify_finds_what_the_verdict_does_not_look_at(
     document = json.loads(capsys.readouterr().out)
     assert document["consistent"] is False and document["exit_code"] == 1
     assert any(says in problem for problem in document["problems"])
+
+
+def test_a_torn_last_line_is_no_fault(accepted: Any) -> None:
+    run = accepted.run("a")
+    with run.events.open("a") as file:
+        file.write('{"event": "heartbeat", "att')
+    assert main(["verify", str(run.root)]) == 0
+
+
+def test_verify_accepts_no_run_that_has_not_ended(accepted: Any, capsys: Capture) -> None:
+    run = accepted.run("a")
+    run.result.unlink()
+    edit_events(run, lambda line: None if line["event"] == "final" else line)
+    assert main(["verify", str(run.root)]) == gate(accepted) == ExitCode.UNDECIDED
+    assert "not checked: the run has not ended (crashed)" in capsys.readouterr().out
 
 
 def test_verify_says_what_it_cannot_hash_again(accepted: Any, capsys: Capture) -> None:
