@@ -26,6 +26,7 @@ from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import workflow_commands
 from lora_tui.reports.report import Report, assemble
 from lora_tui.request import Request
+from lora_tui.unsaved_hashes import UnsavedHashes
 
 HASHING_LINE_S = 5.0
 
@@ -68,7 +69,8 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
 
 def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExecution:
     """The plan, expanded and resolved. UserError with all that is wrong with it or with its data."""
-    hashes = HashCache(runs.hash_cache)
+    # A runs folder that is mistyped is not made by a gate that only looks.
+    hashes = (HashCache if request.train or runs.state.is_dir() else UnsavedHashes)(runs.hash_cache)
     execution = PlanExecution(submission, runs, hashes, _HashingProgress())
     for warning in execution.plan.warnings:
         say(f"warning: {warning}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from core.errors import ExitCode, RunFolderError, UserError
 from core.queue.again import row_again, submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
-from core.queue.entries import Entry, listing
+from core.queue.entries import Entry, listed
 from core.queue.naming import named, with_sharers
 from core.queue.prune import prunable
 from core.queue.prune import prune as prune_run
@@ -23,6 +23,7 @@ from lora_tui.queue_list import document
 
 STOPPED = "stopped on request: `lora-tui queue release` goes on from there"
 KILLED = "killed on request: `lora-tui queue release` goes on from its last checkpoint"
+NOT_STARTED = "{} on request before it was started: `lora-tui queue release` lets it start"
 HELD = "held on request"
 
 
@@ -46,7 +47,7 @@ def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     if not entries:
         raise UserError("nothing to hold: what is training can be stopped (`lora-tui queue stop`)")
     db = QueueDb(runs.queue_db)
-    targets = with_sharers(listing(runs, db).entries, entries)
+    targets = with_sharers(listed(runs).entries, entries)
     db.hold(targets, HELD)
     _done(args, "hold", targets, "held until released")
     return ExitCode.ACCEPTED
@@ -60,17 +61,24 @@ def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         raise UserError(
             f"nothing to release: {_names(chosen)} ends as asked; `lora-tui queue add PLAN` goes on with it"
         )
-    targets = with_sharers(listing(runs, QueueDb(runs.queue_db)).entries, entries)
-    QueueDb(runs.queue_db).release(targets + ([Target(e.submission.id) for e in entries] if args.all else []))
+    db = QueueDb(runs.queue_db)
+    wishes = db.row_wishes()
+    held = {Target(name, row) for name, wished in wishes.items() for row in wished.held}
+    targets = [target for target in with_sharers(listed(runs).entries, entries) if target in held]
+    if args.all or targets:
+        db.release(targets + ([Target(e.submission.id) for e in entries] if args.all else []))
     _client(runs).ensure_supervisor()
     _done(args, "release", targets, "released")
+    for entry in [] if args.all else entries:
+        if entry.target not in held:
+            say(f"{entry.row.key}: was not held: it is {entry.state}")
     return ExitCode.ACCEPTED
 
 
 def move(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Another order of rows, or of submissions."""
     db = QueueDb(runs.queue_db)
-    found = listing(runs, db)
+    found = listed(runs)
     ids = [submission.id for submission in found.submissions]
     if args.names and set(args.names) <= set(ids):
         db.reorder_submissions(_order(ids, args.names, args))
@@ -116,12 +124,18 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
     if not _confirmed(args, f"{args.action} {_names(entries)}"):
         return ExitCode.INTERRUPTED
     db = QueueDb(runs.queue_db)
-    db.ask(args.action, [Target(name) for name in whole])
-    queued = listing(runs, db).entries
+    asked = [Target(name) for name in whole]
+    late = db.ask(args.action, asked)
+    queued = listed(runs).entries
+    begun = {entry.target for entry in queued if entry.run is not None and entry.run.events.exists()}
     held = with_sharers(queued, single)
-    db.ask(args.action, held, held=reason)
+    to_end, not_started = [t for t in held if t in begun], [t for t in held if t not in begun]
+    late += db.ask(args.action, to_end, held=reason)
+    late += db.ask(args.action, not_started, held=NOT_STARTED.format(reason.partition(" ")[0]))
     _client(runs).ensure_supervisor()
-    _done(args, args.action, [*(Target(name) for name in whole), *held], word)
+    words = dict.fromkeys([*asked, *to_end], word) | dict.fromkeys(not_started, "had not started; held until released")
+    words |= dict.fromkeys(late, "had ended already")
+    _told(args, args.action, words, late)
     ended = {entry.run for entry in entries if entry.submission.id in whole}
     wishes = db.row_wishes()
     for entry in queued:
@@ -136,7 +150,7 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
 def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Once more, whatever became of it."""
     db = QueueDb(runs.queue_db)
-    entries = listing(runs, db).entries
+    entries = listed(runs).entries
     going = [entry for entry in entries if not entry.ending]
     targets: list[Target] = []
     late: list[Target] = []
@@ -152,6 +166,8 @@ def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
             raise UserError(f"{name}: nothing to try again: it is done, at work, or waits for its turn")
         targets += with_sharers([entry for entry in going if entry.state != "removed"], hits)
         late += [] if hits or args.all else ending
+    if args.all and not runs.queue_db.exists():
+        raise RunFolderError(f"--all: nothing to try again: {runs.root} has no queue")
     late += db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
     made = {entry.target: entry.run or entry.row.settings for entry in entries}
     once = {made.get(target, target): target for target in late}  # rows that share a run: one of them is enough
@@ -213,7 +229,7 @@ def _given(args: argparse.Namespace) -> list[str]:
 
 def _chosen(args: argparse.Namespace, runs: RunsFolder) -> list[Entry]:
     """The entries that are named. UserError: none is."""
-    entries = list(listing(runs, QueueDb(runs.queue_db)).entries)
+    entries = list(listed(runs).entries)
     return entries if args.all and entries else named(entries, _given(args) if not args.all else ["--all"])
 
 
@@ -236,9 +252,14 @@ def _confirmed(args: argparse.Namespace, what: str) -> bool:
 
 
 def _done(args: argparse.Namespace, action: str, targets: Sequence[Target], word: str) -> None:
+    _told(args, action, dict.fromkeys(targets, word))
+
+
+def _told(args: argparse.Namespace, action: str, words: Mapping[Target, str], late: Sequence[Target] = ()) -> None:
+    """What became of each; `late`: what a wish came too late for."""
     if args.json:
-        taken = [{"submission": target.submission, "row": target.row} for target in targets]
+        taken = [{"submission": target.submission, "row": target.row} for target in words if target not in late]
         stdout.write(document({"action": action, "taken": taken}))
         return
-    for target in targets:
+    for target, word in words.items():
         say(f"{target.row or f'submission {target.submission}'}: {word}")

@@ -18,13 +18,13 @@ from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.sanitise import sanitise
-from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.run_figures import figures
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.progress import verdict_lines
+from lora_tui.unsaved_hashes import UnsavedHashes
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0
@@ -68,13 +68,6 @@ def _reports(submission: Submission, runs: RunsFolder) -> list[RowReport]:
     execution.place_all()
     place_recorded(execution, runs)
     return report(execution, {})
-
-
-class UnsavedHashes(HashCache):
-    """Looking at runs creates no folder."""
-
-    def save(self) -> None:
-        """Nothing is written."""
 
 
 def _as_text(reports: list[RowReport], works: bool) -> str:

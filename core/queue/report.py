@@ -92,7 +92,8 @@ def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowR
         killed = killed_among(execution.runs.decisions, crashed)
     found: list[RowReport] = []
     words: LastWords | None = None
-    for item in reports:
+    for bare in reports:
+        item = bare
         run = None if item.run is None else item.run.name
         entry = queue.find(execution.submission.plan_path, item.row.key, run, item.row.settings)
         if entry is None and item.snapshot is None and item.matrix.status == _NOT_RUN and not item.matrix.note:

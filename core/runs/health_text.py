@@ -23,13 +23,17 @@ def headline(health: DataHealth | None, positions: Sequence[Position], accepted:
         return State.UNKNOWN, f"not audited yet{order}"
     leaks = sum(one.count for one in health.leaks)
     if leaks:
-        told = f"{leaks} recordings leak"
+        told = f"{_count(leaks, 'recording')} {'leaks' if leaks == 1 else 'leak'}"
         return (
             (State.PASS, f"{told}, accepted{order}") if accepted else (State.UNKNOWN, f"{told} into evaluation{order}")
         )
     shared = sum(one.count for one in health.shared if one.kind in ("text", "near_text"))
-    texts = f"; {shared} texts shared" if shared else ""
-    return State.PASS, f"no leaked recording in {sum(one.clips for one in health.sets)} clips{texts}{order}"
+    texts = f"; {_count(shared, 'text')} shared" if shared else ""
+    return State.PASS, f"no leaked recording in {_count(sum(one.clips for one in health.sets), 'clip')}{texts}{order}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def health_facts(
@@ -58,8 +62,8 @@ def health_facts(
 
 def size_sentence(one: SetHealth) -> str:
     """Sizes and levels of a set."""
-    speakers = f"{one.speakers} speakers" if one.speakers else "speakers not told"
-    sizes = f"{one.clips} clips, {one.words} words, {one.seconds / 3600:.2f} h, {speakers}"
+    speakers = _count(one.speakers, "speaker") if one.speakers else "speakers not told"
+    sizes = f"{_count(one.clips, 'clip')}, {_count(one.words, 'word')}, {one.seconds / 3600:.2f} h, {speakers}"
     levels = ""
     if one.rms_db is not None:
         levels = f", RMS {one.rms_db:.0f} dB, spread {one.rms_spread_db or 0:.1f} dB, normalised "
@@ -69,9 +73,9 @@ def size_sentence(one: SetHealth) -> str:
 
 def shared_sentence(one: Shared) -> str:
     """What two sets have in common, with examples."""
-    what = "speakers" if one.kind == "speaker" else "clips"
+    what = _count(one.count, "speaker" if one.kind == "speaker" else "clip")
     examples = "".join(f"; {example}" for example in one.examples[:EXAMPLES])
-    return f"{KINDS[one.kind]}: {one.count} {what} of {one.dataset} in {one.other}{examples}"
+    return f"{KINDS[one.kind]}: {what} of {one.dataset} in {one.other}{examples}"
 
 
 def position_facts(position: Position) -> list[Fact]:

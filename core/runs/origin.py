@@ -11,6 +11,7 @@ from core.runs.evidence import Gathered
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
+from core.scoring.evidence import Artifact
 
 Fact = tuple[str, str]
 """(what, its value); the value is text from files, shown as plain content."""
@@ -27,7 +28,7 @@ def origin(snapshot: RunSnapshot, paths: RunPaths, gathered: Gathered) -> tuple[
     facts = [
         ("Run", f"{paths.name}, identity {snapshot.identity or _UNKNOWN}"),
         ("Attempt", str(attempt.number) if attempt is not None else ""),
-        ("Adapter", f"{artifact.current_hash or _UNKNOWN}, step {artifact.best_step}" if artifact is not None else ""),
+        ("Adapter", _adapter(artifact)),
         ("Base model", _model(snapshot)),
         ("Manifests", _pairs(_dict(snapshot.config, "hashes"), leave_out="model")),
         ("Text normaliser", _same(scores, lambda s: _pairs(s.conditions.get("normaliser")))),
@@ -54,6 +55,13 @@ def commands(snapshot: RunSnapshot, paths: RunPaths) -> list[Fact]:
             command = ["lora-cli", "evaluate", manifest, "--adapter", str(paths.best)]
             found.append((f"{name.capitalize()} score again", shlex.join(command)))
     return found
+
+
+def _adapter(artifact: Artifact | None) -> str:
+    if artifact is None or (artifact.current_hash is None and artifact.best_step is None):
+        return ""
+    step = "" if artifact.best_step is None else f", step {artifact.best_step}"
+    return f"{artifact.current_hash or _UNKNOWN}{step}"
 
 
 def _dict(config: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:

@@ -57,6 +57,8 @@ def convergence(  # noqa: PLR0911 - one return a case
     def say(state: State, reason: str, slope: float | None = None) -> Criterion:
         return Criterion("convergence", "Convergence", state, slope, 0.0, _SLOPE_UNIT, reason)
 
+    ended = evidence.failure is not None or 0 < evidence.steps_planned <= evidence.steps_completed
+    so_far = "" if ended else " so far"
     intervals = sorted(evidence.intervals, key=lambda i: i.step)
     losses = {i.step: i.domain.loss for i in intervals}
     if 0 not in losses:
@@ -69,9 +71,9 @@ def convergence(  # noqa: PLR0911 - one return a case
         return say(State.UNKNOWN, f"The domain loss at step {bad[0]} is missing or not finite.")
     if len(finite) < thresholds.minimum_intervals:
         have, need = len(finite), thresholds.minimum_intervals
-        return say(State.UNKNOWN, f"{have} of at least {need} intervals so far.")
+        return say(State.UNKNOWN, f"{have} of at least {need} intervals{so_far}.")
     if best_step is None or best_step not in finite:
-        return say(State.UNKNOWN, "No best interval can be told from the intervals so far.")
+        return say(State.UNKNOWN, f"No best interval can be told from the intervals{so_far}.")
 
     slope = 1000 * theil_sen(list(finite), list(finite.values()))
     trend = f"the domain loss changes by {slope:+.4f} {_SLOPE_UNIT}"

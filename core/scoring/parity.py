@@ -12,8 +12,9 @@ from core.scoring.evidence import Criterion, Evidence, Parity, State, Thresholds
 def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:
     """The tuned score, made by another process, equals the trainer's own at that interval."""
     found = evidence.parity
-    limit = 0.0 if found is not None and found.same_device else thresholds.parity_pp
-    unit = "transcripts" if found is not None and found.same_device else "points"
+    # Nothing is known yet: the score is usually made on the device that trained.
+    same_device = found is None or found.same_device
+    limit, unit = (0.0, "transcripts") if same_device else (thresholds.parity_pp, "points")
 
     def say(state: State, reason: str, value: float | None = None) -> Criterion:
         return Criterion("parity", "Parity", state, value, limit, unit, reason)

@@ -39,11 +39,14 @@ def key_lines(screen: Screen[object]) -> list[Pieces]:
     for active in screen.active_bindings.values():
         binding = active.binding
         if active.enabled and binding.description and binding.key not in _ALIASES:
-            named = keys.setdefault((binding.description, active.tooltip or binding.tooltip), [])
-            named.append(_KEYS.get(binding.key, binding.key))
+            same = keys.setdefault((binding.description, active.tooltip or binding.tooltip), [])
+            same.append(_KEYS.get(binding.key, binding.key))
+    named = [(", ".join(dict.fromkeys(names)), *told) for told, names in keys.items()]
+    width = max([17, *(len(names) + 1 for names, _, _ in named)])
+    wide = max([16, *(len(description) + 1 for _, description, _ in named)])
     return [
-        [(f"  {', '.join(dict.fromkeys(names)):<17}", "key"), (f"{description:<16}", ""), (tooltip, "muted")]
-        for (description, tooltip), names in keys.items()
+        [(f"  {names:<{width}}", "key"), (f"{description:<{wide}}", ""), (tooltip, "muted")]
+        for names, description, tooltip in named
     ]
 
 

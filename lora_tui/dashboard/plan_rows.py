@@ -20,7 +20,7 @@ from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
 from core.speech.hashing import HashCache
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.status_command import UnsavedHashes
+from lora_tui.unsaved_hashes import UnsavedHashes
 
 
 class PlanRows:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from core.runs.figures import NONE
 from lora_tui.dashboard.axes import Line, cells_of, scientific
 from lora_tui.dashboard.look import View
-from lora_tui.dashboard.plot import Curve, Plot
+from lora_tui.dashboard.plot import Curve, Plot, x_range
 from lora_tui.dashboard.reduction import blocks_of
 from lora_tui.dashboard.series import first_beyond, logarithm, reduce, smooth
 
@@ -69,7 +70,10 @@ def _title(plot: Plot, view: View, bad: int) -> Line:
     if view.low is not None or view.high is not None:
         cells += cells_of("  zoomed", "muted")
     if view.cursor is not None:
-        cells += cells_of(f" at {view.cursor:.0f}", "muted")
+        # A step is whole; of minutes the cursor is told as finely as it moves.
+        low, high = x_range(plot, view)
+        digits = 0 if plot.x_name == "step" else max(0, min(3, 2 - math.floor(math.log10(max(high - low, 1e-3)))))
+        cells += cells_of(f" at {view.cursor:.{digits}f}{'' if plot.x_name == 'step' else f' {plot.x_name}'}", "muted")
     if bad:
         cells += cells_of(f"  {bad} not finite", "bad")
     return cells

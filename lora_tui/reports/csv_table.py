@@ -13,6 +13,8 @@ COLUMNS = (
     "experiment", "title", "settings", "status", "run", "steps_completed", "steps_planned", "baseline_domain",
     "tuned_domain", "baseline_heldout", "tuned_heldout", "duration_s", "adapter_hash", "note",
 )  # fmt: skip
+_DECIMALS = 6
+"""A WER of a million words has no more; JSON has every digit."""
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """A spreadsheet takes what begins so for a formula, and runs it."""
 
@@ -26,12 +28,14 @@ def render(report: Report) -> str:
     writer.writerow([*COLUMNS, *map(_cell, criteria), "verdict"])
     for line in lines:
         states = {c.name: c.state.value for c in line.verdict.criteria} if line.verdict else {}
-        cells = [getattr(line, name) for name in COLUMNS]
+        cells: list[object] = [getattr(line, name) for name in COLUMNS]
         writer.writerow([_cell(c) for c in [*cells, *(states.get(name) for name in criteria), verdict_word(line)]])
     return text.getvalue()
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
     if not isinstance(value, str):
         return value
     text = sanitise(value)

@@ -26,7 +26,9 @@ def board(folder: Any, plan: Path) -> dict[str, tuple[str, str]]:
 
 def status(folder: Any, plan: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
     capsys.readouterr()
-    assert main(["status", str(plan), "--json", "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]) == 0
+    assert (
+        main(["status", str(plan), "--json", "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]) == 0
+    )
     return {row["key"]: (row["state"], row["reason"]) for row in json.loads(capsys.readouterr().out)["rows"]}
 
 

@@ -209,6 +209,57 @@ def test_retry_of_a_run_whose_plan_is_done_with(queue: Any) -> None:
     assert queue("retry", "nothing") == 4
 
 
+def test_retry_of_a_run_that_is_done_says_so(queue: Any) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.work()
+    queue.error()
+    for name in ("a", folder.run("a").name):
+        assert queue("retry", name) == 4
+        assert f"{name}: nothing to try again: it is done" in queue.error()
+    assert folder.db.open_submissions() == [] and not is_held(folder.runs.supervisor_lock)
+
+
+@pytest.mark.parametrize(("command", "word"), [(("kill", "b", "--yes"), "killed"), (("stop", "b"), "stopped")])
+def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command: tuple[str, ...], word: str) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
+    queue.error()
+    assert queue(*command) == 0
+    assert queue.error() == "b: had not started; held until released\n"
+    [row] = [row for row in queue.json("list")["rows"] if row["row"] == "b"]
+    assert (row["state"], row["reason"]) == ("held", queue_actions.NOT_STARTED.format(word))
+
+
+def test_release_of_what_is_not_held_says_so(queue: Any) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait"])
+    assert queue("add", str(folder.plan)) == 0
+    wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
+    queue.error()
+    assert queue("release", "b") == 0
+    assert queue.error() == "b: was not held: it is waiting\n"
+    assert queue.json("release", "b")["taken"] == []
+    assert queue("hold", "b") == 0 and queue("release", "b") == 0
+    assert queue.error() == "b: held until released\nb: released\n"
+
+
+def test_what_only_looks_or_fails_makes_no_folder(tmp_path: Path, folder: Any) -> None:
+    gone = tmp_path / "gone"
+    folder.write()
+    for words in (["hold", "x"], ["release", "--all"], ["move", "x", "--first"], ["stop", "--all"], ["retry", "x"],
+                  ["retry", "--all"], ["kill", "x", "--yes"], ["remove", "x", "--yes"], ["prune", "x", "--yes"],
+                  ["list"]):  # fmt: skip
+        assert main(["queue", *words, "--runs", str(gone / "x")]) == (0 if words == ["list"] else 4)
+    assert main(["--headless", str(folder.plan), "--gate", "--no-train", "--runs", str(gone / "x")]) == 5
+    assert main(["status", str(folder.plan), "--runs", str(gone / "x")]) == 0
+    assert not gone.exists()
+
+
 def test_what_is_not_in_the_queue_is_named(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO)

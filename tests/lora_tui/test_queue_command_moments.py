@@ -113,3 +113,21 @@ def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, mon
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert [d.get("row") for d in folder.decisions("start") if d.get("run") == name] == ["a", "a"]
     assert RunPaths(folder.runs.root / name).result.is_file()
+
+
+def test_stop_that_came_too_late_says_what_had_ended(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = queue.folder
+    folder.write(TWO, queue=ALL)
+    folder.script(a=["wait"])
+    [first] = queue.json("add", str(folder.plan))["taken"]
+    wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
+    ask = QueueDb.ask
+
+    def late(db: QueueDb, *rest: Any, **more: Any) -> list[Target]:
+        db.close_submission(first["submission"])  # it ends after this command has looked
+        return ask(db, *rest, **more)
+
+    monkeypatch.setattr(QueueDb, "ask", late)
+    queue.error()
+    assert queue("stop", "a") == 0
+    assert queue.error() == "a: had ended already\n"

@@ -31,11 +31,40 @@ def test_no_letter_is_lost(text: str, width: int) -> None:
         assert "".join(parts).replace(" ", "") == "".join(t for t, _ in line).replace(" ", "")
 
 
-@pytest.mark.parametrize(("decision", "word"), [("undecided", "? undecided"), ("accepted", "accepted"), (None, "")])
+@pytest.mark.parametrize(
+    ("decision", "word"),
+    [("undecided", "? undecided"), ("accepted", "✓ so far"), ("rejected", "✗ so far"), (None, "")],
+)
 def test_the_verdict_of_a_run_that_goes_on_is_whole_at_80_columns(decision: str | None, word: str) -> None:
     row = BoardRow("a", "a", state="training", active=True, decision=decision)
     shown = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
     assert word in shown and "…" not in shown and len(shown) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+@pytest.mark.parametrize(
+    ("wer", "change", "words"),
+    [
+        (110.894, -3.127, "110.89 -3.13"),
+        (100.5, -13.254, "100.50 -13.25"),
+        (1234.5, 1134.56, "1234.5 +1134.6"),
+        (35.0, -5.0, "35.00 -5.00"),
+    ],
+)
+def test_no_number_is_cut(width: int, wer: float, change: float, words: str) -> None:
+    row = BoardRow(
+        "a",
+        "a",
+        domain=wer,
+        domain_change=change,
+        heldout=wer,
+        heldout_change=change,
+        state="done",
+        decision="rejected",
+    )
+    shown = "".join(t for t, _ in row_pieces(row, fitting(width), selected=True, pinned="", ascii_only=False))
+    assert "…" not in shown and len(shown) <= width and shown.count(f"{wer:.0f}"[:-1]) == 2
+    assert width < 160 or words in shown, shown
 
 
 @pytest.mark.parametrize("width", range(9))

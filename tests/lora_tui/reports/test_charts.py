@@ -51,7 +51,7 @@ def test_the_health_of_the_data_is_in_every_report(fake_run: MakeRun) -> None:
     line = run_row("2.1", "", snapshot, gathered, verdict, thresholds=thresholds)
     report = Report((ReportRow(line, "accepted", "runs/2.1", position_charts(line.positions)),))
     for text in (markdown.render(report), html_page.render(report), json_document.render(report)):
-        assert "1 clips of heldout in train" in text
+        assert "1 clip of heldout in train" in text
         assert "60 clips, 600 words" in text and "POSITION EFFECT" in text and "own prompts" in text
     page = html_page.render(report)
     assert "Running domain WER, with the band of shuffled orders" in page and ">clips</text>" in page
