@@ -100,7 +100,7 @@ COLUMNS = (
     Column("verdict", 19, 3, _verdict),
     Column("reason", 16, 11, _reason, grows=3),
 )
-_NARROW = {"verdict": (140, 11), "state": (110, 10), "domain WER": (160, 12), "heldout WER": (160, 11)}
+_NARROW = {"verdict": (140, 11), "state": (110, 10), "domain WER": (220, 12), "heldout WER": (220, 11)}
 """Below so many columns a column is so wide: `? undecided` fits; of a run that goes on, `✗ so far`."""
 
 _SHORT_STATES = {"checkpointing": "checkpoint", "out of memory": "no memory", "stopped early": "early stop"}

@@ -49,6 +49,24 @@ def test_a_screen_that_is_told_to_close_again_and_again_closes_alone(
     asyncio.run(look())
 
 
+def test_keys_and_what_they_do_do_not_run_together_in_the_help_of_a_run(
+    make_run: Make, make_app: Make, eyes: Any
+) -> None:
+    make_run("2.1", "0" * 10).train(1000).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(120, 40)) as pilot:
+            see = eyes(app, pilot).see
+            await see("▸ 2.1", "✓ accepted", "✓ PASS")
+            await pilot.press("enter")
+            await see("intervals")
+            await pilot.press("question_mark")
+            await see("Keys", "ctrl+d Page down")
+
+    asyncio.run(look())
+
+
 def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("3.1", "1" * 10, learning_rate=5e-5).train(1000).finish()

@@ -202,3 +202,15 @@ def test_a_log_axis_has_round_numbers_that_fit_its_labels(low: float, high: floa
     found = {line.partition("│")[0].strip() for line in lines[1:-2]} - {""}
     assert labels <= found, found
     assert all(low * 0.8 <= 10**tick <= high * 1.3 for tick in log_ticks(math.log10(low), math.log10(high), 8))
+
+
+@pytest.mark.parametrize(
+    ("x_name", "end", "cursor", "says"),
+    [("step", 500, 249.6, "at 250"), ("min", 1.0, 0.5, "at 0.50 min"), ("min", 90.0, 44.96, "at 45.0 min")],
+)
+def test_the_cursor_on_an_axis_of_minutes_is_told_as_finely_as_it_moves(
+    x_name: str, end: float, cursor: float, says: str
+) -> None:
+    xs = np.linspace(0, end, 50)
+    plot = Plot("loss", (Curve("c", "c", xs, xs + 1),), x_name=x_name)
+    assert says in text(plot, 70, view=View(cursor=cursor))[0]

@@ -226,3 +226,14 @@ def test_a_summary_that_cannot_be_written_is_only_a_warning(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder.root / "no" / "folder"))
     assert gate(folder) == 5
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_csv_rounds_what_is_no_digit_of_a_count() -> None:
+    line = MatrixRow("a", baseline_domain=100 * 1.11, tuned_domain=111.00000000000001, duration_s=1 / 3)
+    table = csv_table.render(report(ReportRow(line, "accepted")))
+    assert ",111.0,111.0,," in table and ",0.333333," in table
+
+
+def test_a_row_without_a_run_and_a_reason_is_skipped_in_junit() -> None:
+    text = junit_xml.render(report(ReportRow(unrun_row("b", "", "not run", ""), "pending")))
+    assert '<skipped message="not run"/>' in text
