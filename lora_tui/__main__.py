@@ -19,7 +19,7 @@ Fine-tunes a speech recogniser with LoRA or DoRA adapters by the plan in PLAN, a
 a lower word error rate (WER) on the domain set, without a higher one on the heldout set.
 
 On a terminal this opens the dashboard. With --headless, or an option that only makes sense there, or without a
-terminal, it trains and prints."""
+terminal (stdin, stdout or stderr is none), it trains and prints."""
 EPILOG = f"""\
 commands, each with its own --help:
   lora-tui plan      what would run, and what is wrong with the plan; trains nothing

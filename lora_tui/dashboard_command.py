@@ -27,19 +27,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def wanted(args: argparse.Namespace) -> bool:
-    """Whether to open it: on a terminal, unless an option asks for what only the headless face does."""
-    if args.replay is not None:
-        if not on_a_terminal():
-            raise UserError("--replay plays in the dashboard: run it on a terminal")
+    """Whether to open it: on a terminal, unless an option asks for what only the headless face does.
+
+    UserError: it would be opened but cannot be shown, and nothing says that the plan is to be trained all the same.
+    """
+    if args.readonly and args.start:
+        raise UserError("--readonly starts nothing and --start does: leave one of them out")
+    if args.replay is None and _is_headless(args):
+        if args.readonly:
+            raise UserError(f"--readonly looks in the dashboard, which {_HEADLESS} do without: {_INSTEAD}")
+        return False
+    if args.served:
         return True
-    headless = args.headless or args.gate or args.no_train or args.detach or args.export or args.json
-    return not headless and (args.served or on_a_terminal())
+    if not on_a_terminal():
+        if args.replay is not None:
+            raise UserError("--replay plays in the dashboard: run it on a terminal")
+        if args.readonly:
+            raise UserError(f"--readonly looks in the dashboard, and this is no terminal: {_INSTEAD}")
+        return False
+    if os.environ.get("TERM") != "dumb":
+        return True
+    if args.start and args.replay is None:
+        return False  # what it asks for needs no dashboard
+    raise UserError(
+        "TERM=dumb is a terminal that can show no dashboard: give TERM its real name, such as xterm-256color, "
+        "or train without a dashboard (--headless), or see where the runs stand (lora-tui status)"
+    )
+
+
+def _is_headless(args: argparse.Namespace) -> bool:
+    return bool(args.headless or args.gate or args.no_train or args.detach or args.export or args.json)
+
+
+_HEADLESS = "--headless, --gate, --no-train, --detach, --export and --json"
+_INSTEAD = "leave it out, or see where the runs stand with lora-tui status"
 
 
 def on_a_terminal() -> bool:
-    """Whether somebody can see it and type. Textual draws on stderr."""
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return os.environ.get("TERM") != "dumb" and all(stream is not None and stream.isatty() for stream in streams)
+    """Whether somebody can see it and type: stdin, stdout and stderr, on which Textual draws, are terminals."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def run(args: argparse.Namespace, runs: RunsFolder, request: Request) -> ExitCode:

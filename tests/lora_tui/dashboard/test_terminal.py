@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import UserError
 from lora_tui import dashboard_command
 from lora_tui.__main__ import _face_parser
 
@@ -92,10 +93,49 @@ def test_without_a_terminal_it_is_headless(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_options_of_the_headless_face_choose_it_on_a_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard_command, "on_a_terminal", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
     parse = _face_parser().parse_args
     assert dashboard_command.wanted(parse([])) and dashboard_command.wanted(parse(["--start", "--ascii"]))
     for options in (["--headless"], ["--gate"], ["--no-train"], ["--detach"], ["--json"], ["--export", "x.md"]):
         assert not dashboard_command.wanted(parse(options))
+
+
+@pytest.mark.parametrize("served", [[], ["--served"]])
+def test_a_look_never_becomes_a_training(monkeypatch: pytest.MonkeyPatch, served: list[str]) -> None:
+    parse = _face_parser().parse_args
+    for options in (
+        ["--headless"],
+        ["--gate", "--no-train"],
+        ["--detach"],
+        ["--json"],
+        ["--export", "x.md"],
+        ["--start"],
+    ):
+        with pytest.raises(UserError, match="--readonly"):
+            dashboard_command.wanted(parse(["--readonly", *options, *served]))
+    if served:
+        assert dashboard_command.wanted(parse(["--readonly", *served]))
+        return
+    with pytest.raises(UserError, match="this is no terminal"):
+        dashboard_command.wanted(parse(["--readonly"]))
+
+
+def test_a_terminal_that_can_show_no_dashboard_starts_nothing(tmp_path: Path, folder: Any, terminal: Any) -> None:
+    folder.write()
+    screen = terminal([*COMMAND, str(folder.plan)], cwd=tmp_path, env={"TERM": "dumb"})
+    assert screen.end() == 4
+    assert b"--headless" in screen.bytes and b"xterm-256color" in screen.bytes
+    assert not folder.runs.root.exists() and not (tmp_path / "runs").exists()
+
+
+def test_on_such_a_terminal_training_that_is_asked_for_is_headless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_command, "on_a_terminal", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    parse = _face_parser().parse_args
+    assert not dashboard_command.wanted(parse(["--start"])) and not dashboard_command.wanted(parse(["--headless"]))
+    for options in ([], ["--readonly"], ["--replay", "runs/x"]):
+        with pytest.raises(UserError, match="TERM=dumb"):
+            dashboard_command.wanted(parse(options))
 
 
 def test_a_named_plan_that_is_not_there_exits_4(tmp_path: Path, terminal: Any) -> None:
