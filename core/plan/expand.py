@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from core.plan.schema import DEFAULT_EPOCHS, Experiment, Plan, Row, RunSettings
+from core.plan.schema import DEFAULT_EPOCHS, MOST_INTERVALS, Experiment, Plan, Row, RunSettings
 
 
 def expand(plan: Plan) -> tuple[Row, ...]:
@@ -67,6 +67,15 @@ def complete(settings: RunSettings) -> RunSettings:
 def interval_steps(steps: int, eval_every: int) -> tuple[int, ...]:
     """The steps at which a run is evaluated after interval 0: every `eval_every`, and at its last step."""
     return (*range(eval_every, steps, eval_every), steps)
+
+
+def too_many_intervals(steps: int, eval_every: int) -> str | None:
+    """What is wrong with so many intervals; None when they are not too many."""
+    count = -(-steps // eval_every)
+    if count <= MOST_INTERVALS:
+        return None
+    what = f"{steps} steps with eval_every = {eval_every} give {count} intervals (full evaluations), and a run has"
+    return f"{what} at most {MOST_INTERVALS}: raise eval_every"
 
 
 def matches(row: Row, only: Collection[str]) -> bool:

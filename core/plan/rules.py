@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from core.plan.expand import experiment_rows, interval_steps
+from core.plan.expand import experiment_rows, interval_steps, too_many_intervals
 from core.plan.lines import KeyPath
 from core.plan.schema import (
     HIGH_LEARNING_RATE,
@@ -47,6 +47,9 @@ def check_rows(
                     "they knew; lower it, or set train.allow_high_learning_rate = true",
                     "train.learning_rate",
                 )
+            if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
+                places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
+                problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
             if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:
                 problems.add(
                     _given("train.replay_share", path, problems),

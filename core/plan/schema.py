@@ -22,6 +22,18 @@ DEFAULT_EPOCHS = 3.0
 SINKS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Trackers that `core.sinks` can tell of a run while it goes on."""
 
+MOST_STEPS = 10_000_000
+"""Months of training; more is a slip of the keyboard. Every whole number of a plan has such a maximum."""
+
+MOST_INTERVALS = 10_000
+"""Full evaluations of one run, each of which leaves files."""
+
+MOST_SEED = 2**32 - 1
+"""A step's own seed, a million times that and more (`core.training.determinism`), fits 64 bits."""
+
+_MANY = 1_000_000
+"""Of what is only counted."""
+
 
 def _key(default: Any, doc: str, **rules: Any) -> Any:
     return field(default=default, metadata={"doc": doc, **rules})
@@ -53,7 +65,7 @@ class DataSettings:
 class TrainSettings:
     """`[train]`. A step is one optimiser update, whatever the accumulation."""
 
-    steps: int = _key(1000, "optimiser updates", unit="steps", minimum=1)
+    steps: int = _key(1000, "optimiser updates", unit="steps", minimum=1, maximum=MOST_STEPS)
     epochs: float | None = _key(
         None, f"passes over the training manifest; derives the batch; default {DEFAULT_EPOCHS:g}", above=0.0
     )
@@ -63,17 +75,20 @@ class TrainSettings:
         unit="s",
         above=0.0,
     )
-    eval_every: int = _key(100, "steps between intervals (full evaluations)", unit="steps", minimum=1)
+    eval_every: int = _key(
+        100, "steps between intervals (full evaluations)", unit="steps", minimum=1, maximum=MOST_STEPS
+    )
+    """With `steps` it gives at most MOST_INTERVALS intervals (`core.plan.rules`)."""
     learning_rate: float = _key(1e-4, "peak learning rate", above=0.0, maximum=1.0)
     allow_high_learning_rate: bool = _key(False, f"permit learning rates of {HIGH_LEARNING_RATE:g} and more")
     warmup: float = _key(0.1, "share of the steps with linear warm-up", minimum=0.0, maximum=0.9)
     schedule: str = _key("linear", "after the warm-up", choices=("linear", "constant"))
-    accumulation: int = _key(1, "micro-batches in one step", minimum=1)
+    accumulation: int = _key(1, "micro-batches in one step", minimum=1, maximum=10_000)
     clip: float = _key(1.0, "gradient norm clip", above=0.0)
     weight_decay: float = _key(0.0, "AdamW weight decay", minimum=0.0)
-    seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0)
+    seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0, maximum=MOST_SEED)
     replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
-    threads: int = _key(2, "CPU threads of the trainer", minimum=1)
+    threads: int = _key(2, "CPU threads of the trainer", minimum=1, maximum=1024)
     precision: str = _key(
         "auto",
         "of training steps; auto: bf16 autocast where the GPU gains by it, else fp32. Scores are always fp32",
@@ -81,8 +96,12 @@ class TrainSettings:
     )
     eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
     deterministic: bool = _key(False, "the same bits from every run on one kind of GPU; slower; a CPU needs it not")
-    keep_checkpoints: int = _key(2, "resumable checkpoints kept while the run goes on", minimum=1)
-    checkpoint_every: int | None = _key(None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1)
+    keep_checkpoints: int = _key(
+        2, "resumable checkpoints kept while the run goes on", minimum=1, maximum=MOST_INTERVALS
+    )
+    checkpoint_every: int | None = _key(
+        None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1, maximum=MOST_STEPS
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +109,7 @@ class AdapterSettings:
     """`[adapter]`: what peft trains."""
 
     method: str = _key("dora", "adapter method", choices=("dora", "lora"))
-    rank: int = _key(16, "rank r of the update", minimum=1)
+    rank: int = _key(16, "rank r of the update", minimum=1, maximum=4096)
     alpha: float = _key(32.0, "scale: the update is multiplied by alpha / rank", above=0.0)
     dropout: float = _key(0.0, "dropout on the adapter's input", minimum=0.0, maximum=0.9)
     target_modules: tuple[str, ...] = _key(
@@ -109,7 +128,9 @@ class SliceSettings:
     edges: tuple[float, ...] = _key((), "with by = duration: where one slice ends and the next begins", unit="s")
     domain_gain: float | None = _key(None, "least fall of WER in each slice of domain", unit="points")
     heldout_regression: float | None = _key(None, "largest rise of WER in each slice of heldout", unit="points")
-    min_utterances: int = _key(50, "a slice with fewer utterances is unknown", unit="utterances", minimum=2)
+    min_utterances: int = _key(
+        50, "a slice with fewer utterances is unknown", unit="utterances", minimum=2, maximum=_MANY
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +140,10 @@ class GateSettings:
     domain_gain: float = _key(1.0, "least fall of domain WER", unit="points")
     heldout_regression: float = _key(0.2, "largest rise of heldout WER", unit="points")
     stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
-    stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2)
-    stability_min_steps: int = _key(1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0)
+    stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2, maximum=MOST_INTERVALS)
+    stability_min_steps: int = _key(
+        1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0, maximum=MOST_STEPS
+    )
     confidence: str | float = _key(
         "point",
         "how sure a PASS or a FAIL of the WER criteria must be, such as 0.95; point: go by the point estimates",
@@ -146,7 +169,9 @@ class GateSettings:
         unit="points",
         minimum=0.0,
     )
-    early_stop_intervals: int = _key(3, "intervals in a row that early_stop looks at", minimum=1)
+    early_stop_intervals: int = _key(
+        3, "intervals in a row that early_stop looks at", minimum=1, maximum=MOST_INTERVALS
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +184,7 @@ class QueueSettings:
         "when the plan is used up and nothing was accepted; search: go on with draws from [search]",
         choices=("stop", "search"),
     )
-    max_runs: int = _key(20, "budget: runs started", minimum=1)
+    max_runs: int = _key(20, "budget: runs started", minimum=1, maximum=_MANY)
     max_hours: float = _key(
         24.0,
         "budget: hours of training, all runs together; what runs then is stopped, resumable",
@@ -170,7 +195,7 @@ class QueueSettings:
     gpu_free_gb: float | None = _key(
         None, "GPU memory that must be free before a run starts there; default: 80 % of it", unit="GiB", above=0.0
     )
-    retries: int = _key(2, "times a crashed or killed run is resumed", minimum=0)
+    retries: int = _key(2, "times a crashed or killed run is resumed", minimum=0, maximum=_MANY)
     on_accept: str = _key(
         "finish", "what runs beside an accepted run: finish it, or stop it", choices=("finish", "stop")
     )
@@ -181,7 +206,7 @@ class QueueSettings:
         choices=("fail", "halve"),
     )
     pause_after: int = _key(
-        3, "runs that fail alike, one after the other, before the queue pauses; 0: never", minimum=0
+        3, "runs that fail alike, one after the other, before the queue pauses; 0: never", minimum=0, maximum=_MANY
     )
     notify: tuple[str, ...] = _key(
         (),

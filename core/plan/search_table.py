@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from core.plan.expand import too_many_intervals
 from core.plan.lines import KeyPath
-from core.plan.schema import HIGH_LEARNING_RATE, Range, RunSettings, SearchSpace
+from core.plan.schema import HIGH_LEARNING_RATE, MOST_SEED, Range, RunSettings, SearchSpace
 from core.plan.validate import OVERRIDABLE, SECTIONS, Problems, check_value, keys_of, kind_of
 
 _KINDS = ("log_uniform", "uniform")
@@ -22,8 +23,8 @@ def read_search(raw: Any, defaults: RunSettings, problems: Problems) -> SearchSp
         problems.add(path, f"expected a table, found {kind_of(raw)}: write [search]")
         return None
     seed = raw.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        problems.add((*path, "seed"), f"expected a whole number, 0 or more, found {kind_of(seed)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+        problems.add((*path, "seed"), f"expected a whole number from 0 to {MOST_SEED}, found {kind_of(seed)}")
         seed = 0
     ranges: dict[str, Range] = {}
     for key_path, value in _entries({key: value for key, value in raw.items() if key != "seed"}, path):
@@ -99,6 +100,18 @@ def _check(ranges: dict[str, Range], defaults: RunSettings, problems: Problems) 
             f"reaches {highest:g}, which is {HIGH_LEARNING_RATE:g} or more, where models forget what they knew; "
             "lower it, or set train.allow_high_learning_rate = true",
         )
+
+    steps = _bound("train.steps", ranges, defaults.train.steps, max)
+    every = _bound("train.eval_every", ranges, defaults.train.eval_every, min)
+    searched = next((key for key in ("train.eval_every", "train.steps") if key in ranges), None)
+    if searched is not None and (what := too_many_intervals(steps, every)) is not None:
+        problems.add(_place(searched), what)
+
+
+def _bound(dotted: str, ranges: Mapping[str, Range], default: int, pick: Callable[[Iterable[Any]], Any]) -> int:
+    """The largest or the smallest value that a draw may take."""
+    found = ranges.get(dotted)
+    return default if found is None else int(pick(found.values or (found.low, found.high)))
 
 
 def _place(dotted: str) -> KeyPath:

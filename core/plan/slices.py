@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,8 @@ from core.plan.validate import Problems, kind_of, show
 
 _THRESHOLDS = ("domain_gain", "heldout_regression")
 _MAX_EDGES = 20
+_COUNT = next(spec.metadata for spec in fields(SliceSettings) if spec.name == "min_utterances")
+_FEWEST, _MOST = _COUNT["minimum"], _COUNT["maximum"]
 
 
 def read_slices(raw: Any, problems: Problems) -> tuple[SliceSettings, ...]:
@@ -80,7 +83,8 @@ def _number(value: Any) -> float | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 2 else None
+    sound = isinstance(value, int) and not isinstance(value, bool) and _FEWEST <= value <= _MOST
+    return value if sound else None
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -97,7 +101,7 @@ _EXPECTED = {
     "edges": f"1 to {_MAX_EDGES} rising numbers of seconds, as in [2.0, 5.0]",
     "domain_gain": "a finite number of points",
     "heldout_regression": "a finite number of points",
-    "min_utterances": "a whole number of at least 2",
+    "min_utterances": f"a whole number from {_FEWEST} to {_MOST}",
 }
 
 

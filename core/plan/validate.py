@@ -37,6 +37,7 @@ _NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
 }
 """Values that later versions have and this one does not. Silence about them would be a false promise."""
 
+_LONG = 10**24
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 
 
@@ -156,7 +157,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, int):
-        return f"the integer {value}"
+        return f"the integer {figure(value)}" if abs(value) < _LONG else figure(value)
     if isinstance(value, float):
         return f"the number {value}"
     if isinstance(value, str):
@@ -166,8 +167,17 @@ def kind_of(value: Any) -> str:
     return "a table" if isinstance(value, dict) else "a date or time"
 
 
+def figure(value: int | float) -> str:
+    """A number as it is shown; Python turns no integer of more than 4300 digits into text."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if abs(value) < _LONG else "a number of more than 24 digits"
+
+
 def show(value: Any) -> str:
     """A value as it would stand in TOML; long ones are cut."""
+    if isinstance(value, int):
+        return str(value).lower() if isinstance(value, bool) else figure(value)
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -212,7 +222,8 @@ def _type_name(kind: Any) -> str:
 
 def _found(value: Any, types: tuple[Any, ...]) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and str in types:
-        return f'{value} without quotes; write "{value}"'
+        text = figure(value) if isinstance(value, int) else value
+        return f'{text} without quotes; write "{text}"'
     if isinstance(value, (str, list)) and not value:
         return "an empty one"
     return kind_of(value)
@@ -245,11 +256,11 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
 def _out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:
     unit = f" {rules['unit']}" if "unit" in rules else ""
     if "below" in rules and value >= rules["below"]:
-        return f"{value:g} is too large: must be below {rules['below']:g}{unit}"
+        return f"{figure(value)} is too large: must be below {figure(rules['below'])}{unit}"
     if "above" in rules and value <= rules["above"]:
-        return f"{value:g} is too small: must be above {rules['above']:g}{unit}"
+        return f"{figure(value)} is too small: must be above {figure(rules['above'])}{unit}"
     if "minimum" in rules and value < rules["minimum"]:
-        return f"{value:g} is too small: must be at least {rules['minimum']:g}{unit}"
+        return f"{figure(value)} is too small: must be at least {figure(rules['minimum'])}{unit}"
     if "maximum" in rules and value > rules["maximum"]:
-        return f"{value:g} is too large: must be at most {rules['maximum']:g}{unit}"
+        return f"{figure(value)} is too large: must be at most {figure(rules['maximum'])}{unit}"
     return None

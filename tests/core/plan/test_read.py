@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from core.errors import PlanError
 from core.plan.expand import expand
 from core.plan.read import parse_plan
-from core.plan.schema import DEFAULT_EPOCHS
+from core.plan.schema import DEFAULT_EPOCHS, AdapterSettings, GateSettings, QueueSettings, SliceSettings, TrainSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -56,6 +57,27 @@ def test_the_shipped_plan_is_clean_and_has_the_phases() -> None:
     assert all(entry.domain_wer is None and entry.heldout_wer is None for entry in plan.history)
 
 
+def test_every_whole_number_has_a_maximum() -> None:
+    kinds = (TrainSettings, AdapterSettings, GateSettings, QueueSettings, SliceSettings)
+    counts = [spec for kind in kinds for spec in fields(kind) if str(spec.type).partition(" ")[0] == "int"]
+    assert len(counts) > 12 and all("maximum" in spec.metadata for spec in counts)
+
+
+@pytest.mark.parametrize(
+    ("middle", "tail", "overrides", "where"),
+    [
+        ("[train]\nsteps = 9000000\neval_every = 1\n", TAIL, (), "plan.toml:10: train.eval_every: 9000000 steps with"),
+        ("[train]\nsteps = 9000000\n", TAIL, (), "plan.toml:9: train.eval_every: 9000000 steps with eval_every = 100 "),
+        ("", TAIL + "train.steps = 10001\ntrain.eval_every = 1\n", (), "plan.toml:11: train.eval_every: 10001 steps"),
+        ("", TAIL, ("train.steps=9000000",), "--set train.steps=9000000: train.eval_every: 9000000 steps"),
+    ],
+)
+def test_a_run_has_not_too_many_intervals(middle: str, tail: str, overrides: tuple[str, ...], where: str) -> None:
+    found = only_problem(middle, *overrides, tail=tail)
+    assert found.startswith(where) and "at most 10000: raise eval_every" in found
+    parse_plan(HEAD + TAIL, "plan.toml", ["train.steps=10000", "train.eval_every=1"])
+
+
 def test_a_minimal_plan_has_the_schema_defaults() -> None:
     plan = parse_plan(HEAD + TAIL, "plan.toml")
     assert plan.defaults.train.epochs == DEFAULT_EPOCHS
@@ -97,6 +119,12 @@ def test_a_minimal_plan_has_the_schema_defaults() -> None:
         ("[train]\nclip = 2024-01-01\n", "train.clip: expected a finite number, found a date or time"),
         ("[train]\nallow_high_learning_rate = 1\n", "expected true or false, found the integer 1"),
         ("[train]\nsteps = 0\n", "plan.toml:9: train.steps: 0 is too small: must be at least 1 steps"),
+        (
+            "[train]\nsteps = 99999999999999999999999\n",
+            "plan.toml:9: train.steps: 99999999999999999999999 is too large: must be at most 10000000 steps",
+        ),
+        (f"[train]\nsteps = 0x{'f' * 5000}\n", "a number of more than 24 digits is too large"),
+        (f"[train]\nprecision = 0x{'f' * 5000}\n", "plan.toml:9: train.precision: "),
         ("[gate]\nconfidence = 1.0\n", "plan.toml:9: gate.confidence: 1 is too large: must be below 1"),
         ("[gate]\nconfidence = 0.5\n", "plan.toml:9: gate.confidence: 0.5 is too small: must be above 0.5"),
         ("[gate]\nconfidence = 'poit'\n", 'plan.toml:9: gate.confidence: "poit" is not one of "point"'),

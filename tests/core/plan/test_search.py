@@ -132,6 +132,8 @@ def test_no_settings_are_drawn_twice_and_a_small_space_is_used_up() -> None:
     ("table", "message"),
     [
         ("[search]\n", "plan.toml:16: has nothing to draw from"),
+        ("[search]\ntrain.steps = [1000, 10000000]\n", "17: search.train.steps: 10000000 steps with eval_every"),
+        ("[search]\nseed = 1e3\ntrain.clip = [1.0]\n", "seed: expected a whole number from 0 to 4294967295, found"),
         ("[search]\nx = 1\n", "plan.toml:17: search.x: unknown key"),
         ("[search]\ntrain.step = [1]\n", "plan.toml:17: search.train.step: unknown key; did you mean steps?"),
         ("[search]\ngate.domain_gain = [1.0]\n", "gate cannot be searched"),
