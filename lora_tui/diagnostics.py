@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from core.errors import ExitCode, Interrupted, UserError, exit_code_for, is_disk_full
+from core.errors import ExitCode, Interrupted, RunFolderError, UserError, exit_code_for, is_disk_full
 from core.runs.files import write_text
 from core.runs.paths import RunsFolder
 from core.sanitise import sanitise
@@ -75,6 +76,7 @@ def _write(line: str) -> None:
 
 def fail(error: BaseException, runs: RunsFolder | None) -> ExitCode:
     """Say what ended the command; its exit code. Tracebacks go to a file, never to the terminal."""
+    error = unusable_folder(error, runs) or error
     code = exit_code_for(error)
     if isinstance(error, UserError):
         say(f"error: {error}", multiline=True)
@@ -85,6 +87,28 @@ def fail(error: BaseException, runs: RunsFolder | None) -> ExitCode:
     else:
         say(f"internal error: {type(error).__name__}: {error} ({_write_traceback(error, runs)})")
     return code
+
+
+def unusable_folder(error: BaseException, runs: RunsFolder | None) -> RunFolderError | None:
+    """What to change where the runs folder or its state is no folder, or cannot be written; None: it is not that."""
+    if runs is None or not isinstance(error, OSError) or not isinstance(error.filename, (str, os.PathLike)):
+        return None
+    path = Path(error.filename)
+    for option, folder in (("--runs", runs.root), ("--state", runs.state)):
+        if not (path.is_relative_to(folder) or folder.is_relative_to(path)):
+            continue
+        if error.errno == errno.EAGAIN:
+            return RunFolderError(f"{path}: another process has held it for long: run the command again")
+        there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+        if not os.path.isdir(there):  # noqa: PTH112 - False, not an error, where it may not be looked at
+            return RunFolderError(f"{option} {folder}: {there} is no folder: name another one with {option}")
+        if there != folder:
+            what = f"no such folder, and none can be made there ({error.strerror})"
+            return RunFolderError(f"{option} {folder}: {what}: name another one with {option}")
+        if path == runs.queue_db or error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
+            what = f"cannot be written ({path.name}: {error.strerror})"
+            return RunFolderError(f"{option} {folder}: {what}: make it writable, or name another one with {option}")
+    return None
 
 
 def _write_traceback(error: BaseException, runs: RunsFolder | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -9,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import soundfile
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
+from core.queue.database import Database
+from lora_tui.__main__ import main
 from lora_tui.diagnostics import EXIT_CODES
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +125,52 @@ SITUATIONS: dict[ExitCode, tuple[Callable[[Any], tuple[int, str]], str]] = {
     ExitCode.NOTHING_TO_JUDGE: (nothing_to_judge, "gate: nothing to judge (exit 5)"),
     ExitCode.UNDECIDED: (undecided, "gate: undecided (exit 6)"),
 }
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        ("file", "--runs {}: {} is no folder: name another one with --runs"),
+        ("file/runs", "--runs {}: {.parent} is no folder"),
+        ("/proc/none", "--runs {}: no such folder, and none can be made there (No such file or directory)"),
+    ],
+)
+def test_a_runs_folder_that_is_none_is_named(
+    folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: str, says: str
+) -> None:
+    folder.write()
+    (tmp_path / "file").write_text("")
+    root = tmp_path / runs
+    for command in (["--headless", str(folder.plan)], ["queue", "add", str(folder.plan)], ["queue", "retry", "--all"]):
+        assert main([*command, "--runs", str(root)]) == 4
+        assert says.format(root, root) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EROFS, "cannot be written (queue.sqlite3: Read-only file system): make it writable"),
+        (errno.EACCES, "cannot be written (queue.sqlite3: Permission denied)"),
+        (errno.EIO, "cannot be written (queue.sqlite3: Input/output error)"),
+        (errno.EAGAIN, "another process has held it for long: run the command again"),
+    ],
+)
+def test_a_runs_folder_that_cannot_be_written_is_named(
+    folder: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, says: str
+) -> None:
+    folder.write()
+    folder.runs.root.mkdir()
+
+    @contextlib.contextmanager
+    def transaction(database: Database) -> Iterator[None]:
+        raise OSError(number, os.strerror(number), str(database.path))
+        yield
+
+    monkeypatch.setattr(Database, "transaction", transaction)
+    for command in (["--headless", str(folder.plan)], ["queue", "add", str(folder.plan)], ["queue", "retry", "--all"]):
+        assert main([*command, "--runs", str(folder.runs.root)]) == 4
+        err = capsys.readouterr().err
+        assert says in err and str(folder.runs.root) in err and "internal" not in err
 
 
 def test_every_exit_code_has_its_situation() -> None:
