@@ -12,6 +12,7 @@ from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
 from core.runs.machine_key import state_home
 from core.runs.paths import RunsFolder
+from core.sanitise import show_what_stdout_cannot
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
 DESCRIPTION = """\
@@ -106,6 +107,7 @@ COMMANDS: dict[str, Callable[[], Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `lora-tui` with these arguments."""
+    show_what_stdout_cannot()
     arguments = list(sys.argv[1:] if argv is None else argv)
     wanted = COMMANDS.get(arguments[0]) if arguments else None
     runs: RunsFolder | None = None

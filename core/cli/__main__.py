@@ -15,7 +15,7 @@ from typing import NoReturn
 from core.cli import data_arguments
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.runs.process import end_with_parent
-from core.sanitise import sanitise
+from core.sanitise import sanitise, show_what_stdout_cannot
 
 _EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
 
@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         came.append(number)
         raise KeyboardInterrupt
 
+    show_what_stdout_cannot()
     end_with_parent()
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
     numbers = [signal.SIGTERM]

@@ -173,6 +173,28 @@ def test_a_runs_folder_that_cannot_be_written_is_named(
         assert says in err and str(folder.runs.root) in err and "internal" not in err
 
 
+def test_the_encoding_of_stdout_never_changes_the_code(folder: Any) -> None:
+    run = trained(folder)
+    folder.write('[[experiment]]\nid = "a"\ntitle = "✓ done"\n')
+    where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    commands = (
+        (["lora_tui", "--headless", str(folder.plan), *GATE, *where], "✓ done"),
+        (["lora_tui", "plan", str(folder.plan), *where], "✓ done"),
+        (["lora_tui", "verify", str(run.root)], "≤ 0.2"),
+        (["core.cli", "errors", str(run.root)], "→"),
+        (["core.cli", "transcribe", "--help"], "runs/…/lora_adapter_best"),
+    )
+    for command, shown in commands:
+        codes = set()
+        for encoding in ("utf-8", "ascii"):
+            done = subprocess.run(
+                [sys.executable, "-m", *command], capture_output=True, env=environment(PYTHONIOENCODING=encoding)
+            )
+            codes.add(done.returncode)
+            assert shown.encode(encoding, "backslashreplace") in done.stdout, (command, done)
+        assert len(codes) == 1
+
+
 def test_every_exit_code_has_its_situation() -> None:
     assert set(SITUATIONS) == set(ExitCode) and sorted(SITUATIONS) == [0, 1, 2, 3, 4, 5, 6]
 
