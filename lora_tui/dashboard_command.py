@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import ExitCode, PlanError, UserError
@@ -93,10 +94,10 @@ def run(args: argparse.Namespace, runs: RunsFolder, request: Request) -> ExitCod
 
 
 def _speed(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, such as 20")
 
 
 def _open(options: Options, runs: RunsFolder) -> ExitCode:

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import socket
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,10 +57,10 @@ def command(args: argparse.Namespace) -> list[str]:
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 < value < 65536:
-        raise ValueError
-    return value
+    with suppress(ValueError):
+        if 0 < (value := int(text)) < 65536:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 65535")
 
 
 def _is_free(port: int) -> bool:

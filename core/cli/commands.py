@@ -111,6 +111,8 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     """Score a manifest; print WER with its counts, write the score document if asked."""
     from core.training import evaluation as scoring
 
+    if args.singly < 0:
+        raise UserError(f"--singly {args.singly}: must be 0 or more")
     manifest = read_manifest(args.manifest)
     loaded = _load(args)
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:

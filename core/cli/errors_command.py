@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from core.errors import ExitCode, ManifestError
+from core.errors import ExitCode, ManifestError, UserError
 from core.runs.error_list import ClipChange, Comparison, compare
 from core.runs.paths import RunPaths
 from core.sanitise import sanitise
@@ -28,6 +28,8 @@ HEARD = 3
 
 def errors(args: argparse.Namespace) -> ExitCode:
     """Print broken and never learnt words, and what the manifest's order does to WER; write the clips as a manifest."""
+    if args.limit < 0:
+        raise UserError(f"--limit {args.limit}: must be 0 or more")
     if args.output:
         refuse_to_overwrite(args.output, args.force)
     comparison = compare(RunPaths(args.run), args.dataset)

@@ -96,6 +96,23 @@ def test_bad_usage_exits_4_on_one_line(arguments: list[str], capsys: pytest.Capt
     assert said.out == "" and said.err.count("\n") == 1 and "--help" in said.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--speed", "0"], "argument --speed: '0' is no number above 0, such as 20."),
+        (["--speed", "nan"], "argument --speed: 'nan' is no number above 0"),
+        (["--speed", "fast"], "argument --speed: 'fast' is no number above 0"),
+        (["serve", "--port", "99999999"], "argument --port: '99999999' is no whole number from 1 to 65535."),
+        (["serve", "--port", "x"], "argument --port: 'x' is no whole number from 1 to 65535"),
+    ],
+)
+def test_a_number_out_of_its_range_is_told_the_range(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 4
+    assert says in capsys.readouterr().err
+
+
 def test_a_missing_plan_exits_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--headless", str(tmp_path / "none.toml"), "--runs", str(tmp_path / "runs")]
     assert main(arguments) == 4

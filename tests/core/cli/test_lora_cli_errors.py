@@ -19,6 +19,7 @@ import soundfile
 from training_kit import RATE, TrainingRun, speechlike, write_set, write_wav
 
 from core.cli import commands
+from core.cli.__main__ import main
 
 Cli = Callable[..., Any]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
@@ -173,6 +174,12 @@ def test_an_adapter_on_another_base_model_is_refused(
 def test_a_number_that_cannot_be_is_refused(lora_cli: Cli, audio: Path, option: str, value: str) -> None:
     message = refused(lora_cli("transcribe", audio, "--model", "m", f"{option}={value}"))
     assert message == f"{option} {float(value)}: must be a number above 0"
+
+
+@pytest.mark.parametrize("arguments", [["errors", "run", "--limit=-8"], ["evaluate", "m.jsonl", "--singly=-1"]])
+def test_a_negative_count_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 4
+    assert capsys.readouterr().err == f"error: {arguments[-1].replace('=', ' ')}: must be 0 or more\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["transcribe"], ["evaluate"], ["no-such"], ["transcribe", "f", "--nope"]])
