@@ -39,6 +39,11 @@ class AudioError(UserError):
         super().__init__(message)
         self.kind = kind
 
+    @property
+    def of_a_line(self) -> str:
+        """The message where a line of a manifest names the file: a clip that holds nothing usable may go."""
+        return f"{self} or remove its line" if self.kind in ("empty", "nan") else str(self)
+
 
 class ModelError(UserError):
     """A model or an adapter cannot be loaded, or does not fit what was asked."""

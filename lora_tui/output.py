@@ -25,8 +25,14 @@ def check_exports(paths: Sequence[Path]) -> None:
         suffix = path.suffix.lower()
         if suffix not in FORMATS:
             raise UserError(f"--export {path}: the name must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-        if not path.absolute().parent.is_dir():
-            raise UserError(f"--export {path}: no such folder: create {path.absolute().parent}")
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            there = next(place for place in (folder, *folder.parents) if place.exists())
+            if not there.is_dir():
+                raise UserError(f"--export {path}: {there} is a file, not a folder: name another place")
+            raise UserError(f"--export {path}: no such folder: create {folder}")
+        if path.is_dir():
+            raise UserError(f"--export {path}: is a folder: name a file")
 
 
 def export(path: Path, report: Report) -> None:

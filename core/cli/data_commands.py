@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from core.speech.expand_manifest import Request
 
 
+_HIGHEST = 1e9
+"""Of the numbers that `normalise` takes, as in a manifest."""
+
+
 def check(args: argparse.Namespace) -> ExitCode:
     """Audit manifests; print one screen or JSON."""
     from core.speech import audit_report
@@ -124,8 +128,8 @@ def normalise(args: argparse.Namespace) -> ExitCode:
         raise UserError(f"{args.output}: must end in .wav: other formats would round the samples")
     for option, low in (("offset", 0.0), ("duration", 1e-4), ("target_rms", 1e-4)):
         value = getattr(args, option)
-        if value is not None and not low <= value <= 1e9:
-            raise UserError(f"--{option.replace('_', '-')} {value:g}: must be a number of at least {low:g}")
+        if value is not None and not low <= value <= _HIGHEST:
+            raise UserError(f"--{option.replace('_', '-')} {value:g}: must be a number from {low:g} to {_HIGHEST:g}")
     refuse_to_overwrite(args.output, args.force)
     clip = audio.decode_clip(args.input, args.offset, args.duration)
     heard = audio.normalise(clip.samples, args.target_rms)

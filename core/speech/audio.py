@@ -77,7 +77,7 @@ def decode_clip(
     clip = decode_native(path, offset_s, duration_s, inspect)
     samples = at_sample_rate(clip.samples, clip.rate_hz)
     if not len(samples):
-        raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
+        raise AudioError(f"{path}: no samples in the clip: replace the file", "empty")
     return replace(clip, samples=np.ascontiguousarray(samples, dtype=np.float32))
 
 
@@ -118,9 +118,9 @@ def decode_native(
     # The sum says at once that all is well; the look at each sample is False for NaN, too.
     if not math.isfinite(energy) and not (usable := np.abs(mono) < _LARGEST_SAMPLE).all():
         at_s = (start + int(np.argmin(usable))) / rate_hz
-        raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again or remove its line", "nan")
+        raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again", "nan")
     if not len(mono):
-        raise AudioError(f"{path}: no samples in the clip: replace the file or remove its line", "empty")
+        raise AudioError(f"{path}: no samples in the clip: replace the file", "empty")
     return Decoded(mono, file_s, rate_hz, channels, container, energy)
 
 

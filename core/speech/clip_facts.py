@@ -75,7 +75,7 @@ def measure(
     try:
         clip = decode_native(path, offset_s, duration_s, levels.see)
     except AudioError as error:
-        return ClipFacts(problem=(error.kind, str(error)))
+        return ClipFacts(problem=(error.kind, error.of_a_line))
     samples, rate_hz = clip.samples, clip.rate_hz
     rms = math.sqrt(clip.energy / len(samples)) if math.isfinite(clip.energy) else root_mean_square(samples)
     peak = levels.peak if clip.channels == 1 else float(max(samples.max(), -samples.min()))

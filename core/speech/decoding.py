@@ -36,7 +36,7 @@ def decoded_clips(manifest: Manifest) -> Generator[Decoded, None, None]:
             try:
                 clip = future.result()
             except AudioError as error:
-                problems.append(f"{manifest.where(utterance)}: {error}")
+                problems.append(f"{manifest.where(utterance)}: {error.of_a_line}")
                 continue
             if not problems:
                 yield clip

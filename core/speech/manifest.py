@@ -67,7 +67,7 @@ class Manifest:
         try:
             return max(0.0, header_seconds(utterance.audio) - utterance.offset_s)
         except AudioError as error:
-            raise AudioError(f"{self.where(utterance)}: {error}") from error
+            raise AudioError(f"{self.where(utterance)}: {error.of_a_line}") from error
 
 
 def read_manifest(path: Path, *, check_audio: bool = True, seen: Callable[[], None] | None = None) -> Manifest:

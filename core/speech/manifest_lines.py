@@ -172,7 +172,7 @@ def _seconds(document: dict[str, Any], key: str, number: int, problems: Problems
     if is_number and (0 < value < _LONGEST_S or (value == 0 and key == "offset")):
         return float(value)
     least = "0 or more" if key == "offset" else "above 0"
-    problems.add(number, f"{key!r} must be a number of seconds, {least}: correct or remove it")
+    problems.add(number, f"{key!r} must be a number of seconds, {least} and below {_LONGEST_S:g}: correct or remove it")
     return None
 
 

@@ -48,12 +48,12 @@ def opened(path: Path) -> Iterator[SoundFile]:
     if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{path}: not a file: name an audio file", "missing")
     if status.st_size == 0:
-        raise AudioError(f"{path}: the file is empty: replace it or remove its line", "empty")
+        raise AudioError(f"{path}: the file is empty: replace it", "empty")
     try:
         # Bytes: file names need not be valid UTF-8.
         with SoundFile(os.fsencode(path)) as file:
             if file.frames <= 0:
-                raise AudioError(f"{path}: no samples in the file: replace it or remove its line", "empty")
+                raise AudioError(f"{path}: no samples in the file: replace it", "empty")
             if file.samplerate not in PLAUSIBLE_RATES_HZ:
                 raise AudioError(
                     f"{path}: a sample rate of {file.samplerate} Hz is not plausible: export the file again"

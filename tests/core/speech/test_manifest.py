@@ -142,8 +142,9 @@ BAD_LINES: list[tuple[dict[str, Any] | str | bytes, str]] = [
     ({"audio": "audio/0.wav", "text": "half \ud83d"}, "the text has half a character"),
     (
         {"audio": "audio/0.wav", "text": "a", "duration": 0},
-        "'duration' must be a number of seconds, above 0",
+        "'duration' must be a number of seconds, above 0 and below 1e+09",
     ),
+    ({"audio": "audio/0.wav", "text": "a", "duration": 1e300}, "above 0 and below 1e+09: correct or remove it"),
     ({"audio": "audio/0.wav", "text": "a", "duration": "2.5"}, "'duration' must be a number"),
     ({"audio": "audio/0.wav", "text": "a", "duration": True}, "'duration' must be a number"),
     ({"audio": "audio/0.wav", "text": "a", "duration": float("nan")}, "'duration' must be a number"),
