@@ -180,7 +180,7 @@ def test_waiting_for_space_leaves_no_descriptors_open(folder: Any, monkeypatch: 
     thread = threading.Thread(target=person)
     thread.start()
     assert supervise(folder.runs, folder.executor) == 0
-    assert len(pidfds) >= 6 and set(pidfds) == {1}
+    assert len(pidfds) >= 6 and len(set(pidfds)) == 1
 
 
 def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:
