@@ -23,6 +23,7 @@ from waiting import wait_for
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.lock import is_held
+from core.queue.wishes import Target
 from core.runs.snapshot import RunState
 from lora_tui import attending, audits, request
 from lora_tui.__main__ import main
@@ -140,6 +141,21 @@ def test_a_failed_run_exits_1_without_the_gate_too(folder: Any, face: Face) -> N
     code, out, err = face()
     assert code == 1
     assert "the fake trainer was told to" in err and "the fake trainer was told to" in out
+
+
+def test_a_run_that_is_tried_again_is_judged_again(folder: Any, command: Command) -> None:
+    folder.write(TWO, queue='until = "all"')
+    folder.script(a=["error", "good"], b=["wait", "good"])
+    headless = command.start()
+    wait_for(lambda: len(folder.decisions("start")) == 2)
+    [submission] = folder.db.open_submissions()
+    folder.db.ask("retry", [Target(submission.id, "a")])
+    wait_for(lambda: not folder.db.open_wishes())
+    os.kill(folder.births("b")[0], signal.SIGTERM)
+    _, err = headless.communicate(timeout=60)
+    assert headless.returncode == 0
+    verdicts = re.findall("^a  verdict: ([A-Z]+)", err, re.MULTILINE)
+    assert verdicts == ["REJECTED", "ACCEPTED"]
 
 
 def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, command: Command, face: Face) -> None:
