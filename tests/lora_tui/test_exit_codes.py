@@ -141,7 +141,7 @@ def test_a_runs_folder_that_is_none_is_named(
     folder.write()
     (tmp_path / "file").write_text("")
     root = tmp_path / runs
-    for command in (["--headless", str(folder.plan)], ["queue", "add", str(folder.plan)], ["queue", "retry", "--all"]):
+    for command in (["--headless", str(folder.plan)], ["queue", "add", str(folder.plan)]):
         assert main([*command, "--runs", str(root)]) == 4
         assert says.format(root, root) in capsys.readouterr().err
 
@@ -160,6 +160,7 @@ def test_a_runs_folder_that_cannot_be_written_is_named(
 ) -> None:
     folder.write()
     folder.runs.root.mkdir()
+    (folder.runs.root / folder.runs.queue_db.name).touch()
 
     @contextlib.contextmanager
     def transaction(database: Database) -> Iterator[None]:
