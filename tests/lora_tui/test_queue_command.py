@@ -220,14 +220,18 @@ def test_retry_of_a_run_that_is_done_says_so(queue: Any) -> None:
     assert folder.db.open_submissions() == [] and not is_held(folder.runs.supervisor_lock)
 
 
-@pytest.mark.parametrize(("command", "word"), [(("kill", "b", "--yes"), "killed"), (("stop", "b"), "stopped")])
-def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command: tuple[str, ...], word: str) -> None:
+def a_trains_and_b_waits(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait"])
     assert queue("add", str(folder.plan)) == 0
     wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
     queue.error()
+
+
+@pytest.mark.parametrize(("command", "word"), [(("kill", "b", "--yes"), "killed"), (("stop", "b"), "stopped")])
+def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command: tuple[str, ...], word: str) -> None:
+    a_trains_and_b_waits(queue)
     assert queue(*command) == 0
     assert queue.error() == "b: had not started; held until released\n"
     [row] = [row for row in queue.json("list")["rows"] if row["row"] == "b"]
@@ -235,12 +239,7 @@ def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command:
 
 
 def test_release_of_what_is_not_held_says_so(queue: Any) -> None:
-    folder = queue.folder
-    folder.write(TWO, queue=ALL)
-    folder.script(a=["wait"])
-    assert queue("add", str(folder.plan)) == 0
-    wait_for(lambda: queue.states() == {"a": "training", "b": "waiting"})
-    queue.error()
+    a_trains_and_b_waits(queue)
     assert queue("release", "b") == 0
     assert queue.error() == "b: was not held: it is waiting\n"
     assert queue.json("release", "b")["taken"] == []

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from core.queue.gpus import GIB
 from core.queue.lock import KernelLock
 from core.runs.process import identity_of
 
@@ -56,3 +59,37 @@ def scene(folder: Any, dead: dict[str, Any]) -> Iterator[Any]:
 def unattended(folder: Any, dead: dict[str, Any]) -> Any:
     """The same without a supervisor."""
     return queue_scene.Scene(folder, dead)
+
+
+class FakeNvml:
+    """The file that FakeNvml reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.gpus: list[dict[str, Any]] = []
+        self.error = ""
+
+    def add(self, uuid: str, free_gib: float = 79, **more: Any) -> None:
+        self.gpus.append({"uuid": uuid, "total": 80 * GIB, "free": int(free_gib * GIB), **more})
+        self.write()
+
+    def change(self, uuid: str, **more: Any) -> None:
+        [gpu] = [gpu for gpu in self.gpus if gpu["uuid"] == uuid]
+        gpu.update(more)
+        self.write()
+
+    def write(self) -> None:
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps({"gpus": self.gpus, "error": self.error}))
+        temporary.replace(self.path)
+
+
+@pytest.fixture
+def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    fake = FakeNvml(tmp_path / "fake_nvml.json")
+    fake.write()
+    monkeypatch.setenv("FAKE_NVML", str(fake.path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return fake

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import json
-import os
-import signal
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_for
 
-from core.queue import gpu_locks
 from core.queue.decisions import DecisionLog
-from core.queue.entries import listing
 from core.queue.gpus import GIB, Choice, Devices, Gpu, choose_gpu, visible
-from core.queue.lock import KernelLock, is_held
 from core.queue.nvml import NvmlReader
 from core.queue.places import Places
-from core.queue.supervisor import Supervisor
-from core.queue.wakeups import Wakeups
-from core.runs.paths import RunPaths
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 B = Gpu("GPU-bbbb2222", "GPU 1", 1, "H100", 80 * GIB, 79 * GIB)
@@ -113,42 +99,8 @@ def test_indices_of_different_gpus_are_refused_unless_their_order_is_known() -> 
     assert visible(mixed, "GPU-bbbb").gpus == (mixed[1],)
 
 
-class FakeNvml:
-    """The file that FakeNvml reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.gpus: list[dict[str, Any]] = []
-        self.error = ""
-
-    def add(self, uuid: str, free_gib: float = 79, **more: Any) -> None:
-        self.gpus.append({"uuid": uuid, "total": 80 * GIB, "free": int(free_gib * GIB), **more})
-        self.write()
-
-    def change(self, uuid: str, **more: Any) -> None:
-        [gpu] = [gpu for gpu in self.gpus if gpu["uuid"] == uuid]
-        gpu.update(more)
-        self.write()
-
-    def write(self) -> None:
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps({"gpus": self.gpus, "error": self.error}))
-        temporary.replace(self.path)
-
-
 @pytest.fixture
-def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
-    fake = FakeNvml(tmp_path / "fake_nvml.json")
-    fake.write()
-    monkeypatch.setenv("FAKE_NVML", str(fake.path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return fake
-
-
-@pytest.fixture
-def read(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
+def read(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
     path = Path(__file__).parent / "fake_nvml" / "pynvml.py"
     spec = importlib.util.spec_from_file_location("pynvml", path)
     assert spec is not None and spec.loader is not None
@@ -158,7 +110,7 @@ def read(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Device
     return NvmlReader(torch=lambda: "2.13.0", device_folder=nvml.path.parent).read
 
 
-def test_what_nvml_tells(read: Callable[[], Devices], nvml: FakeNvml) -> None:
+def test_what_nvml_tells(read: Callable[[], Devices], nvml: Any) -> None:
     nvml.add("GPU-a", 3, name="H100", pids=[9, 4])
     nvml.add("GPU-b", mig=[{"uuid": "MIG-x", "total": 10 * GIB, "free": GIB}, {"uuid": "MIG-y", "total": None}])
     nvml.add("GPU-c", lost=True)
@@ -169,9 +121,7 @@ def test_what_nvml_tells(read: Callable[[], Devices], nvml: FakeNvml) -> None:
     )
 
 
-def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(
-    read: Callable[[], Devices], nvml: FakeNvml
-) -> None:
+def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(read: Callable[[], Devices], nvml: Any) -> None:
     nvml.error = "Driver/library version mismatch"
     nvml.write()
     assert read() == Devices(note="no GPU: NVML does not answer (Driver/library version mismatch)")
@@ -179,9 +129,7 @@ def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(
     assert "whatever PyTorch finds" in read().note and not read().unusable
 
 
-def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(
-    read: Callable[[], Devices], nvml: FakeNvml
-) -> None:
+def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(read: Callable[[], Devices], nvml: Any) -> None:
     nvml.add("GPU-a")
     assert read().gpus
     nvml.error = "Unknown Error"
@@ -195,7 +143,7 @@ def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(
 
 
 def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
-    read: Callable[[], Devices], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+    read: Callable[[], Devices], nvml: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # the first of those that we may use
     nvml.add("GPU-a", denied=True)
@@ -213,7 +161,7 @@ def choose(read: Callable[[], Devices], folder: Any) -> Callable[[], Choice]:
 
 @pytest.mark.parametrize("wanted", ["0", "GPU-a"])
 def test_a_lost_gpu_is_waited_for_and_not_replaced_by_the_cpu(
-    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, folder: Any, wanted: str
+    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch, folder: Any, wanted: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
     nvml.add("GPU-a")
@@ -231,7 +179,7 @@ def test_a_lost_gpu_is_waited_for_and_not_replaced_by_the_cpu(
 
 @pytest.mark.parametrize("wanted", ["0", "GPU-a"])
 def test_a_gpu_that_was_lost_before_the_supervisor_came_is_waited_for_too(
-    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, wanted: str
+    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
     nvml.add("GPU-a", lost=True)
@@ -246,7 +194,7 @@ def test_a_gpu_that_was_lost_before_the_supervisor_came_is_waited_for_too(
 @pytest.mark.parametrize("seen", [True, False])
 def test_the_others_are_used_while_one_gpu_is_in_trouble(
     choose: Callable[[], Choice],
-    nvml: FakeNvml,
+    nvml: Any,
     monkeypatch: pytest.MonkeyPatch,
     wanted: str | None,
     trouble: dict[str, Any],
@@ -266,7 +214,7 @@ def test_the_others_are_used_while_one_gpu_is_in_trouble(
 
 
 def test_visible_gpus_that_are_not_even_counted_any_more_make_the_queue_wait(
-    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     nvml.add("GPU-a")
@@ -278,7 +226,7 @@ def test_visible_gpus_that_are_not_even_counted_any_more_make_the_queue_wait(
 
 
 def test_who_asked_for_the_cpu_has_it_whatever_becomes_of_the_gpus(
-    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     nvml.add("GPU-a")
@@ -287,174 +235,6 @@ def test_who_asked_for_the_cpu_has_it_whatever_becomes_of_the_gpus(
     assert choose() == Choice()
 
 
-def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: FakeNvml) -> None:
+def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: Any) -> None:
     nvml.add("GPU-a")
     assert NvmlReader(torch=lambda: "2.13.0+cpu").read().gpus == ()
-
-
-THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {n}\n' for n, name in enumerate("abc"))
-
-
-def no_space(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.usefixtures("nvml")  # for a temporary folder of its own
-def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelLock, "write_owner", no_space)
-    folder.write(THREE, queue='until = "all"')
-    folder.db.submit(folder.submission())
-    lock = KernelLock.acquire(folder.runs.supervisor_lock)
-    assert lock is not None
-    with Wakeups() as wakeups:
-        Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run(wakeups)
-    assert not folder.decisions("pause")
-    assert [(d.get("row"), d.get("gpu")) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
-
-
-@pytest.mark.usefixtures("nvml")
-def test_a_gpu_for_which_no_trainer_could_be_started_is_free_again(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(KernelLock, "write_owner", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        gpu_locks.acquire(folder.runs, A.uuid, RunPaths(folder.runs.root / "a-1"))
-    assert gpu_locks.holder(folder.runs, A.uuid) is None
-
-
-def gpu_of(folder: Any, experiment: str) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES was for each trainer of the experiment's run."""
-    runs = [run for run in folder.runs.runs() if run.name.startswith(f"{experiment}-")]
-    path = runs[0].root / "gpus.txt" if runs else Path("/nonexistent")
-    return path.read_text().split() if path.exists() else []
-
-
-def trains(folder: Any, experiment: str) -> bool:
-    return bool(gpu_of(folder, experiment)) and folder.snapshot(experiment).steps_completed == 10
-
-
-@pytest.fixture
-def clean(folder: Any) -> Iterator[None]:
-    yield
-    folder.end_all()
-
-
-@pytest.mark.usefixtures("clean")
-def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(folder: Any, nvml: FakeNvml) -> None:
-    nvml.add("GPU-a")
-    nvml.add("GPU-b", 78)
-    folder.write(THREE, queue='until = "all"')
-    folder.script(a=["wait", "good"], b=["wait", "good"])
-    client = folder.client
-    client.submit(folder.submission())
-    wait_for(lambda: trains(folder, "a") and trains(folder, "b"))
-    assert [d.get("gpu") for d in folder.decisions("start")] == ["GPU-a", "GPU-b"]
-    assert gpu_of(folder, "a") == ["GPU-a"] and gpu_of(folder, "b") == ["GPU-b"]
-    [waits] = [d for d in folder.decisions("wait") if d.get("reason")]
-    assert waits.get("reason") == f"GPU 0 trains {folder.run('a').name}; GPU 1 trains {folder.run('b').name}"
-
-    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
-    client._child.wait()
-    # What the decisions say may be lost; the trainers' environments and the locks of their GPUs are not.
-    kept = [line for line in folder.runs.decisions.read_text().splitlines(True) if '"start"' not in line]
-    folder.runs.decisions.write_text("".join(kept))
-    client.ensure_supervisor()
-    time.sleep(1.5)
-    assert gpu_of(folder, "c") == []
-
-    os.kill(folder.births("b")[0], signal.SIGTERM)
-    wait_for(lambda: folder.decisions("finish") or len(gpu_of(folder, "b")) == 2 or gpu_of(folder, "c"))
-    os.kill(folder.births("a")[0], signal.SIGTERM)
-    wait_for(lambda: folder.decisions("finish"))
-    client._child.wait()
-    assert "GPU-a" not in gpu_of(folder, "b")[:1] and gpu_of(folder, "a")[0] == "GPU-a"
-    assert all(gpu in ("GPU-a", "GPU-b") for name in "abc" for gpu in gpu_of(folder, name))
-
-
-@pytest.mark.usefixtures("clean")
-def test_an_adopted_trainer_keeps_its_gpu(folder: Any, nvml: FakeNvml) -> None:
-    nvml.add("GPU-a", 78)
-    nvml.add("GPU-b")
-    folder.write(THREE, queue='until = "all"')
-    folder.script(a=["wait", "good"], b=["wait", "good"])
-    client = folder.client
-    client.submit(folder.submission())
-    wait_for(lambda: trains(folder, "a") and trains(folder, "b"))
-    os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
-    client._child.wait()
-    client.ensure_supervisor()
-    wait_for(lambda: len(folder.decisions("adopt")) == 2)
-    assert {d.get("row"): d.get("gpu") for d in folder.decisions("adopt")} == {"a": "GPU-b", "b": "GPU-a"}
-    os.kill(folder.births("a")[0], signal.SIGTERM)
-    wait_for(lambda: len(gpu_of(folder, "a")) == 2)
-    assert gpu_of(folder, "a")[1] == "GPU-b"  # the only one that is free
-    os.kill(folder.births("b")[0], signal.SIGTERM)
-    wait_for(lambda: folder.decisions("finish"))
-    client._child.wait()
-
-
-@pytest.mark.usefixtures("clean")
-def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(folder: Any, nvml: FakeNvml, tmp_path: Path) -> None:
-    nvml.add("GPU-a")  # NVML goes on calling it empty: a trainer takes memory seconds after its start
-    other = type(folder)(tmp_path / "other")
-    clients = []
-    for each in (folder, other):
-        each.write()
-        each.script(a=["wait", "good"])
-        clients.append(each.client)
-        clients[-1].submit(each.submission())
-    wait_for(lambda: trains(folder, "a") or trains(other, "a"))
-    first, second = (folder, other) if trains(folder, "a") else (other, folder)
-    wait_for(lambda: second.decisions("wait"))
-    assert second.decisions("wait")[-1].get("reason") == f"GPU 0 trains {first.run('a').root}"
-    assert not second.decisions("start")
-    os.kill(first.births("a")[0], signal.SIGTERM)
-    wait_for(lambda: trains(second, "a"), 60)
-    os.kill(second.births("a")[-1], signal.SIGTERM)
-    for each, client in zip((folder, other), clients, strict=True):
-        wait_for(lambda each=each: each.decisions("finish"), 60)
-        client._child.wait()
-
-
-@pytest.mark.usefixtures("clean")
-def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder: Any, nvml: FakeNvml) -> None:
-    nvml.add("GPU-a", 3.1, pids=[4711])
-    folder.write()
-    client = folder.client
-    client.submit(folder.submission())
-    reason = "GPU 0 has 3.1 of 80.0 GiB free, a run needs 64.0; another process (pid 4711) holds it"
-    wait_for(lambda: any(d.get("reason") == reason for d in folder.decisions("wait")))
-    [entry] = listing(folder.runs, folder.db).entries
-    assert (entry.state, entry.reason) == ("waiting", reason)
-    time.sleep(2.5)
-    assert not folder.decisions("start") and len(folder.decisions("wait")) == 1
-    nvml.gpus.clear()
-    nvml.add("GPU-a", 79)
-    wait_for(lambda: folder.decisions("finish"))
-    assert gpu_of(folder, "a") == ["GPU-a"]
-    client._child.wait()
-
-
-@pytest.mark.usefixtures("clean")
-def test_a_child_that_a_trainer_left_behind_keeps_the_gpu_taken(folder: Any, nvml: FakeNvml) -> None:
-    nvml.add("GPU-a")
-    folder.runs.state.mkdir(parents=True)
-    lock = folder.runs.gpu_lock("GPU-a")
-    lock.parent.mkdir()
-    holder = subprocess.Popen(["flock", "-F", "-x", str(lock), "sleep", "60"])
-    try:
-        wait_for(lambda: is_held(lock))
-        folder.write()
-        client = folder.client
-        client.submit(folder.submission())
-        wait_for(lambda: folder.decisions("wait"))
-        assert "GPU 0 trains a run that this supervisor did not start" in folder.decisions("wait")[0].get("reason")
-        holder.kill()
-        holder.wait()
-        wait_for(lambda: folder.decisions("finish"))
-        client._child.wait()
-    finally:
-        holder.kill()
