@@ -1,31 +1,123 @@
-"""Writing so that a reader never sees half a file, whatever is killed when (DESIGN §3); seeing that one changed."""
+"""Files that cannot hurt: read bounded, regular files only; written so that a reader never sees half of one.
+
+Whatever lies in a runs folder may have come from elsewhere: a FIFO would wait for ever, a device would never end, a
+link would lead to somebody's other files. Readers of documents use `read_json`, those of streams `open_regular`.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
+import math
 import os
+import stat
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 _BLOCK = 65536
+DOCUMENT_BYTES = 64 << 20
+"""More than any JSON document of a run has that does not grow with its data."""
+SCORES_BYTES = 512 << 20
+"""For documents with an entry for each clip: a million clips of short texts."""
 
 
-def read_json(path: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """(the JSON object in `path`, None), (None, what is wrong with it), or (None, None) without a file."""
+def open_raw(path: Path, *, follow: bool = False) -> io.FileIO:
+    """`path` for reading, unbuffered. OSError for all but regular files; for a link too, unless `follow` is set.
+
+    It never waits: opening a FIFO, or a device, returns at once and is refused.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise OSError(errno.ELOOP, "a link, which is not followed: put a copy in its place", str(path)) from error
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.ENXIO, "not a regular file", str(path)) from error
+        raise
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return io.FileIO(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def open_regular(path: Path, *, follow: bool = False) -> io.BufferedReader:
+    """`open_raw` with a buffer."""
+    return io.BufferedReader(open_raw(path, follow=follow))
+
+
+def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False) -> bytes:
+    """All of a regular file of at most `limit` bytes. OSError for a larger one, and as for `open_raw`."""
+    with open_raw(path, follow=follow) as file:
+        parts: list[bytes] = []
+        left = limit + 1
+        if os.fstat(file.fileno()).st_size <= limit:
+            while left > 0 and (part := file.read(left)):
+                parts.append(part)
+                left -= len(part)
+            if left > 0:
+                return b"".join(parts)
+    raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB, which no such file is", str(path))
+
+
+def read_json(
+    path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False
+) -> tuple[dict[str, Any] | None, str | None]:
+    """(the JSON object in `path`, None), (None, what is wrong with it), or (None, None) without a file. Never raises.
+
+    Strict: no NaN or infinite number, no key twice in an object.
+    """
+    try:
+        data = read_bytes(path, limit, follow=follow)
+    except (FileNotFoundError, NotADirectoryError):
         return None, None
     except OSError as error:
         return None, f"{path}: cannot be read: {error.strerror}"
-    except (ValueError, RecursionError):
-        return None, f"{path}: not JSON"
+    try:
+        value = parse_json(data)
+    except ValueError as error:
+        return None, f"{path}: not JSON" if isinstance(error, json.JSONDecodeError) else f"{path}: not JSON: {error}"
     if not isinstance(value, dict):
         return None, f"{path}: not a JSON object"
     return value, None
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The JSON value in `data`. ValueError says what is wrong with it, nesting that is too deep included."""
+    try:
+        return json.loads(data, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once)
+    except UnicodeDecodeError as error:
+        raise ValueError("not UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:40]!r} is there twice")
+    return found
 
 
 def stamp(status: os.stat_result) -> tuple[int, ...]:
