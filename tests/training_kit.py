@@ -260,6 +260,7 @@ class TrainingRun:
             "identity": resolved.identity,
             "settings": asdict(resolved.settings),
             "hashes": resolved.hashes,
+            "lines": resolved.lines,
             "state_folder": str(self.folder.state),
             "plan": str(self.plan),
             "gate": asdict(plan.gate),

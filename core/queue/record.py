@@ -34,6 +34,7 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Pa
         "identity": resolved.identity,
         "settings": asdict(resolved.settings),
         "hashes": resolved.hashes,
+        "lines": resolved.lines,
         "state_folder": str(state.absolute()),
         "plan": plan.path,
         "gate": asdict(plan.gate),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from core.errors import AudioError, ManifestError, ModelError, UserError, may_pa
 from core.plan.identity import run_identity
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.model_hash import model_hash
-from core.speech.hashing import HashCache, manifest_file_sha256
+from core.speech.hashing import HashCache, ManifestHashes, manifest_file_hashes
 
 MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
@@ -30,6 +30,8 @@ class Resolved:
     """With absolute manifest and model paths; hub ids are kept."""
     hashes: dict[str, str]
     identity: str
+    lines: dict[str, str] = field(default_factory=dict)
+    """What is used of each manifest besides its audio (core.speech.lines)."""
 
 
 class ResolveError(UserError):
@@ -43,7 +45,8 @@ class Resolver:
         self._folder = Path(plan.path).absolute().parent
         self._cache = cache
         self._progress = progress
-        self._hashes: dict[tuple[str, ...], str] = {}
+        self._models: dict[str, str] = {}
+        self._manifests: dict[str, ManifestHashes] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
         """Raises ResolveError with all that is wrong with the model, the manifests and their audio.
@@ -51,6 +54,7 @@ class Resolver:
         OSError: something that may be over by itself, such as a network disk that is away.
         """
         hashes: dict[str, str] = {}
+        lines: dict[str, str] = {}
         paths: dict[str, Any] = {}
         problems: list[str] = []
         model = settings.model
@@ -67,7 +71,8 @@ class Resolver:
             if written is None:
                 continue
             try:
-                paths[key], hashes[key] = self._manifest(key, written)
+                paths[key], found = self._manifest(key, written)
+                hashes[key], lines[key] = found
             except (ManifestError, AudioError) as error:
                 problems.append(str(error))
             except OSError as error:
@@ -77,17 +82,17 @@ class Resolver:
         if problems:
             raise ResolveError("\n".join(problems))
         absolute = replace(settings, model=model, data=replace(settings.data, **paths))
-        return Resolved(absolute, hashes, run_identity(absolute, hashes))
+        return Resolved(absolute, hashes, run_identity(absolute, hashes), lines)
 
-    def _manifest(self, key: str, written: str) -> tuple[str, str]:
+    def _manifest(self, key: str, written: str) -> tuple[str, ManifestHashes]:
         path = self._absolute(written)
-        if (str(path),) not in self._hashes:
+        if str(path) not in self._manifests:
             if not path.is_file():
                 raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
             progress = self._progress
             report = None if progress is None else lambda done, total: progress(key, done, total)
-            self._hashes[(str(path),)] = manifest_file_sha256(path, self._cache, report)
-        return str(path), self._hashes[(str(path),)]
+            self._manifests[str(path)] = manifest_file_hashes(path, self._cache, report)
+        return str(path), self._manifests[str(path)]
 
     def _missing_hint(self, path: Path) -> str:
         # The shipped plan's speech is made by a recipe that lies beside where the manifests would be.
@@ -100,10 +105,10 @@ class Resolver:
         if folder.is_dir():
             if model.revision is not None:
                 raise ModelError(f"model.revision is for hub ids, and {folder} is a folder: remove it")
-            if (str(folder), "model") not in self._hashes:
-                self._hashes[(str(folder), "model")] = model_hash(folder, self._cache)
+            if str(folder) not in self._models:
+                self._models[str(folder)] = model_hash(folder, self._cache)
                 self._cache.save()
-            return replace(model, id=str(folder)), self._hashes[(str(folder), "model")]
+            return replace(model, id=str(folder)), self._models[str(folder)]
         first = Path(model.id).parts[0]
         # "data/base_model" could be a hub id; with a folder "data" beside the plan it is a path gone wrong.
         if not is_hub_id(model.id) or (self._folder / first).is_dir():

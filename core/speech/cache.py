@@ -33,7 +33,8 @@ from core.speech.audio import (
     root_mean_square,
 )
 from core.speech.decoding import decoded_clips, duration_notice
-from core.speech.hashing import HashCache, Progress, audio_hashes, hash_lines
+from core.speech.hashing import HashCache, Progress, audio_hashes
+from core.speech.lines import hash_lines
 from core.speech.manifest import Manifest
 from core.speech.sound_file import Samples
 

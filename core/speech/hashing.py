@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from core.errors import AudioError
 from core.runs.files import write_bytes
+from core.speech.lines import hash_lines, lines_of, lines_sha256
 from core.speech.manifest import Manifest, read_manifest
 
 WORKERS = 4
@@ -22,8 +24,9 @@ MAX_ENTRIES = 500_000
 FRESH_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
 
-_MANIFEST_KEY = "manifest 1:"
+_MANIFEST_KEY = "manifest 2:"
 """Before the path of a manifest among the cache's files. Raise it when `read_manifest` refuses more than it did."""
+_DIGITS = 64
 
 Stamp = tuple[int, int, int]
 """Size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes."""
@@ -129,8 +132,17 @@ def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None
     return [hashes[utterance.audio] for utterance in manifest.utterances]
 
 
-def manifest_file_sha256(path: Path, cache: HashCache, progress: Progress | None = None) -> str:
-    """`manifest_sha256` of the manifest at `path`: read whole only if it or its audio changed since the last time.
+class ManifestHashes(NamedTuple):
+    """The two hashes that a run records of a manifest, 64 hex digits each."""
+
+    content: str
+    """`manifest_sha256`: what is trained and scored on."""
+    lines: str
+    """`lines_sha256` (core.speech.lines): what else is used of it."""
+
+
+def manifest_file_hashes(path: Path, cache: HashCache, progress: Progress | None = None) -> ManifestHashes:
+    """The hashes of the manifest at `path`: read whole only if it or its audio changed since the last time.
 
     Raises ManifestError and AudioError, as `read_manifest` and `manifest_sha256` do.
     """
@@ -140,15 +152,17 @@ def manifest_file_sha256(path: Path, cache: HashCache, progress: Progress | None
     except (OSError, ValueError):
         vouchers = None  # Reading it will say why.
     key = f"{_MANIFEST_KEY}{path.absolute()}"
-    if vouchers is not None and (kept := cache.find(key, before)) is not None and kept.startswith(vouchers):
-        return kept[len(vouchers) :]
+    if vouchers is not None and (kept := cache.find(key, before)) is not None:
+        known, content, lines = kept[:_DIGITS], kept[_DIGITS : 2 * _DIGITS], kept[2 * _DIGITS :]
+        if known == vouchers and len(lines) == _DIGITS:
+            return ManifestHashes(content, lines)
     manifest = read_manifest(path)
-    digest = manifest_sha256(manifest, cache, progress)
+    found = ManifestHashes(manifest_sha256(manifest, cache, progress), lines_sha256(lines_of(manifest)))
     vouchers = _vouchers(path, cache)
     if vouchers is not None and _stamp(path.stat()) == before:
-        cache.remember(key, before, vouchers + digest)
+        cache.remember(key, before, vouchers + found.content + found.lines)
         cache.save()
-    return digest
+    return found
 
 
 def _vouchers(path: Path, cache: HashCache) -> str | None:
@@ -180,14 +194,6 @@ def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | N
         "manifest 1",
         ([u.text, u.offset_s, u.duration_s, audio] for u, audio in zip(manifest.utterances, hashes, strict=True)),
     )
-
-
-def hash_lines(kind: str, lines: Iterable[object]) -> str:
-    """SHA-256 over a kind and JSON values, one a line."""
-    digest = hashlib.sha256(f"{kind}\n".encode())
-    for line in lines:
-        digest.update(json.dumps(line).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _known(path: Path, cache: HashCache) -> str | None:

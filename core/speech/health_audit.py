@@ -12,7 +12,8 @@ from core.runs.data_health import SCHEMA_VERSION, sealed
 from core.speech.audit import Audit, Progress, Source, audit
 from core.speech.audit_figures import Summary
 from core.speech.audit_kinds import JUDGED, Finding
-from core.speech.hashing import HashCache, hash_lines, manifest_sha256
+from core.speech.hashing import HashCache, manifest_sha256
+from core.speech.lines import hash_lines
 from core.speech.manifest import read_manifest
 
 METHOD_VERSION = 7

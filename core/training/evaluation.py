@@ -22,6 +22,7 @@ from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
 from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
 from core.speech.cache import ClipStore
+from core.speech.lines import short_fields
 from core.speech.manifest import Manifest
 from core.speech.probe import probe_fingerprint
 from core.training.batching import evaluation_batches, plan_hash
@@ -34,8 +35,6 @@ Progress = Callable[[int, int], None]
 """Called with (clips done, clips in all) after each batch; may raise to stop."""
 
 SCORE_SCHEMA = 1
-FIELD_LENGTH = 60
-"""Longest text of a manifest's other field, in characters, that is kept with an utterance's score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ def evaluate(
             count_errors(text.apply(utterance.text), text.apply(hypothesis)),
             length / SAMPLE_RATE_HZ,
             utterance.speaker,
-            _short_fields(utterance.extra),
+            short_fields(utterance.extra),
         )
         for utterance, hypothesis, length in zip(manifest.utterances, hypotheses, lengths, strict=True)
     )
@@ -303,11 +302,6 @@ def score_document(
             for u in evaluation.utterances
         ],
     }
-
-
-def _short_fields(extra: Mapping[str, Any]) -> dict[str, str | int | float]:
-    plain = {k: v for k, v in extra.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool)}
-    return {k: v for k, v in plain.items() if (len(v) <= FIELD_LENGTH if isinstance(v, str) else math.isfinite(v))}
 
 
 def _counts(counts: ErrorCounts) -> dict[str, int]:

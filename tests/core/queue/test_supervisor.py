@@ -205,7 +205,7 @@ def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_the
         manifest = folder.root / "other.jsonl"
         manifest.write_text((folder.root / "train.jsonl").read_text().replace("train.wav", "other.wav"))
         time.sleep(0.1)  # so old that its times vouch for it
-        hashing.manifest_file_sha256(manifest, HashCache(folder.runs.hash_cache))
+        hashing.manifest_file_hashes(manifest, HashCache(folder.runs.hash_cache))
         submission = folder.db.submit(folder.submission("data.train=other.jsonl", "train.seed=9"))
         wait_for(lambda: any(d.get("submission") == submission.id for d in folder.decisions("wait", "run")))
         os.kill(folder.births("a")[0], signal.SIGTERM)

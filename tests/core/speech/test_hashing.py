@@ -13,7 +13,7 @@ import pytest
 
 from core.errors import AudioError, ManifestError
 from core.speech import hashing
-from core.speech.hashing import HashCache, file_sha256, manifest_file_sha256, manifest_sha256
+from core.speech.hashing import HashCache, file_sha256, manifest_file_hashes, manifest_sha256
 from core.speech.manifest import Manifest, read_manifest
 
 LONG_AGO_NS = 10**18
@@ -253,9 +253,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_an_unchanged_manifest_is_read_whole_once(tmp_path: Path, parsed: list[Path]) -> None:
     manifest = write(tmp_path, {"audio": "./x/a.wav", "text": "a"}, {"audio": "b.wav", "text": "b"})
     state = tmp_path / "state.json"
-    first = manifest_file_sha256(manifest.path, HashCache(state))
-    assert first == manifest_sha256(manifest, HashCache(tmp_path / "other.json"))
-    assert manifest_file_sha256(manifest.path, HashCache(state)) == first
+    first = manifest_file_hashes(manifest.path, HashCache(state))
+    assert first.content == manifest_sha256(manifest, HashCache(tmp_path / "other.json"))
+    assert manifest_file_hashes(manifest.path, HashCache(state)) == first
     assert parsed == [manifest.path]
 
 
@@ -265,7 +265,7 @@ def test_a_manifest_is_read_again_when_anything_changed(tmp_path: Path, parsed: 
     lines = [{"audio": "a.wav", "text": "a"}, {"audio": "b.wav", "text": "b"}]
     path = write(tmp_path, *lines).path
     cache = HashCache(tmp_path / "state.json")
-    before = manifest_file_sha256(path, cache)
+    before = manifest_file_hashes(path, cache)
     time.sleep(0.02)  # a tick of the kernel's clock
     match what:
         case "audio":
@@ -282,7 +282,7 @@ def test_a_manifest_is_read_again_when_anything_changed(tmp_path: Path, parsed: 
             path.write_text(path.read_text() + '{"audio": "a.wav", "text": "again"}\n')
     if what in ("gone", "now wrong"):
         with pytest.raises(ManifestError, match=r"no audio file|the same audio"):
-            manifest_file_sha256(path, cache)
+            manifest_file_hashes(path, cache)
     else:
-        assert manifest_file_sha256(path, cache) != before
+        assert manifest_file_hashes(path, cache) != before
     assert len(parsed) == 2
