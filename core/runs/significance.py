@@ -37,7 +37,7 @@ class Assessed:
     significance: Significance | None
     problem: str | None = None
     edited: bool = False
-    """A document's counts are not those of its own texts: no score of the run can be believed."""
+    """A document's counts are not those of its own texts, or cannot be made again: no score can be believed."""
 
 
 def assess_run(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds) -> Assessed:
@@ -176,7 +176,8 @@ def _compute(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds, key:
         text = normaliser(first["normaliser"]["name"])
         if first["normaliser"]["version"] != text.version:
             written = first["normaliser"]["version"]
-            return Assessed(None, f"{where}: scored with version {written} of {text.name}, this is {text.version}")
+            told = f"{where}: scored with version {written} of the normaliser {text.name}, this is {text.version}: "
+            return Assessed(None, f"{told}its counts cannot be made again from its texts: train again", edited=True)
         sets: dict[str, Documents] = {}
         for name in _SETS:
             if name != "selection" or paths.evaluation(0, name) in parsed:

@@ -22,18 +22,32 @@ class Normaliser:
     apply: Callable[[str], str]
 
 
-_APOSTROPHES = dict.fromkeys(map(ord, "’‘‛ʼ＇´`"), "'")
-# An apostrophe is inside a word when word characters touch it on both sides. \w would lack combining marks.
-_LOOSE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
+_APOSTROPHES = dict.fromkeys(map(ord, "’‘‛ʼʻʽʹˈ＇′‵´`｀ꞌ՚᾽᾿"), "'")
+_HYPHENS = dict.fromkeys(map(ord, "‐‑−﹣－"), "-")
+_IGNORED = (
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200C, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+)  # fmt: skip
+"""What Unicode calls default ignorable: fillers, joiners, variation selectors. They are drawn as nothing."""
+_ZERO_WIDTH_SPACE = 0x200B
+_APOSTROPHE = re.compile(f"[{''.join(map(chr, _APOSTROPHES))}]")
+_DOTTED_I = re.compile("i\u0307+")
+_BASIC_INSIDE, _JARGON_INSIDE = "'", "'@/_.-"
 
 
-class _Format(dict[int, str | None]):
-    """Translation table: invisible format characters vanish; a zero-width space ends a word."""
+class _Visible(dict[int, str]):
+    """Translation table: invisible characters vanish; a zero-width space and control characters part words."""
 
-    def __missing__(self, code: int) -> str | None:
+    def __missing__(self, code: int) -> str:
         character = chr(code)
-        invisible = unicodedata.category(character) == "Cf"
-        self[code] = (" " if code == 0x200B else None) if invisible else character
+        category = unicodedata.category(character)
+        if code == _ZERO_WIDTH_SPACE or (category == "Cc" and not character.isspace()):
+            self[code] = " "
+        elif category == "Cf" or any(first <= code <= last for first, last in _IGNORED):
+            self[code] = ""
+        else:
+            self[code] = character
         return self[code]
 
 
@@ -47,39 +61,72 @@ class _Punctuation(dict[int, str]):
         return self[code]
 
 
-_FORMAT = _Format(_APOSTROPHES)
-_PUNCTUATION = _Punctuation({ord("'"): "'"})
+_VISIBLE = _Visible(_HYPHENS)
+_PLAIN = _Visible(_HYPHENS | _APOSTROPHES)
+
+
+def _alike(text: str) -> str:
+    """NFKC with one apostrophe, one hyphen and nothing invisible: what differs between editors, not between words."""
+    # Before NFKC, which takes an acute accent apart into a space and a mark; after it, because it brings others.
+    return unicodedata.normalize("NFKC", text.translate(_PLAIN)).translate(_PLAIN)
+
+
+def _lower(text: str) -> str:
+    """Lower case; of İ, the plain letter i, which Unicode leaves with a dot of its own."""
+    return _DOTTED_I.sub("i", unicodedata.normalize("NFKC", text.lower()))
+
+
+class _Words:
+    """Parts a text into words without punctuation; a character of `inside` stays within a word, one at a time."""
+
+    def __init__(self, inside: str) -> None:
+        self._inside = inside
+        self._table = _Punctuation({ord(one): one for one in inside})
+        self._runs = re.compile(f"[{re.escape(inside)}]{{2,}}")
+
+    def __call__(self, text: str) -> str:
+        found = self._runs.sub(" ", text.translate(self._table)).split()
+        return " ".join(word for word in map(self._trimmed, found) if word)
+
+    def _trimmed(self, word: str) -> str:
+        word = word.rstrip(self._inside)
+        start = 0
+        # NFKC makes a space and a mark of an accent that stands alone; no word begins with a mark.
+        while start < len(word) and (word[start] in self._inside or unicodedata.category(word[start]) in ("Mn", "Me")):
+            start += 1
+        return word[start:]
+
+
+_BASIC_WORDS, _JARGON_WORDS = _Words(_BASIC_INSIDE), _Words(_JARGON_INSIDE)
 
 
 def _basic(text: str) -> str:
     """Unicode NFKC, lower case, punctuation out (apostrophes inside words stay), white space folded."""
-    text = unicodedata.normalize("NFKC", text.translate(_FORMAT))
-    # Lower case can leave a letter decomposed (İ), so NFKC comes once more.
-    text = unicodedata.normalize("NFKC", text.lower()).translate(_PUNCTUATION)
-    return " ".join(_LOOSE_APOSTROPHE.sub(" ", text).split())
+    return _BASIC_WORDS(_lower(_alike(text)))
 
 
 def _raw(text: str) -> str:
-    """The text as it is. Words are still what white space parts."""
+    """Case, punctuation and spaces as they are. Characters that only an editor tells apart are one, as everywhere."""
+    for _ in range(2):  # NFKC brings some of them
+        text = unicodedata.normalize("NFKC", _APOSTROPHE.sub(_plain_inside, text).translate(_VISIBLE))
     return text
 
 
-_HYPHENS = dict.fromkeys(map(ord, "‐‑−﹣－"), "-")
-_JARGON_FORMAT = _Format(_APOSTROPHES | _HYPHENS)
-_JARGON_PUNCTUATION = _Punctuation({ord(character): character for character in "'@/_.-"})
-_LOOSE_JARGON = re.compile(r"(?<![^\s'@/_.-])['@/_.-]|['@/_.-](?![^\s'@/_.-])")
+def _plain_inside(found: re.Match[str]) -> str:
+    """A plain apostrophe where letters, digits or their marks touch it on both sides: elsewhere it is a quote."""
+    before, after = found.string[found.start() - 1 : found.start()], found.string[found.end() : found.end() + 1]
+    inside = before and after and all(unicodedata.category(one)[0] in "LNM" for one in (before, after))
+    return "'" if inside else found[0]
 
 
 def _jargon(text: str) -> str:
     """Like `basic`, but @ / _ . and - stay where word characters touch them on both sides: v1.2, a/b, x@y.z, t_max."""
-    text = unicodedata.normalize("NFKC", text.translate(_JARGON_FORMAT))
-    text = unicodedata.normalize("NFKC", text.lower()).translate(_JARGON_PUNCTUATION)
-    return " ".join(_LOOSE_JARGON.sub(" ", text).split())
+    return _JARGON_WORDS(_lower(_alike(text)))
 
 
 def _whisper_english(text: str) -> str:
     """Whisper's own English normaliser: numbers as digits, contractions spelled out, British spelling made American."""
-    return _whisper()(text)
+    return _whisper()(_alike(text))
 
 
 @cache
@@ -94,10 +141,10 @@ def _whisper() -> Callable[[str], str]:
 _NORMALISERS = {
     n.name: n
     for n in (
-        Normaliser("basic", 1, _basic),
-        Normaliser("raw", 1, _raw),
-        Normaliser("whisper_english", 1, _whisper_english),
-        Normaliser("jargon", 1, _jargon),
+        Normaliser("basic", 2, _basic),
+        Normaliser("raw", 2, _raw),
+        Normaliser("whisper_english", 2, _whisper_english),
+        Normaliser("jargon", 2, _jargon),
     )
 }
 NAMES = tuple(_NORMALISERS)

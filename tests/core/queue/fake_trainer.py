@@ -42,6 +42,7 @@ from core.runs.events import (
 from core.runs.files import append_line, replace_link, write_bytes, write_json
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
+from core.scoring.text import normaliser
 
 WORDS = 1000
 UTTERANCES = 50
@@ -175,7 +176,7 @@ class FakeTrainer:
             "manifest": self.config["settings"]["data"][name],
             "manifest_sha256": self.config["hashes"][name],
             "step": step,
-            "normaliser": {"name": "basic", "version": 1},
+            "normaliser": {"name": "basic", "version": normaliser("basic").version},
             "fingerprint": "fake",
             "device": "cpu",
             "precision": "fp32",

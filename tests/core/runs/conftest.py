@@ -15,6 +15,7 @@ from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step
 from core.runs.files import append_line, replace_link, write_json
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
+from core.scoring.text import normaliser
 
 START = 1_767_225_600.0
 CLIPS = 60
@@ -130,7 +131,7 @@ class FakeRun:
             "manifest": "/data/manifest.jsonl",
             "manifest_sha256": "ab" * 32,
             "step": None,
-            "normaliser": {"name": "basic", "version": 1},
+            "normaliser": {"name": "basic", "version": normaliser("basic").version},
             "fingerprint": FINGERPRINT,
             "device": "cpu",
             "precision": "fp32",

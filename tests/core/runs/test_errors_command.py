@@ -11,6 +11,7 @@ import pytest
 from core.cli.__main__ import main
 from core.runs.files import write_json
 from core.runs.paths import RunPaths
+from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
 
 TEXTS = ["fit the gasket", "oil the spindle", "turn the chuck", "read the gauge"]
@@ -30,7 +31,7 @@ def score(path: Path, manifest: Path, hypotheses: list[str], **changes: Any) -> 
         "schema": 1,
         "manifest": str(manifest),
         "manifest_sha256": "ab",
-        "normaliser": {"name": "basic", "version": 1},
+        "normaliser": {"name": "basic", "version": normaliser("basic").version},
         "counts": {name: sum(getattr(c, name) for c in counts) for name in fields},
         "utterances": utterances,
     }

@@ -83,6 +83,18 @@ def test_counts_that_are_not_those_of_the_texts_leave_the_run_undecided(fake_run
     assert verdict.decision is not Decision.ACCEPTED
 
 
+def test_texts_that_another_version_normalised_leave_the_run_undecided(fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    for path in run.paths.evals.rglob("*.json"):
+        document = json.loads(path.read_text())
+        if "normaliser" in document:
+            document["normaliser"]["version"] += 1
+            path.write_text(json.dumps(document))
+    gathered = evidence(run, Thresholds())
+    assert any("of the normaliser basic, this is" in problem for problem in gathered.problems)
+    assert judge(gathered.evidence, Thresholds()).criterion("domain_gain").state is State.UNKNOWN
+
+
 def test_a_missing_interval_document_leaves_it_unsure(fake_run: MakeRun) -> None:
     run = fake_run().good()
     run.paths.evaluation(800, "heldout").unlink()

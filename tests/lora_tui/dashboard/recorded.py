@@ -25,6 +25,7 @@ from core.runs.events import (
 from core.runs.files import replace_link, write_bytes, write_json
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
+from core.scoring.text import normaliser
 
 CLIPS, WORDS = 50, 1000
 GOOD_DOMAIN = {0: 400, 250: 360, 500: 350, 750: 348, 1000: 349}
@@ -101,7 +102,8 @@ class RecordedRun:
         ]
         return {
             "schema": 1, "dataset": name, "manifest": f"{name}.jsonl", "manifest_sha256": name, "step": step,
-            "normaliser": {"name": "basic", "version": 1}, "fingerprint": "f", "device": "cpu", "precision": "fp32",
+            "normaliser": {"name": "basic", "version": normaliser("basic").version},
+            "fingerprint": "f", "device": "cpu", "precision": "fp32",
             "batch_plan": "b", "decode": {"max_tokens": 194}, "adapter_hash": None, "loss": 1.0,
             "counts": counts(errors, WORDS), "single": None, "utterances": utterances,
         }  # fmt: skip
