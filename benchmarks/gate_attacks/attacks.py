@@ -1,0 +1,505 @@
+"""The attacks: each changes a case and says how. They are seeded: the same number is the same attack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.gate_attacks.cases import Case
+from benchmarks.gate_attacks.edits import (
+    digests,
+    edit,
+    edit_lines,
+    leaves,
+    odd_file,
+    other_value,
+    random_edit,
+    rehash,
+    spoil,
+)
+from benchmarks.gate_attacks.material import SETS
+
+JUDGED = ("domain", "heldout")
+
+
+class Truth(Enum):
+    """When the gate may still accept the run `a` after an attack. It may never accept `r`."""
+
+    SAME_FIGURES = "with its true figures alone"
+    NEVER = "never: the plan names other data, another model or other settings"
+
+
+Attack = Callable[[Case], str]
+
+
+def documents(run: Path) -> list[Path]:
+    """Every JSON document that a verdict may rest upon."""
+    found = [run / "run.json", run / "result.json", run / "data_health.json", *run.glob("evals/*.json")]
+    found += [*run.glob("evals/*/*.json"), *run.glob("adapters/*/*.json")]
+    return sorted(path for path in found if path.is_file())
+
+
+def best(run: Path) -> Path:
+    """The evaluations of the best interval."""
+    return run / "evals" / (run / "lora_adapter_best").readlink().name
+
+
+def edited_document(case: Case) -> str:
+    """One place of one document, half of the time with every hash of it."""
+    path = case.random.choice(documents(case.run))
+    before = digests(path)
+    said = f"{path.relative_to(case.run)}: {random_edit(case.random, path)}"
+    return said + _follow(case, before)
+
+
+def edited_score(case: Case) -> str:
+    """One place of one score document that the verdict's figures come from."""
+    paths = [case.run / "evals" / "tuned", case.run / "evals" / "step-000000", best(case.run)]
+    path = case.random.choice(paths) / f"{case.random.choice(JUDGED)}.json"
+    before = digests(path)
+    return f"{path.relative_to(case.run)}: {random_edit(case.random, path)}{_follow(case, before)}"
+
+
+def two_documents(case: Case) -> str:
+    """One place each of two documents."""
+    return f"{edited_document(case)}; {edited_document(case)}"
+
+
+def same_edit_twice(case: Case) -> str:
+    """The same key set to the same value in two score documents of one set."""
+    name = case.random.choice(JUDGED)
+    folders = case.random.sample([case.run / "evals" / "tuned", case.run / "evals" / "step-000000", best(case.run)], 2)
+    paths = [folder / f"{name}.json" for folder in folders]
+    before = digests(*paths)
+    index = case.random.randrange(40)
+    key = case.random.choice(("id", "reference", "hypothesis", "seconds", "speaker", "fields", "reference_words"))
+    value = other_value(case.random, json.loads(paths[0].read_bytes())["utterances"][index].get(key))
+    for path in paths:
+        edit(path, lambda document: document["utterances"][index].__setitem__(key, value))
+    return f"{name}: {key} of utterance {index} in {' and '.join(f.name for f in folders)}{_follow(case, before)}"
+
+
+def _follow(case: Case, before: dict[str, str]) -> str:
+    if case.random.random() < 0.5:
+        count = rehash(case.run, before)
+        return f" and {count} files with its hash" if count else ""
+    return ""
+
+
+def spoiled_file(case: Case) -> str:
+    """Bytes of one file."""
+    paths = [*documents(case.run), case.run / "events.jsonl", *case.run.glob("adapters/*/*.safetensors")]
+    path = case.random.choice(paths)
+    return f"{path.relative_to(case.run)}: {spoil(case.random, path)}"
+
+
+def odd_files(case: Case) -> str:
+    """Something that is no plain file."""
+    paths = [*documents(case.run), case.run / "events.jsonl", case.run / "log.txt", case.runs / "decisions.jsonl"]
+    path = case.random.choice([path for path in paths if path.exists()])
+    return f"{path.relative_to(case.runs)}: {odd_file(case.random, path, case.outside)}"
+
+
+def better_scores(case: Case) -> str:
+    """Transcripts made right, counts and all, in one or two of the places that tell them."""
+    places = case.random.sample(("tuned", "own", "events"), case.random.choice((1, 2)))
+    names = JUDGED if case.random.random() < 0.5 else (case.random.choice(JUDGED),)
+    share = case.random.choice((0.1, 0.5, 1.0))
+    folders = {"tuned": case.run / "evals" / "tuned", "own": best(case.run)}
+    before: dict[str, str] = {}
+    for name in names:
+        counts: dict[str, Any] = {}
+        for folder in folders.values():
+            path = folder / f"{name}.json"
+            document = json.loads(path.read_bytes())
+            before |= digests(path)
+            for utterance in document["utterances"][: int(share * len(document["utterances"]))]:
+                for kind in ("substitutions", "deletions", "insertions"):
+                    document["counts"][kind] -= utterance[kind]
+                    utterance[kind] = 0
+                utterance["hypothesis"] = utterance["reference"]
+            counts = document["counts"]
+            if folder == folders.get(next((p for p in places if folders.get(p) == folder), "")):
+                path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+        if "events" in places:
+            _interval(case, int(best(case.run).name.rpartition("-")[2]), name, counts)
+    return f"{', '.join(names)} better in {' and '.join(places)}{_follow(case, before)}"
+
+
+def worse_baseline(case: Case) -> str:
+    """The base model made deaf, counts and all, in one or two of the places that tell of it."""
+    places = case.random.sample(("document", "events", "cache"), case.random.choice((1, 2)))
+    name, before = case.random.choice(JUDGED), digests(case.run / "evals" / "step-000000" / "domain.json")
+    files = [case.run / "evals" / "step-000000" / f"{name}.json"] if "document" in places else []
+    files += [p for p in case.runs.glob("baselines/*/scores.json") if "cache" in places]
+    before |= digests(*files)
+    counts: dict[str, Any] = {}
+    for path in files or [case.run / "evals" / "step-000000" / f"{name}.json"]:
+        document = json.loads(path.read_bytes())
+        for kind in ("substitutions", "insertions"):
+            document["counts"][kind] = 0
+        document["counts"]["deletions"] = document["counts"]["reference_words"]
+        for utterance in document["utterances"]:
+            utterance |= {"hypothesis": "", "substitutions": 0, "insertions": 0}
+            utterance["deletions"] = utterance["reference_words"]
+        counts = document["counts"]
+        if files:
+            path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    if "events" in places:
+        _interval(case, 0, name, counts)
+    return f"{name} of the base model worse in {' and '.join(places)}{_follow(case, before)}"
+
+
+def _interval(case: Case, step: int, name: str, counts: dict[str, Any]) -> None:
+    def change(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for line in lines:
+            if line["event"] == "interval" and line["step"] == step:
+                line["sets"][name] |= counts
+        return lines
+
+    edit_lines(case.run / "events.jsonl", change)
+
+
+def fields(case: Case) -> str:
+    """Speakers, durations or other fields of the utterances, in one kind of documents or in two."""
+    key = case.random.choice(("speaker", "seconds", "fields", "id"))
+    name = case.random.choice(JUDGED)
+    folders = case.random.sample([case.run / "evals" / "tuned", case.run / "evals" / "step-000000", best(case.run)], 2)
+    folders = folders[: case.random.choice((1, 2))]
+    before = digests(*(folder / f"{name}.json" for folder in folders))
+    values: dict[str, Any] = {
+        "speaker": lambda index: f"speaker {index % 2}" if case.random.random() < 2 else None,
+        "seconds": lambda index: 0.5 + index,
+        "fields": lambda index: {"room": index % 3},
+        "id": lambda index: f"clip {index}",
+    }
+    for folder in folders:
+
+        def change(document: Any) -> None:
+            for index, utterance in enumerate(document["utterances"]):
+                utterance[key] = values[key](index)
+
+        edit(folder / f"{name}.json", change)
+    return f"{name}: {key} of all utterances in {' and '.join(f.name for f in folders)}{_follow(case, before)}"
+
+
+def exchanged_files(case: Case) -> str:
+    """Two files of the run exchanged, or one taken from the other run."""
+    mine = documents(case.run)
+    if case.random.random() < 0.4:
+        one, two = case.random.sample(mine, 2)
+        data = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(data)
+        return f"{one.relative_to(case.run)} and {two.relative_to(case.run)} exchanged"
+    path = case.random.choice([*mine, case.run / "events.jsonl", *case.run.glob("adapters/*/*.safetensors")])
+    theirs = case.other / path.relative_to(case.run)
+    if not theirs.is_file():
+        theirs = best(case.other) / path.name
+    if not theirs.is_file():
+        return edited_document(case)
+    before = digests(path)
+    path.write_bytes(theirs.read_bytes())
+    return f"{path.relative_to(case.run)} of the other run{_follow(case, before)}"
+
+
+def grafted_folders(case: Case) -> str:
+    """One or two parts of the other run in place of the run's own."""
+    parts = case.random.sample(("evals", "adapters", "events.jsonl", "result.json", "evals/tuned"), 2)
+    parts = parts[: case.random.choice((1, 2))]
+    for part in parts:
+        mine, theirs = case.run / part, case.other / part
+        if theirs.is_dir():
+            shutil.rmtree(mine, ignore_errors=True)
+            shutil.copytree(theirs, mine, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(theirs, mine)
+    return f"{' and '.join(parts)} of the other run"
+
+
+def impersonation(case: Case) -> str:
+    """The other run under the name of this one, with its identity, settings or hashes in run.json."""
+    config = json.loads((case.run / "run.json").read_bytes())
+    name = case.run
+    shutil.rmtree(case.run)
+    shutil.copytree(case.other, name, symlinks=True)
+    keys = case.random.sample(("identity", "settings", "hashes", "experiment", "lines"), case.random.randrange(5))
+    edit(name / "run.json", lambda document: document.update({key: config[key] for key in keys if key in config}))
+    return f"the other run under this name, its own {', '.join(keys) or 'nothing'} in run.json"
+
+
+def events(case: Case) -> str:
+    """One or two lines of the events changed, dropped, doubled, moved."""
+    said: list[str] = []
+
+    def change(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for _ in range(case.random.choice((1, 1, 2))):
+            kinds = ("interval", "adapter", "final", "attempt_started", None)
+            kind = case.random.choice(kinds)
+            chosen = [i for i, line in enumerate(lines) if kind is None or line["event"] == kind]
+            if not chosen:
+                continue
+            at = case.random.choice(chosen)
+            how = case.random.randrange(5)
+            said.append(f"{lines[at]['event']} {('edited', 'edited', 'dropped', 'doubled', 'moved')[how]}")
+            if how <= 1:
+                holder, key = case.random.choice(list(leaves(lines[at])))
+                holder[key] = other_value(case.random, holder[key])
+            elif how == 2:
+                del lines[at]
+            elif how == 3:
+                lines.insert(case.random.randrange(len(lines) + 1), dict(lines[at]))
+            else:
+                lines.insert(case.random.randrange(len(lines)), lines.pop(at))
+        return lines
+
+    edit_lines(case.run / "events.jsonl", change)
+    return f"events: {', '.join(said)}"
+
+
+def links(case: Case) -> str:
+    """A link of the run, or a folder of it, leads elsewhere."""
+    kind = case.random.randrange(5)
+    if kind == 0:
+        link = case.run / case.random.choice(("lora_adapter_best", "lora_adapter_last"))
+        names = [
+            "adapters/step-000060",
+            "adapters/step-000030",
+            "../../outside/folder",
+            str(case.outside / "folder"),
+            ".",
+        ]
+        target = case.random.choice(names)
+        link.unlink()
+        link.symlink_to(target)
+        return f"{link.name} → {'outside' if 'outside' in target else target}"
+    if kind == 1:
+        part = case.random.choice(("evals", "adapters", "evals/tuned", "evals/step-000000"))
+        moved = case.outside / "moved"
+        shutil.move(str(case.run / part), moved)
+        (case.run / part).symlink_to(moved)
+        return f"{part} is a link to a folder outside"
+    if kind == 2:
+        part = case.random.choice(("evals", "adapters", "evals/tuned"))
+        theirs = case.other / part
+        shutil.rmtree(case.run / part)
+        (case.run / part).symlink_to(theirs)
+        return f"{part} is a link into the other run"
+    if kind == 3:
+        (case.run / "checkpoints").mkdir(exist_ok=True)
+        for step in (15, 30, 45):
+            (case.run / "checkpoints" / f"step-{step:06d}").symlink_to(case.outside / "folder")
+        (case.run / "adapters" / "step-000099").symlink_to(case.outside / "folder")
+        return "checkpoints and an adapter are links to a folder outside"
+    moved = case.outside / "run"
+    shutil.move(str(case.run), moved)
+    case.run.symlink_to(moved)
+    return "the run folder is a link to a folder outside"
+
+
+def thresholds(case: Case) -> str:
+    """Looser thresholds, or another plan, in run.json."""
+    loose = {"domain_gain": -100.0, "heldout_regression": 100.0, "stability_range": 100.0, "accept_leakage": "fine"}
+
+    def change(document: Any) -> None:
+        document["gate"] = {**(document.get("gate") or {}), **loose}
+        document["plan"] = str(case.outside / "plan.toml")
+
+    before = digests(case.run / "run.json")
+    edit(case.run / "run.json", change)
+    return f"run.json: looser thresholds{_follow(case, before)}"
+
+
+def facts_of_the_adapter(case: Case) -> str:
+    """A fact in the best adapter's reproduce.json or adapter_config.json."""
+    path = case.run / "lora_adapter_best" / case.random.choice(("reproduce.json", "adapter_config.json"))
+    before = digests(path)
+    return f"{path.name}: {random_edit(case.random, path)}{_follow(case, before)}"
+
+
+def stored_figures(case: Case) -> str:
+    """What is stored of how sure the WERs are, of positions or of the data audit, its checksum made anew."""
+    paths = [
+        *case.run.glob("evals/*.json"),
+        case.run / "data_health.json",
+        *case.runs.glob("data_health/*/health.json"),
+    ]
+    path = case.random.choice(paths)
+    before = digests(path)
+    said = random_edit(case.random, path)
+
+    def checksum(document: Any) -> None:
+        if isinstance(document, dict) and "checksum" in document:
+            content = {key: value for key, value in document.items() if key != "checksum"}
+            document["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    edit(path, checksum)
+    return f"{path.name}: {said}{_follow(case, before)}"
+
+
+def queue_files(case: Case) -> str:
+    """The files of the queue and the caches spoiled or replaced."""
+    paths = [path for path in (*case.state.rglob("*"), case.runs / "decisions.jsonl") if path.is_file()]
+    path = case.random.choice(paths)
+    if case.random.random() < 0.5:
+        return f"{path.name}: {odd_file(case.random, path, case.outside)}"
+    return f"{path.name}: {spoil(case.random, path)}"
+
+
+def caches_from_elsewhere(case: Case) -> str:
+    """Files that older versions kept among the runs, which name other hashes and a command to run."""
+    cache = case.runs / "cache" / "hashes.json"
+    cache.parent.mkdir(exist_ok=True)
+    found = [*case.state.rglob("hashes.json"), *case.home.rglob("hashes.json")]
+    document = json.loads(found[0].read_bytes()) if found else {"version": 1, "files": {}}
+    cache.write_text(json.dumps(document))
+    for path in case.state.glob("queue.sqlite3"):
+        shutil.copyfile(path, case.runs / "queue.sqlite3")
+    name = case.random.choice(JUDGED)
+    manifest = case.folder / f"{name}.jsonl"
+    status = manifest.stat()
+    text = manifest.read_text()
+    manifest.write_text(text.replace("the", "teh").replace(" a ", " e "))
+    os.utime(manifest, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return f"{name}.jsonl: other texts of the same size and time, hashes of the old ones among the runs"
+
+
+def second_copy(case: Case) -> str:
+    """A second run folder of the same identity, with better or worse figures, older or newer."""
+    copy = case.runs / f"{case.random.choice(('A', 'z'))}-{case.run.name.rpartition('-')[2]}"
+    shutil.copytree(case.run, copy, symlinks=True)
+    when = case.random.choice((1, 2_000_000_000))
+    for path in (copy, copy / "result.json", copy / "events.jsonl"):
+        os.utime(path, (when, when))
+    renamed = case.run
+    name = case.target
+    case.target = "a" if name == "r" else "r"
+    shutil.copytree(case.run / "evals", copy / "evals", dirs_exist_ok=True)
+    case.target = name
+    return f"{copy.name} beside {renamed.name}, with the other run's scores"
+
+
+# --- other data, another model, other settings: the run was trained on something else
+
+
+def _replace_in_plan(case: Case, old: str, new: str) -> None:
+    text = case.plan.read_text()
+    if old not in text:
+        raise ValueError(f"the plan has no {old}")
+    case.plan.write_text(text.replace(old, new, 1))
+
+
+def _without_audio(case: Case) -> str:
+    """Half of the time: as in CI, where a checkout has no audio."""
+    if case.random.random() < 0.5:
+        return ""
+    for name in SETS:
+        path = case.folder / f"{name}.jsonl"
+        path.write_text(path.read_text().replace(str(case.material.folder), str(case.folder / "no_audio")))
+    return ", no audio here"
+
+
+def other_texts(case: Case) -> str:
+    """Other texts in a manifest of the plan."""
+    name = case.random.choice(SETS)
+    path = case.folder / f"{name}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    how = case.random.choice(("text", "dropped", "doubled", "exchanged"))
+    at = case.random.randrange(1, len(lines))
+    if how == "text":
+        lines[at]["text"] += " please"
+    elif how == "dropped":
+        del lines[at]
+    elif how == "doubled":
+        lines.append(dict(lines[at], audio_filepath=lines[0]["audio_filepath"]))
+    else:
+        lines[at]["text"], lines[0]["text"] = lines[0]["text"] + " no", lines[at]["text"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return f"{name}.jsonl: a line {how}{_without_audio(case)}"
+
+
+def other_manifests(case: Case) -> str:
+    """The plan names another manifest, or one that does not exist."""
+    name = case.random.choice(SETS)
+    wanted = case.random.choice([f"{other}.jsonl" for other in SETS if other != name] + ["nowhere.jsonl"])
+    _replace_in_plan(case, f'{name} = "{name}.jsonl"', f'{name} = "{wanted}"')
+    return f"data.{name} = {wanted}{_without_audio(case)}"
+
+
+def other_model(case: Case) -> str:
+    """The plan names a model that is another one, or does not exist."""
+    model = case.folder / "model"
+    _replace_in_plan(case, str(case.material.folder / "model"), str(model))
+    if case.random.random() < 0.3:
+        return f"a model that does not exist{_without_audio(case)}"
+    shutil.copytree(case.material.folder / "model", model)
+    path = model / case.random.choice(("model.safetensors", "config.json", "tokenizer.json"))
+    data = bytearray(path.read_bytes())
+    digit = next(i for i in range(len(data) - 2, 0, -1) if chr(data[i]) in "0123456789")
+    data[digit] = data[digit] + 1 if chr(data[digit]) != "9" else ord("0")
+    path.write_bytes(data)
+    return f"another {path.name}{_without_audio(case)}"
+
+
+def other_settings(case: Case) -> str:
+    """A setting of the plan that the run was not trained with."""
+    changes = {
+        "steps = 60": "steps = 75",
+        "rank = 4": "rank = 8",
+        "learning_rate = 0.003": "learning_rate = 0.002",
+        "replay_share = 0.3": "replay_share = 0.4",
+        '"fc1", "fc2"': '"fc1"',
+        "batch_seconds = 20": "batch_seconds = 21",
+        "eval_batch_seconds = 60": "eval_batch_seconds = 61",
+    }
+    old = case.random.choice(list(changes))
+    _replace_in_plan(case, old, changes[old])
+    return f"{changes[old]}{_without_audio(case)}"
+
+
+EVIDENCE: tuple[tuple[Attack, int], ...] = (
+    (edited_document, 14),
+    (edited_score, 12),
+    (two_documents, 8),
+    (same_edit_twice, 8),
+    (spoiled_file, 8),
+    (odd_files, 6),
+    (better_scores, 8),
+    (worse_baseline, 6),
+    (fields, 6),
+    (exchanged_files, 6),
+    (grafted_folders, 4),
+    (impersonation, 4),
+    (events, 8),
+    (links, 6),
+    (thresholds, 2),
+    (facts_of_the_adapter, 5),
+    (stored_figures, 6),
+    (queue_files, 5),
+    (second_copy, 3),
+)
+"""Attacks on what a run left, with how often each is drawn."""
+PLANS: tuple[tuple[Attack, int], ...] = (
+    (other_texts, 6),
+    (other_manifests, 4),
+    (other_model, 4),
+    (other_settings, 3),
+    (caches_from_elsewhere, 3),
+)
+"""Attacks on what the plan names; the run that was accepted is judged."""
+
+
+def draw(random: Random) -> tuple[Attack, Truth, str]:
+    """(an attack, when `a` may still be accepted, the run that is judged)"""
+    attacks = [*EVIDENCE, *PLANS]
+    [(attack, _)] = random.choices(attacks, [weight for _, weight in attacks])
+    if any(attack is known for known, _ in PLANS):
+        return attack, Truth.NEVER, "a"
+    return attack, Truth.SAME_FIGURES, random.choice(("a", "r"))

@@ -1,0 +1,114 @@
+"""Cases in their order: attack, ask the gate, ask one more command, and say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate_attacks.attacks import Truth, draw
+from benchmarks.gate_attacks.cases import Done, command, figures, fresh, tree
+from benchmarks.gate_attacks.material import Material
+
+
+@dataclass
+class Found:
+    """What came of one case."""
+
+    number: int
+    attack: str
+    target: str
+    said: str
+    code: int = 0
+    failures: list[str] = field(default_factory=list)
+    unnoticed: bool = False
+    """`a` was accepted, with its true figures."""
+    seconds: float = 0.0
+
+
+def attacked(material: Material, folder: Path, number: int, truth: dict[str, Any]) -> Found:
+    """Run the case of this number."""
+    case = fresh(material, folder, number)
+    attack, allowed, case.target = draw(case.random)
+    with_state = case.random.random() < 0.5
+    second = case.random.choice(("verify", "status", "prune", "card"))
+    # A second copy and some odd files need the run where it was: what is not possible is another case.
+    said = attack(case)
+    found = Found(number, attack.__name__, case.target, said)
+    before = tree(case.outside)
+    gate = ["--headless", str(case.plan), "--gate", "--no-train", "--accept", case.target, "--json"]
+    first = command(case, gate, with_state)
+    found.code, found.seconds = first.code, first.seconds
+    found.failures += [f"gate: {fault}" for fault in first.faults]
+    if first.code == 0:
+        _accepted(found, first, allowed, truth)
+    run = str(case.run)
+    other = command(
+        case,
+        {
+            "verify": ["verify", run],
+            "status": ["status", str(case.plan), "--json"],
+            "prune": ["queue", "prune", "--all", "--adapters", "--yes"],
+            "card": ["export", "card", run],
+        }[second],
+        with_state,
+    )
+    found.failures += [f"{second}: {fault}" for fault in other.faults]
+    if second == "verify" and other.code == 0 and case.target == "r":
+        found.failures.append("verify accepts a run that was rejected")
+    after = tree(case.outside)
+    if after != before:
+        changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+        found.failures.append(f"{second} or the gate changed outside/{', '.join(changed[:3])}")
+    return found
+
+
+def _accepted(found: Found, gate: Done, allowed: Truth, truth: dict[str, Any]) -> None:
+    if found.target == "r":
+        found.failures.append("FALSE ACCEPTANCE of a run that is rejected")
+        return
+    if allowed is Truth.NEVER:
+        found.failures.append("FALSE ACCEPTANCE by a plan that names something else")
+        return
+    if figures(json.loads(gate.out), "a") != truth:
+        found.failures.append("FALSE ACCEPTANCE with figures that are not the run's")
+        return
+    found.unnoticed = True
+
+
+def worker(arguments: tuple[Path, Path, Sequence[int], dict[str, Any]]) -> list[Found]:
+    """The cases of these numbers, one after another."""
+    material, folder, numbers, truth = arguments
+    _load()
+    found = []
+    for number in numbers:
+        try:
+            found.append(attacked(Material(material), folder, number, truth))
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            # the attack itself was not possible on this copy
+            found.append(Found(number, "impossible", "", f"{type(error).__name__}: {error}"))
+        if found[-1].failures:
+            last = found[-1]
+            print(f"case {number} {last.attack} ({last.target}) {last.said}: {'; '.join(last.failures)}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def _load() -> None:
+    """Import what the commands import, so that forked processes have it."""
+    import core.queue.report
+    import core.runs.verify
+    import core.scoring.assess
+    import core.scoring.significance
+    import lora_tui.__main__
+    import lora_tui.export_command
+    import lora_tui.headless
+    import lora_tui.queue_command
+    import lora_tui.status_command
+    import lora_tui.verify_command
+
+    _ = (core.queue.report, core.runs.verify, core.scoring.assess, core.scoring.significance, lora_tui.__main__)
+    _ = (lora_tui.export_command, lora_tui.headless, lora_tui.queue_command, lora_tui.status_command)
