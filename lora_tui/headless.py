@@ -16,6 +16,7 @@ from core.queue.report import place_recorded, report, taken_as_recorded
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.scoring.loosened import loosened_words
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.attending import Session, Signals
@@ -134,7 +135,8 @@ def _conclude(
     if request.gate:
         if github:
             _tell_github(request, execution, found)
-        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)})")
+        looser = f", {loosened_words(found.loosened)}" if found.loosened else ""
+        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){looser}")
     return code
 
 

@@ -24,6 +24,7 @@ from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.run_figures import figures
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.progress import verdict_lines
+from lora_tui.reports.report import of_lines
 from lora_tui.unsaved_hashes import UnsavedHashes
 
 SCHEMA_VERSION = 1
@@ -76,6 +77,8 @@ def _as_text(reports: list[RowReport], works: bool) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     for item in {item.run.name: item for item in reports if item.run is not None}.values():
         lines += _at_work(item)
+    remarks = of_lines([item.matrix for item in reports]).remarks()
+    lines = [*(sanitise(remark, _LONGEST) for remark in remarks), *([""] if remarks else []), *lines]
     queue = "a supervisor is at work" if works else "no supervisor is at work"
     return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue])
 
@@ -153,4 +156,5 @@ def _json_row(item: RowReport) -> dict[str, Any]:
         "outcome": item.outcome.value,
         "seeds": None if item.matrix.seeds is None else dict(zip(("accepted", "of"), item.matrix.seeds, strict=True)),
         "data_health": _health(item),
+        "remarks": list(item.matrix.remarks),
     }

@@ -16,6 +16,7 @@ from core.runs.snapshot import RunState
 from core.runs.verify import Verification, verify
 from core.sanitise import sanitise
 from core.scoring.evidence import Decision
+from core.scoring.loosened import loosened_words
 from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.progress import verdict_lines
@@ -82,7 +83,8 @@ def _as_text(found: Verification, paths: RunPaths, code: ExitCode) -> str:
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
-    return "".join(f"{sanitise(line)}\n" for line in [*lines, f"{word} (exit {int(code)})"])
+    looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""
+    return "".join(f"{sanitise(line)}\n" for line in [*lines, f"{word} (exit {int(code)}){looser}"])
 
 
 def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
@@ -94,6 +96,7 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
         "unchecked": found.unchecked,
         "signature": found.signature.said,
         "verdict": found.verdict.decision.value,
+        "remarks": list(found.verdict.remarks),
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
         "evidence": dict(origin(found.snapshot, paths, found.gathered)),
     }

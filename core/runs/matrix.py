@@ -76,6 +76,11 @@ class MatrixRow:
     positions: tuple[Position, ...] = ()
     """What the order of the evaluation sets does to their WER."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What must be known before its verdict is believed: every format shows it at its head."""
+        return self.verdict.remarks if self.verdict is not None else ()
+
 
 def run_row(
     experiment: str,

@@ -117,6 +117,8 @@ def _scores(judged: Judged) -> Iterable[str]:
 def _verdict(judged: Judged) -> Iterable[str]:
     yield f"## Verdict: {judged.verdict.decision.value}"
     yield ""
+    for remark in judged.verdict.remarks:
+        yield from (f"**{escape_markdown(remark)}**", "")
     criteria = [(c.title, c.state.value, c.reason) for c in judged.verdict.criteria]
     yield from _table(("Criterion", "State", "Why"), criteria)
     yield ""

@@ -180,6 +180,10 @@ class Verdict:
     best_step: int | None
     guardrail_kept: bool | None
     """Whether any interval ≥ 1 kept the heldout guardrail; None without intervals."""
+    loosened: tuple[str, ...] = ()
+    """The thresholds weaker than the defaults that it was judged by, a phrase each."""
+    remarks: tuple[str, ...] = ()
+    """What must be known before the verdict is believed, a sentence each: every face shows them at its head."""
 
     def criterion(self, name: str) -> Criterion:
         """The criterion called `name`; KeyError if there is none."""

@@ -10,6 +10,7 @@ from core.scoring import criteria, wer_criteria
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import points, theil_sen, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
+from core.scoring.loosened import loosened, loosened_words
 from core.scoring.parity import parity
 from core.scoring.slices import rules_of, slice_criteria
 
@@ -96,7 +97,9 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         parity(evidence, thresholds),
         *slice_criteria(evidence, thresholds, convergence),
     )
-    return Verdict(judged, _decide(evidence, judged), best_step, guardrail_kept)
+    weaker = loosened(thresholds)
+    remarks = (f"Judged {loosened_words(weaker)}.",) if weaker else ()
+    return Verdict(judged, _decide(evidence, judged), best_step, guardrail_kept, weaker, remarks)
 
 
 def _decide(evidence: Evidence, judged: Sequence[Criterion]) -> Decision:

@@ -85,6 +85,8 @@ def outcome(snapshot: RunSnapshot, verdict: Verdict) -> dict[str, Any]:
     states = {f"criterion.{item.name}": item.state.value for item in verdict.criteria}
     values = {f"value.{item.name}": item.value for item in verdict.criteria if item.value is not None}
     plain = {"state": str(snapshot.state), "verdict": verdict.decision.value, "best_step": verdict.best_step}
+    if verdict.remarks:
+        plain["remarks"] = " ".join(verdict.remarks)
     return plain | states | values
 
 

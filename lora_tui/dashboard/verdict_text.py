@@ -44,6 +44,7 @@ def verdict_lines(
         glyph, *_ = health_pieces(view)
         heading.append((f"  {glyph[0].replace('data ok', 'data').replace('UNKNOWN', 'data')}", glyph[1]))
     lines = [Line(tuple(heading))]
+    lines += [Line(((sanitise(remark), "unknown"),)) for remark in view.verdict.remarks]
     if view.gathered.evidence.failure:
         lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))
     for criterion in view.verdict.criteria:

@@ -25,11 +25,12 @@ def render(report: Report) -> str:
     criteria = list(dict.fromkeys(c.name for line in lines if line.verdict for c in line.verdict.criteria))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *map(_cell, criteria), "verdict"])
+    writer.writerow([*COLUMNS, *map(_cell, criteria), "verdict", "remarks"])
     for line in lines:
         states = {c.name: c.state.value for c in line.verdict.criteria} if line.verdict else {}
         cells: list[object] = [getattr(line, name) for name in COLUMNS]
-        writer.writerow([_cell(c) for c in [*cells, *(states.get(name) for name in criteria), verdict_word(line)]])
+        cells += [*(states.get(name) for name in criteria), verdict_word(line), " ".join(line.remarks)]
+        writer.writerow([_cell(cell) for cell in cells])
     return text.getvalue()
 
 

@@ -36,7 +36,7 @@ def _command(row: ReportRow, plan: str, lines: Mapping[str, int | None]) -> str:
     if row.line.verdict is not None:
         wrong = [c for c in row.line.verdict.criteria if c.state is not State.PASS]
         reasons = [f"{c.title}: {c.state.value}. {c.reason}" for c in wrong]
-    message = " ".join(reasons) or row.line.note or "All criteria pass."
+    message = " ".join([*row.line.remarks, *(reasons or [row.line.note or "All criteria pass."])])
     return f"::{_LEVELS[str(row.outcome)]} {where},title={title}::{_data(message)}"
 
 

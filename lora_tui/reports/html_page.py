@@ -53,6 +53,7 @@ def render(report: Report) -> str:
         '<meta name="viewport" content="width=device-width">\n<title>Run matrix</title>\n'
         f"<style>\n{_STYLE}{svg.STYLE}</style>\n</head>\n<body>\n<h1>Run matrix</h1>\n"
     )
+    head += "".join(_remark(remark) for remark in report.remarks())
     rows = "".join(_row(row) for row in report.rows)
     table = f'<div class="wide"><table class="matrix">\n<tr>{_headings(_COLUMNS)}</tr>\n{rows}</table></div>\n'
     if not report.rows:
@@ -60,6 +61,10 @@ def render(report: Report) -> str:
     table += "".join(f"<p>{_text(missing)}.</p>\n" for missing in report.left_out())
     sections = "".join(_section(row, row.line.verdict, same) for row, same in report.sectioned() if row.line.verdict)
     return f"{head}{table}{sections}</body>\n</html>\n"
+
+
+def _remark(remark: str) -> str:
+    return f'<p class="undecided">{_text(remark)}</p>\n'
 
 
 def _headings(names: Iterable[str]) -> str:
@@ -92,6 +97,7 @@ def _section(row: ReportRow, verdict: Verdict, same: str | None) -> str:
         return f"{lines[0]}\n<p>The same run as {_text(same)}: {_text(line.run or NONE)}.</p>\n"
     decision = f'<b class="{verdict.decision.value}">{_text(verdict_word(line))}</b>'
     lines.append(f"<p>Run {_text(line.run or NONE)}: {decision}</p>")
+    lines += [_remark(remark).rstrip() for remark in line.remarks]
     if line.note and all(line.note != criterion.reason for criterion in verdict.criteria):
         lines.append(f"<p>{_text(line.note)}</p>")
     titles = _headings(("Criterion", "State", "Measured", "Threshold", "Why"))

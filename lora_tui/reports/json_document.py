@@ -18,6 +18,7 @@ def render(report: Report) -> str:
     document = {
         "schema": SCHEMA_VERSION,
         "exit_code": int(report.exit_code),
+        "remarks": list(report.remarks()),
         "rows": [_row(row) for row in report.rows],
     }
     return quiet(json.dumps(document, indent=1, allow_nan=False)) + "\n"
@@ -32,6 +33,7 @@ def _row(row: ReportRow) -> dict[str, Any]:
     line = row.line
     verdict = line.verdict
     plain = {name: getattr(line, name) for name in COLUMNS}
+    plain |= {"remarks": list(line.remarks)}
     plain |= {"problems": list(line.problems), "evidence": dict(line.evidence)}
     plain["findings"] = {findings.title: [list(fact) for fact in findings.facts] for findings in line.findings}
     health = line.data_health

@@ -35,7 +35,7 @@ def _suite(row: MatrixRow) -> str:
     counts = f'tests="{len(criteria) + broken}" failures="{failed + broken}" errors="{unknown}" skipped="0"'
     head = f"  <testsuite name={_attribute(name)} {counts}{seconds}>\n    <properties>\n"
     findings = [(f"{group.title}: {name}", value) for group in row.findings for name, value in group.facts]
-    facts = (("Verdict", verdict_word(row)), *row.evidence, *findings)
+    facts = (*(("Remark", remark) for remark in row.remarks), ("Verdict", verdict_word(row)), *row.evidence, *findings)
     head += "".join(f"      <property name={_attribute(k)} value={_attribute(v)}/>\n" for k, v in facts)
     cases = "".join(_case(row.experiment, criterion) for criterion in criteria)
     if broken:

@@ -27,6 +27,7 @@ def render(report: Report, pictures: Pictures | None = None, title: str = "Run m
     `short`: for a terminal, without charts and clips.
     """
     lines = [f"# {escape_markdown(title)}", ""]
+    lines += [line for remark in report.remarks() for line in (f"**{escape_markdown(remark)}**", "")]
     lines += _table(HEADINGS, (cells(row.line) for row in report.rows))
     if not report.rows:
         lines += ["", "No experiments."]
@@ -52,6 +53,7 @@ def _section(row: ReportRow, verdict: Verdict, same: str | None, pictures: Pictu
         return [*lines, f"The same run as {escape_markdown(same)}: {escape_markdown(line.run or '')}."]
     if line.run is not None:
         lines += [f"Run {escape_markdown(line.run)}: **{escape_markdown(verdict_word(line))}**.", ""]
+    lines += [text for remark in line.remarks for text in (f"**{escape_markdown(remark)}**", "")]
     if line.note and all(line.note != criterion.reason for criterion in verdict.criteria):
         lines += [escape_markdown(line.note), ""]
     lines += _table(_CRITERION_HEADINGS, (_criterion(criterion) for criterion in verdict.criteria))

@@ -54,6 +54,24 @@ class Report:
             if line.run is not None:
                 first.setdefault(line.run, line.experiment)
 
+    def remarks(self) -> tuple[str, ...]:
+        """What must be known before the verdicts are believed, a sentence each with the rows that it is true of."""
+        told: dict[str, list[str]] = {}
+        judged = [row.line for row in self.rows if row.line.verdict is not None]
+        for line in judged:
+            for remark in line.remarks:
+                told.setdefault(remark, []).append(line.experiment)
+        return tuple(
+            remark if len(names) == len(judged) else f"{', '.join(dict.fromkeys(names))}: {remark}"
+            for remark, names in told.items()
+        )
+
+    @property
+    def loosened(self) -> tuple[str, ...]:
+        """The thresholds weaker than the defaults that verdicts were passed by."""
+        verdicts = [row.line.verdict for row in self.rows if row.line.verdict is not None]
+        return tuple(dict.fromkeys(phrase for verdict in verdicts for phrase in verdict.loosened))
+
     def left_out(self) -> tuple[str, ...]:
         """What is missing, in words."""
         said = [f"{self.rows_left_out} rows left out"] if self.rows_left_out else []

@@ -116,7 +116,9 @@ def test_an_accepted_run(folder: Any, face: Face) -> None:
     assert out.startswith("# Run matrix") and out == short(folder.runs.matrix)
     assert "![Domain WER](run_matrix_files/a-" in folder.runs.matrix.read_text()
     assert len(list((folder.runs.root / "run_matrix_files").glob("*.svg"))) == 3
-    assert "exit 0" in err
+    loose = "by a gate looser than the default: stability after 0 steps instead of 1000"
+    assert err.rstrip().endswith(f"gate: accepted (exit 0), {loose}")
+    assert out.splitlines()[2] == f"**Judged {loose}.**"
 
     code, again, err = face("--gate", "--json")
     document = json.loads(again)

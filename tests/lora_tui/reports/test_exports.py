@@ -203,7 +203,9 @@ def test_in_github_actions(folder: Any, tmp_path: Path, monkeypatch: pytest.Monk
     commands = [line for line in err.splitlines() if line.startswith("::")]
     assert len(commands) == 2 and commands[-1] == "::notice file=experiments.toml::2 more rows left out"
     line = folder.plan.read_text().splitlines().index('id = "x0"')
-    assert commands[0].startswith(f"::error file=experiments.toml,line={line},title=x0%3A rejected::Domain gain: FAIL")
+    where = f"::error file=experiments.toml,line={line},title=x0%3A rejected::"
+    assert commands[0].startswith(f"{where}Judged by a gate looser than the default: stability after 0")
+    assert "instead of 1000. Domain gain: FAIL" in commands[0]
     root = ElementTree.parse(exports[0]).getroot()  # noqa: S314 - our own file
     assert len(root) == 3 and "x2" in Path(exports[1]).read_text()
     monkeypatch.delenv("GITHUB_ACTIONS")
@@ -237,3 +239,34 @@ def test_csv_rounds_what_is_no_digit_of_a_count() -> None:
 def test_a_row_without_a_run_and_a_reason_is_skipped_in_junit() -> None:
     text = junit_xml.render(report(ReportRow(unrun_row("b", "", "not run", ""), "pending")))
     assert '<skipped message="not run"/>' in text
+
+
+REMARK = "Judged by a gate looser than the default: gain ≥ 0.1 instead of 1.0."
+
+
+def test_what_must_be_known_first_heads_every_report() -> None:
+    plain = row(State.PASS, text="2.1")
+    assert plain.line.verdict is not None
+    verdict = replace(plain.line.verdict, loosened=("gain ≥ 0.1 instead of 1.0",), remarks=(REMARK,))
+    found = report(replace(plain, line=replace(plain.line, verdict=verdict), outcome="accepted"))
+    assert markdown.render(found).index(REMARK) < markdown.render(found).index("| Experiment")
+    page = html_page.render(found)
+    assert page.index(html.escape(REMARK)) < page.index("<table")
+    [line] = csv.DictReader(io.StringIO(csv_table.render(found)))
+    assert line["remarks"] == REMARK
+    document = json.loads(json_document.render(found))
+    assert list(document)[:3] == ["schema", "exit_code", "remarks"]
+    assert document["remarks"] == document["rows"][0]["remarks"] == [REMARK]
+    suite = ElementTree.fromstring(junit_xml.render(found))[0]  # noqa: S314 - our own text
+    first = suite[0][0]
+    assert (first.get("name"), first.get("value")) == ("Remark", REMARK)
+    [command] = github_actions.workflow_commands(found, "plan.toml", {})
+    assert f"::{REMARK} All" in command or f"::{REMARK} 2.1" in command
+
+
+def test_a_remark_on_some_rows_names_them() -> None:
+    loose, strict = row(State.PASS, text="2.1"), row(State.PASS, text="2.2")
+    assert loose.line.verdict is not None
+    verdict = replace(loose.line.verdict, remarks=(REMARK,))
+    found = report(replace(loose, line=replace(loose.line, verdict=verdict)), strict)
+    assert found.remarks() == (f"2.1: {REMARK}",)
