@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     transcribe.add_argument("files", nargs="+", metavar="FILE", help="audio in any format of libsndfile, any rate")
+    transcribe.add_argument(
+        "--channel", type=int, metavar="N", help="the one to hear, 0 is the first; default: the mean"
+    )
     transcribe.add_argument("--json", action="store_true", help="one JSON object a line instead of plain text")
     evaluate = commands.add_parser(
         "evaluate",

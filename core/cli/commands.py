@@ -91,7 +91,7 @@ def transcribe(args: argparse.Namespace) -> ExitCode:
     """Print the transcript of each file: the text alone for one file, `file<TAB>text` for several, or JSON lines."""
     from core.training.evaluation import Decoder
 
-    clips = [read_clip(Path(name)) for name in args.files]
+    clips = [read_clip(Path(name), channel=args.channel) for name in args.files]
     loaded = _load(args)
     decoder = Decoder(loaded.speech, target_rms=loaded.target_rms, batch_seconds=loaded.batch_seconds)
     texts, _, _, cut = decoder.run([len(clip) for clip in clips], lambda i: clips[i])

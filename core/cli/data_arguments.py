@@ -116,6 +116,9 @@ def add_normalise(commands: Any) -> None:
     normalise.add_argument("output", type=Path, metavar="OUT", help="a .wav file: 16 kHz, mono, 32-bit float, exact")
     normalise.add_argument("--offset", type=float, default=0.0, metavar="S", help="where the clip begins (default 0)")
     normalise.add_argument("--duration", type=float, metavar="S", help="its length; default: to the end")
+    normalise.add_argument(
+        "--channel", type=int, metavar="N", help="the one to hear, 0 is the first; default: the mean"
+    )
     normalise.add_argument("--target-rms", type=float, default=0.075, metavar="R", help="default 0.075")
     normalise.add_argument("--force", action="store_true", help="replace OUT if it exists")
 

@@ -131,7 +131,7 @@ def normalise(args: argparse.Namespace) -> ExitCode:
         if value is not None and not low <= value <= _HIGHEST:
             raise UserError(f"--{option.replace('_', '-')} {value:g}: must be a number from {low:g} to {_HIGHEST:g}")
     refuse_to_overwrite(args.output, args.force)
-    clip = audio.decode_clip(args.input, args.offset, args.duration)
+    clip = audio.decode_clip(args.input, args.offset, args.duration, channel=args.channel)
     heard = audio.normalise(clip.samples, args.target_rms)
     buffer = io.BytesIO()
     soundfile.write(buffer, heard.samples, audio.SAMPLE_RATE_HZ, subtype="FLOAT", format="WAV")

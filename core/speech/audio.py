@@ -1,9 +1,10 @@
-"""The audio path: slice → mono (mean) → 16 kHz → RMS → clamp. Training, evaluation and `lora-cli` all use it.
+"""The audio path: slice → mono (mean or channel) → 16 kHz → RMS → clamp. Training, evaluation, `lora-cli` use it.
 
 **Slices.** A clip is `offset_s … offset_s + duration_s` of its file, the whole file when neither is given.
 Durations in manifests are rounded, so without an offset a duration cuts only what is clearly longer: a file
 that ends before it, or less than 0.1 s after it, is read whole. With an offset the slice is exact and must
-lie inside the file (0.1 s aside). An offset of 0 counts as none.
+lie inside the file (0.1 s aside). An offset of 0 counts as none. A slice is what the whole file has there, to the
+sample, whatever the format.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import soxr
 from core.errors import AudioError
 from core.speech.pauses import pause_cuts
 from core.speech.sound_file import Inspect, Samples, opened, read_mono, total_frames
+from core.speech.sound_headers import Oddity
 
 SAMPLE_RATE_HZ = 16_000
 TARGET_RMS = 0.075
@@ -47,6 +49,8 @@ class Decoded:
     """As libsndfile names it: WAV, FLAC, OGG, MP3, …"""
     energy: float = 0.0
     """Sum of the squares of the samples as the file has them, before resampling; infinite if float32 overflows."""
+    oddity: Oddity | None = None
+    """What is odd about the file's header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +63,28 @@ class Normalised:
     silent: bool
 
 
-def read_clip(path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> Samples:
+def read_clip(
+    path: Path, offset_s: float = 0.0, duration_s: float | None = None, channel: int | None = None
+) -> Samples:
     """A clip (samples,): mono, 16 kHz, not yet normalised. Reads only the slice.
 
-    Raises AudioError naming the file: missing, unreadable, empty, shorter than the slice, NaN.
+    Raises AudioError naming the file: missing, unreadable, empty, shorter than the slice, without the channel, NaN.
     """
-    return decode_clip(path, offset_s, duration_s).samples
+    return decode_clip(path, offset_s, duration_s, channel=channel).samples
 
 
 def decode_clip(
-    path: Path, offset_s: float = 0.0, duration_s: float | None = None, inspect: Inspect | None = None
+    path: Path,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    inspect: Inspect | None = None,
+    channel: int | None = None,
 ) -> Decoded:
     """`read_clip`, and what the file is like: for those who compare it with what a manifest says.
 
-    `inspect` sees each block of frames before channels are mixed.
+    `channel` is the one to hear, from 0; None: the mean of all. `inspect` sees each block of frames before that.
     """
-    clip = decode_native(path, offset_s, duration_s, inspect)
+    clip = decode_native(path, offset_s, duration_s, inspect, channel)
     samples = at_sample_rate(clip.samples, clip.rate_hz)
     if not len(samples):
         raise AudioError(f"{path}: no samples in the clip: replace the file", "empty")
@@ -89,11 +99,21 @@ def at_sample_rate(mono: Samples, rate_hz: int) -> Samples:
 
 
 def decode_native(
-    path: Path, offset_s: float = 0.0, duration_s: float | None = None, inspect: Inspect | None = None
+    path: Path,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    inspect: Inspect | None = None,
+    channel: int | None = None,
 ) -> Decoded:
     """`decode_clip` before resampling: at the file's own rate, for those who only measure."""
     with opened(path) as file:
         rate_hz, total = file.samplerate, total_frames(file)
+        if channel is not None and not 0 <= channel < file.channels:
+            has = "one channel" if file.channels == 1 else f"{file.channels} channels"
+            raise AudioError(
+                f"{path}: no channel {channel}: the file has {has}, and the first is 0: correct or remove channel",
+                "channel",
+            )
         start, stop = slice_frames(total, rate_hz, offset_s, duration_s)
         if start >= total or stop > total:
             end_s = "the end" if duration_s is None else f"{offset_s + duration_s:g} s"
@@ -102,7 +122,7 @@ def decode_native(
                 f"{total / rate_hz:.3f} s long: correct offset and duration",
                 "slice",
             )
-        mono = read_mono(file, start, stop, inspect)
+        mono = read_mono(file, start, stop, inspect, channel)
         end = start + len(mono)
         if stop - end > DURATION_TOLERANCE_S * rate_hz and (file.format, stop) != ("MP3", total):
             # A whole MP3 may end anywhere: its header is often an estimate.
@@ -112,7 +132,7 @@ def decode_native(
                 "truncated",
             )
         file_s, channels = (total if end == stop else end) / rate_hz, file.channels
-        container = file.format
+        container, oddity = file.format, file.oddity
     with np.errstate(all="ignore"):
         energy = float(np.dot(mono, mono))
     # The sum says at once that all is well; the look at each sample is False for NaN, too.
@@ -121,7 +141,7 @@ def decode_native(
         raise AudioError(f"{path}: NaN or infinite samples at {at_s:.3f} s: export it again", "nan")
     if not len(mono):
         raise AudioError(f"{path}: no samples in the clip: replace the file", "empty")
-    return Decoded(mono, file_s, rate_hz, channels, container, energy)
+    return Decoded(mono, file_s, rate_hz, channels, container, energy, oddity)
 
 
 def slice_frames(total: int, rate_hz: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:

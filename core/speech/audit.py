@@ -13,13 +13,15 @@ from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_
 from core.speech.audit_figures import Figures, Summary
 from core.speech.audit_kinds import JUDGED, Finding, Severity
 from core.speech.audit_leakage import AuditSet, common_findings
-from core.speech.clip_facts import ClipFacts, ClipRequest
+from core.speech.clip_facts import ClipFacts
 from core.speech.manifest import Utterance, good_utterances
 from core.speech.manifest_lines import Problems
-from core.speech.measuring import Measuring
+from core.speech.measuring import Measuring, clip_request
 from core.speech.peaks import Peaks
 from core.speech.writable import TextCheck
 
+SPEAKER_FIELDS = ("speaker_id", "speaker_name", "spk", "spk_id", "client_id")
+"""What other tools call the speaker."""
 LEAST_WORDS = 3000
 """Of an evaluation set: below it, 0.2 points are fewer than six words."""
 Progress = Callable[[int, int], None]
@@ -104,7 +106,7 @@ def audit(
             seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
             if listen:
                 figures = Figures()
-                requests = [_request(utterance) for utterance in one.utterances]
+                requests = [clip_request(utterance) for utterance in one.utterances]
                 for index, facts in enumerate(measuring.facts(requests, target_rms)):
                     findings += _check_clip(one, one.utterances[index], facts)
                     figures.add(facts)
@@ -123,7 +125,7 @@ def audit(
         # Other processes than those before: while all clips are compared, none takes memory.
         with Measuring(len(utterances), workers) as measuring:
             peaks = []
-            for one in measuring.fine_peaks([_request(utterance) for utterance in utterances]):
+            for one in measuring.fine_peaks([clip_request(utterance) for utterance in utterances]):
                 peaks.append(one)
                 if progress:
                     progress(done + len(peaks), total + len(utterances))
@@ -131,10 +133,6 @@ def audit(
 
     findings += common_findings(sets, listen_again)
     return Audit(tuple(summaries), tuple(findings), listen)
-
-
-def _request(utterance: Utterance) -> ClipRequest:
-    return str(utterance.audio), utterance.offset_s, utterance.duration_s
 
 
 def _check_clip(one: AuditSet, utterance: Utterance, facts: ClipFacts) -> list[Finding]:
@@ -166,7 +164,10 @@ def _check_texts(one: AuditSet, summary: Summary, text_check: TextCheck | None) 
 def _check_set(one: AuditSet, summary: Summary) -> Iterator[Finding]:
     if not one.utterances:
         yield Finding("line", one.name, 0, "", "no usable line in this manifest")
-    elif one.role in JUDGED and summary.words < LEAST_WORDS:
+    told = Counter(key for u in one.utterances if u.speaker is None for key in SPEAKER_FIELDS if u.extra.get(key))
+    for key, count in told.items():
+        yield Finding("speaker_field", one.name, 0, "", f"{count} lines have {key}: call it speaker")
+    if one.utterances and one.role in JUDGED and summary.words < LEAST_WORDS:
         words = 0.002 * summary.words
         yield Finding("small", one.name, 0, "", f"{summary.words} words: 0.2 points are {words:.1f} words")
     if len(summary.rates_hz) > 1 or len(summary.channels) > 1:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from statistics import median
 
-from core.speech.audio import DURATION_TOLERANCE_S
 from core.speech.clip_facts import ClipFacts
+from core.speech.decoding import is_other_duration
 from core.speech.manifest import Utterance
 
 CLIPPED_SHARE = 1e-3
@@ -37,8 +37,10 @@ def clip_problems(utterance: Utterance, facts: ClipFacts) -> Iterator[Said]:
     if facts.problem:
         yield facts.problem
         return
-    if facts.cut_off:
-        yield "cut_off", f"ends at {facts.file_s:.2f} s"
+    if facts.oddity:
+        yield facts.oddity
+    if facts.channel_oddity:
+        yield facts.channel_oddity
     if facts.silent:
         yield "silent", f"RMS {facts.rms:.1e}"
     elif facts.clipped_share >= CLIPPED_SHARE:
@@ -46,7 +48,7 @@ def clip_problems(utterance: Utterance, facts: ClipFacts) -> Iterator[Said]:
     if not facts.silent and abs(facts.dc) > DC_SHARE * facts.rms:
         yield "dc", f"mean {facts.dc:+.3f} at RMS {facts.rms:.3f}"
     told_s = utterance.duration_s
-    if told_s is not None and not utterance.offset_s and abs(told_s - facts.file_s) > DURATION_TOLERANCE_S:
+    if told_s is not None and is_other_duration(utterance, facts.file_s):
         yield "duration", f"{told_s:g} s in the manifest, {facts.file_s:.2f} s in the file"
 
 

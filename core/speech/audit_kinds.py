@@ -24,6 +24,7 @@ _BLOCKING = {
     "unreadable": "audio files that cannot be decoded",
     "empty": "clips without samples",
     "slice": "slices that lie outside their file",
+    "channel": "channels that their file does not have",
     "truncated": "audio that ends before its header says",
     "nan": "NaN or infinite samples",
     "repeat": "clips that one manifest names twice",
@@ -32,6 +33,9 @@ _BLOCKING = {
 }
 _WARNINGS = {
     "cut_off": "files that are shorter than their container says; the rest of the speech is gone",
+    "odd_header": "files whose header does not say how long they are; all that is there is heard",
+    "cancelled": "channels of opposite phase, which cancel out: the model hears what is left",
+    "different_channels": "channels with different sound, which the model hears as one mixture",
     "silent": "silence (RMS below 1e-4)",
     "clipped": "clipped recordings (flat tops)",
     "dc": "a strong DC offset; it eats the loudness that speech should have",
@@ -53,6 +57,7 @@ _NOTES = {
     "near_text": "nearly the same text more than once",
     "shared_speaker": "speakers of an evaluation set who are in training",
     "several_rates": "several sample rates or channel counts in one set",
+    "speaker_field": "lines that name their speaker in another field than `speaker`, which nobody reads",
     "other_case": "texts in another letter case than most",
     "small": "too few words for thresholds of tenths of a point",
 }
@@ -67,7 +72,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
 }
 """In the order in which a report shows them."""
 
-UNUSABLE = frozenset({"missing", "unreadable", "empty", "slice", "truncated", "nan"})
+UNUSABLE = frozenset({"missing", "unreadable", "empty", "slice", "channel", "truncated", "nan"})
 """Kinds that leave no audio to look at further."""
 
 

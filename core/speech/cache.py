@@ -4,7 +4,7 @@
     <key>.json    their lengths and facts; written last: its existence means that the pair is whole
     <key>.lock    held (flock) while the pair is built; the kernel frees it when a builder is killed
 
-The key is over file hashes, offsets, durations, AUDIO_PATH_VERSION and the versions of the decoding
+The key is over file hashes, offsets, durations, channels, AUDIO_PATH_VERSION and the versions of the decoding
 libraries; not over paths, names or texts.
 """
 
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from core.speech.lines import hash_lines
 from core.speech.manifest import Manifest
 from core.speech.sound_file import Samples
 
-_ASK_AGAIN_S = 0.2
+_KIND = "clips 2"
+"""Raised from 1 when slices of MP3 files and sound behind odd headers came to be decoded to the sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,8 @@ class ClipStore:
     """Seconds of the whole file that each clip comes from (clips,)."""
     starts: NDArray[np.int64]
     """Where each clip starts in `samples` (clips,)."""
+    oddities: Mapping[int, str] = field(default_factory=dict)
+    """What is odd about the headers of the files of some clips."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -74,11 +77,12 @@ class ClipStore:
         """Seconds of audio in all clips."""
         return float(self.lengths.sum()) / SAMPLE_RATE_HZ
 
-    def duration_notices(self, manifest: Manifest) -> list[str]:
-        """A sentence for each line without an offset whose duration is not the file's."""
+    def notices(self, manifest: Manifest) -> list[str]:
+        """A sentence for each line whose file has an odd header, or without an offset and with another duration."""
         pairs = zip(manifest.utterances, self.file_s, strict=True)
         notices = (duration_notice(manifest, utterance, float(file_s)) for utterance, file_s in pairs)
-        return [notice for notice in notices if notice]
+        odd = [f"{manifest.where(manifest.utterances[i])}: {what}" for i, what in sorted(self.oddities.items())]
+        return odd + [notice for notice in notices if notice]
 
 
 class SampleCache:
@@ -111,19 +115,20 @@ class SampleCache:
             index: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_bytes())
             lengths = np.array(index["lengths"], dtype=np.int64)
             rms, file_s = (np.array(index[name], dtype=np.float64) for name in ("rms", "file_s"))
+            oddities = {int(i): str(what) for i, what in index["oddities"].items()}
             samples = np.asarray(np.memmap(self.folder / f"{key}.f32", dtype=np.float32, mode="r"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if not (len(lengths) == len(rms) == len(file_s) == total and lengths.sum() == len(samples)):
             return None
-        return ClipStore(samples, lengths, rms, file_s, np.cumsum(lengths) - lengths)
+        return ClipStore(samples, lengths, rms, file_s, np.cumsum(lengths) - lengths, oddities)
 
     def _build(self, key: str, manifest: Manifest, report: Progress) -> ClipStore:
         """Decode into a temporary file, then rename. Its name is fixed: killed builds leave one at most."""
         packed, index = self.folder / f"{key}.f32", self.folder / f"{key}.json"
         temporary = self.folder / f"{key}.f32.tmp"
         index.unlink(missing_ok=True)
-        lengths, rms, file_s = list[int](), list[float](), list[float]()
+        lengths, rms, file_s, oddities = list[int](), list[float](), list[float](), dict[str, str]()
         try:
             with temporary.open("wb") as file, closing(decoded_clips(manifest)) as clips:
                 for clip in clips:
@@ -131,12 +136,14 @@ class SampleCache:
                     lengths.append(len(clip.samples))
                     rms.append(root_mean_square(clip.samples))
                     file_s.append(clip.file_s)
+                    if clip.oddity:
+                        oddities[str(len(lengths) - 1)] = clip.oddity[1]
                     report(len(lengths), len(manifest))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(packed)
             fsync_folder(self.folder)
-            write_json(index, {"version": 1, "lengths": lengths, "rms": rms, "file_s": file_s})
+            write_json(index, {"version": 2, "lengths": lengths, "rms": rms, "file_s": file_s, "oddities": oddities})
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             packed.unlink(missing_ok=True)
@@ -153,5 +160,5 @@ def clips_key(manifest: Manifest, hashes: Sequence[str]) -> str:
     """32 hex digits over all that decides the packed samples; `hashes` are of the audio files, in order."""
     libraries = [soundfile.__libsndfile_version__, soxr.__version__, soxr.__libsoxr_version__]
     head = [AUDIO_PATH_VERSION, SAMPLE_RATE_HZ, RESAMPLER_QUALITY, libraries]
-    clips = ([h, u.offset_s, u.duration_s] for u, h in zip(manifest.utterances, hashes, strict=True))
-    return hash_lines("clips 1", [head, *clips])[:32]
+    clips = ([h, u.offset_s, u.duration_s, u.channel] for u, h in zip(manifest.utterances, hashes, strict=True))
+    return hash_lines(_KIND, [head, *clips])[:32]

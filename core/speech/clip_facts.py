@@ -21,16 +21,15 @@ from core.speech.audio import (
 )
 from core.speech.levels import Levels, checksum
 from core.speech.peaks import NO_PEAKS, Peaks, coarse_peaks, fine_peaks, low_band
+from core.speech.sound_file import Samples
+from core.speech.sound_headers import Oddity
+from core.speech.stereo import Channels
 
 NEAR_CLAMP = 0.9
 """Resampling can raise a peak: from here on the samples that the model hears are looked at themselves."""
-ClipRequest = tuple[str, float, float | None]
-"""(audio file, offset in s, duration in s or None): crosses to the worker processes."""
+ClipRequest = tuple[str, float, float | None, int | None]
+"""(audio file, offset in s, duration in s or None, channel or None): crosses to the worker processes."""
 
-_OPEN_ENDED = (0, 0xFFFFFFFF)
-"""RIFF sizes of files that were written through a pipe."""
-_TELLING = ("WAV", "WAVEX", "OGG")
-"""Containers that say how much should follow."""
 _OGG_TAIL = 1 << 17
 _OGG_END_OF_STREAM = 4
 
@@ -40,7 +39,7 @@ class ClipFacts:
     """Figures of one clip. With a `problem` the rest says nothing."""
 
     problem: tuple[str, str] | None = None
-    """(kind, message): missing, unreadable, empty, slice, truncated or nan."""
+    """(kind, message): missing, unreadable, empty, slice, channel, truncated or nan."""
     rate_hz: int = 0
     channels: int = 0
     file_s: float = 0.0
@@ -59,8 +58,10 @@ class ClipFacts:
     clamped_share: float = 0.0
     """Of the samples that the model hears: clamped by the normalisation."""
     silent: bool = False
-    cut_off: bool = False
-    """The container says that more should follow."""
+    oddity: Oddity | None = None
+    """The container says that more should follow, or not how much."""
+    channel_oddity: Oddity | None = None
+    """Channels whose mean is what none of them says."""
     digest: bytes = b""
     """Length, rate, checksums and energy of the decoded samples: equal for the same audio in another lossless file."""
     peaks: Peaks = field(default_factory=lambda: NO_PEAKS)
@@ -68,17 +69,26 @@ class ClipFacts:
 
 
 def measure(
-    path: Path, offset_s: float = 0.0, duration_s: float | None = None, target_rms: float = TARGET_RMS
+    path: Path,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    target_rms: float = TARGET_RMS,
+    channel: int | None = None,
 ) -> ClipFacts:
     """The facts of one clip. Never raises for a bad file."""
-    levels = Levels()
+    levels, channels = Levels(), Channels()
+
+    def see(block: Samples, rate_hz: int) -> None:
+        levels.see(block)
+        channels.see(block, rate_hz)
+
     try:
-        clip = decode_native(path, offset_s, duration_s, levels.see)
+        clip = decode_native(path, offset_s, duration_s, see, channel)
     except AudioError as error:
         return ClipFacts(problem=(error.kind, error.of_a_line))
     samples, rate_hz = clip.samples, clip.rate_hz
     rms = math.sqrt(clip.energy / len(samples)) if math.isfinite(clip.energy) else root_mean_square(samples)
-    peak = levels.peak if clip.channels == 1 else float(max(samples.max(), -samples.min()))
+    peak = levels.peak if clip.channels == 1 or channel is not None else float(max(samples.max(), -samples.min()))
     silent = rms < SILENCE_RMS
     after, clamped = rms if silent else target_rms, 0.0
     if not silent and peak * target_rms > (NEAR_CLAMP if rate_hz != SAMPLE_RATE_HZ else 1.0) * rms:
@@ -87,6 +97,7 @@ def measure(
         after, clamped = root_mean_square(heard.samples), heard.clipped / len(heard.samples)
     words, order = checksum(samples)
     low = low_band(samples, rate_hz)
+    is_cut = clip.container == "OGG" and ogg_is_cut_off(path)
     return ClipFacts(
         rate_hz=rate_hz,
         channels=clip.channels,
@@ -99,7 +110,8 @@ def measure(
         clipped_share=levels.clipped / max(1, levels.samples),
         clamped_share=clamped,
         silent=silent,
-        cut_off=clip.container in _TELLING and is_cut_off(path),
+        oddity=("cut_off", f"ends at {clip.file_s:.2f} s") if is_cut else clip.oddity,
+        channel_oddity=channels.oddity(),
         digest=struct.pack("<QIQIf", len(samples), rate_hz, words, order, clip.energy),
         peaks=coarse_peaks(low),
     )
@@ -107,15 +119,18 @@ def measure(
 
 def measure_all(requests: Sequence[ClipRequest], target_rms: float = TARGET_RMS) -> list[ClipFacts]:
     """`measure` for a batch of clips: what a worker process does."""
-    return [measure(Path(name), offset_s, duration_s, target_rms) for name, offset_s, duration_s in requests]
+    return [
+        measure(Path(name), offset_s, duration_s, target_rms, channel)
+        for name, offset_s, duration_s, channel in requests
+    ]
 
 
 def fine_peaks_all(requests: Sequence[ClipRequest]) -> list[Peaks]:
     """The fine peaks of a batch of clips; none of those that cannot be decoded any more."""
     found = []
-    for name, offset_s, duration_s in requests:
+    for name, offset_s, duration_s, channel in requests:
         try:
-            clip = decode_native(Path(name), offset_s, duration_s)
+            clip = decode_native(Path(name), offset_s, duration_s, channel=channel)
         except AudioError:
             found.append(NO_PEAKS)
         else:
@@ -123,17 +138,11 @@ def fine_peaks_all(requests: Sequence[ClipRequest]) -> list[Peaks]:
     return found
 
 
-def is_cut_off(path: Path) -> bool:
-    """Whether a WAV is shorter than its header says, or an Ogg file lacks its last page. Decoders pass over both."""
+def ogg_is_cut_off(path: Path) -> bool:
+    """Whether an Ogg file lacks its last page, or a part of it. Decoders pass over that."""
     try:
         with path.open("rb", buffering=0) as file:
-            head = file.read(12)
             size = os.fstat(file.fileno()).st_size
-            if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-                (said,) = struct.unpack("<I", head[4:8])
-                return said not in _OPEN_ENDED and said + 8 > size + 1
-            if head[:4] != b"OggS":
-                return False
             file.seek(max(0, size - _OGG_TAIL))
             tail = file.read()
     except OSError:

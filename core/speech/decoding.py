@@ -47,14 +47,22 @@ def decoded_clips(manifest: Manifest) -> Generator[Decoded, None, None]:
         raise AudioError("\n".join(problems + more))
 
 
+def is_other_duration(utterance: Utterance, file_s: float) -> bool:
+    """Whether a line tells another duration than its file has, and is no slice: one from 0 s may be shorter."""
+    if utterance.duration_s is None or utterance.offset_s:
+        return False
+    surplus_s = utterance.duration_s - file_s
+    return surplus_s > DURATION_TOLERANCE_S or (not utterance.tells_offset and -surplus_s > DURATION_TOLERANCE_S)
+
+
 def duration_notice(manifest: Manifest, utterance: Utterance, file_s: float) -> str | None:
-    """A sentence when a line without an offset tells another duration than its file has."""
+    """A sentence when a line tells another duration than its file has."""
     told_s = utterance.duration_s
-    if utterance.offset_s or told_s is None or abs(told_s - file_s) <= DURATION_TOLERANCE_S:
+    if told_s is None or not is_other_duration(utterance, file_s):
         return None
     done = "only that much of it is used" if told_s < file_s else "all of it is used"
     return f"{manifest.where(utterance)}: duration is {told_s:g} s, but the file has {file_s:.3f} s: {done}"
 
 
 def _decode(utterance: Utterance) -> Decoded:
-    return decode_clip(utterance.audio, utterance.offset_s, utterance.duration_s)
+    return decode_clip(utterance.audio, utterance.offset_s, utterance.duration_s, channel=utterance.channel)

@@ -114,6 +114,8 @@ def _column(utterances: Sequence[Utterance], name: str, seconds: Callable[[Utter
         values = [seconds(utterance) for utterance in utterances]
     elif name == "speaker":
         values = [utterance.speaker for utterance in utterances]
+    elif name == "channel":
+        values = [None if utterance.channel is None else str(utterance.channel) for utterance in utterances]
     else:
         values = [utterance.extra.get(name) for utterance in utterances]
     known = [value for value in values if value is not None]

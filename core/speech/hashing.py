@@ -13,7 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from core.errors import AudioError
-from core.runs.files import write_bytes
+from core.runs.files import open_raw, open_regular, write_bytes
+from core.runs.lfs import POINTER_BYTES, pointer_problem
 from core.speech.lines import hash_lines, lines_of, lines_sha256
 from core.speech.manifest import Manifest, read_manifest
 
@@ -24,7 +25,7 @@ MAX_ENTRIES = 500_000
 FRESH_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
 
-_MANIFEST_KEY = "manifest 2:"
+_MANIFEST_KEY = "manifest 3:"
 """Before the path of a manifest among the cache's files. Raise it when `read_manifest` refuses more than it did."""
 _DIGITS = 64
 
@@ -168,7 +169,7 @@ def manifest_file_hashes(path: Path, cache: HashCache, progress: Progress | None
 def _vouchers(path: Path, cache: HashCache) -> str | None:
     """A hash over the known hashes of all audio that a manifest names, in order; None if one is not known."""
     try:
-        lines = _NAMES.decode_lines(path.read_bytes())
+        lines = _NAMES.decode_lines(_all_of(path))
     except msgspec.MsgspecError:
         return None
     home = str(path.parent.absolute())
@@ -188,11 +189,15 @@ def _vouchers(path: Path, cache: HashCache) -> str | None:
 
 
 def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> str:
-    """64 hex digits over texts, offsets, durations and audio contents, in order. Paths do not count."""
+    """64 hex digits over texts, offsets, durations, channels and audio contents, in order. Paths do not count."""
     hashes = audio_hashes(manifest, cache, progress)
     return hash_lines(
         "manifest 1",
-        ([u.text, u.offset_s, u.duration_s, audio] for u, audio in zip(manifest.utterances, hashes, strict=True)),
+        (
+            # A channel is hashed only where one is told: sets without keep their hash.
+            [u.text, u.offset_s, u.duration_s, audio, *([] if u.channel is None else [u.channel])]
+            for u, audio in zip(manifest.utterances, hashes, strict=True)
+        ),
     )
 
 
@@ -208,12 +213,19 @@ def _known_or_none(path: Path, cache: HashCache) -> str | None:
 
 
 def _read(path: Path, cache: HashCache) -> str:
-    with path.open("rb") as file:
+    with open_raw(path, follow=True) as file:
         before = _stamp(os.fstat(file.fileno()))
+        if before[0] <= POINTER_BYTES and (pointer := pointer_problem(path)):
+            raise AudioError(f"{path}: {pointer}", "missing")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if _stamp(os.fstat(file.fileno())) == before:
             cache.remember(str(path.absolute()), before, digest)
     return digest
+
+
+def _all_of(path: Path) -> bytes:
+    with open_regular(path, follow=True) as file:
+        return file.read()
 
 
 def _stamp(status: os.stat_result) -> Stamp:

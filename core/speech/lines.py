@@ -47,7 +47,7 @@ def line_of(utterance: Utterance) -> Line:
         utterance.text,
         utterance.offset_s,
         utterance.duration_s,
-        None,
+        utterance.channel,
         utterance.speaker,
         short_fields(utterance.extra),
     )

@@ -1,9 +1,9 @@
 """Manifests: JSON Lines that name audio and its text. Read whole, with every problem reported at once.
 
 A line is an object with `audio_filepath` (or `audio`) and `text` (or `sentence`), and, if wanted,
-`duration` and `offset` (seconds) and `speaker`; other fields are kept in `Utterance.extra`. Relative paths
-start at the manifest's folder. What `duration` means with and without an offset is told in
-core.speech.audio. Blank lines and a byte order mark are tolerated.
+`duration` and `offset` (seconds), `channel` (from 0) and `speaker`; other fields are kept in
+`Utterance.extra`. Relative paths start at the manifest's folder. What `duration` means with and without
+an offset is told in core.speech.audio. Blank lines and a byte order mark are tolerated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import AudioError, ManifestError
-from core.speech.manifest_lines import Fields, Problems, numbered_lines, parse_line, shortened
+from core.speech.manifest_lines import Fields, Problems, lines_of_file, parse_line, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Utterance:
     index: int
     """Position among the utterances, from 0."""
     id: str
-    """Stable: the audio path as written, with `@offset+duration` when the line gives an offset."""
+    """Stable: the audio path as written, with `@offset+duration` and `#channel` when the line gives them."""
     audio: Path
     """Absolute."""
     text: str
@@ -37,6 +37,10 @@ class Utterance:
     extra: dict[str, Any] = field(default_factory=dict)
     line: int = 0
     """Line in the manifest, from 1; 0 for an utterance that was not read from a file."""
+    channel: int | None = None
+    """Of the file, from 0; None: the mean of all."""
+    tells_offset: bool = False
+    """Whether the line gives an offset: one of 0 makes a slice, too."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,13 @@ def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True)
     Raises ManifestError when the file itself cannot be read.
     """
     is_file = _file_check() if check_audio else (lambda _: True)
-    seen: dict[tuple[str, tuple[float, float | None] | None], int] = {}
+    seen: dict[tuple[str, tuple[float, float | None] | None, int | None], int] = {}
     index = 0
     home = path.parent.absolute()
     for number, fields in _good_lines(path, problems):
         audio = home / fields.audio
-        # A file may be named once, or once for each slice.
-        key = (str(audio), fields.slice)
+        # A file may be named once, or once for each slice and channel.
+        key = (str(audio), fields.slice, fields.channel)
         if key in seen:
             advice = "remove one of them" if fields.slice else "remove one of them, or give both offset and duration"
             problems.add(number, f"the same audio as line {seen[key]} ({shortened(fields.audio)}): {advice}", "repeat")
@@ -122,21 +126,18 @@ def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True)
             speaker=fields.speaker,
             extra=fields.extra,
             line=number,
+            channel=fields.channel,
+            tells_offset=fields.offset_s is not None,
         )
         index += 1
 
 
 def _good_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Fields]]:
     """The numbered lines that are well formed; the others are noted in `problems`."""
-    try:
-        with path.open("rb") as file:
-            for number, data in numbered_lines(file):
-                fields = parse_line(number, data, problems)
-                if fields:
-                    yield number, fields
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: cannot be read ({reason}): correct the path or the permissions") from error
+    for number, data in lines_of_file(path):
+        fields = parse_line(number, data, problems)
+        if fields:
+            yield number, fields
 
 
 def _file_check() -> Callable[[Path], bool]:

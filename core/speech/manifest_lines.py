@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import ManifestError
+from core.runs.files import open_regular
+from core.runs.lfs import POINTER_BYTES, PROBLEM, is_pointer
 
 SHOWN_PROBLEMS = 20
 """As many are spelled out; the others are counted."""
 
 AUDIO_KEYS = ("audio_filepath", "audio")
 TEXT_KEYS = ("text", "sentence")
-OTHER_KEYS = ("duration", "offset", "speaker")
+OTHER_KEYS = ("duration", "offset", "channel", "speaker")
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_S = 1e9
+_MOST_CHANNELS = 1024
+_NEMO_UNKNOWN = "-1 is how NeMo says unknown: remove it, or let `lora-cli manifest import nemo` do so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Fields:
     text: str
     duration_s: float | None
     offset_s: float | None
+    channel: int | None
+    """Of the file, from 0."""
     speaker: str | None
     extra: dict[str, Any]
 
@@ -42,10 +48,11 @@ class Fields:
 
     @property
     def identifier(self) -> str:
-        """The audio path as written, and the slice if the line gives one."""
+        """The audio path as written, and the slice and the channel if the line gives them."""
+        channel = "" if self.channel is None else f"#{self.channel}"
         if self.offset_s is None:
-            return self.audio
-        return f"{self.audio}@{self.offset_s:.15g}" + (f"+{self.duration_s:.15g}" if self.duration_s else "")
+            return self.audio + channel
+        return f"{self.audio}@{self.offset_s:.15g}" + (f"+{self.duration_s:.15g}" if self.duration_s else "") + channel
 
 
 class Problems:
@@ -79,23 +86,24 @@ def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, stripped
 
 
+def lines_of_file(path: Path) -> Iterator[tuple[int, bytes]]:
+    """`numbered_lines` of a file of any size. Raises ManifestError when it cannot be read, or is no regular file."""
+    try:
+        with open_regular(path, follow=True) as file:
+            if is_pointer(file.peek(POINTER_BYTES)):
+                raise ManifestError(f"{path}: {PROBLEM}")
+            yield from numbered_lines(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{path}: cannot be read ({reason}): correct the path or the permissions") from error
+
+
 def json_objects(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, object) of JSON Lines; lines that are none are noted. Raises ManifestError."""
-    try:
-        with path.open("rb") as file:
-            for number, data in numbered_lines(file):
-                try:
-                    value = json.loads(data)
-                except (ValueError, RecursionError):
-                    value = None
-                if isinstance(value, dict):
-                    yield number, value
-                else:
-                    problems.add(number, "not a JSON object: write one object a line")
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}): correct the path or the permissions"
-        ) from error
+    for number, data in lines_of_file(path):
+        value = _object(number, data, problems)
+        if value is not None:
+            yield number, value
 
 
 def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
@@ -108,6 +116,7 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
     text = _string(document, TEXT_KEYS, number, problems)
     duration_s = _seconds(document, "duration", number, problems)
     offset_s = _seconds(document, "offset", number, problems)
+    channel = _channel(document, number, problems)
     speaker = _speaker(document, number, problems)
     if audio is not None and not _names_a_file(audio):
         problems.add(number, "the audio path is empty or has a character that no file name can have: correct it")
@@ -117,7 +126,7 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
         return None
     used = {_first(document, AUDIO_KEYS), _first(document, TEXT_KEYS), *OTHER_KEYS}
     extra = {key: value for key, value in document.items() if key not in used}
-    return Fields(audio, text, duration_s, offset_s, speaker, extra)
+    return Fields(audio, text, duration_s, offset_s, channel, speaker, extra)
 
 
 def shortened(text: str, limit: int = 200) -> str:
@@ -131,11 +140,13 @@ def _object(number: int, data: bytes, problems: Problems) -> dict[str, Any] | No
         problems.add(number, "the file is UTF-16: save it as UTF-8")
         return None
     try:
-        document = json.loads(data.decode("utf-8"))
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
     except UnicodeDecodeError as error:
         problems.add(number, f"not valid UTF-8 at byte {error.start + 1} of the line: save the file as UTF-8")
     except json.JSONDecodeError as error:
         problems.add(number, f"not JSON ({error.msg} at column {error.colno}): write one JSON object a line")
+    except _KeyTwice as error:
+        problems.add(number, f"the key {shortened(str(error), 60)!r} is there twice: keep one of them")
     except (ValueError, RecursionError):
         problems.add(number, "not usable JSON (a number too long or a nesting too deep): write one flat object a line")
     else:
@@ -143,6 +154,18 @@ def _object(number: int, data: bytes, problems: Problems) -> dict[str, Any] | No
             return document
         problems.add(number, "not a JSON object: write one object a line, not a list or a bare value")
     return None
+
+
+class _KeyTwice(Exception):
+    """JSON leaves open which of two values counts: so none does. Carries the key."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise _KeyTwice(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return found
 
 
 def _first(document: dict[str, Any], keys: tuple[str, str]) -> str | None:
@@ -172,7 +195,22 @@ def _seconds(document: dict[str, Any], key: str, number: int, problems: Problems
     if is_number and (0 < value < _LONGEST_S or (value == 0 and key == "offset")):
         return float(value)
     least = "0 or more" if key == "offset" else "above 0"
+    if value == -1:
+        problems.add(number, f"{key!r} must be {least}; {_NEMO_UNKNOWN}")
+        return None
     problems.add(number, f"{key!r} must be a number of seconds, {least} and below {_LONGEST_S:g}: correct or remove it")
+    return None
+
+
+def _channel(document: dict[str, Any], number: int, problems: Problems) -> int | None:
+    """The number of a channel, from 0 as in NeMo and Kaldi; None for null or nothing: the mean of all."""
+    value = document.get("channel")
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_CHANNELS:
+        return value
+    what = "the number of the channel to hear, 0 for the first: correct it, or call the field otherwise"
+    problems.add(number, f"'channel' must be {what}")
     return None
 
 
@@ -181,6 +219,9 @@ def _speaker(document: dict[str, Any], number: int, problems: Problems) -> str |
     value = document.get("speaker")
     if value is None or isinstance(value, str):
         return value
+    if value == -1:
+        problems.add(number, f"'speaker': {_NEMO_UNKNOWN}")
+        return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     problems.add(number, "'speaker' must be a string: correct or remove it")

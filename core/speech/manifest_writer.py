@@ -37,10 +37,12 @@ def write_manifest(path: Path, lines: Iterable[dict[str, Any]], force: bool = Fa
 def manifest_line(utterance: Utterance, folder: Path, **more: Any) -> dict[str, Any]:
     """An utterance as a line of a manifest in `folder`: a relative path if the audio is below it or beside it."""
     line: dict[str, Any] = {"audio_filepath": path_from(folder, utterance.audio), "text": utterance.text}
-    if utterance.offset_s:
+    if utterance.offset_s or utterance.tells_offset:
         line["offset"] = utterance.offset_s
     if utterance.duration_s is not None:
         line["duration"] = utterance.duration_s
+    if utterance.channel is not None:
+        line["channel"] = utterance.channel
     if utterance.speaker is not None:
         line["speaker"] = utterance.speaker
     return line | {key: value for key, value in utterance.extra.items() if key not in line} | more

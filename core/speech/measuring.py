@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from core.speech.audio import TARGET_RMS
 from core.speech.clip_facts import ClipFacts, ClipRequest, fine_peaks_all, measure_all
+from core.speech.manifest import Utterance
 from core.speech.peaks import Peaks
 
 Result = TypeVar("Result")
@@ -23,6 +24,11 @@ AHEAD = 3
 """Batches in flight for each worker: bounds the memory."""
 ALONE = 400
 """Fewer clips are measured in this process: others take a second to start."""
+
+
+def clip_request(utterance: Utterance) -> ClipRequest:
+    """What a worker must know of a clip to hear it as the trainer does."""
+    return str(utterance.audio), utterance.offset_s, utterance.duration_s, utterance.channel
 
 
 class Measuring:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.scoring.text import normaliser
+from core.speech.clip_facts import ClipRequest
 from core.speech.hashing import HashCache, Progress, file_sha256
 from core.speech.landmarks import matches
 from core.speech.manifest import Utterance
-from core.speech.measuring import Measuring
+from core.speech.measuring import Measuring, clip_request
 from core.speech.near_text import near_texts
 from core.speech.peak_store import PeakStore
 from core.speech.peaks import Peaks
 
-AudioKey = tuple[str, float, float | None]
 REASONS = {
     "kept": "in the kept set already, or an overlapping slice of what is",
     "audio": "the same file as in an excluded set, or an overlapping slice of it",
@@ -41,13 +41,13 @@ def without(
     near_texts_too: bool,
 ) -> list[Utterance]:
     """Those of `pool` without the files, texts and speakers of the other sets; kept ones may share speakers."""
-    taken, kept_ones, seen = Taken(excluded), Taken(kept), set[AudioKey]()
+    taken, kept_ones, seen = Taken(excluded), Taken(kept), set[ClipRequest]()
     texts = {text_of(u) for u in (*excluded, *kept)}
     speakers = {u.speaker for u in excluded if u.speaker is not None} if not shared_speakers else set()
     near = _near(pool, texts) if near_texts_too else set()
     usable = []
     for utterance in pool:
-        key, text = (str(utterance.audio), utterance.offset_s, utterance.duration_s), text_of(utterance)
+        key, text = clip_request(utterance), text_of(utterance)
         reason = (
             "audio"
             if taken.has(utterance)
@@ -81,7 +81,7 @@ def without_recordings(
     """Those of `usable` whose recordings are in neither of the other two."""
     everything = [*excluded, *kept, *usable]
     digests, peaks = [], PeakStore()
-    requests = [(str(u.audio), u.offset_s, u.duration_s) for u in everything]
+    requests = [clip_request(u) for u in everything]
     with Measuring(len(requests)) as measuring:
         for facts in measuring.facts(requests):
             digests.append(facts.digest)
@@ -121,7 +121,7 @@ class Taken:
     """Which parts of which files sets have."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
-        self._spans: dict[str, list[tuple[float, float]]] = {}
+        self._spans: dict[str, list[tuple[float, float, int | None]]] = {}
         for utterance in utterances:
             self._spans.setdefault(os.path.realpath(utterance.audio), []).append(_span(utterance))
 
@@ -130,8 +130,11 @@ class Taken:
         spans = self._spans.get(os.path.realpath(utterance.audio)) if self._spans else None
         if not spans:
             return False
-        start, stop = _span(utterance)
-        return any(start < end and begin < stop for begin, end in spans)
+        start, stop, channel = _span(utterance)
+        return any(
+            start < end and begin < stop and (channel is None or other is None or channel == other)
+            for begin, end, other in spans
+        )
 
 
 def _near(pool: Sequence[Utterance], texts: set[str]) -> set[str]:
@@ -145,10 +148,10 @@ def _near(pool: Sequence[Utterance], texts: set[str]) -> set[str]:
     return near
 
 
-def _span(utterance: Utterance) -> tuple[float, float]:
-    """Where a clip lies in its file, s."""
+def _span(utterance: Utterance) -> tuple[float, float, int | None]:
+    """Where a clip lies in its file, s, and on which channel; None: all."""
     start, length_s = utterance.offset_s, utterance.duration_s
-    return start, math.inf if length_s is None else start + length_s
+    return start, math.inf if length_s is None else start + length_s, utterance.channel
 
 
 def _size(path: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -14,25 +14,43 @@ import soundfile
 from numpy.typing import NDArray
 
 from core.errors import AudioError
+from core.runs.lfs import POINTER_BYTES, pointer_problem
+from core.speech.sound_headers import MendedFile, Oddity, mended
 
 PLAUSIBLE_RATES_HZ = range(1_000, 1_000_000)
 """Beyond these a header is broken, and resampling would fill the memory."""
 
 _BLOCK_SAMPLES = 1 << 22
+_PASSED_FRAMES = 1 << 18
 _UNKNOWN_FRAMES = 1 << 50
 """libsndfile says 2⁶³ − 1 for a stream whose length it cannot know."""
 
 Samples = NDArray[np.float32]
-Inspect = Callable[[Samples], None]
-"""Sees (frames,) of mono, else (frames, channels), as the file has them."""
+Inspect = Callable[[Samples, int], None]
+"""Sees (frames,) of mono or of one channel, else (frames, channels), as the file has them, and their rate in Hz."""
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """Read onwards only: soundfile else seeks after each read, which fails at the end of a cut-off FLAC."""
 
+    oddity: Oddity | None = None
+    """What is odd about its header; all of the sound is read nevertheless."""
+
     def seekable(self) -> bool:
         """No, so that `read` does not seek; `seek` works all the same."""
         return False
+
+    def go_to(self, frame: int) -> None:
+        """Bring a file that was just opened to `frame`, exactly: what is read then is what the whole file has there.
+
+        libsndfile finds places in an MP3 by guessing, and what it decodes first lacks what earlier frames lend it. GSM
+        and some others it cannot seek in at all. These are decoded from the start.
+        """
+        if self.format != "MP3" and super().seekable():
+            self.seek(frame)
+            return
+        while frame > 0 and (passed := len(self.read(min(frame, _PASSED_FRAMES), dtype="float32"))):
+            frame -= passed
 
 
 @contextmanager
@@ -49,9 +67,16 @@ def opened(path: Path) -> Iterator[SoundFile]:
         raise AudioError(f"{path}: not a file: name an audio file", "missing")
     if status.st_size == 0:
         raise AudioError(f"{path}: the file is empty: replace it", "empty")
+    if status.st_size <= POINTER_BYTES and (pointer := pointer_problem(path)):
+        raise AudioError(f"{path}: {pointer}", "missing")
     try:
+        change = mended(path)
         # Bytes: file names need not be valid UTF-8.
-        with SoundFile(os.fsencode(path)) as file:
+        source: AbstractContextManager[bytes | MendedFile] = (
+            nullcontext(os.fsencode(path)) if change.as_it_is else closing(MendedFile(path, change))
+        )
+        with source as seen, SoundFile(seen) as file:
+            file.oddity = change.oddity
             if file.frames <= 0:
                 raise AudioError(f"{path}: no samples in the file: replace it", "empty")
             if file.samplerate not in PLAUSIBLE_RATES_HZ:
@@ -73,16 +98,19 @@ def total_frames(file: SoundFile) -> int:
     return total
 
 
-def read_mono(file: SoundFile, start: int, stop: int, inspect: Inspect | None = None) -> Samples:
-    """Frames [start, stop) as the mean over channels; fewer when the file ends early."""
+def read_mono(
+    file: SoundFile, start: int, stop: int, inspect: Inspect | None = None, channel: int | None = None
+) -> Samples:
+    """Frames [start, stop) of one channel (0 is the first), or the mean over all; fewer when the file ends early."""
     if start:
-        file.seek(start)
+        file.go_to(start)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and its like are looked for later.
         blocks = []
         for block in _blocks(file, start, stop):
+            heard = block if channel is None or block.ndim == 1 else np.ascontiguousarray(block[:, channel])
             if inspect:
-                inspect(block)
-            blocks.append(block if block.ndim == 1 else cast(Samples, block.mean(axis=1)))
+                inspect(heard, file.samplerate)
+            blocks.append(heard if heard.ndim == 1 else cast(Samples, heard.mean(axis=1)))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)])
 
 

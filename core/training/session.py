@@ -201,11 +201,12 @@ class Session:
                 self.stopping.check()
 
             dataset = open_dataset(name, Path(path), expected, cache, hashes, progress)
-            notices = dataset.clips.duration_notices(dataset.manifest)
+            notices = dataset.clips.notices(dataset.manifest)
             for notice in notices[:SHOWN]:
                 report("warning", notice)
             if len(notices) > SHOWN:
-                report("warning", f"data.{name}: {len(notices) - SHOWN} more durations are not those of their files")
+                more = f"{len(notices) - SHOWN} more clips have odd headers or durations"
+                report("warning", f"data.{name}: {more}: `lora-cli manifest check` names all")
             return dataset
 
         train_set = opened("train", data.train)

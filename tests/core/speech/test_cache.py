@@ -209,7 +209,7 @@ def test_durations_that_are_not_the_files_are_told(tmp_path: Path) -> None:
     store = clips(tmp_path, manifest)
     assert (store.lengths / 16_000).tolist() == [2.0, 1.5, 2.0, 0.5]
     where = manifest.path
-    assert store.duration_notices(manifest) == [
+    assert store.notices(manifest) == [
         f"{where}:2: duration is 1.5 s, but the file has 2.000 s: only that much of it is used",
         f"{where}:3: duration is 2500 s, but the file has 2.000 s: all of it is used",
     ]
@@ -281,6 +281,6 @@ def test_real_speech_at_8_khz(tmp_path: Path) -> None:
     manifest = read_manifest(DIGITS / "heldout_manifest.jsonl")
     short = Manifest(manifest.path, manifest.utterances[:40])
     store = clips(tmp_path, short)
-    assert store.silent == [] and store.duration_notices(short) == []
+    assert store.silent == [] and store.notices(short) == []
     for utterance in short.utterances:
         assert utterance.duration_s == pytest.approx(store.lengths[utterance.index] / 16_000, abs=0.01)

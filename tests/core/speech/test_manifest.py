@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import soundfile
 
 from core.errors import AudioError, ManifestError
+from core.speech.audio import read_clip
+from core.speech.hashing import HashCache, manifest_file_hashes
 from core.speech.manifest import read_manifest
 
 DIGITS = Path(__file__).parents[4] / "shared" / "speech" / "digits"
@@ -279,3 +282,54 @@ def test_the_shared_digits() -> None:
     }
     assert len({utterance.id for utterance in manifest.utterances}) == 500
     assert 1300 < manifest.seconds < 1500
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('{"audio": "audio/0.wav", "text": "one", "text": "two"}', "text"),
+        ('{"audio": "audio/0.wav", "text": "one", "offset": 0, "offset": 1}', "offset"),
+        ('{"audio": "audio/0.wav", "text": "one", "meta": {"a": 1, "a": 1}}', "a"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(folder: Path, line: str, key: str) -> None:
+    (problem,) = problems_of(write(folder, {"audio": "audio/1.wav", "text": "a"}, line))
+    assert problem.endswith(f"manifest.jsonl:2: the key '{key}' is there twice: keep one of them")
+
+
+@pytest.mark.parametrize("field", ["duration", "offset", "speaker"])
+def test_what_nemo_does_not_know_is_named(folder: Path, field: str) -> None:
+    (problem,) = problems_of(write(folder, {"audio": "audio/0.wav", "text": "a", field: -1}))
+    assert "-1 is how NeMo says unknown" in problem
+    assert field in problem
+
+
+def test_an_offset_of_0_makes_a_slice_and_is_remembered(folder: Path) -> None:
+    path = write(
+        folder,
+        {"audio": "audio/0.wav", "text": "a", "offset": 0, "duration": 0.05},
+        {"audio": "audio/0.wav", "text": "b", "offset": 0, "duration": 0.1},
+        {"audio": "audio/1.wav", "text": "c"},
+    )
+    assert [(u.offset_s, u.tells_offset) for u in read_manifest(path).utterances] == [(0, True), (0, True), (0, False)]
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "fifo"])
+def test_what_is_no_regular_file_is_refused_at_once(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "fifo")
+    with pytest.raises(ManifestError, match="not a regular file"):
+        read_manifest(folder / name)
+    (problem,) = problems_of(write(folder, {"audio": name, "text": "a"}))
+    assert "no audio file" in problem
+
+
+def test_a_git_lfs_pointer_is_named(folder: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (folder / "audio" / "0.wav").write_text(pointer)
+    path = write(folder, {"audio": "audio/0.wav", "text": "a"})
+    with pytest.raises(AudioError, match=r"0\.wav: a git-lfs pointer, not the file itself: run `git lfs pull`"):
+        read_clip(read_manifest(path).utterances[0].audio)
+    with pytest.raises(AudioError, match="git lfs pull"):
+        manifest_file_hashes(path, HashCache(folder / "hashes.json"))
+    path.write_text(pointer)
+    assert problems_of(path) == [f"{path}: a git-lfs pointer, not the file itself: run `git lfs pull`"]

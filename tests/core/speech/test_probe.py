@@ -102,7 +102,7 @@ def test_another_parameter_changes_it(name: str, value: Any, monkeypatch: pytest
 def test_another_mix_of_channels_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = probe.probe_fingerprint()
 
-    def first_channel(file: Any, start: int, stop: int, inspect: Any = None) -> Any:
+    def first_channel(file: Any, start: int, stop: int, *_: Any) -> Any:
         file.seek(start)
         return file.read(stop - start, dtype="float32", always_2d=True)[:, 0]
 
