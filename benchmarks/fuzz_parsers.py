@@ -35,7 +35,8 @@ from core.errors import AudioError, ManifestError, PlanError
 from core.plan.read import parse_plan
 from core.speech.audio import decode_clip
 from core.speech.clip_facts import measure
-from core.speech.exchange import IMPORTS, import_lines
+from core.speech.exchange import import_lines
+from core.speech.import_kinds import IMPORT_KINDS
 from core.speech.manifest import good_utterances, read_manifest
 from core.speech.manifest_lines import Problems
 
@@ -264,10 +265,10 @@ def import_seeds() -> tuple[list[bytes], list[bytes]]:
 def fuzz_import(data: bytes, folder: Path) -> None:
     """Read it as each kind of set."""
     path = folder / ("metadata.csv" if data[:4] == b"file" else "set.jsonl")
-    for name in ("wav.scp", "text", "segments"):
+    for name in ("wav.scp", "text", "segments", "utt2spk"):
         (folder / name).write_bytes(data)
     path.write_bytes(data)
-    for kind in IMPORTS:
+    for kind in IMPORT_KINDS:
         try:
             for _ in import_lines(kind, folder if kind == "kaldi" else path, folder / "out.jsonl"):
                 pass

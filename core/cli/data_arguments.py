@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from core.speech.import_kinds import IMPORT_KINDS
+
 ROLES = ("train", "replay", "domain", "heldout", "selection")
 
 _CHECK_EPILOG = """exit codes: 0 nothing blocks a verdict (there may be warnings and notes); 1 a blocking finding;
@@ -123,7 +125,6 @@ def add_normalise(commands: Any) -> None:
     normalise.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
-IMPORT_KINDS = ("nemo", "kaldi", "ljspeech", "commonvoice", "audiofolder", "arrays")
 _EXCHANGE_EPILOG = """exit codes: 0 written; 1 written, but there are fewer clips than --size; 2 interrupted, no
 manifest written; 3 internal error; 4 bad input or usage"""
 
@@ -134,12 +135,18 @@ def _add_exchange(actions: Any) -> None:
         help="make a manifest of what other tools write",
         description="nemo: a NeMo manifest. kaldi: a folder of wav.scp, text, segments, utt2spk. ljspeech: a csv "
         "beside wavs/. commonvoice: a tsv beside clips/. audiofolder: a Hugging Face audio folder with metadata.csv or "
-        ".jsonl. arrays: JSON Lines with the samples inside, written as WAV files beside OUT. With --size or --exclude "
-        "only a fair sample that has nothing of other sets: general speech for replay in one command.",
+        ".jsonl. arrays: JSON Lines with the samples inside, written as WAV files beside OUT. Nothing is guessed: what "
+        "a format does not say is refused, with file and line. With --size or --exclude only a fair sample that has "
+        "nothing of other sets: general speech for replay in one command.",
         epilog=_EXCHANGE_EPILOG,
     )
     reading.add_argument("kind", choices=IMPORT_KINDS)
     reading.add_argument("source", type=Path, metavar="SOURCE", help="a file, or the folder of kaldi and audiofolder")
+    reading.add_argument(
+        "--text-column",
+        metavar="C",
+        help="the column that holds the text, where it is not the format's: a number from 1 (ljspeech) or a name",
+    )
     reading.add_argument(
         "--size",
         type=int,

@@ -18,6 +18,7 @@ from core.speech.manifest_lines import Problems, json_objects
 from core.speech.manifest_writer import path_from
 
 ARRAY_KEYS = ("array", "samples", "waveform")
+RATE_KEYS = ("sampling_rate", "sample_rate")
 RATES_HZ = range(1_000, 1_000_000)
 
 
@@ -83,28 +84,24 @@ def importing(output: Path, force: bool) -> Generator[SampleFolder, None, None]:
         folder.settle(done)
 
 
-def import_arrays(source: Path, output: Path) -> Iterator[dict[str, Any]]:
+def import_arrays(source: Path, output: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """JSON Lines with the samples inside: {"audio": {"array": […], "sampling_rate": 16000}, "text": …}.
 
-    The samples go to `unfinished_folder`; the manifest's lines name them in `sample_folder`.
+    The samples go to `unfinished_folder`; the manifest's lines, each with its number, name them in `sample_folder`.
+    Lines that are no such are noted.
     """
-    problems = Problems(source)
     folder = unfinished_folder(output)
     folder.mkdir(parents=True, exist_ok=True)
     for number, row in json_objects(source, problems):
-        audio = row.get("audio") if isinstance(row.get("audio"), dict) else row
+        audio = row["audio"] if isinstance(row.get("audio"), dict) else row
+        values, rate = _one_of(audio, ARRAY_KEYS), _one_of(audio, RATE_KEYS)
+        samples = _samples(values)
         text = row.get("text") if row.get("text") is not None else row.get("sentence")
-        values = next((audio[key] for key in ARRAY_KEYS if isinstance(audio.get(key), list)), None) if audio else None
-        rate = (audio or {}).get("sampling_rate") or (audio or {}).get("sample_rate") or 16_000
-        try:
-            samples = np.asarray(values, np.float32)
-        except (ValueError, TypeError, OverflowError):
-            samples = np.empty(0, np.float32)
-        if not isinstance(text, str) or samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
-            problems.add(number, "text or a list of finite samples is missing: give both")
+        if not isinstance(text, str) or samples is None:
+            problems.add(number, f"text or a list of finite samples ({' or '.join(ARRAY_KEYS)}) is missing: give both")
             continue
-        if not isinstance(rate, int) or rate not in RATES_HZ:
-            problems.add(number, f"a sampling_rate of {rate!r} is not plausible: correct it")
+        if not isinstance(rate, int) or isinstance(rate, bool) or rate not in RATES_HZ:
+            problems.add(number, f"no plausible {' or '.join(RATE_KEYS)} in Hz: {rate!r:.40}: give one")
             continue
         name = f"{number:06d}.wav"
         buffer = io.BytesIO()
@@ -113,6 +110,21 @@ def import_arrays(source: Path, output: Path) -> Iterator[dict[str, Any]]:
         path = sample_folder(output).absolute() / name
         line: dict[str, Any] = {"audio_filepath": path_from(output.parent, path), "text": text}
         line["duration"] = round(len(samples) / rate, 6)
-        speaker = row.get("speaker")
-        yield line | ({"speaker": str(speaker)} if isinstance(speaker, (str, int)) else {})
-    problems.raise_if_any()
+        yield number, line | ({} if row.get("speaker") is None else {"speaker": row["speaker"]})
+
+
+def _one_of(audio: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    """The value of the only one of `keys` that is there; None for several, of which none is meant more."""
+    found = [audio[key] for key in keys if audio.get(key) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def _samples(values: Any) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """A list of finite numbers as samples; None for anything else: neither texts nor lists nor truth values are any."""
+    if not isinstance(values, list) or not values or not {type(value) for value in values} <= {int, float}:
+        return None
+    try:
+        samples = np.asarray(values, np.float32)
+    except (ValueError, OverflowError):
+        return None
+    return samples if np.isfinite(samples).all() else None

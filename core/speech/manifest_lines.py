@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,11 +71,23 @@ class Problems:
 
     def raise_if_any(self) -> None:
         """Raise ManifestError with what was noted, one a line."""
-        if not self.count:
-            return
-        hidden = self.count - len(self._shown)
-        more = [f"{self.path}: {hidden} more problems like these"] if hidden else []
-        raise ManifestError("\n".join(self._shown + more))
+        raise_all([self])
+
+    @property
+    def shown(self) -> list[str]:
+        """Those that are spelled out."""
+        return self._shown
+
+
+def raise_all(files: Iterable[Problems]) -> None:
+    """`raise_if_any` for the problems of several files together."""
+    noted = [problems for problems in files if problems.count]
+    if not noted:
+        return
+    shown = [line for problems in noted for line in problems.shown][:SHOWN_PROBLEMS]
+    hidden = sum(problems.count for problems in noted) - len(shown)
+    more = [f"{noted[0].path}: {hidden} more problems like these"] if hidden else []
+    raise ManifestError("\n".join(shown + more))
 
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

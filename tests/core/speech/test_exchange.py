@@ -149,7 +149,7 @@ def test_general_speech_for_replay_in_one_command(tmp_path: Path) -> None:
 
 
 def test_imported_samples_are_replaced_whole_or_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = json.dumps({"array": [0.1, 0.2], "text": "hi"}) + "\n"
+    good = json.dumps({"array": [0.1, 0.2], "sampling_rate": 16000, "text": "hi"}) + "\n"
     source, out = tmp_path / "arrays.jsonl", tmp_path / "set.jsonl"
     source.write_text(good * 2)
     assert imported("arrays", source, out) == [("000001.wav", "hi", None), ("000002.wav", "hi", None)]
