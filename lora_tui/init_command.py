@@ -20,6 +20,7 @@ from core.runs.model_layers import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.resolve import is_hub_id
 from core.sanitise import sanitise
+from core.scoring.text import NAMES
 from core.speech.manifest import read_manifest
 
 
@@ -38,6 +39,11 @@ QUESTIONS = (
     Question("domain", "Manifest of the domain evaluation set, which is to get better"),
     Question("heldout", "Manifest of ordinary speech that must not get worse"),
     Question("replay", "Manifest of general speech to mix in against forgetting (Enter: none)", optional=True),
+    Question(
+        "normaliser",
+        f"Which differences of spelling count no error: {', '.join(NAMES)} (Enter: not chosen yet; docs/data.md)",
+        optional=True,
+    ),
 )
 MANIFESTS = ("train", "domain", "heldout", "replay")
 
@@ -53,7 +59,7 @@ _COMMON_LAYERS = LinearLayers(("q_proj", "v_proj"))
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     for question in QUESTIONS:
-        kind = "MODEL" if question.key == "model" else "MANIFEST"
+        kind = {"model": "MODEL", "normaliser": "NAME"}.get(question.key, "MANIFEST")
         parser.add_argument(f"--{question.key}", metavar=kind, help=question.text.partition(" (Enter")[0])
     parser.add_argument("--output", default=DEFAULT_PLAN, metavar="FILE", help="the plan; default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="ask nothing; what is optional and not given is left out")
@@ -95,7 +101,8 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
     layers = layers_of(model)
     text = plan_text(
         _from_plan(model, folder) if Path(model).expanduser().is_dir() else model,
-        {key: _from_plan(answers[key], folder) for key in MANIFESTS if key in answers},
+        {key: _from_plan(answers[key], folder) for key in MANIFESTS if key in answers}
+        | ({"normaliser": answers["normaliser"]} if "normaliser" in answers else {}),
         layers.attention,
         layers.feed_forward,
     )
@@ -111,6 +118,10 @@ def check_answer(key: str, answer: str, answers: Mapping[str, str]) -> str:
         answer.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"--{key}: {answer!r} is not valid UTF-8, which a plan must be: rename the file") from error
+    if key == "normaliser":
+        if answer not in NAMES:
+            raise UserError(f"--{key}: {answer}: no such text normaliser: use one of {', '.join(NAMES)}")
+        return "the WER is counted so"
     path = Path(answer).expanduser()
     if key == "model":
         return _check_model(answer, path)
@@ -152,7 +163,7 @@ def _ask(question: Question, answers: Mapping[str, str]) -> str:
     while True:
         _say(f"{question.text}: ", end="")
         line = sys.stdin.readline()
-        if not line:
+        if not line and not question.optional:
             raise UserError(f"the input ended before all was answered: give --{question.key}")
         answer = line.strip()
         if not answer and question.optional:

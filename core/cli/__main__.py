@@ -16,6 +16,7 @@ from core.cli import data_arguments
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.runs.process import end_with_parent
 from core.sanitise import sanitise, show_what_stdout_cannot
+from core.scoring.text import NAMES
 
 _EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
 
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--adapter", type=Path, help="adapter folder, e.g. runs/…/lora_adapter_best")
         command.add_argument(
             "--normaliser",
-            choices=("basic", "raw", "whisper_english", "jargon"),
+            choices=NAMES,
             help="text normaliser; default: the adapter's, or basic",
         )
         command.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default: the adapter's, or fp32")

@@ -24,6 +24,8 @@ from core.plan.validate import SECTIONS, Problems, check_table
 
 _SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
+_NORMALISER = "data.normaliser"
+
 
 def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     """The plan in `text`, which was read from `path`, with `--set` values applied.
@@ -43,9 +45,11 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     check_batch(written, ("train", "batch_seconds"), problems)
 
     defaults = RunSettings(**{f.name: SECTIONS[f.name](**values[f.name]) for f in fields(RunSettings)})
-    gate = SECTIONS["gate"](**values["gate"], slice=slices)
     queue = SECTIONS["queue"](**values["queue"])
     experiments = read_experiments(data.get("experiment"), problems)
+    named = [{*one.overrides, *one.sweep} for one in experiments.values()]
+    chosen = _NORMALISER in written or (bool(named) and all(_NORMALISER in keys for keys in named))
+    gate = SECTIONS["gate"](**values["gate"], slice=slices, normaliser_chosen=chosen)
     history = read_history(data.get("history"), problems)
     search = read_search(data.get("search"), defaults, problems)
     check_search(search, queue, experiments, problems, warnings)

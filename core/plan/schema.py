@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.scoring.text import NAMES
+
 HIGH_LEARNING_RATE = 2e-4
 """At and above this, runs have shown catastrophic forgetting; those need `allow_high_learning_rate`."""
 
@@ -58,7 +60,7 @@ class DataSettings:
     selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
     max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
-    normaliser: str = _key("basic", "text normaliser of the WER", choices=("basic", "raw", "whisper_english", "jargon"))
+    normaliser: str = _key("basic", "text normaliser of the WER", choices=NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ class GateSettings:
     block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
     slice: tuple[SliceSettings, ...] = ()
     """`[[gate.slice]]`, read by `core.plan.slices`."""
+    normaliser_chosen: bool = field(default=False, metadata={"derived": True})
+    """No key of its own: whether the plan names `data.normaliser`, whose default nobody chose."""
     confirm_seeds: int = _key(
         0, "an accepted run is repeated with so many other seeds, which must be accepted too", minimum=0, maximum=20
     )

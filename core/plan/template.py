@@ -92,7 +92,8 @@ def plan_text(
 ) -> str:
     """A plan with the phases of the shipped one.
 
-    `manifests`: paths by key (train, domain, heldout, and replay where there is one). `attention` and
+    `manifests`: paths by key (train, domain, heldout, and replay where there is one), and the normaliser where one was
+    chosen. `attention` and
     `feed_forward`: names of the model's linear layers.
     """
     values: dict[str, dict[str, Any]] = {

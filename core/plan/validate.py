@@ -98,7 +98,9 @@ def keys_of(section: str) -> dict[str, tuple[Field[Any], tuple[Any, ...]]]:
     hints = get_type_hints(kind)
     # A plain type has no arguments; tuple[str, ...] has some, but is one type.
     return {
-        f.name: (f, (hints[f.name],) if _is_plain(hints[f.name]) else get_args(hints[f.name])) for f in fields(kind)
+        f.name: (f, (hints[f.name],) if _is_plain(hints[f.name]) else get_args(hints[f.name]))
+        for f in fields(kind)
+        if not f.metadata.get("derived")
     }
 
 

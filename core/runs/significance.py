@@ -21,11 +21,11 @@ from typing import Any
 from core.runs.files import read_json, write_json
 from core.runs.machine_key import machine_key, name_of, seal
 from core.runs.paths import RunPaths
-from core.scoring.certainty import Certainty, Significance, SliceScore
+from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 
 SCHEMA_VERSION = 2
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raise it whenever the same documents and thresholds would give other figures."""
 _SETS = ("domain", "heldout", "selection")
 
@@ -155,8 +155,14 @@ def _figures(content: Mapping[str, Any] | None) -> Significance | None:
             SliceScore(**item | {"certainty": c if (c := item["certainty"]) is None else Certainty(**c)})
             for item in content["slices"]
         )
-        return Significance(**sets, resamples=content["resamples"], key=content["key"], slices=slices)
-    except (TypeError, KeyError):
+        spelling = tuple(
+            SetSpelling(**item | {"others": tuple((str(name), float(rise)) for name, rise in item["others"])})
+            for item in content["spelling"]
+        )
+        return Significance(
+            **sets, resamples=content["resamples"], key=content["key"], slices=slices, spelling=spelling
+        )
+    except (TypeError, KeyError, ValueError):
         return None
 
 

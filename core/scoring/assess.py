@@ -27,6 +27,7 @@ from core.scoring.significance import (
     units_of,
 )
 from core.scoring.slices import sliced
+from core.scoring.spelling import spelling_of
 from core.scoring.text import Normaliser
 
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_words")
@@ -106,6 +107,11 @@ def assess(
         resamples,
         key,
         tuple(_slices({"domain": domain, "heldout": heldout}, found, thresholds, resamples)),
+        tuple(
+            spelling_of(name, one.baseline, one.tuned, normaliser)
+            for name, one in (("domain", domain), ("heldout", heldout))
+            if one.tuned is not None
+        ),
     )
 
 

@@ -65,6 +65,21 @@ class SliceScore:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSpelling:
+    """The change of one set's WER under several text normalisers."""
+
+    dataset: str
+    normaliser: str
+    """Of the scores."""
+    rise_pp: float
+    others: tuple[tuple[str, float], ...]
+    """(normaliser, rise in points under it): each that the change was counted under beside the scores' own."""
+    utterances: int
+    numbers: int
+    """Utterances in which one side has digits and no number word, and the other number words."""
+
+
+@dataclass(frozen=True, slots=True)
 class Significance:
     """How sure both WER criteria are, and the slices that the gate asks for."""
 
@@ -74,6 +89,8 @@ class Significance:
     key: str
     """Hash of the evaluations and thresholds that it was computed from."""
     slices: tuple[SliceScore, ...] = ()
+    spelling: tuple[SetSpelling, ...] = ()
+    """What other text normalisers make of the same transcripts."""
 
 
 def sentence(certainty: Certainty, name: str) -> str:

@@ -146,6 +146,8 @@ class Thresholds:
     """Why recordings that are in training and in an evaluation set are accepted; None: they are not."""
     slices: tuple[SliceRule, ...] = ()
     """Further criteria, on parts of the sets."""
+    normaliser_chosen: bool = False
+    """Whether the plan names its text normaliser; else a WER that depends on spelling is not judged."""
 
 
 @dataclass(frozen=True, slots=True)

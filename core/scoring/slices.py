@@ -13,8 +13,8 @@ from typing import Any
 
 from core.scoring.certainty import SliceScore
 from core.scoring.criteria import points
-from core.scoring.data_health import leak_obstacle
 from core.scoring.evidence import Criterion, Evidence, SliceRule, State, Thresholds
+from core.scoring.score_obstacle import obstacle
 from core.scoring.wer_criteria import sure
 
 _TITLES = {"domain": "Gain by", "heldout": "Heldout by"}
@@ -95,7 +95,7 @@ def _criterion(
     told = [f"{count} {word}" for state, word in _WORDS.items() if (count := counts[state])]
     named = " ".join(item.reason for item in judged[:_SHOWN] if item.state is worst.state)
     reason, state = f"{len(judged)} slices by {rule.by}: {', '.join(told)}. {named}", worst.state
-    unsound = leak_obstacle(evidence.data_health, thresholds.accept_leakage)
+    unsound = obstacle(evidence, thresholds)
     if convergence.state is not State.PASS:
         unsound = f"convergence {'failed' if convergence.state is State.FAIL else 'is unknown'}"
     if unsound:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+from core.scoring.number_words import digits_apart, mark_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +127,38 @@ def _jargon(text: str) -> str:
     return _JARGON_WORDS(_lower(_alike(text)))
 
 
+def _digits(text: str) -> str:
+    """Like `basic`, and English number words and digits are the same: each number becomes its digits, a word each."""
+    return " ".join(digits_apart(_BASIC_WORDS(mark_numbers(_lower(_alike(text)))).split()))
+
+
 def _whisper_english(text: str) -> str:
     """Whisper's own English normaliser: numbers as digits, contractions spelled out, British spelling made American."""
     return _whisper()(_alike(text))
+
+
+def contractions_apart(text: str) -> str:
+    """Words of `basic` with contractions spelled out and British spelling made American, each as Whisper's has it."""
+    if not text:
+        return text
+    spellings, abbreviated = _whisper_words()
+    return " ".join(
+        _whisper_word(word) if "'" in word or word in abbreviated else spellings.get(word, word)
+        for word in text.split()
+    )
+
+
+@cache
+def _whisper_word(word: str) -> str:
+    return _whisper()(word).strip()
+
+
+@cache
+def _whisper_words() -> tuple[Mapping[str, str], frozenset[str]]:
+    """(spellings, words that stand for others)."""
+    whisper: Any = _whisper()
+    plain = (pattern.removeprefix(r"\b").removesuffix(r"\b") for pattern in whisper.replacers)
+    return whisper.standardize_spellings.mapping, frozenset(word for word in plain if word.isalpha())
 
 
 @cache
@@ -145,6 +177,7 @@ _NORMALISERS = {
         Normaliser("raw", 2, _raw),
         Normaliser("whisper_english", 2, _whisper_english),
         Normaliser("jargon", 2, _jargon),
+        Normaliser("digits", 1, _digits),
     )
 }
 NAMES = tuple(_NORMALISERS)

@@ -12,6 +12,7 @@ from core.scoring.criteria import points, theil_sen, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
 from core.scoring.loosened import loosened, loosened_words
 from core.scoring.parity import parity
+from core.scoring.score_obstacle import spelling
 from core.scoring.slices import rules_of, slice_criteria
 
 POINT = "point"
@@ -29,6 +30,7 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
         "stability_intervals": "stability_intervals",
         "stability_min_steps": "stability_min_steps",
         "block_by": "block_by",
+        "normaliser_chosen": "normaliser_chosen",
     }
     given: dict[str, Any] = {field: gate[key] for key, field in names.items() if key in gate}
     confidence = gate.get("confidence", POINT)
@@ -98,7 +100,7 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         *slice_criteria(evidence, thresholds, convergence),
     )
     weaker = loosened(thresholds)
-    remarks = (f"Judged {loosened_words(weaker)}.",) if weaker else ()
+    remarks = (*((f"Judged {loosened_words(weaker)}.",) if weaker else ()), *spelling(evidence, thresholds))
     return Verdict(judged, _decide(evidence, judged), best_step, guardrail_kept, weaker, remarks)
 
 

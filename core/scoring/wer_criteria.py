@@ -8,8 +8,9 @@ from core.scoring.certainty import Certainty
 from core.scoring.certainty import probability as in_percent
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import POINTS, points, rise_points
-from core.scoring.data_health import leak_obstacle, leak_sentence
+from core.scoring.data_health import leak_sentence
 from core.scoring.evidence import Criterion, Evidence, State, Thresholds
+from core.scoring.score_obstacle import obstacle
 
 
 def _change(  # noqa: PLR0911 - one return a case
@@ -42,7 +43,7 @@ def _change(  # noqa: PLR0911 - one return a case
 def _leakage(evidence: Evidence, thresholds: Thresholds) -> tuple[str, str]:
     """(why the data leave no WER valid, or nothing; what the reason says of leakage that the plan accepts)."""
     accepted = thresholds.accept_leakage
-    unsound = leak_obstacle(evidence.data_health, accepted)
+    unsound = obstacle(evidence, thresholds)
     leaks = evidence.data_health.leaks if evidence.data_health is not None else ()
     return unsound, f" Leakage accepted by the plan ({accepted}): {leak_sentence(leaks)}." if leaks and accepted else ""
 

@@ -149,3 +149,16 @@ def test_a_real_model_and_real_manifests(tmp_path: Path) -> None:
     plan = load_plan(tmp_path / "p.toml")
     assert plan.defaults.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert [experiment.id for experiment in plan.experiments] == ["2.1", "2.1-lora", "2.2", "3.1"]
+
+
+def test_the_normaliser_is_asked_for_and_may_be_left_open(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(monkeypatch, "", "numbers", "digits")
+    assert command(*FLAGS, "--output", "chosen.toml") is ExitCode.ACCEPTED
+    assert "numbers: no such text normaliser: use one of basic, " in capsys.readouterr().err
+    chosen = load_plan(project / "chosen.toml")
+    assert chosen.defaults.data.normaliser == "digits" and chosen.gate.normaliser_chosen
+    command("--yes", *FLAGS, "--output", "open.toml")
+    left_open = load_plan(project / "open.toml")
+    assert left_open.defaults.data.normaliser == "basic" and not left_open.gate.normaliser_chosen

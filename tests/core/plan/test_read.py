@@ -80,6 +80,25 @@ def test_a_minimal_plan_has_the_schema_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    ("plan", "overrides", "chosen"),
+    [
+        (HEAD + TAIL, (), False),
+        (f'{HEAD}normaliser = "basic"\n{TAIL}', (), True),
+        (HEAD + TAIL, ("data.normaliser=digits",), True),
+        (f'{HEAD}{TAIL}data.normaliser = "digits"\n', (), True),
+        (f'{HEAD}{TAIL}[[experiment]]\nid = "3"\ndata.normaliser = "digits"\n', (), False),
+        (f'{HEAD}{TAIL}sweep."data.normaliser" = ["basic", "digits"]\n', (), True),
+    ],
+)
+def test_a_normaliser_is_chosen_where_the_plan_names_it(plan: str, overrides: tuple[str, ...], chosen: bool) -> None:
+    assert parse_plan(plan, "plan.toml", overrides).gate.normaliser_chosen is chosen
+
+
+def test_what_is_derived_is_no_key() -> None:
+    assert "gate.normaliser_chosen: unknown key" in only_problem("[gate]\nnormaliser_chosen = true\n")
+
+
+@pytest.mark.parametrize(
     ("middle", "expected"),
     [
         (

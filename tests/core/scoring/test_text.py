@@ -117,12 +117,12 @@ def test_quotes_stay_quotes_in_raw() -> None:
 
 
 def test_normalisers_are_named_and_versioned() -> None:
-    assert NAMES == ("basic", "raw", "whisper_english", "jargon")
-    assert [normaliser(name).version for name in NAMES] == [2, 2, 2, 2]
+    assert NAMES == ("basic", "raw", "whisper_english", "jargon", "digits")
+    assert [normaliser(name).version for name in NAMES] == [2, 2, 2, 2, 1]
 
 
 def test_an_unknown_name_is_told_which_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'whisper'.*basic, raw, whisper_english, jargon"):
+    with pytest.raises(ValueError, match=r"'whisper'.*basic, raw, whisper_english, jargon, digits"):
         normaliser("whisper")
 
 
@@ -158,6 +158,77 @@ def test_jargon_is_done_after_once(text: str) -> None:
 )
 def test_whisper_english_is_whispers_own(text: str, expected: str) -> None:
     assert normaliser("whisper_english").apply(text) == expected
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("eight eight one", "8, 8, 1", "881", "8 8 1", "Eight, eight-one!"),
+        ("twenty one", "twenty-one", "21"),
+        ("a hundred and five", "one hundred five", "105"),
+        ("two thousand and twenty six", "2026", "2,026", "twenty twenty six"),
+        ("one hundred twenty three thousand four hundred fifty six", "123,456", "123456"),
+        ("three point five million", "3.5 million"),
+        ("five million people", "5,000,000 people", "5 million people"),
+        ("the twenty first of May", "the 21st of may"),
+        ("first and second", "1st and 2nd"),
+        ("fifty percent", "50 percent", "50%"),
+        ("one oh five", "one zero five", "1 0 5", "105"),
+        ("double oh seven zero zero", "double 0 700"),
+        ("nineteen eighty four", "1984"),
+        ("ten thirty", "10:30"),
+    ],
+)
+def test_number_words_and_digits_are_the_same_one_by_one(same: tuple[str, ...]) -> None:
+    assert len({normaliser("digits").apply(text) for text in same}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("eight eight one", "8 8 1"),
+        ("007", "0 0 7"),
+        ("two hundred three hundred", "2 0 0 3 0 0"),
+        ("two thousand five thousand", "2 0 0 0 5 0 0 0"),
+        ("one two and three", "1 2 and 3"),
+        ("oh dear, MP3 and B2B don’t", "oh dear mp3 and b2b don't"),
+        ("twenty first one", "2 1 th 1"),
+        ("hundred", "1 0 0"),
+        ("", ""),
+    ],
+)
+def test_digits_leaves_one_word_a_digit_and_all_else_alone(text: str, expected: str) -> None:
+    assert normaliser("digits").apply(text) == expected
+
+
+@given(st.lists(st.sampled_from(["one", "eight", "twenty", "hundred", "and", "first", "7", "21st", "oh", "a", "100"])))
+def test_digits_is_done_after_once(words: list[str]) -> None:
+    once = normaliser("digits").apply(" ".join(words))
+    assert normaliser("digits").apply(once) == once
+
+
+@given(st.integers(0, 10**12 - 1))
+def test_every_number_spelled_out_is_its_digits(number: int) -> None:
+    assert normaliser("digits").apply(spelled(number)) == " ".join(str(number))
+
+
+SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+SCALES = ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
+
+
+def spelled(number: int) -> str:
+    if number < 20:
+        return SMALL[number]
+    if number < 100:
+        return TENS[number // 10 - 2] + (f"-{SMALL[number % 10]}" if number % 10 else "")
+    scale, name = next(pair for pair in SCALES if number >= pair[0])
+    rest = number % scale
+    joint = " and " if rest < 100 else " "
+    return f"{spelled(number // scale)} {name}" + (f"{joint}{spelled(rest)}" if rest else "")
 
 
 def test_the_table_has_a_line_for_each_normaliser() -> None:

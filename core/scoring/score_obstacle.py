@@ -1,0 +1,27 @@
+"""Why the WERs of a run cannot be judged, whatever they are: for its data, or for how its texts were written. Pure."""
+
+from __future__ import annotations
+
+from core.scoring.data_health import leak_obstacle
+from core.scoring.evidence import Evidence, Thresholds
+from core.scoring.spelling import spelling_remarks
+
+
+def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
+    """The first reason, without a full stop, or nothing."""
+    leaks = leak_obstacle(evidence.data_health, thresholds.accept_leakage)
+    if leaks:
+        return leaks
+    if not thresholds.normaliser_chosen and (said := spelling(evidence, thresholds)):
+        return (
+            f"{said[0].removesuffix('.')}: say which spelling counts with data.normaliser in the plan "
+            "(`digits` takes number words and digits for the same; docs/data.md)"
+        )
+    return ""
+
+
+def spelling(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ...]:
+    """A sentence for each way in which spelling may be what the WERs show, whether or not the plan chose one."""
+    if evidence.significance is None:
+        return ()
+    return spelling_remarks(evidence.significance.spelling, thresholds.heldout_regression_pp)

@@ -1,0 +1,115 @@
+"""A WER whose change depends on how words are spelled is not judged until somebody chose a spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from evidence_kit import GOOD
+
+from core.scoring.certainty import Certainty, SetSpelling, Significance
+from core.scoring.evidence import Decision, State, Thresholds
+from core.scoring.spelling import spelling_of, spelling_remarks
+from core.scoring.text import normaliser
+from core.scoring.verdict import judge
+
+BASIC = normaliser("basic")
+TINY_EN = [
+    # reference, Whisper tiny.en as it is, and after training on digits in words
+    ("eight eight one", "8, 8, 1", "eight eight one"),
+    ("four two zero", "4-2-0", "four two oh"),
+    ("nine five five two", "9552.", "nine five five two"),
+    ("three one", "31", "three nine"),
+    ("seven", "Seven.", "seven"),
+    ("six six", "666.", "six six"),
+    ("one four seven", "147", "one for seven"),
+]
+"""As the real model writes such clips."""
+
+
+def documents(texts: Sequence[tuple[str, str, str]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    before = [{"id": str(i), "reference": one, "hypothesis": base} for i, (one, base, _) in enumerate(texts)]
+    after = [{"id": str(i), "reference": one, "hypothesis": tuned} for i, (one, _, tuned) in enumerate(texts)]
+    return before, after
+
+
+def spelling(texts: Sequence[tuple[str, str, str]], own: str = "basic") -> SetSpelling:
+    return spelling_of("heldout", *documents(texts), normaliser(own))
+
+
+def test_a_gain_that_is_only_spelling_is_named() -> None:
+    found = spelling(TINY_EN)
+    others = dict(found.others)
+    assert found.rise_pp < -50  # under basic it seems to have learnt a lot
+    assert others["digits"] > -10  # and it hears about as well as before
+    change, numbers = spelling_remarks([found], 0.2)
+    assert "heldout WER changes by" in change and "under digits" in change
+    assert numbers.startswith("Spelling: in 6 of 7 heldout utterances one side has digits")
+
+
+def test_under_digits_nothing_of_it_is_left() -> None:
+    found = spelling(TINY_EN, "digits")
+    assert found.numbers == 6
+    assert not any("number words" in said for said in spelling_remarks([found], 0.2))
+
+
+@pytest.mark.parametrize(
+    ("reference", "base", "tuned"),
+    [
+        ("I don't know it", "i do not know it", "i don't know it"),
+        ("the colour of honour", "the color of honor", "the colour of honour"),
+        ("mister smith came", "mr smith came", "mister smith came"),
+        ("twenty one men", "21 men", "twenty one men"),
+        ("a well/known root", "a well known root", "a well/known root"),
+    ],
+)
+def test_siblings_in_which_only_the_spelling_was_learnt(reference: str, base: str, tuned: str) -> None:
+    same = [("and so it was", "and so it was", "and so it was")] * 9
+    own = "jargon" if "/" in reference else "basic"
+    found = spelling([(reference, base, tuned), *same], own)
+    assert any("heldout WER changes by" in said for said in spelling_remarks([found], 0.2))
+
+
+def test_what_was_heard_better_is_no_matter_of_spelling() -> None:
+    texts = [("the cat sat down", "the hat sat down", "the cat sat down")] * 40
+    found = spelling([*texts, *[("it's a dog", "it's a fog", "it's a dog")] * 5])
+    assert found.rise_pp == pytest.approx(-100 * 45 / 175)
+    assert spelling_remarks([found], 0.2) == ()
+
+
+def test_the_order_of_the_documents_does_not_matter() -> None:
+    before, after = documents(TINY_EN)
+    assert spelling_of("heldout", before, after[::-1], BASIC) == spelling(TINY_EN)
+
+
+def test_a_few_numbers_are_no_reason() -> None:
+    found = replace(spelling([("so", "so", "so")]), utterances=1000, numbers=10)
+    assert spelling_remarks([found], 0.2) == ()
+    assert len(spelling_remarks([replace(found, numbers=11)], 0.2)) == 1
+
+
+def judged(found: SetSpelling, thresholds: Thresholds) -> Any:
+    sure = Certainty(1.0, None, 0.9, 1.1, 1.0, 0.99, "utterance", 9, True, 9, 1, 0, 0, 0, None, None, 0, 0)
+    return judge(replace(GOOD, significance=Significance(sure, sure, 100, "k", spelling=(found,))), thresholds)
+
+
+def test_the_verdict_waits_until_the_plan_names_a_normaliser() -> None:
+    verdict = judged(spelling(TINY_EN), Thresholds())
+    assert verdict.decision is Decision.UNDECIDED
+    for name in ("domain_gain", "heldout"):
+        criterion = verdict.criterion(name)
+        assert criterion.state is State.UNKNOWN and "data.normaliser in the plan" in criterion.reason
+    assert [remark.partition(":")[0] for remark in verdict.remarks] == ["Spelling", "Spelling"]
+
+
+def test_a_normaliser_that_was_chosen_is_judged_by_and_the_head_says_so_still() -> None:
+    verdict = judged(spelling(TINY_EN), Thresholds(normaliser_chosen=True))
+    assert verdict.decision is Decision.ACCEPTED
+    assert len(verdict.remarks) == 2
+
+
+def test_texts_that_all_normalisers_take_alike_need_no_choice() -> None:
+    verdict = judged(spelling([("so it was", "so it is", "so it was")]), Thresholds())
+    assert verdict.decision is Decision.ACCEPTED and verdict.remarks == ()
