@@ -10,6 +10,7 @@ from typing import Any
 from core.cli.progress import progress_bar
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.plan.identity import settings_from
+from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health
 from core.runs.files import read_json, write_json
 from core.runs.locks import held
@@ -63,7 +64,7 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
                     document = health_document(manifests, hashes, data.target_rms, key, show, workers)
                     found = believed(document, hashes)
                     write_json(shared, document)
-            write_json(paths.data_health, document)
+            folder.write_json(paths.root, paths.data_health, document)
     except OSError as error:
         if is_disk_full(error) or not error.filename:
             raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from core.errors import ExitCode, RunFolderError
 from core.queue.command import SUPERVISOR_COMMAND
@@ -12,6 +14,8 @@ from core.queue.decisions import told_to_stop
 from core.queue.executor import child_environment
 from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
+from core.runs.files import tail
+from core.runs.folder import open_append
 from core.runs.paths import RunsFolder
 
 START_WAIT_S = 60.0
@@ -70,7 +74,8 @@ class QueueClient:
         """Start one. True: it was killed, or gave way to one that has ended since. RunFolderError: it failed."""
         for folder in (self.runs.root, self.runs.state):
             folder.mkdir(parents=True, exist_ok=True)
-        with self.runs.supervisor_log.open("ab") as log:
+        state = Path(os.path.realpath(self.runs.state))  # it may be a link to another disk
+        with open_append(state, state / self.runs.supervisor_log.name) as log:
             self._child = subprocess.Popen(
                 [*self._command, str(self.runs.root), "--state", str(self.runs.state)],
                 stdin=subprocess.DEVNULL,
@@ -95,9 +100,7 @@ class QueueClient:
     def log_tail(self, lines: int = 5) -> str:
         """The last lines of supervisor.log."""
         try:
-            with self.runs.supervisor_log.open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - _LOG_TAIL_BYTES))
-                text = file.read().decode(errors="replace")
+            text = tail(self.runs.supervisor_log, _LOG_TAIL_BYTES).decode(errors="replace")
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])

@@ -22,6 +22,7 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -30,7 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import append_whole, cut_torn_line, fsync_folder
+from core.runs.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
+from core.runs.folder import open_append
 
 SCHEMA_VERSION = 1
 _TYPES: Mapping[str, type] = {
@@ -67,17 +69,20 @@ class DecisionLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.touch()
-            fsync_folder(path.parent)
-        cut_torn_line(path)
+        with self._open() as file:
+            cut_torn_line(file)
+        fsync_folder(path.parent)
+
+    def _open(self) -> io.FileIO:
+        folder = Path(os.path.realpath(self.path.parent))  # a runs folder may be a link to another disk
+        return open_append(folder, folder / self.path.name)
 
     def append(self, kind: str, **fields: Any) -> Decision:
         """Write one decision durably. OSError (disk full) leaves the file as it was."""
         decision = Decision(kind, round(time.time(), 3), fields)
         head = {"schema": SCHEMA_VERSION, "time": decision.time, "decision": kind}
         data = (json.dumps(head | fields, allow_nan=False) + "\n").encode()
-        with self.path.open("ab", buffering=0) as file:
+        with self._open() as file:
             append_whole(file, data)
             os.fsync(file.fileno())
         return decision
@@ -93,7 +98,7 @@ class DecisionReader:
     def read(self) -> list[Decision]:
         """The decisions since the last call. A file that shrank is read again from its beginning."""
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset = 0
                 file.seek(self._offset)
@@ -113,7 +118,7 @@ def read_decisions(path: Path) -> list[Decision]:
 def told_to_stop(path: Path) -> bool:
     """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
             kinds = [decision.kind for decision in _decode(file.read()) if decision.kind.startswith("supervisor_")]
     except FileNotFoundError:
@@ -124,8 +129,8 @@ def told_to_stop(path: Path) -> bool:
 def each_decision(path: Path) -> Iterator[Decision]:
     """All decisions, one by one."""
     try:
-        with path.open("rb") as file:
-            for line in file:
+        with open_regular(path) as file:
+            for line in lines(file):
                 if line.endswith(b"\n"):
                     yield from _decode(line)
     except FileNotFoundError:
@@ -141,8 +146,8 @@ def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decisi
     wanted = tuple(json.dumps(name).encode() for name in submissions)
     runs: set[bytes] = set()
     try:
-        with path.open("rb") as file:
-            for line in file:
+        with open_regular(path) as file:
+            for line in lines(file):
                 _, found, rest = line.partition(b'"submission": ')
                 if not line.endswith(b"\n"):
                     continue
@@ -160,8 +165,8 @@ def decisions_on(path: Path, runs: Collection[str]) -> Iterator[Decision]:
     """The decisions on these runs, and all wishes, one by one. Other lines are passed over before they are parsed."""
     wanted = frozenset(name.encode() for name in runs)
     try:
-        with path.open("rb") as file:
-            for line in file:
+        with open_regular(path) as file:
+            for line in lines(file):
                 if line.endswith(b"\n") and (_word_in(line, b"run") in wanted or b'"decision": "wish"' in line):
                     yield from _decode(line)
     except FileNotFoundError:
@@ -172,8 +177,8 @@ def decisions_of(path: Path, kinds: Collection[str]) -> Iterator[Decision]:
     """The decisions of these kinds, one by one. Other lines are passed over before they are parsed."""
     wanted = frozenset(kind.encode() for kind in kinds)
     try:
-        with path.open("rb") as file:
-            for line in file:
+        with open_regular(path) as file:
+            for line in lines(file):
                 if line.endswith(b"\n") and _word_in(line, b"decision") in wanted:
                     yield from _decode(line)
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from pathlib import Path
 import core
 from core.queue import gpu_locks
 from core.queue.lock import KernelLock, inheritors
+from core.runs.folder import open_append
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, identity_of, is_alive, session_members, session_of
 
@@ -154,7 +155,7 @@ class LocalExecutor:
                 if gpu_held is None:
                     return None
                 locks += gpu_held
-            with run.log.open("ab") as log:
+            with open_append(run.root, run.log) as log:
                 child = subprocess.Popen(
                     [*self._command, str(run.root)],
                     stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from core.queue.decisions import DecisionLog
 from core.queue.executor import child_environment
 from core.queue.talk import say
+from core.runs.folder import open_append, refuse_link
 from core.runs.paths import RunPaths
 from core.runs.store import last_line
 
@@ -45,8 +46,8 @@ class Followers:
                 continue
             self._started.add((name, run.name, attempt))
             try:
-                run.sink_log(name).parent.mkdir(parents=True, exist_ok=True)
-                with run.sink_log(name).open("ab") as log:
+                refuse_link(run.root, run.sink_folder(name))
+                with open_append(run.root, run.sink_log(name)) as log:
                     process = subprocess.Popen(
                         [*self._command, name, str(run.root)],
                         stdin=subprocess.DEVNULL,

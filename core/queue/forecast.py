@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from contextlib import suppress
 from pathlib import Path
 
 from core.plan.expand import interval_steps
 from core.plan.schema import RunSettings
+from core.runs.folder import files
 from core.runs.model_layers import linear_shapes
 from core.runs.paths import RunPaths
 
@@ -26,22 +24,7 @@ MEASURED = 8
 
 def measured_bytes(run: RunPaths) -> int:
     """What a run takes on disk now."""
-    return bytes_of(run.root)
-
-
-def bytes_of(path: Path) -> int:
-    """What a file, or all files in a folder, take on disk now; one that a trainer renames meanwhile may be missed."""
-    found = 0
-    for file in (path, *files_in(path)):
-        with suppress(OSError):
-            status = file.lstat()
-            found += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-    return found
-
-
-def files_in(folder: Path) -> list[Path]:
-    """Every file below, as far as that can be read: unlike a `Path`, `os.walk` bears that folders vanish meanwhile."""
-    return [Path(above) / name for above, _, names in os.walk(folder) for name in names]
+    return sum(size for _, size in files(run.root))
 
 
 def forecast_bytes(settings: RunSettings) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.queue.forecast import bytes_of, files_in
+from core.errors import RunFolderError
 from core.queue.lock import KernelLock
+from core.runs.folder import delete, files, linked_adapter, names, size
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.snapshot import RunState
 from core.runs.store import run_state
@@ -31,11 +32,21 @@ def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
     state = run_state(run)
     if state.active or not (state is RunState.DONE or state.broken):
         return None
-    found = [*_entries(run.checkpoints), *(file for file in files_in(run.root) if file.suffix == ".tmp")]
+    found = [run.checkpoints / name for name in names(run.root, run.checkpoints)]
+    found += [file for file, _ in files(run.root) if file.suffix == ".tmp" and run.checkpoints not in file.parents]
     if adapters and state is RunState.DONE:
-        kept = {link.readlink().name for link in (run.best, run.last) if link.is_symlink()}
-        found += [path for path in _entries(run.adapters) if step_of(path.name) is not None and path.name not in kept]
-    return Prunable(run, tuple(found), sum(map(bytes_of, found))) if found else None
+        found += _other_adapters(run)
+    return Prunable(run, tuple(found), sum(size(run.root, path) for path in found)) if found else None
+
+
+def _other_adapters(run: RunPaths) -> list[Path]:
+    """Adapters that no link leads to; none while a link does not tell which one it means."""
+    try:
+        kept = {linked_adapter(run, link) for link in (run.best, run.last)}
+    except RunFolderError:
+        return []
+    found = [(step_of(name), run.adapters / name) for name in names(run.root, run.adapters)]
+    return [path for step, path in found if step is not None and step not in kept]
 
 
 def prune(runs: RunsFolder, wanted: Prunable) -> bool:
@@ -48,19 +59,8 @@ def prune(runs: RunsFolder, wanted: Prunable) -> bool:
         now = prunable(wanted.run, adapters=True)
         gone = [] if now is None else [path for path in wanted.paths if path in now.paths]
         for path in gone:
-            if path.is_dir():
-                # The marker goes first: a half-deleted checkpoint must not look whole.
-                (path / "complete").unlink(missing_ok=True)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                delete(wanted.run.root, path)
     finally:
         lock.release()
     return bool(gone)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []

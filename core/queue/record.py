@@ -13,7 +13,8 @@ from typing import Any
 
 import core
 from core.plan.schema import Plan, Row
-from core.runs.files import read_json, write_json
+from core.runs.files import read_json
+from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.resolve import Resolved
 
@@ -41,13 +42,13 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Pa
     }
     existing, _ = read_json(run.config)
     if existing is None:
-        write_json(run.config, config | {"provenance": provenance()})
+        write_json(run.root, run.config, config | {"provenance": provenance()})
         return
     # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed.
     moved = {key: config[key] for key in ("settings", "state_folder", "plan")}
     as_read = json.loads(json.dumps(moved))  # tuples are lists there
     if as_read != {key: existing.get(key) for key in moved}:
-        write_json(run.config, existing | moved)
+        write_json(run.root, run.config, existing | moved)
 
 
 def provenance() -> dict[str, Any]:

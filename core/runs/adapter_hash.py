@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
+from core.runs.files import open_regular, parse_json, read_bytes
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -31,10 +32,10 @@ def adapter_hash(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with (folder / WEIGHTS).open("rb") as file:
+        with open_regular(folder / WEIGHTS, follow=True) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
-        config = json.loads((folder / CONFIG).read_bytes())
+        config = parse_json(read_bytes(folder / CONFIG, follow=True))
     except OSError as error:
         raise RunFolderError(f"{error.filename or folder}: cannot read the adapter: {error.strerror}") from error
     except ValueError as error:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import read_json
+from core.runs.files import SCORES_BYTES, read_json
 from core.runs.fold import counts_of
-from core.runs.paths import RunPaths, step_of
+from core.runs.folder import linked_adapter
+from core.runs.paths import RunPaths
 from core.runs.scores import score_of
 from core.scoring.counts import ErrorCounts
 
@@ -55,7 +56,7 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
     first = _document(paths.evaluation(0, dataset), "the base model's score")
     source, path = "tuned", paths.tuned(dataset)
     if not path.exists():
-        step = step_of(paths.best.resolve().name) if paths.best.exists() else None
+        step = linked_adapter(paths, paths.best)
         if step is None:
             raise RunFolderError(
                 f"{paths.root}: no tuned score of {dataset} and no lora_adapter_best yet: wait for one"
@@ -77,7 +78,7 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
 
 
 def _document(path: Path, what: str) -> Mapping[str, Any]:
-    document, problem = read_json(path)
+    document, problem = read_json(path, SCORES_BYTES)
     if document is None:
         raise RunFolderError(f"{path}: {what} cannot be read ({problem or 'missing'}): name a run folder that has it")
     try:

@@ -13,7 +13,8 @@ from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
 from core.runs.consistency import contradictions
 from core.runs.data_health import read_health
 from core.runs.files import stamp
-from core.runs.paths import RunPaths, step_of
+from core.runs.folder import linked_adapter
+from core.runs.paths import RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
@@ -172,20 +173,17 @@ def _comparable(reader: _Reader, name: str, tuned: Score | None, counts: ErrorCo
 def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
     best = reader.paths.best
     scores = [score for score in tuned.values() if score is not None]
+    best_step = current = None
     try:
-        best_step = step_of(best.readlink().name)
-    except OSError:
-        best_step = None
-    current = None
-    try:
+        best_step = linked_adapter(reader.paths, best)
         current = _hash(best, _adapter_stamp(best))
     except FileNotFoundError:
         if scores:
             reader.problems.append(f"{best}: missing or not whole, though it was scored")
-    except OSError as error:
-        reader.problems.append(f"{best}: cannot be read: {error.strerror}")
     except RunFolderError as error:
         reader.problems.append(str(error))
+    except OSError as error:
+        reader.problems.append(f"{best}: cannot be read: {error.strerror}")
     hashes = [score.adapter_hash for score in scores]
     steps = [score.step for score in scores]
     # Should the two sets have been scored with different adapters, the one that is not on disk is reported.

@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Never
 
@@ -21,6 +22,8 @@ DOCUMENT_BYTES = 64 << 20
 """More than any JSON document of a run has that does not grow with its data."""
 SCORES_BYTES = 512 << 20
 """For documents with an entry for each clip: a million clips of short texts."""
+LONGEST_LINE = 16 << 20
+"""Of events and decisions: a longer one was written by no program of ours, and would fill the memory."""
 
 
 def open_raw(path: Path, *, follow: bool = False) -> io.FileIO:
@@ -54,6 +57,12 @@ def open_regular(path: Path, *, follow: bool = False) -> io.BufferedReader:
     return io.BufferedReader(open_raw(path, follow=follow))
 
 
+def lines(file: io.BufferedIOBase, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """Each line with its line end, the last perhaps without; nothing of a file after a line that is longer."""
+    while (line := file.readline(longest)) and (line.endswith(b"\n") or len(line) < longest):
+        yield line
+
+
 def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False) -> bytes:
     """All of a regular file of at most `limit` bytes. OSError for a larger one, and as for `open_raw`."""
     with open_raw(path, follow=follow) as file:
@@ -66,6 +75,13 @@ def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False)
             if left > 0:
                 return b"".join(parts)
     raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB, which no such file is", str(path))
+
+
+def tail(path: Path, length: int) -> bytes:
+    """The last `length` bytes of a regular file, or all of a shorter one. OSError as for `open_raw`."""
+    with open_regular(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - length))
+        return file.read(length)
 
 
 def read_json(
@@ -161,15 +177,6 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def replace_link(link: Path, target: str) -> None:
-    """Point `link` at the relative `target`, by rename, so that it is never missing."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
-    fsync_folder(link.parent)
-
-
 def append_whole(file: io.FileIO, data: bytes) -> None:
     """Append `data` to an unbuffered file in one write, or leave the file as it was and raise OSError (disk full)."""
     start = file.seek(0, os.SEEK_END)
@@ -188,19 +195,15 @@ def append_line(path: Path, line: str) -> None:
         append_whole(file, line.encode("utf-8") + b"\n")
 
 
-def cut_torn_line(path: Path) -> None:
+def cut_torn_line(file: io.FileIO) -> None:
     """Drop a last line without its line end: its writer was killed in the middle of it."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        end = position = file.seek(0, os.SEEK_END)
-        whole = 0
-        while position > 0 and not whole:
-            start = max(0, position - _BLOCK)
-            file.seek(start)
-            newline = file.read(position - start).rfind(b"\n")
-            whole = start + newline + 1 if newline >= 0 else 0
-            position = start
-        if whole != end:
-            file.truncate(whole)
-            os.fsync(file.fileno())
+    end = position = file.seek(0, os.SEEK_END)
+    whole = 0
+    while position > 0 and not whole:
+        start = max(0, position - _BLOCK)
+        newline = os.pread(file.fileno(), position - start, start).rfind(b"\n")
+        whole = start + newline + 1 if newline >= 0 else 0
+        position = start
+    if whole != end:
+        file.truncate(whole)
+        os.fsync(file.fileno())

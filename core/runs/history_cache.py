@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from core.runs import events, fold, snapshot, step_lines, steps
 from core.runs.events import AdapterSaved, Notice, Phase
+from core.runs.files import open_regular
 from core.runs.fold import History
 from core.runs.snapshot import Attempt
 from core.runs.steps import StepColumns
@@ -87,7 +88,7 @@ def save(path: Path, source: Path, history: History, offset: int) -> bool:
     )  # fmt: skip
     try:
         saved = time.time_ns()
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             status = os.fstat(file.fileno())
             prefix = _hash(file, offset)
         checksum = 0
@@ -117,7 +118,7 @@ def save(path: Path, source: Path, history: History, offset: int) -> bool:
 def load(path: Path, source: Path) -> Kept | None:
     """What is kept in `path` of the events in `source`, if it is to be believed. Never raises."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = _read_header(file)
             if header is None or not _still_true(header, source):
                 return None
@@ -147,7 +148,7 @@ def _read_header(file: BinaryIO) -> _Header | None:
 
 def _still_true(header: _Header, source: Path) -> bool:
     """Whether the events that were folded are the beginning of the file as it is now."""
-    with source.open("rb") as file:
+    with open_regular(source) as file:
         status = os.fstat(file.fileno())
         if status.st_ino != header.inode or status.st_size < header.offset:
             return False

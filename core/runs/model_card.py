@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
+from core.runs import files
 from core.runs.evidence import gather
-from core.runs.files import write_text
+from core.runs.folder import linked_adapter, write_text
 from core.runs.health_text import shared_sentence, size_sentence
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
@@ -38,12 +39,17 @@ class Judged:
 def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
     """Write the card beside the best adapter, or into `folder`. RunFolderError without an adapter, OSError."""
     snapshot = read_run(paths)
-    if not paths.best.is_dir():
+    step = linked_adapter(paths, paths.best)
+    if step is None or not paths.adapter(step).is_dir():
         raise RunFolderError(f"{paths.best}: no adapter there yet, so there is nothing to write a model card for")
     thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
     evidence = gather(snapshot, paths, thresholds=thresholds).evidence
-    target = (folder or paths.best.resolve()) / NAME
-    write_text(target, render(Judged(snapshot, evidence, judge(evidence, thresholds))))
+    text = render(Judged(snapshot, evidence, judge(evidence, thresholds)))
+    target = (folder or paths.adapter(step)) / NAME
+    if folder is None:
+        write_text(paths.root, target, text)
+    else:
+        files.write_text(target, text)
     return target
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from core.runs.files import open_regular, parse_json
 
 _MAX_HEADER_BYTES = 100_000_000
 _ATTENTION = ("attn", "attention")
@@ -59,10 +60,10 @@ def _ordered(names: set[str]) -> tuple[str, ...]:
 def _header(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tensors that a safetensors file names; none where it is not one."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(size)) if size <= _MAX_HEADER_BYTES else {}
-    except (OSError, ValueError, struct.error, RecursionError):
+            header = parse_json(file.read(size)) if size <= _MAX_HEADER_BYTES else {}
+    except (OSError, ValueError, struct.error):
         return
     for name, description in header.items() if isinstance(header, dict) else ():
         if isinstance(description, dict):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 ADAPTER_FACTS = "reproduce.json"
 """In an adapter folder: what its WER depends on besides the weights."""
+MARKER = "complete"
+"""In a checkpoint, written last."""
 _HISTORY = ".steps"
 _CONFIG, _RESULT = "run.json", "result.json"
 _STEP = re.compile(r"^step-(\d{6,})$")
@@ -79,7 +81,7 @@ class RunPaths:
 
     def checkpoint_marker(self, step: int) -> Path:
         """Written last: a checkpoint without it is not whole and is never resumed from."""
-        return self.checkpoint(step) / "complete"
+        return self.checkpoint(step) / MARKER
 
     def adapter(self, step: int) -> Path:
         return self.adapters / step_name(step)

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import PlanError
+from core.runs.files import read_bytes
 
 if TYPE_CHECKING:
     from core.plan.schema import Plan
 
 DEFAULT_PLAN = "experiments.toml"
+PLAN_BYTES = 16 << 20
 
 
 def read_plan_text(path: Path) -> str:
     """The text of a plan. Raises PlanError when it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_bytes(path, PLAN_BYTES, follow=True).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise PlanError(f"{path}:{line}: not valid UTF-8: save the plan as UTF-8") from error

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.data_health import is_whole, sealed
-from core.runs.files import read_json, stamp, write_json
+from core.runs.files import SCORES_BYTES, read_bytes, read_json, stamp
 from core.runs.fold import counts_of
+from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
 
@@ -61,7 +62,7 @@ class Position:
 
 def write_positions(paths: RunPaths) -> None:
     """Compute from the score documents that are there, and keep it with them. Of broken ones nothing is kept."""
-    write_json(paths.position, _document(paths))
+    write_json(paths.root, paths.position, _document(paths))
 
 
 def read_positions(paths: RunPaths) -> tuple[tuple[Position, ...], str | None]:
@@ -110,11 +111,11 @@ def _scores(paths: RunPaths) -> dict[str, tuple[str, Path]]:
 
 @lru_cache(maxsize=256)
 def _digest(path: Path, _stamp: tuple[int, ...]) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path, SCORES_BYTES)).hexdigest()
 
 
 def _position(dataset: str, score: str, path: Path) -> Position | None:
-    document, _ = read_json(path)
+    document, _ = read_json(path, SCORES_BYTES)
     try:
         clips = [
             ScoredClip(counts_of(u), float(u["seconds"]), _name(u.get("speaker")))

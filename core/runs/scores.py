@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import read_json, stamp
+from core.runs.files import SCORES_BYTES, read_json, stamp
 from core.runs.fold import counts_of
 from core.scoring.counts import ErrorCounts, total
 
@@ -50,7 +50,7 @@ def read_score(path: Path) -> tuple[Score | None, str | None]:
 @lru_cache(maxsize=64)
 def _read(path: Path, _stamp: tuple[int, ...]) -> tuple[Score | None, str | None]:
     # A dashboard asks again every second; the stamp makes the answer cacheable.
-    document, problem = read_json(path)
+    document, problem = read_json(path, SCORES_BYTES)
     if document is None:
         return None, problem or f"{path}: missing"
     try:

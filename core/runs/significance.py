@@ -18,7 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import read_json, write_json
+from core.runs.files import SCORES_BYTES, parse_json, read_bytes, read_json
+from core.runs.folder import write_json
 from core.runs.machine_key import machine_key, name_of, seal
 from core.runs.paths import RunPaths
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
@@ -82,7 +83,7 @@ def _documents(paths: RunPaths, steps: Sequence[int]) -> list[Path]:
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(file, SCORES_BYTES)).hexdigest()
 
 
 def _key(root: Path, digests: Sequence[tuple[str, str]], thresholds: Thresholds) -> str:
@@ -120,7 +121,7 @@ def _assess(
         seals = _seals(file) if _content(file) == content else {}
         seals |= {} if secret is None else {name_of(secret): seal(secret, _bytes(content))}
         with contextlib.suppress(OSError):
-            write_json(file, {"schema": SCHEMA_VERSION, "significance": content, "seals": seals})
+            write_json(root, file, {"schema": SCHEMA_VERSION, "significance": content, "seals": seals})
     return found
 
 
@@ -177,7 +178,7 @@ def _compute(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds, key:
 
     where = paths.root
     try:
-        parsed = {file: json.loads(file.read_bytes()) for file in _documents(paths, steps)}
+        parsed = {file: parse_json(read_bytes(file, SCORES_BYTES)) for file in _documents(paths, steps)}
         first = parsed[paths.evaluation(0, "domain")]
         text = normaliser(first["normaliser"]["name"])
         if first["normaliser"]["version"] != text.version:

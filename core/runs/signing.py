@@ -18,7 +18,8 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.runs.adapter_hash import CONFIG, WEIGHTS
-from core.runs.files import read_json, stamp, write_bytes
+from core.runs.files import open_regular, read_bytes, read_json, stamp
+from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 
 SECRET = "LORA_TUI_SIGNING_KEY"  # noqa: S105 - the variable's name, not its value
@@ -93,10 +94,10 @@ def sign(paths: RunPaths, keys: Keys, signer: str) -> None:
     }
     data = json.dumps(statement, indent=1, sort_keys=True).encode()
     for old in (paths.statement_hmac, paths.statement_ssh):
-        old.unlink(missing_ok=True)
-    write_bytes(paths.statement, data)
+        delete(paths.root, old)
+    write_bytes(paths.root, paths.statement, data)
     if keys.secret is not None:
-        write_bytes(paths.statement_hmac, _hmac(keys.secret, data).encode() + b"\n")
+        write_bytes(paths.root, paths.statement_hmac, _hmac(keys.secret, data).encode() + b"\n")
     if keys.ssh_key is not None:
         command = ["ssh-keygen", "-Y", "sign", "-f", str(keys.ssh_key), "-n", _PURPOSE, str(paths.statement)]
         _ssh(command, f"{SSH_KEY}: {keys.ssh_key}: ssh-keygen cannot sign with it")
@@ -104,7 +105,7 @@ def sign(paths: RunPaths, keys: Keys, signer: str) -> None:
 
 def contents(paths: RunPaths) -> dict[str, str]:
     """What the verdict rests on: each file of the run folder with its SHA-256, each link with its target."""
-    found = {_name(paths, file): hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(paths)}
+    found = {_name(paths, file): _sha256(file) for file in _files(paths)}
     for link in (paths.best, paths.last):
         if link.is_symlink():
             found[_name(paths, link)] = f"-> {link.readlink()}"
@@ -145,10 +146,10 @@ def _check(paths: RunPaths, keys: Keys, _stamps: tuple[tuple[int, ...], ...]) ->
 
 def _by_keys(paths: RunPaths, keys: Keys, when: str) -> Signature:
     """Whether the statement's signatures are those of the keys that there are."""
-    data = paths.statement.read_bytes()
+    data = read_bytes(paths.statement)
     held: list[str] = []
     if keys.secret is not None and paths.statement_hmac.exists():
-        written = paths.statement_hmac.read_bytes().strip()
+        written = read_bytes(paths.statement_hmac).strip()
         if not hmac.compare_digest(written, _hmac(keys.secret, data).encode()):
             return Signature(when, problem=f"{paths.statement_hmac}: not made with this {SECRET}, or edited")
         held.append("HMAC")
@@ -195,10 +196,18 @@ def _hmac(secret: bytes, data: bytes) -> str:
 def _files(paths: RunPaths) -> Iterator[Path]:
     """The files that the verdict rests on; not logs, checkpoints, cards, and what can be computed again."""
     yield from (file for file in (paths.config, paths.events, paths.result, paths.data_health) if file.is_file())
-    yield from sorted(paths.evals.glob("step-*/*.json"))
-    yield from sorted(paths.tuned("domain").parent.glob("*.json"))
-    for name in (WEIGHTS, CONFIG, ADAPTER_FACTS):
-        yield from sorted(paths.adapters.glob(f"step-*/{name}"))
+    for room in subfolders(paths.root, paths.evals):
+        folder = paths.evals / room
+        yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
+    for room in subfolders(paths.root, paths.adapters):
+        folder = paths.adapters / room
+        there = names(paths.root, folder)
+        yield from (folder / name for name in (WEIGHTS, CONFIG, ADAPTER_FACTS) if name in there)
+
+
+def _sha256(file: Path) -> str:
+    with open_regular(file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _signed(paths: RunPaths) -> Iterator[Path]:

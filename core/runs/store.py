@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.runs.events import Final, decode
-from core.runs.files import read_json, stamp
+from core.runs.files import LONGEST_LINE, open_raw, read_json, stamp, tail
 from core.runs.fold import History
 from core.runs.paths import RunPaths
 from core.runs.process import is_alive
@@ -152,7 +152,7 @@ class RunFollower:
         """Fold the lines that are new."""
         self._events_problem = None
         try:
-            with self.paths.events.open("rb", buffering=0) as file:
+            with open_raw(self.paths.events) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     self._begin(status)
@@ -195,6 +195,12 @@ class RunFollower:
                 rest = buffer[whole:filled]
                 buffer, filled = bytearray(_CHUNK), len(rest)
                 buffer[:filled] = rest
+            elif filled >= LONGEST_LINE:
+                self._events_problem = (
+                    f"{self.paths.events}: a line longer than {LONGEST_LINE >> 20} MiB, which no trainer writes: "
+                    "nothing after it was read"
+                )
+                return True
             elif filled == len(buffer):
                 buffer = buffer + bytearray(len(buffer))  # a line longer than the buffer
         return True
@@ -222,10 +228,7 @@ class RunFollower:
 def _last_record(path: Path) -> object | None:
     """The last whole event of the file, or None."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL))
-            lines = file.read().split(b"\n")[:-1]
+        lines = tail(path, _TAIL).split(b"\n")[:-1]
     except OSError:
         return None
     record = decode(lines[-1].decode("utf-8", "replace")) if lines else None
@@ -235,9 +238,7 @@ def _last_record(path: Path) -> object | None:
 def last_line(log: Path) -> str:
     """The last line of a log that holds anything."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))
-            lines = file.read().decode(errors="replace").split("\n")
+        lines = tail(log, _LOG_TAIL).decode(errors="replace").split("\n")
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

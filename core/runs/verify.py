@@ -16,10 +16,11 @@ from core.runs.consistency import recorded_hashes, wrong_identity, wrong_result
 from core.runs.data_health import audited_hashes
 from core.runs.events import decode
 from core.runs.evidence import Gathered, gather
-from core.runs.files import read_json
+from core.runs.files import SCORES_BYTES, lines, open_regular, read_json
 from core.runs.fold import counts_of
+from core.runs.folder import LinkError, linked_adapter
 from core.runs.model_hash import model_hash
-from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
+from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.position import positions_differ
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
@@ -87,10 +88,10 @@ def _events(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     """Every whole line is an event; what a trainer's death tore off the last one is none, and no fault."""
     if snapshot.foreign_lines == 0:
         return  # nor is a line that an attempt wrote late, after another one took over
-    with paths.events.open("rb") as file:
+    with open_regular(paths.events) as file:
         numbers = [
             number
-            for number, line in enumerate(file, 1)
+            for number, line in enumerate(lines(file), 1)
             if line.endswith(b"\n") and line.strip() and decode(line.decode("utf-8", "replace")) is None
         ]
     if numbers:
@@ -111,7 +112,7 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
 
 
 def _document(path: Path, name: str, step: int | None, said: SetScore | None, snapshot: RunSnapshot) -> Iterator[str]:
-    document, problem = read_json(path)
+    document, problem = read_json(path, SCORES_BYTES)
     if document is None:
         yield problem or f"{path}: missing"
         return
@@ -156,21 +157,21 @@ def _adapters(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     if problem is not None:
         yield problem
     wanted: dict[str, Any] = {"identity": snapshot.identity, "model_hash": recorded_hashes(snapshot).get("model")}
-    wanted["step"] = _step(paths.best)
+    wanted["step"] = _step(paths, paths.best)
     for key, value in wanted.items():
         if facts is not None and facts.get(key) != value:
             yield f"{paths.best / ADAPTER_FACTS}: its {key} is {facts.get(key)!r}, the run's is {value!r}"
     for link in (paths.best, paths.last):
-        if link.is_symlink() and link.resolve().parent != paths.adapters.resolve():
-            yield f"{link}: leads out of the run's adapters"
-        elif link.exists() and not link.is_symlink():
-            yield f"{link}: not a link into the run's adapters"
+        try:
+            linked_adapter(paths, link)
+        except LinkError as error:
+            yield str(error)
 
 
-def _step(link: Path) -> int | None:
+def _step(paths: RunPaths, link: Path) -> int | None:
     try:
-        return step_of(link.readlink().name)
-    except OSError:
+        return linked_adapter(paths, link)
+    except LinkError:
         return None
 
 
@@ -185,8 +186,8 @@ def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, threshol
     yield from wrong_result(snapshot, gathered.evidence.artifact, {"best_step": best, "guardrail_kept": kept})
     for step in gathered.evidence.missing_intervals:
         yield f"{paths.events}: the interval of step {step} is missing"
-    if _step(paths.best) != best:
-        yield f"{paths.best}: leads to step {_step(paths.best)}, the best interval is step {best}"
+    if _step(paths, paths.best) != best:
+        yield f"{paths.best}: leads to step {_step(paths, paths.best)}, the best interval is step {best}"
 
 
 def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:

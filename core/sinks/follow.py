@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.evidence import gather
-from core.runs.files import read_json, write_json
+from core.runs.files import read_json
+from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import RunFollower
@@ -38,7 +39,7 @@ def follow(paths: RunPaths, open_sink: Opener, cursor_file: Path, folder: Path, 
         points, cursor = news(snapshot, cursor)
         if points:
             sink.send(points)
-            write_json(cursor_file, asdict(cursor))
+            write_json(cursor_file.parent.parent, cursor_file, asdict(cursor))
         if ended(snapshot):
             sink.close(verdict_of(snapshot))
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import ManifestError
-from core.runs.files import open_regular
+from core.runs.files import LONGEST_LINE, open_regular
 from core.runs.lfs import POINTER_BYTES, PROBLEM, is_pointer
 
 SHOWN_PROBLEMS = 20
@@ -92,7 +94,12 @@ def raise_all(files: Iterable[Problems]) -> None:
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, numbered from 1. Split at newlines only: JSON strings may hold U+2028."""
-    for number, data in enumerate(file, 1):
+    for number in itertools.count(1):
+        data = file.readline(LONGEST_LINE)
+        if not data:
+            return
+        if len(data) == LONGEST_LINE:
+            raise OSError(errno.EFBIG, f"line {number} is longer than {LONGEST_LINE >> 20} MiB")
         stripped = (data.removeprefix(_BOM) if number == 1 else data).strip()
         if stripped:
             yield number, stripped

@@ -7,7 +7,6 @@ lies `reproduce.json` with the facts that its WER depends on.
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,8 @@ from torch import nn
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_hash import CONFIG, WEIGHTS
-from core.runs.files import write_bytes, write_json
+from core.runs.files import read_json
+from core.runs.folder import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.model import SpeechModel, one_line
@@ -108,17 +108,16 @@ def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None
     """Write weights, configuration and facts to `folder`; equal adapters give equal bytes."""
     from peft import get_peft_model_state_dict
 
-    folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(speech.network)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     # not save_file: its error for a full disk is no OSError
-    write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_bytes(folder, folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     config: dict[str, Any] = speech.network.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = facts.model
     config["revision"] = facts.revision
-    write_json(folder / CONFIG, {key: _plain(value) for key, value in config.items()})
-    write_json(folder / ADAPTER_FACTS, asdict(facts))
+    write_json(folder, folder / CONFIG, {key: _plain(value) for key, value in config.items()})
+    write_json(folder, folder / ADAPTER_FACTS, asdict(facts))
 
 
 def _plain(value: Any) -> Any:
@@ -135,10 +134,12 @@ def _plain(value: Any) -> Any:
 def read_facts(folder: Path) -> AdapterFacts | None:
     """The facts beside an adapter; None for an adapter that another program made."""
     path = folder / ADAPTER_FACTS
-    if not path.is_file():
+    raw, problem = read_json(path, follow=True)
+    if raw is None and problem is None:
         return None
     try:
-        raw = json.loads(path.read_text())
+        if raw is None:
+            raise ValueError(problem)
         return AdapterFacts(**{name: raw[name] for name in AdapterFacts.__dataclass_fields__})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); the adapter's WER could not be reproduced") from error

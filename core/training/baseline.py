@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import write_json
+from core.runs.files import SCORES_BYTES, read_json, write_json
 from core.runs.locks import held
 from core.runs.paths import RunsFolder
 from core.training.evaluation import SCORE_SCHEMA, normalisation_fingerprint
@@ -60,8 +60,5 @@ def shared_baseline(
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) and "counts" in document else None
+    document, _ = read_json(path, SCORES_BYTES)
+    return document if document is not None and "counts" in document else None

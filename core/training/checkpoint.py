@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
+import contextlib
 
 import torch
 from safetensors import SafetensorError
@@ -12,8 +10,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from core.errors import RunFolderError
-from core.runs.files import fsync_folder, write_bytes, write_json, write_text
-from core.runs.paths import RunPaths, step_of
+from core.runs.files import read_json
+from core.runs.folder import delete, files, make, names, subfolders, write_bytes, write_json, write_text
+from core.runs.paths import MARKER, RunPaths, step_of
 
 STATE = "state.safetensors"
 META = "meta.json"
@@ -31,29 +30,26 @@ def save_checkpoint(
 
     A whole checkpoint of that step is left as it is: the run went on from there and was stopped before the next step.
     """
-    if paths.checkpoint_marker(step).is_file():
+    if step in whole_checkpoints(paths):
         return
     folder = paths.checkpoint(step)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    delete(paths.root, folder)
+    make(paths.root, folder)
     tensors = {f"weight/{name}": p.detach().cpu().contiguous() for name, p in parameters.items()}
     for name, parameter in parameters.items():
         for key in _MOMENTS:
             if key in optimiser.state.get(parameter, {}):
                 tensors[f"{key}/{name}"] = optimiser.state[parameter][key].detach().cpu().clone()
     # not save_file: its error for a full disk is no OSError
-    write_bytes(folder / STATE, save(tensors))
-    write_json(folder / META, {"schema": 1, "step": step, "batch_plan": plan_hash})
-    write_text(paths.checkpoint_marker(step), "whole\n")
-    fsync_folder(paths.checkpoints)
+    write_bytes(paths.root, folder / STATE, save(tensors))
+    write_json(paths.root, folder / META, {"schema": 1, "step": step, "batch_plan": plan_hash})
+    write_text(paths.root, paths.checkpoint_marker(step), "whole\n")
 
 
 def whole_checkpoints(paths: RunPaths) -> list[int]:
     """Steps of the checkpoints that can be resumed from, ascending."""
-    if not paths.checkpoints.is_dir():
-        return []
-    steps = [step_of(entry.name) for entry in paths.checkpoints.iterdir()]
-    return sorted(s for s in steps if s is not None and paths.checkpoint_marker(s).is_file())
+    steps = [step_of(name) for name in subfolders(paths.root, paths.checkpoints)]
+    return sorted(s for s in steps if s is not None and MARKER in names(paths.root, paths.checkpoint(s)))
 
 
 def load_checkpoint(
@@ -69,7 +65,10 @@ def load_checkpoint(
     """
     folder = paths.checkpoint(step)
     try:
-        planned = json.loads((folder / META).read_bytes())["batch_plan"]
+        meta, problem = read_json(folder / META)
+        if meta is None:
+            raise ValueError(problem or f"no {META}")
+        planned = meta["batch_plan"]
         tensors = load_file(folder / STATE)
         missing = [name for name in parameters if f"weight/{name}" not in tensors]
         if missing:
@@ -98,21 +97,16 @@ def load_checkpoint(
 def prune_checkpoints(paths: RunPaths, keep: int) -> None:
     """Delete all but the newest `keep` whole checkpoints, and what is left of torn ones."""
     whole = set(whole_checkpoints(paths)[-keep:] if keep else [])
-    if not paths.checkpoints.is_dir():
-        return
-    for entry in list(paths.checkpoints.iterdir()):
-        if step_of(entry.name) not in whole:
-            _remove(entry)
+    for name in names(paths.root, paths.checkpoints):
+        if step_of(name) not in whole:
+            with contextlib.suppress(OSError):
+                delete(paths.root, paths.checkpoints / name)
 
 
 def sweep_up(paths: RunPaths) -> None:
     """Delete what an attempt that was killed, or met a full disk, left half done: temporary files, torn checkpoints."""
-    for torn in paths.root.rglob("*.tmp"):
-        torn.unlink(missing_ok=True)
+    for file, _ in files(paths.root):
+        if file.suffix == ".tmp":
+            with contextlib.suppress(OSError):
+                delete(paths.root, file)
     prune_checkpoints(paths, max(1, len(whole_checkpoints(paths))))
-
-
-def _remove(folder: Path) -> None:
-    # the marker goes first: a half-deleted checkpoint must not look whole
-    (folder / "complete").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)

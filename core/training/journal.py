@@ -10,6 +10,7 @@ from types import TracebackType
 
 from core.runs.events import HEARTBEAT_S, Event, Heartbeat, Phase, Record, encode
 from core.runs.files import append_whole, cut_torn_line
+from core.runs.folder import open_append
 
 
 class Journal:
@@ -17,9 +18,8 @@ class Journal:
 
     def __init__(self, path: Path, attempt: int) -> None:
         self.attempt = attempt
-        cut_torn_line(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
+        self._file = open_append(path.parent, path)
+        cut_torn_line(self._file)
         self._lock = threading.Lock()
         self._last = time.monotonic()
         self._phase = "starting"

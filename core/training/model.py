@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.errors import ModelError
+from core.runs.files import read_bytes
 from core.runs.resolve import is_hub_id
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.training.decode import Vocabulary
@@ -253,8 +254,8 @@ def _check_name(name: str) -> None:
             "convert the model with save_pretrained(..., safe_serialization=True)"
         )
     try:
-        json.loads((folder / "config.json").read_text())
-    except ValueError as error:
+        json.loads(read_bytes(folder / "config.json", follow=True))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"model {folder}: config.json is not JSON ({error})") from error
 
 

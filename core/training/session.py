@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -21,8 +19,9 @@ from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
-from core.runs.files import read_json, write_json
+from core.runs.files import read_json
 from core.runs.fold import interval_of
+from core.runs.folder import delete, make, names, write_json
 from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.position import write_positions
@@ -68,7 +67,9 @@ _STOP_S = 30.0
 def read_config(paths: RunPaths) -> dict[str, Any]:
     """run.json. RunFolderError when it is missing or broken."""
     try:
-        config = json.loads(paths.config.read_bytes())
+        config, problem = read_json(paths.config)
+        if config is None:
+            raise ValueError(problem or "missing")
         settings_from(config["settings"])
         _ = (config["identity"], config["state_folder"], config["hashes"]["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -271,7 +272,7 @@ class Session:
 
             document = shared_baseline(self.runs, fingerprint, compute, self.stopping.check)
             document = document | {"dataset": dataset.name, "manifest": str(dataset.manifest.path)}
-            write_json(self.paths.evaluation(0, dataset.name), document)
+            write_json(self.paths.root, self.paths.evaluation(0, dataset.name), document)
             sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
         return IntervalScored(0, sets, round(time.perf_counter() - started, 3))
 
@@ -306,11 +307,12 @@ class Session:
         write_positions(self.paths)
         audit.finish(journal, self.stopping, trainer.step)
         digest = adapter_hash(self.paths.adapter(trainer.best))
-        for folder in self.paths.adapters.iterdir():
-            step = step_of(folder.name)
+        for name in names(self.paths.root, self.paths.adapters):
+            step = step_of(name)
             if step is not None and step not in trainer.intervals:
-                shutil.rmtree(folder)
+                delete(self.paths.root, self.paths.adapters / name)
         write_json(
+            self.paths.root,
             self.paths.result,
             {
                 "schema": 1,
@@ -328,7 +330,8 @@ class Session:
 
     def _evaluate_apart(self, name: str, manifest: str) -> None:
         output = self.paths.tuned(name)
-        output.unlink(missing_ok=True)
+        make(self.paths.root, output.parent)
+        delete(self.paths.root, output)
         command = [sys.executable, "-P", "-m", "core.cli", "evaluate", manifest]
         command += ["--model", self.settings.model.id, "--adapter", str(self.paths.best)]
         if self.settings.model.revision:

@@ -17,8 +17,8 @@ from core.errors import Interrupted
 from core.plan.schema import RunSettings, TrainSettings
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
-from core.runs.files import replace_link, write_json
 from core.runs.fold import interval_of
+from core.runs.folder import delete, make, replace_link, write_json
 from core.runs.paths import RunPaths
 from core.scoring.early_stop import EarlyStop, early_stop
 from core.scoring.evidence import Interval, Thresholds
@@ -186,13 +186,14 @@ class Trainer:
         started = time.perf_counter()
         self.journal.phase("evaluating", step)
         folder = self.paths.adapter(step)
+        make(self.paths.root, folder)
         save_adapter(self.speech, folder, replace(self.facts, step=step))
         digest = adapter_hash(folder)
         merged = merged_copy(self.speech)
         sets: dict[str, dict[str, Any]] = {}
         for dataset in self.materials.evaluation:
             document = self.scorer(merged, dataset, step, digest)
-            write_json(self.paths.evaluation(step, dataset.name), document)
+            write_json(self.paths.root, self.paths.evaluation(step, dataset.name), document)
             sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
         self.journal.phase("saving", step)
         scored = IntervalScored(step, sets, round(time.perf_counter() - started, 3))
@@ -209,6 +210,6 @@ class Trainer:
         )
         for link, step in ((self.paths.best, self.best), (self.paths.last, max(self.intervals, default=0))):
             if step:
-                replace_link(link, str(self.paths.adapter(step).relative_to(self.paths.root)))
+                replace_link(self.paths.root, link, str(self.paths.adapter(step).relative_to(self.paths.root)))
             else:
-                link.unlink(missing_ok=True)
+                delete(self.paths.root, link)

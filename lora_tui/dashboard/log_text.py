@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from core.runs.files import tail
 from core.sanitise import sanitise
 
 TAIL_BYTES = 256 << 10
@@ -19,14 +20,11 @@ _ESCAPE = re.compile(
 def read_tail(path: Path, size: int = TAIL_BYTES) -> list[str]:
     """The lines in the last `size` bytes, resolved and sanitised; none without a file. Never raises."""
     try:
-        with path.open("rb") as file:
-            end = file.seek(0, 2)
-            file.seek(max(0, end - size))
-            text = file.read(size).decode("utf-8", "replace")
+        data = tail(path, size + 1)
     except OSError:
         return []
-    lines = text.split("\n")
-    if end > size:
+    lines = data[-size:].decode("utf-8", "replace").split("\n")
+    if len(data) > size:
         lines = lines[1:]  # its beginning is not there
     return [resolved(line) for line in lines]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import read_json
+from core.runs.files import lines, open_regular, read_bytes, read_json
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
+from lora_tui.dashboard.log_text import read_tail
 from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.snapshots import Board, BoardRow, Want
@@ -82,10 +83,12 @@ class ReplaySource:
     def _prepare(self, config: dict[str, Any]) -> None:
         self._paths.evals.mkdir(parents=True)
         self._paths.config.write_text(json.dumps(config))
-        if self._recorded.log.exists():
+        if self._recorded.log.is_file():
             self._paths.log.write_text(_LOG_LATER)
-        if self._recorded.adapters.exists():
-            self._paths.adapters.symlink_to(self._recorded.adapters)
+        for adapter in self._recorded.adapters.glob("step-*"):
+            (self._paths.adapters / adapter.name).mkdir(parents=True)
+            for file in adapter.iterdir():  # not copied: weights may be large
+                (self._paths.adapters / adapter.name / file.name).symlink_to(file)
         # The tuned score comes at the end, when it came then.
         for interval in self._recorded.evals.glob("step-*"):
             (self._paths.evals / interval.name).symlink_to(interval)
@@ -102,11 +105,10 @@ class ReplaySource:
             for when, event in self._lines[first : self._played]:
                 file.write(json.dumps(self._disguised(event, self._base + when)) + "\n")
                 self._follow_best(event)
-        if self._played == len(self._lines) and self._recorded.log.exists():
+        if self._played == len(self._lines) and self._recorded.log.is_file():
             # Its lines carry no times: shown earlier, they would tell how the run ends.
-            self._paths.log.unlink(missing_ok=True)
-            self._paths.log.symlink_to(self._recorded.log)
-        if self._played == len(self._lines) and self._recorded.result.exists():
+            self._paths.log.write_text("\n".join(read_tail(self._recorded.log)), encoding="utf-8", errors="replace")
+        if self._played == len(self._lines) and self._recorded.result.is_file():
             self._link(self._paths.best, self._recorded.best)
             tuned = self._recorded.tuned("domain").parent
             if tuned.exists():
@@ -115,9 +117,9 @@ class ReplaySource:
                 (self._paths.data_health, self._recorded.data_health),
                 (self._paths.position, self._recorded.position),
             ):
-                if theirs.exists():
-                    ours.symlink_to(theirs)
-            self._paths.result.write_bytes(self._recorded.result.read_bytes())
+                if theirs.is_file():
+                    ours.write_bytes(read_bytes(theirs))
+            self._paths.result.write_bytes(read_bytes(self._recorded.result))
 
     def _disguised(self, event: dict[str, Any], when: float) -> dict[str, Any]:
         # "event" first: readers know step lines by how they begin.
@@ -139,15 +141,16 @@ def _lines(events: Path) -> list[tuple[float, dict[str, Any]]]:
     found: list[tuple[float, dict[str, Any]]] = []
     at, before = 0.0, None
     try:
-        text = events.read_bytes().decode("utf-8", "replace")
+        with open_regular(events) as file:
+            read = [line for line in lines(file) if line.endswith(b"\n")]
     except OSError:
         return []
-    for line in text.split("\n")[:-1]:
+    for line in read:
         try:
             event = json.loads(line)
             when = float(event["time"])
             str(event["event"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         if before is not None:
             at += min(max(0.0, when - before), _LONGEST_PAUSE_S)

@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
-from core.runs.files import replace_link
+from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from lora_tui.__main__ import main
 
@@ -68,7 +68,7 @@ def swapped_adapter(run: RunPaths) -> None:
 
 def swapped_link(run: RunPaths) -> None:
     """lora_adapter_best leads to an adapter that was not scored."""
-    replace_link(run.best, f"adapters/{run.adapter(20).name}")
+    replace_link(run.root, run.best, f"adapters/{run.adapter(20).name}")
 
 
 def edited_sum(run: RunPaths) -> None:

@@ -39,7 +39,8 @@ from core.runs.events import (
     Step,
     encode,
 )
-from core.runs.files import append_line, replace_link, write_bytes, write_json
+from core.runs.files import append_line, write_bytes, write_json
+from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from core.scoring.text import normaliser
@@ -164,8 +165,8 @@ class FakeTrainer:
         write_json(folder / "adapter_config.json", {"r": 16})
         first = not self.run.best.exists()
         if first:
-            replace_link(self.run.best, f"adapters/{folder.name}")
-        replace_link(self.run.last, f"adapters/{folder.name}")
+            replace_link(self.run.root, self.run.best, f"adapters/{folder.name}")
+        replace_link(self.run.root, self.run.last, f"adapters/{folder.name}")
         self.say(AdapterSaved(step, adapter_hash(folder), first))
 
     def document(self, name: str, step: int, errors: int, loss: float, digest: str | None) -> dict[str, Any]:

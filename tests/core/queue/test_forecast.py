@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,17 +57,16 @@ def test_what_is_gone_while_a_run_is_measured_counts_as_nothing(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x" * 1000)
     assert measured_bytes(run) == 4000
-    real = Path.lstat
+    real = os.open
 
-    def lstat(self: Path) -> object:
-        """The trainer renames, and deletes a checkpoint, in this very moment."""
-        if self.suffix == ".tmp":
-            self.unlink()
-        elif self.name == "state.pt":
+    def opened(path: Any, *arguments: Any, **more: Any) -> int:
+        """The trainer deletes a checkpoint in this very moment."""
+        if path == run.checkpoint(5).name:
+            monkeypatch.setattr(os, "open", real)
             shutil.rmtree(run.checkpoints)
-        return real(self)
+        return real(path, *arguments, **more)
 
-    monkeypatch.setattr(Path, "lstat", lstat)
-    assert measured_bytes(run) == 2000
+    monkeypatch.setattr(os, "open", opened)
+    assert measured_bytes(run) == 3000
     shutil.rmtree(run.root)
     assert measured_bytes(run) == 0

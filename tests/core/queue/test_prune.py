@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +62,61 @@ def test_what_another_has_deleted_meanwhile_is_not_said_to_be_freed(folder: Any,
     agreed = prunable(diverged)
     assert agreed is not None
     assert prune(folder.runs, agreed) and not prune(folder.runs, agreed)
+
+
+@pytest.fixture
+def thesis(tmp_path: Path) -> Path:
+    """A user's own file, in a folder with the names that a checkpoint has."""
+    file = tmp_path / "theirs" / "step-000005" / "state.tmp"
+    file.parent.mkdir(parents=True)
+    file.write_text("years of work")
+    (file.parent / "complete").write_text("whole\n")
+    return file
+
+
+def test_a_checkpoint_that_is_a_link_goes_as_a_link(folder: Any, diverged: RunPaths, thesis: Path) -> None:
+    diverged.checkpoint(6).symlink_to(thesis.parent)
+    agreed = prunable(diverged)
+    assert agreed is not None and agreed.size < 1000
+    assert prune(folder.runs, agreed)
+    assert not diverged.checkpoint(6).is_symlink() and not diverged.checkpoint(5).exists()
+    assert thesis.exists() and (thesis.parent / "complete").exists()
+
+
+def test_a_folder_of_checkpoints_that_is_a_link_is_left(folder: Any, diverged: RunPaths, thesis: Path) -> None:
+    shutil.rmtree(diverged.checkpoints)
+    diverged.checkpoints.symlink_to(thesis.parents[1])
+    (diverged.root / "evals").mkdir(exist_ok=True)
+    (diverged.root / "evals" / "step-000001").symlink_to(thesis.parent)
+    agreed = prunable(diverged, adapters=True)
+    assert agreed is None or not prune(folder.runs, agreed)
+    assert thesis.exists() and (thesis.parent / "complete").exists()
+
+
+def test_a_run_folder_that_is_a_link_is_not_pruned(folder: Any, diverged: RunPaths, tmp_path: Path) -> None:
+    elsewhere = diverged.root.rename(tmp_path / "elsewhere")
+    diverged.root.symlink_to(elsewhere)
+    assert prunable(diverged) is None
+    assert RunPaths(elsewhere).checkpoint_marker(5).exists()
+
+
+def test_a_link_made_after_the_look_is_not_followed(folder: Any, diverged: RunPaths, thesis: Path) -> None:
+    agreed = prunable(diverged)
+    assert agreed is not None
+    shutil.rmtree(diverged.checkpoints)
+    diverged.checkpoints.symlink_to(thesis.parents[1])
+    prune(folder.runs, agreed)
+    assert thesis.exists()
+
+
+def test_adapters_stay_while_a_link_does_not_tell_which(folder: Any, thesis: Path) -> None:
+    folder.write()
+    folder.script(a=["done"])
+    folder.work()
+    run: RunPaths = folder.run("a")
+    for step in (700, 800):
+        run.adapter(step).mkdir(parents=True)
+    run.best.unlink()
+    run.best.symlink_to(thesis.parent)
+    agreed = prunable(run, adapters=True)
+    assert agreed is None or not [path for path in agreed.paths if run.adapters in path.parents]

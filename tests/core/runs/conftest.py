@@ -12,7 +12,8 @@ import pytest
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
 from core.runs.data_health import audited_hashes, sealed
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
-from core.runs.files import append_line, replace_link, write_json
+from core.runs.files import append_line, write_json
+from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from core.scoring.text import normaliser
@@ -82,7 +83,7 @@ class FakeRun:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS).write_bytes(weights + str(step).encode())
         (folder / CONFIG).write_text(json.dumps({"r": 16, "target_modules": ["v_proj", "q_proj"]}))
-        replace_link(self.paths.best, f"adapters/{folder.name}")
+        replace_link(self.paths.root, self.paths.best, f"adapters/{folder.name}")
         return adapter_hash(folder)
 
     def tuned(self, step: int, domain: int, heldout: int, **changes: Any) -> None:

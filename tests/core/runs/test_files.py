@@ -58,13 +58,6 @@ def test_undecodable_names_survive(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"caf\xe9"
 
 
-def test_a_link_is_replaced(tmp_path: Path) -> None:
-    for target in ("adapters/step-000400", "adapters/step-000800"):
-        files.replace_link(tmp_path / "best", target)
-        assert str((tmp_path / "best").readlink()) == target
-    assert names(tmp_path) == ["best"]
-
-
 def test_lines_are_appended_whole(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "events.jsonl"
     files.append_line(path, '{"a": "ü"}')

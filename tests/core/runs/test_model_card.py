@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,23 @@ def test_a_run_without_an_adapter_has_no_card(fake_run: MakeRun) -> None:
     run = fake_run()
     with pytest.raises(RunFolderError, match="no adapter there yet"):
         write_card(run.paths)
+
+
+def test_a_card_is_never_written_out_of_the_run(fake_run: MakeRun, tmp_path: Path) -> None:
+    run = with_settings(fake_run().good())
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "README.md").write_text("my own")
+    run.paths.best.unlink()
+    run.paths.best.symlink_to(theirs)
+    with pytest.raises(RunFolderError, match="leads out of the run's adapters"):
+        write_card(run.paths)
+    run.paths.best.unlink()
+    run.paths.best.symlink_to("adapters/step-009999")
+    run.paths.adapter(9999).symlink_to(theirs)
+    with pytest.raises(RunFolderError, match="a link"):
+        write_card(run.paths)
+    assert (theirs / "README.md").read_text() == "my own" and len(list(theirs.iterdir())) == 1
 
 
 def test_a_run_that_goes_on_says_so(fake_run: MakeRun) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from core.training.checkpoint import (
     load_checkpoint,
     prune_checkpoints,
     save_checkpoint,
+    sweep_up,
     whole_checkpoints,
 )
 
@@ -89,9 +92,45 @@ def test_a_checkpoint_whose_deletion_was_cut_short_does_not_look_whole(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small.save(2)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    real = os.unlink
+
+    def unlink(path: Any, **more: Any) -> None:
+        if path == STATE:
+            raise OSError(errno.EIO, "the disk went away")
+        real(path, **more)
+
+    monkeypatch.setattr(os, "unlink", unlink)
     prune_checkpoints(small.paths, 0)
-    assert whole_checkpoints(small.paths) == []
+    assert whole_checkpoints(small.paths) == [] and (small.paths.checkpoint(2) / STATE).exists()
+
+
+@pytest.fixture
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own files, in folders with the names that checkpoints have."""
+    top = tmp_path_factory.mktemp("theirs")
+    (top / "step-000009").mkdir()
+    for name in ("complete", "thesis.tex", "notes.tmp"):
+        (top / "step-000009" / name).write_text("years of work")
+    return top
+
+
+def test_pruning_and_sweeping_stay_in_the_run_folder(small: Small, theirs: Path) -> None:
+    small.save(2)
+    small.paths.checkpoint(9).symlink_to(theirs / "step-000009")
+    small.paths.evals.symlink_to(theirs)
+    assert whole_checkpoints(small.paths) == [2], "a link is no checkpoint"
+    sweep_up(small.paths)
+    prune_checkpoints(small.paths, 0)
+    assert not small.paths.checkpoint(9).is_symlink()
+    assert len(list((theirs / "step-000009").iterdir())) == 3
+
+
+def test_checkpoints_are_not_written_or_deleted_behind_a_link(small: Small, theirs: Path) -> None:
+    small.paths.checkpoints.symlink_to(theirs)
+    prune_checkpoints(small.paths, 0)
+    with pytest.raises(RunFolderError, match="checkpoints: a link"):
+        small.save(9)
+    assert len(list((theirs / "step-000009").iterdir())) == 3
 
 
 def test_a_whole_checkpoint_of_the_step_is_never_taken_apart(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from core.runs.events import (
     Step,
     encode,
 )
-from core.runs.files import replace_link, write_bytes, write_json
+from core.runs.files import write_bytes, write_json
+from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from core.scoring.text import normaliser
@@ -90,7 +91,7 @@ class RecordedRun:
             write_json(folder / "adapter_config.json", {"r": 16})
             self.say(AdapterSaved(step, adapter_hash(folder), step == 500))
             if step <= 500:
-                replace_link(self.paths.best, f"adapters/{folder.name}")
+                replace_link(self.paths.root, self.paths.best, f"adapters/{folder.name}")
 
     def document(self, name: str, step: int, errors: int) -> dict[str, Any]:
         """A score document whose errors are spread over its clips."""

@@ -1,0 +1,111 @@
+"""What lists, reads, writes or deletes files does so through core.runs.files and core.runs.folder, or is named here.
+
+Those two refuse links, FIFOs and devices; a plain `open` or `rmtree` elsewhere would bring back readers that hang and
+prunes that delete a user's own files.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[3]
+ROOMS = ("core/runs", "core/queue", "core/training", "core/sinks", "core/cli", "lora_tui")
+"""core.plan and core.scoring do no I/O, and core.speech knows no run folder."""
+METHODS = frozenset(
+    ("glob", "hardlink_to", "iterdir", "open", "read_bytes", "read_text", "rglob", "rmdir", "symlink_to", "touch",
+     "unlink", "write_bytes", "write_text")
+)  # fmt: skip
+FUNCTIONS = frozenset(
+    ("os.link", "os.listdir", "os.open", "os.remove", "os.removedirs", "os.rename", "os.replace", "os.rmdir",
+     "os.scandir", "os.symlink", "os.truncate", "os.unlink", "os.walk", "open", "io.open", "json.load")
+)  # fmt: skip
+WHOLE_MODULES = frozenset(("shutil",))
+EVERYTHING = METHODS | FUNCTIONS | WHOLE_MODULES
+NAMED: dict[str, frozenset[str]] = {
+    module: frozenset(calls.split())
+    for module, calls in {
+        # the names in a runs folder; whoever reads what is there goes through the two
+        "core/runs/paths.py": "os.listdir",
+        # the user's own model folder, whose weights and links are the user's
+        "core/runs/model_hash.py": "glob",
+        "core/runs/model_layers.py": "glob",
+        "core/training/model.py": "glob",
+        "core/training/pretrain.py": "shutil",
+        # the state folder, /proc, the package itself, and what the shell gives
+        "core/runs/history_cache.py": "read_bytes unlink",
+        "core/runs/locks.py": "os.open",
+        "core/runs/machine_key.py": "os.open read_bytes hardlink_to unlink",
+        "core/runs/process.py": "read_text iterdir",
+        "core/queue/database.py": "open",
+        "core/queue/executor.py": "read_bytes",
+        "core/queue/gpu_locks.py": "open",
+        "core/queue/local_disk.py": "read_text",
+        "core/queue/lock.py": "os.open read_text iterdir",
+        "core/cli/__main__.py": "os.open",
+        "lora_tui/stdout.py": "os.open",
+        "lora_tui/output.py": "open",
+        "lora_tui/dashboard/caches.py": "unlink",
+        "lora_tui/dashboard/resources.py": "read_text",
+        "lora_tui/dashboard/row_index.py": "os.scandir",
+        # a replay's own temporary folder, and a look at what it replays
+        "lora_tui/dashboard/replay.py": "glob iterdir open symlink_to unlink write_bytes write_text",
+    }.items()
+}
+THE_TWO = ("core/runs/files.py", "core/runs/folder.py")
+
+
+def calls(source: str) -> Iterator[tuple[int, str]]:
+    """(line, what is called) of each call that touches files past the two modules."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        module, _, last = name.rpartition(".")
+        if module in WHOLE_MODULES:
+            yield node.lineno, module
+        elif name in FUNCTIONS:
+            yield node.lineno, name
+        elif module and name not in OURS and last in METHODS:
+            yield node.lineno, last
+
+
+OURS = ("files.write_text", "_Nvml.open")
+"""Functions of these names that are the two modules' own, or open no file."""
+
+
+def modules() -> list[str]:
+    return [
+        str(path.relative_to(HERE))
+        for room in ROOMS
+        for path in sorted((HERE / room).rglob("*.py"))
+        if str(path.relative_to(HERE)) not in THE_TWO
+    ]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_files_are_touched_in_one_place(module: str) -> None:
+    found = [
+        f"{module}:{line}: {call}: use core.runs.files or core.runs.folder"
+        for line, call in calls((HERE / module).read_text(encoding="utf-8"))
+        if call not in NAMED.get(module, ())
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_what_is_named_is_there() -> None:
+    for module, named in NAMED.items():
+        found = {call for _, call in calls((HERE / module).read_text(encoding="utf-8"))}
+        assert named <= found, f"{module}: no longer calls {sorted(named - found)}: take it off the list"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["shutil.rmtree(path)", "path.unlink()", "open(p)", "p.open('rb')", "os.remove(p)", "list(p.iterdir())",
+     "(a / b).read_bytes()", "json.load(f)", "p.rglob('*.tmp')"],
+)  # fmt: skip
+def test_such_calls_are_seen(line: str) -> None:
+    assert list(calls(line))
