@@ -12,6 +12,7 @@ from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.plan.identity import settings_from
 from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health
+from core.runs.documents import read_config
 from core.runs.files import read_json, write_json
 from core.runs.locks import held
 from core.runs.paths import RunPaths, RunsFolder
@@ -24,7 +25,7 @@ from core.speech.hashing import HashCache
 def check_run(args: argparse.Namespace) -> ExitCode:
     """Put the audit of its data into a run's folder; say what it found. Exit code 1: recordings leak."""
     paths = RunPaths(args.run.absolute())
-    config, problem = read_json(paths.config)
+    config, problem = read_config(paths)
     if config is None:
         raise RunFolderError(
             problem or f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>"

@@ -252,10 +252,11 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         return f"{show(value)} is not one of {', '.join(show(choice) for choice in choices)}{hint}"
     if rules.get("words") and not any(map(str.isalnum, value)):
         return f"{show(value)} gives no reason: write it in words"
-    return None if isinstance(value, str) else _out_of_range(value, rules)
+    return None if isinstance(value, str) else out_of_range(value, rules)
 
 
-def _out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:
+def out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:
+    """What is wrong with a number by a field's rules; None: nothing."""
     unit = f" {rules['unit']}" if "unit" in rules else ""
     if "below" in rules and value >= rules["below"]:
         return f"{figure(value)} is too large: must be below {figure(rules['below'])}{unit}"

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.runs.events import MOST_SECONDS
 from core.runs.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
 from core.runs.folder import open_append
 
@@ -197,7 +198,7 @@ def _decode(data: bytes) -> Iterator[Decision]:
             kind, when = str(raw.pop("decision")), float(raw.pop("time"))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             continue
-        if _as_documented(raw):
+        if 0 <= when <= MOST_SECONDS and _as_documented(raw):
             yield Decision(kind, when, raw)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import core
 from core.plan.schema import Plan, Row
-from core.runs.files import read_json
+from core.runs.documents import read_config
 from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.resolve import Resolved
@@ -40,7 +40,7 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Pa
         "plan": plan.path,
         "gate": asdict(plan.gate),
     }
-    existing, _ = read_json(run.config)
+    existing, _ = read_config(run)
     if existing is None:
         write_json(run.root, run.config, config | {"provenance": provenance()})
         return

@@ -16,8 +16,8 @@ from core.queue.entries import Listing, listed, told
 from core.queue.execution import PlanExecution
 from core.queue.last_words import LastWords, Word, last_words
 from core.queue.placement import Placed
+from core.runs.documents import read_config
 from core.runs.evidence import Gathered, gather
-from core.runs.files import read_json
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.reason import reason
@@ -145,7 +145,7 @@ def place_recorded(execution: PlanExecution, runs: RunsFolder) -> list[str]:
     if not missing:
         return found
     for run in runs.runs():
-        config, _ = read_json(run.config)
+        config, _ = read_config(run)
         hashes = (config or {}).get("hashes")
         if config is None or not isinstance(hashes, dict):
             continue

@@ -165,8 +165,14 @@ def _restore(name: str, value: Any) -> Any:
     return value
 
 
+MOST = 2**53
+"""Of a number that is whole: larger ones are no floats any more, and no trainer writes one."""
+MOST_SECONDS = 1e11
+"""Of a time stamp: beyond the year 5000."""
+
+
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST
 
 
 def _is_texts(value: Any) -> bool:
@@ -203,6 +209,8 @@ def decode(line: str) -> Record | None:
         fields = {name: item for name, item in kind.__dataclass_fields__.items() if name in raw}
         known = {name: _restore(name, raw[name]) for name in fields}
         if not all(_HOLDS[item.type](known[name]) for name, item in fields.items()):
+            return None
+        if not (0 <= time <= MOST_SECONDS and 0 <= attempt <= MOST):
             return None
         return Record(attempt, time, kind(**known))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.runs.adapter_hash import CONFIG, WEIGHTS
+from core.runs.documents import read_config
 from core.runs.files import open_regular, read_bytes, read_json, stamp
 from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
@@ -83,7 +84,7 @@ def sign(paths: RunPaths, keys: Keys, signer: str) -> None:
         raise RunFolderError(f"{paths.root}: only a run that is done can be signed: it has no {paths.result.name}")
     if not keys.can_sign:
         raise RunFolderError(f"no key to sign with: set {SECRET} or {SSH_KEY}")
-    config, _ = read_json(paths.config)
+    config, _ = read_config(paths)
     statement = {
         "schema": SCHEMA_VERSION,
         "run": paths.name,

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from core.runs.events import MOST_SECONDS
+
 STEP_PREFIX = b'{"event": "step", '
 """How `events.encode` begins the line of a step."""
 _NEW_LINE = 10
@@ -83,6 +85,6 @@ def parse(lines: Buffer) -> StepBlock | None:
         )
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
         return None
-    if np.any(np.diff(step) <= 0):
+    if np.any(np.diff(step) <= 0) or not (time >= 0).all() or not (time <= MOST_SECONDS).all():
         return None
     return StepBlock(attempts.pop(), time, step, values)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from core.runs.documents import read_config, read_result
 from core.runs.events import Final, decode
-from core.runs.files import LONGEST_LINE, open_raw, read_json, stamp, tail
+from core.runs.files import LONGEST_LINE, open_raw, stamp, tail
 from core.runs.fold import History
 from core.runs.paths import RunPaths
 from core.runs.process import is_alive
@@ -68,7 +69,7 @@ def run_state(paths: RunPaths) -> RunState:
 
 def state_and_reason(paths: RunPaths) -> tuple[RunState, str]:
     """`run_state`, and why it is in that state where the word alone does not tell (`core.runs.reason`)."""
-    if read_json(paths.result)[0] is not None:
+    if read_result(paths)[0] is not None:
         return RunState.DONE, ""
     last = _last_record(paths.events)
     if isinstance(last, Final) and last.outcome != "done":
@@ -108,10 +109,10 @@ class RunFollower:
 
     def refresh(self, now: float | None = None) -> RunSnapshot:
         """The run at this moment."""
-        config, config_problem = read_json(self.paths.config)
+        config, config_problem = read_config(self.paths)
         if config is None and config_problem is None:
             config_problem = f"{self.paths.config}: missing"
-        result, result_problem = read_json(self.paths.result)
+        result, result_problem = read_result(self.paths)
         self._read(math.inf)
         history = self._history
         attempt = history.attempts[-1] if history.attempts else None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import ExitCode, UserError
-from core.runs.files import read_json
+from core.runs.documents import read_config
 from core.runs.locks import held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None, open_by_name: Callable[[str], Opener] = 
     paths = RunPaths(arguments.run.absolute())
     with contextlib.suppress(OSError):
         os.nice(_NICE)
-    state = Path(str((read_json(paths.config)[0] or {}).get("state_folder") or paths.root.parent))
+    state = Path(str((read_config(paths)[0] or {}).get("state_folder") or paths.root.parent))
     deadline = time.monotonic() + LOCK_WAIT_S
 
     def waiting() -> None:

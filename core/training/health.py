@@ -11,8 +11,8 @@ from types import TracebackType
 
 from core.errors import Interrupted
 from core.runs.data_health import read_health
+from core.runs.documents import read_config
 from core.runs.events import Notice
-from core.runs.files import read_json
 from core.runs.paths import RunPaths
 from core.runs.process import PARENT_VARIABLE
 from core.scoring.data_health import leak_sentence
@@ -36,7 +36,7 @@ class HealthAudit:
         self._starts = 0
 
     def __enter__(self) -> HealthAudit:
-        config, _ = read_json(self._paths.config)
+        config, _ = read_config(self._paths)
         if read_health(self._paths, config)[0] is None:
             self._start()
         return self
@@ -78,7 +78,7 @@ class HealthAudit:
                 if stopping():
                     raise Interrupted("stopped while the data were audited; that is made again on resume")
                 time.sleep(_POLL_S)
-        config, _ = read_json(self._paths.config)
+        config, _ = read_config(self._paths)
         health, problem = read_health(self._paths, config)
         if health is None:
             code = "" if self._child is None else f" (exit code {self._child.returncode}; its message is in log.txt)"

@@ -17,6 +17,7 @@ import torch
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
+from core.runs import documents
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.files import read_json
@@ -67,7 +68,7 @@ _STOP_S = 30.0
 def read_config(paths: RunPaths) -> dict[str, Any]:
     """run.json. RunFolderError when it is missing or broken."""
     try:
-        config, problem = read_json(paths.config)
+        config, problem = documents.read_config(paths)
         if config is None:
             raise ValueError(problem or "missing")
         settings_from(config["settings"])

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import lines, open_regular, read_bytes, read_json
+from core.runs.documents import read_config
+from core.runs.files import lines, open_regular, read_bytes
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from lora_tui.dashboard.log_text import read_tail
@@ -33,7 +34,7 @@ class ReplaySource:
     def __init__(self, recorded: Path, speed: float, clock: Callable[[], float] = time.monotonic) -> None:
         """RunFolderError when it is no run folder. The recording itself is never written to."""
         self._recorded = RunPaths(recorded.absolute())
-        config, problem = read_json(self._recorded.config)
+        config, problem = read_config(self._recorded)
         if config is None:
             raise RunFolderError(problem or f"{self._recorded.config}: missing: name a run folder, such as runs/2.1-…")
         self._lines = list(_lines(self._recorded.events))
