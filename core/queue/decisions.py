@@ -22,6 +22,7 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.errors import RunFolderError
 from core.runs.events import MOST_SECONDS
 from core.runs.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
 from core.runs.folder import open_append
@@ -99,7 +101,7 @@ class DecisionReader:
     def read(self) -> list[Decision]:
         """The decisions since the last call. A file that shrank is read again from its beginning."""
         try:
-            with open_regular(self.path) as file:
+            with _opened(self.path) as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset = 0
                 file.seek(self._offset)
@@ -111,6 +113,17 @@ class DecisionReader:
         return list(_decode(whole))
 
 
+def _opened(path: Path) -> io.BufferedReader:
+    """OSError where there is no file, or the disk is away; RunFolderError for what is no regular file."""
+    try:
+        return open_regular(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        what = "move it away: results are in the run folders, and this is only what the queue did"
+        raise RunFolderError(f"{path}: {error.strerror}: {what}") from error
+
+
 def read_decisions(path: Path) -> list[Decision]:
     """All decisions of the file; none when it is not there."""
     return DecisionReader(path).read()
@@ -119,7 +132,7 @@ def read_decisions(path: Path) -> list[Decision]:
 def told_to_stop(path: Path) -> bool:
     """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
     try:
-        with open_regular(path) as file:
+        with _opened(path) as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
             kinds = [decision.kind for decision in _decode(file.read()) if decision.kind.startswith("supervisor_")]
     except FileNotFoundError:
@@ -130,7 +143,7 @@ def told_to_stop(path: Path) -> bool:
 def each_decision(path: Path) -> Iterator[Decision]:
     """All decisions, one by one."""
     try:
-        with open_regular(path) as file:
+        with _opened(path) as file:
             for line in lines(file):
                 if line.endswith(b"\n"):
                     yield from _decode(line)
@@ -147,7 +160,7 @@ def decisions_about(path: Path, submissions: Collection[str]) -> Iterator[Decisi
     wanted = tuple(json.dumps(name).encode() for name in submissions)
     runs: set[bytes] = set()
     try:
-        with open_regular(path) as file:
+        with _opened(path) as file:
             for line in lines(file):
                 _, found, rest = line.partition(b'"submission": ')
                 if not line.endswith(b"\n"):
@@ -166,7 +179,7 @@ def decisions_on(path: Path, runs: Collection[str]) -> Iterator[Decision]:
     """The decisions on these runs, and all wishes, one by one. Other lines are passed over before they are parsed."""
     wanted = frozenset(name.encode() for name in runs)
     try:
-        with open_regular(path) as file:
+        with _opened(path) as file:
             for line in lines(file):
                 if line.endswith(b"\n") and (_word_in(line, b"run") in wanted or b'"decision": "wish"' in line):
                     yield from _decode(line)
@@ -178,7 +191,7 @@ def decisions_of(path: Path, kinds: Collection[str]) -> Iterator[Decision]:
     """The decisions of these kinds, one by one. Other lines are passed over before they are parsed."""
     wanted = frozenset(kind.encode() for kind in kinds)
     try:
-        with open_regular(path) as file:
+        with _opened(path) as file:
             for line in lines(file):
                 if line.endswith(b"\n") and _word_in(line, b"decision") in wanted:
                     yield from _decode(line)
