@@ -234,7 +234,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 def _load(path: Path) -> dict[str, list[int | str]]:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(_all_of(path))
         files = document["files"] if document["version"] == 1 else {}
         return {name: entry for name, entry in files.items() if isinstance(entry, list) and len(entry) == 4}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -33,6 +33,7 @@ NAMED: dict[str, frozenset[str]] = {
         # the user's own model folder, whose weights and links are the user's
         "core/runs/model_hash.py": "glob",
         "core/runs/model_layers.py": "glob",
+        "core/runs/lfs.py": "iterdir",
         "core/training/model.py": "glob",
         "core/training/pretrain.py": "shutil",
         # the state folder, /proc, the package itself, and what the shell gives
