@@ -26,7 +26,7 @@ def check(args: argparse.Namespace) -> ExitCode:
     """Audit manifests; print one screen or JSON."""
     from core.speech import audit_report
     from core.speech.audit import Source, audit
-    from core.speech.writable import text_check
+    from core.speech.writable import TextCheck
 
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be 1 or more")
@@ -53,7 +53,7 @@ def check(args: argparse.Namespace) -> ExitCode:
             sources,
             listen=not args.no_audio,
             workers=args.workers,
-            text_check=text_check(args.model) if args.model else None,
+            text_check=TextCheck(args.model) if args.model else None,
             progress=show,
             reading=reading,
         )

@@ -11,7 +11,7 @@ from core.scoring.text import normaliser
 from core.speech.audio import TARGET_RMS
 from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_problems
 from core.speech.audit_figures import Figures, Summary
-from core.speech.audit_kinds import JUDGED, Finding, Severity
+from core.speech.audit_kinds import JUDGED, TRAINED, Finding, Severity
 from core.speech.audit_leakage import AuditSet, common_findings
 from core.speech.clip_facts import ClipFacts
 from core.speech.manifest import Utterance, good_utterances
@@ -100,6 +100,8 @@ def audit(
     ]
     total = sum(len(one.utterances) for one in sets)
     done = 0
+    if text_check:
+        text_check.train(u.text for one in sets if one.role in TRAINED for u in one.utterances)
     with Measuring(total if listen else 0, workers) as measuring:
         for one, summary in zip(sets, summaries, strict=True):
             findings += _check_texts(one, summary, text_check)
@@ -156,7 +158,8 @@ def _check_texts(one: AuditSet, summary: Summary, text_check: TextCheck | None) 
             detail = f"{case} case, most are {usual[0][0]}: {utterance.text[:60]!r}"
             findings.append(_finding(one, utterance, "other_case", detail))
         if text_check and text:
-            findings += [_finding(one, utterance, kind, detail) for kind, detail in text_check(utterance.text)]
+            said = text_check(utterance.text, trained=one.role in TRAINED)
+            findings += [_finding(one, utterance, kind, detail) for kind, detail in said]
     summary.speakers = len({u.speaker for u in one.utterances if u.speaker is not None})
     return findings
 

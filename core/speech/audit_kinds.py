@@ -46,6 +46,7 @@ _WARNINGS = {
     "odd_text": "odd texts",
     "too_many_tokens": "texts longer than the model can write",
     "unwritable": "characters that the model's tokenizer cannot write",
+    "suppressed": "tokens that the model's generation config bans; training texts that have them lift the ban",
     "same_audio": "the same audio more than once",
     "near_audio": "the same recording more than once, re-encoded, cut or at another level",
     "leaked_text": "evaluation texts that are in training",
@@ -53,6 +54,7 @@ _WARNINGS = {
     "mixed_rates": "sets with different sample rates",
 }
 _NOTES = {
+    "lifted": "training texts with tokens that the model's generation config bans; training on them lifts the ban",
     "same_text": "the same text more than once",
     "near_text": "nearly the same text more than once",
     "shared_speaker": "speakers of an evaluation set who are in training",
