@@ -12,7 +12,7 @@ from core.plan.read import parse_plan
 from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row
-from core.queue.forecast import MEASURED, forecast_bytes, measured_bytes
+from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
 from core.queue.looks import Facts, Looks
 from core.queue.placement import Placed, Placement
 from core.queue.standing import Ended, Standing, standing
@@ -212,9 +212,12 @@ class PlanExecution:
         return (self.plan.queue.max_hours - self.spent(running).hours) / max(1, count)
 
     def expected_bytes(self, placed: Placed) -> int:
-        """What this run will take on disk: by its settings, or by the plan's other runs where those took more."""
-        others = [self.folder(other) for other in list(self.placed.values())[:MEASURED]]
-        return max(forecast_bytes(placed.resolved.settings), *map(measured_bytes, others), 0)
+        """What this run will take on disk: by its settings, and by how far those of others were from what they took."""
+        own, share = forecast_bytes(placed.resolved.settings), 1.0
+        for other in list(self.placed.values())[:MEASURED]:
+            foreseen = max(forecast_bytes(other.resolved.settings), ALWAYS_BYTES)
+            share = max(share, measured_bytes(self.folder(other)) / foreseen)
+        return int(own * min(share, MOST_BEYOND_FORECAST))
 
     def facts(self, run: RunPaths) -> Facts:
         """What the run's result says to conditions, by the plan's thresholds."""

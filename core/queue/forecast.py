@@ -18,6 +18,10 @@ _SCORED = 2
 """A score document takes so many times its manifest: reference, hypothesis and counts for each utterance."""
 _EVENT_BYTES = 250
 """A step's line in events.jsonl."""
+ALWAYS_BYTES = 16 << 20
+"""What any run may take, whatever its settings: logs, audits, files of trackers."""
+MOST_BEYOND_FORECAST = 16
+"""Times a forecast that runs are thought to take, where others took more: something else lies in their folders then."""
 MEASURED = 8
 """Run folders that are measured to tell how much space the next one will take."""
 

@@ -17,9 +17,10 @@ DISK = "disk"
 LOOK_S = 10.0
 """How often a full disk is looked at again."""
 LEAST_BYTES = 64 << 20
-"""Space that a run is started with at least; doubled each time a run fills the disk all the same, …"""
+"""Space that a run is started with at least."""
 MOST_BYTES = 1 << 30
-"""… up to this: a small disk must not wait for more than it has."""
+"""What is waited for after a full disk, at most: first as much again as the run wrote, twice as much each time that the
+disk is full all the same; at each look half of it, down to LEAST_BYTES, so that no small disk waits for ever."""
 _NEUTRAL = ("stopped", "rebooted", "disk_full")
 """Ends that say nothing about the plan: they neither make nor break a series."""
 _RESULTS = ("done", "diverged", "stopped_early")
@@ -107,11 +108,12 @@ class Pauses:
             self._pause(DISK, f"the disk is full: a run needs about {needed / 1e6:.0f} MB in {self._folder}")
         return "" if self.cause is None else f"paused: {self.reason}"
 
-    def disk_full(self, reason: str) -> None:
-        """Something could not be written."""
-        self._needed = min(2 * self._needed, MOST_BYTES)
+    def disk_full(self, reason: str, written: int = 0) -> None:
+        """Something could not be written. `written`: bytes that the run had written by then."""
+        self._needed = min(max(2 * self._needed, written), MOST_BYTES)
         if self.cause is None:
-            self._pause(DISK, f"{reason}; goes on when {self._needed / 1e6:.0f} MB are free in {self._folder}")
+            said = f"{LEAST_BYTES / 1e6:.0f} to {self._needed / 1e6:.0f} MB"
+            self._pause(DISK, f"{reason}; goes on when {said} are free in {self._folder}, the less the longer it waits")
 
     def look(self) -> bool:
         """Whether a pause for want of space is over. Asks the disk now and then."""
@@ -120,6 +122,8 @@ class Pauses:
         self._look_at = time.monotonic() + LOOK_S
         if has_space(self._folder, max(self._needed, self._wanted)):
             self.resume("there is space on the disk again")
+        else:
+            self._needed = max(LEAST_BYTES, self._needed // 2)
         return self.cause is None
 
     def ask_anew(self) -> None:

@@ -19,6 +19,7 @@ from core.queue.decisions import Decision, DecisionLog, decisions_about, each_de
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
 from core.queue.followers import Followers
+from core.queue.forecast import measured_bytes
 from core.queue.gpus import Devices
 from core.queue.lock import KernelLock
 from core.queue.notify import Notifier
@@ -293,7 +294,7 @@ class Supervisor:
             if not (end.ended.outcome == "out_of_memory" and work is not None and work.halves):
                 self._pauses.ended(end.run.name, end.ended, end.message)
             if end.ended.outcome == "disk_full":
-                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})")
+                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})", measured_bytes(end.run))
             if end.ended.outcome == "done":
                 _write_card(end)
             self._tell_end(end)

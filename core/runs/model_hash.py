@@ -43,7 +43,7 @@ def model_hash(folder: Path, cache: HashCache) -> str:
         why = "only pickled weights (.bin), which are never loaded" if pickled else "no weights"
         raise ModelError(f"{folder}: {why}: save the model as safetensors")
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}):
+    for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if not path.is_dir()}):
         try:
             digest.update(f"{path.name}\0{file_sha256(path, cache)}\n".encode())
         except AudioError as error:

@@ -31,6 +31,12 @@ def folder(tmp_path: Path) -> Any:
     return plan_folder.PlanFolder(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One for all tests of a module, which put back what they change."""
+    return plan_folder.PlanFolder(tmp_path_factory.mktemp("shared"))
+
+
 class Queue:
     """`lora-tui queue …` in this process, over a supervisor process of its own."""
 

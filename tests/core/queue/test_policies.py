@@ -126,8 +126,45 @@ def test_a_small_disk_never_waits_for_more_than_it_can_have(tmp_path: Path) -> N
     pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
     for _ in range(20):
         pauses.disk_full("the disk is full (a)")
-    assert pauses.reason == f"the disk is full (a); goes on when 134 MB are free in {tmp_path}"
+    assert pauses.reason.startswith("the disk is full (a); goes on when 67 to 134 MB are free in ")
     assert pauses._needed == MOST_BYTES
+
+
+def test_what_is_waited_for_after_a_full_disk_falls_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.queue.pauses.LOOK_S", 0.0)
+    free = 100 << 20
+    monkeypatch.setattr("core.queue.pauses.has_space", lambda path, size: size <= free)
+    pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
+    for _ in range(20):
+        pauses.disk_full("the disk is full (a)", written=5000)
+    assert any(pauses.look() for _ in range(10)), "a tiny run, and 100 MB are free"
+    assert pauses.before_start(0, 1000) == "", "nor does the next one wait for what the last one wanted"
+
+
+def test_a_run_that_wrote_much_waits_for_as_much_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("core.queue.pauses.LOOK_S", 0.0)
+    monkeypatch.setattr("core.queue.pauses.has_space", lambda path, size: asked.append(size))
+    pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
+    pauses.disk_full("the disk is full (a)", written=600 << 20)
+    for _ in range(6):
+        assert not pauses.look()
+    assert [size >> 20 for size in asked] == [600, 300, 150, 75, 64, 64]
+
+
+def test_a_large_run_of_the_plan_makes_no_small_one_wait(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forecast of each goes by its own settings; what the large one took beyond its own counts as a share."""
+    folder.write(TWO, queue='until = "all"')
+    folder.work()
+    with (folder.run("a").root / "weights").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 50_000_000)
+    sizes = {0: 40_000_000, 1: 1000}
+    monkeypatch.setattr("core.queue.execution.forecast_bytes", lambda settings: sizes[settings.train.seed])
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    large, small = execution.placed.values()
+    assert 50_000_000 <= execution.expected_bytes(large) < 60_000_000
+    assert execution.expected_bytes(small) <= 16 * 1000
 
 
 def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +184,11 @@ def test_a_run_that_has_most_of_its_files_needs_space_for_the_rest_only(
     folder.work()
     assert folder.snapshot("a").state is RunState.CRASHED
     with (folder.run("a").root / "weights").open("wb") as file:
-        file.truncate(900_000_000)
+        os.posix_fallocate(file.fileno(), 0, 100_000_000)
     asked: list[int] = []
     monkeypatch.setattr(pauses, "LOOK_S", 0.05)
-    monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and (size < 5e8 or asked[1:]))
-    monkeypatch.setattr("core.queue.execution.forecast_bytes", lambda settings: 1_000_000_000)
+    monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and (size < 1.5e8 or asked[1:]))
+    monkeypatch.setattr("core.queue.execution.forecast_bytes", lambda settings: 200_000_000)
     assert folder.work()["complete"]
     assert folder.starts() == ["a", "a"] and not folder.decisions("pause")
     assert 67_000_000 < asked[0] <= 100_000_000
