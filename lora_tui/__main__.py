@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from core.errors import ExitCode
 from core.queue.local_disk import runs_folder
-from core.runs.machine_key import state_home
 from core.runs.paths import RunsFolder
 from core.sanitise import show_what_stdout_cannot
+from core.user_paths import check_working_folder
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
 DESCRIPTION = """\
@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = COMMANDS.get(arguments[0]) if arguments else None
     runs: RunsFolder | None = None
     try:
+        check_working_folder()
         command = None if wanted is None else wanted()
         parser = _face_parser() if command is None else _command_parser(arguments.pop(0), command)
         args = parser.parse_args(arguments)
@@ -164,7 +165,7 @@ def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
 
 
 def _runs_folder(args: argparse.Namespace) -> RunsFolder:
-    runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state), state_home())
+    runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state))
     args.runs, args.state = str(runs.root), str(runs.state)
     return runs
 

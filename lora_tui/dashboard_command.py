@@ -11,6 +11,7 @@ from pathlib import Path
 from core.errors import ExitCode, PlanError, UserError
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.user_paths import user_path
 from lora_tui.dashboard.options import Options, refresh_s
 from lora_tui.request import Request
 
@@ -21,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--start", action="store_true", help="queue the plan as the dashboard opens; otherwise opening starts nothing")
     add("--readonly", action="store_true", help="look only: no key starts, stops or writes anything")
-    add("--replay", type=Path, metavar="RUN_DIR", help="play a recorded run as if it were training now; writes nothing")
+    add(
+        "--replay",
+        type=user_path,
+        metavar="RUN_DIR",
+        help="play a recorded run as if it were training now; writes nothing",
+    )
     add("--speed", type=_speed, default=20.0, metavar="N", help="with --replay: N times as fast; default: 20")
     add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
     add("--served", action="store_true", help=argparse.SUPPRESS)  # by `lora-tui serve`: a browser is the terminal

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import ExitCode, RunFolderError, UserError
 from core.plan.schema import SINKS
 from core.runs.paths import RunPaths
+from core.user_paths import user_path
 from lora_tui.diagnostics import say
 
 CARD = "card"
@@ -21,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("to", choices=(*SINKS, CARD), metavar="TO", help=", ".join((*SINKS, CARD)))
     parser.add_argument(
-        "run", nargs="+", type=Path, metavar="RUN_DIR", help="a run folder, such as runs/2.1-0123456789"
+        "run", nargs="+", type=user_path, metavar="RUN_DIR", help="a run folder, such as runs/2.1-0123456789"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="files go to DIR/RUN instead of into each run folder"
+        "-o", "--output", type=user_path, metavar="DIR", help="files go to DIR/RUN instead of into each run folder"
     )
 
 

@@ -24,7 +24,7 @@ from lora_tui.audits import make_missing, name_missing
 from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
 from lora_tui.follow import Ending, Follower
 from lora_tui.reports import json_document, markdown
-from lora_tui.reports.github_actions import workflow_commands
+from lora_tui.reports.github_actions import path_in_repository, workflow_commands
 from lora_tui.reports.report import Report, assemble
 from lora_tui.request import Request
 from lora_tui.unsaved_hashes import UnsavedHashes
@@ -144,10 +144,9 @@ def _tell_github(request: Request, execution: PlanExecution, found: Report) -> N
     problem = output.step_summary(found)
     if problem is not None:
         say(f"warning: {problem}")
-    plan, home = request.plan.absolute(), Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
-    shown = plan.relative_to(home) if plan.is_relative_to(home) else plan
+    shown = path_in_repository(request.plan, Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()))
     lines = {experiment.id: experiment.line for experiment in execution.plan.experiments}
-    annotate(workflow_commands(found, str(shown), lines))
+    annotate(workflow_commands(found, shown, lines))
 
 
 def _write(request: Request, runs: RunsFolder, found: Report) -> None:

@@ -22,6 +22,7 @@ from core.runs.resolve import is_hub_id
 from core.sanitise import sanitise
 from core.scoring.text import NAMES
 from core.speech.manifest import read_manifest
+from core.user_paths import user_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> ExitCode:
     """Ask for what the flags leave open, check it, write the plan. After a UserError nothing is written."""
-    output = Path(args.output)
+    output = user_path(args.output)
     if output.exists() and not args.force:
         raise UserError(f"{output}: exists already: name another file with --output, or replace it with --force")
     if not output.absolute().parent.is_dir():
@@ -100,7 +101,7 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
     model = answers["model"]
     layers = layers_of(model)
     text = plan_text(
-        _from_plan(model, folder) if Path(model).expanduser().is_dir() else model,
+        _from_plan(model, folder) if user_path(model).is_dir() else model,
         {key: _from_plan(answers[key], folder) for key in MANIFESTS if key in answers}
         | ({"normaliser": answers["normaliser"]} if "normaliser" in answers else {}),
         layers.attention,
@@ -122,12 +123,12 @@ def check_answer(key: str, answer: str, answers: Mapping[str, str]) -> str:
         if answer not in NAMES:
             raise UserError(f"--{key}: {answer}: no such text normaliser: use one of {', '.join(NAMES)}")
         return "the WER is counted so"
-    path = Path(answer).expanduser()
+    path = user_path(answer)
     if key == "model":
         return _check_model(answer, path)
     manifest = read_manifest(path)
     for other in MANIFESTS:
-        if other in answers and Path(answers[other]).expanduser().samefile(path):
+        if other in answers and user_path(answers[other]).samefile(path):
             raise ManifestError(f"{answer}: is the {other} manifest already: {key} must be other speech")
     return f"{len(manifest.utterances)} utterances"
 
@@ -146,7 +147,7 @@ def _check_model(answer: str, path: Path) -> str:
 
 def layers_of(model: str) -> LinearLayers:
     """The linear layers of a model: from its files or, for a hub id, from the family in its name."""
-    found = linear_layers(Path(model).expanduser())
+    found = linear_layers(user_path(model))
     if found.attention:
         return found
     name = model.rpartition("/")[2].lower()
@@ -154,7 +155,7 @@ def layers_of(model: str) -> LinearLayers:
 
 
 def _from_plan(written: str, folder: Path) -> str:
-    path = Path(written).expanduser()
+    path = user_path(written)
     return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder)
 
 

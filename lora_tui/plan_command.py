@@ -21,6 +21,7 @@ from core.runs.resolve import Resolver
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.speech.hashing import HashCache
+from core.user_paths import user_path
 
 NOT_STARTED = "not started"
 UNDECIDED = "decided later"
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     planned: list[PlannedRow] = []
     plan: Plan | None = None
     try:
-        plan = load_plan(Path(args.plan), args.set)
+        plan = load_plan(user_path(args.plan), args.set)
         rows = _selected(plan, args.only)
         root = Path(args.runs)
         planned, problems = plan_rows(plan, rows, RunsFolder(root, Path(args.state) if args.state else root))

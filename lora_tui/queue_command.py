@@ -10,6 +10,7 @@ from typing import NamedTuple
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN
+from core.user_paths import user_path
 from lora_tui import queue_actions
 from lora_tui.queue_list import show
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add(
                 "plan",
                 nargs="?",
-                type=Path,
+                type=user_path,
                 default=Path(DEFAULT_PLAN),
                 metavar="PLAN",
                 help=f"default: {DEFAULT_PLAN}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.queue.command import SUPERVISOR_COMMAND
 from core.runs.plan_file import DEFAULT_PLAN
+from core.user_paths import user_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Request:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the headless face."""
     parser.add_argument(
-        "plan", nargs="?", type=Path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: {DEFAULT_PLAN}"
+        "plan", nargs="?", type=user_path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: {DEFAULT_PLAN}"
     )
     parser.add_argument("--headless", action="store_true", help="no dashboard: progress lines, then the run matrix")
     parser.add_argument("--gate", action="store_true", help="exit with the verdict (see the exit codes below)")
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--export",
         action="append",
         default=[],
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="write the run matrix to FILE.md, .csv, .json, .xml (JUnit) or .html; repeatable",
     )

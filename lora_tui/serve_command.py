@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.errors import ExitCode, UserError
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.user_paths import user_path
 from lora_tui.diagnostics import say
 
 DESCRIPTION = """\
@@ -24,7 +25,9 @@ HOST = "127.0.0.1"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
-    add("plan", nargs="?", type=Path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: ./{DEFAULT_PLAN}")
+    add(
+        "plan", nargs="?", type=user_path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: ./{DEFAULT_PLAN}"
+    )
     add("--port", type=_port, default=8000, metavar="N", help="default: %(default)s")
     add("--act", action="store_true", help="keys may start, stop and write; otherwise they only look")
     add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")

@@ -18,6 +18,7 @@ from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.sanitise import sanitise
+from core.user_paths import user_path
 from lora_tui import output
 from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line
@@ -37,7 +38,7 @@ _HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
-    add("plan", nargs="?", type=Path, default=DEFAULT_PLAN, metavar="PLAN", help="default: ./%(default)s")
+    add("plan", nargs="?", type=user_path, default=DEFAULT_PLAN, metavar="PLAN", help="default: ./%(default)s")
     add("--follow", action="store_true", help="print it again when it changes, until the queue has nothing left to do")
     add("--json", action="store_true", help="print JSON; with --follow one document a line")
     add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")

@@ -18,6 +18,7 @@ from core.sanitise import sanitise
 from core.scoring.evidence import Decision
 from core.scoring.loosened import loosened_words
 from core.speech.hashing import HashCache
+from core.user_paths import user_path
 from lora_tui import output
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.json_document import finite
@@ -37,7 +38,7 @@ rejected; 6: consistent and undecided; 4: no run folder."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a run folder, such as runs/2.1-0123456789")
+    parser.add_argument("run", type=user_path, metavar="RUN_DIR", help="a run folder, such as runs/2.1-0123456789")
     parser.add_argument(
         "--sign", action="store_true", help=f"sign the run first, with {SECRET} or {SSH_KEY}, if all is consistent"
     )

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -17,6 +16,7 @@ from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.runs.process import end_with_parent
 from core.sanitise import sanitise, show_what_stdout_cannot
 from core.scoring.text import NAMES
+from core.user_paths import check_working_folder, user_path
 
 _EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
 
@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    evaluate.add_argument("manifest", type=Path, help="JSON Lines with audio_filepath and text")
+    evaluate.add_argument("manifest", type=user_path, help="JSON Lines with audio_filepath and text")
     evaluate.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the score, utterance by utterance; - is stdout"
+        "--json", type=user_path, metavar="FILE", help="write the score, utterance by utterance; - is stdout"
     )
     evaluate.add_argument(
         "--singly", type=int, default=0, metavar="N", help="decode N clips one by one too and compare"
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (transcribe, evaluate):
         command.add_argument("--model", help="folder in hub format or hub id; default: the one the adapter names")
         command.add_argument("--revision", help="revision of a hub id")
-        command.add_argument("--adapter", type=Path, help="adapter folder, e.g. runs/…/lora_adapter_best")
+        command.add_argument("--adapter", type=user_path, help="adapter folder, e.g. runs/…/lora_adapter_best")
         command.add_argument(
             "--normaliser",
             choices=NAMES,
@@ -129,6 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         numbers.append(signal.SIGINT)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
+        check_working_folder()
         args = _parser().parse_args(argv)
         code = _command(args.command)(args)
         sys.stdout.flush()

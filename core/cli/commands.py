@@ -22,6 +22,7 @@ from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
 from core.speech.cache import SampleCache
 from core.speech.hashing import HashCache, manifest_sha256
 from core.speech.manifest import read_manifest
+from core.user_paths import user_path
 
 if TYPE_CHECKING:
     from core.training.model import SpeechModel
@@ -61,6 +62,7 @@ def _load(args: argparse.Namespace) -> _Loaded:
         value = getattr(args, option)
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be a number above 0")
+    name = str(user_path(name)) if name.startswith("~") else name
     torch.set_num_threads(args.threads or (facts.threads if facts else os.cpu_count() or 1))
     device = choose_device()
     asked = args.precision or (facts.precision if facts else SCORING_PRECISION)
@@ -91,7 +93,7 @@ def transcribe(args: argparse.Namespace) -> ExitCode:
     """Print the transcript of each file: the text alone for one file, `file<TAB>text` for several, or JSON lines."""
     from core.training.evaluation import Decoder
 
-    clips = [read_clip(Path(name), channel=args.channel) for name in args.files]
+    clips = [read_clip(user_path(name), channel=args.channel) for name in args.files]
     loaded = _load(args)
     decoder = Decoder(loaded.speech, target_rms=loaded.target_rms, batch_seconds=loaded.batch_seconds)
     texts, _, _, cut = decoder.run([len(clip) for clip in clips], lambda i: clips[i])

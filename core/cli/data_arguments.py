@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from core.speech.import_kinds import IMPORT_KINDS
+from core.user_paths import user_path
 
 ROLES = ("train", "replay", "domain", "heldout", "selection")
 
@@ -37,17 +37,21 @@ def _add_check(actions: Any) -> None:
         epilog=_CHECK_EPILOG,
         formatter_class=_RAW,
     )
-    check.add_argument("manifests", nargs="*", type=Path, metavar="M", help="manifests without a role")
+    check.add_argument("manifests", nargs="*", type=user_path, metavar="M", help="manifests without a role")
     for role in ROLES:
-        check.add_argument(f"--{role}", type=Path, action="append", default=[], metavar="M", help=f"a {role} set")
+        check.add_argument(f"--{role}", type=user_path, action="append", default=[], metavar="M", help=f"a {role} set")
     check.add_argument("--no-audio", action="store_true", help="look at lines and texts only; decode nothing")
-    check.add_argument("--model", type=Path, metavar="DIR", help="model folder: also check texts against its tokenizer")
-    check.add_argument("--report", type=Path, metavar="FILE", help="write every finding, one a line, tab-separated")
+    check.add_argument(
+        "--model", type=user_path, metavar="DIR", help="model folder: also check texts against its tokenizer"
+    )
+    check.add_argument(
+        "--report", type=user_path, metavar="FILE", help="write every finding, one a line, tab-separated"
+    )
     check.add_argument("--json", action="store_true", help="print everything as JSON")
     check.add_argument("--workers", type=int, metavar="N", help="processes that decode; default: one a core")
     check.add_argument(
         "--run",
-        type=Path,
+        type=user_path,
         metavar="RUN_DIR",
         help="audit the data of a run instead and keep the result in its folder, for its verdict (exit code 1: a leak)",
     )
@@ -72,18 +76,20 @@ def _add_expand(actions: Any) -> None:
         epilog=_EXPAND_EPILOG,
         formatter_class=_RAW,
     )
-    expand.add_argument("--pool", nargs="+", type=Path, required=True, metavar="P", help="manifests to choose from")
+    expand.add_argument(
+        "--pool", nargs="+", type=user_path, required=True, metavar="P", help="manifests to choose from"
+    )
     expand.add_argument("--size", type=int, default=500, metavar="N", help="utterances in the result (default 500)")
     expand.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
-    expand.add_argument("--exclude", nargs="+", type=Path, default=[], metavar="M", help="sets to have nothing of")
-    expand.add_argument("--keep", type=Path, metavar="M", help="an earlier set that stays inside the new one")
+    expand.add_argument("--exclude", nargs="+", type=user_path, default=[], metavar="M", help="sets to have nothing of")
+    expand.add_argument("--keep", type=user_path, metavar="M", help="an earlier set that stays inside the new one")
     expand.add_argument(
         "--stratify", metavar="FIELDS", help="speaker, duration or any field, with commas; default: duration,speaker"
     )
     expand.add_argument("--shared-speakers", action="store_true", help="let the speakers of --exclude sets in")
     expand.add_argument("--exclude-near-texts", action="store_true", help="leave out nearly the same texts, too")
     expand.add_argument("--listen", action="store_true", help="decode all audio; leave out the same recordings")
-    expand.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the manifest to write")
+    expand.add_argument("-o", "--output", type=user_path, required=True, metavar="OUT", help="the manifest to write")
     expand.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
@@ -97,11 +103,13 @@ def add_errors(commands: Any) -> None:
         epilog="exit codes: 0 done; 2 interrupted; 3 internal error; 4 no such scores, or bad usage",
         formatter_class=_RAW,
     )
-    errors.add_argument("run", type=Path, metavar="RUN_DIR", help="a run folder")
+    errors.add_argument("run", type=user_path, metavar="RUN_DIR", help="a run folder")
     errors.add_argument("--dataset", default="domain", metavar="NAME", help="domain (default), heldout or selection")
     errors.add_argument("--limit", type=int, default=10, metavar="N", help="words to print of each kind (default 10)")
     errors.add_argument("--json", action="store_true", help="print everything as JSON")
-    errors.add_argument("-o", "--output", type=Path, metavar="OUT", help="write these clips as a manifest, worst first")
+    errors.add_argument(
+        "-o", "--output", type=user_path, metavar="OUT", help="write these clips as a manifest, worst first"
+    )
     errors.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
@@ -114,8 +122,10 @@ def add_normalise(commands: Any) -> None:
         epilog="exit codes: 0 written; 2 interrupted; 3 internal error; 4 bad input or usage",
         formatter_class=_RAW,
     )
-    normalise.add_argument("input", type=Path, metavar="IN", help="audio in any format of libsndfile, any rate")
-    normalise.add_argument("output", type=Path, metavar="OUT", help="a .wav file: 16 kHz, mono, 32-bit float, exact")
+    normalise.add_argument("input", type=user_path, metavar="IN", help="audio in any format of libsndfile, any rate")
+    normalise.add_argument(
+        "output", type=user_path, metavar="OUT", help="a .wav file: 16 kHz, mono, 32-bit float, exact"
+    )
     normalise.add_argument("--offset", type=float, default=0.0, metavar="S", help="where the clip begins (default 0)")
     normalise.add_argument("--duration", type=float, metavar="S", help="its length; default: to the end")
     normalise.add_argument(
@@ -141,7 +151,9 @@ def _add_exchange(actions: Any) -> None:
         epilog=_EXCHANGE_EPILOG,
     )
     reading.add_argument("kind", choices=IMPORT_KINDS)
-    reading.add_argument("source", type=Path, metavar="SOURCE", help="a file, or the folder of kaldi and audiofolder")
+    reading.add_argument(
+        "source", type=user_path, metavar="SOURCE", help="a file, or the folder of kaldi and audiofolder"
+    )
     reading.add_argument(
         "--text-column",
         metavar="C",
@@ -155,7 +167,12 @@ def _add_exchange(actions: Any) -> None:
     )
     reading.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice (default 0)")
     reading.add_argument(
-        "--exclude", nargs="+", type=Path, default=[], metavar="M", help="sets to have no audio, text and speaker of"
+        "--exclude",
+        nargs="+",
+        type=user_path,
+        default=[],
+        metavar="M",
+        help="sets to have no audio, text and speaker of",
     )
     reading.add_argument("--shared-speakers", action="store_true", help="let the speakers of --exclude sets in")
     writing = actions.add_parser(
@@ -165,7 +182,7 @@ def _add_exchange(actions: Any) -> None:
         epilog="exit codes: 0 written; 2 interrupted, nothing written; 3 internal error; 4 bad input or usage",
     )
     writing.add_argument("kind", choices=("nemo", "csv"))
-    writing.add_argument("source", type=Path, metavar="M", help="a manifest")
+    writing.add_argument("source", type=user_path, metavar="M", help="a manifest")
     for command in (reading, writing):
-        command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the file to write")
+        command.add_argument("-o", "--output", type=user_path, required=True, metavar="OUT", help="the file to write")
         command.add_argument("--force", action="store_true", help="replace OUT if it exists")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from core.runs.paths import RunsFolder
+from core.user_paths import state_home, user_path
 
 REMOTE_TYPES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs"}
@@ -16,18 +17,18 @@ MOUNTS = Path("/proc/self/mounts")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-def runs_folder(root: Path, state: Path | None, state_home: Path, mounts: Path = MOUNTS) -> RunsFolder:
+def runs_folder(root: Path, state: Path | None, home: Path | None = None, mounts: Path = MOUNTS) -> RunsFolder:
     """The runs folder `root` with its state folder: `state`, or by default the runs folder itself.
 
-    On a network file system the default is a folder under `state_home` (`$XDG_STATE_HOME`).
+    On a network file system the default is a folder under `home` (`$XDG_STATE_HOME`).
     """
-    root = root.expanduser().absolute()
+    root = user_path(root).absolute()
     if state is not None:
-        return RunsFolder(root, state.expanduser().absolute())
+        return RunsFolder(root, user_path(state).absolute())
     if not is_remote(root, mounts):
         return RunsFolder(root, root)
     name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return RunsFolder(root, state_home.expanduser().absolute() / "lora-tui" / name)
+    return RunsFolder(root, (home or state_home()).absolute() / "lora-tui" / name)
 
 
 def is_remote(path: Path, mounts: Path = MOUNTS) -> bool:

@@ -12,13 +12,10 @@ import os
 import stat
 from pathlib import Path
 
+from core.user_paths import PathError, state_home
+
 NAME = "machine.key"
 _LENGTH = 32
-
-
-def state_home() -> Path:
-    """`$XDG_STATE_HOME`, or what stands for it."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
 
 
 def machine_key() -> bytes | None:
@@ -31,7 +28,7 @@ def machine_key() -> bytes | None:
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             return None
         key = file.read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home.
+    except (OSError, PathError):  # PathError: a user without a home.
         return None
     return key if len(key) == _LENGTH else None
 

@@ -14,6 +14,7 @@ from core.plan.identity import run_identity
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.model_hash import model_hash
 from core.speech.hashing import HashCache, ManifestHashes, manifest_file_hashes
+from core.user_paths import PathError, user_path
 
 MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
@@ -60,7 +61,7 @@ class Resolver:
         model = settings.model
         try:
             model, hashes["model"] = self._model(settings.model)
-        except ModelError as error:
+        except (ModelError, PathError) as error:
             problems.append(str(error))
         except OSError as error:
             if may_pass(error):
@@ -73,7 +74,7 @@ class Resolver:
             try:
                 paths[key], found = self._manifest(key, written)
                 hashes[key], lines[key] = found
-            except (ManifestError, AudioError) as error:
+            except (ManifestError, AudioError, PathError) as error:
                 problems.append(str(error))
             except OSError as error:
                 if may_pass(error):
@@ -85,7 +86,7 @@ class Resolver:
         return Resolved(absolute, hashes, run_identity(absolute, hashes), lines)
 
     def _manifest(self, key: str, written: str) -> tuple[str, ManifestHashes]:
-        path = self._absolute(written)
+        path = self._absolute(written, f"data.{key}")
         if str(path) not in self._manifests:
             if not path.is_file():
                 raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
@@ -101,7 +102,7 @@ class Resolver:
         return "correct the path (it is relative to the plan)"
 
     def _model(self, model: ModelSettings) -> tuple[ModelSettings, str]:
-        folder = self._absolute(model.id)
+        folder = self._absolute(model.id, "model.id")
         if folder.is_dir():
             if model.revision is not None:
                 raise ModelError(f"model.revision is for hub ids, and {folder} is a folder: remove it")
@@ -116,8 +117,8 @@ class Resolver:
             raise ModelError(f"model.id: no such folder: {folder}: {hint}")
         return model, f"hub:{model.id}@{model.revision or 'main'}"
 
-    def _absolute(self, written: str) -> Path:
-        return Path(os.path.normpath(self._folder / Path(written).expanduser()))
+    def _absolute(self, written: str, key: str) -> Path:
+        return Path(os.path.normpath(self._folder / user_path(written, key)))
 
 
 def is_hub_id(text: str) -> bool:

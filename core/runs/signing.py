@@ -22,6 +22,7 @@ from core.runs.documents import read_config
 from core.runs.files import open_regular, read_bytes, read_json, stamp
 from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.user_paths import user_path
 
 SECRET = "LORA_TUI_SIGNING_KEY"  # noqa: S105 - the variable's name, not its value
 SSH_KEY = "LORA_TUI_SIGNING_SSH_KEY"
@@ -64,7 +65,7 @@ class Signature:
 
 
 def keys_from(environ: Mapping[str, str]) -> Keys:
-    """The keys in the environment. RunFolderError for a secret that could be guessed."""
+    """The keys in the environment. RunFolderError for a secret that could be guessed, PathError."""
     secret = environ.get(SECRET) or None
     if secret is not None and len(secret) < _SHORTEST_SECRET:
         raise RunFolderError(
@@ -73,8 +74,8 @@ def keys_from(environ: Mapping[str, str]) -> Keys:
     ssh_key, allowed = environ.get(SSH_KEY), environ.get(ALLOWED_SIGNERS)
     return Keys(
         secret.encode() if secret else None,
-        Path(ssh_key).expanduser() if ssh_key else None,
-        Path(allowed).expanduser() if allowed else None,
+        user_path(ssh_key, SSH_KEY) if ssh_key else None,
+        user_path(allowed, ALLOWED_SIGNERS) if allowed else None,
     )
 
 

@@ -29,6 +29,7 @@ from core.speech.recipe import Recipe, Utterance, plan_corpus
 from core.speech.recipe_file import read_recipe
 from core.speech.render import SAMPLE_RATE_HZ, render, write_flac
 from core.speech.synth import Synthesiser
+from core.user_paths import user_path
 
 BUILDER_VERSION = 1
 """Raise it when the same plan gives other bytes: every set is then built anew."""
@@ -174,8 +175,10 @@ def _render_to(utterance: Utterance, folder: Path) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m core.speech.corpus", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--recipe", type=Path, default=Path("data/recipe.toml"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="folder of the manifests; default: %(default)s")
+    parser.add_argument("--recipe", type=user_path, default=Path("data/recipe.toml"), help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=user_path, default=Path("data"), help="folder of the manifests; default: %(default)s"
+    )
     parser.add_argument("--sets", help="comma-separated; default: all that the recipe does not make on request only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes; default: %(default)s")
     parser.add_argument("--force", action="store_true", help="build even what is there already")

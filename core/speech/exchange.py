@@ -20,10 +20,11 @@ from core.speech.array_import import import_arrays
 from core.speech.audio import slice_frames
 from core.speech.import_kinds import TEXT_COLUMN_KINDS
 from core.speech.manifest import Manifest, Utterance
-from core.speech.manifest_lines import Problems, json_objects, parse_line, raise_all, shortened
+from core.speech.manifest_lines import Problems, audio_path, json_objects, parse_line, raise_all, shortened
 from core.speech.manifest_writer import manifest_line, path_from
 from core.speech.sound_file import opened, total_frames
 from core.speech.tables import headed, read_text, rows_of
+from core.user_paths import PathError
 
 __all__ = ["export_rows", "import_lines"]
 
@@ -163,7 +164,12 @@ def _import_nemo(source: Path, output: Path) -> Found:
         name = line.get("audio_filepath", line.get("audio"))
         if isinstance(name, str) and name:
             line.pop("audio", None)
-            line["audio_filepath"] = path_from(output.parent, source.parent.absolute() / name)
+            try:
+                audio = Path(audio_path(str(source.parent.absolute()), name))
+            except PathError as error:
+                problems.add(number, str(error))
+                continue
+            line["audio_filepath"] = path_from(output.parent, audio)
         yield Imported(problems, number, line)
     problems.raise_if_any()
 

@@ -17,6 +17,8 @@ from core.runs.files import open_raw, open_regular, write_bytes
 from core.runs.lfs import POINTER_BYTES, pointer_problem
 from core.speech.lines import hash_lines, lines_of, lines_sha256
 from core.speech.manifest import Manifest, read_manifest
+from core.speech.manifest_lines import audio_path
+from core.user_paths import PathError
 
 WORKERS = 4
 """Threads that read files: enough to keep a disk busy. Reading and hashing let other threads run."""
@@ -150,7 +152,7 @@ def manifest_file_hashes(path: Path, cache: HashCache, progress: Progress | None
     try:
         before = _stamp(path.stat())
         vouchers = _vouchers(path, cache)
-    except (OSError, ValueError):
+    except (OSError, ValueError, PathError):
         vouchers = None  # Reading it will say why.
     key = f"{_MANIFEST_KEY}{path.absolute()}"
     if vouchers is not None and (kept := cache.find(key, before)) is not None:
@@ -178,10 +180,9 @@ def _vouchers(path: Path, cache: HashCache) -> str | None:
         name = line.audio_filepath if line.audio_filepath is not None else line.audio
         if name is None:
             return None
-        # Thousands of names: a Path for each would take as long as all the rest. One such as "./a.wav" needs it.
-        audio = os.path.join(home, name)  # noqa: PTH118
+        audio = audio_path(home, name)
         stamp = _stamp(os.stat(audio))  # noqa: PTH116
-        known = cache.find(audio, stamp) or cache.find(str(Path(audio)), stamp)
+        known = cache.find(audio, stamp) or cache.find(str(Path(audio)), stamp)  # the second is one such as "./a.wav"
         if known is None:
             return None
         digest.update(known.encode())

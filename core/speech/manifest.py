@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import AudioError, ManifestError
-from core.speech.manifest_lines import Fields, Problems, lines_of_file, parse_line, shortened
+from core.speech.manifest_lines import Fields, Problems, audio_path, lines_of_file, parse_line, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True)
     is_file = _file_check() if check_audio else (lambda _: True)
     seen: dict[tuple[str, tuple[float, float | None] | None, int | None], int] = {}
     index = 0
-    home = path.parent.absolute()
+    home = str(path.parent.absolute())
     for number, fields in _good_lines(path, problems):
-        audio = home / fields.audio
+        audio = Path(audio_path(home, fields.audio))
         # A file may be named once, or once for each slice and channel.
         key = (str(audio), fields.slice, fields.channel)
         if key in seen:

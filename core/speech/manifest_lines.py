@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from core.errors import ManifestError
 from core.runs.files import LONGEST_LINE, open_regular
 from core.runs.lfs import POINTER_BYTES, PROBLEM, is_pointer
+from core.user_paths import PathError, user_path
 
 SHOWN_PROBLEMS = 20
 """As many are spelled out; the others are counted."""
@@ -137,8 +138,8 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
     offset_s = _seconds(document, "offset", number, problems)
     channel = _channel(document, number, problems)
     speaker = _speaker(document, number, problems)
-    if audio is not None and not _names_a_file(audio):
-        problems.add(number, "the audio path is empty or has a character that no file name can have: correct it")
+    if audio is not None and (problem := _path_problem(audio)):
+        problems.add(number, problem)
     if text is not None and not _is_unicode(text):
         problems.add(number, r"the text has half a character (an unpaired \uD8xx escape): correct it")
     if audio is None or text is None or problems.count > before:
@@ -146,6 +147,16 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
     used = {_first(document, AUDIO_KEYS), _first(document, TEXT_KEYS), *OTHER_KEYS}
     extra = {key: value for key, value in document.items() if key not in used}
     return Fields(audio, text, duration_s, offset_s, channel, speaker, extra)
+
+
+def audio_path(folder: str, written: str) -> str:
+    """The absolute path of a line's audio, in a manifest of the absolute `folder`. PathError for a `~` without a home.
+
+    A name that only begins with ~, without a folder, is a file's.
+    """
+    if written.startswith("~") and "/" in written:
+        return str(user_path(written))
+    return os.path.join(folder, written)  # noqa: PTH118 - thousands of names: a Path for each takes as long as the rest
 
 
 def shortened(text: str, limit: int = 200) -> str:
@@ -247,11 +258,16 @@ def _speaker(document: dict[str, Any], number: int, problems: Problems) -> str |
     return None
 
 
-def _names_a_file(audio: str) -> bool:
+def _path_problem(audio: str) -> str | None:
     try:
-        return bool(audio) and b"\0" not in os.fsencode(audio)
+        if audio and b"\0" not in os.fsencode(audio):
+            audio_path("", audio)
+            return None
+    except PathError as error:
+        return str(error)
     except UnicodeEncodeError:
-        return False
+        pass
+    return "the audio path is empty or has a character that no file name can have: correct it"
 
 
 def _is_unicode(text: str) -> bool:

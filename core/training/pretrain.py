@@ -34,6 +34,7 @@ from core.training.batching import training_plan
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model
 from core.training.padding import encoder_frames
+from core.user_paths import user_path
 
 SPECIALS = ("<unk>", "<s>", "</s>")
 
@@ -286,10 +287,12 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("manifest", type=Path, help="manifest of the training speech")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--evaluate", type=Path, action="append", default=[], help="manifest to score the result on")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for decoded audio")
+    parser.add_argument("manifest", type=user_path, help="manifest of the training speech")
+    parser.add_argument("-o", "--output", type=user_path, required=True, help="folder to write")
+    parser.add_argument(
+        "--evaluate", type=user_path, action="append", default=[], help="manifest to score the result on"
+    )
+    parser.add_argument("--cache", type=user_path, default=Path("runs/cache"), help="folder for decoded audio")
     parser.add_argument("--keep-work", action="store_true", help="keep the resumable state after the end")
     defaults = Recipe()
     for name, value in asdict(defaults).items():

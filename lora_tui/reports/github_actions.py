@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from core.queue.report import Outcome
 from core.sanitise import sanitise
@@ -26,6 +28,15 @@ def workflow_commands(report: Report, plan: str, lines: Mapping[str, int | None]
     if len(shown) < len(judged):
         found.append(f"::notice file={_property(plan)}::{len(judged) - len(shown)} more rows left out")
     return found
+
+
+def path_in_repository(path: Path, repository: Path) -> str:
+    """How GitHub calls a file of the checkout, without `..` and links; one that is elsewhere keeps its whole path."""
+    written = Path(os.path.normpath(path.absolute()))
+    for found, home in ((written, Path(os.path.normpath(repository))), (path.resolve(), repository.resolve())):
+        if found.is_relative_to(home):
+            return found.relative_to(home).as_posix()
+    return str(written)
 
 
 def _command(row: ReportRow, plan: str, lines: Mapping[str, int | None]) -> str:

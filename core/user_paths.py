@@ -1,0 +1,42 @@
+"""Paths that people write, in plans, manifests, the environment and on the command line, with their `~` resolved.
+
+Nobody else looks for home folders: there may be none, nor such a user, which Python answers with errors of many kinds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from core.errors import UserError
+
+
+class PathError(UserError):
+    """A path that leads nowhere on this machine."""
+
+
+def user_path(written: str | os.PathLike[str], key: str = "") -> Path:
+    """The path that was written, `~` and `~user` resolved. PathError names it, and the `key` that it stands under."""
+    path = Path(written)
+    try:
+        return path.expanduser()
+    except (RuntimeError, KeyError, OSError) as error:
+        name = path.parts[0].removeprefix("~")
+        what = f"there is no home folder of {name!r} here" if name else "there is no home folder here (HOME is not set)"
+        told = f"{key}: {path}" if key else str(path)
+        raise PathError(f"{told}: {what}: write the whole path") from error
+
+
+def state_home() -> Path:
+    """`$XDG_STATE_HOME`, or what stands for it. PathError where there is neither it nor a home folder."""
+    return user_path(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "XDG_STATE_HOME")
+
+
+def check_working_folder() -> None:
+    """PathError when the folder that the command was started in is gone, or may not be looked at."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise PathError(
+            f"the working folder cannot be used ({error.strerror}): change to another one and run the command again"
+        ) from error
