@@ -167,7 +167,7 @@ def owner(runs: RunsFolder) -> int:
 
 def measure_supervisor(folder: Path) -> tuple[list[Figure], RunPaths]:
     """The figures, and a run that ended well."""
-    plan, runs = write_plan(folder), RunsFolder(folder / "runs", folder / "runs")
+    plan, runs = write_plan(folder), RunsFolder(folder / "runs", folder / "state")
     client = QueueClient(runs)
     client.submit(Submission.create(plan, plan.read_text()))
     supervisor = owner(runs)
@@ -226,7 +226,7 @@ def timed(command: Sequence[str]) -> Iterator[float]:
 
 def measure_list(folder: Path, run: RunPaths, count: int) -> list[Figure]:
     """`lora-tui queue list` beside `count` finished runs."""
-    runs = RunsFolder(folder / "many", folder / "many")
+    runs = RunsFolder(folder / "many", folder / "state")
     multiply(run, runs, count)
     plan = folder / "experiments.toml"
     QueueDb(runs.queue_db).submit(Submission.create(plan, plan.read_text()))

@@ -5,9 +5,7 @@ Files and scoring keep text as it is. Whatever prints it passes it through here 
 
 from __future__ import annotations
 
-import io
 import re
-import sys
 import unicodedata
 
 _ELLIPSIS = "…"
@@ -60,12 +58,6 @@ def sanitise(text: str, max_length: int | None = None, *, multiline: bool = Fals
             break
         kept.append(piece)
     return "".join(kept) + _ELLIPSIS[:max_length]
-
-
-def show_what_stdout_cannot() -> None:
-    """Characters that stdout's encoding lacks go out as their escapes, as on stderr: no print fails for them."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 # An underscore inside a word (learning_rate) is no emphasis, so it is left readable.

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core import console
 from core.errors import ExitCode
-from core.queue.local_disk import runs_folder
 from core.runs.paths import RunsFolder
-from core.sanitise import show_what_stdout_cannot
+from core.runs.state_folder import runs_folder
 from core.user_paths import check_working_folder
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
@@ -107,7 +107,7 @@ COMMANDS: dict[str, Callable[[], Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `lora-tui` with these arguments."""
-    show_what_stdout_cannot()
+    console.show_what_stdout_cannot()
     arguments = list(sys.argv[1:] if argv is None else argv)
     wanted = COMMANDS.get(arguments[0]) if arguments else None
     runs: RunsFolder | None = None
@@ -152,7 +152,7 @@ def _face_parser() -> argparse.ArgumentParser:
     dashboard_command.add_arguments(parser)
     parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
     parser.add_argument(
-        "--state", metavar="DIR", help="locks and caches, on a local disk; default: the runs folder if it is on one"
+        "--state", metavar="DIR", help="queue, locks and caches; default: a folder for it in $XDG_STATE_HOME/lora-tui"
     )
     parser.add_argument("--version", action=_Version, help="show program's version number and exit")
     return parser
@@ -178,7 +178,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it, and end."""
-        sys.stdout.write(f"lora-tui {_version()}\n")
+        console.out(f"lora-tui {_version()}")
         parser.exit()
 
 

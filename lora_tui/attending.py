@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import Interrupted, RunFolderError
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.wishes import Submission
+from core.runs.held_folder import HeldFolder
 from lora_tui.diagnostics import say
 from lora_tui.follow import Ending, Follower
 
@@ -60,8 +61,14 @@ class Session:
         self._restarts: list[float] = []
 
     def attend(self) -> Ending:
-        """Follow until the end. RunFolderError: the supervisor cannot be kept up."""
+        """Follow until the end. RunFolderError: the supervisor cannot be kept up, or the runs folder is gone."""
+        home = HeldFolder(self._client.runs.root)
         while True:
+            if lost := home.lost():
+                raise RunFolderError(
+                    f"{lost}. What trained there stops and saves, and goes on when the same command is given with "
+                    "--runs where the folder is"
+                )
             self._follower.poll()
             if self._follower.ending is not None:
                 for line in self._follower.left_behind():

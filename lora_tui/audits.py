@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from core.plan.row_state import RowStatus
 from core.queue.execution import PlanExecution
 from core.runs.paths import RunPaths
 from core.runs.process import PARENT_VARIABLE
+from core.runs.state_folder import STATE_VARIABLE
 from lora_tui.diagnostics import say
 
 AUDIT_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run")
@@ -45,13 +47,13 @@ def make_missing(execution: PlanExecution) -> None:
     """Audit the data of finished runs before the queue looks at them. A failure is said; the run stays undecided."""
     for run in unaudited(execution):
         say(f"{run.name} has no audit of its data: making it (lora-cli manifest check)")
-        status, message = _ran((*AUDIT_COMMAND, str(run.root)))
+        status, message = _ran((*AUDIT_COMMAND, str(run.root)), execution.runs.state)
         if status not in _MADE:
             last = message.strip().splitlines()[-1:] or ["its message is above"]
             say(f"warning: {run.name} could not be audited (exit code {status}), it stays undecided: {last[0]}")
 
 
-def _ran(command: Sequence[str]) -> tuple[int, str]:
+def _ran(command: Sequence[str], state: Path) -> tuple[int, str]:
     """(exit code, what it said). On a terminal it says it there itself, and shows how far it is."""
     import subprocess  # a gate that trains nothing answers sooner without it
 
@@ -64,7 +66,7 @@ def _ran(command: Sequence[str]) -> tuple[int, str]:
         text=True,
         errors="replace",
         cwd=os.sep,
-        env=os.environ | {PARENT_VARIABLE: str(os.getpid())},
+        env=os.environ | {PARENT_VARIABLE: str(os.getpid()), STATE_VARIABLE: str(state)},
     )
     try:
         _, said = child.communicate()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import os
 import sys
 import time
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from core.console import err
 from core.errors import ExitCode, Interrupted, RunFolderError, UserError, exit_code_for, is_disk_full
 from core.runs.files import write_text
 from core.runs.paths import RunsFolder
-from core.sanitise import sanitise
+from core.runs.state_folder import make_private
 
 if TYPE_CHECKING:
     from core.queue.report import Outcome
@@ -47,31 +47,7 @@ _LONGEST = 2000
 
 def say(text: str, *, multiline: bool = False) -> None:
     """One line to stderr, whatever is in `text`. A closed or full stderr stops nothing."""
-    shown = sanitise(text, None if multiline else _LONGEST, multiline=multiline)
-    _write(_no_commands(shown) if in_github_actions() else shown)
-
-
-def in_github_actions() -> bool:
-    """Whether a GitHub runner reads what is written here, and obeys the commands in it."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
-
-
-def annotate(commands: Iterable[str]) -> None:
-    """Workflow commands for the runner (`lora_tui.reports.github_actions`), whose texts are escaped already."""
-    for command in commands:
-        _write(command)
-
-
-def _no_commands(text: str) -> str:
-    """No line of another's text is taken for a workflow command."""
-    lines = text.replace("##[", "## [").split("\n")
-    return "\n".join(f"· {line}" if line.lstrip().startswith("::") else line for line in lines)
-
-
-def _write(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+    err(text, None if multiline else _LONGEST, multiline=multiline)
 
 
 def fail(error: BaseException, runs: RunsFolder | None) -> ExitCode:
@@ -115,6 +91,7 @@ def _write_traceback(error: BaseException, runs: RunsFolder | None) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = runs.crash_log(stamp) if runs is not None else Path(f"lora-tui-crash-{stamp}.log").absolute()
     try:
+        make_private(path.parent)
         write_text(path, "".join(traceback.format_exception(error)))
     except OSError as problem:
         return f"the traceback could not be written: {problem}"

@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+from core import console
 from core.errors import ExitCode, PlanError
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
@@ -21,7 +22,7 @@ from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.attending import Session, Signals
 from lora_tui.audits import make_missing, name_missing
-from lora_tui.diagnostics import annotate, exit_code, in_github_actions, say
+from lora_tui.diagnostics import exit_code, say
 from lora_tui.follow import Ending, Follower
 from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import path_in_repository, workflow_commands
@@ -128,7 +129,7 @@ def _conclude(
         failed=any(item.failed for item in reports),
         complete=complete,
     )
-    github = request.gate and in_github_actions()
+    github = request.gate and console.in_github_actions()
     # What only a short table shows needs no charts and clips: the gate answers at once.
     found = assemble(execution, reports, code, details=bool(request.exports or request.json or request.train or github))
     _write(request, runs, found)
@@ -146,7 +147,7 @@ def _tell_github(request: Request, execution: PlanExecution, found: Report) -> N
         say(f"warning: {problem}")
     shown = path_in_repository(request.plan, Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()))
     lines = {experiment.id: experiment.line for experiment in execution.plan.experiments}
-    annotate(workflow_commands(found, shown, lines))
+    console.commands(workflow_commands(found, shown, lines))
 
 
 def _write(request: Request, runs: RunsFolder, found: Report) -> None:
@@ -155,4 +156,7 @@ def _write(request: Request, runs: RunsFolder, found: Report) -> None:
         say(f"run matrix: {runs.matrix}")
     for path in request.exports:
         output.export(path, found)
-    output.write(json_document.render(found) if request.json else markdown.render(found, short=True))
+    if request.json:
+        console.document(json_document.document(found), indent=1)
+    else:
+        console.out(markdown.render(found, short=True), multiline=True)

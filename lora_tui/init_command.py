@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.console import ask, err
 from core.errors import ExitCode, ManifestError, UserError
 from core.plan.read import parse_plan
 from core.plan.template import plan_text
@@ -19,7 +20,6 @@ from core.runs.files import write_text
 from core.runs.model_layers import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.resolve import is_hub_id
-from core.sanitise import sanitise
 from core.scoring.text import NAMES
 from core.speech.manifest import read_manifest
 from core.user_paths import user_path
@@ -179,5 +179,4 @@ def _ask(question: Question, answers: Mapping[str, str]) -> str:
 
 
 def _say(text: str, end: str = "\n") -> None:
-    sys.stderr.write(sanitise(text) + end)
-    sys.stderr.flush()
+    (err if end else ask)(text)

@@ -10,9 +10,6 @@ from core.errors import UserError
 from core.runs.files import write_text
 from lora_tui.reports import csv_table, github_actions, json_document, markdown
 from lora_tui.reports.report import Report, fit
-from lora_tui.stdout import write
-
-__all__ = ["FORMATS", "check_exports", "export", "step_summary", "write"]
 
 EXPORT_BYTES = 8_000_000
 """Largest export: what does not open is no report. JSON and CSV are for programs and never cut."""

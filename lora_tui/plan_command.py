@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from core import console
 from core.errors import ExitCode, PlanError, UserError
 from core.plan.expand import expand, matches, short, unknown_ids
 from core.plan.rows import all_rows
@@ -18,6 +18,7 @@ from core.plan.search import EXPERIMENT, in_words
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, load_plan
 from core.runs.resolve import Resolver
+from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.speech.hashing import HashCache
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: runs")
-    parser.add_argument("--state", default=None, metavar="DIR", help="the folder of locks and caches")
+    parser.add_argument("--state", default=None, metavar="DIR", help="the folder of queue, locks and caches")
 
 
 def run(args: argparse.Namespace) -> ExitCode:
@@ -64,13 +65,12 @@ def run(args: argparse.Namespace) -> ExitCode:
     try:
         plan = load_plan(user_path(args.plan), args.set)
         rows = _selected(plan, args.only)
-        root = Path(args.runs)
-        planned, problems = plan_rows(plan, rows, RunsFolder(root, Path(args.state) if args.state else root))
+        runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
+        planned, problems = plan_rows(plan, rows, runs)
     except PlanError as error:
         problems = str(error).split("\n")
     if args.json:
-        document = _document(args.plan, plan, planned, problems)
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        console.document(_document(args.plan, plan, planned, problems), indent=1)
     else:
         _print_text(plan, planned, problems)
     return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED
@@ -133,12 +133,11 @@ def _selected(plan: Plan, only: Sequence[str]) -> list[Row]:
 
 def _print_text(plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]) -> None:
     if plan is not None:
-        sys.stdout.writelines(f"{line.rstrip()}\n" for line in _text_lines(plan, planned))
-        sys.stdout.flush()
+        console.out("\n".join(line.rstrip() for line in _text_lines(plan, planned)), multiline=True)
     for warning in plan.warnings if plan is not None else ():
-        sys.stderr.write(f"warning: {sanitise(warning)}\n")
+        console.err(f"warning: {warning}")
     for problem in problems:
-        sys.stderr.write(f"{sanitise(problem)}\n")
+        console.err(problem)
 
 
 def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
@@ -229,6 +228,4 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
 
 def _show_progress(key: str, done: int, total: int) -> None:
     """Hashing audio for the first time takes a while."""
-    end = "\r" if done < total else "\r" + " " * 60 + "\r"
-    sys.stderr.write(f"\rreading the {key} manifest's audio: {done} of {total}{end}")
-    sys.stderr.flush()
+    console.progress(f"reading the {key} manifest's audio: {done} of {total}" if done < total else "")

@@ -17,9 +17,8 @@ from core.queue.prune import prune as prune_run
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
-from lora_tui import stdout
 from lora_tui.diagnostics import say
-from lora_tui.queue_list import document
+from lora_tui.queue_list import print_json
 
 STOPPED = "stopped on request: `lora-tui queue release` goes on from there"
 KILLED = "killed on request: `lora-tui queue release` goes on from its last checkpoint"
@@ -211,7 +210,7 @@ def prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     freed = [item for item in found if prune_run(runs, item)]
     report = [{"run": item.run.name, "bytes": item.size} for item in freed]
     if args.json:
-        stdout.write(document({"action": "prune", "freed": report}))
+        print_json({"action": "prune", "freed": report})
     else:
         say(f"freed {sum(item.size for item in freed) / 1e6:.1f} MB in {len(freed)} of {len(wanted)} run folders")
     return ExitCode.ACCEPTED
@@ -259,7 +258,7 @@ def _told(args: argparse.Namespace, action: str, words: Mapping[Target, str], la
     """What became of each; `late`: what a wish came too late for."""
     if args.json:
         taken = [{"submission": target.submission, "row": target.row} for target in words if target not in late]
-        stdout.write(document({"action": action, "taken": taken}))
+        print_json({"action": action, "taken": taken})
         return
     for target, word in words.items():
         say(f"{target.row or f'submission {target.submission}'}: {word}")

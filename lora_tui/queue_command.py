@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add("--yes", action="store_true", help="do not ask")
         add("--json", action="store_true", help="print JSON")
         add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-        add("--state", metavar="DIR", help="the folder of locks and caches")
+        add("--state", metavar="DIR", help="the folder of queue, locks and caches")
 
 
 def run(args: argparse.Namespace) -> ExitCode:

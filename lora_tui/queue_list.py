@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from core import console
 from core.errors import ExitCode
 from core.queue.asked_ends import killed_among
 from core.queue.entries import Entry, listed, told
-from core.queue.lock import is_held
+from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
-from lora_tui import stdout
 
 SCHEMA_VERSION = 1
 _HEADINGS = ("ROW", "STATE", "RUN", "SUBMISSION", "WHY")
@@ -31,7 +30,7 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         rows += _others([run for run in runs.runs() if run.name not in queued], runs)
     works = is_held(runs.supervisor_lock)
     if args.json:
-        stdout.write(document({"supervisor": works, "paused": found.paused or None, "rows": rows}))
+        print_json({"supervisor": works, "paused": found.paused or None, "rows": rows})
         return ExitCode.ACCEPTED
     table = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
@@ -42,7 +41,7 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         lines += ["", f"paused: {sanitise(found.paused)}", "`lora-tui queue release --all` goes on"]
     nobody = "no supervisor is at work" + ("; `lora-tui queue add PLAN` starts one" if found.submissions else "")
     lines += ["", "a supervisor is at work" if works else nobody]
-    stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
+    console.out("\n".join(line.rstrip() for line in lines), multiline=True)
     return ExitCode.ACCEPTED
 
 
@@ -79,6 +78,6 @@ def _others(others: Sequence[RunPaths], runs: RunsFolder) -> list[dict[str, Any]
     return rows
 
 
-def document(fields: dict[str, Any]) -> str:
+def print_json(fields: dict[str, Any]) -> None:
     """What `--json` prints: one object, with the version of its schema."""
-    return json.dumps({"schema": SCHEMA_VERSION, **fields}, indent=1) + "\n"
+    console.document({"schema": SCHEMA_VERSION, **fields}, indent=1)

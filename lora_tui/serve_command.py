@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--act", action="store_true", help="keys may start, stop and write; otherwise they only look")
     add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
     add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-    add("--state", metavar="DIR", help="the folder of locks and caches")
+    add("--state", metavar="DIR", help="the folder of queue, locks and caches")
 
 
 def run(args: argparse.Namespace) -> ExitCode:

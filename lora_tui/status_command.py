@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
+from core import console
 from core.errors import ExitCode
 from core.queue.execution import PlanExecution
-from core.queue.lock import is_held
 from core.queue.report import Outcome, RowReport, place_recorded, report
 from core.queue.wishes import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
+from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.runs.state_folder import runs_folder
 from core.sanitise import sanitise
 from core.user_paths import user_path
-from lora_tui import output
 from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.run_figures import figures
@@ -42,23 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--follow", action="store_true", help="print it again when it changes, until the queue has nothing left to do")
     add("--json", action="store_true", help="print JSON; with --follow one document a line")
     add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-    add("--state", metavar="DIR", help="the folder of locks and caches")
+    add("--state", metavar="DIR", help="the folder of queue, locks and caches")
 
 
 def run(args: argparse.Namespace) -> ExitCode:
     """One line for each row on stdout. 0, whatever the states are; UserError when the plan cannot be read."""
-    runs = RunsFolder(Path(args.runs).absolute(), Path(args.state or args.runs).absolute())
+    runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
     path = Path(args.plan)
     submission = Submission.create(path, read_plan_text(path))
-    shown = ""
+    shown: str | dict[str, Any] = ""
     while True:
         works = is_held(runs.supervisor_lock)
         reports = _reports(submission, runs)
-        indent = None if args.follow else 1
-        text = _as_json(reports, works, indent) if args.json else _as_text(reports, works)
-        if text != shown:
-            output.write(f"\n{text}" if shown and not args.json else text)
-            shown = text
+        now = _as_json(reports, works) if args.json else _as_text(reports, works)
+        if now != shown:
+            if isinstance(now, str):
+                console.out(f"\n{now}" if shown else now, multiline=True)
+            else:
+                console.document(now, indent=None if args.follow else 1)
+            shown = now
         if not args.follow or not (works or any(r.snapshot is not None and r.snapshot.state.active for r in reports)):
             return ExitCode.ACCEPTED
         time.sleep(FOLLOW_S)
@@ -130,9 +132,8 @@ def _health(item: RowReport) -> dict[str, str] | None:
     return {"state": state.value, "summary": told}
 
 
-def _as_json(reports: list[RowReport], works: bool, indent: int | None) -> str:
-    rows = [_json_row(item) for item in reports]
-    return json.dumps({"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows}, indent=indent) + "\n"
+def _as_json(reports: list[RowReport], works: bool) -> dict[str, Any]:
+    return {"schema": SCHEMA_VERSION, "supervisor": works, "rows": [_json_row(item) for item in reports]}
 
 
 def _json_row(item: RowReport) -> dict[str, Any]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from core import console
 from core.errors import ExitCode, RunFolderError
 from core.runs.origin import origin
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunPaths
 from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
 from core.runs.snapshot import RunState
 from core.runs.verify import Verification, verify
-from core.sanitise import sanitise
 from core.scoring.evidence import Decision
 from core.scoring.loosened import loosened_words
 from core.speech.hashing import HashCache
 from core.user_paths import user_path
-from lora_tui import output
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.json_document import finite
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Verdict, problems and what the verdict rests on, to stdout. RunFolderError: no run there."""
     paths = RunPaths(Path(args.run).absolute())
     # The state folder's cache of hashes is for speed; a verification reads the files themselves.
-    cache, keys = _Forgetful(RunsFolder(paths.root.parent, paths.root.parent).hash_cache), keys_from(os.environ)
+    cache, keys = _Forgetful(Path(os.devnull)), keys_from(os.environ)
     if args.sign:
         found = verify(paths, cache, keys)
         missing = found.signature.problem if not paths.statement.exists() else None
@@ -62,7 +61,11 @@ def run(args: argparse.Namespace) -> ExitCode:
     code = ExitCode.REJECTED if found.problems else _OF_DECISION[found.verdict.decision]
     if code is ExitCode.ACCEPTED and found.snapshot.state is not RunState.DONE:
         code = ExitCode.UNDECIDED  # as for the gate: all passes, and the trainer may do something else yet
-    output.write(_as_json(found, paths, code) if args.json else _as_text(found, paths, code))
+    if args.json:
+        console.document(_as_json(found, paths, code), indent=1)
+    else:
+        for line in _lines(found, paths, code):
+            console.out(line)
     return code
 
 
@@ -77,7 +80,7 @@ class _Forgetful(HashCache):
         """Nothing is written."""
 
 
-def _as_text(found: Verification, paths: RunPaths, code: ExitCode) -> str:
+def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
     lines = verdict_lines(found.snapshot.experiment, found.verdict, found.snapshot.duration_s)
     lines += ["", *(f"{name}: {value}" for name, value in origin(found.snapshot, paths, found.gathered))]
     lines.append(f"Signature: {found.signature.said}")
@@ -85,10 +88,10 @@ def _as_text(found: Verification, paths: RunPaths, code: ExitCode) -> str:
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
     looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""
-    return "".join(f"{sanitise(line)}\n" for line in [*lines, f"{word} (exit {int(code)}){looser}"])
+    return [*lines, f"{word} (exit {int(code)}){looser}"]
 
 
-def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
+def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> Any:
     document = {
         "schema": SCHEMA_VERSION,
         "exit_code": int(code),
@@ -101,4 +104,4 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> str:
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
         "evidence": dict(origin(found.snapshot, paths, found.gathered)),
     }
-    return json.dumps(finite(document), indent=1, allow_nan=False) + "\n"
+    return finite(document)

@@ -20,9 +20,10 @@ from core.plan.expand import expand
 from core.plan.read import parse_plan
 from core.runs.events import Final, Record, decode
 from core.runs.files import write_json
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunPaths
 from core.runs.resolve import resolve
 from core.runs.snapshot import RunSnapshot
+from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
 from core.speech.cache import ClipStore, SampleCache
 from core.speech.hashing import HashCache
@@ -250,7 +251,7 @@ class TrainingRun:
         data = "".join(f"{name} = {json.dumps(str(path))}\n" for name, path in sets.items())
         self.plan.write_text(f'[model]\nid = {json.dumps(str(model))}\n[data]\n{data}[[experiment]]\nid = "t"\n')
         plan = parse_plan(self.plan.read_text(), str(self.plan), ["train.threads=1", *settings])
-        self.folder = RunsFolder(runs or root / "runs", runs or root / "runs")
+        self.folder = runs_folder(runs or root / "runs")
         resolved = resolve(plan, expand(plan)[0].settings, HashCache(self.folder.hash_cache))
         self.paths: RunPaths = self.folder.run("t", resolved.identity)
         self.config: dict[str, Any] = {
@@ -261,7 +262,6 @@ class TrainingRun:
             "settings": asdict(resolved.settings),
             "hashes": resolved.hashes,
             "lines": resolved.lines,
-            "state_folder": str(self.folder.state),
             "plan": str(self.plan),
             "gate": asdict(plan.gate),
             "provenance": {},

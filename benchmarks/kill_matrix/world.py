@@ -19,7 +19,7 @@ from typing import Any
 
 from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import child_environment
-from core.queue.lock import is_held
+from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json, is_alive, session_of
 
@@ -41,7 +41,7 @@ class World:
         """`environment`: what differs from this process's, beside PYTHONPATH: the project need not be installed."""
         self.folder, self.plan = folder, plan
         folder.mkdir(parents=True, exist_ok=True)
-        self.runs = RunsFolder(folder / "runs", folder / "runs")
+        self.runs = RunsFolder(folder / "runs", folder / "state")
         self.environment = child_environment(environment or {})
         self.faces: list[subprocess.Popen[bytes]] = []
         self.most_trainers = 0

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import NoReturn
 
 from core.cli import data_arguments
+from core.console import err, show_what_stdout_cannot
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.runs.process import end_with_parent
-from core.sanitise import sanitise, show_what_stdout_cannot
 from core.scoring.text import NAMES
 from core.user_paths import check_working_folder, user_path
 
@@ -27,7 +27,8 @@ trained under another normalisation is refused. Audio longer than the model hear
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(ExitCode.BAD_USAGE, f"error: {sanitise(message)}\n")
+        err(f"error: {message}")
+        sys.exit(ExitCode.BAD_USAGE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +157,7 @@ def _fail(error: BaseException) -> ExitCode:
         text = f"error: the disk is full ({error}); free some space (or set TMPDIR) and run again"
     else:
         text = "internal error:\n" + "".join(traceback.format_exception(error)).rstrip()
-    print(sanitise(text, multiline=True), file=sys.stderr)
+    err(text, multiline=True)
     return exit_code_for(error)
 
 

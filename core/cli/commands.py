@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.console import document, err, out, progress
 from core.errors import ExitCode, UserError, is_disk_full
 from core.runs.adapter_hash import adapter_hash
 from core.runs.files import write_json
@@ -99,13 +99,14 @@ def transcribe(args: argparse.Namespace) -> ExitCode:
     texts, _, _, cut = decoder.run([len(clip) for clip in clips], lambda i: clips[i])
     for index, (name, text) in enumerate(zip(args.files, texts, strict=True)):
         if index in decoder.silent:
-            print(f"warning: {sanitise(name)}: silence (RMS below 1e-4), left as it is", file=sys.stderr)
+            err(f"warning: {name}: silence (RMS below 1e-4), left as it is")
         if args.json:
             seconds = round(len(clips[index]) / SAMPLE_RATE_HZ, 3)
             fact = {"audio_filepath": name, "text": text, "duration": seconds, "cut_at_pauses": index in cut}
-            print(json.dumps(fact | {"silent": index in decoder.silent}))
+            document(fact | {"silent": index in decoder.silent})
         else:
-            print(sanitise(text) if len(args.files) == 1 else f"{sanitise(name)}\t{sanitise(text)}")
+            shown = sanitise(text) if len(args.files) == 1 else f"{sanitise(name)}\t{sanitise(text)}"
+            out(shown, multiline=True)
     return ExitCode.ACCEPTED
 
 
@@ -134,7 +135,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
         single = None
         if args.singly > 0:
             single = scoring.decode_singly(loaded.speech, clips, result, args.singly, loaded.target_rms)
-    document = scoring.score_document(
+    scores = scoring.score_document(
         result,
         loaded.speech,
         dataset=args.dataset or args.manifest.stem,
@@ -148,34 +149,33 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     )
     counts = result.counts
     if args.json is not None and str(args.json) == "-":
-        print(json.dumps(document))
+        document(scores)
         return ExitCode.ACCEPTED
     if args.json is not None:
         try:
-            write_json(args.json, document)
+            write_json(args.json, scores)
         except OSError as error:
             if is_disk_full(error):
                 raise
             raise UserError(f"--json {args.json}: cannot be written ({error.strerror}); give another file") from error
-    print(f"WER {counts.wer_percent:.2f} %  ({counts.errors} errors in {counts.reference_words} words)")
-    print(f"substitutions {counts.substitutions}  deletions {counts.deletions}  insertions {counts.insertions}")
+    out(f"WER {counts.wer_percent:.2f} %  ({counts.errors} errors in {counts.reference_words} words)")
+    out(f"substitutions {counts.substitutions}  deletions {counts.deletions}  insertions {counts.insertions}")
     if args.every_normaliser:
         for line in wer_table((u.reference, u.hypothesis) for u in result.utterances):
-            print(line)
+            out(line)
     if result.loss is not None:
-        print(f"loss {result.loss:.4f} nats per token")
+        out(f"loss {result.loss:.4f} nats per token")
     if single is not None:
-        print(f"decoded one by one: {single['differing']} of {single['compared']} transcripts differ from the batch's")
+        out(f"decoded one by one: {single['differing']} of {single['compared']} transcripts differ from the batch's")
     for names, what in (
         (result.silent, "silence"),
         (result.cut, "longer than the model hears, cut at pauses"),
     ):
         if names:
-            shown = sanitise(", ".join(names[:SHOWN])) + (" …" if len(names) > SHOWN else "")
-            print(f"note: {what}: {len(names)} of {len(manifest)} clips: {shown}", file=sys.stderr)
+            shown = ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+            err(f"note: {what}: {len(names)} of {len(manifest)} clips: {shown}")
     return ExitCode.ACCEPTED
 
 
 def _progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\r{done}/{total} clips", end=end, file=sys.stderr, flush=True)
+    progress("" if done == total else f"{done}/{total} clips")

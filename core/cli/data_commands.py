@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.cli.data_arguments import ROLES
 from core.cli.progress import READING_S, progress_bar
+from core.console import document, err, out
 from core.errors import ExitCode, UserError
 from core.runs.files import write_text
 from core.sanitise import sanitise
@@ -60,12 +59,12 @@ def check(args: argparse.Namespace) -> ExitCode:
     if args.report:
         write_text(args.report, "".join(f"{_safe_row(line)}\n" for line in audit_report.full_list(result)))
     if args.json:
-        print(json.dumps(audit_report.as_json(result)))
+        document(audit_report.as_json(result))
     else:
         for line in audit_report.screen(result):
-            print(sanitise(line, 240))
+            out(line, 240)
         if args.report:
-            print(f"all findings: {sanitise(str(args.report))}")
+            out(f"all findings: {args.report}")
     return ExitCode.REJECTED if result.blocking else ExitCode.ACCEPTED
 
 
@@ -105,11 +104,11 @@ def write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
     with progress_bar("reading", READING_S) as reading, progress_bar(what, READING_S) as show:
         result = expand_manifest.expand(request, show, reading)
     for sentence in expand_manifest.lacks(request, result):
-        print(sanitise(sentence), file=sys.stderr)
+        err(sentence)
     if not result.utterances:
         raise UserError(f"{output}: nothing to write: the pool has no usable clip; give more --pool manifests")
     count = write_manifest(output, (manifest_line(u, output.parent) for u in result.utterances), force)
-    print(f"{sanitise(str(output))}: {count} clips, {result.kept} of them kept, seed {request.seed}")
+    out(f"{output}: {count} clips, {result.kept} of them kept, seed {request.seed}")
     return ExitCode.REJECTED if count < request.size else ExitCode.ACCEPTED
 
 
@@ -137,10 +136,10 @@ def normalise(args: argparse.Namespace) -> ExitCode:
     soundfile.write(buffer, heard.samples, audio.SAMPLE_RATE_HZ, subtype="FLOAT", format="WAV")
     write_bytes(args.output, buffer.getvalue())
     seconds = len(heard.samples) / audio.SAMPLE_RATE_HZ
-    print(f"{sanitise(str(args.output))}: {seconds:.3f} s, from {clip.rate_hz} Hz, {clip.channels} channels")
+    out(f"{args.output}: {seconds:.3f} s, from {clip.rate_hz} Hz, {clip.channels} channels")
     level = "silence (RMS below 1e-4), left as it is" if heard.silent else f"brought to {args.target_rms:g}"
-    print(f"RMS {heard.rms_before:.5f}, {level}; {heard.clipped} samples clamped")
-    print(f"audio path {audio.audio_fingerprint(args.target_rms)}, proved by {probe_fingerprint(args.target_rms)}")
+    out(f"RMS {heard.rms_before:.5f}, {level}; {heard.clipped} samples clamped")
+    out(f"audio path {audio.audio_fingerprint(args.target_rms)}, proved by {probe_fingerprint(args.target_rms)}")
     return ExitCode.ACCEPTED
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from core.console import document, err, out
 from core.errors import ExitCode, ManifestError, UserError
 from core.runs.error_list import ClipChange, Comparison, compare
 from core.runs.paths import RunPaths
-from core.sanitise import sanitise
 from core.scoring.counts import total
 from core.scoring.position import PositionReport, ScoredClip, Slice, position_report
 from core.scoring.text import normaliser
@@ -40,15 +38,15 @@ def errors(args: argparse.Namespace) -> ExitCode:
     scored = [ScoredClip(c.counts_after, c.seconds, speakers.get(c.id)) for c in comparison.clips]
     position = position_report(scored)
     if args.json:
-        print(json.dumps(_as_json(comparison, words, position)))
+        document(_as_json(comparison, words, position))
     else:
         for line in _lines(comparison, words, position, args.limit):
-            print(sanitise(line))
+            out(line)
     if args.output and manifest:
         count = write_manifest(args.output, _rows(comparison, manifest, args), args.force)
         # stdout is the report; with --json it must stay one object
-        told = f"{sanitise(str(args.output))}: {count} clips, the worst first"
-        print(told, file=sys.stderr if args.json else sys.stdout)
+        told = f"{args.output}: {count} clips, the worst first"
+        (err if args.json else out)(told)
     return ExitCode.ACCEPTED
 
 

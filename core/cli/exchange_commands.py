@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from core.cli.data_commands import write_expansion
 from core.cli.progress import Progress, progress_bar
+from core.console import out
 from core.errors import ExitCode, UserError
 from core.runs.files import write_text
-from core.sanitise import sanitise
 
 Item = TypeVar("Item")
 
@@ -48,7 +48,7 @@ def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> Exit
         raise UserError(f"{args.source}: no clip in it: correct it")
     if args.size is None and not args.exclude:
         count = write_manifest(args.output, lines, args.force)
-        print(f"{sanitise(str(args.output))}: {count} clips")
+        out(f"{args.output}: {count} clips")
         return ExitCode.ACCEPTED
     with tempfile.TemporaryDirectory(prefix=".import-", dir=folder) as scratch:
         pool = Path(scratch) / "pool.jsonl"
@@ -75,7 +75,7 @@ def export_set(args: argparse.Namespace) -> ExitCode:
     with progress_bar("exporting") as show:
         rows = list(_counted(export_rows(args.kind, manifest, args.output.parent), show))
     write_text(args.output, "".join(rows))
-    print(f"{sanitise(str(args.output))}: {len(manifest)} clips")
+    out(f"{args.output}: {len(manifest)} clips")
     return ExitCode.ACCEPTED
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from core.cli.progress import progress_bar
+from core.console import document, out
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.plan.identity import settings_from
 from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health
 from core.runs.documents import read_config
 from core.runs.files import read_json, write_json
+from core.runs.held_folder import HeldFolder
 from core.runs.locks import held
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunPaths
 from core.runs.position import write_positions
-from core.sanitise import sanitise
+from core.runs.state_folder import runs_folder
 from core.scoring.data_health import KINDS, DataHealth, leak_sentence
 from core.speech.hashing import HashCache
 
@@ -36,10 +37,10 @@ def check_run(args: argparse.Namespace) -> ExitCode:
     if paths.evaluation(0, "domain").is_file() and not paths.position.is_file():
         write_positions(paths)
     if args.json:
-        print(json.dumps(read_json(paths.data_health)[0]))
+        document(read_json(paths.data_health)[0])
     else:
         for line in _lines(health):
-            print(sanitise(line, 240))
+            out(line, 240)
     return ExitCode.REJECTED if health.leaks else ExitCode.ACCEPTED
 
 
@@ -49,23 +50,24 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
     hashes = audited_hashes(config)
     try:
         data = settings_from(config["settings"]).data
-        runs = RunsFolder(paths.root.parent, Path(config["state_folder"]))
         manifests = {name: Path(getattr(data, name)) for name in hashes}
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{paths.config}: cannot be read as a run ({error}): restore the file") from error
-    state = runs if runs.state.is_dir() else RunsFolder(runs.root, runs.root)  # a folder that came from elsewhere
+    runs, home = runs_folder(paths.root.parent), HeldFolder(paths.root)
     try:
         with progress_bar("listening") as show:
-            key = health_key(manifests, hashes, data.target_rms, HashCache(state.hash_cache), lambda done, total: None)
-            with held(state.data_health_lock(key), lambda: None):
+            key = health_key(manifests, hashes, data.target_rms, HashCache(runs.hash_cache), lambda done, total: None)
+            with held(runs.data_health_lock(key), lambda: None):
                 shared = runs.data_health(key)
-                document, _ = read_json(shared)
-                found = believed(document, hashes) if document is not None else ""
-                if document is None or isinstance(found, str):
-                    document = health_document(manifests, hashes, data.target_rms, key, show, workers)
-                    found = believed(document, hashes)
-                    write_json(shared, document)
-            folder.write_json(paths.root, paths.data_health, document)
+                kept, _ = read_json(shared)
+                found = believed(kept, hashes) if kept is not None else ""
+                if kept is None or isinstance(found, str):
+                    kept = health_document(manifests, hashes, data.target_rms, key, show, workers)
+                    found = believed(kept, hashes)
+                    _check_folder(home)
+                    write_json(shared, kept)
+            _check_folder(home)
+            folder.write_json(paths.root, paths.data_health, kept)
     except OSError as error:
         if is_disk_full(error) or not error.filename:
             raise
@@ -73,6 +75,12 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
     if isinstance(found, str):
         raise RunFolderError(f"{paths.config}: its data cannot be audited: {found}")
     return found
+
+
+def _check_folder(home: HeldFolder) -> None:
+    """RunFolderError when the run was moved or deleted meanwhile: nothing is made anew where it was."""
+    if lost := home.lost():
+        raise RunFolderError(f"the audit is not written: {lost}")
 
 
 def _lines(health: DataHealth) -> list[str]:

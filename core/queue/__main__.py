@@ -8,41 +8,48 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ExitCode, is_disk_full, may_pass
+from core.console import err
+from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue.decisions import told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpus import Devices
-from core.queue.lock import KernelLock
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
 from core.queue.talk import say
 from core.queue.wakeups import Wakeups
+from core.runs.locks import KernelLock
 from core.runs.paths import RunsFolder
 from core.runs.process import current_process
+from core.runs.state_folder import runs_folder
 
 
 def main(argv: list[str] | None = None) -> int:
     """Work on what is submitted until nothing is left; refuse when another supervisor does so already."""
     parser = argparse.ArgumentParser(prog="python -m core.queue", description=__doc__)
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR")
-    parser.add_argument("--state", type=Path, help="folder for locks and SQLite, on a local disk; default: RUNS_DIR")
+    parser.add_argument("--state", type=Path, help="folder of queue, locks and caches; default: one of the user's own")
     arguments = parser.parse_args(argv)
-    root = arguments.runs.absolute()
-    runs = RunsFolder(root, (arguments.state or root).absolute())
+    runs = runs_folder(arguments.runs, arguments.state)
     return supervise(runs, LocalExecutor(runs))
 
 
 def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], Devices] | None = None) -> int:
-    """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock."""
+    """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock.
+
+    2: the runs folder is no longer at its path; what worked there has stopped.
+    """
     try:
         while (lock := KernelLock.acquire(runs.supervisor_lock)) is None:
             if not told_to_stop(runs.decisions):
-                sys.stderr.write(f"another supervisor works on {runs.root} already\n")
+                err(f"another supervisor works on {runs.root} already")
                 return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")
         with Wakeups() as wakeups:
             while not _worked(runs, lock, executor, devices, wakeups):
                 wakeups.wait((), LOOK_S)
+    except RunFolderError as error:
+        say(f"{error}; submit the plan again where it is to go on")
+        return ExitCode.INTERRUPTED
     except OSError as error:
         if not is_disk_full(error):
             raise

@@ -12,17 +12,24 @@ from core.errors import ExitCode, RunFolderError
 from core.queue.command import SUPERVISOR_COMMAND
 from core.queue.decisions import told_to_stop
 from core.queue.executor import child_environment
-from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
 from core.runs.files import tail
 from core.runs.folder import open_append
+from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
+from core.runs.state_folder import make_private
 
 START_WAIT_S = 60.0
 """From its start to its lock; a cold Python on a slow disk takes seconds."""
 _STARTS = 3
 """One that is killed while it starts is replaced; killed so many times on end, it is not."""
 _LOG_TAIL_BYTES = 4096
+
+
+OLDER_SUPERVISOR = (
+    "{}: a supervisor of an older version of lora-tui is at work there, with a queue of its own: it ends when it has "
+    "nothing left to do; `lora-tui queue stop --all` of that version ends it now"
+)
 
 
 class QueueClient:
@@ -60,8 +67,12 @@ class QueueClient:
     def ensure_supervisor(self) -> None:
         """Start one, detached from the terminal, unless one works. RunFolderError: it does not come up.
 
+        Nor does one come up beside one of an older version, whose queue lies elsewhere: both would train the same runs.
+
         One that was told to stop, and whose trainers still save, hears of nothing new: the next one waits for its end.
         """
+        if is_held(self.runs.older_supervisor_lock):
+            raise RunFolderError(OLDER_SUPERVISOR.format(self.runs.root))
         for _ in range(_STARTS):
             works = self.supervisor_works() and not told_to_stop(self.runs.decisions)
             if works or not self._must_start_again():
@@ -72,8 +83,8 @@ class QueueClient:
 
     def _must_start_again(self) -> bool:
         """Start one. True: it was killed, or gave way to one that has ended since. RunFolderError: it failed."""
-        for folder in (self.runs.root, self.runs.state):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.runs.state)
+        self.runs.root.mkdir(parents=True, exist_ok=True)
         state = Path(os.path.realpath(self.runs.state))  # it may be a link to another disk
         with open_append(state, state / self.runs.supervisor_log.name) as log:
             self._child = subprocess.Popen(

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.runs.state_folder import make_private
+
 BUSY_TIMEOUT_S = 10.0
 _YOUNG_NS = 1_000_000_000
 _VERSION = 2
@@ -89,7 +91,7 @@ class Database:
         return None
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.path.parent)
         try:
             return self._connect()
         except sqlite3.OperationalError:

@@ -36,6 +36,7 @@ from core.errors import RunFolderError
 from core.runs.events import MOST_SECONDS
 from core.runs.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
 from core.runs.folder import open_append
+from core.runs.held_folder import HeldFolder
 
 SCHEMA_VERSION = 1
 _TYPES: Mapping[str, type] = {
@@ -69,15 +70,18 @@ _TAIL_BYTES = 1 << 16
 class DecisionLog:
     """The supervisor's end of the file. A torn last line, left by a kill or a full disk, is cut off first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, home: HeldFolder | None = None) -> None:
+        """`home`: the runs folder, which is written to wherever it is moved; FileNotFoundError where it was deleted."""
         self.path = path
+        self._home = home
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as file:
             cut_torn_line(file)
         fsync_folder(path.parent)
 
     def _open(self) -> io.FileIO:
-        folder = Path(os.path.realpath(self.path.parent))  # a runs folder may be a link to another disk
+        # A runs folder may be a link to another disk.
+        folder = Path(os.path.realpath(self.path.parent)) if self._home is None else self._home.here
         return open_append(folder, folder / self.path.name)
 
     def append(self, kind: str, **fields: Any) -> Decision:

@@ -13,9 +13,9 @@ from core.plan.rows import all_rows, shown
 from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import KILLED, KILLED_REASON
 from core.queue.ended_runs import EndedRuns, is_taken_up
-from core.queue.lock import is_held
 from core.queue.stories import Stories, read_stories
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
+from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason

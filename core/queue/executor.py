@@ -17,10 +17,11 @@ from pathlib import Path
 
 import core
 from core.queue import gpu_locks
-from core.queue.lock import KernelLock, inheritors
 from core.runs.folder import open_append
+from core.runs.locks import KernelLock, holds, inheritors
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, identity_of, is_alive, session_members, session_of
+from core.runs.state_folder import STATE_VARIABLE
 
 TRAINER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.training")
 """The run folder is appended. `-P`: a file in the working folder never shadows a module."""
@@ -147,7 +148,7 @@ class LocalExecutor:
         if lock is None:
             return None
         locks = [lock]
-        environment = {name: str(threads) for name in THREAD_VARIABLES}
+        environment = {name: str(threads) for name in THREAD_VARIABLES} | {STATE_VARIABLE: str(self._runs.state)}
         try:
             if gpu is not None:
                 environment[GPU_VARIABLE] = gpu
@@ -175,12 +176,12 @@ class LocalExecutor:
     def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> Trainer | None:
         """The living trainer of the run that another supervisor, or a person, started; else None.
 
-        `identity` is what the run's newest attempt says of itself. The lock finds one that was started a
-        moment ago and has said nothing yet; where nobody that inherited it leads a session, a dead trainer left
-        them behind.
+        `identity` is what the run's newest attempt says of itself, which counts only where that process holds the
+        run's lock: what a run folder says may name any process. The lock also finds one that was started a moment ago
+        and has said nothing yet; where nobody that inherited it leads a session, a dead trainer left them behind.
         """
         lock = self._runs.run_lock(run.name)
-        if identity is not None and is_alive(identity) is True:
+        if identity is not None and is_alive(identity) is True and holds(identity.pid, lock):
             return Trainer(run, identity, lock, grace_s=self._grace_s)
         found = inheritors(lock)
         for pid in found:

@@ -11,7 +11,8 @@ from core.queue.decisions import DecisionLog
 from core.queue.executor import child_environment
 from core.queue.talk import say
 from core.runs.folder import open_append, refuse_link
-from core.runs.paths import RunPaths
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.state_folder import STATE_VARIABLE
 from core.runs.store import last_line
 
 SINK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.sinks")
@@ -29,7 +30,8 @@ class _Follower:
 class Followers:
     """Those that this supervisor started. What goes wrong with them is said once, and is no run's business."""
 
-    def __init__(self, log: DecisionLog, command: Sequence[str] = ()) -> None:
+    def __init__(self, runs: RunsFolder, log: DecisionLog, command: Sequence[str] = ()) -> None:
+        self._runs = runs
         self._log = log
         self._command = tuple(command or SINK_COMMAND)
         self._followers: list[_Follower] = []
@@ -55,7 +57,7 @@ class Followers:
                         stderr=subprocess.STDOUT,
                         cwd=run.root,
                         # A sink has no business on the trainer's GPU.
-                        env=child_environment({"CUDA_VISIBLE_DEVICES": ""}),
+                        env=child_environment({"CUDA_VISIBLE_DEVICES": "", STATE_VARIABLE: str(self._runs.state)}),
                         start_new_session=True,
                     )
             except OSError as error:

@@ -13,7 +13,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from core.queue.lock import KernelLock, is_held
+from core.runs.locks import KernelLock, is_held
 from core.runs.paths import RunPaths, RunsFolder
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")

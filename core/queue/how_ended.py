@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from core.runs.paths import RunPaths
 from core.runs.process import ProcessIdentity, of_this_boot, other_host
-from core.runs.snapshot import LOST_S, RunState
+from core.runs.snapshot import LOST_S, RunSnapshot, RunState
 from core.runs.store import read_run
 
 UNSPOKEN = "before its first event"
@@ -24,6 +26,12 @@ def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity |
     if process is not None and not of_this_boot(process):
         return "rebooted", _RESTARTED if other_host(process) == "boot" else _SILENT
     return "crashed", "" if spoke else UNSPOKEN
+
+
+def is_lost(snapshot: RunSnapshot) -> bool:
+    """Whether it has been silent for so long that it counts as dead unless its trainer holds the run's lock."""
+    silent_s = time.time() - (snapshot.last_event_time or 0.0)
+    return snapshot.state is RunState.STALLED and silent_s > LOST_S
 
 
 def outcome_of(state: RunState) -> str:

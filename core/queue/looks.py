@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from core.plan.schema import GateSettings
-from core.queue.how_ended import outcome_of
+from core.queue.how_ended import is_lost, outcome_of
 from core.runs.evidence import gather
 from core.runs.files import stamp
 from core.runs.paths import RunPaths
+from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower, read_run
 from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
@@ -47,7 +48,7 @@ class Looks:
             return known[1]
         follower = self._followers.pop(run.name, None)
         snapshot = read_run(run) if follower is None else follower.refresh()
-        look = Look(outcome_of(snapshot.state), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
+        look = Look(_outcome(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
         if look.outcome == "running":
             self._followers[run.name] = follower or RunFollower(run)
         elif look.outcome != "queued":
@@ -68,6 +69,11 @@ class Looks:
         self._looks.pop(run.name, None)
         self._followers.pop(run.name, None)
         self._facts.pop(run.name, None)
+
+
+def _outcome(snapshot: RunSnapshot) -> str:
+    """Of a process that lives, and is none of ours, only what it writes tells that it is the run's trainer."""
+    return "crashed" if is_lost(snapshot) else outcome_of(snapshot.state)
 
 
 def _stamp(run: RunPaths) -> tuple[int, ...]:

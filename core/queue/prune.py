@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import RunFolderError
-from core.queue.lock import KernelLock
 from core.runs.folder import delete, files, linked_adapter, names, size
+from core.runs.locks import KernelLock
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.snapshot import RunState
 from core.runs.store import run_state

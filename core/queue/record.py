@@ -23,10 +23,10 @@ RUN_SCHEMA = 1
 _GIT_TIMEOUT_S = 5.0
 
 
-def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Path) -> None:
+def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan) -> None:
     """Write the run's `run.json`, or bring the paths of an existing one up to date: the content is the same.
 
-    `state`: the folder of caches and locks. OSError (disk full) leaves nothing half-written.
+    OSError (disk full) leaves nothing half-written.
     """
     config: dict[str, Any] = {
         "schema": RUN_SCHEMA,
@@ -36,7 +36,6 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Pa
         "settings": asdict(resolved.settings),
         "hashes": resolved.hashes,
         "lines": resolved.lines,
-        "state_folder": str(state.absolute()),
         "plan": plan.path,
         "gate": asdict(plan.gate),
     }
@@ -45,7 +44,7 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan, state: Pa
         write_json(run.root, run.config, config | {"provenance": provenance()})
         return
     # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed.
-    moved = {key: config[key] for key in ("settings", "state_folder", "plan")}
+    moved = {key: config[key] for key in ("settings", "plan")}
     as_read = json.loads(json.dumps(moved))  # tuples are lists there
     if as_read != {key: existing.get(key) for key in moved}:
         write_json(run.root, run.config, existing | moved)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.plan.next_action import Start
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import TRAINER_KINDS, Decision, DecisionLog, decisions_on
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpus import Choice, Devices
-from core.queue.how_ended import how_it_ended
+from core.queue.how_ended import how_it_ended, is_lost
 from core.queue.placement import Placed
 from core.queue.places import NO_SLOT, Places
 from core.queue.prune import prunable, prune
@@ -119,6 +120,12 @@ class Slots:
             slot.trainer.release()
         self._slots.clear()
 
+    def rebase(self, folder: Path) -> None:
+        """What trainers leave is looked for in `folder`: the runs folder was moved there."""
+        self._begun.clear()
+        for slot in self._slots:
+            slot.trainer.run = RunPaths(folder / slot.run.name)
+
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
 
@@ -172,7 +179,7 @@ class Slots:
         snapshot = read_run(run)
         attempts = snapshot.attempts
         trainer, kind = self._executor.adopt(run, attempts[-1].process if attempts else None), "adopt"
-        if trainer is None and (snapshot.state.active or run.name in self._begun):
+        if trainer is None and ((snapshot.state.active and not is_lost(snapshot)) or run.name in self._begun):
             return None  # another machine or container has gone on with it since the row was looked at
         if trainer is None:
             gpu = None if choice is None or choice.gpu is None else choice.gpu.uuid

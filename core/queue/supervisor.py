@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, is_disk_full, may_pass
+from core.errors import RunFolderError, UserError, is_disk_full, may_pass
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
@@ -21,7 +21,6 @@ from core.queue.executor import LocalExecutor
 from core.queue.followers import Followers
 from core.queue.forecast import measured_bytes
 from core.queue.gpus import Devices
-from core.queue.lock import KernelLock
 from core.queue.notify import Notifier
 from core.queue.nvml import NvmlReader
 from core.queue.pauses import Pauses
@@ -30,6 +29,8 @@ from core.queue.talk import say
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
 from core.queue.work import Ending, Work
+from core.runs.held_folder import HeldFolder
+from core.runs.locks import KernelLock
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import current_process
@@ -57,11 +58,13 @@ class Supervisor:
         self._runs = runs
         self._lock = lock
         self._db = QueueDb(runs.queue_db)
-        self._log = DecisionLog(runs.decisions)
+        runs.root.mkdir(parents=True, exist_ok=True)
+        self._home = HeldFolder(runs.root)
+        self._log = DecisionLog(runs.decisions, self._home)
         self._slots = Slots(runs, executor, self._log, devices or NvmlReader().read)
         self._pauses = Pauses(runs.root, self._log)
         self._notifier = Notifier()
-        self._followers = Followers(self._log)
+        self._followers = Followers(runs, self._log)
         self._hashes = HashCache(runs.hash_cache)
         self._works: dict[str, Work] = {}
         """By submission, in the order in which they are worked on."""
@@ -73,7 +76,14 @@ class Supervisor:
         self._look_again_at: float | None = None
 
     def run(self, wakeups: Wakeups) -> None:
-        """Work until nothing is left. OSError when the disk is full; trainers then go on by themselves."""
+        """Work until nothing is left. OSError when the disk is full; trainers then go on by themselves.
+
+        RunFolderError: the runs folder is no longer at its path; what worked there has stopped.
+        """
+        with closing(self._home):
+            self._run(wakeups)
+
+    def _run(self, wakeups: Wakeups) -> None:
         unended: dict[str, Decision] = {}
         asked = AskedEnds()
         for decision in each_decision(self._runs.decisions):
@@ -95,7 +105,12 @@ class Supervisor:
             for end in ends:  # no plan was known when they were taken
                 self._tell_end(end)
             while True:
-                self._tick(wakeups.stop_asked)
+                self._check_folder(wakeups)
+                try:
+                    self._tick(wakeups.stop_asked)
+                except OSError:
+                    self._check_folder(wakeups)
+                    raise
                 if not self._slots and self._leave(wakeups.stop_asked):
                     self._notifier.close()
                     return
@@ -129,6 +144,33 @@ class Supervisor:
                 self._followers.see_to(work.execution.plan.queue.sinks, slot.run, slot.attempts_before)
         self._followers.look()
         self._hashes.forget()  # faces hash what they submit; and thousands of clips take much memory
+
+    def _check_folder(self, wakeups: Wakeups) -> None:
+        """RunFolderError, once all trainers have stopped, if the runs folder is no longer at its path.
+
+        Whatever lies there now is not what it works on: another supervisor may.
+        """
+        if not (lost := self._home.lost()):
+            return
+        say(f"{lost}: its trainers are stopped, and nothing more is started")
+        self._tell_lost("supervisor_stopping")
+        with suppress(OSError):
+            self._slots.rebase(self._home.here)
+        for slot in self._slots:
+            slot.trainer.stop()
+        while self._slots:
+            with suppress(OSError):
+                self._slots.escalate()
+                self._slots.ended()
+            wakeups.wait(self._slots.pidfds, TICK_S)
+        self._notifier.close()
+        self._tell_lost("supervisor_ended", reason=lost)
+        self._lock.release()
+        raise RunFolderError(lost)
+
+    def _tell_lost(self, kind: str, **fields: Any) -> None:
+        with suppress(OSError):  # it was deleted
+            self._log.append(kind, **fields)
 
     def _leave(self, stop_asked: bool) -> bool:
         """Whether it is time to end; the lock is free then."""
@@ -253,6 +295,8 @@ class Supervisor:
     # Working on plans
 
     def _go_on(self, work: Work) -> None:
+        if self._home.lost():
+            return  # while data were hashed, say
         before, ending = self._pauses.cause, None
         try:
             ending = work.go_on()

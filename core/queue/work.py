@@ -267,7 +267,7 @@ class Work:
             self.waits(paused)
             return False
         try:
-            write_run(run, placed.row, placed.resolved, execution.plan, self._runs.state)
+            write_run(run, placed.row, placed.resolved, execution.plan)
             kind = self._slots.launch(placed, run, self.name, action, choice)
         except OSError as error:
             if is_disk_full(error) or may_pass(error):

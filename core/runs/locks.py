@@ -1,4 +1,8 @@
-"""Wait for a kernel lock without falling silent. Freed when its holder dies, so it never goes stale."""
+"""Kernel locks: they end with the process that holds them, so none is ever stale. A trainer inherits that of its run.
+
+The run's lock tells whose a trainer is: what names a process in a run folder may come from elsewhere, but only who
+holds the lock, which lies in the user's own state folder, works on the run here.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,80 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.runs.process import holders
+from core.runs.state_folder import make_private
+
+_PROBES_PASS_S = 1.0
+"""A probe holds the lock for microseconds; whoever wants it tries again for this long."""
 _ASK_AGAIN_S = 0.2
+
+
+class KernelLock:
+    """An exclusive `flock` on a file. A child that inherits `descriptor` keeps it after `release`."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, path: Path) -> KernelLock | None:
+        """The lock; None when another process holds it. OSError when the folder cannot be written."""
+        descriptor = _opened(path)
+        deadline = time.monotonic() + _PROBES_PASS_S
+        while not _taken(descriptor):
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.05)
+        return cls(path, descriptor)
+
+    def write_owner(self, text: str) -> None:
+        """Say in the file who holds the lock: for people; nothing is decided by it."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let go of it, unless a child inherited it: then the lock is the child's."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock now."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def inheritors(path: Path) -> list[int]:
+    """Pids that hold the lock without having taken it themselves: a trainer, and what it started.
+
+    A face that took it to delete something, waits for it or looks at it is none.
+    """
+    return [pid for pid in holders(path) if any(taker != pid for taker in _takers(pid, path))]
+
+
+def holds(pid: int, path: Path) -> bool:
+    """Whether the process holds the lock, inherited or taken by itself."""
+    return bool(_takers(pid, path))
 
 
 @contextmanager
 def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the `flock` on `path`. Asks again rather than blocks, so that `waiting` can show life, or raise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Hold the lock. Asks again rather than blocks, so that `waiting` can show life, or raise."""
+    descriptor = _opened(path)
     try:
         while not _taken(descriptor):
             waiting()
@@ -26,9 +93,28 @@ def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _opened(path: Path) -> int:
+    make_private(path.parent)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _takers(pid: int, path: Path) -> list[int]:
+    """Who took the exclusive lock that the process holds through each of its descriptors: pids, 0 in a container."""
+    found = []
+    with suppress(OSError):  # it has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed in this moment
+                if os.path.samestat(descriptor.stat(), path.stat()):
+                    # lock:  1: FLOCK  ADVISORY  WRITE 4711 fe:00:2146323 0 EOF
+                    told = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text()
+                    locks = [line.split() for line in told.splitlines() if line.startswith("lock:")]
+                    found += [int(fields[5]) for fields in locks if fields[2] == "FLOCK" and fields[4] == "WRITE"]
+    return found

@@ -136,7 +136,7 @@ class RunPaths:
 
 @dataclass(frozen=True, slots=True)
 class RunsFolder:
-    """A folder of runs and the state beside it. `state` holds locks and SQLite and must be on a local disk."""
+    """A folder of runs and its state folder (`core.runs.state_folder`), which holds queue, locks and caches."""
 
     root: Path
     state: Path
@@ -152,6 +152,11 @@ class RunsFolder:
     @property
     def supervisor_lock(self) -> Path:
         return self.state / "supervisor.lock"
+
+    @property
+    def older_supervisor_lock(self) -> Path:
+        """Held by a supervisor of a version that kept its state in the runs folder; nothing else there is looked at."""
+        return self.root / "supervisor.lock"
 
     @property
     def supervisor_log(self) -> Path:

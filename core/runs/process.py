@@ -76,7 +76,7 @@ def other_host(identity: ProcessIdentity) -> str:
 
     Needs no /proc: runs are judged wherever their folders are copied to.
     """
-    if identity.machine != _machine_id():
+    if identity.machine != machine_id():
         return "machine"
     if identity.boot != _boot_id():
         return "boot"
@@ -88,7 +88,7 @@ def identity_of(pid: int) -> ProcessIdentity | None:
     found = _stat(pid)
     if found is None or found.dead:
         return None
-    return ProcessIdentity(_machine_id(), _boot_id(), _pid_namespace(), pid, found.start_time)
+    return ProcessIdentity(machine_id(), _boot_id(), _pid_namespace(), pid, found.start_time)
 
 
 def is_alive(identity: ProcessIdentity) -> bool | None:
@@ -181,7 +181,8 @@ def _stat(pid: int) -> _Stat | None:
 
 
 @cache
-def _machine_id() -> str:
+def machine_id() -> str:
+    """Tells this machine from others."""
     for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         text = _first_line(name)
         if text:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ExitCode, UserError
-from core.runs.documents import read_config
+from core.console import err
+from core.errors import ExitCode, RunFolderError, UserError
 from core.runs.locks import held
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunPaths
+from core.runs.state_folder import runs_folder
 from core.runs.store import RunFollower
 from core.sinks.follow import POLL_S, ended, follow
 from core.sinks.sink import Opener, opener
@@ -38,20 +38,19 @@ def main(argv: list[str] | None = None, open_by_name: Callable[[str], Opener] = 
     paths = RunPaths(arguments.run.absolute())
     with contextlib.suppress(OSError):
         os.nice(_NICE)
-    state = Path(str((read_config(paths)[0] or {}).get("state_folder") or paths.root.parent))
     deadline = time.monotonic() + LOCK_WAIT_S
 
     def waiting() -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
 
-    lock = RunsFolder(paths.root.parent, state).sink_lock(arguments.name, paths.name)
     try:
+        lock = runs_folder(paths.root.parent).sink_lock(arguments.name, paths.name)
         with held(lock, waiting):
             return _followed(arguments.name, paths, open_by_name)
     except TimeoutError:
         return ExitCode.ACCEPTED
-    except OSError as error:
+    except (OSError, RunFolderError) as error:
         return _failed(f"{error}")
 
 
@@ -81,9 +80,7 @@ def _followed(name: str, paths: RunPaths, open_by_name: Callable[[str], Opener])
 
 
 def _failed(message: str) -> int:
-    with contextlib.suppress(OSError):
-        sys.stderr.write(" ".join(message.split()) + "\n")
-        sys.stderr.flush()
+    err(" ".join(message.split()))
     return ExitCode.REJECTED
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from core.runs.evidence import gather
 from core.runs.files import read_json
 from core.runs.folder import write_json
+from core.runs.held_folder import HeldFolder
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import RunFollower
@@ -29,13 +30,16 @@ def ended(snapshot: RunSnapshot) -> bool:
 
 
 def follow(paths: RunPaths, open_sink: Opener, cursor_file: Path, folder: Path, wait: Callable[[float], None]) -> None:
-    """Until the run ends, or nobody works on it any more. Raises whatever the sink raises."""
-    follower = RunFollower(paths)
+    """Until the run ends, is moved away, or nobody works on it any more. Raises whatever the sink raises."""
+    home, follower = HeldFolder(paths.root), RunFollower(paths)
     snapshot = follower.refresh()
     cursor = read_cursor(cursor_file)
     sink = open_sink(Subject(paths.name, snapshot.identity, facts(snapshot), folder, cursor.step))
     quiet_since: float | None = None
     while True:
+        if home.lost():  # nothing of it is told, and nothing is written where it was
+            sink.close(None)
+            return
         points, cursor = news(snapshot, cursor)
         if points:
             sink.send(points)

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from core.console import err
 from core.errors import ExitCode, UserError, exit_code_for
 from core.speech.recipe import Recipe, Utterance, plan_corpus
 from core.speech.recipe_file import read_recipe
@@ -194,16 +195,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = _chosen_sets(recipe, options.sets)
         built = build_corpus(recipe, options.out, names, options.jobs, options.force)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        err(f"error: {error}", multiline=True)
         return int(ExitCode.BAD_USAGE)
     except OSError as error:
-        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        err(f"error: {error.filename or options.out}: {error.strerror or error}")
         return int(ExitCode.BAD_USAGE)
     except KeyboardInterrupt as stop:
-        print("interrupted: complete sets are kept, the one at work was not touched", file=sys.stderr)
+        err("interrupted: complete sets are kept, the one at work was not touched")
         return int(exit_code_for(stop))
     kept = [name for name in names if name not in built]
-    print(f"built: {', '.join(built) or 'nothing'}; up to date: {', '.join(kept) or 'none'}", file=sys.stderr)
+    err(f"built: {', '.join(built) or 'nothing'}; up to date: {', '.join(kept) or 'none'}")
     return 0
 
 

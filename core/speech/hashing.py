@@ -15,6 +15,7 @@ import msgspec
 from core.errors import AudioError
 from core.runs.files import open_raw, open_regular, write_bytes
 from core.runs.lfs import POINTER_BYTES, pointer_problem
+from core.runs.state_folder import make_private
 from core.speech.lines import hash_lines, lines_of, lines_sha256
 from core.speech.manifest import Manifest, read_manifest
 from core.speech.manifest_lines import audio_path
@@ -78,6 +79,7 @@ class HashCache:
         if len(entries) > MAX_ENTRIES:
             entries = self._changed
         try:
+            make_private(self.path.parent)
             write_bytes(self.path, json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode())
         except OSError:
             return  # Only time is lost: a full disk or a read-only folder must not stop whoever needs a hash.

@@ -13,10 +13,14 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from core.console import err
 from core.errors import Interrupted, UserError, is_disk_full
 from core.runs.events import Final
+from core.runs.held_folder import HeldFolder
+from core.runs.locks import KernelLock, holds
 from core.runs.paths import RunPaths
 from core.runs.signing import keys_from, sign
+from core.runs.state_folder import runs_folder
 from core.training.stopping import StopFlag
 
 _NO_MEMORY = (
@@ -39,12 +43,30 @@ def main(argv: list[str] | None = None) -> int:
     """Run the attempt and name its outcome in the final event."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m core.training RUN_DIR", file=sys.stderr)
+        err("usage: python -m core.training RUN_DIR")
         return 4
     paths = RunPaths(Path(arguments[0]).absolute())
     # importing torch takes seconds; signals that arrive meanwhile must not be lost
     stopping = StopFlag()
     stopping.install()
+    try:
+        lock = runs_folder(paths.root.parent).run_lock(paths.name)
+        own = None if holds(os.getpid(), lock) else KernelLock.acquire(lock)
+    except (UserError, OSError) as error:
+        err(f"error: {error}", multiline=True)
+        return 1
+    try:
+        if own is None and not holds(os.getpid(), lock):
+            err(f"error: {paths.root}: another trainer works on it")
+            return 1
+        return _attempt(paths, stopping)
+    finally:
+        if own is not None:
+            own.release()
+
+
+def _attempt(paths: RunPaths, stopping: StopFlag) -> int:
+    """One attempt, by whoever holds the run's lock."""
     from core.training.checkpoint import prune_checkpoints
     from core.training.session import Session, read_config
 
@@ -53,10 +75,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from core.training.journal import Journal
 
+    stopping.watch(HeldFolder(paths.root))
     try:
         session = Session(paths, read_config(paths), stopping)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        err(f"error: {error}", multiline=True)
         return 1
     with Journal(paths.events, session.attempt) as journal:
         final: Final
@@ -66,10 +89,13 @@ def main(argv: list[str] | None = None) -> int:
             final = Final("done", step=session.step)
         except BaseException as error:
             final = _final(error, session.step, journal.now)
+            if lost := stopping.lost():  # whatever else went wrong in a folder that is not there any more
+                message = f"{lost}; it goes on from the last checkpoint, where the folder is"
+                final = Final("stopped", message, session.step)
             if isinstance(error, UserError):
-                print(f"error: {error}", file=sys.stderr)
+                err(f"error: {error}", multiline=True)
             elif final.outcome == "error":
-                traceback.print_exc()
+                err(traceback.format_exc(), multiline=True)
         _free_space_for(final, paths)
         journal.emit(final)
     if final.outcome == "done":
@@ -84,7 +110,7 @@ def _sign(paths: RunPaths) -> None:
         if keys.can_sign:
             sign(paths, keys, "the trainer")
     except (UserError, OSError) as error:
-        print(f"warning: the run is not signed: {error}", file=sys.stderr)
+        err(f"warning: the run is not signed: {error}")
 
 
 def _final(error: BaseException, step: int, phase: str = "training") -> Final:

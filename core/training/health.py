@@ -9,6 +9,7 @@ import sys
 import time
 from types import TracebackType
 
+from core.console import err
 from core.errors import Interrupted
 from core.runs.data_health import read_health
 from core.runs.documents import read_config
@@ -54,7 +55,7 @@ class HealthAudit:
         """Whether it is at work; one that something killed is started again, a few times."""
         status = 0 if self._child is None else self._child.poll()
         if status is not None and status < 0 and self._starts < MOST_STARTS:
-            sys.stderr.write(f"the audit of the data was killed by signal {-status}\n")
+            err(f"the audit of the data was killed by signal {-status}")
             self._start()
             return True
         return status is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from core.training.data import Dataset
 from core.training.evaluation import evaluate, score_document
 from core.training.journal import Journal
 from core.training.model import SpeechModel
+from core.training.stopping import StopFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Scorer:
 
     settings: RunSettings
     journal: Journal
-    stopping: Callable[[], bool]
+    stopping: StopFlag
 
     def __call__(self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None) -> dict[str, Any]:
         """The score document (docs/events.md). Raises Interrupted when asked to stop."""
@@ -41,6 +41,7 @@ class Scorer:
             batch_seconds=self.settings.train.eval_batch_seconds,
             progress=progress,
         )
+        self.stopping.check_folder()
         return score_document(
             evaluation,
             model,

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from core.console import err
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
@@ -24,9 +25,10 @@ from core.runs.files import read_json
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, names, write_json
 from core.runs.model_hash import model_hash
-from core.runs.paths import RunPaths, RunsFolder, step_of
+from core.runs.paths import RunPaths, step_of
 from core.runs.position import write_positions
 from core.runs.process import PARENT_VARIABLE, current_process
+from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
 from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
@@ -72,7 +74,7 @@ def read_config(paths: RunPaths) -> dict[str, Any]:
         if config is None:
             raise ValueError(problem or "missing")
         settings_from(config["settings"])
-        _ = (config["identity"], config["state_folder"], config["hashes"]["model"])
+        _ = (config["identity"], config["hashes"]["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{paths.config}: cannot be read as a run ({error}); submit the plan again") from error
     return dict(config)
@@ -95,7 +97,7 @@ class Session:
     def __init__(self, paths: RunPaths, config: dict[str, Any], stopping: StopFlag) -> None:
         self.paths, self.config, self.stopping = paths, config, stopping
         self.settings: RunSettings = settings_from(config["settings"])
-        self.runs = RunsFolder(paths.root.parent, Path(config["state_folder"]))
+        self.runs = runs_folder(paths.root.parent)
         self.thresholds = thresholds_of(config.get("gate") or {})
         torch.set_num_threads(self.settings.train.threads)
         if self.settings.train.deterministic:
@@ -157,6 +159,7 @@ class Session:
         if 0 not in trainer.intervals:
             journal.emit(baseline)
             trainer.intervals[0] = interval_of(baseline)
+        self.stopping.check_folder()
         write_positions(self.paths)
         try:
             trainer.run()
@@ -273,6 +276,7 @@ class Session:
 
             document = shared_baseline(self.runs, fingerprint, compute, self.stopping.check)
             document = document | {"dataset": dataset.name, "manifest": str(dataset.manifest.path)}
+            self.stopping.check_folder()
             write_json(self.paths.root, self.paths.evaluation(0, dataset.name), document)
             sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
         return IntervalScored(0, sets, round(time.perf_counter() - started, 3))
@@ -305,8 +309,10 @@ class Session:
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
             self._evaluate_apart(name, getattr(data, name))
+        self.stopping.check_folder()
         write_positions(self.paths)
         audit.finish(journal, self.stopping, trainer.step)
+        self.stopping.check_folder()
         digest = adapter_hash(self.paths.adapter(trainer.best))
         for name in names(self.paths.root, self.paths.adapters):
             step = step_of(name)
@@ -330,6 +336,7 @@ class Session:
         prune_checkpoints(self.paths, 0)
 
     def _evaluate_apart(self, name: str, manifest: str) -> None:
+        self.stopping.check_folder()
         output = self.paths.tuned(name)
         make(self.paths.root, output.parent)
         delete(self.paths.root, output)
@@ -343,7 +350,7 @@ class Session:
             if status >= 0:
                 break
             # into the log only: a run that was disturbed has the same events as one that was not
-            sys.stderr.write(f"lora-cli evaluate on data.{name} was killed by signal {-status}\n")
+            err(f"lora-cli evaluate on data.{name} was killed by signal {-status}")
         if status != 0 or not output.is_file():
             died = (
                 f"was killed by signal {-status} {_EVALUATIONS} times"

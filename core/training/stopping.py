@@ -1,4 +1,4 @@
-"""The stop signal. A module of its own, because it must be heard while torch is still being imported."""
+"""When a trainer is to stop. A module of its own, because that must be heard while torch is still being imported."""
 
 from __future__ import annotations
 
@@ -7,27 +7,51 @@ import threading
 from types import FrameType
 
 from core.errors import Interrupted
+from core.runs.held_folder import HeldFolder
+from core.runs.paths import RunPaths
 
 
 class StopFlag:
-    """Set by SIGTERM and SIGINT; stages ask it between units of work."""
+    """Set by SIGTERM and SIGINT, and when the run's folder is no longer at its path. Asked between units of work.
+
+    A trainer that went on would write into whatever lies at the path now, beside another one that works there.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._folder: HeldFolder | None = None
 
     def install(self) -> None:
         """Take over the signals of this process."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
+    def watch(self, folder: HeldFolder) -> None:
+        """The run's folder, from now on."""
+        self._folder = folder
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._event.set()
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self._event.is_set()
+        return self._event.is_set() or bool(self.lost())
+
+    def lost(self) -> str:
+        """What became of the run's folder, if it is no longer at its path; else empty."""
+        return "" if self._folder is None else self._folder.lost()
 
     def check(self) -> None:
         """Raise Interrupted when asked to stop."""
+        self.check_folder()
         if self():
             raise Interrupted("stopped before the next step; it goes on from the last checkpoint")
+
+    def check_folder(self) -> None:
+        """Raise Interrupted when the run's folder is no longer at its path: before something is written there."""
+        if lost := self.lost():
+            raise Interrupted(lost)
+
+    def last_place(self, paths: RunPaths) -> RunPaths:
+        """Where the run's folder is: at its path, or, for this process, where it was moved to."""
+        return paths if self._folder is None or not self.lost() else RunPaths(self._folder.here)

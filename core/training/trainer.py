@@ -174,6 +174,7 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self.journal.phase("checkpointing", self.step)
+        self.paths = self.scorer.stopping.last_place(self.paths)
         save_checkpoint(self.paths, self.step, self.parameters, self.optimiser, self.materials.plan.hash)
         self.journal.emit(CheckpointSaved(self.step))
         prune_checkpoints(self.paths, self.train.keep_checkpoints)
@@ -186,6 +187,7 @@ class Trainer:
         started = time.perf_counter()
         self.journal.phase("evaluating", step)
         folder = self.paths.adapter(step)
+        self.scorer.stopping.check_folder()
         make(self.paths.root, folder)
         save_adapter(self.speech, folder, replace(self.facts, step=step))
         digest = adapter_hash(folder)
@@ -198,6 +200,7 @@ class Trainer:
         self.journal.phase("saving", step)
         scored = IntervalScored(step, sets, round(time.perf_counter() - started, 3))
         self.intervals[step] = interval_of(scored)
+        self.scorer.stopping.check_folder()
         self._link()
         self.journal.emit(scored)
         self.journal.emit(AdapterSaved(step, digest, self.best == step))

@@ -14,8 +14,8 @@ from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.entries import Entry, Listing, listing, told
 from core.queue.last_words import LastWords
-from core.queue.lock import is_held
 from core.queue.wishes import QueueDb
+from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
 from lora_tui.dashboard.no_queue import Placed

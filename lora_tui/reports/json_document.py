@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from core.console import quiet
 from lora_tui.reports.csv_table import COLUMNS
 from lora_tui.reports.report import Report, ReportRow
 
@@ -15,18 +16,17 @@ SCHEMA_VERSION = 1
 
 def render(report: Report) -> str:
     """Never cut; what is not known is null. ASCII, and no line that a CI runner would take for a command."""
-    document = {
+    return quiet(json.dumps(document(report), indent=1, allow_nan=False)) + "\n"
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The same as a value."""
+    return {
         "schema": SCHEMA_VERSION,
         "exit_code": int(report.exit_code),
         "remarks": list(report.remarks()),
         "rows": [_row(row) for row in report.rows],
     }
-    return quiet(json.dumps(document, indent=1, allow_nan=False)) + "\n"
-
-
-def quiet(text: str) -> str:
-    """JSON that means the same and holds no `##[`, which a GitHub runner obeys wherever it stands in a line."""
-    return text.replace("##[", "#\\u0023[")
 
 
 def _row(row: ReportRow) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def github(folder: Path, archive: Path) -> tuple[int, str, str]:
     [job] = document["jobs"].values()
     summary = folder.with_name("summary.md")
     runner = {"GITHUB_ACTIONS": "true", "CI": "true", "GITHUB_WORKSPACE": str(folder)}
+    runner |= {"RUNNER_TEMP": str(folder.parent)}
     variables = {"vars.RUNS_ARCHIVE": str(archive)}
     said = ""
     for step in job["steps"]:

@@ -22,6 +22,7 @@ import soundfile
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.database import Database
+from core.runs.state_folder import make_private, runs_folder
 from lora_tui.__main__ import main
 from lora_tui.diagnostics import EXIT_CODES
 
@@ -160,7 +161,9 @@ def test_a_runs_folder_that_cannot_be_written_is_named(
 ) -> None:
     folder.write()
     folder.runs.root.mkdir()
-    (folder.runs.root / folder.runs.queue_db.name).touch()
+    state = runs_folder(folder.runs.root).state
+    make_private(state)
+    (state / folder.runs.queue_db.name).touch()
 
     @contextlib.contextmanager
     def transaction(database: Database) -> Iterator[None]:
@@ -171,7 +174,7 @@ def test_a_runs_folder_that_cannot_be_written_is_named(
     for command in (["--headless", str(folder.plan)], ["queue", "add", str(folder.plan)], ["queue", "retry", "--all"]):
         assert main([*command, "--runs", str(folder.runs.root)]) == 4
         err = capsys.readouterr().err
-        assert says in err and str(folder.runs.root) in err and "internal" not in err
+        assert says in err and str(state) in err and "internal" not in err
 
 
 def test_the_encoding_of_stdout_never_changes_the_code(folder: Any) -> None:

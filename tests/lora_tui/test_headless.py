@@ -22,8 +22,8 @@ from waiting import wait_for
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
-from core.queue.lock import is_held
 from core.queue.wishes import Target
+from core.runs.locks import is_held
 from core.runs.snapshot import RunState
 from lora_tui import attending, audits, request
 from lora_tui.__main__ import main

@@ -128,7 +128,7 @@ def test_an_internal_error_is_one_line_and_its_traceback_a_file(
 
     monkeypatch.setitem(COMMANDS, "plan", lambda: Command(plan_command.add_arguments, broken, ""))
     state = tmp_path / "state"
-    assert main(["plan", "--runs", str(tmp_path), "--state", str(state)]) == 3
+    assert main(["plan", "--runs", str(tmp_path / "runs"), "--state", str(state)]) == 3
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "internal error: ZeroDivisionError: a bug␛[31m" in err
     [log] = state.glob("crash-*.log")

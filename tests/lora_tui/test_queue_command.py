@@ -12,7 +12,7 @@ import pytest
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
-from core.queue.lock import is_held
+from core.runs.locks import is_held
 from core.runs.process import current_process
 from core.runs.snapshot import RunState
 from lora_tui import queue_actions

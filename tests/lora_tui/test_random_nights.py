@@ -22,7 +22,7 @@ from waiting import wait_for
 
 from core.queue.decisions import read_decisions
 from core.queue.entries import listed
-from core.queue.lock import is_held
+from core.runs.locks import is_held
 from core.runs.process import session_of
 from core.runs.snapshot import RunState
 from core.runs.store import read_run

@@ -14,9 +14,9 @@ from waiting import wait_for
 from core.errors import ExitCode
 from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
-from core.queue.lock import KernelLock, is_held
 from core.queue.report import report
 from core.queue.wishes import Submission, Target
+from core.runs.locks import KernelLock, is_held
 from core.speech.hashing import HashCache
 from lora_tui.__main__ import main
 from lora_tui.dashboard.plan_rows import PlanRows

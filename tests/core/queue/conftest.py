@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core.queue.gpus import GIB
-from core.queue.lock import KernelLock
+from core.runs.locks import KernelLock
 from core.runs.process import identity_of
 
 

@@ -41,6 +41,7 @@ from core.runs.events import (
 )
 from core.runs.files import append_line, write_bytes, write_json
 from core.runs.folder import replace_link
+from core.runs.held_folder import HeldFolder
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from core.scoring.text import normaliser
@@ -53,6 +54,7 @@ SETS = ("domain", "heldout")
 class FakeTrainer:
     def __init__(self, run: RunPaths) -> None:
         self.run = run
+        self.folder = HeldFolder(run.root)
         self.config = json.loads(run.config.read_text())
         self.steps: int = self.config["settings"]["train"]["steps"]
         self.every: int = self.config["settings"]["train"]["eval_every"]
@@ -70,7 +72,7 @@ class FakeTrainer:
         append_line(self.run.root / "gpus.txt", os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
         number = len(births.read_text().splitlines())
         try:
-            script = json.loads((Path(self.config["state_folder"]) / "fake.json").read_text())
+            script = json.loads((Path(os.environ["LORA_TUI_STATE"]) / "fake.json").read_text())
         except FileNotFoundError:
             script = {}
         experiment, settings = self.config["experiment"], self.config["settings"]
@@ -79,7 +81,7 @@ class FakeTrainer:
         return str(behaviours[min(number, len(behaviours)) - 1])
 
     def say(self, event: Event) -> None:
-        append_line(self.run.events, encode(Record(self.attempt, time.time(), event)))
+        append_line(self.folder.here / "events.jsonl", encode(Record(self.attempt, time.time(), event)))
 
     def main(self) -> int:
         behaviour = self.behaviour()

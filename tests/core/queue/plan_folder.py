@@ -17,8 +17,8 @@ from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
 from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import LocalExecutor
-from core.queue.lock import is_held
 from core.queue.wishes import QueueDb, Submission
+from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run

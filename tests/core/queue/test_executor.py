@@ -15,7 +15,7 @@ import pytest
 from waiting import wait_for
 
 from core.queue.executor import LocalExecutor
-from core.queue.lock import is_held
+from core.runs.locks import KernelLock, is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_of
 
@@ -97,18 +97,39 @@ def test_a_command_that_does_not_exist_leaves_the_lock_free(run: RunPaths) -> No
     assert not is_held(lock_of(run))
 
 
-def test_a_living_process_of_a_run_started_by_hand_is_adopted(run: RunPaths) -> None:
-    by_hand = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    try:
+def test_a_trainer_started_by_hand_is_adopted_by_the_lock_that_it_took(run: RunPaths) -> None:
+    with face(run, "holds", leads=True) as by_hand:
         found = executor(run).adopt(run, identity_of(by_hand.pid))
         assert found is not None and found.alive()
         found.stop()
         by_hand.wait(timeout=10)
         wait_for(lambda: not found.alive())
         found.close()
+
+
+@pytest.mark.parametrize("opens", ["nothing", "the lock", "the lock of another run", "the run's events"])
+def test_a_process_that_a_run_folder_names_is_left_alone(run: RunPaths, opens: str) -> None:
+    """events.jsonl may come from elsewhere, and name any process of this user."""
+    other = RunPaths(run.root.with_name("b-0123456789"))
+    files = {"nothing": run.log, "the lock": lock_of(run), "the run's events": run.events}
+    opened = files.get(opens, lock_of(other))
+    opened.parent.mkdir(exist_ok=True)
+    with opened.open("ab") as file:
+        victim = subprocess.Popen(["sleep", "60"], start_new_session=True, stdin=file)
+    held = KernelLock.acquire(lock_of(other)) if "another" in opens else None
+    try:
+        assert executor(run).adopt(run, identity_of(victim.pid)) is None
+        trainer = executor(run).start(run, threads=1)
+        assert trainer is not None
+        trainer.kill()
+        wait_for(lambda: not trainer.alive())
+        trainer.close()
+        assert victim.poll() is None
     finally:
-        by_hand.kill()
-        by_hand.wait()
+        victim.kill()
+        victim.wait()
+        if held is not None:
+            held.release()
 
 
 FACE = """

@@ -12,9 +12,8 @@ import pytest
 
 from core.errors import is_disk_full
 from core.queue.decisions import DecisionLog, DecisionReader, read_decisions
-from core.queue.local_disk import is_remote, runs_folder
-from core.queue.lock import KernelLock, is_held
 from core.queue.wishes import QueueDb, Submission, Target
+from core.runs.locks import KernelLock, is_held
 
 
 def submission(text: str = "a") -> Submission:
@@ -134,20 +133,6 @@ def test_a_lock_is_as_alive_as_its_holder(tmp_path: Path) -> None:
     child.wait()
     assert not is_held(path)
     assert KernelLock.acquire(path) is not None
-
-
-def test_the_state_goes_to_a_local_disk(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    share = tmp_path / "my share"
-    written = str(share).replace(" ", "\\040")
-    mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {written} nfs4 rw 0 0\n")
-    home = tmp_path / "home"
-    assert runs_folder(tmp_path / "runs", None, home, mounts).state == tmp_path / "runs"
-    remote = runs_folder(share / "runs", None, home, mounts)
-    assert remote.root == share / "runs" and remote.state.parent == home / "lora-tui"
-    assert runs_folder(share / "other", None, home, mounts).state != remote.state
-    assert runs_folder(share / "runs", tmp_path / "s", home, mounts).state == tmp_path / "s"
-    assert not is_remote(tmp_path, tmp_path / "missing")
 
 
 def test_core_queue_imports_no_training() -> None:

@@ -12,8 +12,8 @@ from waiting import wait_for
 
 from core.queue.asked_ends import killed_among
 from core.queue.entries import listed
-from core.queue.lock import is_held
 from core.queue.wishes import Submission, Target
+from core.runs.locks import is_held
 from core.runs.snapshot import RunState
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'

@@ -61,7 +61,7 @@ def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
     execution.place_all()
     placed = execution.placed[key]
     run = execution.folder(placed)
-    write_run(run, placed.row, placed.resolved, execution.plan, folder.runs.state)
+    write_run(run, placed.row, placed.resolved, execution.plan)
     return execution, run
 
 

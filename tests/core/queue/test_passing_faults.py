@@ -22,9 +22,9 @@ from core.queue import __main__ as entry
 from core.queue import decisions, execution, pauses, supervisor
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
-from core.queue.lock import is_held
 from core.queue.wishes import Target
 from core.runs import files
+from core.runs.locks import is_held
 from core.runs.paths import RunPaths
 
 ONE = '[[experiment]]\nid = "a"\n'

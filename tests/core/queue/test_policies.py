@@ -17,7 +17,6 @@ from core.queue import pauses
 from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.gpus import Devices, Gpu
-from core.queue.lock import KernelLock, is_held
 from core.queue.notify import Notifier
 from core.queue.pauses import MOST_BYTES, FailureSeries, Pauses, has_space
 from core.queue.report import Outcome, report
@@ -26,6 +25,7 @@ from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import Target
 from core.runs.files import read_json
+from core.runs.locks import KernelLock, is_held
 from core.runs.snapshot import RunState
 from core.speech.hashing import HashCache
 

@@ -14,9 +14,9 @@ from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.entries import Entry, listed, listing, told
-from core.queue.lock import is_held
 from core.queue.naming import named, with_sharers
 from core.queue.wishes import Submission, Target
+from core.runs.locks import is_held
 from core.runs.snapshot import RunState
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'

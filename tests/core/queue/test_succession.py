@@ -15,9 +15,9 @@ from waiting import wait_for
 from core.queue import executor, supervisor, work
 from core.queue.__main__ import supervise
 from core.queue.entries import listing
-from core.queue.lock import is_held
 from core.queue.supervisor import Supervisor
 from core.queue.wishes import QueueDb, Target
+from core.runs.locks import is_held
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunState
 

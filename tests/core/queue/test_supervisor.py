@@ -18,8 +18,8 @@ from waiting import wait_for
 
 from core.queue import __main__ as queue_main
 from core.queue.__main__ import supervise
-from core.queue.lock import KernelLock, is_held
 from core.queue.wishes import QueueDb, Target
+from core.runs.locks import KernelLock, is_held
 from core.runs.snapshot import RunState
 from core.speech import hashing
 from core.speech.hashing import HashCache

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from core.queue.lock import is_held
+from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard

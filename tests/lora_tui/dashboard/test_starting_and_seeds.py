@@ -17,8 +17,8 @@ from core.plan.schema import Row
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
 from core.queue.execution import PlanExecution
-from core.queue.lock import KernelLock
 from core.runs.events import Final
+from core.runs.locks import KernelLock
 from core.runs.process import identity_of
 from core.speech.hashing import HashCache
 from lora_tui import status_command

@@ -1,0 +1,108 @@
+"""The one way out: whatever any command writes to stdout or stderr goes through here (DESIGN §7).
+
+Text from outside cannot steer a terminal, nor a GitHub runner, which obeys workflow commands in what it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from core.sanitise import sanitise
+
+_OLD_COMMAND = "##["
+"""Begins a workflow command anywhere in a line; `::` does so at its beginning."""
+
+
+def out(text: str, max_length: int | None = None, *, multiline: bool = False) -> None:
+    """One line to stdout, or several. A reader that closed the pipe early (`| head`) is no error."""
+    with _reader_may_leave():
+        _put(sys.stdout, _shown(text, max_length, multiline) + "\n")
+
+
+def document(value: Any, indent: int | None = None) -> None:
+    """JSON to stdout, in ASCII: no line of it is a workflow command, and it means the same to whoever parses it."""
+    with _reader_may_leave():
+        sys.stdout.write(quiet(json.dumps(value, indent=indent, allow_nan=False)) + "\n")
+        sys.stdout.flush()
+
+
+def quiet(text: str) -> str:
+    """JSON that means the same and holds no `##[`: only strings can hold it, and there an escape is the same text."""
+    return text.replace(_OLD_COMMAND, "#\\u0023[")
+
+
+def err(text: str, max_length: int | None = None, *, multiline: bool = False) -> None:
+    """One line to stderr, or several. A closed or full stderr stops nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        _put(sys.stderr, _shown(text, max_length, multiline) + "\n")
+
+
+def ask(text: str) -> None:
+    """A question to stderr, whose answer is typed behind it."""
+    with contextlib.suppress(OSError, ValueError):
+        _put(sys.stderr, sanitise(text))
+
+
+def progress(text: str) -> None:
+    """One line of a terminal that the next call writes over; empty: it is cleared."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write("\r\x1b[K" + sanitise(text))
+        sys.stderr.flush()
+
+
+def commands(lines: Iterable[str]) -> None:
+    """Workflow commands for the runner, whose texts are escaped already (`lora_tui.reports.github_actions`)."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in lines:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def in_github_actions() -> bool:
+    """Whether a GitHub runner reads what is written here, and obeys the commands in it."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def show_what_stdout_cannot() -> None:
+    """Characters that stdout's encoding lacks go out as their escapes, as on stderr: nothing fails for them."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _shown(text: str, max_length: int | None, multiline: bool) -> str:
+    return sanitise(text.removesuffix("\n") if multiline else text, max_length, multiline=multiline)
+
+
+def _put(stream: TextIO, text: str) -> None:
+    stream.write(_no_commands(text) if in_github_actions() and not _is_file(stream) else text)
+    stream.flush()
+
+
+def _no_commands(text: str) -> str:
+    """No line of another's text is taken for a workflow command."""
+    lines = text.replace(_OLD_COMMAND, "## [").split("\n")
+    return "\n".join(f"· {line}" if line.lstrip().startswith("::") else line for line in lines)
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Whether it goes into a file, which no runner reads, and which holds data as it is."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at its end: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
