@@ -13,6 +13,7 @@ from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower, last_line
+from core.scoring.evidence import Verdict
 from lora_tui.diagnostics import say
 from lora_tui.progress import RunProgress, verdict_lines
 
@@ -179,15 +180,17 @@ class Follower:
                 log = followed.follower.paths.log
                 say(f"{label}  the end of {log}: {last_line(log) or 'it is empty'}")
 
-    def say_verdict(self, label: str, run: RunPaths, gave_up: str | None = None) -> None:
-        """The verdict table of a run, once."""
+    def say_verdict(
+        self, label: str, run: RunPaths, gave_up: str | None = None, instead: Verdict | None = None
+    ) -> None:
+        """The verdict table of a run, once. `instead`: what the row comes to, where that is not the run's verdict."""
         if run.name in self.judged:
             return
         self.judged.add(run.name)
         snapshot, gathered, verdict = judge_run(self._execution, run, gave_up)
         if gathered.evidence.failure:
             say(f"{label}  {gathered.evidence.failure}")
-        for line in verdict_lines(label, verdict, snapshot.duration_s):
+        for line in verdict_lines(label, instead or verdict, snapshot.duration_s):
             say(line)
         for problem in gathered.problems:
             say(f"  problem: {problem}")

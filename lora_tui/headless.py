@@ -13,7 +13,8 @@ from core import console
 from core.errors import ExitCode, PlanError
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
-from core.queue.report import place_recorded, report, taken_as_recorded
+from core.queue.near_runs import named
+from core.queue.report import report
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
@@ -40,8 +41,6 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
     with Signals() as signals:
         execution = check(request, submission, runs)
         if not request.train:
-            for key in place_recorded(execution, runs):
-                say(f"{key}  {taken_as_recorded(execution, key)}")
             name_missing(execution)
             return _conclude(request, runs, execution, None, Follower(runs, execution))
         if request.detach:
@@ -73,7 +72,7 @@ def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExe
     """The plan, expanded and resolved. UserError with all that is wrong with it or with its data."""
     # A runs folder that is mistyped is not made by a gate that only looks.
     hashes = (HashCache if request.train or runs.state.is_dir() else UnsavedHashes)(runs.hash_cache)
-    execution = PlanExecution(submission, runs, hashes, _HashingProgress())
+    execution = PlanExecution(submission, runs, hashes, _HashingProgress(), trains=request.train)
     for warning in execution.plan.warnings:
         say(f"warning: {warning}")
     ids = ", ".join(dict.fromkeys(row.experiment for row in execution.rows))
@@ -106,7 +105,7 @@ def _conclude(
     request: Request, runs: RunsFolder, execution: PlanExecution, ending: Ending | None, said: Follower
 ) -> ExitCode:
     """Say the verdicts that were not said yet, write the matrix, and decide on the exit code."""
-    reports = report(execution, ending.not_run if ending is not None else {})
+    reports = report(execution, ending.not_run if ending is not None else {}, request.require_data)
     first: dict[str, str] = {}
     for row in reports:
         key = row.row.key
@@ -114,7 +113,7 @@ def _conclude(
             if row.run.name in first:
                 say(f"{key}  is the same run as {first[row.run.name]}: {row.outcome}")
             first.setdefault(row.run.name, key)
-            said.say_verdict(key, row.run, row.gave_up)
+            said.say_verdict(key, row.run, row.gave_up, row.verdict)
         elif key not in execution.closed:
             say(f"{key}  not run{f': {row.matrix.note}' if row.matrix.note else ''}")
     complete = ending is None or ending.complete
@@ -137,7 +136,9 @@ def _conclude(
         if github:
             _tell_github(request, execution, found)
         looser = f", {loosened_words(found.loosened)}" if found.loosened else ""
-        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){looser}")
+        nothing = code is ExitCode.NOTHING_TO_JUDGE
+        why = next((f": {row.row.key}: {named(row.near)}" for row in reports if nothing and row.near), "")
+        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){looser}{why}")
     return code
 
 

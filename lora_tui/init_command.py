@@ -17,9 +17,9 @@ from core.errors import ExitCode, ManifestError, UserError
 from core.plan.read import parse_plan
 from core.plan.template import plan_text
 from core.runs.files import write_text
+from core.runs.hub import is_hub_id
 from core.runs.model_layers import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
-from core.runs.resolve import is_hub_id
 from core.scoring.text import NAMES
 from core.speech.manifest import read_manifest
 from core.user_paths import user_path

@@ -12,12 +12,14 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, PlanError, UserError
 from core.plan.expand import expand, matches, short, unknown_ids
+from core.plan.identity import run_identity
 from core.plan.rows import all_rows
 from core.plan.schema import Plan, Row
 from core.plan.search import EXPERIMENT, in_words
+from core.queue.recorded_runs import newest_first
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, load_plan
-from core.runs.resolve import Resolver
+from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
@@ -26,6 +28,7 @@ from core.user_paths import user_path
 
 NOT_STARTED = "not started"
 UNDECIDED = "decided later"
+COMMIT_LATER = "not started; its hub model's commit is looked up then"
 FIRST_DRAWS = 3
 """Draws of [search] that are shown."""
 _HEADINGS = ("ROW", "RUN", "STEPS", "BATCH", "LR", "METHOD", "RANK", "TARGET MODULES", "STATE")
@@ -87,19 +90,29 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         identity, state = None, NOT_STARTED
         try:
             identity = resolver.resolve(row.settings).identity
+        except ResolveLaterError:
+            state = COMMIT_LATER
+            same = first.setdefault(provisional(resolver, row), row.key)
+            state = state if same == row.key else f"same run as {same}"
         except UserError as error:
             problems.update(dict.fromkeys(str(error).split("\n")))
         if row.adapter_from:
             identity, state = None, UNDECIDED
         elif identity is not None:
-            found = runs.find(identity)
+            found = newest_first(runs.find_all(identity))
             if identity in first:
                 state = f"same run as {first[identity]}"
-            elif found is not None:
-                state = run_state(found).value.replace("_", " ")
+            elif found:
+                state = run_state(found[0]).value.replace("_", " ")
             first.setdefault(identity, row.key)
         planned.append(PlannedRow(row, identity, state))
     return planned, list(problems)
+
+
+def provisional(resolver: Resolver, row: Row) -> str:
+    """Equal for rows that share their run, where the commit of their hub model is not known yet."""
+    contents = resolver.contents(row.settings)
+    return run_identity(row.settings, {name: item.sha256 or item.written for name, item in contents.items()})
 
 
 def conditions_in_words(row: Row) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from core import console
-from core.errors import ExitCode
+from core.errors import ExitCode, PlanError
+from core.plan.expand import unknown_ids
 from core.queue.execution import PlanExecution
-from core.queue.report import Outcome, RowReport, place_recorded, report
+from core.queue.near_runs import NearRun, near_runs
+from core.queue.report import Outcome, RowReport, report
 from core.queue.wishes import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
@@ -18,6 +20,7 @@ from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.runs.state_folder import runs_folder
+from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.user_paths import user_path
 from lora_tui.dashboard.columns import wer_with_change
@@ -40,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("plan", nargs="?", type=user_path, default=DEFAULT_PLAN, metavar="PLAN", help="default: ./%(default)s")
     add("--follow", action="store_true", help="print it again when it changes, until the queue has nothing left to do")
+    add("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="as the plan was started with; repeatable")
     add("--json", action="store_true", help="print JSON; with --follow one document a line")
     add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
     add("--state", metavar="DIR", help="the folder of queue, locks and caches")
@@ -49,12 +54,13 @@ def run(args: argparse.Namespace) -> ExitCode:
     """One line for each row on stdout. 0, whatever the states are; UserError when the plan cannot be read."""
     runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
     path = Path(args.plan)
-    submission = Submission.create(path, read_plan_text(path))
+    submission = Submission.create(path, read_plan_text(path), args.set, args.only)
     shown: str | dict[str, Any] = ""
     while True:
         works = is_held(runs.supervisor_lock)
-        reports = _reports(submission, runs)
-        now = _as_json(reports, works) if args.json else _as_text(reports, works)
+        execution = _execution(submission, runs)
+        reports, others = report(execution, {}), near_runs(execution)
+        now = _as_json(reports, others, works) if args.json else _as_text(reports, others, works)
         if now != shown:
             if isinstance(now, str):
                 console.out(f"\n{now}" if shown else now, multiline=True)
@@ -66,20 +72,26 @@ def run(args: argparse.Namespace) -> ExitCode:
         time.sleep(FOLLOW_S)
 
 
-def _reports(submission: Submission, runs: RunsFolder) -> list[RowReport]:
+def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
     """From the files as they are now: what an earlier look found may have changed."""
     execution = PlanExecution(submission, runs, UnsavedHashes(runs.hash_cache))
+    if unknown := unknown_ids(execution.rows, submission.only):
+        raise PlanError("\n".join(f"--only {name}: no such experiment" for name in unknown))
     execution.place_all()
-    place_recorded(execution, runs)
-    return report(execution, {})
+    return execution
 
 
-def _as_text(reports: list[RowReport], works: bool) -> str:
+def _as_text(reports: list[RowReport], others: list[NearRun], works: bool) -> str:
     table = [_HEADINGS, *(_cells(item) for item in reports)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
     for item in {item.run.name: item for item in reports if item.run is not None}.values():
         lines += _at_work(item)
+    active = [(near, state) for near in others if (state := run_state(near.run)).active]
+    lines += [
+        sanitise(f"{near.row.key}  {near.run.name} is at work ({state}), and {near.why}", _LONGEST)
+        for near, state in active
+    ]
     remarks = of_lines([item.matrix for item in reports]).remarks()
     lines = [*(sanitise(remark, _LONGEST) for remark in remarks), *([""] if remarks else []), *lines]
     queue = "a supervisor is at work" if works else "no supervisor is at work"
@@ -132,8 +144,12 @@ def _health(item: RowReport) -> dict[str, str] | None:
     return {"state": state.value, "summary": told}
 
 
-def _as_json(reports: list[RowReport], works: bool) -> dict[str, Any]:
-    return {"schema": SCHEMA_VERSION, "supervisor": works, "rows": [_json_row(item) for item in reports]}
+def _as_json(reports: list[RowReport], others: list[NearRun], works: bool) -> dict[str, Any]:
+    near = [
+        {"run": one.run.name, "row": one.row.key, "state": run_state(one.run).value, "why": one.why} for one in others
+    ]
+    rows = [_json_row(item) for item in reports]
+    return {"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows, "other_runs": near}
 
 
 def _json_row(item: RowReport) -> dict[str, Any]:

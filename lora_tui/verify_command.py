@@ -87,8 +87,10 @@ def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
+    ended = found.snapshot.state is RunState.DONE or found.snapshot.state.broken
+    what = f"the run is {found.verdict.decision.value}" if ended else "the run has not ended"
     looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""
-    return [*lines, f"{word} (exit {int(code)}){looser}"]
+    return [*lines, f"{word}; {what} (exit {int(code)}){looser}"]
 
 
 def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> Any:

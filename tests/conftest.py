@@ -42,6 +42,7 @@ _register("training_kit")
 _register("event_file")
 _register("evidence_kit")
 _register("plan_kit")
+_register("hub_kit")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,8 +15,10 @@ from core.plan.schema import Row
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
 from core.queue.looks import Facts, Looks
 from core.queue.placement import Placed, Placement
+from core.queue.recorded_runs import RecordedRuns
 from core.queue.standing import Ended, Standing, standing
 from core.queue.wishes import RowWishes, Submission
+from core.runs.contents import Content
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Progress, Resolver
 from core.speech.hashing import HashCache
@@ -26,9 +28,19 @@ class PlanExecution:
     """The rows of one submitted plan. All but skips, ends and stops is read from the run folders."""
 
     def __init__(
-        self, submission: Submission, runs: RunsFolder, hashes: HashCache, progress: Progress | None = None
+        self,
+        submission: Submission,
+        runs: RunsFolder,
+        hashes: HashCache,
+        progress: Progress | None = None,
+        *,
+        trains: bool = False,
     ) -> None:
-        """PlanError when the text is no plan. `progress` hears of audio files that are read to hash them."""
+        """PlanError when the text is no plan. `progress` hears of audio files that are read to hash them.
+
+        `trains`: for what starts runs. Then rows whose data or model cannot be hashed have no run, and the hub may be
+        asked for the commit of a model. Without it such rows have the runs whose records are of what they name.
+        """
         self.submission = submission
         self.runs = runs
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
@@ -44,8 +56,11 @@ class PlanExecution:
         self.wishes = RowWishes()
         """What is held, removed and moved; set anew by whoever reads the queue."""
         self._looks = Looks(self.plan.gate)
-        resolver = Resolver(self.plan, hashes, progress)
-        self._placement = Placement(self.plan, self.rows, runs, resolver, self._looks)
+        self.recorded = RecordedRuns(runs)
+        """What the runs of the folder say they are."""
+        self._resolver = Resolver(self.plan, hashes, progress, asks_hub=trains)
+        recorded = None if trains else self.recorded
+        self._placement = Placement(self.plan, self.rows, runs, self._resolver, self._looks, recorded)
         self.placed = self._placement.placed
         """Row key → its run, as far as it can be told."""
         self.unusable = self._placement.unusable
@@ -64,9 +79,9 @@ class PlanExecution:
         for row in self.rows:
             if not row.adapter_from:
                 continue
-            sources = [o.key for o in self.rows if o.experiment in row.adapter_from and o.confirms is None]
+            sources = [o for o in self.rows if o.experiment in row.adapter_from and o.confirms is None]
             known = self.known(())
-            ended = all(known.get(key, RowState()).status in ENDED for key in sources)
+            ended = all(self._settled(other, known.get(other.key, RowState())) for other in sources)
             if row.key not in self.placed and row.key not in self._closed and ended:
                 settings, _ = resolved_settings(row, self.rows, known)
                 try:
@@ -75,13 +90,18 @@ class PlanExecution:
                     continue  # its data cannot be used, as `place_all` says
         self.known(())  # finds the repeats of what was accepted
 
+    def _settled(self, row: Row, state: RowState) -> bool:
+        """Whether those that take their architecture from this row need not wait for it, as the queue sees it."""
+        only = self.submission.only
+        never = bool(only) and not matches(row, only) and state.status in (RowStatus.QUEUED, RowStatus.HELD)
+        return never or state.status in ENDED
+
     def shown_rows(self) -> list[Row]:
         """The rows that the submission asks for; drawn ones and repeats once they have a run, or are closed."""
         only = self.submission.only
         wanted = [row for row in self.rows if not only or matches(row, only)]
         begun = {key for key, _ in self.started()} | set(self.closed)
-        due = {row.key for row in wanted if row.confirms is not None and row.key in self.placed}
-        return shown(wanted, begun | due)
+        return shown(wanted, begun | self._placement.due)
 
     def known(self, running: Collection[str]) -> dict[str, RowState]:
         """What is known of the rows, by key; the others are queued."""
@@ -162,6 +182,14 @@ class PlanExecution:
     def folder(self, placed: Placed) -> RunPaths:
         """The run's folder: the one that has its identity, whoever made it, else the row's own."""
         return self._placement.folder(placed)
+
+    def others(self, placed: Placed) -> tuple[RunPaths, ...]:
+        """Older runs that answer for the row as well as its own does."""
+        return self._placement.others(placed)
+
+    def contents(self, row: Row) -> dict[str, Content]:
+        """The model and the manifests that the row names, as far as they can be hashed here."""
+        return self._resolver.contents(row.settings)
 
     def started(self) -> list[tuple[str, RunPaths]]:
         """The rows that have a run folder, and which."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
@@ -10,8 +11,9 @@ from core.plan.row_state import RowState
 from core.plan.rows import with_seed
 from core.plan.schema import Plan, Row, RunSettings
 from core.queue.looks import Looks
+from core.queue.recorded_runs import Match, RecordedRuns, newest_first
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.resolve import Resolved, Resolver
+from core.runs.resolve import Resolved, ResolveError, Resolver
 
 MOST_ACCUMULATION = 64
 """`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
@@ -24,6 +26,8 @@ class Placed:
 
     row: Row
     resolved: Resolved
+    match: Match | None = None
+    """The run that was found by what it recorded, where the row's data or model cannot be hashed here."""
 
     @property
     def identity(self) -> str:
@@ -43,7 +47,16 @@ class Replaced:
 class Placement:
     """Of the rows of one plan."""
 
-    def __init__(self, plan: Plan, rows: Sequence[Row], runs: RunsFolder, resolver: Resolver, looks: Looks) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        rows: Sequence[Row],
+        runs: RunsFolder,
+        resolver: Resolver,
+        looks: Looks,
+        recorded: RecordedRuns | None,
+    ) -> None:
+        """`recorded`: for whoever trains nothing, the runs that rows may be whose data cannot be hashed here."""
         self.placed: dict[str, Placed] = {}
         """Row key → its run, as far as it can be told."""
         self.unusable: dict[str, UserError] = {}
@@ -54,11 +67,13 @@ class Placement:
         """Names of the runs that are to be tried again as they are, whatever became of them."""
         self.repeats = {row.key: row for row in rows if row.confirms is not None}
         """Those with other seeds, by row key."""
+        self.due: set[str] = set()
+        """Keys of the repeats of what was accepted, whether or not their runs can be told."""
         self._plan, self._rows, self._runs = plan, rows, runs
-        self._resolver, self._looks = resolver, looks
+        self._resolver, self._looks, self._recorded = resolver, looks, recorded
         self._repeated: dict[str, str] = {}
         """Key of a repeat → identity of the run that it repeats."""
-        self._folders: dict[str, RunPaths] = {}
+        self._folders: dict[str, list[RunPaths]] = {}
 
     def place_all(self) -> dict[str, UserError]:
         """Find the run of every row whose settings are final: results that exist count from the start.
@@ -68,17 +83,22 @@ class Placement:
         self.unusable.clear()
         for row in self._rows:
             try:
-                resolved = self._resolver.resolve(row.settings)
+                self._resolver.resolve(row.settings)
             except UserError as error:
                 self.unusable[row.key] = error
-                continue
+                if self._recorded is None:
+                    continue
             if not row.adapter_from and row.confirms is None:
-                self.placed[row.key] = self._fitting(Placed(row, resolved))
+                with suppress(UserError):  # which is in `unusable`
+                    self.place(row, row.settings)
         return self.unusable
 
     def place(self, row: Row, settings: RunSettings) -> Placed:
-        """Find the run of a row whose settings have been decided. UserError: its model or data cannot be used."""
-        placed = self._fitting(Placed(row, self._resolver.resolve(settings)))
+        """Find the run of a row whose settings have been decided.
+
+        UserError: its model or data cannot be used here, nor did anybody make a run of them that can be told.
+        """
+        placed = self._fitting(self._of(row, settings))
         self.placed[row.key] = placed
         return placed
 
@@ -89,10 +109,15 @@ class Placement:
             state = found.get(str(row.confirms))
             if base is None or state is None or state.facts.get("accepted") is not True:
                 self.placed.pop(key, None)
-            elif self._repeated.get(key) != base.identity or key not in self.placed:
+                self.due.discard(key)
+                continue
+            self.due.add(key)
+            if self._repeated.get(key) != base.identity or key not in self.placed:
+                self.placed.pop(key, None)
                 settings = with_seed(base.resolved.settings, row.settings.train.seed)
-                self.place(row, settings)
-                self._repeated[key] = base.identity
+                with suppress(ResolveError):  # data that are not here, and nobody has made that repeat
+                    self.place(row, settings)
+                    self._repeated[key] = base.identity
 
     def fit_all(self) -> None:
         """Look again which runs take the place of those that ran out of memory."""
@@ -100,12 +125,20 @@ class Placement:
             self.placed[key] = self._fitting(placed)
 
     def folder(self, placed: Placed) -> RunPaths:
-        """The run's folder: the one that has its identity, whoever made it, else the row's own."""
-        found = self._folders.get(placed.identity) or self._runs.find(placed.identity)
-        if found is None:
+        """The run's folder: the newest that has its identity, whoever made it, else the row's own."""
+        if placed.match is not None:
+            return placed.match.run
+        found = self._folders.get(placed.identity) or newest_first(self._runs.find_all(placed.identity))
+        if not found:
             return self._runs.run(placed.row.experiment, placed.identity)
         self._folders[placed.identity] = found  # folders are never renamed
-        return found
+        return found[0]
+
+    def others(self, placed: Placed) -> tuple[RunPaths, ...]:
+        """Older runs that answer for the row as well as its own does."""
+        if placed.match is not None:
+            return placed.match.others
+        return tuple(run for run in self._runs.find_all(placed.identity) if run != self.folder(placed))
 
     def started(self) -> list[tuple[str, RunPaths]]:
         """The rows that have a run folder, and which."""
@@ -125,7 +158,25 @@ class Placement:
             fits = look.outcome != "out_of_memory" or look.phase not in _BATCH_PHASES
             if fits or run.name in self.forgiven or accumulation > MOST_ACCUMULATION:
                 break
-            self.replaced[run.name] = Replaced(placed.row.key, accumulation)
             smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
-            placed = Placed(placed.row, self._resolver.resolve(smaller))
+            try:
+                next_one = self._of(placed.row, smaller)
+            except ResolveError:
+                break  # its data are not here, and nobody has gone on with it
+            self.replaced[run.name] = Replaced(placed.row.key, accumulation)
+            placed = next_one
         return placed
+
+    def _of(self, row: Row, settings: RunSettings) -> Placed:
+        """The run of these settings: by its identity, or by what the runs that are there recorded."""
+        try:
+            return Placed(row, self._resolver.resolve(settings))
+        except ResolveError:
+            if self._recorded is None:
+                raise
+            contents = self._resolver.contents(settings)
+            found = self._recorded.match(settings, contents)
+            if found is None:
+                raise
+            absolute = self._resolver.absolute(settings, contents)
+            return Placed(row, Resolved(absolute, dict(found.hashes), found.identity), found)

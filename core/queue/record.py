@@ -13,8 +13,10 @@ from typing import Any
 
 import core
 from core.plan.schema import Plan, Row
+from core.runs.contents import HUB, MODEL
 from core.runs.documents import read_config
 from core.runs.folder import write_json
+from core.runs.hub import DEFAULT_REVISION
 from core.runs.paths import RunPaths
 from core.runs.resolve import Resolved
 
@@ -41,13 +43,20 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan) -> None:
     }
     existing, _ = read_config(run)
     if existing is None:
-        write_json(run.root, run.config, config | {"provenance": provenance()})
+        write_json(run.root, run.config, config | {"provenance": provenance() | _named_revision(row, resolved)})
         return
     # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed.
     moved = {key: config[key] for key in ("settings", "plan")}
     as_read = json.loads(json.dumps(moved))  # tuples are lists there
     if as_read != {key: existing.get(key) for key in moved}:
         write_json(run.root, run.config, existing | moved)
+
+
+def _named_revision(row: Row, resolved: Resolved) -> dict[str, Any]:
+    """Of a hub model: the revision that the plan named. The commit that it was then is among the settings."""
+    if not resolved.hashes[MODEL].startswith(HUB):
+        return {}
+    return {"model_revision": row.settings.model.revision or DEFAULT_REVISION}
 
 
 def provenance() -> dict[str, Any]:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from core.plan.identity import run_identity
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import killed_among
 from core.queue.entries import Listing, listed, told
 from core.queue.execution import PlanExecution
 from core.queue.last_words import LastWords, Word, last_words
-from core.queue.placement import Placed
-from core.runs.documents import read_config
+from core.queue.near_runs import NearRun, named, near_runs
+from core.runs.contents import Depth
 from core.runs.evidence import Gathered, gather
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunPaths
 from core.runs.reason import reason
-from core.runs.resolve import Resolved
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
-from core.scoring.evidence import Decision, Thresholds, Verdict
+from core.scoring.evidence import Decision, State, Thresholds, Verdict
 from core.scoring.verdict import judge, thresholds_of
 
 
@@ -59,6 +57,8 @@ class RowReport:
     gathered: Gathered | None = None
     verdict: Verdict | None = None
     thresholds: Thresholds | None = None
+    near: tuple[NearRun, ...] = ()
+    """Of a row without a run: runs of its experiment that are other ones."""
 
 
 _OF_DECISION = {
@@ -71,14 +71,67 @@ _NOT_RUN = "not run"
 _FAILED = (RunState.FAILED, RunState.OUT_OF_MEMORY)
 
 
-def report(execution: PlanExecution, not_run: Mapping[str, str]) -> list[RowReport]:
-    """The wanted rows in the order of the plan. `not_run`: row key → why it was not run, or was given up."""
+def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth = Depth.NOTHING) -> list[RowReport]:
+    """The wanted rows in the order of the plan. `not_run`: row key → why it was not run, or was given up.
+
+    `required`: how far data and model must have been compared with what a run was made of. Rows that fall short are
+    undecided, whatever the run's own verdict is: it may be one on something else.
+    """
     execution.place_decided()
     rows = execution.shown_rows()
     columns = differing_settings([asdict(_shown_settings(row, execution)) for row in rows])
     judged: dict[tuple[RunPaths, str | None], Judged] = {}
     reports = [_row(execution, row, column, not_run, judged) for row, column in zip(rows, columns, strict=True)]
-    return [_with_seeds(item, reports) for item in _told(execution, reports)]
+    reports = [_compared(execution, item, required) for item in reports]
+    return [_with_seeds(item, reports) for item in _with_near_runs(execution, _told(execution, reports))]
+
+
+def _compared(execution: PlanExecution, item: RowReport, required: Depth) -> RowReport:
+    """With what the verdict could not be sure of: contents that are not here, other runs that answer as well."""
+    placed = execution.placed.get(item.row.key)
+    if placed is None or item.verdict is None:
+        return item
+    verdict = replace(item.verdict, remarks=(*remarks(execution, item.row.key), *item.verdict.remarks))
+    short = () if placed.match is None else placed.match.comparison.short_of(required)
+    if not short:
+        return replace(item, verdict=verdict, matrix=replace(item.matrix, verdict=verdict))
+    verdict = _unknown(verdict, f"--require-data: {'; '.join(short)}")
+    line = replace(item.matrix, verdict=verdict, note=verdict.criteria[0].reason)
+    return replace(item, verdict=verdict, outcome=Outcome.UNDECIDED, matrix=line)
+
+
+def remarks(execution: PlanExecution, key: str) -> tuple[str, ...]:
+    """What of a row's data and model could not be compared with its run's, and which other runs would answer for it."""
+    placed = execution.placed.get(key)
+    if placed is None:
+        return ()
+    gaps = () if placed.match is None else placed.match.comparison.gaps
+    others = ", ".join(run.name for run in execution.others(placed))
+    newest = (f"Other runs match: {others}; the newest, {execution.folder(placed).name}, is judged.",) if others else ()
+    return (*(f"Not compared: {gap}." for gap in gaps), *newest)
+
+
+def _unknown(verdict: Verdict, reason: str) -> Verdict:
+    """The same criteria, none of which can be judged."""
+    criteria = tuple(replace(one, state=State.UNKNOWN, reason=reason) for one in verdict.criteria)
+    return replace(verdict, criteria=criteria, decision=Decision.UNDECIDED)
+
+
+def _with_near_runs(execution: PlanExecution, reports: Sequence[RowReport]) -> list[RowReport]:
+    """Rows without a run that say which runs are nearly theirs, so that nobody looks for them."""
+    if all(item.run is not None for item in reports):
+        return list(reports)
+    near: dict[str, list[NearRun]] = {}
+    for one in near_runs(execution):
+        near.setdefault(one.row.key, []).append(one)
+    return [_with_near(item, near.get(item.row.key, [])) if item.run is None else item for item in reports]
+
+
+def _with_near(item: RowReport, near: Sequence[NearRun]) -> RowReport:
+    if not near:
+        return item
+    note, why = ("; ".join(filter(None, (text, named(near)))) for text in (item.matrix.note, item.why))
+    return replace(item, near=tuple(near), why=why, matrix=replace(item.matrix, note=note))
 
 
 def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowReport]:
@@ -135,39 +188,6 @@ def matrix_rows(execution: PlanExecution, reports: Collection[RowReport]) -> lis
     return [*history, *(row.matrix for row in reports)]
 
 
-def place_recorded(execution: PlanExecution, runs: RunsFolder) -> list[str]:
-    """Find the runs of rows whose data is not here, by the hashes that the runs themselves record.
-
-    For judging copied run folders without their audio. Returns the keys of the rows that were found so.
-    """
-    missing = [row for row in execution.rows if row.key not in execution.placed and row.confirms is None]
-    found: list[str] = []
-    if not missing:
-        return found
-    for run in runs.runs():
-        config, _ = read_config(run)
-        hashes = (config or {}).get("hashes")
-        if config is None or not isinstance(hashes, dict):
-            continue
-        for row in missing:
-            settings = _with_recorded_modules(row, config)
-            if run_identity(settings, hashes) == config.get("identity"):
-                resolved = Resolved(settings, hashes, str(config["identity"]))
-                execution.placed[row.key] = Placed(row, resolved)
-                found.append(row.key)
-    return found
-
-
-def taken_as_recorded(execution: PlanExecution, key: str) -> str | None:
-    """Why the hashes of a row's model and data are those that its run records, where they could not be made again."""
-    problem = execution.unusable.get(key)
-    if problem is None or key not in execution.placed:
-        return None
-    first, *more = str(problem).splitlines()
-    extra = f" (and {len(more)} more problems)" if more else ""
-    return f"model and data are taken as the run records them, for they cannot be hashed here: {first}{extra}"
-
-
 def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = None) -> Judged:
     """The run now, its evidence, and its verdict by the plan's thresholds."""
     snapshot = read_run(run)
@@ -204,8 +224,6 @@ def _row(
     failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)
     thresholds = thresholds_of(asdict(execution.plan.gate))
     line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title, thresholds=thresholds)
-    if (taken := taken_as_recorded(execution, row.key)) is not None:
-        line = replace(line, evidence=(*line.evidence, ("Not hashed again", taken)))
     return RowReport(row, outcome, failed, line, "", run, gave_up, snapshot, gathered, verdict, thresholds)
 
 
@@ -220,14 +238,3 @@ def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:
         adapter=replace(row.settings.adapter, target_modules=used.adapter.target_modules),
         train=replace(row.settings.train, accumulation=used.train.accumulation),
     )
-
-
-def _with_recorded_modules(row: Row, config: Mapping[str, object]) -> RunSettings:
-    if not row.adapter_from:
-        return row.settings
-    settings = config.get("settings")
-    adapter = settings.get("adapter") if isinstance(settings, dict) else None
-    modules = adapter.get("target_modules") if isinstance(adapter, dict) else None
-    if not isinstance(modules, list) or config.get("experiment") != row.experiment:
-        return row.settings
-    return replace(row.settings, adapter=replace(row.settings.adapter, target_modules=tuple(modules)))

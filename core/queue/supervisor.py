@@ -228,7 +228,7 @@ class Supervisor:
             asked = {"overrides": submission.overrides, "only": submission.only}
             self._log.append("submitted", submission=name, plan=submission.plan_path, **asked)
         try:
-            execution = PlanExecution(submission, self._runs, self._hashes)
+            execution = PlanExecution(submission, self._runs, self._hashes, trains=True)
             execution.place_all()
         except UserError as error:
             self._finish(name, Ending(False, f"the plan cannot be read: {error}"))

@@ -234,13 +234,10 @@ class RunsFolder:
         """The folder of a run; the experiment's id is made safe as a file name."""
         return RunPaths(self.root / f"{_UNSAFE.sub('_', experiment)}-{identity}")
 
-    def find(self, identity: str) -> RunPaths | None:
-        """The existing run with this identity, whichever experiment made it."""
-        ending = f"-{identity}"
-        for name in _names(self.root):
-            if name.endswith(ending) and (self.root / name / _CONFIG).is_file():
-                return RunPaths(self.root / name)
-        return None
+    def find_all(self, identity: str) -> list[RunPaths]:
+        """The existing runs with this identity, whichever experiments made them: one, unless folders were copied."""
+        names = [name for name in _names(self.root) if name.endswith(f"-{identity}")]
+        return [RunPaths(self.root / name) for name in names if (self.root / name / _CONFIG).is_file()]
 
     def runs(self) -> list[RunPaths]:
         """All run folders, by name."""

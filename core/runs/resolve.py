@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,17 @@ from typing import Any
 from core.errors import AudioError, ManifestError, ModelError, UserError, may_pass
 from core.plan.identity import run_identity
 from core.plan.schema import ModelSettings, Plan, RunSettings
+from core.runs.contents import MODEL, Content
+from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
 from core.runs.model_hash import model_hash
-from core.speech.hashing import HashCache, ManifestHashes, manifest_file_hashes
+from core.speech.hashing import HashCache, manifest_file_hashes
+from core.speech.lines import lines_of, lines_sha256, references_sha256
+from core.speech.manifest import read_manifest
 from core.user_paths import PathError, user_path
 
 MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
 """Called as (manifest key, audio files hashed, of how many). May raise to stop."""
-
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Resolved:
     """What `run.json` records of a row."""
 
     settings: RunSettings
-    """With absolute manifest and model paths; hub ids are kept."""
+    """With absolute manifest and model paths; hub ids are kept, and their revision is the commit."""
     hashes: dict[str, str]
     identity: str
     lines: dict[str, str] = field(default_factory=dict)
@@ -39,61 +40,97 @@ class ResolveError(UserError):
     """The model or manifests of a row cannot be used. Carries every problem, one a line."""
 
 
+class ResolveLaterError(ResolveError):
+    """Nothing is wrong with the row, but its hub model's commit is not known before the hub is asked."""
+
+
 class Resolver:
     """Resolves the rows of one plan. Each manifest and model is read once, however many rows name it."""
 
-    def __init__(self, plan: Plan, cache: HashCache, progress: Progress | None = None) -> None:
+    def __init__(
+        self, plan: Plan, cache: HashCache, progress: Progress | None = None, *, asks_hub: bool = False
+    ) -> None:
+        """`asks_hub`: whether the hub may be asked for the commit of a model that its cache does not know."""
         self._folder = Path(plan.path).absolute().parent
         self._cache = cache
         self._progress = progress
-        self._models: dict[str, str] = {}
-        self._manifests: dict[str, ManifestHashes] = {}
+        self._asks_hub = asks_hub
+        self._read: dict[tuple[str, ...], Content] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
         """Raises ResolveError with all that is wrong with the model, the manifests and their audio.
 
         OSError: something that may be over by itself, such as a network disk that is away.
         """
-        hashes: dict[str, str] = {}
-        lines: dict[str, str] = {}
-        paths: dict[str, Any] = {}
-        problems: list[str] = []
-        model = settings.model
+        contents = self.contents(settings)
+        hashes = {name: content.sha256 for name, content in contents.items() if content.sha256 is not None}
+        if len(hashes) < len(contents):
+            wrong = [content for content in contents.values() if content.sha256 is None]
+            later = [content for content in wrong if content.hub is not None and not self._asks_hub]
+            kind = ResolveLaterError if len(later) == len(wrong) else ResolveError
+            wrong = [content for content in wrong if content not in later] or wrong
+            raise kind("\n".join(content.problem for content in wrong))
+        absolute = self.absolute(settings, contents)
+        lines = {name: content.lines for name, content in contents.items() if content.lines is not None}
+        return Resolved(absolute, hashes, run_identity(absolute, hashes), lines)
+
+    def contents(self, settings: RunSettings) -> dict[str, Content]:
+        """The model and each manifest that `settings` name, as far as they can be hashed here.
+
+        OSError: something that may be over by itself, such as a network disk that is away.
+        """
+        found = {MODEL: self._once(("model", settings.model.id, str(settings.model.revision)), settings.model)}
+        for key in MANIFESTS:
+            written = getattr(settings.data, key)
+            if written is not None:
+                found[key] = self._once((key, written), written)
+        return found
+
+    def absolute(self, settings: RunSettings, contents: Mapping[str, Content]) -> RunSettings:
+        """The settings with absolute paths, and with the commit of a hub model where it is known."""
+        paths: dict[str, Any] = {key: content.written for key, content in contents.items() if key != MODEL}
+        model = replace(settings.model, id=contents[MODEL].written)
+        if contents[MODEL].sha256 is not None and is_hub_id(model.id):
+            model = replace(model, revision=str(contents[MODEL].sha256).rpartition("@")[2])
+        return replace(settings, model=model, data=replace(settings.data, **paths))
+
+    def _once(self, key: tuple[str, ...], named: ModelSettings | str) -> Content:
+        if key not in self._read:
+            try:
+                found = self._model(named) if isinstance(named, ModelSettings) else self._manifest(key[0], named)
+            except PathError as error:
+                found = Content(key[1], problem=str(error))
+            self._read[key] = found
+        return self._read[key]
+
+    def _manifest(self, key: str, written: str) -> Content:
+        path = self._absolute(written, f"data.{key}")
+        content = Content(str(path))
+        progress = self._progress
+        report = None if progress is None else lambda done, total: progress(key, done, total)
         try:
-            model, hashes["model"] = self._model(settings.model)
-        except (ModelError, PathError) as error:
-            problems.append(str(error))
+            if not path.is_file():
+                raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
+            found = manifest_file_hashes(path, self._cache, report)
+            return replace(content, sha256=found.content, lines=found.lines)
+        except (ManifestError, AudioError) as error:
+            content = replace(content, problem=str(error))
         except OSError as error:
             if may_pass(error):
                 raise
-            problems.append(f"model.id: cannot be read: {error}: correct the path, or its permissions")
-        for key in MANIFESTS:
-            written = getattr(settings.data, key)
-            if written is None:
-                continue
-            try:
-                paths[key], found = self._manifest(key, written)
-                hashes[key], lines[key] = found
-            except (ManifestError, AudioError, PathError) as error:
-                problems.append(str(error))
-            except OSError as error:
-                if may_pass(error):
-                    raise
-                problems.append(f"data.{key}: cannot be read: {error}: correct the path, or its permissions")
-        if problems:
-            raise ResolveError("\n".join(problems))
-        absolute = replace(settings, model=model, data=replace(settings.data, **paths))
-        return Resolved(absolute, hashes, run_identity(absolute, hashes), lines)
+            content = replace(
+                content, problem=f"data.{key}: cannot be read: {error}: correct the path, or its permissions"
+            )
+        return self._with_lines(content)
 
-    def _manifest(self, key: str, written: str) -> tuple[str, ManifestHashes]:
-        path = self._absolute(written, f"data.{key}")
-        if str(path) not in self._manifests:
-            if not path.is_file():
-                raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
-            progress = self._progress
-            report = None if progress is None else lambda done, total: progress(key, done, total)
-            self._manifests[str(path)] = manifest_file_hashes(path, self._cache, report)
-        return str(path), self._manifests[str(path)]
+    def _with_lines(self, content: Content) -> Content:
+        """With what can be told of a manifest whose audio cannot be read."""
+        try:
+            manifest = read_manifest(Path(content.written), check_audio=False)
+        except (ManifestError, OSError):
+            return content
+        references = references_sha256((u.id, u.text) for u in manifest.utterances)
+        return replace(content, lines=lines_sha256(lines_of(manifest)), references=references)
 
     def _missing_hint(self, path: Path) -> str:
         # The shipped plan's speech is made by a recipe that lies beside where the manifests would be.
@@ -101,29 +138,34 @@ class Resolver:
             return "run `make data`, which builds the embedded speech"
         return "correct the path (it is relative to the plan)"
 
-    def _model(self, model: ModelSettings) -> tuple[ModelSettings, str]:
+    def _model(self, model: ModelSettings) -> Content:
         folder = self._absolute(model.id, "model.id")
-        if folder.is_dir():
-            if model.revision is not None:
-                raise ModelError(f"model.revision is for hub ids, and {folder} is a folder: remove it")
-            if str(folder) not in self._models:
-                self._models[str(folder)] = model_hash(folder, self._cache)
+        content = Content(str(folder))
+        try:
+            if folder.is_dir():
+                if model.revision is not None:
+                    raise ModelError(f"model.revision is for hub ids, and {folder} is a folder: remove it")
+                content = replace(content, sha256=model_hash(folder, self._cache))
                 self._cache.save()
-            return replace(model, id=str(folder)), self._models[str(folder)]
-        first = Path(model.id).parts[0]
-        # "data/base_model" could be a hub id; with a folder "data" beside the plan it is a path gone wrong.
-        if not is_hub_id(model.id) or (self._folder / first).is_dir():
-            hint = "name a folder in hub format (relative to the plan) or a hub id (organisation/name)"
-            raise ModelError(f"model.id: no such folder: {folder}: {hint}")
-        return model, f"hub:{model.id}@{model.revision or 'main'}"
+                return content
+            first = Path(model.id).parts[0]
+            # "data/base_model" could be a hub id; with a folder "data" beside the plan it is a path gone wrong.
+            if not is_hub_id(model.id) or (self._folder / first).is_dir():
+                hint = "name a folder in hub format (relative to the plan) or a hub id (organisation/name)"
+                raise ModelError(f"model.id: no such folder: {folder}: {hint}")
+            content = replace(content, written=model.id)
+            return replace(content, sha256=hub_hash(model.id, commit_of(model.id, model.revision, ask=self._asks_hub)))
+        except CommitUnknownError as error:
+            return replace(content, hub=model.id, problem=f"{error}; no folder {folder} is there either")
+        except ModelError as error:
+            return replace(content, problem=str(error))
+        except OSError as error:
+            if may_pass(error):
+                raise
+            return replace(content, problem=f"model.id: cannot be read: {error}: correct the path, or its permissions")
 
     def _absolute(self, written: str, key: str) -> Path:
         return Path(os.path.normpath(self._folder / user_path(written, key)))
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether `text` has the form of a hub id: `organisation/name`."""
-    return _HUB_ID.match(text) is not None
 
 
 def resolve(plan: Plan, settings: RunSettings, cache: HashCache) -> Resolved:

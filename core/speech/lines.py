@@ -69,6 +69,11 @@ def lines_sha256(lines: Iterable[Line]) -> str:
     )
 
 
+def references_sha256(lines: Iterable[tuple[str, str]]) -> str:
+    """64 hex digits over the (id, text) of an evaluation set: all that the scores of older runs tell of it."""
+    return hash_lines("references 1", (list(line) for line in lines))
+
+
 def hash_lines(kind: str, lines: Iterable[object]) -> str:
     """SHA-256 over a kind and JSON values, one a line."""
     digest = hashlib.sha256(f"{kind}\n".encode())

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.errors import ModelError
 from core.runs.files import read_bytes
-from core.runs.resolve import is_hub_id
+from core.runs.hub import is_hub_id
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.training.decode import Vocabulary
 from core.training.determinism import steady_kernels

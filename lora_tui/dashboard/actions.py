@@ -15,7 +15,7 @@ from core.queue.asked_ends import removed_rows
 from core.queue.client import QueueClient
 from core.queue.decisions import each_decision
 from core.queue.execution import PlanExecution
-from core.queue.report import place_recorded, report
+from core.queue.report import report
 from core.queue.wishes import Submission
 from core.runs.files import write_text
 from core.runs.paths import RunsFolder
@@ -53,7 +53,6 @@ class Actions:
         submission = self._submission()
         execution = PlanExecution(submission, self._runs, HashCache(self._runs.hash_cache))
         execution.place_all()
-        place_recorded(execution, self._runs)
         reports = report(execution, {})
         output.export(self._runs.matrix, assemble(execution, reports, ExitCode.ACCEPTED))
         return f"written: {self._runs.matrix}"

@@ -11,11 +11,12 @@ from typing import Any
 from core.errors import UserError
 from core.plan.schema import Row
 from core.queue.execution import PlanExecution
-from core.queue.report import place_recorded
+from core.queue.report import remarks
 from core.queue.wishes import Submission
 from core.runs.matrix import differing_settings
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.runs.resolve import ResolveLaterError
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
 from core.speech.hashing import HashCache
@@ -98,6 +99,10 @@ class PlanRows:
             for i, entry in enumerate(self.execution.plan.history)
         )
 
+    def remarks(self, row: Row | None) -> tuple[str, ...]:
+        """What of the row must be known before the verdict on its run is believed."""
+        return () if self.execution is None or row is None else remarks(self.execution, row.key)
+
     def forget(self, run: RunPaths) -> None:
         """The run's files changed: what depends on its result is decided again."""
         if self.execution is not None and self._placing is None:
@@ -165,12 +170,12 @@ class _Placing(threading.Thread):
         """Thread body."""
         try:
             problems: Mapping[str, UserError] = self.execution.place_all()
-            place_recorded(self.execution, self._runs)
             self.execution.place_decided()
         except Exception as error:  # a thread has nobody to raise to: the board says it
             self.problems = (f"the plan's data cannot be read: {error}",)
             return
-        lines = [line for problem in problems.values() for line in str(problem).splitlines()]
+        wrong = [problem for problem in problems.values() if not isinstance(problem, ResolveLaterError)]
+        lines = [line for problem in wrong for line in str(problem).splitlines()]
         self.problems = tuple(dict.fromkeys([*self.execution.plan.warnings, *lines]))
 
     def _progress(self, manifest: str, done: int, total: int) -> None:

@@ -209,7 +209,8 @@ class FolderSource:
         if run is None or run.name not in self._watches:
             return None
         row = self._rows[self._ids[row_id or ""]]
-        return self._watches[run.name].view(row.id, f"{row.key} {row.title}".strip(), self._thresholds(run))
+        remarks = self._plan.remarks(row.wanted) if self._plan is not None else ()
+        return self._watches[run.name].view(row.id, f"{row.key} {row.title}".strip(), self._thresholds(run), remarks)
 
     def _measure(self, active: bool) -> Resources:
         """Measured while something runs; an idle board stays as it is, so that nothing is written."""

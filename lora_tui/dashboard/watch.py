@@ -139,15 +139,19 @@ class Watch:
             self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
         return self._row[1]
 
-    def view(self, row_id: str, label: str, thresholds: Thresholds) -> RunView | None:
-        """The run as the plots and the panels show it."""
+    def view(self, row_id: str, label: str, thresholds: Thresholds, remarks: tuple[str, ...] = ()) -> RunView | None:
+        """The run as the plots and the panels show it. `remarks`: those of the row, before the verdict's own."""
         if self.snapshot is None or self.gathered is None or self.verdict is None:
             return None
         view = self._view
         line = last_line(self.paths.log)
-        if view is None or (view.row_id, view.label, view.log_line) != (row_id, label, line):
+        remarks = (*remarks, *self.verdict.remarks)
+        if view is None or (view.row_id, view.label, view.log_line, view.verdict.remarks) != (
+            row_id, label, line, remarks,
+        ):  # fmt: skip
+            verdict = replace(self.verdict, remarks=remarks)
             self._view = view = RunView(
-                row_id, label, self.snapshot, self.gathered, self.verdict, thresholds,
+                row_id, label, self.snapshot, self.gathered, verdict, thresholds,
                 so_far(self.gathered.evidence, self.verdict, thresholds),
                 heldout_changes(self.paths, self.snapshot.intervals), line, read_positions(self.paths)[0],
             )  # fmt: skip

@@ -111,7 +111,9 @@ def test_github(trained: Any, clone: Path, tmp_path: Path, asked: dict[str, floa
     line = (clone / notes[0][1]).read_text().splitlines()[int(notes[0][2]) - 1]
     assert notes[0][1] == "experiments.toml" and line in ("[[experiment]]", 'id = "a"')
     assert "| a " in summary and "Domain gain" in summary
-    assert "cannot be hashed here: " in said and "Not hashed again" in summary, "what is not here is said"
+    assert "Not compared: data.domain: only the lines were compared" in said and "Not compared" in summary, (
+        "what is not here is said"
+    )
     kept(clone)
 
 
@@ -131,7 +133,7 @@ def test_gitlab(trained: Any, clone: Path, tmp_path: Path, asked: dict[str, floa
     thresholds(trained, clone, asked)
     found, said = gitlab(clone, tmp_path / "runs.tar")
     assert found == code, said
-    assert "cannot be hashed here: " in said
+    assert "Not compared: data.domain: only the lines were compared" in said
     assert not re.search(r"^::\w+ ", said, re.MULTILINE), "GitHub's commands are for GitHub"
     kept(clone)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_kit import OLD, cached
 
 from core.errors import ExitCode
 from core.plan.expand import expand
@@ -58,8 +59,9 @@ def command(*arguments: str) -> ExitCode:
 
 
 def test_rows_and_conditions_are_shown_and_nothing_is_created(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    cached(tmp_path.with_name("empty-hub"), monkeypatch)
     before = sorted(project.iterdir())
     assert command() is ExitCode.ACCEPTED
     shown = capsys.readouterr()
@@ -68,6 +70,7 @@ def test_rows_and_conditions_are_shown_and_nothing_is_created(
     assert lines[0] == "experiments.toml: 4 rows, until one is accepted, at most 20 runs and 24 hours"
     assert [line.split()[0] for line in lines[3:7]] == ["2.1", "2.2#1", "2.2#2", "3.1"]
     assert "5e-05" in lines[4]
+    assert "not started; its hub model's commit is looked up then" in lines[3], "which is nothing wrong with the plan"
     assert "same run as 2.1" in lines[5]
     assert "decided later" in lines[6]
     assert "after 2.1; only if falling" in shown.out
@@ -93,7 +96,10 @@ def test_json_has_the_same_rows(project: Path, capsys: pytest.CaptureFixture[str
     assert "stays UNKNOWN" in document["warnings"][0]
 
 
-def test_an_existing_run_shows_its_state(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_run_shows_its_state(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cached(tmp_path / "hub", monkeypatch, main=OLD)
     plan = load_plan(project / "experiments.toml")
     identity = resolve(plan, expand(plan)[0].settings, HashCache(project / "hashes.json")).identity
     folder = project / "runs" / f"2.1-{identity}"

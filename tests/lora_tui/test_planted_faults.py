@@ -160,7 +160,7 @@ def test_without_a_fault_the_run_is_accepted_and_consistent(accepted: Any, capsy
     assert gate(accepted) == 0
     assert main(["verify", str(accepted.run("a").root)]) == 0
     out = capsys.readouterr().out
-    assert "consistent (exit 0)" in out and "Evaluation batches: domain fake, heldout fake" in out
+    assert "consistent; the run is accepted (exit 0)" in out and "Evaluation batches: domain fake, heldout fake" in out
     assert "Libraries: not recorded" in out and "lora-cli evaluate" in out
 
 

@@ -52,11 +52,11 @@ def test_an_experiment_id_never_leaves_the_runs_folder(experiment: str, identity
 def test_runs_are_found_by_identity_whichever_experiment_made_them(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path / "runs", tmp_path / "state")
     assert folder.runs() == []
-    assert folder.find("0123456789") is None
+    assert folder.find_all("0123456789") == []
     run = folder.run("2.1", "0123456789")
     run.root.mkdir(parents=True)
     assert folder.runs() == [], "a folder without run.json is no run"
     run.config.write_text("{}")
     assert folder.runs() == [run]
-    assert folder.find("0123456789") == run
-    assert folder.find("9876543210") is None
+    assert folder.find_all("0123456789") == [run]
+    assert folder.find_all("9876543210") == []

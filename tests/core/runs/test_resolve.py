@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hub_kit import NEW, OLD, cached
 
 from core.errors import ModelError, PlanError
 from core.plan.expand import expand
 from core.runs.model_hash import model_hash
 from core.runs.model_layers import LinearLayers, linear_layers
 from core.runs.plan_file import load_plan
-from core.runs.resolve import Resolved, ResolveError, Resolver, resolve
+from core.runs.resolve import Resolved, ResolveError, ResolveLaterError, Resolver, resolve
 from core.speech.hashing import HashCache
 
 PLAN = """\
@@ -96,13 +98,44 @@ def test_the_embedded_speech_that_is_not_built_yet_is_told_how_to_build(project:
         resolved(project)
 
 
-def test_hub_ids_are_kept_and_their_revision_is_identity(project: Path) -> None:
+def test_a_hub_model_is_its_commit_whatever_the_plan_calls_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A branch that is moved upstream makes another run; a tag of the same commit is the same."""
+    cached(tmp_path / "hub", monkeypatch, main=OLD, v2=NEW, v1=OLD)
     run = resolved(project, "model.id=org/model")
-    assert run.settings.model.id == "org/model"
-    assert run.hashes["model"] == "hub:org/model@main"
-    other = resolved(project, "model.id=org/model", "model.revision=v2")
-    assert other.hashes["model"] == "hub:org/model@v2"
-    assert other.identity != run.identity
+    assert (run.settings.model.id, run.settings.model.revision) == ("org/model", OLD)
+    assert run.hashes["model"] == f"hub:org/model@{OLD}"
+    assert resolved(project, "model.id=org/model", "model.revision=v1").identity == run.identity
+    assert resolved(project, "model.id=org/model", f"model.revision={OLD}").identity == run.identity
+    assert resolved(project, "model.id=org/model", "model.revision=v2").identity != run.identity
+    cached(tmp_path / "hub", monkeypatch, main=NEW)
+    moved = resolved(project, "model.id=org/model")
+    assert moved.settings.model.revision == NEW and moved.identity != run.identity
+
+
+def test_a_hub_model_whose_commit_nobody_knows_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cached(tmp_path / "hub", monkeypatch)
+    with pytest.raises(ResolveLaterError, match=r"which commit of org/model is main is not known here.*start the plan"):
+        resolved(project, "model.id=org/model")
+    plan = load_plan(project / "plan.toml", ["model.id=org/model"])
+    asking = Resolver(plan, HashCache(project / "hashes.json"), asks_hub=True)
+    with pytest.raises(ResolveError, match=r"the hub could not be asked .*write its commit \(40 hex digits\)"):
+        asking.resolve(expand(plan)[0].settings)
+
+
+@pytest.mark.parametrize("revision", ["../../main", "/etc/passwd", "a b", "."])
+def test_what_is_no_revision_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, revision: str
+) -> None:
+    cached(tmp_path / "hub", monkeypatch, main=OLD)
+    plan = load_plan(project / "plan.toml", ["model.id=org/model"])
+    settings = expand(plan)[0].settings
+    odd = replace(settings, model=replace(settings.model, revision=revision))
+    with pytest.raises(ResolveError, match="is no revision: name a branch, a tag or a commit"):
+        resolve(plan, odd, HashCache(project / "hashes.json"))
 
 
 @pytest.mark.parametrize("name", ["nope", "/nope", "data/nope", "../nope", "a/b/c", "."])

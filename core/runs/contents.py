@@ -1,0 +1,138 @@
+"""Whether a run was made of what a plan names now: the model and each manifest compared on their own. Pure.
+
+A run answers for a row of a plan only if its settings and its contents are the row's. What can be hashed on this
+machine must be what the run recorded. Of a manifest whose audio is not here the lines are compared, and what cannot be
+compared at all is named, so that whoever reads the verdict knows what it rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+MODEL = "model"
+HUB = "hub:"
+"""Begins what stands for a model of the hub among the hashes: `hub:ID@COMMIT`."""
+
+
+class Depth(IntEnum):
+    """How far a content was compared with what a run recorded."""
+
+    NOTHING = 0
+    TEXTS = 1
+    """The lines of a manifest, or at least their ids and texts; no audio."""
+    WHOLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A manifest, or the model, that a plan names, as far as it can be read here."""
+
+    written: str
+    """The absolute path, or the hub id, for messages."""
+    sha256: str | None = None
+    """Of the whole content; None where it cannot be had."""
+    lines: str | None = None
+    """Of a manifest: the hash of its lines without the audio (core.speech.lines)."""
+    references: str | None = None
+    """Of a manifest whose audio is not all here: the hash of its ids and texts alone."""
+    hub: str | None = None
+    """The hub id of a model whose commit is not known here."""
+    problem: str = ""
+    """Why there is no `sha256`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a run says it was made of."""
+
+    hashes: Mapping[str, str]
+    """By `model` and the names of the manifests: whole contents."""
+    lines: Mapping[str, str]
+    """The hash of each manifest's lines; older runs have none."""
+    references: Callable[[str], str | None]
+    """The hash of the ids and texts of an evaluation set, by the base model's score on it; None: not to be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One content that is the run's, as far as it could be compared."""
+
+    name: str
+    depth: Depth
+    said: str
+    """What was compared and why no more; empty where all was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of all that a row names with all that a run recorded."""
+
+    compared: tuple[Compared, ...]
+    differing: tuple[str, ...]
+    """One sentence for each content that is another one; empty: the run is made of what the row names."""
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """One sentence for each content that was not compared whole."""
+        return tuple(item.said for item in self.compared if item.depth is not Depth.WHOLE)
+
+    def short_of(self, required: Depth) -> tuple[str, ...]:
+        """The sentences for contents that were compared less than `required`. Of a model there are no texts."""
+        return tuple(
+            item.said
+            for item in self.compared
+            if item.depth < (Depth.WHOLE if item.name == MODEL and required is not Depth.NOTHING else required)
+        )
+
+
+def compare(contents: Mapping[str, Content], recorded: Recorded) -> Comparison:
+    """Each content of a row with what the run recorded of it. Both must name the same manifests."""
+    compared: list[Compared] = []
+    differing = [
+        f"it was made with a manifest {_key(name)}, of which the plan has none"
+        for name in sorted(recorded.hashes.keys() - contents.keys())
+    ]
+    for name, content in contents.items():
+        if name not in recorded.hashes:
+            differing.append(f"it was made without {_key(name)}, which is {content.written} in the plan")
+            continue
+        found = _compare(name, content, recorded)
+        if isinstance(found, Compared):
+            compared.append(found)
+        else:
+            differing.append(found)
+    return Comparison(tuple(compared), tuple(differing))
+
+
+def _compare(name: str, content: Content, recorded: Recorded) -> Compared | str:
+    """How far the content is the run's, or the sentence that says that it is another one."""
+    key, digest = _key(name), recorded.hashes[name]
+    if content.sha256 is not None:
+        if content.sha256 == digest:
+            return Compared(name, Depth.WHOLE, "")
+        return f"it was made with another {key} than {content.written}"
+    why = _first_line(content.problem)
+    # A folder's hash and a hub id say nothing about each other; two hub ids do.
+    if content.hub is not None and digest.startswith(HUB) and not digest.startswith(f"{HUB}{content.hub}@"):
+        return f"it was made with another {key} than {content.written}"
+    for what, here, theirs in (
+        ("the lines", content.lines, recorded.lines.get(name)),
+        ("the ids and texts", content.references, None if name in recorded.lines else recorded.references(name)),
+    ):
+        if here is None or theirs is None:
+            continue
+        if here != theirs:
+            return f"{what} of {content.written} are not those of the {key} that it was made with"
+        return Compared(name, Depth.TEXTS, f"{key}: only {what} were compared, not the audio: {why}")
+    return Compared(name, Depth.NOTHING, f"{key}: not compared with what the run was made with: {why}")
+
+
+def _key(name: str) -> str:
+    return MODEL if name == MODEL else f"data.{name}"
+
+
+def _first_line(problem: str) -> str:
+    first, *more = problem.splitlines() or ["it cannot be read here"]
+    return f"{first} (and {len(more)} more problems)" if more else first
