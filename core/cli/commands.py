@@ -15,6 +15,7 @@ from core.console import document, err, out, progress
 from core.errors import ExitCode, UserError, is_disk_full
 from core.runs.adapter_hash import adapter_hash
 from core.runs.files import write_json
+from core.runs.hub import commit_of, hub_hash, is_commit
 from core.runs.model_hash import model_hash
 from core.sanitise import sanitise
 from core.scoring.wer_table import wer_table
@@ -25,6 +26,7 @@ from core.speech.manifest import read_manifest
 from core.user_paths import user_path
 
 if TYPE_CHECKING:
+    from core.training.adapter import AdapterFacts
     from core.training.model import SpeechModel
 
 
@@ -68,13 +70,13 @@ def _load(args: argparse.Namespace) -> _Loaded:
     asked = args.precision or (facts.precision if facts else SCORING_PRECISION)
     if args.precision is None and asked == "bf16" and device.type == "cpu":
         asked = "fp32"
-    speech = load_model(name, args.revision or (facts.revision if facts else None), device=device, precision=asked)
+    revision = _revision(name, args.revision, facts)
+    speech = load_model(name, revision, device=device, precision=asked)
     digest = None
     if folder is not None:
         local = Path(name)
-        revision = args.revision or (facts.revision if facts else None) or "main"
         # the form in which run.json and the adapter record it
-        base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else f"hub:{name}@{revision}"
+        base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else hub_hash(name, revision)
         speech, facts = load_adapter(speech, folder, base)
         digest = adapter_hash(folder)
     if args.tokens_per_second:
@@ -87,6 +89,14 @@ def _load(args: argparse.Namespace) -> _Loaded:
         normaliser=args.normaliser or (facts.normaliser if facts else "basic"),
         batch_seconds=args.batch_seconds or (facts.eval_batch_seconds if facts else 120.0),
     )
+
+
+def _revision(name: str, asked: str | None, facts: AdapterFacts | None) -> str | None:
+    """The revision of a hub model to load: the commit, where the adapter names the one that it was trained on."""
+    revision = asked or (facts.revision if facts else None)
+    if facts is None or Path(name).is_dir() or not is_commit(facts.model_hash.rpartition("@")[2]):
+        return revision
+    return commit_of(name, revision, ask=True)
 
 
 def transcribe(args: argparse.Namespace) -> ExitCode:

@@ -46,7 +46,9 @@ class ModelSettings:
     """`[model]`: the base model."""
 
     id: str = _key("", "a folder in hub format (relative to the plan) or a hub id", required=True)
-    revision: str | None = _key(None, "the hub revision; recorded and part of the identity")
+    revision: str | None = _key(
+        None, "the hub's branch, tag or commit; its commit is recorded and part of the identity"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.plan.identity import run_identity, settings_from
+from core.runs.contents import HUB, MODEL
+from core.runs.hub import hub_hash
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Artifact
 
@@ -34,6 +36,9 @@ def wrong_identity(snapshot: RunSnapshot) -> Iterator[str]:
     except (TypeError, ValueError, KeyError):
         yield f"{paths.config}: its settings are not whole, so its identity cannot be computed"
         return
+    model, digest = snapshot.settings["model"], str(recorded_hashes(snapshot).get(MODEL))
+    if digest.startswith(HUB) and digest != hub_hash(str(model.get("id")), model.get("revision")):
+        yield f"{paths.config}: its model is {model.get('id')}@{model.get('revision')}, its hash that of {digest}"
     if computed != written:
         yield f"{paths.config}: settings and hashes give identity {computed}, not {written}"
     if not paths.name.endswith(f"-{written}"):

@@ -20,10 +20,12 @@ from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
 from core.runs.adapter_hash import adapter_hash
+from core.runs.contents import HUB
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.files import read_json
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, names, write_json
+from core.runs.hub import hub_hash
 from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, step_of
 from core.runs.position import write_positions
@@ -174,6 +176,12 @@ class Session:
             raise ModelError(
                 f"model.id: {folder} changed after this run was planned (its identity holds the model's hash); "
                 "submit the plan again: the changed model makes a new run"
+            )
+        model = self.settings.model
+        if planned is not None and planned.startswith(HUB) and planned != hub_hash(model.id, model.revision):
+            raise ModelError(
+                f"model.revision: this run was planned for {planned}, and run.json names {model.revision or 'none'}: "
+                "submit the plan again, which writes the commit there"
             )
 
     def _check_normalisation(self) -> None:
