@@ -16,10 +16,11 @@ from core.user_paths import user_path
 from lora_tui.diagnostics import say
 
 DESCRIPTION = """\
-Shows the dashboard in a browser of this machine. It is bound to the loopback address only, and only looks: with
---act its keys start, stop and write too. From elsewhere: ssh -L 8000:127.0.0.1:8000 HOST."""
+Shows the dashboard in a browser of this machine. It is bound to the loopback address only, answers only who opens
+the address that it prints, which holds a token, and only looks: with --act its keys start, stop and write too. From
+elsewhere: ssh -L 8000:127.0.0.1:8000 HOST, then the same address there."""
 HOST = "127.0.0.1"
-"""Never another: whoever reaches the port has the keys of the dashboard."""
+"""Never another."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +46,9 @@ def run(args: argparse.Namespace) -> ExitCode:
         raise UserError(f"port {args.port} of {HOST} is taken: name another with --port")
     from lora_tui.web_server import LoopbackServer
 
-    say(f"http://{HOST}:{args.port}  {'keys act' if args.act else 'read only'}; Ctrl-C ends it, training goes on")
-    LoopbackServer(shlex.join(command(args)), HOST, args.port).serve()
+    server = LoopbackServer(shlex.join(command(args)), HOST, args.port)
+    say(f"{server.address}  {'keys act' if args.act else 'read only'}; Ctrl-C ends it, training goes on")
+    server.serve()
     return ExitCode.ACCEPTED
 
 
