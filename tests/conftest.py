@@ -41,6 +41,7 @@ _register("forked_trainer")
 _register("training_kit")
 _register("event_file")
 _register("evidence_kit")
+_register("score_kit")
 _register("plan_kit")
 _register("hub_kit")
 

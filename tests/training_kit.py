@@ -331,7 +331,7 @@ class TrainingRun:
         for link in (self.paths.best, self.paths.last):
             found[link.name] = str(link.readlink())
         result = json.loads(self.paths.result.read_text())
-        found["result.json"] = json.dumps({key: value for key, value in result.items() if key != "seconds"})
+        found["result.json"] = json.dumps({k: v for k, v in result.items() if k not in ("seconds", "events")})
         return found
 
     def history(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.console import document, err, out, progress
 from core.errors import ExitCode, UserError, is_disk_full
+from core.runs.adapter_facts import AdapterFacts, read_facts
 from core.runs.adapter_hash import adapter_hash
 from core.runs.files import write_json
 from core.runs.hub import commit_of, hub_hash, is_commit
@@ -26,7 +27,6 @@ from core.speech.manifest import read_manifest
 from core.user_paths import user_path
 
 if TYPE_CHECKING:
-    from core.training.adapter import AdapterFacts
     from core.training.model import SpeechModel
 
 
@@ -49,7 +49,7 @@ class _Loaded:
 def _load(args: argparse.Namespace) -> _Loaded:
     import torch
 
-    from core.training.adapter import load_adapter, read_facts
+    from core.training.adapter import load_adapter
     from core.training.model import SCORING_PRECISION, choose_device, load_model
 
     # a link may be moved meanwhile: from here on it is this folder
@@ -159,11 +159,11 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     )
     counts = result.counts
     if args.json is not None and str(args.json) == "-":
-        document(scores)
+        document(scores.plain())
         return ExitCode.ACCEPTED
     if args.json is not None:
         try:
-            write_json(args.json, scores)
+            write_json(args.json, scores.plain())
         except OSError as error:
             if is_disk_full(error):
                 raise
@@ -176,7 +176,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     if result.loss is not None:
         out(f"loss {result.loss:.4f} nats per token")
     if single is not None:
-        out(f"decoded one by one: {single['differing']} of {single['compared']} transcripts differ from the batch's")
+        out(f"decoded one by one: {single.differing} of {single.compared} transcripts differ from the batch's")
     for names, what in (
         (result.silent, "silence"),
         (result.cut, "longer than the model hears, cut at pauses"),

@@ -45,8 +45,10 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan) -> None:
     if existing is None:
         write_json(run.root, run.config, config | {"provenance": provenance() | _named_revision(row, resolved)})
         return
-    # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed.
-    moved = {key: config[key] for key in ("settings", "plan")}
+    # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed; speakers
+    # and fields of the sets, too, while nothing was scored by them.
+    renewed = ("settings", "plan") if run.events.exists() else ("settings", "plan", "lines")
+    moved = {key: config[key] for key in renewed}
     as_read = json.loads(json.dumps(moved))  # tuples are lists there
     if as_read != {key: existing.get(key) for key in moved}:
         write_json(run.root, run.config, existing | moved)

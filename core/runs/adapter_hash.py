@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import open_regular, parse_json, read_bytes
+from core.runs.files import open_regular, read_json
+from core.runs.paths import ADAPTER_FACTS
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -26,21 +27,41 @@ def _canonical(value: Any) -> Any:
 
 
 def adapter_hash(folder: Path) -> str:
-    """SHA-256 (64 hex digits) over the weights' bytes, then the configuration in canonical JSON.
+    """SHA-256 (64 hex digits) over all that a shipped adapter reads: weights, configuration, facts.
 
-    Raises RunFolderError when a file is missing or unreadable, or the configuration is not a JSON object.
+    The weights' bytes come first, then the configuration in canonical JSON and, in version 2, the facts of
+    `reproduce.json`, which name the version; adapters saved by earlier versions, and by other programs, have version 1.
+    Raises RunFolderError when a file is missing or unreadable, or no JSON object.
     """
     digest = hashlib.sha256()
+    config = _document(folder / CONFIG, required=True)
+    facts = _document(folder / ADAPTER_FACTS, required=False)
+    version = facts.get("hash_version", 1)
+    if type(version) is not int or version not in (1, 2):
+        raise RunFolderError(f"{folder / ADAPTER_FACTS}: hash version {version!r} is of another version of lora-tui")
     try:
         with open_regular(folder / WEIGHTS, follow=True) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
-        config = parse_json(read_bytes(folder / CONFIG, follow=True))
     except OSError as error:
         raise RunFolderError(f"{error.filename or folder}: cannot read the adapter: {error.strerror}") from error
-    except ValueError as error:
-        raise RunFolderError(f"{folder / CONFIG}: not valid JSON ({error}): save the adapter again") from error
-    if not isinstance(config, dict):
-        raise RunFolderError(f"{folder / CONFIG}: not a JSON object: save the adapter again")
-    digest.update(json.dumps(_canonical(config), sort_keys=True, separators=(",", ":")).encode())
+    digest.update(_bytes(config))
+    if version == 2:
+        digest.update(b"\nfacts\n" + _bytes(facts))
     return digest.hexdigest()
+
+
+def covers_facts(folder: Path) -> bool:
+    """Whether the adapter's hash covers its facts. RunFolderError where they cannot be read."""
+    return _document(folder / ADAPTER_FACTS, required=False).get("hash_version") == 2
+
+
+def _document(path: Path, *, required: bool) -> dict[str, Any]:
+    document, problem = read_json(path, follow=True)
+    if document is None and (required or problem is not None):
+        raise RunFolderError(f"{problem or f'{path}: cannot read the adapter: missing'}: save the adapter again")
+    return document or {}
+
+
+def _bytes(document: dict[str, Any]) -> bytes:
+    return json.dumps(_canonical(document), sort_keys=True, separators=(",", ":")).encode()

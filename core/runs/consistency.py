@@ -2,24 +2,132 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from core.errors import ModelError, RunFolderError
 from core.plan.identity import run_identity, settings_from
+from core.runs.adapter_facts import read_facts
+from core.runs.adapter_hash import covers_facts
 from core.runs.contents import HUB, MODEL
+from core.runs.digests import inventory, sha256_of, sha256_of_start
 from core.runs.hub import hub_hash
+from core.runs.paths import ADAPTER_FACTS
+from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Artifact
 
 
 def contradictions(snapshot: RunSnapshot, artifact: Artifact) -> tuple[str, ...]:
-    """One sentence for each thing in run.json and result.json that the run's other files do not bear out."""
+    """One sentence for each thing in a run's files that the run's other files do not bear out."""
+    found = list(wrong_lines(snapshot))
     if artifact.current_hash is None or artifact.best_step is None:
-        return ()  # A missing adapter is no contradiction, and passes nowhere.
-    found = list(wrong_result(snapshot, artifact, {"best_step": artifact.best_step}))
+        return tuple(found)  # A missing adapter is no contradiction, and passes nowhere.
+    found += wrong_result(snapshot, artifact, {"best_step": artifact.best_step})
+    found += wrong_facts(snapshot, artifact.best_step)
+    saved = next((one.hash for one in snapshot.adapters if one.step == artifact.best_step), artifact.current_hash)
+    if saved != artifact.current_hash:
+        found.append(f"{snapshot.paths.best}: changed since it was saved")
     if "model" in recorded_hashes(snapshot):
         found += wrong_identity(snapshot)
     return tuple(found)
+
+
+def unproven(snapshot: RunSnapshot) -> tuple[str, ...]:
+    """Why the scores of a finished run cannot be believed, one sentence each: files that changed since it ended, or
+    that an earlier version wrote."""
+    paths, result = snapshot.paths, snapshot.result
+    if result is None:
+        return ()
+    found = list(changed_files(snapshot))
+    if not isinstance(result.get("files"), dict):
+        found.append(f"{paths.result}: does not say what the run's files were, as runs of earlier versions do not")
+    recorded = snapshot.config or {}
+    if "model" in recorded_hashes(snapshot) and not isinstance(recorded.get("lines"), dict):
+        found.append(f"{paths.config}: does not say what speakers and fields were, as runs of earlier versions do not")
+    with contextlib.suppress(RunFolderError):
+        if paths.best.exists() and not covers_facts(paths.best):
+            what = "not there, or not covered by the adapter's hash, as in runs of earlier versions"
+            found.append(f"{paths.best / ADAPTER_FACTS}: {what}")
+    return tuple(found)
+
+
+def changed_files(snapshot: RunSnapshot) -> Iterator[str]:
+    """The files that result.json lists are as they were, and so is result.json, by the final event."""
+    paths, result, final = snapshot.paths, snapshot.result, snapshot.final
+    listed = (result or {}).get("files")
+    if not isinstance(listed, dict):
+        return
+    try:
+        if final is not None and final.outcome == "done" and final.result != sha256_of(paths.result):
+            yield f"{paths.result}: changed since the run ended"
+        if not _are_the_beginning(paths.events, (result or {}).get("events")):
+            yield f"{paths.events}: changed since the run ended"
+        now = inventory(paths)
+    except OSError as error:
+        yield f"{error.filename}: cannot be read: {error.strerror}"
+        return
+    # Both can be made afterwards, by `lora-cli manifest check --run`; without the audit the criteria say so.
+    later = {file.relative_to(paths.root).as_posix() for file in (paths.position, paths.data_health)}
+    for name, digest in sorted(now.items()):
+        if digest != listed.get(name) and (name in listed or name not in later):
+            yield f"{paths.root / name}: changed since the run ended"
+
+
+def missing_files(snapshot: RunSnapshot) -> Iterator[str]:
+    """Files that result.json lists and that are gone. A verdict that needs one says so itself."""
+    paths, listed = snapshot.paths, (snapshot.result or {}).get("files")
+    for name in sorted(listed) if isinstance(listed, dict) else ():
+        file = paths.root / name
+        if file != paths.data_health and not file.exists():
+            yield f"{file}: missing, though it was there when the run ended"
+
+
+def _are_the_beginning(events: Path, written: object) -> bool:
+    """Whether the events are still those that result.json was written after, and maybe more."""
+    size = written.get("bytes") if isinstance(written, dict) else None
+    return isinstance(written, dict) and type(size) is int and sha256_of_start(events, size) == written.get("sha256")
+
+
+def wrong_lines(snapshot: RunSnapshot) -> Iterator[str]:
+    """The hashes over speakers and fields, which no identity covers, are still those that the run ended with."""
+    result, written = snapshot.result or {}, (snapshot.config or {}).get("lines")
+    if "lines" in result and result["lines"] != written:
+        yield f"{snapshot.paths.config}: its lines are not those that {snapshot.paths.result.name} has"
+
+
+def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
+    """What the adapter is decoded under follows from run.json and from the trainer's own scores of it."""
+    paths = snapshot.paths
+    where = paths.best / ADAPTER_FACTS
+    try:
+        facts = read_facts(paths.best)
+    except ModelError as error:
+        yield str(error)
+        return
+    if facts is None:
+        return
+    data, train, model = (_section(snapshot, name) for name in ("data", "train", "model"))
+    wanted: dict[str, Any] = {"step": best_step, "identity": snapshot.identity}
+    wanted |= {key: data[key] for key in ("target_rms", "normaliser") if key in data}
+    wanted |= {key: train[key] for key in ("eval_batch_seconds", "threads") if key in train}
+    wanted |= {"revision": model["revision"]} if "revision" in model else {}
+    if "model" in recorded_hashes(snapshot):
+        wanted["model_hash"] = recorded_hashes(snapshot)["model"]
+    score, _ = read_score(paths.evaluation(best_step, "domain"))
+    if score is not None:
+        wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
+        wanted["tokens_per_second"] = score.decode.tokens_per_second
+    for key, value in wanted.items():
+        if getattr(facts, key) != value:
+            yield f"{where}: its {key} is {getattr(facts, key)!r}, the run's is {value!r}"
+
+
+def _section(snapshot: RunSnapshot, name: str) -> Mapping[str, Any]:
+    value = snapshot.settings.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def recorded_hashes(snapshot: RunSnapshot) -> Mapping[str, Any]:

@@ -53,6 +53,11 @@ class _Run(msgspec.Struct):
     provenance: _Provenance | None = None
 
 
+class _Events(msgspec.Struct):
+    bytes: Count
+    sha256: str
+
+
 class _Result(msgspec.Struct):
     """What the trainer writes (`core.training.session`)."""
 
@@ -64,6 +69,9 @@ class _Result(msgspec.Struct):
     adapter_hash: str | None = None
     batch_plan: str = ""
     seconds: Seconds = 0.0
+    lines: dict[str, str] | None = None
+    files: dict[str, str] | None = None
+    events: _Events | None = None
 
 
 def read_config(paths: RunPaths) -> tuple[dict[str, Any] | None, str | None]:

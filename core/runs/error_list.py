@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import SCORES_BYTES, read_json
-from core.runs.fold import counts_of
 from core.runs.folder import linked_adapter
 from core.runs.paths import RunPaths
-from core.runs.scores import score_of
+from core.runs.scores import Score, ScoredUtterance, read_score
 from core.scoring.counts import ErrorCounts
 
 
@@ -53,7 +49,7 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
 
     Raises RunFolderError when a score is missing, damaged, or of another manifest.
     """
-    first = _document(paths.evaluation(0, dataset), "the base model's score")
+    first = _score(paths.evaluation(0, dataset), "the base model's score")
     source, path = "tuned", paths.tuned(dataset)
     if not path.exists():
         step = linked_adapter(paths, paths.best)
@@ -62,39 +58,32 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
                 f"{paths.root}: no tuned score of {dataset} and no lora_adapter_best yet: wait for one"
             )
         source, path = f"step {step}", paths.evaluation(step, dataset)
-    second = _document(path, "the adapter's score")
-    if first.get("manifest_sha256") != second.get("manifest_sha256"):
+    second = _score(path, "the adapter's score")
+    if first.manifest_sha256 != second.manifest_sha256:
         raise RunFolderError(f"{path}: not scored on the manifest of interval 0: evaluate the adapter on that again")
-    if first.get("normaliser") != second.get("normaliser"):
+    if first.normaliser != second.normaliser:
         raise RunFolderError(f"{path}: not scored under the text normaliser of interval 0: evaluate again under that")
-    before = {str(u["id"]): u for u in first["utterances"]}
-    try:
-        clips = tuple(_change(before[str(u["id"])], u) for u in second["utterances"])
-        normaliser = str(second["normaliser"]["name"])
-        manifest = Path(str(second["manifest"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{path}: not the clips of interval 0 ({error}): evaluate again") from error
-    return Comparison(manifest, normaliser, source, clips)
+    differing = first.differing_clip(second)
+    if differing is not None:
+        raise RunFolderError(f"{path}: not the clips of interval 0 ({differing}): evaluate again")
+    clips = tuple(_change(*pair) for pair in zip(first.utterances, second.utterances, strict=True))
+    return Comparison(Path(second.manifest), second.normaliser.name, source, clips)
 
 
-def _document(path: Path, what: str) -> Mapping[str, Any]:
-    document, problem = read_json(path, SCORES_BYTES)
-    if document is None:
-        raise RunFolderError(f"{path}: {what} cannot be read ({problem or 'missing'}): name a run folder that has it")
-    try:
-        score_of(document)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunFolderError(f"{path}: not a score document ({error}): evaluate again") from error
-    return document
+def _score(path: Path, what: str) -> Score:
+    score, problem = read_score(path)
+    if score is None:
+        raise RunFolderError(f"{problem}: {what} is needed: name a run folder that has it, or evaluate again")
+    return score
 
 
-def _change(first: Mapping[str, Any], second: Mapping[str, Any]) -> ClipChange:
+def _change(first: ScoredUtterance, second: ScoredUtterance) -> ClipChange:
     return ClipChange(
-        id=str(second["id"]),
-        reference=str(second["reference"]),
-        before=str(first["hypothesis"]),
-        after=str(second["hypothesis"]),
-        counts_before=counts_of(first),
-        counts_after=counts_of(second),
-        seconds=float(second["seconds"]),
+        id=second.id,
+        reference=second.reference,
+        before=first.hypothesis,
+        after=second.hypothesis,
+        counts_before=first.counts,
+        counts_after=second.counts,
+        seconds=second.seconds,
     )

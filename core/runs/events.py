@@ -114,6 +114,8 @@ class Final:
     """done, stopped, diverged, stopped_early, out_of_memory, disk_full, error."""
     message: str = ""
     step: int | None = None
+    result: str = ""
+    """SHA-256 of result.json, after `done`."""
 
 
 Event = AttemptStarted | Phase | Heartbeat | Step | IntervalScored | CheckpointSaved | AdapterSaved | Notice | Final

@@ -10,16 +10,16 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.plan.expand import interval_steps
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
-from core.runs.consistency import contradictions
+from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
 from core.runs.files import stamp
 from core.runs.folder import linked_adapter
-from core.runs.paths import RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot, RunState
-from core.scoring.certainty import Significance
+from core.runs.told import Place, Told, told_by, wrong_score
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
 
@@ -61,20 +61,26 @@ def gather(
     says how sure the WER differences are: computed once, and stored in the run folder.
     """
     reader = _Reader(paths, list(snapshot.problems))
+    told = told_by(snapshot)
     baseline = next((i for i in snapshot.intervals if i.step == 0), None)
     base = {"domain": baseline.domain.counts, "heldout": baseline.heldout.counts} if baseline else {}
     # Before the last stage there is nothing to read, and nothing wrong with that.
     wanted = any(paths.tuned(name).exists() for name in _SETS) or snapshot.state is RunState.DONE
     tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
-    comparable = {name: _comparable(reader, name, tuned[name], base.get(name)) for name in _SETS}
-    significance = None
+    comparable = {name: _comparable(reader, Place(name, None), tuned[name], told) for name in _SETS}
+    significance, disbelief = None, None
     if thresholds is not None and all(score is not None for score in comparable.values()):
-        significance, believed = _significance(reader, snapshot, thresholds)
-        comparable = comparable if believed else dict.fromkeys(_SETS)
+        found = assess_run(paths, told, thresholds)
+        significance = found.significance
+        reader.problems += [found.problem] if found.problem is not None else []
+        if not found.believed:
+            comparable, disbelief = dict.fromkeys(_SETS), found.problem
     signature_problem = _signature_problem(reader, snapshot)
     artifact = _artifact(reader, tuned)
     contradicting = contradictions(snapshot, artifact)
-    reader.problems += contradicting
+    gaps = unproven(snapshot)
+    reader.problems += [*contradicting, *gaps, *missing_files(snapshot)]
+    comparable = dict.fromkeys(_SETS) if gaps else comparable
     parity = _parity(reader, tuned, artifact.scored_step)
     data_health, unreadable = read_health(paths, snapshot.config)
     if unreadable is not None:
@@ -94,6 +100,7 @@ def gather(
             missing_intervals=_missing_intervals(snapshot),
             failure=_failure(snapshot, gave_up),
             contradiction=contradicting[0] if contradicting else None,
+            unproven=next(iter(gaps), disbelief),
             signature_problem=signature_problem,
             data_health=data_health,
         ),
@@ -107,15 +114,6 @@ def _failure(snapshot: RunSnapshot, gave_up: str | None) -> str | None:
         return gave_up
     message = snapshot.final.message if snapshot.final is not None else ""
     return f"{sentence}: {message}" if message else f"{sentence}."
-
-
-def _significance(reader: _Reader, snapshot: RunSnapshot, thresholds: Thresholds) -> tuple[Significance | None, bool]:
-    """How sure the differences are, and whether the scores bear out their own texts."""
-    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
-    found = assess_run(reader.paths, steps, thresholds)
-    if found.problem is not None:
-        reader.problems.append(found.problem)
-    return found.significance, not found.edited
 
 
 def _signature_problem(reader: _Reader, snapshot: RunSnapshot) -> str | None:
@@ -145,29 +143,22 @@ def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
 
 
 def _counts(score: Score | None) -> ErrorCounts | None:
-    return None if score is None else score.counts
+    return None if score is None else score.counts.plain
 
 
-def _comparable(reader: _Reader, name: str, tuned: Score | None, counts: ErrorCounts | None) -> Score | None:
-    """`tuned`, unless it was scored on other data, or decoded or normalised otherwise, than the baseline.
-
-    `counts`: the baseline by its event, which its score document must bear out.
-    """
+def _comparable(reader: _Reader, place: Place, tuned: Score | None, told: Told) -> Score | None:
+    """`tuned`, unless it or the baseline is not what events, run.json and the other say: then it is no evidence."""
     if tuned is None:
         return None
-    baseline = reader.score(reader.paths.evaluation(0, name))
-    if baseline is None:
+    base = reader.score(place.baseline.path(reader.paths))
+    if base is None:
         return None
-    if counts is not None and baseline.counts != counts:
-        where = reader.paths.evaluation(0, name)
-        reader.problems.append(f"{where}: its counts are not those of the interval event of step 0")
-        return None
-    for key, value in tuned.conditions.items():
-        if baseline.conditions[key] != value:
-            where = reader.paths.tuned(name)
-            reader.problems.append(f"{where}: does not compare with the baseline, which has another {key}")
-            return None
-    return tuned
+    wrong = [
+        *wrong_score(reader.paths, place.baseline, base, None, told),
+        *wrong_score(reader.paths, place, tuned, base, told),
+    ]
+    reader.problems += wrong
+    return None if wrong else tuned
 
 
 def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
@@ -196,7 +187,9 @@ def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
 
 
 def _adapter_stamp(folder: Path) -> tuple[int, ...]:
-    return stamp((folder / WEIGHTS).stat()) + stamp((folder / CONFIG).stat())
+    facts = folder / ADAPTER_FACTS
+    more = stamp(facts.stat()) if facts.exists() else ()
+    return stamp((folder / WEIGHTS).stat()) + stamp((folder / CONFIG).stat()) + more
 
 
 @lru_cache(maxsize=64)
@@ -217,27 +210,29 @@ def _parity(reader: _Reader, tuned: dict[str, Score | None], scored_step: int | 
         same_device=all(_device(a) == _device(b) for a, b in pairs),
         domain_transcripts_differing=_differing(reader, "domain", own, tuned),
         heldout_transcripts_differing=_differing(reader, "heldout", own, tuned),
-        single_transcripts_compared=sum(compared for compared, _ in singles),
-        single_transcripts_differing=sum(differing for _, differing in singles) if singles else None,
+        single_transcripts_compared=sum(one.compared for one in singles),
+        single_transcripts_differing=sum(one.differing for one in singles) if singles else None,
         trainer_fingerprint=_fingerprint(own),
         evaluator_fingerprint=_fingerprint(tuned),
-        clips_available=sum(len(score.hypotheses) for score in tuned.values() if score is not None),
+        clips_available=sum(len(score.utterances) for score in tuned.values() if score is not None),
     )
 
 
 def _device(score: Score) -> tuple[str | None, str | None]:
     """Device type and precision; `cuda:1` is a `cuda`."""
-    return (score.device or "").partition(":")[0] or None, score.precision
+    return score.device.partition(":")[0] or None, score.precision
 
 
 def _differing(reader: _Reader, name: str, own: dict[str, Score | None], tuned: dict[str, Score | None]) -> int | None:
     mine, theirs = own[name], tuned[name]
     if mine is None or theirs is None:
         return None
-    if mine.hypotheses.keys() != theirs.hypotheses.keys():
-        reader.problems.append(f"{reader.paths.tuned(name)}: not the utterances that the trainer scored")
+    differing = mine.differing_clip(theirs)
+    if differing is not None:
+        reader.problems.append(f"{reader.paths.tuned(name)}: not the utterances that the trainer scored: {differing}")
         return None
-    return sum(text != theirs.hypotheses[clip] for clip, text in mine.hypotheses.items())
+    pairs = zip(mine.utterances, theirs.utterances, strict=True)
+    return sum(one.hypothesis != other.hypothesis for one, other in pairs)
 
 
 def _fingerprint(scores: dict[str, Score | None]) -> str | None:

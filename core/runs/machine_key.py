@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.user_paths import PathError, state_home
 
@@ -41,6 +43,12 @@ def seal(key: bytes, data: bytes) -> str:
 def name_of(key: bytes) -> str:
     """Tells keys apart, and nothing of them."""
     return seal(key, b"name")[:16]
+
+
+def sealed_by(key: bytes, seals: Mapping[str, Any], data: bytes) -> bool:
+    """Whether `seals` (name of a key → seal) holds this key's seal over `data`."""
+    written = str(seals.get(name_of(key))).encode("utf-8", "replace")
+    return hmac.compare_digest(written, seal(key, data).encode())
 
 
 def _make(file: Path) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from core.runs.data_health import is_whole, sealed
-from core.runs.files import SCORES_BYTES, read_bytes, read_json, stamp
-from core.runs.fold import counts_of
+from core.runs.digests import sha256_of
+from core.runs.files import read_json
 from core.runs.folder import write_json
 from core.runs.paths import RunPaths
+from core.runs.scores import read_score
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
 
 SCHEMA_VERSION = 1
@@ -103,26 +102,20 @@ def _scores(paths: RunPaths) -> dict[str, tuple[str, Path]]:
     for dataset in SETS:
         for score, path in (("base", paths.evaluation(0, dataset)), ("tuned", paths.tuned(dataset))):
             try:
-                found[f"{dataset} {score}"] = _digest(path, stamp(path.stat())), path
+                found[f"{dataset} {score}"] = sha256_of(path), path
             except OSError:
                 continue
     return found
 
 
-@lru_cache(maxsize=256)
-def _digest(path: Path, _stamp: tuple[int, ...]) -> str:
-    return hashlib.sha256(read_bytes(path, SCORES_BYTES)).hexdigest()
-
-
 def _position(dataset: str, score: str, path: Path) -> Position | None:
-    document, _ = read_json(path, SCORES_BYTES)
+    document, _ = read_score(path)
+    if document is None:
+        return None
+    clips = [ScoredClip(u.counts, u.seconds, u.speaker) for u in document.utterances]
     try:
-        clips = [
-            ScoredClip(counts_of(u), float(u["seconds"]), _name(u.get("speaker")))
-            for u in (document or {})["utterances"]
-        ]
         found = position_report(clips, SHUFFLES if len(clips) <= LARGE else FEWER_SHUFFLES)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except ValueError:
         return None
     return _kept(dataset, score, found)
 
@@ -171,7 +164,3 @@ def _restored(raw: Mapping[str, Any]) -> Position:
     ):
         raise ValueError("curves of different lengths")
     return found
-
-
-def _name(speaker: object) -> str | None:
-    return None if speaker is None else str(speaker)

@@ -1,99 +1,228 @@
-"""Score documents: what `evals/…/*.json` and `lora-cli evaluate --json` hold (docs/events.md)."""
+"""Score documents: what `evals/…/*.json` and `lora-cli evaluate --json` hold (docs/events.md).
+
+Every reader and every writer passes through `Score`, which is decoded whole and strictly: a document with a value of
+another type, a count that its utterances do not bear out or a clip twice is none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from core.runs.files import SCORES_BYTES, read_json, stamp
-from core.runs.fold import counts_of
+import msgspec
+
+from core.runs.files import SCORES_BYTES, parse_json, read_bytes, stamp
 from core.scoring.counts import ErrorCounts, total
+from core.speech.lines import Line, lines_sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Score:
-    """One manifest scored with one model: what the verdict needs of a document."""
+class ScoreError(ValueError):
+    """What is no score document; the message says why."""
 
-    counts: ErrorCounts
-    step: int | None
-    adapter_hash: str | None
-    device: str | None
-    precision: str | None
-    batch_plan: str | None
-    """Hash of the evaluation batches."""
-    fingerprint: str | None
+
+class _Counted(msgspec.Struct, frozen=True, gc=False):
+    substitutions: Count
+    deletions: Count
+    insertions: Count
+    reference_words: Count
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
+        return self.substitutions + self.deletions + self.insertions
+
+
+class Counts(_Counted, frozen=True, gc=False):
+    """Word errors over a document."""
+
+    @property
+    def plain(self) -> ErrorCounts:
+        """As scoring takes them."""
+        return ErrorCounts(self.substitutions, self.deletions, self.insertions, self.reference_words)
+
+
+class ScoredUtterance(_Counted, frozen=True, kw_only=True, gc=False):
+    """One clip: texts as they are, the errors between their normalised forms, and what is used of its manifest line."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    seconds: Seconds
+    """Of audio, as it was heard."""
+    offset: Seconds
+    duration: Seconds | None
+    """As the line gives them."""
+    channel: int | None
+    speaker: str | None
+    fields: dict[str, str | int | float]
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """As scoring takes them."""
+        return ErrorCounts(self.substitutions, self.deletions, self.insertions, self.reference_words)
+
+    @property
+    def line(self) -> Line:
+        """What is used of its manifest line."""
+        return Line(self.id, self.reference, self.offset, self.duration, self.channel, self.speaker, self.fields)
+
+    @property
+    def clip(self) -> tuple[object, ...]:
+        """All that does not depend on the model: equal in all scores of a set."""
+        line = (self.id, self.reference, self.offset, self.duration, self.channel, self.speaker, self.fields)
+        return *line, self.seconds, self.reference_words
+
+
+class NormaliserName(msgspec.Struct, frozen=True):
+    """Which text normaliser."""
+
+    name: str
+    version: int
+
+
+class Decoding(msgspec.Struct, frozen=True):
+    """How transcripts are written, and their longest lengths."""
+
+    method: str
+    tokens_per_second: Annotated[float, msgspec.Meta(gt=0)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Single(msgspec.Struct, frozen=True):
+    """Clips that were also decoded one by one."""
+
+    compared: Count
+    differing: Count
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """One manifest scored with one model."""
+
+    schema: int
+    dataset: str
+    manifest: str
+    manifest_sha256: str
+    step: Count | None
+    """Of the adapter; 0: the base model; None: of an adapter that another program made."""
+    normaliser: NormaliserName
+    fingerprint: str
     """Normalisation fingerprint: audio path and text normaliser."""
-    conditions: Mapping[str, Any]
-    """What must be equal for two WERs to compare: manifest, normaliser and decode settings."""
-    single: tuple[int, int] | None
-    """(compared, differing) of the clips that were also decoded one by one."""
-    hypotheses: Mapping[str, str]
-    """Raw hypothesis by utterance id."""
+    device: str
+    precision: str
+    batch_plan: str
+    """Hash of the evaluation batches."""
+    decode: Decoding
+    adapter_hash: str | None
+    loss: float | None
+    counts: Counts
+    single: Single | None
+    silent: tuple[str, ...]
+    cut: tuple[str, ...]
+    clipped_samples: Count
+    utterances: tuple[ScoredUtterance, ...]
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What must be equal for two WERs to compare: manifest, normaliser and decode settings."""
+        names = ("manifest_sha256", "normaliser", "decode")
+        return {name: msgspec.to_builtins(getattr(self, name)) for name in names}
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What the event of an interval says of it."""
+        return {**msgspec.to_builtins(self.counts), "loss": self.loss}
+
+    @property
+    def lines_sha256(self) -> str:
+        """The hash that run.json records of the manifest (core.speech.lines), by what the document says of it."""
+        return lines_sha256(utterance.line for utterance in self.utterances)
+
+    def differing_clip(self, other: Score) -> str | None:
+        """Where the two are not scores of the same clips in the same order, in words; None where they are."""
+        if len(self.utterances) != len(other.utterances):
+            return f"{len(other.utterances)} utterances instead of {len(self.utterances)}"
+        for mine, theirs in zip(self.utterances, other.utterances, strict=True):
+            if mine.clip != theirs.clip:
+                names = ("id", "reference", "seconds", "offset", "duration", "channel", "speaker", "fields")
+                differing = [name for name in names if getattr(mine, name) != getattr(theirs, name)]
+                return f"utterance {mine.id} has another {' and '.join(differing or ['number of words'])}"
+        return None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+
+def decode_score(data: bytes) -> Score:
+    """The score document in `data`. ScoreError when it is none."""
+    try:
+        document = parse_json(data)
+        written = document.get("schema") if isinstance(document, dict) else SCHEMA_VERSION
+        if written != SCHEMA_VERSION:
+            raise ScoreError(f"schema {written!r}, not {SCHEMA_VERSION}: scored by another version; score it again")
+        score = msgspec.convert(document, Score)
+    except json.JSONDecodeError as error:
+        raise ScoreError("not JSON") from error
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ScoreError(str(error)) from error
+    problem = _unsound(score)
+    if problem is not None:
+        raise ScoreError(problem)
+    return score
+
+
+def _unsound(score: Score) -> str | None:
+    """What does not hold together within the document."""
+    if not score.utterances or total(u.counts for u in score.utterances) != score.counts.plain:
+        return "the counts are not the sum over its utterances"
+    ids = {u.id for u in score.utterances}
+    if len(ids) < len(score.utterances):
+        return "utterances with the same id"
+    if not ids.issuperset(score.silent) or not ids.issuperset(score.cut):
+        return "silent or cut clips that are not among its utterances"
+    if score.single is not None and not score.single.differing <= score.single.compared <= len(ids):
+        return "more clips decoded one by one than there are"
+    numbers = [score.loss, score.decode.tokens_per_second]
+    numbers += [number for u in score.utterances for number in (u.seconds, u.offset, u.duration)]
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        return "a number that is not finite"
+    return None
 
 
 def read_score(path: Path) -> tuple[Score | None, str | None]:
     """(the score in `path`, None), or (None, what is wrong with it: or missing). Never raises."""
     try:
-        status = path.stat()
-    except FileNotFoundError:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return None, f"{path}: missing"
     except OSError as error:
         return None, f"{path}: cannot be read: {error.strerror}"
     return _read(path, stamp(status))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=24)
 def _read(path: Path, _stamp: tuple[int, ...]) -> tuple[Score | None, str | None]:
     # A dashboard asks again every second; the stamp makes the answer cacheable.
-    document, problem = read_json(path, SCORES_BYTES)
-    if document is None:
-        return None, problem or f"{path}: missing"
     try:
-        return score_of(document), None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return decode_score(read_bytes(path, SCORES_BYTES)), None
+    except ScoreError as error:
         return None, f"{path}: not a score document: {error}"
+    except FileNotFoundError:
+        return None, f"{path}: missing"
+    except OSError as error:
+        return None, f"{path}: cannot be read: {error.strerror}"
 
 
-def score_of(document: Mapping[str, Any]) -> Score:
-    """The score in a parsed document. ValueError, TypeError, KeyError or AttributeError if it is not one."""
-    if document.get("schema") != SCHEMA_VERSION:
-        raise ValueError(f"schema {document.get('schema')!r}, not {SCHEMA_VERSION}")
-    utterances = document["utterances"]
-    counts = counts_of(document["counts"])
-    if not utterances or total(map(counts_of, utterances)) != counts:
-        raise ValueError("the counts are not the sum over its utterances")
-    hypotheses = {str(u["id"]): _text(u["hypothesis"]) for u in utterances}
-    if len(hypotheses) < len(utterances):
-        raise ValueError("utterances with the same id")
-    single = document.get("single")
-    return Score(
-        counts=counts,
-        step=_whole(document.get("step")),
-        adapter_hash=_optional_text(document.get("adapter_hash")),
-        device=_optional_text(document.get("device")),
-        precision=_optional_text(document.get("precision")),
-        batch_plan=_optional_text(document.get("batch_plan")),
-        fingerprint=_optional_text(document.get("fingerprint")),
-        conditions={name: document.get(name) for name in ("manifest_sha256", "normaliser", "decode")},
-        single=None if single is None else (int(single["compared"]), int(single["differing"])),
-        hypotheses=hypotheses,
-    )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is missing")
-    return value
-
-
-def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def mappings(utterances: Sequence[ScoredUtterance]) -> list[Mapping[str, Any]]:
+    """The utterances as core.scoring takes them."""
+    found: list[Mapping[str, Any]] = msgspec.to_builtins(utterances)
+    return list(found)

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import SCORES_BYTES, parse_json, read_bytes, read_json
+from core.runs.digests import sha256_of
+from core.runs.files import read_json
 from core.runs.folder import write_json
-from core.runs.machine_key import machine_key, name_of, seal
+from core.runs.machine_key import machine_key, name_of, seal, sealed_by
 from core.runs.paths import RunPaths
+from core.runs.scores import Score, mappings, read_score
+from core.runs.told import Place, Told, wrong_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 
 SCHEMA_VERSION = 2
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raise it whenever the same documents and thresholds would give other figures."""
-_SETS = ("domain", "heldout", "selection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +38,30 @@ class Assessed:
 
     significance: Significance | None
     problem: str | None = None
-    edited: bool = False
-    """A document's counts are not those of its own texts, or cannot be made again: no score can be believed."""
+    believed: bool = True
+    """False: a document is missing, or not what its texts, the events or the others say: no score can be believed."""
 
 
-def assess_run(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds) -> Assessed:
-    """How sure the WER criteria of a scored run are. `steps`: its intervals ≥ 1. Never raises for what is in files."""
+def assess_run(paths: RunPaths, told: Told, thresholds: Thresholds) -> Assessed:
+    """How sure the WER criteria of a scored run are. Never raises for what is in files.
+
+    All score documents must be of the same clips and bear out their own texts, the events and run.json.
+    """
     try:
-        digests = tuple((str(file), _sha256(file)) for file in _documents(paths, steps))
+        key = _key(paths, told, thresholds)
     except OSError as error:
-        return Assessed(None, f"{error.filename}: cannot be read, so how sure the WERs are cannot be told")
-    return _assess(paths.root, digests, tuple(steps), thresholds)
+        return Assessed(None, _unreadable(error), believed=False)
+    return _assess(paths, told, thresholds, key)
 
 
-def fresh(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds) -> Assessed:
+def fresh(paths: RunPaths, told: Told, thresholds: Thresholds) -> Assessed:
     """Computed from the documents, whatever is stored; nothing is written."""
-    return _compute(paths, steps, thresholds, "")
+    return _compute(paths, told, thresholds, "")
 
 
-def stored(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds) -> Significance | None:
-    """What is stored for these documents and thresholds, whether or not it is right."""
-    digests = tuple((str(file), _sha256(file)) for file in _documents(paths, steps))
-    return _figures(_content(paths.significance(_key(paths.root, digests, thresholds))))
+def stored(paths: RunPaths, told: Told, thresholds: Thresholds) -> Significance | None:
+    """What is stored for these documents and thresholds, whether or not it is right. OSError for missing documents."""
+    return _figures(_content(paths.significance(_key(paths, told, thresholds))))
 
 
 def alike(one: Significance, other: Significance) -> bool:
@@ -76,21 +79,13 @@ def _alike(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _documents(paths: RunPaths, steps: Sequence[int]) -> list[Path]:
-    names = [name for name in _SETS if name != "selection" or paths.evaluation(0, name).exists()]
-    tuned = [paths.tuned(name) for name in names if name != "selection"]
-    return [*tuned, *(paths.evaluation(step, name) for step in (0, *steps) for name in names)]
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(read_bytes(file, SCORES_BYTES)).hexdigest()
-
-
-def _key(root: Path, digests: Sequence[tuple[str, str]], thresholds: Thresholds) -> str:
-    """Over contents and names within the run folder, so that a copied folder keeps its figures."""
+def _key(paths: RunPaths, told: Told, thresholds: Thresholds) -> str:
+    """Over contents and names within the run folder, so that a copied folder keeps its figures. OSError."""
+    documents = [place.path(paths) for place in told.places]
     what = {
         "method": METHOD_VERSION,
-        "documents": [[str(Path(name).relative_to(root)), digest] for name, digest in digests],
+        "documents": [[file.relative_to(paths.root).as_posix(), sha256_of(file)] for file in documents],
+        "told": asdict(told),
         "thresholds": [
             thresholds.domain_gain_pp,
             thresholds.heldout_regression_pp,
@@ -102,26 +97,26 @@ def _key(root: Path, digests: Sequence[tuple[str, str]], thresholds: Thresholds)
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
+def _unreadable(error: OSError) -> str:
+    return f"{error.filename}: cannot be read, so how sure the WERs are cannot be told"
+
+
 # A dashboard asks again every second, for figures that may be missing too.
 @lru_cache(maxsize=64)
-def _assess(
-    root: Path, digests: tuple[tuple[str, str], ...], steps: tuple[int, ...], thresholds: Thresholds
-) -> Assessed:
-    paths = RunPaths(root)
-    key = _key(root, digests, thresholds)
+def _assess(paths: RunPaths, told: Told, thresholds: Thresholds, key: str) -> Assessed:
     file = paths.significance(key)
     secret = machine_key()
     kept = None if secret is None else _figures(_sealed(file, key, secret))
     if kept is not None:
         return Assessed(kept)
-    found = _compute(paths, steps, thresholds, key)
+    found = _compute(paths, told, thresholds, key)
     if found.significance is not None:
         content = json.loads(json.dumps(asdict(found.significance)))
         # Machines that share a folder seal the same figures, each for itself.
         seals = _seals(file) if _content(file) == content else {}
         seals |= {} if secret is None else {name_of(secret): seal(secret, _bytes(content))}
         with contextlib.suppress(OSError):
-            write_json(root, file, {"schema": SCHEMA_VERSION, "significance": content, "seals": seals})
+            write_json(paths.root, file, {"schema": SCHEMA_VERSION, "significance": content, "seals": seals})
     return found
 
 
@@ -143,8 +138,7 @@ def _sealed(file: Path, key: str, secret: bytes) -> dict[str, Any] | None:
     content = _content(file)
     if content is None or content.get("key") != key:
         return None
-    written = str(_seals(file).get(name_of(secret))).encode("utf-8", "replace")
-    return content if hmac.compare_digest(written, seal(secret, _bytes(content)).encode()) else None
+    return content if sealed_by(secret, _seals(file), _bytes(content)) else None
 
 
 def _figures(content: Mapping[str, Any] | None) -> Significance | None:
@@ -171,31 +165,39 @@ def _bytes(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
-def _compute(paths: RunPaths, steps: Sequence[int], thresholds: Thresholds, key: str) -> Assessed:
+def _compute(paths: RunPaths, told: Told, thresholds: Thresholds, key: str) -> Assessed:
     # Aligning words takes jiwer and rapidfuzz, which a stored answer does without.
     from core.scoring.assess import Documents, RecountError, assess
     from core.scoring.text import normaliser
 
-    where = paths.root
+    where = paths.evals
+    scores: dict[Place, Score] = {}
+    for place in told.places:
+        score, problem = read_score(place.path(paths))
+        if score is not None:
+            base = None if place.step == 0 else scores[place.baseline]
+            problem = next(wrong_score(paths, place, score, base, told), None)
+        if score is None or problem is not None:
+            return Assessed(None, problem, believed=False)
+        scores[place] = score
+    first = scores[Place("domain", 0)].normaliser
     try:
-        parsed = {file: parse_json(read_bytes(file, SCORES_BYTES)) for file in _documents(paths, steps)}
-        first = parsed[paths.evaluation(0, "domain")]
-        text = normaliser(first["normaliser"]["name"])
-        if first["normaliser"]["version"] != text.version:
-            written = first["normaliser"]["version"]
-            told = f"{where}: scored with version {written} of the normaliser {text.name}, this is {text.version}: "
-            return Assessed(None, f"{told}its counts cannot be made again from its texts: train again", edited=True)
+        text = normaliser(first.name)
+    except ValueError as error:
+        return Assessed(None, f"{where}: {error}", believed=False)
+    if first.version != text.version:
+        other = f"scored with version {first.version} of the normaliser {text.name}, this is {text.version}"
+        why = "its counts cannot be made again from its texts: train again"
+        return Assessed(None, f"{where}: {other}: {why}", believed=False)
+    try:
         sets: dict[str, Documents] = {}
-        for name in _SETS:
-            if name != "selection" or paths.evaluation(0, name) in parsed:
-                tuned = None if name == "selection" else parsed[paths.tuned(name)]["utterances"]
-                intervals = [parsed[paths.evaluation(step, name)]["utterances"] for step in steps]
-                sets[name] = Documents(parsed[paths.evaluation(0, name)]["utterances"], tuned, intervals)
+        for name in told.sets:
+            tuned = scores.get(Place(name, None))
+            baseline, *intervals = (mappings(scores[place].utterances) for place in told.intervals_of(name))
+            sets[name] = Documents(baseline, None if tuned is None else mappings(tuned.utterances), intervals)
         found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key)
     except RecountError as error:
-        return Assessed(None, f"{where / 'evals'}: {error}: a score document was edited", edited=True)
-    except OSError as error:
-        return Assessed(None, f"{error.filename}: cannot be read, so how sure the WERs are cannot be told")
+        return Assessed(None, f"{where}: {error}: a score document was edited", believed=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        return Assessed(None, f"{where / 'evals'}: how sure the WERs are cannot be told: {error}")
+        return Assessed(None, f"{where}: how sure the WERs are cannot be told: {error}")
     return Assessed(found)

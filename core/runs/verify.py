@@ -10,26 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import RunFolderError, UserError
+from core.errors import ModelError, RunFolderError, UserError
+from core.runs.adapter_facts import read_facts
 from core.runs.adapter_hash import adapter_hash
-from core.runs.consistency import recorded_hashes, wrong_identity, wrong_result
-from core.runs.data_health import audited_hashes
+from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
+from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
 from core.runs.evidence import Gathered, gather
-from core.runs.files import SCORES_BYTES, lines, open_regular, read_json
-from core.runs.fold import counts_of
+from core.runs.files import lines, open_regular, read_json
 from core.runs.folder import LinkError, linked_adapter
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.position import positions_differ
+from core.runs.scores import read_score
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
-from core.scoring.evidence import SetScore, Thresholds, Verdict
+from core.runs.told import told_by, wrong_score
+from core.scoring.data_health import leak_sentence
+from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
-from core.speech.hashing import HashCache, manifest_sha256
-from core.speech.manifest import read_manifest
+from core.speech.hashing import HashCache, manifest_file_hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +49,19 @@ class Verification:
 
 
 def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
-    """Check the run, and its signature as far as `keys` allow. RunFolderError when there is no run in the folder."""
+    """Check the run, and its signature as far as `keys` allow. RunFolderError when there is no run in the folder.
+
+    Every check either ran, or stands in `unchecked` with the reason why not.
+    """
     if not paths.config.is_file():
         raise RunFolderError(f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>")
     snapshot = read_run(paths)
     thresholds = _thresholds(snapshot)
+    unchecked: list[str] = []
     # Before anything puts figures of its own in their place.
-    wrong_figures = list(_significance(paths, snapshot, thresholds))
+    wrong_figures = list(_significance(paths, snapshot, thresholds, unchecked))
     gathered = gather(snapshot, paths, thresholds=thresholds)
     verdict = judge(gathered.evidence, thresholds)
-    unchecked: list[str] = []
     if not (snapshot.state is RunState.DONE or snapshot.state.broken):
         unchecked.append(f"the run has not ended ({snapshot.state}): its verdict is not the last word")
     signature = check(paths, keys)
@@ -67,12 +72,12 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         *_events(paths, snapshot),
         *_scores(paths, snapshot),
         *wrong_figures,
-        *_adapters(paths, snapshot),
+        *_adapters(paths, snapshot, unchecked),
         *_result(paths, snapshot, gathered, thresholds),
         *_contents(snapshot, cache, unchecked),
         *([signature.problem] if signature.problem is not None else []),
         *_data_health(paths, snapshot, cache, unchecked),
-        *([f"{paths.position}: not what the score documents give"] if positions_differ(paths) else []),
+        *_positions(paths, unchecked),
     ]
     return Verification(snapshot, gathered, verdict, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
 
@@ -100,67 +105,76 @@ def _events(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
 
 
 def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
-    """The score documents are of the run's manifests, and of the counts and losses that the events tell."""
-    for interval in snapshot.intervals:
-        for name in ("domain", "heldout", "selection"):
-            said: SetScore | None = getattr(interval, name)
-            if said is not None:
-                yield from _document(paths.evaluation(interval.step, name), name, interval.step, said, snapshot)
-    for name in ("domain", "heldout"):
-        if paths.tuned(name).exists():
-            yield from _document(paths.tuned(name), name, None, None, snapshot)
+    """Every score document is what events, run.json and the base model's score say."""
+    told = told_by(snapshot)
+    if not told.intervals:
+        return  # nothing was scored yet, and the state says so
+    saved = {one.step: one.hash for one in snapshot.adapters}
+    for place in told.places:
+        if place.step is None and not place.path(paths).exists():
+            continue  # the last stage was not reached; of a finished run the evidence says that it is missing
+        score, problem = read_score(place.path(paths))
+        if score is None:
+            yield problem or ""
+            continue
+        base = None if place.step == 0 else read_score(place.baseline.path(paths))[0]
+        yield from wrong_score(paths, place, score, base, told)
+        if place.step and score.adapter_hash is not None and score.adapter_hash != saved.get(place.step):
+            yield f"{place.path(paths)}: scored with another adapter than that which was saved at its step"
 
 
-def _document(path: Path, name: str, step: int | None, said: SetScore | None, snapshot: RunSnapshot) -> Iterator[str]:
-    document, problem = read_json(path, SCORES_BYTES)
-    if document is None:
-        yield problem or f"{path}: missing"
-        return
-    wanted: dict[str, Any] = {"dataset": name, "manifest_sha256": recorded_hashes(snapshot).get(name)}
-    if said is not None:
-        wanted |= {"step": step, "loss": said.loss}
-    for key, value in wanted.items():
-        if document.get(key) != value:
-            yield f"{path}: its {key} is {document.get(key)!r}, the run's is {value!r}"
-    try:
-        if said is not None and counts_of(document["counts"]) != said.counts:
-            yield f"{path}: its counts are not those of the interval event of step {step}"
-    except (ValueError, KeyError, AttributeError) as error:
-        yield f"{path}: its counts cannot be read: {error}"
-
-
-def _significance(paths: RunPaths, snapshot: RunSnapshot, thresholds: Thresholds) -> Iterator[str]:
+def _significance(
+    paths: RunPaths, snapshot: RunSnapshot, thresholds: Thresholds, unchecked: list[str]
+) -> Iterator[str]:
     """Texts recounted; what is stored of how sure the WERs are is what they give."""
+    told = told_by(snapshot)
     if not all(paths.tuned(name).exists() for name in ("domain", "heldout")):
+        unchecked.append("how sure the WERs are: there is no tuned score of both sets")
         return
-    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
-    computed = fresh(paths, steps, thresholds)
+    computed = fresh(paths, told, thresholds)
     if computed.problem is not None or computed.significance is None:
         yield computed.problem or ""
         return
-    kept = stored(paths, steps, thresholds)
+    try:
+        kept = stored(paths, told, thresholds)
+    except OSError as error:
+        yield f"{error.filename}: cannot be read: {error.strerror}"
+        return
     if kept is not None and not alike(kept, computed.significance):
         yield f"{paths.evals}: what is stored of how sure the WERs are is not what the score documents give"
 
 
-def _adapters(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
+def _positions(paths: RunPaths, unchecked: list[str]) -> Iterator[str]:
+    """What is kept of the order of the sets is what the score documents give."""
+    if not paths.position.exists():
+        unchecked.append(f"order of the sets: there is no {paths.position.name}")
+    elif positions_differ(paths):
+        yield f"{paths.position}: not what the score documents give"
+
+
+def _adapters(paths: RunPaths, snapshot: RunSnapshot, unchecked: list[str]) -> Iterator[str]:
     """The adapters on disk are those that the trainer told of; the links lead to them."""
+    gone = []
     for saved in snapshot.adapters:
         folder = paths.adapter(saved.step)
-        if folder.is_dir():
-            try:
-                if adapter_hash(folder) != saved.hash:
-                    yield f"{folder}: changed since it was saved"
-            except RunFolderError as error:
-                yield str(error)
-    facts, problem = read_json(paths.best / ADAPTER_FACTS)
-    if problem is not None:
-        yield problem
-    wanted: dict[str, Any] = {"identity": snapshot.identity, "model_hash": recorded_hashes(snapshot).get("model")}
-    wanted["step"] = _step(paths, paths.best)
-    for key, value in wanted.items():
-        if facts is not None and facts.get(key) != value:
-            yield f"{paths.best / ADAPTER_FACTS}: its {key} is {facts.get(key)!r}, the run's is {value!r}"
+        if not folder.is_dir():
+            gone.append(str(saved.step))
+            continue
+        try:
+            if adapter_hash(folder) != saved.hash:
+                yield f"{folder}: changed since it was saved"
+            facts = read_facts(folder)
+            if facts is None:
+                unchecked.append(f"{folder.name}: it has no {ADAPTER_FACTS}, so what it is decoded under is not known")
+            elif facts.hash_version == 1:
+                what = f"{folder / ADAPTER_FACTS}: saved by an earlier version, whose hash does not cover it"
+                unchecked.append(f"{what}; what run.json has of it was compared")
+        except (RunFolderError, ModelError) as error:
+            yield str(error)
+    if gone:
+        unchecked.append(f"adapters of steps {', '.join(gone)}: not here any more, so their hashes were not computed")
+    if paths.best.exists():
+        yield from wrong_facts(snapshot, _step(paths, paths.best) or 0)
     for link in (paths.best, paths.last):
         try:
             linked_adapter(paths, link)
@@ -191,9 +205,11 @@ def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, threshol
 
 
 def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:
-    """The audit is that of the run's sets: made again where they are all here."""
+    """The audit is that of the run's sets: made again where they are all here, whichever method made it."""
     document, _ = read_json(paths.data_health)
     if document is None:
+        if not paths.data_health.exists():
+            unchecked.append(f"audit of the data: there is no {paths.data_health.name}")
         return
     from core.speech.audio import TARGET_RMS
     from core.speech.health_audit import METHOD_VERSION, health_document, health_key
@@ -203,16 +219,32 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
     data = data if isinstance(data, dict) else {}
     manifests = {name: Path(str(data.get(name))) for name in hashes if name in data}
     target_rms = data.get("target_rms", TARGET_RMS)
-    here = len(manifests) == len(hashes) > 0 and all(path.is_file() for path in manifests.values())
-    if document.get("method") != METHOD_VERSION or not here or not isinstance(target_rms, (int, float)):
-        unchecked.append(f"audit of the data: taken as recorded (method {document.get('method')}; sets not all here)")
+    missing = sorted(name for name in hashes if name not in manifests or not manifests[name].is_file())
+    if missing or not hashes or not isinstance(target_rms, (int, float)):
+        which = f"{', '.join(missing)} not on this machine" if missing else "run.json does not say of which sets"
+        unchecked.append(f"audit of the data: taken as recorded ({which})")
         return
     try:
         key = health_key(manifests, hashes, target_rms, cache, lambda done, total: None)
-        if health_document(manifests, hashes, target_rms, key) != document:
-            yield f"{paths.data_health}: not what the audit of the run's sets gives"
-    except UserError as error:
+        made = health_document(manifests, hashes, target_rms, key)
+    except (UserError, OSError) as error:
         unchecked.append(f"audit of the data: cannot be made here: {str(error).splitlines()[0]}")
+        return
+    if document.get("method") == METHOD_VERSION:
+        if made != document:
+            yield f"{paths.data_health}: not what the audit of the run's sets gives"
+        return
+    recorded, now = (believed(one, hashes) for one in (document, made))
+    if isinstance(recorded, str) or isinstance(now, str):
+        return  # the evidence says what is wrong with the one that is recorded
+    unchecked.append(
+        f"audit of the data: made by method {document.get('method')}, this is {METHOD_VERSION}: made anew, and only "
+        "sizes and leakage were compared"
+    )
+    if [(one.name, one.clips) for one in recorded.sets] != [(one.name, one.clips) for one in now.sets]:
+        yield f"{paths.data_health}: its sets are not those that an audit of the run's sets finds"
+    if now.leaks and not recorded.leaks:
+        yield f"{paths.data_health}: says that nothing leaks; made anew: {leak_sentence(now.leaks)}"
 
 
 def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:
@@ -224,6 +256,9 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
         if isinstance(data, dict)
         else {}
     )
+    recorded_lines = dict(told_by(snapshot).lines)
+    if not recorded_hashes(snapshot):
+        unchecked.append("model and manifests: run.json records no hashes of them")
     for name, digest in sorted(recorded_hashes(snapshot).items()):
         written = paths.get(name)
         path = Path(str(written))
@@ -231,9 +266,15 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
             unchecked.append(f"{name}: not on this machine ({written}), so its hash was taken as recorded")
             continue
         try:
-            now = model_hash(path, cache) if name == "model" else manifest_sha256(read_manifest(path), cache)
+            if name == "model":
+                now, same_lines = model_hash(path, cache), True
+            else:
+                found = manifest_file_hashes(path, cache)
+                now, same_lines = found.content, found.lines == recorded_lines.get(name, found.lines)
             if now != digest:
                 yield f"{path}: the content of {name} is not that which the run was made with"
+            elif not same_lines:
+                yield f"{path}: speakers or fields of {name} are not those that the run was made with"
         except UserError as error:
             first, *more = str(error).splitlines()
             extra = f" (and {len(more)} more problems)" if more else ""

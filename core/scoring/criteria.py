@@ -151,4 +151,6 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
         return say(State.FAIL, f"The tuned score is of another adapter: {steps}.")
     if evidence.contradiction is not None:
         return say(State.FAIL, f"The run's files contradict each other: {evidence.contradiction}.")
+    if evidence.unproven is not None:
+        return say(State.UNKNOWN, f"The scores cannot be believed: {evidence.unproven}.")
     return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")

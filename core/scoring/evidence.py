@@ -96,6 +96,8 @@ class Evidence:
     """Steps at which the run was to be evaluated, and of which there is no interval though later ones exist."""
     contradiction: str | None = None
     """What the run's own files say differently, because somebody edited one (a sentence); it rejects."""
+    unproven: str | None = None
+    """Why the run's scores cannot be believed: a file changed since it ended, or an earlier version wrote it."""
     signature_problem: str | None = None
     """What is wrong with the run's signature, where there is a key to check it with; it rejects."""
     data_health: DataHealth | None = None

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from core.console import err
 from core.errors import Interrupted, UserError, is_disk_full
+from core.runs.digests import sha256_of
 from core.runs.events import Final
 from core.runs.held_folder import HeldFolder
 from core.runs.locks import KernelLock, holds
@@ -86,7 +87,7 @@ def _attempt(paths: RunPaths, stopping: StopFlag) -> int:
         try:
             session.begin(journal)
             session.run(journal)
-            final = Final("done", step=session.step)
+            final = Final("done", step=session.step, result=sha256_of(paths.result))
         except BaseException as error:
             final = _final(error, session.step, journal.now)
             if lost := stopping.lost():  # whatever else went wrong in a folder that is not there any more

@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,12 @@ from torch import nn
 
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
+from core.runs.adapter_facts import AdapterFacts, read_facts
 from core.runs.adapter_hash import CONFIG, WEIGHTS
-from core.runs.files import read_json
 from core.runs.folder import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.model import SpeechModel, one_line
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterFacts:
-    """What reproduces an adapter's WER. No times and no paths of runs, so that equal runs write equal bytes."""
-
-    step: int
-    identity: str
-    model: str
-    revision: str | None
-    model_hash: str
-    target_rms: float
-    normaliser: str
-    fingerprint: str
-    tokens_per_second: float
-    eval_batch_seconds: float
-    precision: str
-    threads: int
 
 
 def linear_names(network: nn.Module) -> list[str]:
@@ -129,20 +111,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(getattr(value, "value", value))
-
-
-def read_facts(folder: Path) -> AdapterFacts | None:
-    """The facts beside an adapter; None for an adapter that another program made."""
-    path = folder / ADAPTER_FACTS
-    raw, problem = read_json(path, follow=True)
-    if raw is None and problem is None:
-        return None
-    try:
-        if raw is None:
-            raise ValueError(problem)
-        return AdapterFacts(**{name: raw[name] for name in AdapterFacts.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); the adapter's WER could not be reproduced") from error
 
 
 def load_adapter(

@@ -1,21 +1,35 @@
-"""The base model's score on a manifest: computed once for a fingerprint, shared by every run that has it."""
+"""What the base model makes of a manifest: computed once, shared by the runs of one user on one machine.
+
+The shared document holds what takes time to compute, the transcripts, with all facts that they depend on, and a seal.
+It is believed only where its seal is this machine's: anything else is computed anew. What the manifest says (texts,
+speakers, fields) is never taken from it, nor any count.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from core.runs.files import SCORES_BYTES, read_json, write_json
 from core.runs.locks import held
+from core.runs.machine_key import machine_key, name_of, seal, sealed_by
 from core.runs.paths import RunsFolder
-from core.training.evaluation import SCORE_SCHEMA, normalisation_fingerprint
+from core.training.evaluation import Transcripts, normalisation_fingerprint
 from core.training.model import SpeechModel
 
+SCHEMA_VERSION = 2
+_LIBRARIES = ("lora-tui", "torch", "transformers", "numpy")
+"""Whose versions may change a transcript; those of the audio path are seen by its probe."""
 
-def baseline_fingerprint(
+
+def baseline_facts(
     speech: SpeechModel,
     *,
     model_hash: str,
@@ -23,10 +37,10 @@ def baseline_fingerprint(
     target_rms: float,
     normaliser: str,
     batch_seconds: float,
-) -> str:
-    """16 hex digits over all that can change the base model's score on a manifest (DESIGN §5, Baseline)."""
-    facts = {
-        "schema": SCORE_SCHEMA,
+) -> dict[str, Any]:
+    """All that can change what the base model makes of a manifest."""
+    return {
+        "schema": SCHEMA_VERSION,
         "model": model_hash,
         "manifest": manifest_sha256,
         "normalisation": normalisation_fingerprint(target_rms, normaliser),
@@ -36,29 +50,97 @@ def baseline_fingerprint(
         "batch_seconds": batch_seconds,
         "device": speech.device.type,
         "precision": speech.precision,
+        "versions": {name: _version(name) for name in _LIBRARIES},
     }
+
+
+def baseline_fingerprint(facts: dict[str, Any]) -> str:
+    """16 hex digits over the facts."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def shared_baseline(
-    folder: RunsFolder, fingerprint: str, compute: Callable[[], dict[str, Any]], waiting: Callable[[], None]
-) -> dict[str, Any]:
-    """The stored score document, or `compute()`'s, stored for the others.
+class _Stored(msgspec.Struct):
+    facts: dict[str, Any]
+    transcripts: Transcripts
+    seals: dict[str, str]
 
-    `waiting` is called while another process computes the same baseline; it may raise to give up.
-    """
-    path = folder.baseline_scores(fingerprint)
-    stored = _read(path)
-    if stored is not None:
-        return stored
-    with held(folder.baseline_lock(fingerprint), waiting):
-        stored = _read(path)
-        if stored is None:
-            stored = compute()
-            write_json(path, stored)
-    return stored
+    @property
+    def sealed_bytes(self) -> bytes:
+        """What the seal is over."""
+        return _bytes(self.facts, self.transcripts)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    document, _ = read_json(path, SCORES_BYTES)
-    return document if document is not None and "counts" in document else None
+class SharedBaseline:
+    """The base model on one manifest of `clips` utterances, under `facts`."""
+
+    def __init__(self, folder: RunsFolder, facts: dict[str, Any], clips: int) -> None:
+        fingerprint = baseline_fingerprint(facts)
+        self.path: Path = folder.baseline_scores(fingerprint)
+        self._lock = folder.baseline_lock(fingerprint)
+        self._facts, self._clips = facts, clips
+        self._secret = machine_key()
+
+    def transcripts(
+        self, compute: Callable[[], Transcripts], waiting: Callable[[], None], refused: Callable[[str], None]
+    ) -> Transcripts:
+        """Those that are stored, if they can be believed; else `compute()`'s, stored for the others.
+
+        `waiting` is called while another process computes the same baseline; it may raise to give up. `refused` is told
+        why what is stored is not believed.
+        """
+        found = self._believed()
+        if isinstance(found, Transcripts):
+            return found
+        with held(self._lock, waiting):
+            found = self._believed()
+            if not isinstance(found, Transcripts):
+                if found is not None:
+                    refused(found)
+                found = compute()
+                self._store(found)
+        return found
+
+    def _believed(self) -> Transcripts | str | None:
+        """What is stored; why it cannot be believed, in words; None where nothing is stored."""
+        document, problem = read_json(self.path, SCORES_BYTES)
+        if document is None:
+            return problem
+        try:
+            stored = msgspec.convert(document, _Stored)
+        except msgspec.ValidationError as error:
+            return f"{self.path}: not a baseline of this version ({error})"
+        if self._secret is None or not sealed_by(self._secret, stored.seals, stored.sealed_bytes):
+            return f"{self.path}: computed by another user or on another machine, or edited"
+        found = stored.transcripts
+        places = range(self._clips)
+        whole = len(found.hypotheses) == self._clips and all(place in places for place in (*found.silent, *found.cut))
+        if stored.facts != self._facts or not whole:
+            return f"{self.path}: the baseline of another model, manifest or setting"
+        return found
+
+    def _store(self, found: Transcripts) -> None:
+        if self._secret is None:
+            return  # nobody could believe it
+        # as it is read back, for the seal is over that
+        facts = json.loads(json.dumps(self._facts))
+        stored = _Stored(facts, found, self._seals_over(facts, found))
+        stored.seals[name_of(self._secret)] = seal(self._secret, stored.sealed_bytes)
+        write_json(self.path, msgspec.to_builtins(stored))
+
+    def _seals_over(self, facts: dict[str, Any], found: Transcripts) -> dict[str, str]:
+        """Machines that share a folder seal the same transcripts, each for itself."""
+        document, _ = read_json(self.path, SCORES_BYTES)
+        with contextlib.suppress(msgspec.ValidationError):
+            stored = msgspec.convert(document, _Stored)
+            return stored.seals if stored.sealed_bytes == _bytes(facts, found) else {}
+        return {}
+
+
+def _bytes(facts: dict[str, Any], transcripts: Transcripts) -> bytes:
+    return json.dumps([facts, msgspec.to_builtins(transcripts)], sort_keys=True).encode()
+
+
+def _version(name: str) -> str:
+    with contextlib.suppress(PackageNotFoundError):
+        return version(name)
+    return "missing"

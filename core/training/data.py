@@ -11,6 +11,7 @@ from core.plan.schema import RunSettings
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.speech.cache import ClipStore, SampleCache
 from core.speech.hashing import HashCache, manifest_sha256
+from core.speech.lines import lines_of, lines_sha256
 from core.speech.manifest import Manifest, read_manifest
 from core.training.model import SpeechModel
 
@@ -50,17 +51,26 @@ def open_dataset(
     name: str,
     path: Path,
     expected: Mapping[str, str],
+    lines: Mapping[str, str],
     cache: SampleCache,
     hashes: HashCache,
     progress: Progress,
 ) -> Dataset:
-    """Read, hash and decode a manifest. Raises ManifestError when its content is not what the run was made for."""
+    """Read, hash and decode a manifest. Raises ManifestError when it is not what the run was made for.
+
+    `expected` and `lines` are the two hashes that run.json records of each set.
+    """
     manifest = read_manifest(path)
     digest = manifest_sha256(manifest, hashes, progress)
     if name in expected and digest != expected[name]:
         raise ManifestError(
             f"data.{name}: {path} or its audio changed after this run was planned (its identity holds their hash); "
             "submit the plan again: the changed data make a new run"
+        )
+    if name in lines and lines_sha256(lines_of(manifest)) != lines[name]:
+        raise ManifestError(
+            f"data.{name}: speakers or other fields in {path} changed after this run began: its scores would not "
+            "compare; restore the manifest, or remove the run's folder and start again"
         )
     return Dataset(name, manifest, cache.clips(manifest, hashes, progress), digest)
 

@@ -7,8 +7,8 @@ greedy with a cap for each clip, clips longer than the model hears are cut at pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from core.errors import ManifestError
+from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
 from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
 from core.speech.cache import ClipStore
-from core.speech.lines import short_fields
+from core.speech.lines import Line, line_of
 from core.speech.manifest import Manifest
 from core.speech.probe import probe_fingerprint
 from core.training.batching import evaluation_batches, plan_hash
@@ -34,21 +35,42 @@ Samples = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with (clips done, clips in all) after each batch; may raise to stop."""
 
-SCORE_SCHEMA = 1
-
 
 @dataclass(frozen=True, slots=True)
 class UtteranceScore:
     """One utterance: texts as they are (not normalised) and the errors between their normalised forms."""
 
-    id: str
-    reference: str
+    line: Line
     hypothesis: str
     counts: ErrorCounts
     seconds: float
-    speaker: str | None = None
-    fields: Mapping[str, str | int | float] = field(default_factory=dict)
-    """The manifest's other fields that are short texts or numbers: what results can be sliced by."""
+
+    @property
+    def id(self) -> str:
+        """Of the manifest's line."""
+        return self.line.id
+
+    @property
+    def reference(self) -> str:
+        """Of the manifest's line."""
+        return self.line.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Transcripts:
+    """What a model made of a manifest's audio: all that takes time, and nothing that the manifest says."""
+
+    hypotheses: tuple[str, ...]
+    """In the manifest's order."""
+    loss: float | None
+    """Nats per target token over the utterances that fit into the model in one piece."""
+    batch_plan: str
+    silent: tuple[int, ...]
+    """Places of utterances that are silence."""
+    clipped: int
+    """Samples that the RMS normalisation had to clamp."""
+    cut: tuple[int, ...]
+    """Places of utterances longer than the model's limit, cut at pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,35 +245,73 @@ def evaluate(
 
     Raises ManifestError when the texts hold no word.
     """
+    check_words(manifest, normaliser_name)
+    found = transcripts(
+        speech,
+        manifest,
+        clips,
+        target_rms=target_rms,
+        batch_seconds=batch_seconds,
+        with_loss=with_loss,
+        progress=progress,
+    )
+    return counted(found, manifest, clips, normaliser_name)
+
+
+def check_words(manifest: Manifest, normaliser_name: str) -> None:
+    """Raise ManifestError when the texts hold no word, before anything is decoded."""
     text = normaliser(normaliser_name)
     if not any(text.apply(u.text).split() for u in manifest.utterances):
         raise ManifestError(
             f"{manifest.path}: no reference word after normalisation, so there is no WER; mend the texts"
         )
+
+
+def transcripts(
+    speech: SpeechModel,
+    manifest: Manifest,
+    clips: ClipStore,
+    *,
+    target_rms: float = TARGET_RMS,
+    batch_seconds: float = 120.0,
+    with_loss: bool = True,
+    progress: Progress | None = None,
+) -> Transcripts:
+    """Decode all of `manifest`: the part of `evaluate` that takes time."""
     decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds)
     labels = [speech.label_ids(u.text) for u in manifest.utterances] if with_loss else None
     lengths = [int(n) for n in clips.lengths]
     hypotheses, loss, plan, cut = decoder.run(lengths, lambda i: clips[i], labels, progress)
+    return Transcripts(
+        hypotheses=tuple(hypotheses),
+        loss=_finite(loss),
+        batch_plan=plan,
+        silent=tuple(sorted(decoder.silent)),
+        clipped=decoder.clipped,
+        cut=tuple(sorted(cut)),
+    )
+
+
+def counted(found: Transcripts, manifest: Manifest, clips: ClipStore, normaliser_name: str) -> Evaluation:
+    """Transcripts beside what the manifest says: errors counted, and every other fact taken from the manifest."""
+    text = normaliser(normaliser_name)
     scores = tuple(
         UtteranceScore(
-            utterance.id,
-            utterance.text,
+            line_of(utterance),
             hypothesis,
             count_errors(text.apply(utterance.text), text.apply(hypothesis)),
-            length / SAMPLE_RATE_HZ,
-            utterance.speaker,
-            short_fields(utterance.extra),
+            int(length) / SAMPLE_RATE_HZ,
         )
-        for utterance, hypothesis, length in zip(manifest.utterances, hypotheses, lengths, strict=True)
+        for utterance, hypothesis, length in zip(manifest.utterances, found.hypotheses, clips.lengths, strict=True)
     )
     names = [u.id for u in manifest.utterances]
     return Evaluation(
         utterances=scores,
-        loss=loss,
-        batch_plan=plan,
-        silent=tuple(names[i] for i in sorted(decoder.silent)),
-        clipped=decoder.clipped,
-        cut=tuple(names[i] for i in sorted(cut)),
+        loss=found.loss,
+        batch_plan=found.batch_plan,
+        silent=tuple(names[i] for i in found.silent),
+        clipped=found.clipped,
+        cut=tuple(names[i] for i in found.cut),
     )
 
 
@@ -266,56 +326,42 @@ def score_document(
     target_rms: float,
     normaliser_name: str,
     adapter_hash: str | None,
-    single: dict[str, int] | None = None,
-) -> dict[str, Any]:
+    single: Single | None = None,
+) -> Score:
     """The evaluation as it stands in the run folder (docs/events.md)."""
     text = normaliser(normaliser_name)
-    counts = evaluation.counts
-    return {
-        "schema": SCORE_SCHEMA,
-        "dataset": dataset,
-        "manifest": str(manifest.path),
-        "manifest_sha256": manifest_sha256,
-        "step": step,
-        "normaliser": {"name": text.name, "version": text.version},
-        "fingerprint": normalisation_fingerprint(target_rms, normaliser_name),
-        "device": speech.device.type,
-        "precision": speech.precision,
-        "batch_plan": evaluation.batch_plan,
-        "decode": {
-            "method": "greedy",
-            "tokens_per_second": speech.limits.tokens_per_second,
-            "max_tokens": speech.limits.max_tokens,
-        },
-        "adapter_hash": adapter_hash,
-        # what is not a number is no evidence, and no JSON
-        "loss": evaluation.loss if evaluation.loss is not None and math.isfinite(evaluation.loss) else None,
-        "counts": _counts(counts),
-        "single": single,
-        "silent": list(evaluation.silent),
-        "clipped_samples": evaluation.clipped,
-        "cut": list(evaluation.cut),
-        "utterances": [
-            {"id": u.id, "reference": u.reference, "hypothesis": u.hypothesis, "seconds": round(u.seconds, 4)}
-            | {"speaker": u.speaker, "fields": dict(u.fields)}
-            | _counts(u.counts)
+    return Score(
+        schema=SCHEMA_VERSION,
+        dataset=dataset,
+        manifest=str(manifest.path),
+        manifest_sha256=manifest_sha256,
+        step=step,
+        normaliser=NormaliserName(text.name, text.version),
+        fingerprint=normalisation_fingerprint(target_rms, normaliser_name),
+        device=speech.device.type,
+        precision=speech.precision,
+        batch_plan=evaluation.batch_plan,
+        decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens),
+        adapter_hash=adapter_hash,
+        loss=_finite(evaluation.loss),
+        counts=Counts(**asdict(evaluation.counts)),
+        single=single,
+        silent=evaluation.silent,
+        cut=evaluation.cut,
+        clipped_samples=evaluation.clipped,
+        utterances=tuple(
+            ScoredUtterance(**asdict(u.line), **asdict(u.counts), hypothesis=u.hypothesis, seconds=round(u.seconds, 4))
             for u in evaluation.utterances
-        ],
-    }
+        ),
+    )
 
 
-def _counts(counts: ErrorCounts) -> dict[str, int]:
-    return {
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        "reference_words": counts.reference_words,
-    }
+def _finite(loss: float | None) -> float | None:
+    """What is not a number is no evidence, and no JSON."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
-def decode_singly(
-    speech: SpeechModel, clips: ClipStore, result: Evaluation, count: int, target_rms: float
-) -> dict[str, int]:
+def decode_singly(speech: SpeechModel, clips: ClipStore, result: Evaluation, count: int, target_rms: float) -> Single:
     """Decode `count` clips, spread evenly over the manifest, in batches of one; compare with `result`'s transcripts."""
     chosen = sorted({int(i) for i in np.linspace(0, len(clips) - 1, min(count, len(clips)))})
     # one clip a call, not a small budget: a budget would still let two short clips share a batch
@@ -324,4 +370,4 @@ def decode_singly(
         clip = clips[index]
         alone, *_ = Decoder(speech, target_rms=target_rms).run([len(clip)], [clip].__getitem__)
         differing += alone[0] != result.utterances[index].hypothesis
-    return {"compared": len(chosen), "differing": differing}
+    return Single(len(chosen), differing)

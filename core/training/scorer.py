@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from core.errors import Interrupted
 from core.plan.schema import RunSettings
+from core.runs.scores import Score
 from core.training.data import Dataset
-from core.training.evaluation import evaluate, score_document
+from core.training.evaluation import Transcripts, check_words, counted, score_document, transcripts
 from core.training.journal import Journal
 from core.training.model import SpeechModel
 from core.training.stopping import StopFlag
@@ -22,8 +22,12 @@ class Scorer:
     journal: Journal
     stopping: StopFlag
 
-    def __call__(self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None) -> dict[str, Any]:
+    def __call__(self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None) -> Score:
         """The score document (docs/events.md). Raises Interrupted when asked to stop."""
+        return self.document(model, dataset, step, adapter_hash, self.transcripts(model, dataset, step))
+
+    def transcripts(self, model: SpeechModel, dataset: Dataset, step: int) -> Transcripts:
+        """What the model makes of the set's audio. Raises Interrupted when asked to stop."""
 
         def progress(done: int, total: int) -> None:
             self.journal.progress(done, total)
@@ -31,20 +35,25 @@ class Scorer:
                 raise Interrupted(f"stopped while evaluating step {step}; the evaluation is made again on resume")
 
         data = self.settings.data
-        model = model.for_scoring()
-        evaluation = evaluate(
-            model,
+        check_words(dataset.manifest, data.normaliser)
+        return transcripts(
+            model.for_scoring(),
             dataset.manifest,
             dataset.clips,
-            normaliser_name=data.normaliser,
             target_rms=data.target_rms,
             batch_seconds=self.settings.train.eval_batch_seconds,
             progress=progress,
         )
+
+    def document(
+        self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None, found: Transcripts
+    ) -> Score:
+        """The score document over transcripts: counts are counted here, all else comes from the set's manifest."""
         self.stopping.check_folder()
+        data = self.settings.data
         return score_document(
-            evaluation,
-            model,
+            counted(found, dataset.manifest, dataset.clips, data.normaliser),
+            model.for_scoring(),
             dataset=dataset.name,
             manifest=dataset.manifest,
             manifest_sha256=dataset.sha256,

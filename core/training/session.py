@@ -19,10 +19,11 @@ from core.errors import Interrupted, ModelError, RunFolderError, UserError
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
+from core.runs.adapter_facts import AdapterFacts
 from core.runs.adapter_hash import adapter_hash
 from core.runs.contents import HUB
+from core.runs.digests import inventory, sha256_of_start
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
-from core.runs.files import read_json
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, names, write_json
 from core.runs.hub import hub_hash
@@ -30,6 +31,7 @@ from core.runs.model_hash import model_hash
 from core.runs.paths import RunPaths, step_of
 from core.runs.position import write_positions
 from core.runs.process import PARENT_VARIABLE, current_process
+from core.runs.scores import read_score
 from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
 from core.scoring.early_stop import early_stop_of
@@ -37,13 +39,13 @@ from core.scoring.evidence import Interval
 from core.scoring.verdict import thresholds_of
 from core.speech.cache import SampleCache
 from core.speech.hashing import HashCache
-from core.training.adapter import AdapterFacts, attach
-from core.training.baseline import baseline_fingerprint, shared_baseline
+from core.training.adapter import attach
+from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import seconds_per_step, training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
-from core.training.evaluation import normalisation_difference, normalisation_fingerprint
+from core.training.evaluation import Transcripts, normalisation_difference, normalisation_fingerprint
 from core.training.health import HealthAudit
 from core.training.journal import Journal
 from core.training.model import (
@@ -186,10 +188,10 @@ class Session:
 
     def _check_normalisation(self) -> None:
         """Raise RunFolderError when this process makes other samples or texts than the attempt it would go on from."""
-        document, _ = read_json(self.paths.evaluation(0, "domain"))
-        begun = (document or {}).get("fingerprint")
+        score, _ = read_score(self.paths.evaluation(0, "domain"))
+        begun = None if score is None else score.fingerprint
         here = normalisation_fingerprint(self.settings.data.target_rms, self.settings.data.normaliser)
-        if self.resume_from is not None and isinstance(begun, str) and begun != here:
+        if self.resume_from is not None and begun is not None and begun != here:
             differing = normalisation_difference(begun, here) or "the probe, which the earlier version did not have"
             raise RunFolderError(
                 f"{self.paths.root}: begun under normalisation {begun}, this process computes {here}: they differ in "
@@ -202,6 +204,7 @@ class Session:
         hashes = HashCache(self.runs.hash_cache)
         cache = SampleCache(self.runs.audio_cache)
         expected = {k: str(v) for k, v in (self.config.get("hashes") or {}).items()}
+        lines = {k: str(v) for k, v in (self.config.get("lines") or {}).items()}
 
         def report(level: str, message: str) -> None:
             journal.emit(Notice(level, message))
@@ -213,7 +216,7 @@ class Session:
                 journal.progress(done, total)
                 self.stopping.check()
 
-            dataset = open_dataset(name, Path(path), expected, cache, hashes, progress)
+            dataset = open_dataset(name, Path(path), expected, lines, cache, hashes, progress)
             notices = dataset.clips.notices(dataset.manifest)
             for notice in notices[:SHOWN]:
                 report("warning", notice)
@@ -270,7 +273,7 @@ class Session:
         speech = speech.for_scoring()
         sets: dict[str, dict[str, Any]] = {}
         for dataset in materials.evaluation:
-            fingerprint = baseline_fingerprint(
+            facts = baseline_facts(
                 speech,
                 model_hash=str(self.config["hashes"]["model"]),
                 manifest_sha256=dataset.sha256,
@@ -279,14 +282,19 @@ class Session:
                 batch_seconds=train.eval_batch_seconds,
             )
 
-            def compute(dataset: Dataset = dataset) -> dict[str, Any]:
-                return scorer(speech, dataset, 0, None)
+            def compute(dataset: Dataset = dataset) -> Transcripts:
+                return scorer.transcripts(speech, dataset, 0)
 
-            document = shared_baseline(self.runs, fingerprint, compute, self.stopping.check)
-            document = document | {"dataset": dataset.name, "manifest": str(dataset.manifest.path)}
+            def refused(why: str) -> None:
+                scorer.journal.emit(Notice("warning", f"{why}: it is not used, and the base model is scored anew"))
+
+            baseline = SharedBaseline(self.runs, facts, len(dataset.manifest))
+            score = scorer.document(
+                speech, dataset, 0, None, baseline.transcripts(compute, self.stopping.check, refused)
+            )
             self.stopping.check_folder()
-            write_json(self.paths.root, self.paths.evaluation(0, dataset.name), document)
-            sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
+            write_json(self.paths.root, self.paths.evaluation(0, dataset.name), score.plain())
+            sets[dataset.name] = score.event
         return IntervalScored(0, sets, round(time.perf_counter() - started, 3))
 
     def _facts(self, speech: SpeechModel) -> AdapterFacts:
@@ -326,6 +334,7 @@ class Session:
             step = step_of(name)
             if step is not None and step not in trainer.intervals:
                 delete(self.paths.root, self.paths.adapters / name)
+        written = self.paths.events.stat().st_size
         write_json(
             self.paths.root,
             self.paths.result,
@@ -338,6 +347,9 @@ class Session:
                 "adapter_hash": digest,
                 "batch_plan": materials.plan.hash,
                 "seconds": round(time.monotonic() - self.started, 1),
+                "lines": self.config.get("lines"),
+                "files": inventory(self.paths),
+                "events": {"bytes": written, "sha256": sha256_of_start(self.paths.events, written)},
             },
         )
         # only now: killed before result.json was there, the run goes on from its last checkpoint

@@ -15,6 +15,7 @@ import torch
 
 from core.errors import Interrupted
 from core.plan.schema import RunSettings, TrainSettings
+from core.runs.adapter_facts import AdapterFacts
 from core.runs.adapter_hash import adapter_hash
 from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
 from core.runs.fold import interval_of
@@ -24,7 +25,7 @@ from core.scoring.early_stop import EarlyStop, early_stop
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.verdict import best_interval
 from core.speech.audio import SAMPLE_RATE_HZ, normalise
-from core.training.adapter import AdapterFacts, merged_copy, save_adapter, trainable
+from core.training.adapter import merged_copy, save_adapter, trainable
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
@@ -194,9 +195,9 @@ class Trainer:
         merged = merged_copy(self.speech)
         sets: dict[str, dict[str, Any]] = {}
         for dataset in self.materials.evaluation:
-            document = self.scorer(merged, dataset, step, digest)
-            write_json(self.paths.root, self.paths.evaluation(step, dataset.name), document)
-            sets[dataset.name] = document["counts"] | {"loss": document["loss"]}
+            score = self.scorer(merged, dataset, step, digest)
+            write_json(self.paths.root, self.paths.evaluation(step, dataset.name), score.plain())
+            sets[dataset.name] = score.event
         self.journal.phase("saving", step)
         scored = IntervalScored(step, sets, round(time.perf_counter() - started, 3))
         self.intervals[step] = interval_of(scored)

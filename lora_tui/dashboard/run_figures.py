@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core.runs.files import read_json, stamp
+from core.runs.files import stamp
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.reason import reason
+from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
@@ -142,9 +143,5 @@ def _errors(path: Path) -> Mapping[str, int]:
 @lru_cache(maxsize=512)
 def _errors_of(path: Path, _stamp: tuple[int, ...]) -> Mapping[str, int]:
     """Errors by utterance; nothing if the document cannot be read."""
-    document, _ = read_json(path)
-    try:
-        utterances = (document or {})["utterances"]
-        return {str(u["id"]): int(u["substitutions"]) + int(u["deletions"]) + int(u["insertions"]) for u in utterances}
-    except (KeyError, TypeError, ValueError):
-        return {}
+    score, _ = read_score(path)
+    return {} if score is None else {utterance.id: utterance.errors for utterance in score.utterances}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from core.runs.files import read_json
 from core.runs.paths import RunPaths
+from core.runs.scores import read_score
 from core.sanitise import sanitise
 from core.scoring.side_by_side import Clip, columns, compare
 from core.scoring.text import normaliser
@@ -45,14 +43,15 @@ def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Tr
     tuned_path, name = paths.tuned(dataset), "tuned"
     if not tuned_path.exists() and best_step is not None:
         tuned_path, name = paths.evaluation(best_step, dataset), f"step {best_step}"
-    base, tuned = _utterances(paths.evaluation(0, dataset)), _utterances(tuned_path)
-    if not base[0] or not tuned[0]:
+    first, second = read_score(paths.evaluation(0, dataset))[0], read_score(tuned_path)[0]
+    if first is None or second is None:
         return Transcripts(problem=f"No {dataset} transcripts to compare yet: they come with the first interval.")
-    apply = base[1]
+    later = {utterance.id: utterance.hypothesis for utterance in second.utterances}
+    apply = _normaliser(first.normaliser.name)
     clips = [
-        compare(clip, apply(reference), apply(hypothesis), apply(tuned[0][clip][1]))
-        for clip, (reference, hypothesis) in base[0].items()
-        if clip in tuned[0]
+        compare(clip.id, apply(clip.reference), apply(clip.hypothesis), apply(later[clip.id]))
+        for clip in first.utterances
+        if clip.id in later
     ]
     return Transcripts(tuple(clips), name)
 
@@ -83,17 +82,8 @@ def _block() -> list[list[tuple[str, str]]]:
     return [[(f"  {name:<6}", "muted")] for name in ("ref", "base", "tuned")]
 
 
-def _utterances(path: Path) -> tuple[Mapping[str, tuple[str, str]], Callable[[str], str]]:
-    """(clip → (reference, hypothesis), the normaliser that the document names)."""
-    document, _ = read_json(path)
-    found: dict[str, tuple[str, str]] = {}
-    utterances: Any = (document or {}).get("utterances")
-    for item in utterances if isinstance(utterances, list) else ():
-        if isinstance(item, dict):
-            found[str(item.get("id"))] = (str(item.get("reference", "")), str(item.get("hypothesis", "")))
-    named: Any = (document or {}).get("normaliser")
+def _normaliser(name: str) -> Callable[[str], str]:
     try:
-        apply = normaliser(str(named["name"])).apply
-    except (ValueError, KeyError, TypeError):
-        apply = normaliser("basic").apply
-    return found, apply
+        return normaliser(name).apply
+    except ValueError:
+        return normaliser("basic").apply  # of a later version: the words are worth seeing all the same

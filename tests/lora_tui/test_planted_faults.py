@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from score_kit import made_consistent
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
+from core.runs.data_health import sealed
+from core.runs.digests import inventory
+from core.runs.files import write_json
 from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from lora_tui.__main__ import main
@@ -136,6 +140,118 @@ def edited_audit(run: RunPaths) -> None:
     edit(run.data_health, lambda d: d["sets"][0].update(clips=51))
 
 
+def every_score(run: RunPaths, change: Callable[[Any], None], *, of: str = "") -> None:
+    """Change all score documents of the run alike; `of`: a part of their paths."""
+    for path in sorted(run.evals.rglob("*.json")):
+        if path.name in ("domain.json", "heldout.json") and of in str(path):
+            edit(path, change)
+
+
+def renamed_speakers(document: Any) -> None:
+    for utterance in document["utterances"]:
+        utterance["speaker"] = "s0"
+
+
+def other_speakers_of_the_base_model(run: RunPaths) -> None:
+    """Only `speaker` in the step-0 documents: all that slices and blocks were taken from."""
+    every_score(run, renamed_speakers, of="step-000000")
+
+
+def other_seconds(run: RunPaths) -> None:
+    """A clip's length, which slices by duration go by, in the step-0 document."""
+    edit(run.evaluation(0, "heldout"), lambda d: d["utterances"][3].update(seconds=9.0))
+
+
+def other_fields(run: RunPaths) -> None:
+    edit(run.evaluation(0, "heldout"), lambda d: d["utterances"][3]["fields"].update(room="hall"))
+
+
+def left_out_clips(run: RunPaths) -> None:
+    """The hard half of heldout is gone, from base and tuned score alike."""
+
+    def change(document: Any) -> None:
+        document["utterances"] = document["utterances"][::2]
+        document["counts"] = {name: count // 2 for name, count in document["counts"].items()}
+
+    for path in (run.evaluation(0, "heldout"), run.tuned("heldout")):
+        edit(path, change)
+
+
+def other_reference(run: RunPaths) -> None:
+    """What was said is edited to what the tuned model hears, in base and tuned score alike."""
+    for path in (run.evaluation(0, "domain"), run.tuned("domain")):
+        edit(path, lambda d: d["utterances"][0].update(reference="b " * 4 + "a " * 16))
+
+
+def baseline_of_another_set(run: RunPaths) -> None:
+    """The step-0 document of heldout in the place of that of domain."""
+    shutil.copy(run.evaluation(0, "heldout"), run.evaluation(0, "domain"))
+    edit(run.evaluation(0, "domain"), lambda d: d.update(dataset="domain"))
+
+
+def worse_base_model(run: RunPaths) -> None:
+    """The base model heard nothing right: texts, counts and event say so alike."""
+    for name in ("domain",):
+
+        def change(document: Any) -> None:
+            for utterance in document["utterances"]:
+                utterance.update(hypothesis="b " * 20, substitutions=20)
+            document["counts"]["substitutions"] = 1000
+
+        edit(run.evaluation(0, name), change)
+
+    def event(line: dict[str, Any]) -> dict[str, Any]:
+        if line["event"] == "interval" and line["step"] == 0:
+            line["sets"]["domain"]["substitutions"] = 1000
+        return line
+
+    edit_events(run, event)
+
+
+def deaf_adapter(run: RunPaths) -> None:
+    """The shipped adapter would stop after a word or two, whatever was said; the weights are those that were scored."""
+    edit(run.best / "reproduce.json", lambda d: d.update(tokens_per_second=0.3))
+
+
+def louder_adapter(run: RunPaths) -> None:
+    """Possible facts, but not those that the adapter was scored under."""
+    edit(run.best / "reproduce.json", lambda d: d.update(target_rms=0.2))
+
+
+def no_facts(run: RunPaths) -> None:
+    (run.best / "reproduce.json").unlink()
+
+
+def facts_that_nothing_covers(run: RunPaths) -> None:
+    """As an earlier version saved it: the hash says nothing of the facts."""
+
+    def change(document: Any) -> None:
+        del document["hash_version"]
+        document.update(tokens_per_second=1.5)
+
+    edit(run.best / "reproduce.json", change)
+
+
+def edited_position(run: RunPaths) -> None:
+    edit(run.position, lambda d: d.update(positions=[]))
+
+
+def edited_lines(run: RunPaths) -> None:
+    """run.json tells of other speakers."""
+    edit(run.config, lambda d: d["lines"].update(domain="00" * 32))
+
+
+def unlisted_files(run: RunPaths) -> None:
+    """result.json does not say what the run's files were."""
+    edit(run.result, lambda d: d.pop("files"))
+
+
+def another_list_of_files(run: RunPaths) -> None:
+    """A score is edited, and the list in result.json with it."""
+    other_speakers_of_the_base_model(run)
+    edit(run.result, lambda d: d.update(files=inventory(run)))
+
+
 CODES: dict[Callable[[RunPaths], None], ExitCode] = {
     nan_wer: ExitCode.UNDECIDED,
     nan_loss: ExitCode.UNDECIDED,
@@ -152,6 +268,21 @@ CODES: dict[Callable[[RunPaths], None], ExitCode] = {
     edited_settings: ExitCode.REJECTED,
     fewer_intervals_promised: ExitCode.REJECTED,
     edited_audit: ExitCode.UNDECIDED,
+    other_speakers_of_the_base_model: ExitCode.UNDECIDED,
+    other_seconds: ExitCode.UNDECIDED,
+    other_fields: ExitCode.UNDECIDED,
+    left_out_clips: ExitCode.UNDECIDED,
+    other_reference: ExitCode.UNDECIDED,
+    baseline_of_another_set: ExitCode.UNDECIDED,
+    worse_base_model: ExitCode.UNDECIDED,
+    deaf_adapter: ExitCode.REJECTED,
+    louder_adapter: ExitCode.REJECTED,
+    no_facts: ExitCode.REJECTED,
+    facts_that_nothing_covers: ExitCode.REJECTED,
+    edited_position: ExitCode.UNDECIDED,
+    edited_lines: ExitCode.REJECTED,
+    unlisted_files: ExitCode.UNDECIDED,
+    another_list_of_files: ExitCode.UNDECIDED,
 }
 """What the gate says of each."""
 
@@ -175,6 +306,99 @@ def test_no_fault_passes_and_verify_names_it(
     out = capsys.readouterr().out
     # Transcripts that are not the trainer's own are what parity is for: files that agree, and a verdict that rejects.
     assert ("problem: " in out and "INCONSISTENT" in out) or "FAIL  Parity" in out
+
+
+CONSISTENT: dict[Callable[[RunPaths], None], str] = {
+    other_speakers_of_the_base_model: "are not those that run.json records of the manifest",
+    other_seconds: "utterance",
+    other_reference: "are not those that run.json records of the manifest",
+    left_out_clips: "are not those that run.json records of the manifest",
+    baseline_of_another_set: "its manifest_sha256 is",
+    lambda run: every_score(run, renamed_speakers): "are not those that run.json records of the manifest",
+    lambda run: every_score(run, lambda d: d["utterances"][0]["fields"].update(x=1)): "are not those that run.json",
+    lambda run: every_score(run, lambda d: d["utterances"][0].update(id="other"), of="tuned"): "has another id",
+    lambda run: every_score(run, lambda d: d["utterances"][0].update(seconds=9.0), of="step-000015"): "another seconds",
+    lambda run: every_score(run, lambda d: d.update(loss=0.1), of="step-000015"): "its loss is 0.1",
+    lambda run: every_score(run, lambda d: d.update(step=15), of="step-000010"): "its step is 15",
+    deaf_adapter: "tokens_per_second = 0.3 cannot be",
+    louder_adapter: "its target_rms is 0.2",
+}
+"""Faults of somebody who also edits all that lists and vouches for files, and what verify says of them."""
+
+
+@pytest.mark.parametrize("fault", CONSISTENT, ids=lambda fault: fault.__name__)
+def test_nor_does_one_with_the_lists_of_files_edited_alike(
+    accepted: Any, fault: Callable[[RunPaths], None], capsys: Capture
+) -> None:
+    run = accepted.run("a")
+    fault(run)
+    made_consistent(run)
+    assert gate(accepted) != ExitCode.ACCEPTED
+    assert gate(accepted, "--set", "gate.confidence=0.95") != ExitCode.ACCEPTED
+    assert main(["verify", str(run.root)]) == 1
+    out = capsys.readouterr().out
+    assert CONSISTENT[fault] in out and "changed since the run ended" not in out
+
+
+def test_a_deleted_figure_is_computed_again_and_a_missing_order_is_named(accepted: Any, capsys: Capture) -> None:
+    run = accepted.run("a")
+    assert gate(accepted) == 0
+    for file in run.evals.glob("significance-*.json"):
+        file.unlink()
+    forget_what_this_process_knows()
+    assert gate(accepted) == 0 and len(list(run.evals.glob("significance-*.json"))) == 1
+    run.position.unlink()
+    assert main(["verify", str(run.root)]) == 1
+    out = capsys.readouterr().out
+    assert "position.json: missing, though it was there when the run ended" in out
+    assert "not checked: order of the sets: there is no position.json" in out
+
+
+def test_speakers_named_after_the_run_do_not_pass_for_those_it_was_scored_with(accepted: Any, capsys: Capture) -> None:
+    manifest = accepted.root / "heldout.jsonl"
+    manifest.write_text(manifest.read_text().replace('"s0"', '"somebody"'))
+    assert main(["verify", str(accepted.run("a").root)]) == 1
+    assert "speakers or fields of heldout are not those that the run was made with" in capsys.readouterr().out
+
+
+def test_a_run_of_an_earlier_version_is_undecided_and_says_why(accepted: Any, capsys: Capture) -> None:
+    """Its documents lack what is needed now: schema 1, no list of files, no facts in the hash."""
+    run = accepted.run("a")
+
+    def older(document: Any) -> None:
+        document["schema"] = 1
+        for utterance in document["utterances"]:
+            for name in ("offset", "duration", "channel"):
+                del utterance[name]
+
+    every_score(run, older)
+    edit(run.result, lambda d: [d.pop(name) for name in ("files", "events", "lines")])
+    edit(run.config, lambda d: d.pop("lines"))
+    edit_events(run, lambda line: {key: value for key, value in line.items() if key != "result"})
+    assert gate(accepted) == ExitCode.UNDECIDED
+    assert main(["verify", str(run.root)]) == 1
+    out = capsys.readouterr().out
+    assert "schema 1, not 2: scored by another version" in out
+    assert "does not say what the run's files were, as runs of earlier versions do not" in out
+
+
+def test_an_audit_of_another_method_is_made_anew(accepted: Any, capsys: Capture) -> None:
+    run = accepted.run("a")
+    assert main(["verify", str(run.root)]) == 0
+    assert "made anew, and only sizes and leakage were compared" in capsys.readouterr().out
+
+    def change(document: Any) -> None:
+        document["sets"][1]["clips"] = 3
+
+    health = json.loads(run.data_health.read_text())
+    change(health)
+    write_json(run.data_health, sealed({key: value for key, value in health.items() if key != "checksum"}))
+    made_consistent(run)
+    assert main(["verify", str(run.root)]) == 1
+    assert "its sets are not those that an audit of the run's sets finds" in capsys.readouterr().out
+    (accepted.root / "domain.jsonl").unlink()
+    main(["verify", str(run.root)])
+    assert "audit of the data: taken as recorded (domain not on this machine)" in capsys.readouterr().out
 
 
 def test_a_run_without_its_audit_is_undecided(accepted: Any) -> None:
@@ -298,13 +522,15 @@ def test_edits_that_are_consistent_are_seen_in_a_signed_run(
 
     edit_events(run, change)
     monkeypatch.delenv("LORA_TUI_SIGNING_KEY")
+    assert gate(accepted) == ExitCode.UNDECIDED, "result.json knows the events that it was written after"
+    made_consistent(run)
     assert gate(accepted) == 0, "without a key the gate does not look"
     monkeypatch.setenv("LORA_TUI_SIGNING_KEY", "k" * 32)
     assert gate(accepted) == 1
     capsys.readouterr()
     assert main(["verify", str(run.root)]) == 1
     out = capsys.readouterr().out
-    assert "events.jsonl: changed since the run was signed" in out and "k" * 32 not in out
+    assert "events.jsonl (and 1 more): changed since the run was signed" in out and "k" * 32 not in out
     swapped_adapter(run)
     assert main(["verify", str(run.root), "--sign"]) == 4, "what is not consistent is not signed"
 
@@ -354,11 +580,10 @@ def plant(run: RunPaths, document: Any) -> None:
     """`document` as what is stored for the score documents as they are now, under the thresholds of run.json."""
     from core.runs import significance
     from core.runs.store import read_run
+    from core.runs.told import told_by
     from core.scoring.verdict import thresholds_of
 
     snapshot = read_run(run)
     thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
-    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
-    digests = [(str(file), significance._sha256(file)) for file in significance._documents(run, steps)]
-    document["significance"]["key"] = key = significance._key(run.root, digests, thresholds)
+    document["significance"]["key"] = key = significance._key(run, told_by(snapshot), thresholds)
     run.significance(key).write_text(json.dumps(document))

@@ -42,12 +42,18 @@ from core.runs.events import (
 from core.runs.files import append_line, write_bytes, write_json
 from core.runs.folder import replace_link
 from core.runs.held_folder import HeldFolder
-from core.runs.paths import RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.position import write_positions
 from core.runs.process import current_process
-from core.scoring.text import normaliser
+from core.speech.lines import lines_of
+from core.speech.manifest import read_manifest
+
+# a process of its own: what tests import as `score_kit` lies two folders up
+sys.path.append(str(Path(__file__).parents[2]))
+from score_kit import adapter_facts, counts, score_document, utterance, write_result
 
 WORDS = 1000
-UTTERANCES = 50
+"""In each set of plan_folder.py."""
 SETS = ("domain", "heldout")
 
 
@@ -165,6 +171,7 @@ class FakeTrainer:
         folder = self.run.adapter(step)
         write_bytes(folder / "adapter_model.safetensors", f"weights of step {step}".encode())
         write_json(folder / "adapter_config.json", {"r": 16})
+        write_json(folder / ADAPTER_FACTS, adapter_facts(step, self.config))
         first = not self.run.best.exists()
         if first:
             replace_link(self.run.root, self.run.best, f"adapters/{folder.name}")
@@ -172,35 +179,31 @@ class FakeTrainer:
         self.say(AdapterSaved(step, adapter_hash(folder), first))
 
     def document(self, name: str, step: int, errors: int, loss: float, digest: str | None) -> dict[str, Any]:
-        each, words = errors // UTTERANCES, WORDS // UTTERANCES
-        return {
-            "schema": 1,
-            "dataset": name,
-            "manifest": self.config["settings"]["data"][name],
-            "manifest_sha256": self.config["hashes"][name],
-            "step": step,
-            "normaliser": {"name": "basic", "version": normaliser("basic").version},
-            "fingerprint": "fake",
-            "device": "cpu",
-            "precision": "fp32",
-            "batch_plan": "fake",
-            "decode": {"tokens_per_second": 6.5, "max_tokens": 194},
-            "adapter_hash": digest,
-            "loss": loss,
-            "counts": counts(errors, WORDS),
-            "single": None if digest is None else {"compared": 50, "differing": 0},
-            "utterances": [
-                {"id": f"{name}-{i}", "reference": "a " * words, "seconds": 1.0}
-                | {"hypothesis": "b " * each + "a " * (words - each)}
-                | counts(each, words)
-                for i in range(UTTERANCES)
-            ],
-        }
+        share, utterances = errors / WORDS, []
+        for line in lines_of(read_manifest(Path(self.config["settings"]["data"][name]), check_audio=False)):
+            words = line.reference.split()
+            wrong = round(share * len(words))
+            heard = " ".join(["b"] * wrong + words[wrong:])
+            told = {"offset": line.offset, "duration": line.duration, "channel": line.channel, "speaker": line.speaker}
+            told |= {"fields": dict(line.fields), "seconds": line.duration or 1.0}
+            utterances.append(utterance(line.id, line.reference, heard, counts(wrong, len(words)), **told))
+        return score_document(
+            utterances,
+            dataset=name,
+            manifest=self.config["settings"]["data"][name],
+            manifest_sha256=self.config["hashes"][name],
+            step=step,
+            adapter_hash=digest,
+            loss=loss,
+            single=None if digest is None else {"compared": 50, "differing": 0},
+        )
 
     def health(self) -> dict[str, Any]:
         figures: dict[str, Any] = dict.fromkeys(("words", "seconds", "speakers", "silent", "clipped"), 1)
         figures |= dict.fromkeys(("rms_db", "rms_spread_db", "rms_after_spread_db"))
-        sets = [figures | {"name": name, "clips": 50, "clamped_share": 0.0} for name in ("train", *SETS)]
+        data = self.config["settings"]["data"]
+        clips = {name: len(Path(data[name]).read_text().splitlines()) for name in ("train", *SETS)}
+        sets = [figures | {"name": name, "clips": count, "clamped_share": 0.0} for name, count in clips.items()]
         hashes = audited_hashes(self.config)
         return sealed({"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets, "shared": []})
 
@@ -213,17 +216,14 @@ class FakeTrainer:
             single = {"compared": 50, "differing": 0}
             write_json(self.run.tuned(name), own | {"adapter_hash": digest, "single": single})
         write_json(self.run.data_health, self.health())
-        result = {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": step}
-        write_json(self.run.result, result | {"guardrail_kept": True, "adapter_hash": digest, "seconds": 1.0})
+        write_positions(self.run)
+        facts = {"steps_completed": self.steps, "best_step": step, "adapter_hash": digest, "seconds": 1.0}
+        result = write_result(self.run, **facts)
         if behaviour == "last_breath":
             write_bytes(self.run.checkpoint(self.steps) / "state.pt", b"all that training needs")
             write_bytes(self.run.checkpoint_marker(self.steps), b"whole\n")
             os.kill(os.getpid(), signal.SIGKILL)
-        self.say(Final("done", step=self.steps))
-
-
-def counts(errors: int, words: int) -> dict[str, int]:
-    return {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_words": words}
+        self.say(Final("done", step=self.steps, result=result))
 
 
 if __name__ == "__main__":

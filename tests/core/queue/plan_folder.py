@@ -23,6 +23,8 @@ from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
 
+UTTERANCES, WORDS = 50, 20
+"""Of the sets that runs are scored on."""
 HERE = Path(__file__).parent
 TRAINER = (sys.executable, str(HERE / "fake_trainer.py"))
 SUPERVISOR = (sys.executable, str(HERE / "fake_supervisor.py"))
@@ -43,6 +45,11 @@ stability_min_steps = 0
 """
 ONE = '[[experiment]]\nid = "a"\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+def part(number: int) -> dict[str, Any]:
+    """A twentieth of a second of the audio, in which twenty words are said by one of five speakers."""
+    return {"text": " ".join("a" * WORDS), "offset": number / 200, "duration": 0.05, "speaker": f"s{number % 5}"}
 
 
 def kill(pid: int) -> None:
@@ -71,7 +78,8 @@ class PlanFolder:
                 audio.setparams((1, 2, 16_000, 0, "NONE", ""))
                 audio.writeframes(name.encode().ljust(6, b"x") * 1600)
             line = {"audio_filepath": f"{name}.wav", "text": f"some {name} words", "duration": 0.3}
-            (root / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+            lines = [line] if name == "train" else [line | part(number) for number in range(UTTERANCES)]
+            (root / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def write(self, experiments: str = ONE, queue: str = "") -> None:
         self.plan.write_text(HEAD.format(queue=queue) + experiments)

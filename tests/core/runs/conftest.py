@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from score_kit import adapter_facts, score_document, utterance, write_result
 
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
 from core.runs.data_health import audited_hashes, sealed
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
 from core.runs.files import append_line, write_json
 from core.runs.folder import replace_link
-from core.runs.paths import RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.process import current_process
-from core.scoring.text import normaliser
 
 START = 1_767_225_600.0
 CLIPS = 60
@@ -34,6 +35,11 @@ def health_document(hashes: dict[str, str], *shared: dict[str, Any]) -> dict[str
     sets = [{"name": name} | figures for name in ("train", "domain", "heldout")]
     content = {"schema": 1, "method": 1, "key": "k" * 16, "hashes": hashes, "sets": sets, "shared": list(shared)}
     return sealed(content | {"findings": {}})
+
+
+def finite(loss: float | None) -> float | None:
+    """As a score document has it: what is not a number is no evidence."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 class FakeRun:
@@ -75,7 +81,7 @@ class FakeRun:
         sets = {name: self.counts(n) | {"loss": loss} for name, n in (("domain", domain), ("heldout", heldout))}
         self.event(IntervalScored(step, sets, 2.0))
         for name, count in (("domain", domain), ("heldout", heldout)):
-            self.score(self.paths.evaluation(step, name), count, step=step, dataset=name)
+            self.score(self.paths.evaluation(step, name), count, step=step, dataset=name, loss=finite(loss))
 
     def adapter(self, step: int, weights: bytes = b"weights") -> str:
         """Save an adapter, point lora_adapter_best at it, return its hash."""
@@ -83,6 +89,8 @@ class FakeRun:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS).write_bytes(weights + str(step).encode())
         (folder / CONFIG).write_text(json.dumps({"r": 16, "target_modules": ["v_proj", "q_proj"]}))
+        config = json.loads(self.paths.config.read_text())
+        write_json(folder / ADAPTER_FACTS, adapter_facts(step, config, fingerprint=FINGERPRINT))
         replace_link(self.paths.root, self.paths.best, f"adapters/{folder.name}")
         return adapter_hash(folder)
 
@@ -97,6 +105,8 @@ class FakeRun:
         """The audit of the data: clean, or with what the sets have in common."""
         config = json.loads(self.paths.config.read_text())
         write_json(self.paths.data_health, health_document(audited_hashes(config), *shared))
+        if self.paths.result.exists():
+            self.result()
 
     def result(self) -> None:
         """What the trainer writes last, of the adapter that lora_adapter_best leads to."""
@@ -104,7 +114,7 @@ class FakeRun:
         if self.paths.best.exists():
             step = int(self.paths.best.readlink().name.rpartition("-")[2])
             found |= {"best_step": step, "adapter_hash": adapter_hash(self.paths.best)}
-        write_json(self.paths.result, {"schema": 1, "outcome": "done", "guardrail_kept": True} | found)
+        write_result(self.paths, **found)
 
     @staticmethod
     def counts(substitutions: int, words: int = CLIPS * WORDS) -> dict[str, Any]:
@@ -122,28 +132,9 @@ class FakeRun:
         for index in range(CLIPS):
             wrong, left = min(WORDS, left), max(0, left - WORDS)
             text = " ".join(["wrong"] * wrong + ["right"] * (WORDS - wrong))
-            utterances.append(
-                {"id": f"clip{index}", "reference": "right " * WORDS, "hypothesis": text, "seconds": 2.0}
-                | self.counts(wrong, WORDS)
-            )
-        document = {
-            "schema": 1,
-            "dataset": "domain",
-            "manifest": "/data/manifest.jsonl",
-            "manifest_sha256": "ab" * 32,
-            "step": None,
-            "normaliser": {"name": "basic", "version": normaliser("basic").version},
-            "fingerprint": FINGERPRINT,
-            "device": "cpu",
-            "precision": "fp32",
-            "decode": {"method": "greedy", "max_tokens": 194},
-            "adapter_hash": None,
-            "loss": 1.0,
-            "counts": self.counts(substitutions),
-            "single": None,
-            "utterances": utterances,
-        }
-        write_json(path, document | changes)
+            errors = self.counts(wrong, WORDS)
+            utterances.append(utterance(f"clip{index}", "right " * WORDS, text, errors, seconds=2.0))
+        write_json(path, score_document(utterances, fingerprint=FINGERPRINT) | changes)
 
     def good(self) -> FakeRun:
         """A whole run, accepted: domain 50 → 30 %, heldout 5 % throughout."""

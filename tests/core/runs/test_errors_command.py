@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from score_kit import score_document, utterance
 
 from core.cli.__main__ import main
 from core.runs.files import write_json
 from core.runs.paths import RunPaths
-from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
 
 TEXTS = ["fit the gasket", "oil the spindle", "turn the chuck", "read the gauge"]
@@ -20,22 +21,11 @@ AFTER = ["fit the gasket", "oil a swindle", "turn the truck", "read the gauge"]
 
 
 def score(path: Path, manifest: Path, hypotheses: list[str], **changes: Any) -> None:
-    counts = [count_errors(text, heard) for text, heard in zip(TEXTS, hypotheses, strict=True)]
-    fields = ("substitutions", "deletions", "insertions", "reference_words")
     utterances = [
-        {"id": f"a/{i}.wav", "reference": text, "hypothesis": heard, "seconds": 1.0 + i}
-        | {name: getattr(count, name) for name in fields}
-        for i, (text, heard, count) in enumerate(zip(TEXTS, hypotheses, counts, strict=True))
+        utterance(f"a/{i}.wav", text, heard, asdict(count_errors(text, heard)), seconds=1.0 + i, speaker=f"s{i % 2}")
+        for i, (text, heard) in enumerate(zip(TEXTS, hypotheses, strict=True))
     ]
-    document = {
-        "schema": 1,
-        "manifest": str(manifest),
-        "manifest_sha256": "ab",
-        "normaliser": {"name": "basic", "version": normaliser("basic").version},
-        "counts": {name: sum(getattr(c, name) for c in counts) for name in fields},
-        "utterances": utterances,
-    }
-    write_json(path, document | changes)
+    write_json(path, score_document(utterances, manifest=str(manifest), **changes))
 
 
 @pytest.fixture
@@ -91,4 +81,4 @@ def test_what_cannot_be_compared_is_refused(run: RunPaths, capsys: pytest.Captur
     assert main(["errors", str(run.root)]) == 4
     assert "not scored on the manifest of interval 0" in capsys.readouterr().err
     assert main(["errors", str(run.root), "--dataset", "heldout"]) == 4
-    assert "cannot be read" in capsys.readouterr().err
+    assert "heldout.json: missing: the base model's score is needed" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from score_kit import edit
 
 from core.errors import RunFolderError
 from core.runs.adapter_hash import adapter_hash
@@ -30,7 +31,14 @@ def with_settings(run: Any, model: str = "org/tiny", digest: str = "hub:org/tiny
         "adapter": {"method": "dora", "rank": 16, "alpha": 8.0, "target_modules": ["q_proj", "v_proj"]},
     }
     config["hashes"] = {"model": digest, "train": "ab" * 32, "domain": "cd" * 32, "heldout": "ef" * 32}
+    config["lines"] = {}
     write_json(run.paths.config, config)
+    for path in run.paths.evals.rglob("step-*/*.json"):
+        edit(path, lambda document: document.update(manifest_sha256=config["hashes"][document["dataset"]]))
+    for path in run.paths.tuned("domain").parent.glob("*.json"):
+        edit(path, lambda document: document.update(manifest_sha256=config["hashes"][document["dataset"]]))
+    if run.paths.result.exists():
+        run.result()
     return run
 
 

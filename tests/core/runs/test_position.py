@@ -53,8 +53,9 @@ def test_long_curves_are_thinned_and_broken_scores_left_out(fake_run: Callable[.
     run = fake_run().good()
     path = run.paths.tuned("domain")
     document = json.loads(path.read_text())
-    document["utterances"] *= 20
-    write_json(path, document)
+    long = [u | {"id": f"{u['id']}/{part}"} for part in range(20) for u in document["utterances"]]
+    counts = {name: 20 * count for name, count in document["counts"].items()}
+    write_json(path, document | {"utterances": long, "counts": counts})
     run.paths.tuned("heldout").write_text("{}")
     write_positions(run.paths)
     found, _ = read_positions(run.paths)

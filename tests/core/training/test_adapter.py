@@ -241,12 +241,17 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "configuration a list": (written("adapter_config.json", "[]"), "does not fit this model"),
     "unknown kind": (configured(peft_type="NO_SUCH"), "does not fit this model .*NO_SUCH"),
     "other targets": (configured(target_modules=["query"]), "does not fit this model .*query"),
-    "facts not JSON": (written("reproduce.json", "{"), "reproduce.json: cannot be read"),
-    "facts incomplete": (written("reproduce.json", "{}"), "reproduce.json: cannot be read .*step"),
+    "facts not JSON": (written("reproduce.json", "{"), "reproduce.json: not JSON"),
+    "facts incomplete": (written("reproduce.json", "{}"), "reproduce.json: .*`step`"),
+    "a deaf adapter": (fact(tokens_per_second=0.3), r"reproduce\.json: tokens_per_second = 0\.3 cannot be"),
+    "no tokens at all": (fact(tokens_per_second=0), "tokens_per_second = 0.* cannot be"),
+    "a number as text": (fact(tokens_per_second="6.5"), "Expected `float`, got `str`"),
+    "an impossible level": (fact(target_rms=7.5), "target_rms = 7.5 cannot be"),
+    "no batch": (fact(eval_batch_seconds=-1.0), "eval_batch_seconds = -1.0 cannot be"),
     "another audio path": (fact(fingerprint="0123456789ab-basic1"), "trained under normalisation 0123456789ab-basic1"),
     "another probe": (
         fact(fingerprint="-".join([*normalisation_fingerprint(0.075, "basic").split("-")[:2], "0123456789ab"])),
-        "-basic1-0123456789ab, this version computes .* they differ in the samples that the audio path makes",
+        "-basic[0-9]-0123456789ab, this version computes .* they differ in the samples that the audio path makes",
     ),
     "another text normaliser": (
         fact(fingerprint=normalisation_fingerprint(0.075, "jargon")), "they differ in the text normaliser;"
@@ -348,7 +353,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from core.plan.schema import AdapterSettings
-from core.training.adapter import AdapterFacts, attach, save_adapter
+from core.training.adapter import attach, save_adapter
 from core.training.model import load_model
 targets = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 speech = attach(load_model(sys.argv[1]), AdapterSettings(target_modules=targets), 3)

@@ -22,6 +22,7 @@ from training_kit import (
 
 from core.cli.__main__ import main as lora_cli
 from core.errors import Interrupted, ManifestError
+from core.runs.scores import NormaliserName, Single, decode_score
 from core.scoring.counts import total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
@@ -131,8 +132,8 @@ def test_clips_decoded_one_by_one_agree(digits: Path, base_model: Path, decoded:
     manifest, clips = decoded(subset(digits / "domain_manifest.jsonl", tmp_path / "domain.jsonl", 20))
     model = load_model(str(base_model))
     result = evaluate(model, manifest, clips)
-    assert decode_singly(model, clips, result, 50, TARGET_RMS) == {"compared": 20, "differing": 0}
-    assert decode_singly(model, clips, result, 7, TARGET_RMS) == {"compared": 7, "differing": 0}
+    assert decode_singly(model, clips, result, 50, TARGET_RMS) == Single(20, 0)
+    assert decode_singly(model, clips, result, 7, TARGET_RMS) == Single(7, 0)
 
 
 def test_a_clip_that_reads_differently_alone_is_counted(speech: SpeechModel, small_set: Path, decoded: Any) -> None:
@@ -142,7 +143,7 @@ def test_a_clip_that_reads_differently_alone_is_counted(speech: SpeechModel, sma
     result = evaluate(speech, manifest, clips)
     changed = (replace(result.utterances[0], hypothesis="else"), *result.utterances[1:])
     found = decode_singly(speech, clips, replace(result, utterances=changed), 50, TARGET_RMS)
-    assert found == {"compared": 5, "differing": 1}
+    assert found == Single(5, 1)
 
 
 def test_a_score_document_is_strict_json_and_says_what_it_depends_on(
@@ -156,10 +157,10 @@ def test_a_score_document_is_strict_json_and_says_what_it_depends_on(
         result, speech, dataset="domain", manifest=manifest, manifest_sha256="ff", step=3, target_rms=0.1,
         normaliser_name="raw", adapter_hash=None,
     )  # fmt: skip
-    json.dumps(document, allow_nan=False)
-    assert document["loss"] is None
-    assert document["fingerprint"] == normalisation_fingerprint(0.1, "raw") != normalisation_fingerprint(0.1, "basic")
-    assert document["normaliser"] == {"name": "raw", "version": normaliser("raw").version}
+    assert decode_score(json.dumps(document.plain(), allow_nan=False).encode()) == document
+    assert document.loss is None
+    assert document.fingerprint == normalisation_fingerprint(0.1, "raw") != normalisation_fingerprint(0.1, "basic")
+    assert document.normaliser == NormaliserName("raw", normaliser("raw").version)
 
 
 class Heard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,15 +12,22 @@ from typing import Any
 
 import pytest
 from forked_trainer import signal_at
+from score_kit import edit
 from training_kit import QUICK, TrainingRun
 
 from core.runs.adapter_hash import adapter_hash
+from core.runs.consistency import changed_files, missing_files
 from core.runs.data_health import read_health
+from core.runs.digests import sha256_of
 from core.runs.events import CheckpointSaved, Event, IntervalScored, Notice, Step
 from core.runs.paths import RunPaths, step_of
+from core.runs.scores import read_score
+from core.runs.signing import Keys
 from core.runs.snapshot import RunState
+from core.runs.verify import verify
+from core.speech.hashing import HashCache
 from core.training import evaluation
-from core.training.baseline import baseline_fingerprint
+from core.training.baseline import baseline_facts, baseline_fingerprint
 from core.training.checkpoint import whole_checkpoints
 from core.training.model import load_model
 
@@ -98,17 +106,138 @@ def test_a_run_does_not_go_on_under_another_audio_path(
     assert run.fork(another_probe) == FAILED
     message = run.final.message
     assert "begun under normalisation" in message and "this process computes" in message
-    assert "-basic1-0123456789ab: they differ in the samples" in message and "start again" in message
+    assert "-0123456789ab: they differ in the samples" in message and "start again" in message
     assert whole_checkpoints(run.paths), "nothing is lost"
 
 
 def test_a_baseline_of_another_audio_path_is_not_used(tiny_moonshine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speech = load_model(str(tiny_moonshine))
-    facts: dict[str, Any] = {"model_hash": "m", "manifest_sha256": "d", "target_rms": 0.075, "normaliser": "basic"}
-    before = baseline_fingerprint(speech, **facts, batch_seconds=60.0)
-    assert baseline_fingerprint(speech, **facts, batch_seconds=60.0) == before
+
+    def fingerprint() -> str:
+        given: dict[str, Any] = {"model_hash": "m", "manifest_sha256": "d", "target_rms": 0.075, "normaliser": "basic"}
+        return baseline_fingerprint(baseline_facts(speech, **given, batch_seconds=60.0))
+
+    before = fingerprint()
+    assert fingerprint() == before
     monkeypatch.setattr(evaluation, "_probe", lambda target_rms: "0123456789ab")
-    assert baseline_fingerprint(speech, **facts, batch_seconds=60.0) != before
+    assert fingerprint() != before
+
+
+def up_to_the_baseline(run: TrainingRun) -> list[str]:
+    """Let the run score the base model and stop; the warnings that it gives."""
+    assert run.fork(signal_at(signal.SIGTERM, at(IntervalScored, step=0))) == 0
+    notices = [record.event for record in run.records if isinstance(record.event, Notice)]
+    return [notice.message for notice in notices if "scored anew" in notice.message]
+
+
+def stored_baselines(runs: Path) -> dict[Path, Any]:
+    """What is stored, but for whose seals are on it."""
+    found = {path: json.loads(path.read_text()) for path in sorted(runs.rglob("scores.json"))}
+    return {path: (document["facts"], document["transcripts"]) for path, document in found.items()}
+
+
+def something_else_heard(document: Any) -> None:
+    document["transcripts"]["hypotheses"] = ["nine" for _ in document["transcripts"]["hypotheses"]]
+
+
+def of_another_model(document: Any) -> None:
+    document["facts"]["model"] = "ab" * 32
+
+
+def sealed_by_another(document: Any) -> None:
+    """As a folder that came from elsewhere has it: whole, but of another user."""
+    document["seals"] = {"0123456789abcdef": next(iter(document["seals"].values()))}
+
+
+def one_clip_less(document: Any) -> None:
+    del document["transcripts"]["hypotheses"][0]
+
+
+def of_an_earlier_version(document: Any) -> None:
+    document.clear()
+    document.update(schema=1, counts={"substitutions": 0}, utterances=[])
+
+
+@pytest.mark.parametrize(
+    "change", [something_else_heard, of_another_model, sealed_by_another, one_clip_less, of_an_earlier_version]
+)
+def test_a_stored_baseline_that_is_not_sealed_here_is_computed_anew(
+    finished_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path], change: Any
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_run.folder.root / "baselines", runs / "baselines")
+    honest = stored_baselines(runs)
+    for path in honest:
+        edit(path, change)
+    run = TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.seed=1", runs=runs)
+    assert len(up_to_the_baseline(run)) == 2
+    assert stored_baselines(runs) == honest
+    for name in ("domain", "heldout"):
+        mine, other = (r.paths.evaluation(0, name).read_bytes() for r in (run, finished_run))
+        assert mine == other
+
+
+def test_a_baseline_of_another_manifest_in_its_place_is_computed_anew(
+    finished_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    """Sealed here, whole and unchanged, but of another set."""
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_run.folder.root / "baselines", runs / "baselines")
+    one, other = sorted(runs.rglob("scores.json"))
+    shutil.copy(one, other)
+    run = TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.seed=1", runs=runs)
+    [said] = up_to_the_baseline(run)
+    assert "the baseline of another model, manifest or setting" in said
+
+
+def test_speakers_that_the_manifest_names_later_arrive(
+    finished_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    """The base model's transcripts are shared; who speaks is what the manifest of this run says."""
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_run.folder.root / "baselines", runs / "baselines")
+    lines = [json.loads(line) for line in quick_sets["heldout"].read_text().splitlines()]
+    named = quick_sets["heldout"].with_name("named.jsonl")
+    told = [line | {"speaker": f"s{number % 2}", "room": "hall"} for number, line in enumerate(lines)]
+    named.write_text("".join(json.dumps(line) + "\n" for line in told))
+    sets = quick_sets | {"heldout": named}
+    run = TrainingRun(tmp_path, tiny_moonshine, sets, *QUICK, "train.seed=1", runs=runs)
+    assert up_to_the_baseline(run) == []
+    score, _ = read_score(run.paths.evaluation(0, "heldout"))
+    before, _ = read_score(finished_run.paths.evaluation(0, "heldout"))
+    assert score is not None and before is not None
+    assert [u.speaker for u in score.utterances] == [line["speaker"] for line in told]
+    assert {u.speaker for u in before.utterances} == {None}
+    assert [u.hypothesis for u in score.utterances] == [u.hypothesis for u in before.utterances]
+    assert score.lines_sha256 == run.config["lines"]["heldout"] != before.lines_sha256
+
+
+def test_a_run_does_not_go_on_with_other_speakers(
+    tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    copied = quick_sets["heldout"].with_name("copied.jsonl")
+    shutil.copy(quick_sets["heldout"], copied)
+    run = TrainingRun(tmp_path, tiny_moonshine, quick_sets | {"heldout": copied}, *QUICK)
+    copied.write_text(copied.read_text().replace('"duration"', '"speaker": "ann", "duration"'))
+    assert run.fork() == FAILED
+    assert "data.heldout: speakers or other fields in" in run.final.message
+
+
+def test_the_result_lists_the_runs_files_and_the_final_event_the_result(
+    finished_run: TrainingRun, tmp_path: Path
+) -> None:
+    paths = finished_run.paths
+    result = json.loads(paths.result.read_text())
+    assert {"evals/step-000000/domain.json", "evals/tuned/heldout.json", "evals/position.json", "data_health.json"} <= (
+        result["files"].keys()
+    )
+    assert finished_run.final.result == sha256_of(paths.result)
+    assert list(changed_files(finished_run.snapshot)) == list(missing_files(finished_run.snapshot)) == []
+    copied = RunPaths(tmp_path / paths.name)
+    shutil.copytree(paths.root, copied.root, symlinks=True)
+    verification = verify(copied, HashCache(Path(os.devnull)), Keys())
+    assert verification.problems == ()
+    assert [gap.partition(":")[0] for gap in verification.unchecked] == ["signature"]
 
 
 def test_nothing_resumable_and_nothing_half_done_is_left(finished_run: TrainingRun) -> None:

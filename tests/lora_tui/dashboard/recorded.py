@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from score_kit import adapter_facts, counts, score_document, utterance, write_result
+
 from core.runs.adapter_hash import adapter_hash
 from core.runs.data_health import audited_hashes, sealed
 from core.runs.events import (
@@ -24,9 +26,8 @@ from core.runs.events import (
 )
 from core.runs.files import write_bytes, write_json
 from core.runs.folder import replace_link
-from core.runs.paths import RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.process import current_process
-from core.scoring.text import normaliser
 
 CLIPS, WORDS = 50, 1000
 GOOD_DOMAIN = {0: 400, 250: 360, 500: 350, 750: 348, 1000: 349}
@@ -49,6 +50,7 @@ class RecordedRun:
         self.paths = RunPaths(root / f"{experiment}-{identity}")
         self.steps = steps
         self.clock = 0.0
+        self.start: float | None = None
         self.events: list[tuple[float, Event]] = []
         settings = {
             "model": {"id": "model", "revision": None},
@@ -81,7 +83,7 @@ class RecordedRun:
         errors = {"domain": GOOD_DOMAIN[step], "heldout": GOOD_HELDOUT[step]}
         sets = {}
         for name, count in errors.items():
-            document = self.document(name, step, count)
+            document = self.document(name, step, count) | {"loss": 2.0 - step / 1500}
             write_json(self.paths.evaluation(step, name), document)
             sets[name] = document["counts"] | {"loss": 2.0 - step / 1500}
         self.say(IntervalScored(step, sets, 1.0))
@@ -89,6 +91,7 @@ class RecordedRun:
             folder = self.paths.adapter(step)
             write_bytes(folder / "adapter_model.safetensors", f"step {step}".encode())
             write_json(folder / "adapter_config.json", {"r": 16})
+            write_json(folder / ADAPTER_FACTS, adapter_facts(step, load(self.paths.config)))
             self.say(AdapterSaved(step, adapter_hash(folder), step == 500))
             if step <= 500:
                 replace_link(self.paths.root, self.paths.best, f"adapters/{folder.name}")
@@ -97,17 +100,10 @@ class RecordedRun:
         """A score document whose errors are spread over its clips."""
         each = [errors // CLIPS + (i < errors % CLIPS) for i in range(CLIPS)]
         utterances = [
-            {"id": f"{name}-{i}", "reference": "one two three four", "hypothesis": hypothesis(count), "seconds": 1.0}
-            | counts(count, WORDS // CLIPS)
+            utterance(f"{name}-{i}", "one two three four", hypothesis(count), counts(count, WORDS // CLIPS))
             for i, count in enumerate(each)
         ]
-        return {
-            "schema": 1, "dataset": name, "manifest": f"{name}.jsonl", "manifest_sha256": name, "step": step,
-            "normaliser": {"name": "basic", "version": normaliser("basic").version},
-            "fingerprint": "f", "device": "cpu", "precision": "fp32",
-            "batch_plan": "b", "decode": {"max_tokens": 194}, "adapter_hash": None, "loss": 1.0,
-            "counts": counts(errors, WORDS), "single": None, "utterances": utterances,
-        }  # fmt: skip
+        return score_document(utterances, dataset=name, manifest=f"{name}.jsonl", manifest_sha256=name[0], step=step)
 
     def health(self, *shared: dict[str, Any]) -> RecordedRun:
         """The audit of the data, clean or with what the sets have in common."""
@@ -128,14 +124,16 @@ class RecordedRun:
             tuned = {"adapter_hash": digest, "single": {"compared": CLIPS, "differing": 0}}
             write_json(self.paths.tuned(name), self.document(name, 500, errors) | tuned)
         self.paths.log.write_text(log)
-        self.say(Final("done", step=self.steps))
-        result = {"schema": 1, "outcome": "done", "steps_completed": self.steps, "best_step": 500}
-        write_json(self.paths.result, result | {"guardrail_kept": True, "adapter_hash": digest})
+        self.start = time.time() - self.clock
+        self.flush()
+        result = write_result(self.paths, steps_completed=self.steps, best_step=500, adapter_hash=digest)
+        self.say(Final("done", step=self.steps, result=result))
         return self.flush()
 
     def flush(self) -> RecordedRun:
         """Write the events so far; the last of them happened just now."""
-        start = time.time() - self.clock
+        # what a result was written after stays as it is
+        start = self.start or time.time() - self.clock
         lines = [encode(Record(1, start + clock, event)).rstrip() for clock, event in self.events]
         self.paths.events.write_text("".join(f"{line}\n" for line in lines))
         return self
@@ -143,10 +141,6 @@ class RecordedRun:
 
 def hypothesis(errors: int) -> str:
     return " ".join(["one", "too", "three", "for"][: max(1, 4 - errors % 3)])
-
-
-def counts(errors: int, words: int) -> dict[str, int]:
-    return {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_words": words}
 
 
 def load(path: Path) -> Any:

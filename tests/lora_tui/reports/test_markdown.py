@@ -106,6 +106,7 @@ def test_a_run_that_goes_on_is_judged_so_far(fake_run: MakeRun) -> None:
 def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
     run = fake_run().good()
     run.tuned(1000, 180, 60)
+    run.result()
     found = cells(render_markdown([row_of(run)]), "2.1")
     assert (found["Verdict"], found["Heldout"], found["Change, points"]) == ("rejected", "FAIL", "+5.00")
     assert found["Note"].startswith("Heldout WER 5.00 → 10.00 %")
@@ -142,9 +143,10 @@ def test_one_run_in_two_rows_is_explained_once(fake_run: MakeRun) -> None:
 def test_what_could_not_be_read_is_listed(fake_run: MakeRun) -> None:
     run = fake_run().good()
     run.paths.tuned("heldout").write_text("{")
+    run.result()
     text = render_markdown([row_of(run)])
     assert "- Problem: " in text
-    assert "heldout.json: not JSON" in text
+    assert "heldout.json: not a score document: not JSON" in text
     assert cells(text, "2.1")["Verdict"] == "undecided"
 
 

@@ -1,0 +1,110 @@
+"""What events and run.json say of a run's score documents, and whether the documents say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.runs.paths import RunPaths
+from core.runs.scores import Score
+from core.runs.snapshot import RunSnapshot
+from core.scoring.evidence import Interval, SetScore
+
+Hashes = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a score document lies. `step` None: the tuned score."""
+
+    dataset: str
+    step: int | None
+
+    def path(self, paths: RunPaths) -> Path:
+        """The document's file."""
+        return paths.tuned(self.dataset) if self.step is None else paths.evaluation(self.step, self.dataset)
+
+    @property
+    def baseline(self) -> Place:
+        """The base model's score on the same set."""
+        return Place(self.dataset, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of the score documents elsewhere."""
+
+    intervals: tuple[Interval, ...]
+    """By the events, interval 0 among them."""
+    hashes: Hashes
+    """Of each manifest, by run.json: texts and audio."""
+    lines: Hashes
+    """Of each manifest, by run.json: what else is used of it (core.speech.lines)."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The sets that are scored at every interval."""
+        more = ("selection",) if any(interval.selection is not None for interval in self.intervals) else ()
+        return ("domain", "heldout", *more)
+
+    @property
+    def places(self) -> list[Place]:
+        """Of all documents; a set's baseline before the others."""
+        tuned = [Place("domain", None), Place("heldout", None)]
+        return [*(place for name in self.sets for place in self.intervals_of(name)), *tuned]
+
+    def intervals_of(self, dataset: str) -> list[Place]:
+        """Of a set's document at each interval; at interval 0 whether or not the events have it."""
+        return [Place(dataset, step) for step in sorted({0, *(interval.step for interval in self.intervals)})]
+
+    def said(self, place: Place) -> SetScore | None:
+        """What the event of the interval says of the set."""
+        interval = next((one for one in self.intervals if one.step == place.step), None)
+        found: SetScore | None = getattr(interval, place.dataset, None)
+        return found
+
+
+def told_by(snapshot: RunSnapshot) -> Told:
+    """What events and run.json say of the run's scores."""
+    config = snapshot.config or {}
+    return Told(snapshot.intervals, _hashes(config.get("hashes")), _hashes(config.get("lines")))
+
+
+def _hashes(value: object) -> Hashes:
+    return tuple(sorted((str(name), str(digest)) for name, digest in value.items())) if isinstance(value, dict) else ()
+
+
+def wrong_score(paths: RunPaths, place: Place, score: Score, base: Score | None, told: Told) -> Iterator[str]:
+    """One sentence for each thing in a score document that events, run.json or the base model's score do not say.
+
+    `base` None: it is the base model's score itself, which must be of the lines that run.json records.
+    """
+    path = place.path(paths)
+    wanted: dict[str, Any] = {"dataset": place.dataset}
+    hashes = dict(told.hashes)
+    if place.dataset in hashes:
+        wanted["manifest_sha256"] = hashes[place.dataset]
+    if place.step is not None:
+        wanted["step"] = place.step
+    said = told.said(place)
+    if said is not None:
+        wanted["loss"] = said.loss
+    for key, value in wanted.items():
+        if getattr(score, key) != value:
+            yield f"{path}: its {key} is {getattr(score, key)!r}, the run's is {value!r}"
+    if said is not None and score.counts.plain != said.counts:
+        yield f"{path}: its counts are not those of the interval event of step {place.step}"
+    if base is None:
+        lines = dict(told.lines)
+        if place.dataset in lines and score.lines_sha256 != lines[place.dataset]:
+            yield f"{path}: its texts, slices, speakers or fields are not those that run.json records of the manifest"
+        return
+    for key, value in score.conditions.items():
+        if base.conditions[key] != value:
+            yield f"{path}: does not compare with the baseline, which has another {key}"
+            return
+    differing = base.differing_clip(score)
+    if differing is not None:
+        yield f"{path}: not the clips of the base model's score: {differing}"
