@@ -6,7 +6,6 @@ Text from outside cannot steer a terminal, nor a GitHub runner, which obeys work
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import stat
@@ -68,12 +67,6 @@ def commands(lines: Iterable[str]) -> None:
 def in_github_actions() -> bool:
     """Whether a GitHub runner reads what is written here, and obeys the commands in it."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
-
-
-def show_what_stdout_cannot() -> None:
-    """Characters that stdout's encoding lacks go out as their escapes, as on stderr: nothing fails for them."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _shown(text: str, max_length: int | None, multiline: bool) -> str:

@@ -12,6 +12,7 @@ from core import console
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
+from core.terminal import prepare_streams
 from core.user_paths import check_working_folder
 from lora_tui.diagnostics import EXIT_CODES, Parser, fail
 
@@ -107,8 +108,9 @@ COMMANDS: dict[str, Callable[[], Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `lora-tui` with these arguments."""
-    console.show_what_stdout_cannot()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--served" not in arguments:  # a browser is the terminal, whatever the locale
+        prepare_streams()
     wanted = COMMANDS.get(arguments[0]) if arguments else None
     runs: RunsFolder | None = None
     try:

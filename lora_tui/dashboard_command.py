@@ -11,6 +11,7 @@ from pathlib import Path
 from core.errors import ExitCode, PlanError, UserError
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.terminal import is_utf8
 from core.user_paths import user_path
 from lora_tui.dashboard.options import Options, refresh_s
 from lora_tui.request import Request
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="play a recorded run as if it were training now; writes nothing",
     )
     add("--speed", type=_speed, default=20.0, metavar="N", help="with --replay: N times as fast; default: 20")
-    add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
+    add("--ascii", action="store_true", help="plots and glyphs in plain ASCII, as under a locale not of UTF-8")
     add("--served", action="store_true", help=argparse.SUPPRESS)  # by `lora-tui serve`: a browser is the terminal
 
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace, runs: RunsFolder, request: Request) -> ExitCod
     """Open the dashboard. PlanError: a plan that was named, or that is to be started, is not there."""
     if args.replay is not None:
         options = Options(
-            readonly=True, ascii_only=args.ascii, refresh_s=refresh_s(), replay=args.replay, speed=args.speed
+            readonly=True, ascii_only=_ascii(args), refresh_s=refresh_s(), replay=args.replay, speed=args.speed
         )
         return _open(options, runs)
     named = request.plan != Path(DEFAULT_PLAN) or args.start
@@ -92,11 +93,15 @@ def run(args: argparse.Namespace, runs: RunsFolder, request: Request) -> ExitCod
         overrides=request.overrides,
         start=args.start,
         readonly=args.readonly,
-        ascii_only=args.ascii,
+        ascii_only=_ascii(args),
         refresh_s=refresh_s(),
         supervisor=request.supervisor,
     )
     return _open(options, runs)
+
+
+def _ascii(args: argparse.Namespace) -> bool:
+    return args.ascii or not (args.served or is_utf8())
 
 
 def _speed(text: str) -> float:

@@ -12,10 +12,11 @@ from types import FrameType
 from typing import NoReturn
 
 from core.cli import data_arguments
-from core.console import err, show_what_stdout_cannot
+from core.console import err
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.runs.process import end_with_parent
 from core.scoring.text import NAMES
+from core.terminal import prepare_streams
 from core.user_paths import check_working_folder, user_path
 
 _EPILOG = """exit codes: 0 done; 2 interrupted; 3 internal error; 4 bad input or usage (the message says what to change)
@@ -122,7 +123,8 @@ def main(argv: list[str] | None = None) -> int:
         came.append(number)
         raise KeyboardInterrupt
 
-    show_what_stdout_cannot()
+    words = sys.argv[1:] if argv is None else argv
+    prepare_streams(data="transcribe" in words[:1] and not {"-h", "--help"} & set(words))
     end_with_parent()
     # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
     numbers = [signal.SIGTERM]

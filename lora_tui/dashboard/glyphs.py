@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from core.runs.figures import NONE
+from core.terminal import PLAIN
 
 Piece = tuple[str, str]
 """(text, role)."""
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "≥": ">", "≤": "<", "–": "-", "→": ">", "★": "*", "·": "-", "…": "~"})
+_ASCII = str.maketrans(PLAIN)
 _DECISIONS = {"accepted": "✓", "rejected": "✗", "undecided": "?"}
 _DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "undecided": "unknown"}
 
