@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import open_regular, read_json
+from core.runs.files import POINTER, is_pointer, open_regular, read_json
 from core.runs.paths import ADAPTER_FACTS
 
 WEIGHTS = "adapter_model.safetensors"
@@ -41,6 +41,8 @@ def adapter_hash(folder: Path) -> str:
         raise RunFolderError(f"{folder / ADAPTER_FACTS}: hash version {version!r} is of another version of lora-tui")
     try:
         with open_regular(folder / WEIGHTS, follow=True) as file:
+            if is_pointer(file.peek(_CHUNK)):
+                raise RunFolderError(f"{folder / WEIGHTS}: {POINTER}")
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:

@@ -26,6 +26,15 @@ LONGEST_LINE = 16 << 20
 """Of events and decisions: a longer one was written by no program of ours, and would fill the memory."""
 
 
+POINTER = "a git-lfs pointer, not the file itself: run `git lfs pull`"
+_POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
+
+
+def is_pointer(data: bytes) -> bool:
+    """Whether a file that begins so is what git-lfs leaves in a checkout for a file that was not fetched."""
+    return data.startswith(_POINTER_BEGINS)
+
+
 def open_raw(path: Path, *, follow: bool = False) -> io.FileIO:
     """`path` for reading, unbuffered. OSError for all but regular files; for a link too, unless `follow` is set.
 
@@ -64,7 +73,7 @@ def lines(file: io.BufferedIOBase, longest: int = LONGEST_LINE) -> Iterator[byte
 
 
 def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False) -> bytes:
-    """All of a regular file of at most `limit` bytes. OSError for a larger one, and as for `open_raw`."""
+    """All of a regular file of at most `limit` bytes. OSError for a larger one, a pointer, and as for `open_raw`."""
     with open_raw(path, follow=follow) as file:
         parts: list[bytes] = []
         left = limit + 1
@@ -73,7 +82,10 @@ def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False)
                 parts.append(part)
                 left -= len(part)
             if left > 0:
-                return b"".join(parts)
+                data = b"".join(parts)
+                if is_pointer(data):
+                    raise OSError(errno.EINVAL, POINTER, str(path))
+                return data
     raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB, which no such file is", str(path))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import ManifestError
-from core.runs.files import LONGEST_LINE, open_regular
-from core.runs.lfs import POINTER_BYTES, PROBLEM, is_pointer
+from core.runs.files import LONGEST_LINE, POINTER, is_pointer, open_regular
+from core.runs.lfs import POINTER_BYTES
 from core.user_paths import PathError, user_path
 
 SHOWN_PROBLEMS = 20
@@ -111,7 +111,7 @@ def lines_of_file(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open_regular(path, follow=True) as file:
             if is_pointer(file.peek(POINTER_BYTES)):
-                raise ManifestError(f"{path}: {PROBLEM}")
+                raise ManifestError(f"{path}: {POINTER}")
             yield from numbered_lines(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ManifestError
-from core.runs.files import open_regular
-from core.runs.lfs import PROBLEM, is_pointer
+from core.runs.files import POINTER, is_pointer, open_regular
 from core.speech.manifest_lines import Problems
 
 
@@ -23,7 +22,7 @@ def read_text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or error
         raise ManifestError(f"{path}: cannot be read ({reason}): correct the path or the permissions") from error
     if is_pointer(data):
-        raise ManifestError(f"{path}: {PROBLEM}")
+        raise ManifestError(f"{path}: {POINTER}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

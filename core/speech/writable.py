@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError
+from core.runs.lfs import folder_problem
 
 DEFAULT_POSITIONS = 448
 PREFIX_AND_END = 2
@@ -22,6 +23,8 @@ class TextCheck:
     def __init__(self, folder: Path) -> None:
         import tokenizers
 
+        if problem := folder_problem(folder):
+            raise ModelError(problem)
         path = folder / "tokenizer.json"
         try:
             config = json.loads((folder / "config.json").read_bytes())

@@ -24,6 +24,7 @@ from core.plan.schema import AdapterSettings
 from core.runs.adapter_facts import AdapterFacts, read_facts
 from core.runs.adapter_hash import CONFIG, WEIGHTS
 from core.runs.folder import write_bytes, write_json
+from core.runs.lfs import folder_problem
 from core.runs.paths import ADAPTER_FACTS
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.model import SpeechModel, one_line
@@ -122,6 +123,8 @@ def load_adapter(
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"adapter {folder}: needs {CONFIG} and {WEIGHTS} (peft format, safetensors)")
+    if problem := folder_problem(folder):
+        raise ModelError(f"adapter {problem}")
     facts = read_facts(folder)
     if facts is not None:
         here = normalisation_fingerprint(facts.target_rms, facts.normaliser)

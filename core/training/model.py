@@ -20,6 +20,7 @@ from torch import Tensor
 from core.errors import ModelError
 from core.runs.files import read_bytes
 from core.runs.hub import is_hub_id
+from core.runs.lfs import folder_problem
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.training.decode import Vocabulary
 from core.training.determinism import steady_kernels
@@ -246,6 +247,8 @@ def _check_name(name: str) -> None:
                 f"model {name}: no such folder; give a folder in hub format or a hub id (organisation/name)"
             )
         return
+    if problem := folder_problem(folder):
+        raise ModelError(f"model {problem}")
     if not (folder / "config.json").is_file():
         raise ModelError(f"model {folder}: no config.json; give a folder in hub format")
     if not any(folder.glob("*.safetensors")):

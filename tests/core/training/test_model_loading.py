@@ -167,3 +167,12 @@ def test_moonshines_own_vocabulary_keeps_its_own_cap(tiny_moonshine: Path, text:
     model = load_model(str(tiny_moonshine))
     own = replace(model, limits=replace(model.limits, tokens_per_second=MOONSHINE_TOKENS_PER_SECOND))
     assert training_token_rate(own, [text], [[5] * 100], [16_000]) == rate
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_git_lfs_pointers_are_named(tmp_path: Path, name: str) -> None:
+    for other in ("model.safetensors", "config.json", "tokenizer.json"):
+        (tmp_path / other).write_text("{}")
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+    with pytest.raises(ModelError, match=f"{name}: a git-lfs pointer, not the file itself: run `git lfs pull`"):
+        load_model(str(tmp_path))
