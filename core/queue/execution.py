@@ -15,10 +15,10 @@ from core.plan.schema import Row
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
 from core.queue.looks import Facts, Looks
 from core.queue.placement import Placed, Placement
-from core.queue.recorded_runs import RecordedRuns
+from core.queue.recorded_runs import RecordedRuns, recorded_run
 from core.queue.standing import Ended, Standing, standing
 from core.queue.wishes import RowWishes, Submission
-from core.runs.contents import Content
+from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Progress, Resolver
 from core.speech.hashing import HashCache
@@ -186,6 +186,15 @@ class PlanExecution:
     def others(self, placed: Placed) -> tuple[RunPaths, ...]:
         """Older runs that answer for the row as well as its own does."""
         return self._placement.others(placed)
+
+    def comparison(self, placed: Placed) -> Comparison:
+        """What the row names with what its run recorded."""
+        if placed.match is not None:
+            return placed.match.comparison
+        recorded = recorded_run(self.folder(placed))
+        if recorded is None:
+            return Comparison((), ("its run.json cannot be read",))
+        return recorded.compared(placed.resolved.settings, self.contents(placed.row))
 
     def contents(self, row: Row) -> dict[str, Content]:
         """The model and the manifests that the row names, as far as they can be hashed here."""

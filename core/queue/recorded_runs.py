@@ -77,7 +77,7 @@ class RecordedRuns:
     @cached_property
     def all(self) -> tuple[RecordedRun, ...]:
         """Every run whose `run.json` can be read."""
-        return tuple(run for run in map(_recorded, self._runs.runs()) if run is not None)
+        return tuple(run for run in map(recorded_run, self._runs.runs()) if run is not None)
 
     def match(self, settings: RunSettings, contents: Mapping[str, Content]) -> Match | None:
         """The newest run of these settings that was made of these contents, as far as they can be compared."""
@@ -102,7 +102,8 @@ def newest_first(runs: Collection[RunPaths]) -> list[RunPaths]:
     return sorted(runs, key=lambda run: (-(read_run(run).last_event_time or 0.0), run.name))
 
 
-def _recorded(run: RunPaths) -> RecordedRun | None:
+def recorded_run(run: RunPaths) -> RecordedRun | None:
+    """What the run's `run.json` says; None where it cannot be read."""
     config, _ = read_config(run)
     settings = (config or {}).get("settings")
     if config is None or not isinstance(settings, dict):

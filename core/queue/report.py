@@ -89,13 +89,16 @@ def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth
 def _compared(execution: PlanExecution, item: RowReport, required: Depth) -> RowReport:
     """With what the verdict could not be sure of: contents that are not here, other runs that answer as well."""
     placed = execution.placed.get(item.row.key)
-    if placed is None or item.verdict is None:
+    if placed is None or item.verdict is None or item.run is None:
         return item
     verdict = replace(item.verdict, remarks=(*remarks(execution, item.row.key), *item.verdict.remarks))
-    short = () if placed.match is None else placed.match.comparison.short_of(required)
-    if not short:
+    comparison = execution.comparison(placed)
+    short = comparison.short_of(required)
+    if not short and (not comparison.differing or verdict.decision is Decision.REJECTED):
         return replace(item, verdict=verdict, matrix=replace(item.matrix, verdict=verdict))
-    verdict = _unknown(verdict, f"--require-data: {'; '.join(short)}")
+    # A folder that has the row's identity in its name, and was made of something else by its own account.
+    said = f"--require-data: {'; '.join(short)}" if short else f"{item.run.config}: {'; '.join(comparison.differing)}"
+    verdict = _unknown(verdict, said)
     line = replace(item.matrix, verdict=verdict, note=verdict.criteria[0].reason)
     return replace(item, verdict=verdict, outcome=Outcome.UNDECIDED, matrix=line)
 

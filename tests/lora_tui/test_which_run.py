@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from core.errors import ExitCode
+from core.runs.data_health import sealed
 from core.runs.paths import RunPaths
 from lora_tui.__main__ import main
 
@@ -179,6 +180,16 @@ def test_of_an_older_run_ids_and_texts_are_compared_with_its_scores(folder: Any,
     rewrite(folder, "domain", text="other")
     code, _, err = gate()
     assert code == ExitCode.NOTHING_TO_JUDGE and "the ids and texts of" in err
+
+
+@pytest.mark.parametrize("left", [{}, {"model": "0" * 64}], ids=["no hashes", "other hashes"])
+def test_a_name_is_no_proof_of_what_a_run_was_made_of(folder: Any, gate: Gate, left: dict[str, str]) -> None:
+    """A folder with the row's identity in its name, whose own account of its contents is missing or another."""
+    run = done(folder)
+    config, audit = (json.loads(file.read_text()) for file in (run.config, run.data_health))
+    run.config.write_text(json.dumps(config | {"hashes": left}))
+    run.data_health.write_text(json.dumps(sealed({k: v for k, v in audit.items() if k != "checksum"} | {"hashes": {}})))
+    assert gate()[0] in (ExitCode.UNDECIDED, ExitCode.REJECTED)
 
 
 # What is not here at all is named, and refused if it is asked for.
