@@ -19,11 +19,12 @@ from core.runs.files import write_json
 from core.runs.hub import commit_of, hub_hash, is_commit
 from core.runs.model_hash import model_hash
 from core.sanitise import sanitise
+from core.scoring.joined_words import joined, joined_sentence
 from core.scoring.wer_table import wer_table
 from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
 from core.speech.cache import SampleCache
 from core.speech.hashing import HashCache, manifest_sha256
-from core.speech.manifest import read_manifest
+from core.speech.manifest import Manifest, read_manifest
 from core.user_paths import user_path
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     if args.singly < 0:
         raise UserError(f"--singly {args.singly}: must be 0 or more")
     manifest = read_manifest(args.manifest)
+    _warn_of_joined_words(manifest)
     loaded = _load(args)
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
         # decoded anew on purpose: this score must not lean on anything that the trainer left behind
@@ -185,6 +187,12 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
             shown = ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
             err(f"note: {what}: {len(names)} of {len(manifest)} clips: {shown}")
     return ExitCode.ACCEPTED
+
+
+def _warn_of_joined_words(manifest: Manifest) -> None:
+    count = sum(1 for _ in joined(u.text for u in manifest.utterances))
+    if sentence := joined_sentence(str(manifest.path), count, len(manifest)):
+        err(f"warning: {sentence}")
 
 
 def _progress(done: int, total: int) -> None:

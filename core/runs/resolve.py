@@ -19,6 +19,7 @@ from core.speech.lines import lines_of, lines_sha256, references_sha256
 from core.speech.manifest import read_manifest
 from core.user_paths import PathError, user_path
 
+JUDGED = ("domain", "heldout", "selection")
 MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
 """Called as (manifest key, audio files hashed, of how many). May raise to stop."""
@@ -111,7 +112,7 @@ class Resolver:
         try:
             if not path.is_file():
                 raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
-            found = manifest_file_hashes(path, self._cache, report)
+            found = manifest_file_hashes(path, self._cache, report, judged=key in JUDGED)
             return replace(content, sha256=found.content, lines=found.lines)
         except (ManifestError, AudioError) as error:
             content = replace(content, problem=str(error))

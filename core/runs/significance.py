@@ -28,7 +28,7 @@ from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceSc
 from core.scoring.evidence import Thresholds
 
 SCHEMA_VERSION = 2
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Raise it whenever the same documents and thresholds would give other figures."""
 
 

@@ -77,6 +77,8 @@ class SetSpelling:
     utterances: int
     numbers: int
     """Utterances in which one side has digits and no number word, and the other number words."""
+    joined: int = 0
+    """References that are written without spaces between words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.scoring.data_health import leak_obstacle
 from core.scoring.evidence import Evidence, Thresholds
+from core.scoring.joined_words import joined_sentence
 from core.scoring.spelling import spelling_remarks
 
 
@@ -12,6 +13,9 @@ def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
     leaks = leak_obstacle(evidence.data_health, thresholds.accept_leakage)
     if leaks:
         return leaks
+    for one in () if evidence.significance is None else evidence.significance.spelling:
+        if said_joined := joined_sentence(one.dataset, one.joined, one.utterances):
+            return said_joined
     if not thresholds.normaliser_chosen and (said := spelling(evidence, thresholds)):
         return (
             f"{said[0].removesuffix('.')}: say which spelling counts with data.normaliser in the plan "

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from core.scoring.certainty import SetSpelling
+from core.scoring.joined_words import joined
 from core.scoring.number_words import NUMBERS
 from core.scoring.text import Normaliser, contractions_apart, normaliser
 from core.scoring.wer import count_errors
@@ -44,7 +45,8 @@ def spelling_of(dataset: str, before: Utterances, after: Utterances, own: Normal
         rises[name] = 100 * rise / words if words else 0.0
     numbers = max(sum(_apart(basic(one[0]), basic(one[side])) for one in triples) for side in (1, 2))
     others = tuple((name, value) for name, value in rises.items() if name != own.name)
-    return SetSpelling(dataset, own.name, rises[own.name], others, len(triples), numbers)
+    unparted = sum(1 for _ in joined(one[0] for one in triples))
+    return SetSpelling(dataset, own.name, rises[own.name], others, len(triples), numbers, unparted)
 
 
 def spelling_remarks(sets: Sequence[SetSpelling], guardrail_pp: float) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.scoring.joined_words import joined, joined_sentence
 from core.scoring.text import normaliser
 from core.speech.audio import TARGET_RMS
 from core.speech.audit_clips import case_of, clip_problems, pace_problems, text_problems
@@ -167,6 +168,12 @@ def _check_texts(one: AuditSet, summary: Summary, text_check: TextCheck | None) 
 def _check_set(one: AuditSet, summary: Summary) -> Iterator[Finding]:
     if not one.utterances:
         yield Finding("line", one.name, 0, "", "no usable line in this manifest")
+    unparted = [one.utterances[i] for i in joined(u.text for u in one.utterances)]
+    sentence = joined_sentence(one.name, len(unparted), len(one.utterances)) if one.role in JUDGED else None
+    if sentence:
+        yield Finding("joined_words", one.name, 0, "", sentence.partition(": ")[2])
+    for utterance in unparted:
+        yield _finding(one, utterance, "joined_text", f"{utterance.text[:60]!r}")
     told = Counter(key for u in one.utterances if u.speaker is None for key in SPEAKER_FIELDS if u.extra.get(key))
     for key, count in told.items():
         yield Finding("speaker_field", one.name, 0, "", f"{count} lines have {key}: call it speaker")

@@ -17,7 +17,7 @@ from core.runs.files import open_raw, open_regular, write_bytes
 from core.runs.lfs import POINTER_BYTES, pointer_problem
 from core.runs.state_folder import make_private
 from core.speech.lines import hash_lines, lines_of, lines_sha256
-from core.speech.manifest import Manifest, read_manifest
+from core.speech.manifest import Manifest, read_manifest, refuse_joined_words
 from core.speech.manifest_lines import audio_path
 from core.user_paths import PathError
 
@@ -146,9 +146,12 @@ class ManifestHashes(NamedTuple):
     """`lines_sha256` (core.speech.lines): what else is used of it."""
 
 
-def manifest_file_hashes(path: Path, cache: HashCache, progress: Progress | None = None) -> ManifestHashes:
+def manifest_file_hashes(
+    path: Path, cache: HashCache, progress: Progress | None = None, *, judged: bool = False
+) -> ManifestHashes:
     """The hashes of the manifest at `path`: read whole only if it or its audio changed since the last time.
 
+    One that runs are `judged` on must have texts of which a word error rate can be had.
     Raises ManifestError and AudioError, as `read_manifest` and `manifest_sha256` do.
     """
     try:
@@ -156,12 +159,14 @@ def manifest_file_hashes(path: Path, cache: HashCache, progress: Progress | None
         vouchers = _vouchers(path, cache)
     except (OSError, ValueError, PathError):
         vouchers = None  # Reading it will say why.
-    key = f"{_MANIFEST_KEY}{path.absolute()}"
+    key = f"{_MANIFEST_KEY}{'judged:' if judged else ''}{path.absolute()}"
     if vouchers is not None and (kept := cache.find(key, before)) is not None:
         known, content, lines = kept[:_DIGITS], kept[_DIGITS : 2 * _DIGITS], kept[2 * _DIGITS :]
         if known == vouchers and len(lines) == _DIGITS:
             return ManifestHashes(content, lines)
     manifest = read_manifest(path)
+    if judged:
+        refuse_joined_words(manifest)
     found = ManifestHashes(manifest_sha256(manifest, cache, progress), lines_sha256(lines_of(manifest)))
     vouchers = _vouchers(path, cache)
     if vouchers is not None and _stamp(path.stat()) == before:

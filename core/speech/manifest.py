@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import AudioError, ManifestError
+from core.scoring.joined_words import joined, joined_sentence
 from core.speech.manifest_lines import Fields, Problems, audio_path, lines_of_file, parse_line, shortened
 
 
@@ -85,6 +86,14 @@ def read_manifest(path: Path, *, check_audio: bool = True, seen: Callable[[], No
     if not utterances:
         raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
     return Manifest(path, utterances)
+
+
+def refuse_joined_words(manifest: Manifest) -> None:
+    """Raise ManifestError for an evaluation set whose texts are written without spaces between words."""
+    found = list(joined(utterance.text for utterance in manifest.utterances))
+    where = f"{manifest.path}:{manifest.utterances[found[0]].line}" if found else ""
+    if sentence := joined_sentence(where, len(found), len(manifest)):
+        raise ManifestError(sentence)
 
 
 def _told(utterances: Iterator[Utterance], seen: Callable[[], None] | None) -> Iterator[Utterance]:

@@ -130,6 +130,16 @@ def test_missing_data_still_shows_the_rows_and_exits_4(project: Path, capsys: py
     assert "domain.jsonl:1: not JSON" in problems[1]
 
 
+def test_evaluation_texts_without_spaces_are_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "heldout"):  # training texts are free
+        line = {"audio": f"{name}.wav", "sentence": "今天天气很好我们去公园散步吧"}
+        (project / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    for _ in range(2):  # the hashes of the second time may be known
+        assert command() is ExitCode.BAD_USAGE
+        (problem,) = [line for line in capsys.readouterr().err.splitlines() if "spaces" in line]
+        assert "heldout.jsonl:1: 1 of 1 texts are written without spaces between words" in problem
+
+
 def test_plan_problems_go_to_stderr_or_into_the_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "experiments.toml").write_text(PLAN.replace('id = "2.2"', 'id = "2.2"\nrnak = 3\nx = 1'))
     assert command() is ExitCode.BAD_USAGE

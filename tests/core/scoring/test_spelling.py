@@ -113,3 +113,13 @@ def test_a_normaliser_that_was_chosen_is_judged_by_and_the_head_says_so_still() 
 def test_texts_that_all_normalisers_take_alike_need_no_choice() -> None:
     verdict = judged(spelling([("so it was", "so it is", "so it was")]), Thresholds())
     assert verdict.decision is Decision.ACCEPTED and verdict.remarks == ()
+
+
+def test_references_without_spaces_between_words_are_not_judged() -> None:
+    texts = [("今天天气很好我们去公园散步吧", "今天天气很好", "今天天气很好我们去公园散步吧")]
+    english = [("so it was", "so it was", "so it was")]
+    for count, undecided in ((9, True), (30, False)):
+        verdict = judged(spelling([*texts, *english * count]), Thresholds(normaliser_chosen=True))
+        criterion = verdict.criterion("heldout")
+        assert ("without spaces between words" in criterion.reason) is undecided
+        assert (criterion.state is State.UNKNOWN) is undecided

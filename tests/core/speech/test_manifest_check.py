@@ -220,3 +220,34 @@ def test_check_and_help_import_no_torch(folder: Folder) -> None:
         "assert not {'torch', 'transformers', 'peft', 'textual'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_texts_without_spaces_between_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [f"วันนี้อากาศดีมากเราไปเดินเล่นกัน{number}" for number in range(3)]
+    path = tmp_path / "m.jsonl"
+
+    def check(*arguments: str) -> tuple[int, str]:
+        code = main(["manifest", "check", *arguments, str(path), "--no-audio"])
+        return code, capsys.readouterr().out
+
+    def written(lines: list[str]) -> None:
+        for index in range(len(lines)):
+            (tmp_path / f"{index}.wav").write_bytes(b"x")
+        rows = [json.dumps({"audio": f"{index}.wav", "text": text}) + "\n" for index, text in enumerate(lines)]
+        path.write_text("".join(rows))
+
+    written(texts)
+    code, out = check("--domain")
+    assert code == 1
+    assert "joined_words" in out
+    assert "3 of 3 texts are written without spaces between words" in out
+    assert "data.normaliser" in out
+    code, out = check("--train")
+    assert code == 0
+    assert "WARNING   joined_text: texts without spaces between words" in out
+    written([*texts, *(f"an english sentence {number}" for number in range(40))])
+    code, out = check("--domain")
+    assert code == 0
+    assert (
+        "joined_text: texts without spaces between words: a word error rate takes their sentences for words: 3" in out
+    )

@@ -1,0 +1,45 @@
+"""Texts in scripts that put no space between words: a word error rate takes their sentences for words. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+SHARE = 0.1
+"""Of a set's texts, from which on its word error rate says nothing."""
+LONGEST_WORD, LONGEST_SPELLED_WORD = 4, 12
+"""Letters of a word in scripts with a sign for a syllable or more (Han, Hiragana), and in those that spell (Katakana,
+Thai, Lao, Khmer, Burmese, Tibetan): texts whose words are longer on average have no spaces between words."""
+
+_DENSE = "\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_SPELLED = "\u30a0-\u30ff\u31f0-\u31ff\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\ua9e0-\uaa7f"
+_RUN = re.compile(f"[{_DENSE}{_SPELLED}]+")
+_HAS_DENSE = re.compile(f"[{_DENSE}]")
+
+WHAT = "without spaces between words (as Chinese, Japanese or Thai are)"
+ADVICE = (
+    "a word error rate would count whole sentences as words, and no data.normaliser parts them yet: write the words "
+    "apart in the texts of all sets, or judge another set"
+)
+
+
+def is_joined(text: str) -> bool:
+    """Whether the words of a text in such a script are not parted. A text of one short word cannot tell."""
+    letters = allowed = 0
+    for run in _RUN.findall(text):
+        letters += sum(unicodedata.category(character)[0] != "M" for character in run)
+        allowed += LONGEST_WORD if _HAS_DENSE.search(run) else LONGEST_SPELLED_WORD
+    return letters > allowed
+
+
+def joined(texts: Iterable[str]) -> Iterator[int]:
+    """Which of the texts are, by position."""
+    return (index for index, text in enumerate(texts) if is_joined(text))
+
+
+def joined_sentence(name: str, count: int, total: int) -> str | None:
+    """What is wrong with an evaluation set of `total` texts; None where fewer than SHARE of them are joined."""
+    if not count or count < SHARE * total:
+        return None
+    return f"{name}: {count} of {total} texts are written {WHAT}: {ADVICE}"
