@@ -84,6 +84,8 @@ def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExe
     wanted = [row for row in execution.rows if not request.only or matches(row, request.only)]
     problems = execution.place_all()
     lines = [line for row in wanted if row.key in problems for line in str(problems[row.key]).splitlines()]
+    if request.train:
+        lines += execution.unfit(wanted)
     if lines and request.train:
         raise PlanError("\n".join(dict.fromkeys(lines)))
     return execution

@@ -14,12 +14,15 @@ from pathlib import Path
 
 from core.console import ask, err
 from core.errors import ExitCode, ManifestError, UserError
+from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
+from core.plan.schema import DataSettings
 from core.plan.template import plan_text
 from core.runs.files import write_text
 from core.runs.hub import is_hub_id
 from core.runs.model_layers import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
+from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES
 from core.speech.manifest import read_manifest
 from core.user_paths import user_path
@@ -100,12 +103,20 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
     folder = output.absolute().parent
     model = answers["model"]
     layers = layers_of(model)
+    longest = hears(Path(model).expanduser())
+    train, replay = (
+        usable_seconds(Path(answers[name]).expanduser(), DataSettings(), longest)[0] if name in answers else []
+        for name in ("train", "replay")
+    )
+    steps, epochs = steps_and_epochs(train, replay)
     text = plan_text(
         _from_plan(model, folder) if user_path(model).is_dir() else model,
         {key: _from_plan(answers[key], folder) for key in MANIFESTS if key in answers}
         | ({"normaliser": answers["normaliser"]} if "normaliser" in answers else {}),
         layers.attention,
         layers.feed_forward,
+        steps,
+        epochs,
     )
     parse_plan(text, str(output))  # a plan that could not be read again must not be written
     return text

@@ -12,6 +12,7 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, PlanError, UserError
 from core.plan.expand import expand, matches, short, unknown_ids
+from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import all_rows
 from core.plan.schema import Plan, Row
@@ -19,6 +20,7 @@ from core.plan.search import EXPERIMENT, in_words
 from core.queue.recorded_runs import newest_first
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, load_plan
+from core.runs.preflight import preflight
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
@@ -85,9 +87,10 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
     resolver = Resolver(plan, cache, _show_progress if sys.stderr.isatty() else None)
     planned: list[PlannedRow] = []
     problems: dict[str, None] = {}
+    unfit: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     for row in rows:
-        identity, state = None, NOT_STARTED
+        identity, state, unread = None, NOT_STARTED, False
         try:
             identity = resolver.resolve(row.settings).identity
         except ResolveLaterError:
@@ -95,6 +98,7 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
             same = first.setdefault(provisional(resolver, row), row.key)
             state = state if same == row.key else f"same run as {same}"
         except UserError as error:
+            unread = True
             problems.update(dict.fromkeys(str(error).split("\n")))
         if row.adapter_from:
             identity, state = None, UNDECIDED
@@ -105,8 +109,17 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
             elif found:
                 state = run_state(found[0]).value.replace("_", " ")
             first.setdefault(identity, row.key)
+        begun = identity is not None and state != NOT_STARTED
+        for problem in () if unread or begun else _unfit(resolver, row):
+            unfit.setdefault(problem, []).append(row.key)
         planned.append(PlannedRow(row, identity, state))
-    return planned, list(problems)
+    return planned, [*problems, *in_rows(unfit, len(rows))]
+
+
+def _unfit(resolver: Resolver, row: Row) -> list[str]:
+    """What the trainer of a row would refuse."""
+    absolute = resolver.absolute(row.settings, resolver.contents(row.settings))
+    return preflight(absolute, targets_known=not row.adapter_from)
 
 
 def provisional(resolver: Resolver, row: Row) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from core.plan.schema import DEFAULT_EPOCHS
+from core.plan.schema import DEFAULT_EPOCHS, TrainSettings
 from core.plan.validate import SECTIONS
 
 _COMMENT_COLUMN = 44
+_INTERVALS = 10
+"""Of a run of few steps."""
 _TITLES = {
     "model": "",
     "data": "manifests: JSON Lines with audio_filepath and text",
@@ -89,8 +91,10 @@ def plan_text(
     manifests: Mapping[str, str],
     attention: Sequence[str],
     feed_forward: Sequence[str],
+    steps: int = TrainSettings().steps,
+    epochs: float = DEFAULT_EPOCHS,
 ) -> str:
-    """A plan with the phases of the shipped one.
+    """A plan with the phases of the shipped one, of so many steps and passes over the training speech.
 
     `manifests`: paths by key (train, domain, heldout, and replay where there is one), and the normaliser where one was
     chosen. `attention` and
@@ -104,7 +108,8 @@ def plan_text(
     for section, keys in _WRITTEN.items():
         defaults = {f.name: f.default for f in fields(SECTIONS[section])}
         values.setdefault(section, {}).update({key: defaults[key] for key in keys})
-    values["train"]["epochs"] = DEFAULT_EPOCHS
+    every = min(values["train"]["eval_every"], max(1, steps // _INTERVALS))
+    values["train"] |= {"steps": steps, "epochs": epochs, "eval_every": every}
     if "replay" not in manifests:
         del values["train"]["replay_share"]
     sections = "".join(_section_text(name, values.get(name, {})) for name in SECTIONS)

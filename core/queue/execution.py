@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from core.errors import UserError
 from core.plan.expand import matches
+from core.plan.fits import in_rows
 from core.plan.next_action import Action, Finished, Spent, Start, next_action, resolved_settings
 from core.plan.read import parse_plan
 from core.plan.row_state import ENDED, RowState, RowStatus
@@ -20,6 +21,7 @@ from core.queue.standing import Ended, Standing, standing
 from core.queue.wishes import RowWishes, Submission
 from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.preflight import preflight
 from core.runs.resolve import Progress, Resolver
 from core.speech.hashing import HashCache
 
@@ -72,6 +74,17 @@ class PlanExecution:
     def place_all(self) -> dict[str, UserError]:
         """Find the run of every row whose settings are final; the rows whose model or data cannot be used, and why."""
         return self._placement.place_all()
+
+    def unfit(self, rows: Collection[Row]) -> list[str]:
+        """What the trainers of these rows would refuse, told before one starts; not of runs that have begun."""
+        problems: dict[str, list[str]] = {}
+        for row in rows:
+            placed = self.placed.get(row.key)
+            if placed is None or self.folder(placed).events.exists():
+                continue
+            for problem in preflight(placed.resolved.settings):
+                problems.setdefault(problem, []).append(row.key)
+        return in_rows(problems, len(rows))
 
     def place_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""
@@ -143,10 +156,14 @@ class PlanExecution:
     def place(self, start: Start) -> Placed | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
         try:
-            return self._placement.place(start.row, start.settings)
+            placed = self._placement.place(start.row, start.settings)
         except UserError as error:
             self.close(start.row.key, f"cannot run: {error}")
             return None
+        if unfit := self.unfit([start.row]):
+            self.close(start.row.key, f"cannot run: {'; '.join(unfit)}")
+            return None
+        return placed
 
     def close(self, key: str, reason: str) -> None:
         """The row counts as failed in this submission: its trainer cannot even be started."""

@@ -52,6 +52,17 @@ def linear_shapes(folder: Path) -> list[tuple[str, int, int]]:
     return found
 
 
+def linear_modules(folder: Path) -> list[str]:
+    """Whole names of the modules with a matrix of weights that is no embedding; empty where no file tells."""
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        for tensor, description in _header(path):
+            module, _, kind = tensor.rpartition(".")
+            if kind == "weight" and len(description.get("shape", ())) == 2 and "embed" not in module.rpartition(".")[2]:
+                found.append(module)
+    return found
+
+
 def _ordered(names: set[str]) -> tuple[str, ...]:
     first = {letter: position for position, letter in enumerate(_CUSTOMARY_ORDER)}
     return tuple(sorted(names, key=lambda name: (first.get(name[:1], len(first)), name)))

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import nn
 
 from core.errors import ModelError
+from core.plan.fits import missing_targets
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_facts import AdapterFacts, read_facts
 from core.runs.adapter_hash import CONFIG, WEIGHTS
@@ -30,21 +31,12 @@ from core.training.evaluation import normalisation_difference, normalisation_fin
 from core.training.model import SpeechModel, one_line
 
 
-def linear_names(network: nn.Module) -> list[str]:
-    """The last parts of the names of all linear layers, which is what `target_modules` matches."""
-    names = {name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-    return sorted(names)
-
-
 def check_targets(network: nn.Module, targets: Sequence[str]) -> None:
     """Raise ModelError when a target names no linear layer."""
     present = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in present)]
-    if missing or not targets:
-        raise ModelError(
-            f"adapter.target_modules: this model has no linear layer named {', '.join(missing) or '(none given)'}; "
-            f"there are: {', '.join(linear_names(network))}"
-        )
+    wrong = missing_targets(targets, present)
+    if wrong is not None:
+        raise ModelError(wrong)
 
 
 def attach(speech: SpeechModel, settings: AdapterSettings, seed: int) -> SpeechModel:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import PlanError
-from core.plan.schema import DEFAULT_EPOCHS
+from core.plan.fits import clip_count, too_few_clips
 
 WINDOW = 16
 """Micro-batches that are sorted by length together: less padding, still a fair mixture."""
@@ -43,15 +43,6 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def seconds_per_step(
-    train_seconds: float, steps: int, epochs: float | None, batch_seconds: float | None, replay_share: float
-) -> float:
-    """Training (not replay) seconds in a step, from either way of giving the batch."""
-    if batch_seconds is not None:
-        return batch_seconds * (1.0 - replay_share)
-    return train_seconds * (epochs or DEFAULT_EPOCHS) / steps
-
-
 def training_plan(
     train_s: Sequence[float] | NDArray[np.float64],
     replay_s: Sequence[float] | NDArray[np.float64],
@@ -66,11 +57,16 @@ def training_plan(
     train = np.asarray(train_s, dtype=np.float64)
     replay = np.asarray(replay_s, dtype=np.float64)
     groups = steps * accumulation
+    total_s = train_seconds_per_step * steps
+    wrong = too_few_clips(
+        train.tolist(), replay.tolist(), micro_batches=groups, train_total_s=total_s, replay_share=replay_share
+    )
+    if wrong is not None:
+        raise PlanError(wrong)
     random = np.random.default_rng([seed, 1])
-    streams = [_groups(train, groups, train_seconds_per_step * steps, random, "training")]
+    streams = [_groups(train, groups, total_s, random)]
     if replay_share > 0 and len(replay):
-        per_step = train_seconds_per_step * replay_share / (1.0 - replay_share)
-        streams.append(_groups(replay, groups, per_step * steps, random, "replay"))
+        streams.append(_groups(replay, groups, total_s * replay_share / (1.0 - replay_share), random))
     else:
         streams.append([()] * groups)
     pairs = [MicroBatch(*pair) for pair in zip(*streams, strict=True)]
@@ -85,16 +81,10 @@ def training_plan(
 
 
 def _groups(
-    seconds: NDArray[np.float64], groups: int, total_s: float, random: np.random.Generator, what: str
+    seconds: NDArray[np.float64], groups: int, total_s: float, random: np.random.Generator
 ) -> list[tuple[int, ...]]:
     """`groups` lists of clips that together hold about `total_s` seconds, passing over all clips before any again."""
-    count = round(total_s / float(seconds.mean()))
-    if count < groups:
-        keys = ("train.replay_share, " if what == "replay" else "") + "train.epochs or train.batch_seconds"
-        raise PlanError(
-            f"{keys}: {count} {what} clips in {groups} micro-batches leave some without one; raise {keys}, or lower "
-            "train.steps or train.accumulation"
-        )
+    count = clip_count(seconds.tolist(), total_s)
     passes = -(-count // len(seconds))
     stream = np.concatenate([random.permutation(len(seconds)) for _ in range(passes)])[:count]
     result: list[tuple[int, ...]] = []

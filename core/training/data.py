@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import ManifestError
+from core.plan.fits import left_out, nothing_left
 from core.plan.schema import RunSettings
 from core.speech.audio import SAMPLE_RATE_HZ
 from core.speech.cache import ClipStore, SampleCache
@@ -77,41 +78,33 @@ def open_dataset(
 
 def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report: Report) -> TrainingSet:
     """The utterances to train on; those left out are counted and named, never dropped in silence."""
-    limit = int(settings.data.max_seconds * SAMPLE_RATE_HZ)
-    longest = int(speech.limits.max_seconds * SAMPLE_RATE_HZ)
     silent = set(dataset.clips.silent)
-    left_out: dict[str, list[str]] = {}
+    unused: dict[str, list[str]] = {}
     indices: list[int] = []
     labels: list[list[int]] = []
     for index, utterance in enumerate(dataset.manifest.utterances):
         ids = speech.label_ids(utterance.text)
-        length = int(dataset.clips.lengths[index])
-        if length > limit:
-            reason = f"longer than data.max_seconds = {settings.data.max_seconds:g}"
-        elif length > longest:
-            reason = f"longer than the model's limit of {speech.limits.max_seconds:g} s"
+        length_s = int(dataset.clips.lengths[index]) / SAMPLE_RATE_HZ
+        reason = left_out(length_s, utterance.text, settings.data, speech.limits.max_seconds)
+        if reason is not None:
+            pass
         elif index in silent:
             reason = "silence"
-        elif not utterance.text.strip():
-            reason = "no text"
         elif len(ids) > speech.limits.max_tokens + 1:
             reason = f"more than the model's {speech.limits.max_tokens} tokens"
         else:
             indices.append(index)
             labels.append(ids)
             continue
-        left_out.setdefault(reason, []).append(utterance.id)
-    for reason, names in left_out.items():
+        unused.setdefault(reason, []).append(utterance.id)
+    for reason, names in unused.items():
         shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         report(
             "warning",
             f"data.{dataset.name}: {len(names)} of {len(dataset.manifest)} clips left out: {reason}: {shown}",
         )
     if not indices:
-        raise ManifestError(
-            f"data.{dataset.name}: no clip of {dataset.manifest.path} can be trained on "
-            f"({'; '.join(left_out)}); mend the manifest or raise data.max_seconds"
-        )
+        raise ManifestError(nothing_left(dataset.name, str(dataset.manifest.path), unused))
     return TrainingSet(dataset.clips, tuple(indices), tuple(labels))
 
 

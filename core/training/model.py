@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.errors import ModelError
+from core.plan.fits import model_seconds
 from core.runs.files import read_bytes
 from core.runs.hub import is_hub_id
 from core.runs.lfs import folder_problem
@@ -298,7 +299,7 @@ def _limits(network: Any, processor: Any) -> Limits:
     family = config.model_type
     large = family.startswith("moonshine") and config.vocab_size == MOONSHINE_VOCABULARY
     rate = MOONSHINE_TOKENS_PER_SECOND if large else DEFAULT_TOKENS_PER_SECOND
-    seconds = float(getattr(processor.feature_extractor, "chunk_length", 30) or 30) if family == "whisper" else 30.0
+    seconds = model_seconds(str(family), getattr(processor.feature_extractor, "chunk_length", None) or 30)
     prefix = len(_vocabulary(network, processor).prefix)
     return Limits(rate, max_tokens=int(positions) - prefix - 1, max_seconds=seconds)
 

@@ -16,6 +16,7 @@ import torch
 
 from core.console import err
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
+from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
@@ -41,7 +42,7 @@ from core.speech.cache import SampleCache
 from core.speech.hashing import HashCache
 from core.training.adapter import attach
 from core.training.baseline import SharedBaseline, baseline_facts
-from core.training.batching import seconds_per_step, training_plan
+from core.training.batching import training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import ExitCode, UserError
 from core.runs.plan_file import load_plan
-from lora_tui import init_command
+from lora_tui import init_command, plan_command
 
 SPEECH = Path(__file__).resolve().parents[2] / ".." / "shared" / "speech"
 FLAGS = (
@@ -162,3 +162,23 @@ def test_the_normaliser_is_asked_for_and_may_be_left_open(
     command("--yes", *FLAGS, "--output", "open.toml")
     left_open = load_plan(project / "open.toml")
     assert left_open.defaults.data.normaliser == "basic" and not left_open.gate.normaliser_chosen
+
+
+@pytest.mark.parametrize(("clips", "steps", "epochs"), [(110, 1000, 10.0), (12, 240, 20.0)])
+def test_what_init_writes_for_few_clips_has_no_problem(
+    project: Path, clips: int, steps: int, epochs: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for number in range(clips):
+        name = f"clip-{number}.wav"
+        (project / name).write_bytes(f"{number}".encode())
+        lines.append(json.dumps({"audio_filepath": name, "text": "some words", "duration": 1.0 + number % 3}))
+    (project / "train.jsonl").write_text("\n".join(lines) + "\n")
+    assert command("--yes", *FLAGS) is ExitCode.ACCEPTED
+    plan = load_plan(project / "experiments.toml")
+    assert (plan.defaults.train.steps, plan.defaults.train.epochs) == (steps, epochs)
+    parser = argparse.ArgumentParser()
+    plan_command.add_arguments(parser)
+    capsys.readouterr()
+    assert plan_command.run(parser.parse_args([str(project / "experiments.toml")])) is ExitCode.ACCEPTED
+    assert "leave some without one" not in capsys.readouterr().err

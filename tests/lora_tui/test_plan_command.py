@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from hub_kit import OLD, cached
 
 from core.errors import ExitCode
@@ -167,3 +169,27 @@ def test_the_commands_start_without_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def heard(project: Path, clips: int) -> None:
+    """Real audio, one second each."""
+    lines = []
+    for number in range(clips):
+        name = f"clip-{number}.wav"
+        soundfile.write(project / name, np.sin(np.arange(16_000) + number).astype(np.float32) / 10, 16_000)
+        lines.append(json.dumps({"audio_filepath": name, "text": "some words", "duration": 1.0}))
+    (project / "train.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_what_a_run_would_die_of_is_told_before_it_starts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heard(project, 11)
+    (project / "experiments.toml").write_text(PLAN.partition("[[history]]")[0])
+    assert command("--set", "train.steps=100") is ExitCode.BAD_USAGE
+    error = capsys.readouterr().err
+    assert "33 training clips in 100 micro-batches leave some without one" in error
+    assert "2.1:" not in error, "all rows have it, so none is named"
+    assert command("--set", "train.steps=33") is ExitCode.ACCEPTED
+    capsys.readouterr()
+    assert command("--set", "train.steps=33", "--set", "2.1:train.accumulation=2", "--json") is ExitCode.BAD_USAGE
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem.startswith("2.1: train.epochs") and "66 micro-batches" in problem

@@ -38,6 +38,7 @@ heldout = "heldout.jsonl"
 [train]
 steps = 20
 eval_every = 5
+batch_seconds = 6.0
 [gate]
 stability_min_steps = 0
 [queue]

@@ -23,7 +23,6 @@ from core.speech.audio import normalise
 from core.training.adapter import (
     AdapterFacts,
     attach,
-    linear_names,
     load_adapter,
     merged_copy,
     read_facts,
@@ -149,7 +148,6 @@ def test_the_seed_makes_the_adapter(tiny_moonshine: Path) -> None:
 
 def test_a_target_module_that_does_not_exist_is_answered_with_those_that_do(tiny_moonshine: Path) -> None:
     model = load_model(str(tiny_moonshine))
-    assert linear_names(model.network) == ["fc1", "fc2", "k_proj", "o_proj", "proj_out", "q_proj", "v_proj"]
     with pytest.raises(ModelError) as caught:
         attach(model, settings(target_modules=("q_proj", "query", "gelu")), seed=0)
     assert str(caught.value) == (

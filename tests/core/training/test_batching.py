@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import PlanError
+from core.plan.fits import seconds_per_step
 from core.training.batching import (
     TrainingPlan,
     evaluation_batches,
     plan_hash,
-    seconds_per_step,
     training_plan,
 )
 

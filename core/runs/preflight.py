@@ -1,0 +1,100 @@
+"""What a run would die of, told before anything starts: from manifests, the model's files and the settings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from core.errors import AudioError, UserError
+from core.plan.fits import batches_fit, left_out, missing_targets, model_seconds, nothing_left
+from core.plan.schema import DataSettings, RunSettings
+from core.runs.files import read_json, stamp
+from core.runs.model_layers import linear_modules
+from core.speech.manifest import read_manifest
+from core.speech.sound_file import opened, total_frames
+
+MOST_HEADERS = 2000
+"""Audio files that are opened for their length where the manifest does not tell it; the others count as their mean."""
+_UNSTORED = ("proj_out", "lm_head")
+"""Layers whose weights are the embedding's, so that no file names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What can be told of a training clip without decoding it."""
+
+    seconds: float
+    text: str
+
+
+def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]:
+    """What the trainer would refuse of a row's settings, with absolute paths; nothing for what cannot be told here.
+
+    `targets_known`: whether `adapter.target_modules` are final.
+    """
+    problems: list[str] = []
+    folder = Path(settings.model.id)
+    longest = hears(folder)
+    targets = [name for name in settings.adapter.target_modules if name not in _UNSTORED]
+    if targets_known and targets and folder.is_dir() and (layers := linear_modules(folder)):
+        wrong = missing_targets(targets, layers)
+        problems += [wrong] if wrong is not None else []
+    seconds: dict[str, list[float]] = {"train": [], "replay": []}
+    for name in ("train", "replay"):
+        written = getattr(settings.data, name)
+        if written is None or (name == "replay" and settings.train.replay_share == 0):
+            continue
+        try:
+            seconds[name], reasons = usable_seconds(Path(written), settings.data, longest)
+        except (UserError, OSError):
+            return problems  # which is told where the manifests are read for their hashes
+        if not seconds[name] and not reasons:
+            return problems
+        if not seconds[name]:
+            problems.append(nothing_left(name, written, reasons))
+    if seconds["train"] and not problems:
+        wrong = batches_fit(seconds["train"], seconds["replay"], settings.train)
+        problems += [wrong] if wrong is not None else []
+    return problems
+
+
+def usable_seconds(manifest: Path, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:
+    """(the lengths of the clips that can be trained on, why others cannot). UserError, OSError: it cannot be read.
+
+    Both are empty where no length can be told.
+    """
+    found = [(clip.seconds, left_out(clip.seconds, clip.text, data, longest)) for clip in clips_of(manifest)]
+    return [s for s, why in found if why is None], list(dict.fromkeys(why for _, why in found if why is not None))
+
+
+def clips_of(manifest: Path) -> tuple[Clip, ...]:
+    """Lengths as the manifest tells them, or as the headers of its audio files do. UserError, OSError."""
+    return _clips_of(manifest, stamp(manifest.stat()))
+
+
+@lru_cache(maxsize=16)
+def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
+    utterances = read_manifest(manifest, check_audio=False).utterances
+    untold = [utterance for utterance in utterances if utterance.duration_s is None]
+    asked = untold[:: max(1, len(untold) // MOST_HEADERS)]
+    heard: dict[int, float] = {}
+    for utterance in asked:
+        try:
+            with opened(utterance.audio) as file:
+                length = total_frames(file) / file.samplerate
+        except (AudioError, OSError):
+            continue
+        heard[utterance.index] = max(0.0, length - utterance.offset_s)
+    mean = sum(heard.values()) / len(heard) if heard else 0.0
+    found = [Clip(u.duration_s if u.duration_s is not None else heard.get(u.index, mean), u.text) for u in utterances]
+    return tuple(clip for clip in found if clip.seconds > 0)
+
+
+def hears(folder: Path) -> float:
+    """The longest clip that the model hears, by its configuration."""
+    if not folder.is_dir():
+        return model_seconds("", None)
+    config = read_json(folder / "config.json", follow=True)[0] or {}
+    extractor: dict[str, object] = read_json(folder / "preprocessor_config.json", follow=True)[0] or {}
+    return model_seconds(str(config.get("model_type")), extractor.get("chunk_length", 30))

@@ -1,0 +1,34 @@
+"""A row whose trainer would die of its settings is not started, and the others are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.queue.execution import PlanExecution
+from core.queue.report import Outcome, report
+from core.speech.hashing import HashCache
+
+PLAN = '[[experiment]]\nid = "a"\ntrain.batch_seconds = 0.05\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+
+
+def test_it_is_closed_with_the_trainers_own_sentence(folder: Any) -> None:
+    folder.write(PLAN, queue='until = "all"')
+    finish = folder.work()
+    assert folder.starts() == ["b"]
+    [skip] = folder.decisions("skip")
+    assert skip.get("row") == "a" and skip.get("status") == "failed"
+    assert "3 training clips in 20 micro-batches" in skip.get("reason")
+    assert "micro-batches" in finish["not_run"]["a"]
+
+
+def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write(queue='until = "all"')
+    folder.work()
+    monkeypatch.setattr("core.queue.execution.preflight", lambda settings: ["cannot start"])
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    assert execution.unfit(execution.rows) == []
+    [row] = report(execution, {})
+    assert row.outcome is Outcome.ACCEPTED

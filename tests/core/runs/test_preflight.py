@@ -1,0 +1,103 @@
+"""What a trainer would die of is told from the files alone, before it starts."""
+
+from __future__ import annotations
+
+import json
+import wave
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
+from core.runs.preflight import preflight
+
+
+def write_manifest(path: Path, seconds: list[float | None], text: str = "some words") -> str:
+    lines = []
+    for number, told in enumerate(seconds):
+        audio = path.with_name(f"{path.stem}-{number}.wav")
+        with wave.open(str(audio), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(bytes(2 * 16_000))
+        line = {"audio_filepath": audio.name, "text": text}
+        lines.append(json.dumps(line if told is None else line | {"duration": told}))
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def whisper(tmp_path: Path) -> Path:
+    """A folder with the names of Whisper's layers, and a window of 10 s."""
+    folder = tmp_path / "whisper"
+    folder.mkdir()
+    names = [f"model.decoder.layers.0.self_attn.{part}_proj.weight" for part in ("q", "k", "v", "out")]
+    weights = {name: np.zeros((4, 4), np.float32) for name in names}
+    weights["model.decoder.embed_tokens.weight"] = np.zeros((8, 4), np.float32)
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"model_type": "whisper"}')
+    (folder / "preprocessor_config.json").write_text('{"chunk_length": 10}')
+    return folder
+
+
+@pytest.fixture
+def good(tmp_path: Path, whisper: Path) -> RunSettings:
+    train = write_manifest(tmp_path / "train.jsonl", [2.0] * 20)
+    return RunSettings(
+        ModelSettings(str(whisper)),
+        DataSettings(train=train, domain="d", heldout="h"),
+        TrainSettings(steps=60, epochs=3.0, replay_share=0.0),
+        AdapterSettings(target_modules=("q_proj", "out_proj")),
+    )
+
+
+def only(problems: list[str]) -> str:
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+def test_good_settings_have_no_problem(good: RunSettings) -> None:
+    assert preflight(good) == []
+
+
+def test_too_many_steps_for_the_clips(good: RunSettings) -> None:
+    said = only(preflight(replace(good, train=replace(good.train, steps=100))))
+    assert "60 training clips in 100 micro-batches" in said
+
+
+def test_a_target_that_the_model_does_not_have(good: RunSettings) -> None:
+    adapter = AdapterSettings(target_modules=("q_proj", "o_proj"))
+    said = only(preflight(replace(good, adapter=adapter)))
+    assert "no linear layer named o_proj; there are: k_proj, out_proj, q_proj, v_proj" in said
+    assert preflight(replace(good, adapter=adapter), targets_known=False) == []
+    tied = replace(good, adapter=AdapterSettings(target_modules=("q_proj", "proj_out")))
+    assert preflight(tied) == [], "its weights are the embedding's, and in no file of their own"
+
+
+def test_clips_that_are_longer_than_the_model_hears(good: RunSettings, tmp_path: Path) -> None:
+    long = write_manifest(tmp_path / "long.jsonl", [11.0] * 20)
+    said = only(preflight(replace(good, data=replace(good.data, train=long))))
+    assert "no clip of" in said and "longer than the model's limit of 10 s" in said
+
+
+def test_lengths_come_from_the_audio_where_nobody_tells_them(good: RunSettings, tmp_path: Path) -> None:
+    untold = write_manifest(tmp_path / "untold.jsonl", [None] * 20)
+    data, train = replace(good.data, train=untold), replace(good.train, epochs=None)
+    assert preflight(replace(good, data=data, train=replace(train, batch_seconds=1.0))) == []
+    said = only(preflight(replace(good, data=data, train=replace(train, batch_seconds=0.5))))
+    assert "30 training clips in 60 micro-batches" in said
+
+
+def test_a_replay_set_of_nothing_but_empty_texts(good: RunSettings, tmp_path: Path) -> None:
+    replay = write_manifest(tmp_path / "replay.jsonl", [40.0] * 5)
+    data = replace(good.data, replay=replay)
+    assert preflight(replace(good, data=data)) == [], "nothing is taken of it"
+    said = only(preflight(replace(good, data=data, train=replace(good.train, replay_share=0.5))))
+    assert said.startswith("data.replay: no clip of") and "longer than data.max_seconds = 30" in said
+
+
+def test_what_cannot_be_told_is_no_problem(good: RunSettings) -> None:
+    assert preflight(replace(good, model=ModelSettings("org/model"))) == []
+    assert preflight(replace(good, data=replace(good.data, train="/nowhere/train.jsonl"))) == []
