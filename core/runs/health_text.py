@@ -12,6 +12,8 @@ from core.scoring.evidence import Evidence, State, Thresholds, Verdict
 Fact = tuple[str, str]
 """(what, its value); text from outside stays as it is."""
 SHOWN_PARTS = 12
+_SETS = ("domain", "heldout")
+_SCORES = {"base": "base model:", "tuned": "adapter:"}
 EXAMPLES = 2
 
 
@@ -53,11 +55,22 @@ def health_facts(
             facts.append(("Leakage accepted", thresholds.accept_leakage))
     for position in positions:
         facts += position_facts(position)
+    facts += [(f"Token caps, {name}", said) for name in _SETS if (said := caps_sentence(evidence, name))]
     parity = verdict.criterion("parity")
     facts.append(("Parity", f"{parity.state.value}: {parity.reason}"))
     if evidence.parity is not None:
         facts.append(("Normalisation", _fingerprints(evidence)))
     return tuple(facts)
+
+
+def caps_sentence(evidence: Evidence, dataset: str) -> str:
+    """How many transcripts of a set reached the longest length that a clip of theirs may have; nothing: not known."""
+    told = [
+        f"{_SCORES[one.score]} {one.reached} of {one.utterances} transcripts reached theirs, {one.cut} of them cut"
+        for one in evidence.caps
+        if one.dataset == dataset
+    ]
+    return "; ".join(told)
 
 
 def size_sentence(one: SetHealth) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from core.scoring.caps import Capped
 from core.scoring.certainty import Certainty, Significance
 from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import DataHealth
@@ -102,6 +103,8 @@ class Evidence:
     """What is wrong with the run's signature, where there is a key to check it with; it rejects."""
     data_health: DataHealth | None = None
     """The audit of the run's sets; without one no WER is valid."""
+    caps: tuple[Capped, ...] = ()
+    """Transcripts of base model and adapter that reached their token cap, by set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.scoring.caps import caps_obstacle
 from core.scoring.data_health import leak_obstacle
 from core.scoring.evidence import Evidence, Thresholds
 from core.scoring.joined_words import joined_sentence
@@ -13,12 +14,14 @@ def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
     leaks = leak_obstacle(evidence.data_health, thresholds.accept_leakage)
     if leaks:
         return leaks
+    if said := caps_obstacle(evidence.caps):
+        return said
     for one in () if evidence.significance is None else evidence.significance.spelling:
-        if said_joined := joined_sentence(one.dataset, one.joined, one.utterances):
-            return said_joined
-    if not thresholds.normaliser_chosen and (said := spelling(evidence, thresholds)):
+        if said := joined_sentence(one.dataset, one.joined, one.utterances):
+            return said
+    if not thresholds.normaliser_chosen and (remarks := spelling(evidence, thresholds)):
         return (
-            f"{said[0].removesuffix('.')}: say which spelling counts with data.normaliser in the plan "
+            f"{remarks[0].removesuffix('.')}: say which spelling counts with data.normaliser in the plan "
             "(`digits` takes number words and digits for the same; docs/data.md)"
         )
     return ""

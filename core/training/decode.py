@@ -24,6 +24,8 @@ class Vocabulary:
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
     """Not as the first token (Whisper: blank and EOS)."""
+    lifted: tuple[int, ...] = ()
+    """Banned by the model's generation config, and allowed because training texts have them."""
 
 
 def _fresh(encoded: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,12 @@ from core.training.padding import make_padding_invariant
 Samples = NDArray[np.float32]
 
 MOONSHINE_VOCABULARY = 32768
-MOONSHINE_TOKENS_PER_SECOND = 6.5
-"""Above this rate Moonshine's 32k vocabulary only repeats itself (its model card)."""
-MOONSHINE_OTHER_SCRIPTS_TOKENS_PER_SECOND = 13.0
-"""The same for non-Latin scripts, which take more tokens."""
-DEFAULT_TOKENS_PER_SECOND = 25.0
-"""For other vocabularies while no training data says better: faster than speech in characters."""
-TRAINING_RATE_MARGIN = 1.5
-"""Times the highest token rate in the training data."""
+MOONSHINE_TOKENS_PER_SECOND = 13.0
+"""Its authors' limit for the scripts that take most tokens of its 32k vocabulary (6.5 for Latin, by its model card)."""
+TOKENS_PER_SECOND = 40.0
+"""For other vocabularies: no speech has more characters, 30 letters and the spaces of 8 words; each takes one token."""
+BYTES_OF_A_CHARACTER = 3
+"""Of most scripts in UTF-8: tokens that one character may take in a multilingual vocabulary of bytes."""
 EXTRA_TOKENS = 2
 SCORING_PRECISION = "fp32"
 """Of every score, whatever the training steps compute in. In bf16 a word in some hundreds depends on the kernels, which
@@ -46,9 +44,10 @@ differ between a batch of one and a batch of many, so that no transcript could b
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the model can hear and say at most."""
+    """What the model can hear and say at most. By the model alone."""
 
     tokens_per_second: float
+    """More are no transcript of speech, but a model that repeats itself."""
     max_tokens: int
     """Positions of the decoder, prefix and EOS not counted."""
     max_seconds: float
@@ -86,6 +85,13 @@ class SpeechModel:
     def autocast(self) -> Any:
         """The precision as a context manager."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def allowing(self, tokens: Iterable[int]) -> SpeechModel:
+        """The same model, that may write those of `tokens` which its generation config bans."""
+        used, vocabulary = set(tokens), self.vocabulary
+        lifted = tuple(sorted({*vocabulary.lifted, *used.intersection(vocabulary.suppressed)}))
+        suppressed = tuple(token for token in vocabulary.suppressed if token not in used)
+        return replace(self, vocabulary=replace(vocabulary, suppressed=suppressed, lifted=lifted))
 
     def label_ids(self, text: str) -> list[int]:
         """Target tokens of a transcript, ending in EOS, without decoder start tokens."""
@@ -297,32 +303,17 @@ def _limits(network: Any, processor: Any) -> Limits:
     config = network.config
     positions = getattr(config, "max_target_positions", None) or getattr(config, "max_position_embeddings", None) or 448
     family = config.model_type
-    large = family.startswith("moonshine") and config.vocab_size == MOONSHINE_VOCABULARY
-    rate = MOONSHINE_TOKENS_PER_SECOND if large else DEFAULT_TOKENS_PER_SECOND
+    rate = _tokens_per_second(network)
     seconds = model_seconds(str(family), getattr(processor.feature_extractor, "chunk_length", None) or 30)
     prefix = len(_vocabulary(network, processor).prefix)
     return Limits(rate, max_tokens=int(positions) - prefix - 1, max_seconds=seconds)
 
 
-def training_token_rate(
-    model: SpeechModel, texts: Sequence[str], labels: Sequence[Sequence[int]], samples: Sequence[int]
-) -> float:
-    """Token cap per second for this model and data: Moonshine's own for its 32k vocabulary, else by the training data.
-
-    `labels` end in EOS; `samples` are lengths at 16 kHz. Clips under half a second say nothing about a rate.
-    """
-    if model.limits.tokens_per_second == MOONSHINE_TOKENS_PER_SECOND:
-        return MOONSHINE_TOKENS_PER_SECOND if _mostly_latin(texts) else MOONSHINE_OTHER_SCRIPTS_TOKENS_PER_SECOND
-    rates = [
-        (len(ids) - 1) * SAMPLE_RATE_HZ / count
-        for ids, count in zip(labels, samples, strict=True)
-        if count >= SAMPLE_RATE_HZ // 2
-    ]
-    return round(TRAINING_RATE_MARGIN * max(rates), 3) if rates else DEFAULT_TOKENS_PER_SECOND
-
-
-def _mostly_latin(texts: Sequence[str]) -> bool:
-    letters = [character for text in texts for character in text if character.isalpha()]
-    # the Latin blocks end at U+024F; what follows up to U+1E00 is other scripts
-    latin = sum(character < "\u0250" or "\u1e00" <= character <= "\u1eff" for character in letters)
-    return 2 * latin >= len(letters)
+def _tokens_per_second(network: Any) -> float:
+    """What no transcript of speech needs, by the model alone. The cap ends a model that repeats itself, nothing else:
+    by the training data it would cut evaluation speech that is faster than theirs, alike before and after training."""
+    config = network.config
+    if config.model_type.startswith("moonshine") and config.vocab_size == MOONSHINE_VOCABULARY:
+        return MOONSHINE_TOKENS_PER_SECOND
+    multilingual = bool(getattr(network.generation_config, "is_multilingual", False))
+    return TOKENS_PER_SECOND * (BYTES_OF_A_CHARACTER if multilingual else 1)

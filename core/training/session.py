@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,6 @@ from core.training.model import (
     choose_device,
     choose_precision,
     load_model,
-    training_token_rate,
 )
 from core.training.scorer import Scorer
 from core.training.stopping import StopFlag
@@ -233,13 +231,11 @@ class Session:
         train = usable(train_set, speech, settings, report)
         replay = usable(replay_set, speech, settings, report) if replay_set else None
         sources = [train] + ([replay] if replay else [])
-        rate = training_token_rate(
-            speech,
-            [u.text for s in (train_set, replay_set) if s for u in s.manifest.utterances],
-            [ids for source in sources for ids in source.labels],
-            [int(source.clips.lengths[i]) for source in sources for i in source.indices],
-        )
-        speech = replace(speech, limits=replace(speech.limits, tokens_per_second=rate))
+        # what is trained must be writable, by the base model too: else it could not be compared
+        speech = speech.allowing(token for source in sources for ids in source.labels for token in ids)
+        if speech.vocabulary.lifted:
+            written = " ".join(speech.text([token]) for token in speech.vocabulary.lifted)
+            report("info", f"training texts lift the model's ban on writing {written}")
         for dataset in evaluation:
             report_evaluation_set(dataset, speech, report)
         share = settings.train.replay_share if replay else 0.0
@@ -262,7 +258,8 @@ class Session:
             "info",
             f"batch plan {plan.hash}: {plan.epochs:.2f} epochs of {len(train.indices)} clips, "
             f"{plan.train_seconds_per_step:.1f} s of training speech and "
-            f"{plan.train_seconds_per_step * share / (1 - share):.1f} s of replay a step; at most {rate:g} tokens/s",
+            f"{plan.train_seconds_per_step * share / (1 - share):.1f} s of replay a step; "
+            f"at most {speech.limits.tokens_per_second:g} tokens/s",
         )
         return speech, Materials(train, replay, evaluation, plan)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from evidence_kit import GOOD
 
+from core.scoring.assess import Documents, assess
 from core.scoring.certainty import Certainty, SetSpelling, Significance
 from core.scoring.evidence import Decision, State, Thresholds
 from core.scoring.spelling import spelling_of, spelling_remarks
 from core.scoring.text import normaliser
 from core.scoring.verdict import judge
+from core.scoring.wer import count_errors
 
 BASIC = normaliser("basic")
 TINY_EN = [
@@ -123,3 +125,19 @@ def test_references_without_spaces_between_words_are_not_judged() -> None:
         criterion = verdict.criterion("heldout")
         assert ("without spaces between words" in criterion.reason) is undecided
         assert (criterion.state is State.UNKNOWN) is undecided
+
+
+def counted(utterances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As score documents have them, under basic."""
+    counts = (count_errors(BASIC.apply(one["reference"]), BASIC.apply(one["hypothesis"])) for one in utterances)
+    rest = {"speaker": None, "fields": {}, "seconds": 1.0}
+    return [one | rest | asdict(count) for one, count in zip(utterances, counts, strict=True)]
+
+
+def test_it_is_told_with_how_sure_the_figures_are() -> None:
+    before, after = map(counted, documents(TINY_EN * 5))
+    before, after = ([one | {"id": str(i)} for i, one in enumerate(side)] for side in (before, after))
+    sides = Documents(before, after, [])
+    found = assess(sides, sides, None, Thresholds(), BASIC, "key", resamples=20)
+    assert [one.dataset for one in found.spelling] == ["domain", "heldout"]
+    assert found.spelling[1] == spelling(TINY_EN * 5)

@@ -5,19 +5,15 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from core.errors import ModelError
-from core.training.model import (
-    MOONSHINE_TOKENS_PER_SECOND,
-    check_given_gpu,
-    choose_precision,
-    load_model,
-    training_token_rate,
-)
+from core.training import model as model_module
+from core.training.model import TOKENS_PER_SECOND, check_given_gpu, choose_precision, load_model
 
 
 def config(**changes: Any) -> Callable[[Path], None]:
@@ -153,20 +149,37 @@ def test_a_gpu_that_was_given_and_cannot_be_used_is_no_reason_to_train_on_the_cp
     check_given_gpu(cpu)
 
 
-def test_the_token_cap_follows_the_training_data(tiny_moonshine: Path) -> None:
-    model = load_model(str(tiny_moonshine))
-    labels, samples = [[5] * 11, [5] * 3, [5] * 40], [32_000, 16_000, 4_000]
-    # 10 tokens in 2 s; the 0.25 s clip says nothing about a rate
-    assert training_token_rate(model, ["one"] * 3, labels, samples) == pytest.approx(1.5 * 5.0)
+def test_the_token_cap_is_what_no_speech_exceeds(tiny_moonshine: Path, tiny_whisper: Path) -> None:
+    assert load_model(str(tiny_moonshine)).limits.tokens_per_second == TOKENS_PER_SECOND == 40.0
+    limits = load_model(str(tiny_whisper)).limits
+    # 30 letters and 8 spaces, the fastest that the data audit takes for speech, in a vocabulary of characters
+    assert limits.tokens(16_000) >= min(limits.max_tokens, 38)
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("one two", 6.5), ("один два", 13.0), ("Ērģļi, čau", 6.5), ("", 6.5), ("いち、に", 13.0)]
+    ("changes", "rate"),
+    [
+        ({"model_type": "moonshine", "vocab_size": 32768}, 13.0),
+        ({"model_type": "moonshine_streaming", "vocab_size": 32768}, 13.0),
+        ({"model_type": "moonshine", "vocab_size": 72}, 40.0),
+        ({"model_type": "whisper", "vocab_size": 51864, "is_multilingual": False}, 40.0),
+        # each letter of most scripts may take three tokens
+        ({"model_type": "whisper", "vocab_size": 51865, "is_multilingual": True}, 120.0),
+    ],
 )
-def test_moonshines_own_vocabulary_keeps_its_own_cap(tiny_moonshine: Path, text: str, rate: float) -> None:
-    model = load_model(str(tiny_moonshine))
-    own = replace(model, limits=replace(model.limits, tokens_per_second=MOONSHINE_TOKENS_PER_SECOND))
-    assert training_token_rate(own, [text], [[5] * 100], [16_000]) == rate
+def test_the_token_cap_comes_from_the_model_alone(changes: dict[str, Any], rate: float) -> None:
+    config = SimpleNamespace(**changes)
+    network = SimpleNamespace(config=config, generation_config=config)
+    assert model_module._tokens_per_second(network) == rate
+
+
+def test_training_texts_lift_the_ban_of_their_own_tokens_only(tiny_whisper: Path) -> None:
+    model = load_model(str(tiny_whisper))
+    model = replace(model, vocabulary=replace(model.vocabulary, suppressed=(3, 5, 9)))
+    allowed = model.allowing([5, 6, 7]).allowing([9])
+    assert (allowed.vocabulary.suppressed, allowed.vocabulary.lifted) == ((3,), (5, 9))
+    assert model.vocabulary.suppressed == (3, 5, 9) and model.vocabulary.lifted == ()
+    assert model.allowing([6]).vocabulary == model.vocabulary
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
