@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
             "--tokens-per-second",
             type=float,
             metavar="R",
-            help="cap of the transcript's length; default: the adapter's",
+            help="cap of the transcript's length; default: the model's own, which no speech reaches",
         )
     data_arguments.add_manifest(commands)
     data_arguments.add_errors(commands)

@@ -19,6 +19,7 @@ from core.runs.files import write_json
 from core.runs.hub import commit_of, hub_hash, is_commit
 from core.runs.model_hash import model_hash
 from core.sanitise import sanitise
+from core.scoring.caps import ran_on
 from core.scoring.joined_words import joined, joined_sentence
 from core.scoring.wer_table import wer_table
 from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
@@ -28,6 +29,7 @@ from core.speech.manifest import Manifest, read_manifest
 from core.user_paths import user_path
 
 if TYPE_CHECKING:
+    from core.training.evaluation import Evaluation
     from core.training.model import SpeechModel
 
 
@@ -179,14 +181,29 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
         out(f"loss {result.loss:.4f} nats per token")
     if single is not None:
         out(f"decoded one by one: {single.differing} of {single.compared} transcripts differ from the batch's")
+    _say_what_is_odd(result)
+    return ExitCode.ACCEPTED
+
+
+def _say_what_is_odd(result: Evaluation) -> None:
+    """Transcripts that reached their cap, silence, and clips that were cut."""
+    if result.capped:
+        out(_caps(result))
     for names, what in (
         (result.silent, "silence"),
         (result.cut, "longer than the model hears, cut at pauses"),
     ):
         if names:
             shown = ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
-            err(f"note: {what}: {len(names)} of {len(manifest)} clips: {shown}")
-    return ExitCode.ACCEPTED
+            err(f"note: {what}: {len(names)} of {len(result.utterances)} clips: {shown}")
+
+
+def _caps(result: Evaluation) -> str:
+    """How many transcripts reached their cap, and how many of them are no loop."""
+    texts = {u.id: (u.reference, u.hypothesis) for u in result.utterances}
+    cut = sum(not ran_on(*texts[name]) for name in result.capped)
+    reached = f"{len(result.capped)} of {len(texts)} transcripts reached theirs"
+    return f"token caps: {reached}, {cut} of them before they had ended"
 
 
 def _warn_of_joined_words(manifest: Manifest) -> None:

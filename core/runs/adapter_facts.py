@@ -35,6 +35,8 @@ class AdapterFacts:
     eval_batch_seconds: float
     precision: str
     threads: int
+    lifted: tuple[int, ...] = ()
+    """Tokens that the model's generation config bans and that training texts have: the adapter may write them."""
     hash_version: int = 2
     """Of the adapter's hash: 1 covers weights and configuration, 2 these facts too."""
 
@@ -67,6 +69,7 @@ def impossible(facts: AdapterFacts) -> str | None:
         "eval_batch_seconds": 0 < facts.eval_batch_seconds < math.inf,
         "threads": facts.threads >= 1,
         "step": facts.step >= 0,
+        "lifted": all(token >= 0 for token in facts.lifted),
         "precision": facts.precision in _PRECISIONS,
         "normaliser": facts.normaliser in NAMES,
     }

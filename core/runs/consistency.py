@@ -120,6 +120,7 @@ def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
     if score is not None:
         wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
         wanted["tokens_per_second"] = score.decode.tokens_per_second
+        wanted["lifted"] = score.decode.lifted
     for key, value in wanted.items():
         if getattr(facts, key) != value:
             yield f"{where}: its {key} is {getattr(facts, key)!r}, the run's is {value!r}"

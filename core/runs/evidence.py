@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.told import Place, Told, told_by, wrong_score
+from core.scoring.caps import Capped, capped
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
 
@@ -103,9 +105,19 @@ def gather(
             unproven=next(iter(gaps), disbelief),
             signature_problem=signature_problem,
             data_health=data_health,
+            caps=tuple(_caps(reader, tuned)),
         ),
         tuple(dict.fromkeys(reader.problems)),
     )
+
+
+def _caps(reader: _Reader, tuned: Mapping[str, Score | None]) -> Iterator[Capped]:
+    """How many transcripts of base model and adapter reached their token cap."""
+    for name, score in tuned.items():
+        if score is not None:
+            for word, one in (("base", reader.score(reader.paths.evaluation(0, name))), ("tuned", score)):
+                if one is not None:
+                    yield capped(name, word, one.capped_texts, len(one.utterances))
 
 
 def _failure(snapshot: RunSnapshot, gave_up: str | None) -> str | None:

@@ -94,6 +94,8 @@ class Decoding(msgspec.Struct, frozen=True):
     method: str
     tokens_per_second: Annotated[float, msgspec.Meta(gt=0)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
+    lifted: tuple[Count, ...]
+    """Tokens that the model's generation config bans, and that were allowed because training texts have them."""
 
 
 class Single(msgspec.Struct, frozen=True):
@@ -126,6 +128,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     single: Single | None
     silent: tuple[str, ...]
     cut: tuple[str, ...]
+    capped: tuple[str, ...]
+    """Utterances whose transcript reached its token cap."""
     clipped_samples: Count
     utterances: tuple[ScoredUtterance, ...]
 
@@ -134,6 +138,12 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         """What must be equal for two WERs to compare: manifest, normaliser and decode settings."""
         names = ("manifest_sha256", "normaliser", "decode")
         return {name: msgspec.to_builtins(getattr(self, name)) for name in names}
+
+    @property
+    def capped_texts(self) -> list[tuple[str, str]]:
+        """(reference, hypothesis) of the transcripts that reached their token cap."""
+        named = set(self.capped)
+        return [(u.reference, u.hypothesis) for u in self.utterances if u.id in named]
 
     @property
     def event(self) -> dict[str, Any]:
@@ -187,8 +197,8 @@ def _unsound(score: Score) -> str | None:
     ids = {u.id for u in score.utterances}
     if len(ids) < len(score.utterances):
         return "utterances with the same id"
-    if not ids.issuperset(score.silent) or not ids.issuperset(score.cut):
-        return "silent or cut clips that are not among its utterances"
+    if not all(ids.issuperset(named) for named in (score.silent, score.cut, score.capped)):
+        return "silent, cut or capped clips that are not among its utterances"
     if score.single is not None and not score.single.differing <= score.single.compared <= len(ids):
         return "more clips decoded one by one than there are"
     numbers = [score.loss, score.decode.tokens_per_second]

@@ -135,6 +135,7 @@ def load_adapter(
                 f"not on this one ({_short(str(model_hash))}); give that model with --model"
             )
         speech = replace(speech, limits=replace(speech.limits, tokens_per_second=facts.tokens_per_second))
+        speech = speech.allowing(facts.lifted)
     return merged_copy(replace(speech, network=_load(speech.network, folder))), facts
 
 

@@ -46,6 +46,7 @@ def baseline_facts(
         "normalisation": normalisation_fingerprint(target_rms, normaliser),
         "tokens_per_second": speech.limits.tokens_per_second,
         "max_tokens": speech.limits.max_tokens,
+        "lifted": list(speech.vocabulary.lifted),
         "max_seconds": speech.limits.max_seconds,
         "batch_seconds": batch_seconds,
         "device": speech.device.type,
@@ -113,7 +114,9 @@ class SharedBaseline:
             return f"{self.path}: computed by another user or on another machine, or edited"
         found = stored.transcripts
         places = range(self._clips)
-        whole = len(found.hypotheses) == self._clips and all(place in places for place in (*found.silent, *found.cut))
+        whole = len(found.hypotheses) == self._clips and all(
+            place in places for place in (*found.silent, *found.cut, *found.capped)
+        )
         if stored.facts != self._facts or not whole:
             return f"{self.path}: the baseline of another model, manifest or setting"
         return found

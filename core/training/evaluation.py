@@ -71,6 +71,8 @@ class Transcripts:
     """Samples that the RMS normalisation had to clamp."""
     cut: tuple[int, ...]
     """Places of utterances longer than the model's limit, cut at pauses."""
+    capped: tuple[int, ...]
+    """Places of utterances of which a transcript reached its token cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Evaluation:
     """Samples that the RMS normalisation had to clamp."""
     cut: tuple[str, ...]
     """Ids of utterances longer than the model's limit, cut at pauses."""
+    capped: tuple[str, ...]
+    """Ids of utterances of which a transcript reached its token cap."""
 
     @property
     def counts(self) -> ErrorCounts:
@@ -153,6 +157,7 @@ class Decoder:
     def __init__(self, speech: SpeechModel, *, target_rms: float = TARGET_RMS, batch_seconds: float = 120.0) -> None:
         self.speech, self.target_rms, self.batch_seconds = speech, target_rms, batch_seconds
         self.silent: set[int] = set()
+        self.capped: set[int] = set()
         self.clipped = 0
 
     def run(
@@ -178,9 +183,11 @@ class Decoder:
                 for batch in batches:
                     chosen = [pieces[i] for i in batch]
                     targets = [labels[p.utterance] if labels and p.whole else None for p in chosen]
-                    hypotheses, batch_loss, tokens = self._batch([self._samples(p, read) for p in chosen], targets)
-                    for i, text in zip(batch, hypotheses, strict=True):
+                    written, batch_loss, tokens = self._batch([self._samples(p, read) for p in chosen], targets)
+                    for i, (text, reached) in zip(batch, written, strict=True):
                         texts[i] = text
+                        if reached:
+                            self.capped.add(pieces[i].utterance)
                     loss_sum, loss_tokens = loss_sum + batch_loss, loss_tokens + tokens
                     done += len(batch)
                     if progress:
@@ -204,7 +211,10 @@ class Decoder:
                 self.silent.add(piece.utterance)
         return whole.samples[piece.start : piece.stop]
 
-    def _batch(self, clips: list[Samples], labels: list[Sequence[int] | None]) -> tuple[list[str], float, int]:
+    def _batch(
+        self, clips: list[Samples], labels: list[Sequence[int] | None]
+    ) -> tuple[list[tuple[str, bool]], float, int]:
+        """((transcript, whether it reached its cap) of each clip, summed loss, target tokens)."""
         speech = self.speech
         with speech.autocast():
             features = speech.features(clips)
@@ -212,7 +222,8 @@ class Decoder:
             caps = [speech.limits.tokens(len(clip)) for clip in clips]
             written = greedy(speech.network, encoded, features, speech.vocabulary, caps)
             loss, tokens = self._loss(encoded, features, labels) if any(labels) else (0.0, 0)
-        return [speech.text(ids) for ids in written], loss, tokens
+        reached = [len(ids) >= cap for ids, cap in zip(written, caps, strict=True)]
+        return list(zip(map(speech.text, written), reached, strict=True)), loss, tokens
 
     def _loss(self, encoded: Any, features: Any, labels: list[Sequence[int] | None]) -> tuple[float, int]:
         # rows without a target (cut clips), or with more tokens than the decoder has positions, count nothing
@@ -289,6 +300,7 @@ def transcripts(
         silent=tuple(sorted(decoder.silent)),
         clipped=decoder.clipped,
         cut=tuple(sorted(cut)),
+        capped=tuple(sorted(decoder.capped)),
     )
 
 
@@ -312,6 +324,7 @@ def counted(found: Transcripts, manifest: Manifest, clips: ClipStore, normaliser
         silent=tuple(names[i] for i in found.silent),
         clipped=found.clipped,
         cut=tuple(names[i] for i in found.cut),
+        capped=tuple(names[i] for i in found.capped),
     )
 
 
@@ -341,13 +354,14 @@ def score_document(
         device=speech.device.type,
         precision=speech.precision,
         batch_plan=evaluation.batch_plan,
-        decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens),
+        decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens, speech.vocabulary.lifted),
         adapter_hash=adapter_hash,
         loss=_finite(evaluation.loss),
         counts=Counts(**asdict(evaluation.counts)),
         single=single,
         silent=evaluation.silent,
         cut=evaluation.cut,
+        capped=evaluation.capped,
         clipped_samples=evaluation.clipped,
         utterances=tuple(
             ScoredUtterance(**asdict(u.line), **asdict(u.counts), hypothesis=u.hypothesis, seconds=round(u.seconds, 4))

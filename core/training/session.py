@@ -310,6 +310,7 @@ class Session:
             eval_batch_seconds=train.eval_batch_seconds,
             precision=SCORING_PRECISION,
             threads=train.threads,
+            lifted=speech.vocabulary.lifted,
         )
 
     def _finish(self, trainer: Trainer, materials: Materials, journal: Journal, audit: HealthAudit) -> None:
