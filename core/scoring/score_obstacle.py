@@ -17,8 +17,8 @@ def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
     if said := caps_obstacle(evidence.caps):
         return said
     for one in () if evidence.significance is None else evidence.significance.spelling:
-        if said := joined_sentence(one.dataset, one.joined, one.utterances):
-            return said
+        if joined := joined_sentence(one.dataset, one.joined, one.utterances):
+            return joined
     if not thresholds.normaliser_chosen and (remarks := spelling(evidence, thresholds)):
         return (
             f"{remarks[0].removesuffix('.')}: say which spelling counts with data.normaliser in the plan "
