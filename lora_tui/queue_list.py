@@ -66,8 +66,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _others(others: Sequence[RunPaths], runs: RunsFolder) -> list[dict[str, Any]]:
     """The rows of runs that no open submission has."""
-    done = runs.finished()
-    states = {run.name: (RunState.DONE, "") if run.name in done else state_and_reason(run) for run in others}
+    states = {run.name: state_and_reason(run) for run in others}
     crashed = [name for name, (state, _) in states.items() if state is RunState.CRASHED]
     killed = killed_among(runs.decisions, crashed)
     rows = []

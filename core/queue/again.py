@@ -7,6 +7,7 @@ from pathlib import Path
 from core.errors import RunFolderError, UserError
 from core.queue.decisions import read_decisions
 from core.queue.wishes import QueueDb, Submission, Target
+from core.runs.documents import read_result
 from core.runs.paths import RunPaths, RunsFolder
 
 
@@ -20,7 +21,7 @@ def submit_again(runs: RunsFolder, db: QueueDb, name: str) -> Target:
         run = str(decision.get("run") or "")
         if name not in (decision.get("row"), run, run.rpartition("-")[2]):
             continue
-        if run and RunPaths(runs.root / run).result.is_file():
+        if run and read_result(RunPaths(runs.root / run))[0] is not None:
             raise UserError(f"{name}: nothing to try again: it is done ({run})")
         found = row_again(db, Target(str(decision.get("submission")), str(decision.get("row"))))
         if found is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from core.plan.row_state import RowStatus
 from core.queue.asked_ends import KILLED, KILLED_REASON, AskedEnds, killed_among
 from core.queue.how_ended import UNSPOKEN, how_it_ended, outcome_of
-from core.queue.standing import COUNTED, Ended, standing
+from core.queue.standing import COUNTED, LOST, Ended, standing
 from core.queue.stories import Story
 from core.runs.paths import RunPaths
 from core.runs.process import identity_from_json, is_alive
@@ -65,6 +65,8 @@ class EndedRuns:
             if not ends:
                 return word, reason
             message = self.story.messages.get(run.name) or UNSPOKEN
+            if ends[-1].outcome == LOST:
+                return RunState.FAILED.value, message
             word, reason = RunState.CRASHED.value, f"its trainer ended: {message}"
         if word == RunState.CRASHED and run.name in self._killed:
             word, reason = KILLED, KILLED_REASON

@@ -21,7 +21,7 @@ LEAST_BYTES = 64 << 20
 MOST_BYTES = 1 << 30
 """What is waited for after a full disk, at most: first as much again as the run wrote, twice as much each time that the
 disk is full all the same; at each look half of it, down to LEAST_BYTES, so that no small disk waits for ever."""
-_NEUTRAL = ("stopped", "rebooted", "disk_full")
+_NEUTRAL = ("stopped", "rebooted", "disk_full", "lost")
 """Ends that say nothing about the plan: they neither make nor break a series."""
 _RESULTS = ("done", "diverged", "stopped_early")
 """Ends that are a result of the run's own settings: they break a series."""

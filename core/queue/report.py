@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
+from core.errors import RunFolderError
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
 from core.queue.asked_ends import killed_among
@@ -142,9 +143,9 @@ def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowR
     queue, killed = Listing(), set[str]()
     crashed = {r.run.name for r in reports if r.run is not None and r.matrix.status == RunState.CRASHED}
     # What cannot be read, on a read-only disk, say, costs a word: runs are judged all the same.
-    with suppress(sqlite3.Error, OSError, ValueError):
+    with suppress(sqlite3.Error, OSError, ValueError, RunFolderError):
         queue = listed(execution.runs)
-    with suppress(OSError):
+    with suppress(OSError, RunFolderError):
         killed = killed_among(execution.runs.decisions, crashed)
     found: list[RowReport] = []
     words: LastWords | None = None
@@ -153,7 +154,7 @@ def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowR
         run = None if item.run is None else item.run.name
         entry = queue.find(execution.submission.plan_path, item.row.key, run, item.row.settings)
         if entry is None and item.snapshot is None and item.matrix.status == _NOT_RUN and not item.matrix.note:
-            with suppress(OSError):
+            with suppress(OSError, RunFolderError):
                 words = words or last_words(execution.runs)
                 item = _with_last_word(item, words.of(execution.submission.plan_path, item.row))
         own = item.matrix.note if item.snapshot is None else reason(item.snapshot)
@@ -218,7 +219,8 @@ def _row(
         )
         return RowReport(row, Outcome.SKIPPED if skipped else Outcome.PENDING, failed, line)
     standing = execution.standing(placed, ())
-    gave_up = (standing.reason or not_run.get(row.key)) if standing.status is RowStatus.FAILED else None
+    given_up = standing.status is RowStatus.FAILED and standing.rejects
+    gave_up = (standing.reason or not_run.get(row.key)) if given_up else None
     if (run, gave_up) not in judged:
         judged[run, gave_up] = judge_run(execution, run, gave_up)
     snapshot, gathered, verdict = judged[run, gave_up]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from core.queue.how_ended import how_it_ended, is_lost
 from core.queue.placement import Placed
 from core.queue.places import NO_SLOT, Places
 from core.queue.prune import prunable, prune
-from core.queue.standing import Ended
+from core.queue.standing import LOST, Ended
 from core.queue.talk import say
+from core.runs.held_folder import HeldFolder
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import ProcessIdentity, identity_from_json, is_alive
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
@@ -39,6 +41,8 @@ class Slot:
     """Attempts in the run folder when it was started: a trainer may die before its first event."""
     free_before: int = 0
     """Bytes that were free on its GPU when it was started; 0: not known."""
+    home: HeldFolder | None = None
+    """Its run folder as it was when the trainer was started or adopted."""
 
     @property
     def run(self) -> RunPaths:
@@ -118,6 +122,7 @@ class Slots:
         """Let the trainers work on by themselves: another supervisor adopts them."""
         for slot in self._slots:
             slot.trainer.release()
+            self._let_go_of_folder(slot)
         self._slots.clear()
 
     def rebase(self, folder: Path) -> None:
@@ -125,6 +130,7 @@ class Slots:
         self._begun.clear()
         for slot in self._slots:
             slot.trainer.run = RunPaths(folder / slot.run.name)
+            self._let_go_of_folder(slot)
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
@@ -247,6 +253,7 @@ class Slots:
             if not slot.trainer.escalate():
                 self._slots.remove(slot)
                 self._given_up.append(slot)
+                self._let_go_of_folder(slot)
                 slot.trainer.release()
                 ends.append(self._record(slot.submission, slot.run, Ended("unkillable", True), STUCK, None))
         return ends
@@ -260,6 +267,8 @@ class Slots:
         return {slot.run.name: slot for slot in self._given_up}
 
     def _add(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
+        with suppress(OSError):
+            slot.home = HeldFolder(slot.run.root)
         self._slots.append(slot)
         self._begun.pop(slot.run.name, None)
         self._tell(slot, kind, row, reason, inputs)
@@ -282,8 +291,17 @@ class Slots:
         self._slots.remove(slot)
         self._leave(slot)
         outcome, message = how_it_ended(slot.run, slot.attempts_before, slot.trainer.identity)
+        if lost := "" if slot.home is None else slot.home.lost():
+            outcome, message = LOST, f"{lost} while it trained; `lora-tui queue retry` begins it anew"
+        self._let_go_of_folder(slot)
         ended = Ended(outcome, slot.trainer.stopping)
         return self._record(slot.submission, slot.run, ended, message, slot.trainer.exit_status)
+
+    @staticmethod
+    def _let_go_of_folder(slot: Slot) -> None:
+        if slot.home is not None:
+            slot.home.close()
+            slot.home = None
 
     def _leave(self, slot: Slot) -> None:
         """Its trainer is dead."""

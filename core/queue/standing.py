@@ -9,6 +9,13 @@ from core.plan.row_state import RowStatus
 
 RESULTS = ("diverged", "out_of_memory", "stopped_early")
 """Outcomes that the same settings would bring about again: never retried unchanged."""
+DAMAGED = "damaged"
+LOST = "lost"
+"""Its run folder was moved or deleted while it trained."""
+_BY_HAND = {
+    DAMAGED: "damaged: made again only by `queue retry`",
+    LOST: "its folder was moved or deleted: begun anew only by `queue retry`",
+}
 COUNTED = ("crashed", "stopped")
 """Ends nobody asked for; each costs one of `queue.retries`."""
 
@@ -29,9 +36,13 @@ class Standing:
 
     status: RowStatus
     reason: str = ""
+    rejects: bool = True
+    """Of what has failed: whether that is a result of the run; else nobody knows what it came to."""
 
 
-def standing(outcome: str, ends: Sequence[Ended], retries: int, *, forgiven: bool = False) -> Standing:
+def standing(  # noqa: PLR0911 - one return a case
+    outcome: str, ends: Sequence[Ended], retries: int, *, forgiven: bool = False
+) -> Standing:
     """The standing of a run that nobody is running.
 
     `outcome`: how its newest attempt ended, as the run folder says; `queued` when it never started. `ends`:
@@ -44,6 +55,9 @@ def standing(outcome: str, ends: Sequence[Ended], retries: int, *, forgiven: boo
     if forgiven and not ends:
         return Standing(RowStatus.QUEUED, "to be tried again")
     last = ends[-1].outcome if ends else outcome
+    by_hand = _BY_HAND.get(outcome) or _BY_HAND.get(last)
+    if by_hand:
+        return Standing(RowStatus.FAILED, by_hand, rejects=False)
     if last in RESULTS:
         return Standing(RowStatus.FAILED, f"{last.replace('_', ' ')}: not retried unchanged")
     if last == "error" and ends:

@@ -243,10 +243,6 @@ class RunsFolder:
         """All run folders, by name."""
         return [RunPaths(self.root / name) for name in _with_file(self.root, _CONFIG)]
 
-    def finished(self) -> set[str]:
-        """Names of the run folders that have a result, which is written last: complete, whatever else is there."""
-        return set(_with_file(self.root, _RESULT))
-
 
 _OLD_NS = 2_000_000_000
 _listed: dict[str, tuple[int, list[str]]] = {}

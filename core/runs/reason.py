@@ -7,9 +7,13 @@ import time
 from core.runs.process import ProcessIdentity, other_host
 from core.runs.snapshot import RunSnapshot, RunState
 
+DAMAGED_HELP = "put a copy of the file back, or let `lora-tui queue retry` make it again"
 
-def reason(snapshot: RunSnapshot, now: float | None = None) -> str:
+
+def reason(snapshot: RunSnapshot, now: float | None = None) -> str:  # noqa: PLR0911 - one return a case
     """The sentence; empty where the state says all. `now` (Unix seconds) stands in for the clock."""
+    if snapshot.state is RunState.DAMAGED:
+        return f"its trainer had finished it, but result.json {_wrong_result(snapshot)}; {DAMAGED_HELP}"
     if snapshot.final is not None and snapshot.state not in (RunState.DONE, RunState.CRASHED):
         return snapshot.final.message
     process = snapshot.attempts[-1].process if snapshot.attempts else None
@@ -24,6 +28,16 @@ def reason(snapshot: RunSnapshot, now: float | None = None) -> str:
     if snapshot.state is RunState.STALLED:
         return f"its trainer{f', {where},' if where else ''} has been silent for {_duration(silent_s)}"
     return f"its trainer is {where}: only its events tell" if snapshot.state.active and where else ""
+
+
+def _wrong_result(snapshot: RunSnapshot) -> str:
+    """What is wrong with it."""
+    paths = snapshot.paths
+    problem = next((text for text in snapshot.problems if text.startswith(f"{paths.result}: ")), "")
+    if not problem:
+        return "is gone"
+    empty = paths.result.stat().st_size == 0 if paths.result.is_file() else False
+    return "is empty" if empty else f"cannot be read ({problem.removeprefix(f'{paths.result}: ')})"
 
 
 def _elsewhere(process: ProcessIdentity | None) -> str:

@@ -36,6 +36,8 @@ class RunState(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     FAILED = "failed"
+    DAMAGED = "damaged"
+    """Its trainer had finished it, and its result is gone or cannot be read: nobody knows what it came to."""
     DONE = "done"
 
     @property
@@ -186,7 +188,9 @@ def derive_state(  # noqa: PLR0911 - one return a case
     if attempt is None:
         return RunState.QUEUED
     final = attempt.final
-    # "done" without a result was killed between the two, or is about to write it: as if nothing was said.
+    # The result is written before "done" is said.
+    if final is not None and final.outcome == "done" and (alive is False or silence_s > STALLED_S):
+        return RunState.DAMAGED
     if final is not None and final.outcome != "done":
         return _OF_OUTCOME.get(final.outcome, RunState.FAILED)
     if alive is False or (alive is None and silence_s > LOST_S):

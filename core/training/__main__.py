@@ -16,6 +16,7 @@ from typing import NoReturn
 from core.console import err
 from core.errors import Interrupted, UserError, is_disk_full
 from core.runs.digests import sha256_of
+from core.runs.documents import read_result
 from core.runs.events import Final
 from core.runs.held_folder import HeldFolder
 from core.runs.locks import KernelLock, holds
@@ -71,7 +72,7 @@ def _attempt(paths: RunPaths, stopping: StopFlag) -> int:
     from core.training.checkpoint import prune_checkpoints
     from core.training.session import Session, read_config
 
-    if paths.result.is_file():
+    if read_result(paths)[0] is not None:
         prune_checkpoints(paths, 0)
         return 0
     from core.training.journal import Journal

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
 
 _RETRIED = frozenset(
-    {"failed", "crashed", "killed", "diverged", "out of memory", "disk full", "stopped", "stopped early"}
+    {"failed", "crashed", "damaged", "killed", "diverged", "out of memory", "disk full", "stopped", "stopped early"}
 )
 
 

@@ -39,7 +39,7 @@ def _title(row: BoardRow, ascii_only: bool) -> Piece:
 
 
 def _state(row: BoardRow, ascii_only: bool) -> Piece:
-    if row.state in ("failed", "crashed", "diverged", "out of memory", "disk full", "stalled"):
+    if row.state in ("failed", "crashed", "damaged", "diverged", "out of memory", "disk full", "stalled"):
         return row.state, "fail"
     return row.state, "active" if row.active else ("" if row.run else "muted")
 
