@@ -13,11 +13,12 @@ from core.plan.identity import settings_from
 from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health
 from core.runs.documents import read_config
-from core.runs.files import read_json, write_json
+from core.runs.files import read_json
 from core.runs.held_folder import HeldFolder
 from core.runs.locks import held
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
+from core.runs.shared_audit import read_shared, write_shared
 from core.runs.state_folder import runs_folder
 from core.scoring.data_health import KINDS, DataHealth, leak_sentence
 from core.speech.hashing import HashCache
@@ -59,13 +60,13 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
             key = health_key(manifests, hashes, data.target_rms, HashCache(runs.hash_cache), lambda done, total: None)
             with held(runs.data_health_lock(key), lambda: None):
                 shared = runs.data_health(key)
-                kept, _ = read_json(shared)
+                kept = read_shared(shared)
                 found = believed(kept, hashes) if kept is not None else ""
                 if kept is None or isinstance(found, str):
                     kept = health_document(manifests, hashes, data.target_rms, key, show, workers)
                     found = believed(kept, hashes)
                     _check_folder(home)
-                    write_json(shared, kept)
+                    write_shared(shared, kept)
             _check_folder(home)
             folder.write_json(paths.root, paths.data_health, kept)
     except OSError as error:

@@ -16,6 +16,7 @@ from core.runs.digests import inventory, sha256_of, sha256_of_start
 from core.runs.hub import hub_hash
 from core.runs.paths import ADAPTER_FACTS
 from core.runs.scores import read_score
+from core.runs.shared_audit import made_here
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Artifact
 
@@ -71,8 +72,11 @@ def changed_files(snapshot: RunSnapshot) -> Iterator[str]:
         return
     # Both can be made afterwards, by `lora-cli manifest check --run`; without the audit the criteria say so.
     later = {file.relative_to(paths.root).as_posix() for file in (paths.position, paths.data_health)}
+    audit = paths.data_health.relative_to(paths.root).as_posix()
     for name, digest in sorted(now.items()):
         if digest != listed.get(name) and (name in listed or name not in later):
+            if name == audit and made_here(paths):
+                continue  # lost, and made again from the data
             yield f"{paths.root / name}: changed since the run ended"
 
 

@@ -18,6 +18,7 @@ from core.runs.digests import inventory
 from core.runs.files import write_json
 from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
+from core.runs.position import write_positions
 from lora_tui.__main__ import main
 
 Capture = pytest.CaptureFixture[str]
@@ -29,6 +30,8 @@ def accepted(folder: Any) -> Any:
     folder.write()
     folder.db.submit(folder.submission())
     assert supervise(folder.runs, folder.executor) == 0
+    write_positions(folder.run("a"))
+    made_consistent(folder.run("a"))
     return folder
 
 
@@ -180,7 +183,7 @@ def left_out_clips(run: RunPaths) -> None:
 def other_reference(run: RunPaths) -> None:
     """What was said is edited to what the tuned model hears, in base and tuned score alike."""
     for path in (run.evaluation(0, "domain"), run.tuned("domain")):
-        edit(path, lambda d: d["utterances"][0].update(reference="b " * 4 + "a " * 16))
+        edit(path, lambda d: d["utterances"][0].update(reference="b " * 4 + "domain " * 16))
 
 
 def baseline_of_another_set(run: RunPaths) -> None:

@@ -75,7 +75,8 @@ def done(folder: Any, experiments: str = '[[experiment]]\nid = "a"\n', *override
 
 def rewrite(folder: Any, name: str, **changes: Any) -> None:
     path = folder.root / f"{name}.jsonl"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes) + "\n")
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([json.dumps(json.loads(first) | changes) + "\n", *others]))
 
 
 def other_audio(folder: Any, name: str) -> None:
@@ -149,7 +150,7 @@ def test_another_model_of_the_same_name_is_another_run(folder: Any, gate: Gate, 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize(
     "change",
-    [{"text": "other"}, {"duration": 0.25}, {"speaker": "ann"}, {"offset": 0.1}],
+    [{"text": "other"}, {"duration": 0.25}, {"speaker": "ann"}, {"offset": 0.123}],
     ids=lambda one: next(iter(one)),
 )
 def test_lines_are_compared_where_the_audio_is_not_here(
@@ -168,11 +169,6 @@ def test_of_an_older_run_ids_and_texts_are_compared_with_its_scores(folder: Any,
     config = json.loads(run.config.read_text())
     del config["lines"]
     run.config.write_text(json.dumps(config))
-    for name in ("domain", "heldout"):
-        lines = [json.loads(line) for line in (folder.root / f"{name}.jsonl").read_text().splitlines()]
-        document = json.loads(run.evaluation(0, name).read_text())
-        scored = [document["utterances"][0] | {"id": one["audio_filepath"], "reference": one["text"]} for one in lines]
-        run.evaluation(0, name).write_text(json.dumps(document | {"utterances": scored}))
     without_audio(folder)
     _, _, err = gate()
     assert "Not compared: data.domain: only the ids and texts were compared, not the audio" in err

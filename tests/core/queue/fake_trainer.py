@@ -43,7 +43,6 @@ from core.runs.files import append_line, write_bytes, write_json
 from core.runs.folder import replace_link
 from core.runs.held_folder import HeldFolder
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.position import write_positions
 from core.runs.process import current_process
 from core.speech.lines import lines_of
 from core.speech.manifest import read_manifest
@@ -216,7 +215,6 @@ class FakeTrainer:
             single = {"compared": 50, "differing": 0}
             write_json(self.run.tuned(name), own | {"adapter_hash": digest, "single": single})
         write_json(self.run.data_health, self.health())
-        write_positions(self.run)
         facts = {"steps_completed": self.steps, "best_step": step, "adapter_hash": digest, "seconds": 1.0}
         result = write_result(self.run, **facts)
         if behaviour == "last_breath":

@@ -48,9 +48,9 @@ ONE = '[[experiment]]\nid = "a"\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
-def part(number: int) -> dict[str, Any]:
-    """A twentieth of a second of the audio, in which twenty words are said by one of five speakers."""
-    return {"text": " ".join("a" * WORDS), "offset": number / 200, "duration": 0.05, "speaker": f"s{number % 5}"}
+def part(name: str, number: int) -> dict[str, Any]:
+    """A twentieth of a second of the audio, in which a word is said twenty times by one of five speakers."""
+    return {"text": " ".join([name] * WORDS), "offset": number / 200, "duration": 0.05, "speaker": f"s{number % 5}"}
 
 
 def kill(pid: int) -> None:
@@ -79,7 +79,7 @@ class PlanFolder:
                 audio.setparams((1, 2, 16_000, 0, "NONE", ""))
                 audio.writeframes(name.encode().ljust(6, b"x") * 1600)
             line = {"audio_filepath": f"{name}.wav", "text": f"some {name} words", "duration": 0.3}
-            lines = [line] if name == "train" else [line | part(number) for number in range(UTTERANCES)]
+            lines = [line] if name == "train" else [line | part(name, number) for number in range(UTTERANCES)]
             (root / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def write(self, experiments: str = ONE, queue: str = "") -> None:

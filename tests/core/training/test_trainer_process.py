@@ -89,7 +89,8 @@ def test_the_data_are_audited_beside_the_training(finished_run: TrainingRun) -> 
         ("train", 16), ("replay", 8), ("domain", 9), ("heldout", 6)
     ]  # fmt: skip
     assert health.sets[2].silent == 1
-    assert finished_run.folder.data_health(health.key).read_bytes() == paths.data_health.read_bytes()
+    shared = json.loads(finished_run.folder.data_health(health.key).read_text())
+    assert shared["audit"] == json.loads(paths.data_health.read_text())
     # The made-up digits are joined from common pieces, so clips of these sets are nearly the same recordings.
     said = [event.message for r in finished_run.records if isinstance(event := r.event, Notice)]
     assert bool(health.leaks) == any(message.startswith("leakage: ") for message in said)

@@ -1,0 +1,47 @@
+"""The audit of sets that several runs share: made once for equal data, believed only where it was made.
+
+A runs folder may have come from elsewhere, with an audit that hides what leaks. So what is shared carries the seal of
+the user and machine that made it; anything else is made anew. A run's own copy of it is told by the same seal from one
+that was edited after the run ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.runs.files import read_json, write_json
+from core.runs.machine_key import machine_key, name_of, seal, sealed_by
+from core.runs.paths import RunPaths, RunsFolder
+
+
+def read_shared(file: Path) -> dict[str, Any] | None:
+    """The audit in `file`, if this user made it on this machine."""
+    document, _ = read_json(file)
+    audit, seals = ((document or {}).get(name) for name in ("audit", "seals"))
+    secret = machine_key()
+    if secret is None or not isinstance(audit, dict) or not isinstance(seals, dict):
+        return None
+    return audit if sealed_by(secret, seals, _bytes(audit)) else None
+
+
+def write_shared(file: Path, audit: Mapping[str, Any]) -> None:
+    """Keep the audit for other runs of the same data. Where there is no secret to seal it with, nothing is kept."""
+    secret = machine_key()
+    if secret is not None:
+        content = json.loads(json.dumps(audit))
+        write_json(file, {"audit": content, "seals": {name_of(secret): seal(secret, _bytes(content))}})
+
+
+def made_here(paths: RunPaths) -> bool:
+    """Whether the audit in the run's folder is one that this user made on this machine, be it after the run ended."""
+    own, _ = read_json(paths.data_health)
+    if own is None or not isinstance(key := own.get("key"), str) or not key.isalnum():
+        return False
+    return read_shared(RunsFolder(paths.root.parent, paths.root.parent).data_health(key)) == own
+
+
+def _bytes(audit: Mapping[str, Any]) -> bytes:
+    return b"audit\n" + json.dumps(audit, sort_keys=True).encode()
