@@ -87,7 +87,7 @@ def test_done_means_that_the_result_is_there(fake_run: MakeRun) -> None:
     assert read_run(run.paths, now=run.time).state == "finishing"
     run.start(resumed_from=None, process=DEAD)
     run.event(Final("done"))
-    assert read_run(run.paths).state == "crashed"
+    assert read_run(run.paths).state == "damaged"
     run.result()
     assert read_run(run.paths).state == "done"
     assert run_state(run.paths) == "done"
