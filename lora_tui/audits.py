@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.plan.row_state import RowStatus
 from core.queue.execution import PlanExecution
+from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths
 from core.runs.process import PARENT_VARIABLE
 from core.runs.state_folder import STATE_VARIABLE
@@ -22,12 +23,15 @@ _STOP_S = 10.0
 
 
 def unaudited(execution: PlanExecution) -> list[RunPaths]:
-    """The plan's finished runs that have no audit. One that cannot be believed is left as it is: it was edited."""
+    """The plan's finished runs that have no audit, or that of an older version.
+
+    One that cannot be believed is left as it is: it was edited. So is that of a signed run: the signature is over it.
+    """
     wanted = {row.key for row in execution.shown_rows()}
     found: dict[str, RunPaths] = {}
     for key, placed in execution.placed.items():
         run = execution.folder(placed)
-        if key not in wanted or run.data_health.exists() or not run.result.is_file():
+        if key not in wanted or not run.result.is_file() or run.statement.exists() or not audit_outdated(run):
             continue
         if execution.standing(placed, ()).status is RowStatus.DONE:
             found.setdefault(run.name, run)

@@ -3,19 +3,21 @@
     python -m benchmarks.calibration RUN_DIR… [--short] [--trials N] [--seed N] [-o calibration.md]
 
 The runs' utterances are the population; manifests are drawn from it with a planted true gain and regression
-(`benchmarks.calibration.world`). Six worlds:
+(`benchmarks.calibration.world`). Worlds:
 
 - independent: utterances are drawn one by one, and resampled so
 - few changes: the same, but hardly anything changes, so that all is decided by some words
-- speakers: 40 speakers, each with a gain of their own around the true one, resampled by speaker
-- speakers, unknown: the same, but the manifest names no speakers, so that utterances are resampled
+- copies: every second recording is four utterances, and the audit has found them
+- 6 to 40 speakers, τ 0 to 1: named speakers, each with a gain of their own, of that standard deviation in points
+  around the true one; also two of them, few changes, and one speaker who has half of all utterances
+- 40 speakers, unknown: the manifest names no speakers, so that utterances are resampled
 - selection: ten unrelated intervals of equal truth; the best on domain that keeps the guardrail is judged
 - selection, alike: the same, of which seven tenths of all utterances behave alike in all intervals
+- selection, speakers: the same with speakers, whose own gains are the same or others at each interval
 
 Judged with the gate's own figures: `confidence = 0.95` (wrong if sure of the wrong side) and the point policy. It exits
-1 when a rate is above 5 %, or coverage outside 93–97 %, by more than two Monte-Carlo standard errors.
-28,800 decisions on each criterion: about 6 minutes on two idle cores; `--trials 300` takes half. `--short`, some
-seconds, shows what it writes.
+1 when a rate is above 5 %, or coverage of the first two outside 93–97 %, by more than two Monte-Carlo standard errors.
+About 15 minutes on two idle cores; `--trials 100` takes a fifth. `--short`, some seconds, shows what it writes.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="How often the gate is wrong, by simulation on real errors.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="finished runs")
     parser.add_argument("--short", action="store_true", help="a few decisions, to see that it works")
-    parser.add_argument("--trials", type=int, default=600, help="trials on each side of a threshold; default: 600")
+    parser.add_argument("--trials", type=int, default=500, help="trials on each side of a threshold; default: 500")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.md")
     args = parser.parse_args(arguments)
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         decisions = simulate(people, cells([100], 8, 2), 100, args.seed)
         found = needs(people, 4, 100, args.seed)
     else:
-        decisions = simulate(people, cells([250, 500, 1000], args.trials, args.trials // 6), 1000, args.seed)
+        decisions = simulate(people, cells([250, 1000], args.trials, args.trials // 5), 1000, args.seed)
         found = needs(people, 200, 1000, args.seed)
     wrong = failures(decisions)
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)

@@ -12,9 +12,8 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.calibration.world import SETS, WORLDS, Population, manifest
+from benchmarks.calibration.world import SETS, WORLDS, Population, World, manifest
 from core.scoring.significance import (
-    PairedErrors,
     interval,
     needed_units,
     optimism,
@@ -31,8 +30,8 @@ GAIN_PP, REGRESSION_PP = 1.0, 0.2
 EDGE_PP = 1e-6
 """Planted so near to the threshold, on the wrong side: where errors are the most likely."""
 PLANTED = {
-    "domain": (0.0, 0.5, GAIN_PP - EDGE_PP, GAIN_PP, 1.5, 2.5),
-    "heldout": (1.2, 0.6, REGRESSION_PP + EDGE_PP, REGRESSION_PP, 0.1, 0.0),
+    "domain": (0.0, 0.5, GAIN_PP - EDGE_PP, GAIN_PP, 2.0, 3.0),
+    "heldout": (1.2, 0.6, REGRESSION_PP + EDGE_PP, REGRESSION_PP, 0.0, -0.5),
 }
 """True gain, true regression: from what must fail to what must pass."""
 AT_EDGE = (2, 3)
@@ -51,7 +50,7 @@ class Decision:
     truth: str
     covered: bool
     need: int | None
-    """Utterances that a decision would need in all, by the set's own figures."""
+    """Speakers or utterances that a decision would need in all, by the set's own figures."""
     population: int = 0
     """Which of the populations it was drawn from."""
 
@@ -67,19 +66,19 @@ def rise_of(name: str, planted: int) -> float:
 
 
 def decide(
-    world: str, people: dict[str, Population], planted: int, size: int, seed: Sequence[int], resamples: int
+    world: World, people: dict[str, Population], planted: int, size: int, seed: Sequence[int], resamples: int
 ) -> Iterator[Decision]:
     """Both criteria of one simulated run, judged as the gate judges."""
     random = np.random.default_rng(list(seed))
     truth = {name: rise_of(name, planted) for name in SETS}
     errors = {name: manifest(world, people[name], truth[name], size, random) for name in SETS}
     flattered = {"domain": 0.0, "heldout": 0.0}
-    if world.startswith("selection"):
+    if world.intervals > 1:
         units = {name: units_of(item) for name, item in errors.items()}
         wer = {name: units[name].points[1:] for name in units}
         kept = wer["heldout"] <= REGRESSION_PP + 1e-9
         best = int(np.argmin(np.where(kept | (not kept.any()), wer["domain"], np.inf)))
-        errors = {n: PairedErrors(e.words, e.before, e.intervals[best], e.intervals) for n, e in errors.items()}
+        errors = {n: replace(e, after=e.intervals[best]) for n, e in errors.items()}
         found = optimism(units["domain"], units["heldout"], REGRESSION_PP, resamples=resamples // 2, seed=[*seed, 1])
         flattered = {n: max(0.0, f) for n, f in zip(SETS, found or (0.0, 0.0), strict=True)}
     for number, name in enumerate(SETS):
@@ -89,13 +88,14 @@ def decide(
         spread = rises(units_now, resamples, [*seed, 2 + number]) + flattered[name]
         sure = probability_up_to(spread, limit, margin)
         low, high = interval(spread)
+        have = len(units_now) if units_now.blocked else size
         yield Decision(
-            world, name, size, planted,
+            world.name, name, size, planted,
             "PASS" if sure >= CONFIDENCE else "FAIL" if sure <= 1 - CONFIDENCE else "UNKNOWN",
             "PASS" if raw <= limit + 1e-9 else "FAIL",
             "PASS" if truth[name] <= limit + EDGE_PP / 2 else "FAIL",
             low <= truth[name] <= high,
-            needed_units(spread, raw + flattered[name], limit, size, margin),
+            needed_units(units_now, spread, raw + flattered[name], limit, have),
         )  # fmt: skip
 
 
@@ -103,17 +103,17 @@ def decide(
 class Cell:
     """Trials of one world, size and planted value."""
 
-    world: str
+    world: World
     size: int
     planted: int
     trials: int
 
 
-def cells(sizes: Sequence[int], at_edge: int, elsewhere: int) -> list[Cell]:
-    """All worlds, sizes and planted values; the edges of the thresholds more often than the others."""
+def cells(sizes: Sequence[int], at_edge: int, elsewhere: int, worlds: Sequence[World] = WORLDS) -> list[Cell]:
+    """Some worlds, all sizes and planted values; the edges of the thresholds more often than the others."""
     return [
         Cell(world, size, planted, at_edge if planted in AT_EDGE else elsewhere)
-        for world in WORLDS
+        for world in worlds
         for size in sizes
         for planted in range(len(PLANTED["domain"]))
     ]

@@ -10,7 +10,7 @@ from statistics import quantiles
 import numpy as np
 
 from benchmarks.calibration.decisions import PLANTED, Decision, decide, limit_of, rise_of, spread_over_cores
-from benchmarks.calibration.world import SETS, Population, manifest
+from benchmarks.calibration.world import SETS, WORLDS, Population, manifest
 from core.scoring.significance import POWER, needed_units, rises, units_of
 
 LARGE = 20_000
@@ -41,14 +41,14 @@ def needs(people: list[dict[str, Population]], trials: int, resamples: int, seed
 def _need(people: dict[str, Population], trials: int, resamples: int, seed: int, what: tuple[str, int]) -> Need | None:
     name, planted = what
     random = np.random.default_rng([seed, 98, SETS.index(name), planted])
-    units = units_of(manifest("independent", people[name], rise_of(name, planted), LARGE, random))
+    units = units_of(manifest(WORLDS[0], people[name], rise_of(name, planted), LARGE, random))
     spread = rises(units, 200, [seed])
-    size = needed_units(spread, rise_of(name, planted), limit_of(name), LARGE, units.margin_pp)
+    size = needed_units(units, spread, rise_of(name, planted), limit_of(name), LARGE)
     if size is None or not LEAST <= size <= MOST:
         return None
     decided = 0
     for trial in range(trials):
-        found = decide("independent", people, planted, size, [seed, 99, planted, trial], resamples)
+        found = decide(WORLDS[0], people, planted, size, [seed, 99, planted, trial], resamples)
         decided += sum(item.name == name and item.by_confidence != "UNKNOWN" for item in found)
     return Need(name, planted, size, decided, trials)
 
@@ -78,7 +78,7 @@ def table(found: Sequence[Need], decisions: Sequence[Decision]) -> list[str]:
 
 def _undecided(decision: Decision, need: Need, size: int) -> bool:
     return (decision.world, decision.name, decision.planted, decision.size, decision.by_confidence) == (
-        "independent", need.name, need.planted, size, "UNKNOWN",
+        WORLDS[0].name, need.name, need.planted, size, "UNKNOWN",
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.calibration.decisions import AT_EDGE, PLANTED, Decision
-from benchmarks.calibration.world import INDEPENDENT, SETS, WORLDS, Population
+from benchmarks.calibration.world import SETS, WORLDS, Population
 
 WRONG = 0.05
 COVERAGE = (0.93, 0.97)
@@ -62,17 +62,17 @@ def summary(decisions: Sequence[Decision]) -> Summary:
 
 
 def failures(decisions: Sequence[Decision]) -> list[str]:
-    """The limits that are not kept, where the method promises them: not where speakers are unknown."""
+    """The limits that are not kept, where the method promises them: not where speakers differ whom nobody named."""
     found: list[str] = []
-    for world, name in ((w, n) for w in WORLDS for n in SETS if w != "speakers, unknown"):
-        rates = summary([item for item in decisions if (item.world, item.name) == (world, name)])
+    for world, name in ((w, n) for w in WORLDS for n in SETS if w.promised):
+        rates = summary([item for item in decisions if (item.world, item.name) == (world.name, name)])
         for word, rate in (("PASS", rates.wrong_pass), ("FAIL", rates.wrong_fail)):
             if rate.value > WRONG + rate.error:
-                found.append(f"{world}, {name}: {rate} wrong {word}")
+                found.append(f"{world.name}, {name}: {rate} wrong {word}")
         low, high = COVERAGE
         covered = rates.covered
-        if world in INDEPENDENT and not low - covered.error <= covered.value <= high + covered.error:
-            found.append(f"{world}, {name}: intervals cover {covered}")
+        if world.simple and not low - covered.error <= covered.value <= high + covered.error:
+            found.append(f"{world.name}, {name}: intervals cover {covered}")
     return found
 
 
@@ -110,13 +110,13 @@ def report(decisions: Sequence[Decision], people: Sequence[dict[str, Population]
 def _errors(decisions: Sequence[Decision]) -> Iterator[str]:
     for world in WORLDS:
         for name in SETS:
-            mine = [item for item in decisions if (item.world, item.name) == (world, name)]
+            mine = [item for item in decisions if (item.world, item.name) == (world.name, name)]
             sizes = sorted({item.size for item in mine})
             for size in (*sizes, None):
                 rates = summary([item for item in mine if size in (item.size, None)])
                 by_point = (rates.wrong_pass_point, rates.wrong_fail_point)
                 shown = map(str, (rates.wrong_pass, rates.wrong_fail, *by_point, rates.covered))
-                yield f"| {world} | {name} | {size or 'all'} | {' | '.join(shown)} |"
+                yield f"| {world.name} | {name} | {size or 'all'} | {' | '.join(shown)} |"
 
 
 def _by_population(decisions: Sequence[Decision], people: Sequence[dict[str, Population]]) -> Iterator[str]:
@@ -129,15 +129,16 @@ def _by_population(decisions: Sequence[Decision], people: Sequence[dict[str, Pop
     for world in WORLDS:
         for name in SETS:
             for number, population in enumerate(people):
-                rates = summary([i for i in decisions if (i.world, i.name, i.population) == (world, name, number)])
+                rates = summary([i for i in decisions if (i.world, i.name, i.population) == (world.name, name, number)])
                 shown = " | ".join(map(str, (rates.wrong_pass, rates.wrong_fail, rates.covered)))
-                yield f"| {world} | {name} | {len(population[name].words)} utterances | {shown} |"
+                yield f"| {world.name} | {name} | {len(population[name].words)} utterances | {shown} |"
 
 
 def _by_size(decisions: Sequence[Decision], name: str) -> Iterator[tuple[str, int, list[Decision]]]:
     for world in WORLDS:
         for size in sorted({item.size for item in decisions}):
-            yield world, size, [i for i in decisions if (i.world, i.name, i.size) == (world, name, size)]
+            found = [i for i in decisions if (i.world, i.name, i.size) == (world.name, name, size)]
+            yield world.name, size, found
 
 
 def _shares(items: Sequence[Decision]) -> str:

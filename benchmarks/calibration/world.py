@@ -16,16 +16,74 @@ from core.scoring.significance import PairedErrors
 Floats = NDArray[np.float64]
 
 SETS = ("domain", "heldout")
-WORLDS = ("independent", "few changes", "speakers", "speakers, unknown", "selection", "selection, alike")
-INDEPENDENT = ("independent", "few changes", "speakers")
-"""Worlds in which what is resampled really is independent, and nothing is chosen."""
-SPEAKERS, INTERVALS = 40, 10
-SPEAKER_SPREAD = 6.0
-"""Concentration of the speakers' own gains around the true one (Beta distribution): smaller is more different."""
+INTERVALS = 10
 BACKWARDS, FEW_BACKWARDS = 0.08, 0.02
 """Share of the utterances that change the other way: no adapter only mends."""
 ALIKE = 0.7
 """Share of the utterances that behave alike in all intervals of one run, in the world of that name."""
+FURTHEST = 2.5
+"""Standard deviations (before they are scaled to one) from the mean beyond which no speaker is."""
+_SCALE = 0.9546
+"""The standard deviation of a normal distribution that is cut there."""
+MOVED = 0.5
+"""Share of the utterances that can change, at least, where there are speakers: some move more than the runs did."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """How simulated manifests come about."""
+
+    name: str
+    speakers: int = 0
+    """0: utterances are independent, and no speaker is named."""
+    tau_pp: float = 0.0
+    """Standard deviation of the speakers' own rises around the true one (normal), in points."""
+    named: bool = True
+    """Whether the manifest names the speakers."""
+    unequal: bool = False
+    """The first speaker has half of all utterances; else all have as many."""
+    backwards: float = BACKWARDS
+    intervals: int = 1
+    """So many of equal truth; the best is judged."""
+    alike: float = 0.0
+    """Share of the utterances that behave alike in all intervals."""
+    own: bool = False
+    """Whether the speakers' own rises are others at each interval."""
+    copies: int = 1
+    """Every second recording is so many utterances."""
+
+    @property
+    def promised(self) -> bool:
+        """Whether the gate promises its rates here: not where speakers differ whom nobody named."""
+        return self.named or not self.speakers
+
+    @property
+    def simple(self) -> bool:
+        """Whether intervals are to hold the truth as often as they say: nothing chosen, no limits widened."""
+        return self.intervals == 1 and not self.speakers and self.copies == 1
+
+
+FEW_SPEAKERS = tuple(
+    World(f"{speakers} speakers, τ {tau:g}", speakers, tau)
+    for speakers in (6, 12, 19, 24, 40)
+    for tau in (0.0, 0.5, 1.0)
+)
+WORLDS = (
+    World("independent"),
+    World("few changes", backwards=FEW_BACKWARDS),
+    World("copies", copies=4),
+    *FEW_SPEAKERS,
+    World("2 speakers, τ 0.5", 2, 0.5),
+    World("few changes, 6 speakers", 6, 0.0, backwards=FEW_BACKWARDS),
+    World("12 speakers, one has half", 12, 0.5, unequal=True),
+    World("40 speakers, one has half", 40, 0.5, unequal=True),
+    World("40 speakers, unknown", 40, 0.5, named=False),
+    World("selection", intervals=INTERVALS),
+    World("selection, alike", intervals=INTERVALS, alike=ALIKE),
+    World("selection, 6 speakers", 6, 0.5, intervals=INTERVALS, alike=ALIKE),
+    World("selection, 12 speakers", 12, 0.5, intervals=INTERVALS, alike=ALIKE),
+    World("selection, 12 speakers, others each time", 12, 0.5, intervals=INTERVALS, alike=ALIKE, own=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +99,22 @@ class Population:
         """Points that WER changes by if every utterance takes its change."""
         return float(100 * self.change.sum() / self.words.sum())
 
-    def share(self, rise_pp: float, backwards: float) -> float:
-        """Share of the utterances that must take their change for a true rise. ValueError: they moved too little."""
-        share = rise_pp / self.points + backwards
-        if not 0 < share < 1 - backwards:
-            raise ValueError(f"{rise_pp} points cannot be planted: the runs moved by {self.points:.2f}")
-        return share
+    @property
+    def moved(self) -> float:
+        """Share of the utterances that do change."""
+        return float(np.mean(self.change != 0))
+
+    def widened(self) -> Population:
+        """With the changes of other utterances for some of those that did not change, up to `MOVED`."""
+        still, moving = np.flatnonzero(self.change == 0), np.flatnonzero(self.change != 0)
+        if self.moved >= MOVED:
+            return self
+        random = np.random.default_rng(0)
+        chosen = random.choice(still, round((MOVED - self.moved) * len(self.words)), replace=False)
+        change = self.change.copy()
+        borrowed = self.change[random.choice(moving, len(chosen))]
+        change[chosen] = np.clip(borrowed, -self.before[chosen], self.words[chosen])
+        return Population(self.words, self.before, change)
 
 
 def populations(runs: Sequence[Path]) -> list[dict[str, Population]]:
@@ -78,25 +146,47 @@ def _counts(file: Path) -> tuple[Floats, Floats]:
     return np.array([u["reference_words"] for u in utterances], float), np.array(errors, float)
 
 
-def manifest(world: str, people: Population, rise_pp: float, size: int, random: np.random.Generator) -> PairedErrors:
+def manifest(world: World, people: Population, rise_pp: float, size: int, random: np.random.Generator) -> PairedErrors:
     """A simulated manifest of which the true rise is `rise_pp`. The judged one is the first row of `intervals`.
 
     Each utterance takes its change, the opposite of it, or none, with probabilities that make the population's true
     rise exactly the planted one: word counts, error rates and the clumps of changes are real, and the truth is known.
     """
-    drawn = random.integers(0, len(people.words), size)
-    backwards = FEW_BACKWARDS if world == "few changes" else BACKWARDS
-    forwards = people.share(rise_pp, backwards)
-    share, speakers = np.full(size, forwards), None
-    if world.startswith("speakers"):
-        mean = forwards / (1 - backwards)
-        own = random.beta(mean * SPEAKER_SPREAD, (1 - mean) * SPEAKER_SPREAD, SPEAKERS) * (1 - backwards)
-        share = own[np.arange(size) % SPEAKERS]
-        speakers = [f"s{i % SPEAKERS}" for i in range(size)] if world == "speakers" else None
-    chance = random.random((INTERVALS if world.startswith("selection") else 1, size))
-    if world == "selection, alike":
-        alike = random.random(size) < ALIKE
-        chance[:, alike] = chance[0, alike]
-    direction = (chance < share).astype(float) - (chance >= 1 - backwards)
-    after = people.before[drawn] + direction * people.change[drawn]
-    return PairedErrors(people.words[drawn], people.before[drawn], after[0], after, speakers)
+    recordings = _recordings(world, size)
+    first = np.unique(recordings, return_index=True)[1]
+    wide = people.widened() if world.speakers else people
+    backwards = world.backwards * people.moved / wide.moved  # as many of all utterances as without
+    people, drawn = wide, random.integers(0, len(people.words), len(first))
+    rises = np.full((world.intervals, len(first)), rise_pp)
+    who = None
+    if world.speakers:
+        who = _speakers(world, len(first))
+        own = random.standard_normal((world.intervals if world.own else 1, 2 * world.speakers + 40))
+        # Symmetric, so that the mean stays: those too far out are replaced by the next.
+        kept = np.array([row[np.abs(row) < FURTHEST][: world.speakers] for row in own])
+        rises = rises + world.tau_pp / _SCALE * kept[:, who]
+    net = rises / people.points
+    if np.abs(net).max() > 1 - 2 * backwards:
+        raise ValueError(f"{rise_pp} points cannot be planted: the runs moved by {people.points:.2f}")
+    forwards = backwards + np.maximum(net, 0.0)
+    against = backwards + np.maximum(-net, 0.0)
+    chance = random.random((world.intervals, len(first)))
+    alike = random.random(len(first)) < world.alike
+    chance[:, alike] = chance[0, alike]
+    direction = (chance < forwards).astype(float) - (chance >= 1 - against)
+    after = (people.before[drawn] + direction * people.change[drawn])[:, recordings]
+    blocks = [f"s{i}" for i in who[recordings]] if who is not None and world.named else None
+    words, before = people.words[drawn][recordings], people.before[drawn][recordings]
+    return PairedErrors(words, before, after[0], after, blocks, recordings.tolist())
+
+
+def _recordings(world: World, size: int) -> NDArray[np.intp]:
+    """(utterances,) the recording of each."""
+    return np.repeat(np.arange(size), [world.copies if i % 2 else 1 for i in range(size)])[:size]
+
+
+def _speakers(world: World, size: int) -> NDArray[np.intp]:
+    """(recordings,) the speaker of each."""
+    if world.unequal:
+        return np.array([0 if i % 2 else 1 + i // 2 % (world.speakers - 1) for i in range(size)])
+    return np.arange(size) % world.speakers

@@ -14,18 +14,19 @@ from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health
 from core.runs.documents import read_config
 from core.runs.files import read_json
+from core.runs.health_text import together_sentence
 from core.runs.held_folder import HeldFolder
 from core.runs.locks import held
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
 from core.runs.shared_audit import read_shared, write_shared
 from core.runs.state_folder import runs_folder
-from core.scoring.data_health import KINDS, DataHealth, leak_sentence
+from core.scoring.data_health import KINDS, DataHealth, copies_sentence, leak_sentence
 from core.speech.hashing import HashCache
 
 
 def check_run(args: argparse.Namespace) -> ExitCode:
-    """Put the audit of its data into a run's folder; say what it found. Exit code 1: recordings leak."""
+    """Put the audit of its data into a run's folder; say what it found. Exit code 1: leakage, or too many copies."""
     paths = RunPaths(args.run.absolute())
     config, problem = read_config(paths)
     if config is None:
@@ -42,7 +43,7 @@ def check_run(args: argparse.Namespace) -> ExitCode:
     else:
         for line in _lines(health):
             out(line, 240)
-    return ExitCode.REJECTED if health.leaks else ExitCode.ACCEPTED
+    return ExitCode.REJECTED if health.leaks or health.too_many_copies else ExitCode.ACCEPTED
 
 
 def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> DataHealth:
@@ -95,8 +96,12 @@ def _lines(health: DataHealth) -> list[str]:
         word = "LEAK" if shared.leak else "shared"
         lines.append(f"{word}: {KINDS[shared.kind]}: {shared.count} {what} of {shared.dataset} in {shared.other}")
         lines += [f"    {example}" for example in shared.examples[:2]]
+    lines += [f"copies: {copies_sentence(health, [one])}" for one in health.copies]
+    lines += [f"not independent: {together_sentence(one)}" for one in health.together]
     if health.leaks:
         lines.append(f"data health: {leak_sentence(health.leaks)}: a WER on them means nothing")
+    elif health.too_many_copies:
+        lines.append("data health: too many clips are copies of others for a WER to be judged")
     else:
         lines.append("data health: no recording of an evaluation set is in training")
     return lines

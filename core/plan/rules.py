@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 from core.plan.expand import experiment_rows, interval_steps, too_many_intervals
@@ -18,7 +20,13 @@ from core.plan.schema import (
 )
 from core.plan.search import EXPERIMENT
 from core.plan.validate import Problems
+from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds
+
+_WHY_OTHER = {
+    "heldout": "what guards against forgetting must be other speech than what is to gain",
+    "selection": "intervals are chosen on speech that nothing is judged on; leave the key out to choose on domain",
+}
 
 
 def check_batch(keys: Collection[str], path: KeyPath, problems: Problems) -> None:
@@ -50,12 +58,26 @@ def check_rows(
             if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
                 problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
+            for key, what in same_set({k: _path(getattr(row.settings.data, k)) for k in JUDGED}):
+                problems.add(_given(f"data.{key}", path, problems), what, f"data.{key}")
             if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:
                 problems.add(
                     _given("train.replay_share", path, problems),
                     "there is no replay speech to take: give data.replay, or set train.replay_share = 0",
                     "train.replay_share",
                 )
+
+
+def same_set(sets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) for each evaluation set that is another one once more. `sets`: role → what it is."""
+    given = {role: sets[role] for role in JUDGED if sets.get(role) is not None}
+    for role, other in combinations(given, 2):
+        if given[role] == given[other]:
+            yield other, f"the same set as data.{role}: {_WHY_OTHER[other]}"
+
+
+def _path(written: str | None) -> str | None:
+    return posixpath.normpath(written) if written else None
 
 
 def check_search(

@@ -4,8 +4,8 @@ A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[qu
 `[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, `[search]` ranges over
 such keys, and `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
-`below` (exclusive), `repeats` (a list whose items may repeat), `words` (a text that must say something). Readers
-validate against it.
+`below` (exclusive), `repeats` (a list whose items may repeat), `words` (a text that must say something), `opening`
+(what a text begins with, before it says something). Readers validate against it.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class GateSettings:
         above=0.5,
         below=1.0,
     )
-    block_by: str = _key("speaker", "manifest field that is resampled as one where it has 20 values or more")
+    block_by: str = _key("speaker", "manifest field, of whose values each counts as one in how sure the verdict is")
     slice: tuple[SliceSettings, ...] = ()
     """`[[gate.slice]]`, read by `core.plan.slices`."""
     normaliser_chosen: bool = field(default=False, metadata={"derived": True})
@@ -167,6 +167,11 @@ class GateSettings:
         None,
         "why recordings may be in training and in an evaluation set; without a reason they leave the WERs undecided",
         words=True,
+    )
+    speakers: str | None = _key(
+        None,
+        'where nobody knows the speakers: "unknown: " and why that is right; else without them no verdict is sure',
+        opening="unknown:",
     )
     early_stop: float | None = _key(
         None,

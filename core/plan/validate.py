@@ -252,7 +252,13 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         return f"{show(value)} is not one of {', '.join(show(choice) for choice in choices)}{hint}"
     if rules.get("words") and not any(map(str.isalnum, value)):
         return f"{show(value)} gives no reason: write it in words"
+    if (opening := rules.get("opening")) and not _says_more(value, opening):
+        return f"{show(value)} is not {show(opening)} with a reason behind it: write it in words"
     return None if isinstance(value, str) else out_of_range(value, rules)
+
+
+def _says_more(value: str, opening: str) -> bool:
+    return value.startswith(opening) and any(map(str.isalnum, value.removeprefix(opening)))
 
 
 def out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
+
+import msgspec
 
 from core.runs.files import read_json
 from core.runs.paths import RunPaths
-from core.scoring.data_health import SETS, DataHealth, health_of
+from core.scoring.data_health import JUDGED, KINDS, SETS, DataHealth
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_MOST = 10**12
+"""No set has so many of anything."""
 
 
 def audited_hashes(config: Mapping[str, Any] | None) -> dict[str, str]:
@@ -45,18 +51,62 @@ def read_health(paths: RunPaths, config: Mapping[str, Any] | None) -> tuple[Data
     return (None, f"{paths.data_health}: {found}") if isinstance(found, str) else (found, None)
 
 
+def audit_outdated(paths: RunPaths) -> bool:
+    """Whether a run has no audit, or one that an older version made, whole."""
+    document, problem = read_json(paths.data_health)
+    if document is None:
+        return problem is None
+    schema = document.get("schema")
+    return type(schema) is int and schema < SCHEMA_VERSION and is_whole(document)
+
+
 def believed(document: Mapping[str, Any], hashes: Mapping[str, str]) -> DataHealth | str:
     """The audit in `document` if it is whole, unchanged and of sets with these `hashes`; else what is wrong."""
     if document.get("schema") != SCHEMA_VERSION:
-        return f"schema {document.get('schema')!r}; this version reads {SCHEMA_VERSION}"
+        return (
+            f"schema {document.get('schema')!r}, made by another version; this one reads {SCHEMA_VERSION}: "
+            "`lora-cli manifest check --run RUN_DIR` makes it anew"
+        )
     if not is_whole(document):
         return "edited: it does not bear out its own checksum"
     if document.get("hashes") != hashes:
         return "an audit of other data than the run's"
     try:
         return health_of(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         return f"not an audit of a run's data ({error})"
+
+
+def health_of(document: Mapping[str, Any]) -> DataHealth:
+    """The audit in a stored document. ValueError when it is none."""
+    missing = [item.name for item in fields(DataHealth) if item.name not in document]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    try:
+        found = msgspec.convert(dict(document), DataHealth)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    names = [one.name for one in found.sets]
+    if not {"train", "domain", "heldout"} <= set(names) <= set(SETS) or len(names) > len(set(names)):
+        raise ValueError(f"the audit of {', '.join(names) or 'nothing'} is not that of a run's sets")
+    for one_set in found.sets:
+        figures = [getattr(one_set, item.name) for item in fields(one_set) if item.name != "name"]
+        if not all(value is None or (math.isfinite(value) and abs(value) < _MOST) for value in figures):
+            raise ValueError(f"figures of {one_set.name} mean nothing")
+    for one in found.shared:
+        if one.kind not in KINDS or one.dataset not in JUDGED or one.other not in SETS or not 0 < one.count < _MOST:
+            raise ValueError(f"{one.kind} shared by {one.dataset} and {one.other} means nothing")
+    for copies in found.copies:
+        if copies.dataset not in JUDGED or copies.other not in JUDGED or not 0 < copies.count < _MOST:
+            raise ValueError(f"copies of {copies.other} in {copies.dataset} mean nothing")
+    clips = {one.name: one.clips for one in found.sets}
+    for alike in found.together:
+        places = [place for group in alike.groups for place in group]
+        if alike.dataset not in JUDGED or len(places) > len(set(places)):
+            raise ValueError(f"utterances of {alike.dataset} are in two groups")
+        if not all(0 <= place < clips.get(alike.dataset, 0) for place in places):
+            raise ValueError(f"{alike.dataset} has no such utterances")
+    return found
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from core.runs.position import Part, Position
-from core.scoring.data_health import KINDS, DataHealth, SetHealth, Shared
+from core.scoring.data_health import KINDS, DataHealth, SetHealth, Shared, Together, copies_sentence
 from core.scoring.evidence import Evidence, State, Thresholds, Verdict
 
 Fact = tuple[str, str]
@@ -29,6 +29,9 @@ def headline(health: DataHealth | None, positions: Sequence[Position], accepted:
         return (
             (State.PASS, f"{told}, accepted{order}") if accepted else (State.UNKNOWN, f"{told} into evaluation{order}")
         )
+    copies = health.too_many_copies
+    if copies:
+        return State.UNKNOWN, f"{copies_sentence(health, copies)}{order}"
     shared = sum(one.count for one in health.shared if one.kind in ("text", "near_text"))
     texts = f"; {_count(shared, 'text')} shared" if shared else ""
     return State.PASS, f"no leaked recording in {_count(sum(one.clips for one in health.sets), 'clip')}{texts}{order}"
@@ -53,6 +56,10 @@ def health_facts(
             facts.append(("Leakage", "no recording of an evaluation set is in training"))
         elif thresholds.accept_leakage:
             facts.append(("Leakage accepted", thresholds.accept_leakage))
+        facts += [("Copies", copies_sentence(health, [one])) for one in health.copies]
+        facts += [("Not independent", together_sentence(one)) for one in health.together]
+        if thresholds.unknown_speakers:
+            facts.append(("Speakers unknown", thresholds.unknown_speakers))
     for position in positions:
         facts += position_facts(position)
     facts += [(f"Token caps, {name}", said) for name in _SETS if (said := caps_sentence(evidence, name))]
@@ -89,6 +96,15 @@ def shared_sentence(one: Shared) -> str:
     what = _count(one.count, "speaker" if one.kind == "speaker" else "clip")
     examples = "".join(f"; {example}" for example in one.examples[:EXAMPLES])
     return f"{KINDS[one.kind]}: {what} of {one.dataset} in {one.other}{examples}"
+
+
+def together_sentence(one: Together) -> str:
+    """How many utterances are weighed together, because they have audio in common."""
+    clips, largest = sum(map(len, one.groups)), max(map(len, one.groups), default=0)
+    groups = _count(len(one.groups), "group")
+    return (
+        f"{clips} {one.dataset} clips have audio in common, in {groups} (the largest of {largest}), each weighed as one"
+    )
 
 
 def position_facts(position: Position) -> list[Fact]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from core.errors import AudioError, ManifestError, ModelError, UserError, may_pass
 from core.plan.identity import run_identity
+from core.plan.rules import same_set
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.contents import MODEL, Content
 from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
@@ -71,6 +72,9 @@ class Resolver:
             kind = ResolveLaterError if len(later) == len(wrong) else ResolveError
             wrong = [content for content in wrong if content not in later] or wrong
             raise kind("\n".join(content.problem for content in wrong))
+        # By their hashes: the same lines, whatever file they are in.
+        if again := list(same_set(hashes)):
+            raise ResolveError("\n".join(f"data.{key}: {contents[key].written} is {what}" for key, what in again))
         absolute = self.absolute(settings, contents)
         lines = {name: content.lines for name, content in contents.items() if content.lines is not None}
         return Resolved(absolute, hashes, run_identity(absolute, hashes), lines)

@@ -27,8 +27,8 @@ from core.runs.told import Place, Told, wrong_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 
-SCHEMA_VERSION = 2
-METHOD_VERSION = 6
+SCHEMA_VERSION = 3
+METHOD_VERSION = 7
 """Raise it whenever the same documents and thresholds would give other figures."""
 
 
@@ -195,7 +195,7 @@ def _compute(paths: RunPaths, told: Told, thresholds: Thresholds, key: str) -> A
             tuned = scores.get(Place(name, None))
             baseline, *intervals = (mappings(scores[place].utterances) for place in told.intervals_of(name))
             sets[name] = Documents(baseline, None if tuned is None else mappings(tuned.utterances), intervals)
-        found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key)
+        found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key, told.together)
     except RecountError as error:
         return Assessed(None, f"{where}: {error}: a score document was edited", believed=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What events and run.json say of a run's score documents, and whether the documents say the same."""
+"""What events, run.json and the data audit say of a run's score documents, and whether the documents say the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.runs.data_health import read_health
 from core.runs.paths import RunPaths
 from core.runs.scores import Score
 from core.runs.snapshot import RunSnapshot
+from core.scoring.data_health import Together
 from core.scoring.evidence import Interval, SetScore
 
 Hashes = tuple[tuple[str, str], ...]
@@ -42,6 +44,8 @@ class Told:
     """Of each manifest, by run.json: texts and audio."""
     lines: Hashes
     """Of each manifest, by run.json: what else is used of it (core.speech.lines)."""
+    together: tuple[Together, ...] = ()
+    """Utterances that are of one recording, by the audit of the data."""
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -67,9 +71,11 @@ class Told:
 
 
 def told_by(snapshot: RunSnapshot) -> Told:
-    """What events and run.json say of the run's scores."""
+    """What events, run.json and the audit of the data say of the run's scores."""
     config = snapshot.config or {}
-    return Told(snapshot.intervals, _hashes(config.get("hashes")), _hashes(config.get("lines")))
+    health, _ = read_health(snapshot.paths, config)
+    together = () if health is None else health.together
+    return Told(snapshot.intervals, _hashes(config.get("hashes")), _hashes(config.get("lines")), together)
 
 
 def _hashes(value: object) -> Hashes:

@@ -28,7 +28,7 @@ from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
 from core.runs.told import told_by, wrong_score
-from core.scoring.data_health import leak_sentence
+from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
 from core.speech.hashing import HashCache, manifest_file_hashes
@@ -245,6 +245,8 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
         yield f"{paths.data_health}: its sets are not those that an audit of the run's sets finds"
     if now.leaks and not recorded.leaks:
         yield f"{paths.data_health}: says that nothing leaks; made anew: {leak_sentence(now.leaks)}"
+    if now.too_many_copies and not recorded.too_many_copies:
+        yield f"{paths.data_health}: says nothing of this; made anew: {copies_sentence(now, now.too_many_copies)}"
 
 
 def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from core.scoring.alignment import Alignment, Comparison, align, compare, segments
 from core.scoring.certainty import LEVEL, Certainty, Significance, SliceScore
-from core.scoring.evidence import Thresholds
+from core.scoring.data_health import Together
+from core.scoring.evidence import SliceRule, Thresholds
 from core.scoring.mapsswe import mapsswe
 from core.scoring.significance import (
     RESAMPLES,
@@ -22,6 +23,7 @@ from core.scoring.significance import (
     interval,
     needed_units,
     optimism,
+    over_blocks,
     probability_up_to,
     rises,
     units_of,
@@ -55,14 +57,20 @@ class _Aligned:
     after: list[Alignment]
     errors: PairedErrors
 
-    def part(self, places: Sequence[int]) -> _Aligned:
-        """Some of the utterances; without the intervals, among which nothing is chosen by a part."""
+    names: list[str | None]
+    """What each utterance says of its block."""
+
+    def part(self, places: Sequence[int], blocked: bool) -> _Aligned:
+        """Some of the utterances, by their blocks or without; no intervals, among which nothing is chosen by a part."""
         errors = self.errors
-        blocks = None if errors.blocks is None else [errors.blocks[place] for place in places]
+        recordings = None if errors.recordings is None else [errors.recordings[place] for place in places]
+        named = [self.names[place] for place in places]
+        blocks = _blocks(named) if blocked else None
         words, old, new = (column[list(places)] for column in (errors.words, errors.before, errors.after))
         none = np.zeros((0, len(places)))
         before, after = ([alignments[place] for place in places] for alignments in (self.before, self.after))
-        return _Aligned(before, after, PairedErrors(words, old, new, none, blocks))
+        part = PairedErrors(words, old, new, none, blocks, recordings)
+        return _Aligned(before, after, part, named)
 
 
 def recounted(utterances: Utterances, normalise: Callable[[str], str]) -> list[Alignment]:
@@ -89,15 +97,20 @@ def assess(
     thresholds: Thresholds,
     normaliser: Normaliser,
     key: str,
+    together: Sequence[Together] = (),
     resamples: int = RESAMPLES,
 ) -> Significance:
-    """How sure the gain and the regression are. RecountError, or ValueError when there is nothing to resample."""
-    block_by = thresholds.block_by
+    """How sure the gain and the regression are. RecountError, or ValueError when there is nothing to resample.
+
+    `together`: utterances that are of one recording, and therefore no evidence of their own.
+    """
     # The references are the same at every interval, and many transcripts are.
     normalise = cache(normaliser.apply)
-    found = {"domain": _align(domain, normalise, block_by), "heldout": _align(heldout, normalise, block_by)}
+    documents = {"domain": domain, "heldout": heldout} | ({} if selection is None else {"selection": selection})
+    groups = {one.dataset: one.groups for one in together}
+    found = {name: _align(one, normalise, thresholds.block_by, groups.get(name, ())) for name, one in documents.items()}
     units = {name: units_of(aligned.errors) for name, aligned in found.items()}
-    choosing = None if selection is None else units_of(_align(selection, normalise, block_by).errors)
+    choosing = units.get("selection")
     gain, allowed = thresholds.domain_gain_pp, thresholds.heldout_regression_pp
     flattered = optimism(units["domain"], units["heldout"], allowed, choosing, seed=(SEED, 0))
     by_domain, by_heldout = (None, None) if flattered is None else flattered
@@ -125,24 +138,45 @@ def _slices(
             if threshold is None:
                 continue
             for label, places in sliced(rule, document.baseline).items():
-                part = found[name].part(places)
+                # Of a speaker's own slice it is asked how that speaker fares, not how others would.
+                part = found[name].part(places, rule.by != thresholds.block_by)
                 words, before, after = (
                     int(x.sum()) for x in (part.errors.words, part.errors.before, part.errors.after)
                 )
                 certainty = None
                 if len(places) >= rule.min_utterances and words > 0:
-                    certainty = _certainty(part, units_of(part.errors), None, threshold, thresholds, name, resamples)
+                    certainty = _slice_certainty(part, threshold, thresholds, name, rule, resamples)
                 yield SliceScore(number, name, label, len(places), words, before, after, certainty)
 
 
-def _align(documents: Documents, normalise: Callable[[str], str], block_by: str) -> _Aligned:
+def _slice_certainty(
+    part: _Aligned, threshold: float, thresholds: Thresholds, name: str, rule: SliceRule, resamples: int
+) -> Certainty | None:
+    try:
+        units = units_of(part.errors)
+    except ValueError:  # copies of one recording
+        return None
+    found = _certainty(part, units, None, threshold, thresholds, name, resamples)
+    return replace(found, conditional=False) if rule.by == thresholds.block_by else found
+
+
+def _align(
+    documents: Documents, normalise: Callable[[str], str], block_by: str, groups: Sequence[Sequence[int]]
+) -> _Aligned:
     before = recounted(documents.baseline, normalise)
     after = before if documents.tuned is None else _same(documents, documents.tuned, normalise)
     intervals = [_errors(_same(documents, one, normalise)) for one in documents.intervals]
     words = np.array([a.counts.reference_words for a in before], dtype=np.float64)
     table = np.array(intervals, dtype=np.float64).reshape(len(intervals), len(words))
-    errors = PairedErrors(words, _errors(before), _errors(after), table, _blocks(documents.baseline, block_by))
-    return _Aligned(before, after, errors)
+    recordings = list(range(len(words)))
+    for group in groups:
+        for place in group:
+            if place >= len(recordings):
+                raise ValueError(f"the audit of the data says of utterance {place} what it is a copy of: there is none")
+            recordings[place] = group[0]
+    names = _names(documents.baseline, block_by)
+    errors = PairedErrors(words, _errors(before), _errors(after), table, _blocks(names), recordings)
+    return _Aligned(before, after, errors, names)
 
 
 def _same(documents: Documents, other: Utterances, normalise: Callable[[str], str]) -> list[Alignment]:
@@ -162,10 +196,16 @@ def _errors(alignments: Sequence[Alignment]) -> Floats:
     return np.array([a.counts.errors for a in alignments], dtype=np.float64)
 
 
-def _blocks(utterances: Utterances, field: str) -> list[str] | None:
-    """The field's value for each utterance; None where one has none."""
+def _names(utterances: Utterances, field: str) -> list[str | None]:
+    """The field's value for each utterance; None where it has none, or an empty one."""
     values = [u.get("speaker") if field == "speaker" else (u.get("fields") or {}).get(field) for u in utterances]
-    return None if any(value is None for value in values) else [str(value) for value in values]
+    return [None if value is None or not str(value).strip() else str(value) for value in values]
+
+
+def _blocks(names: Sequence[str | None]) -> list[str] | None:
+    """The names, if all have one. Else none: whoever said nothing may be one speaker or many, or one of those named."""
+    named = [name for name in names if name is not None]
+    return named if len(named) == len(names) else None
 
 
 def _certainty(
@@ -187,9 +227,10 @@ def _certainty(
     low, high = sorted(way * limit for limit in interval(spread))
     probability = probability_up_to(spread, -threshold if gain else threshold, units.margin_pp)
     level = thresholds.confidence or LEVEL
-    need = needed_units(spread, way * corrected_rise, threshold, len(aligned.before), units.margin_pp, level)
+    have = len(units) if units.blocked else len(aligned.before)
+    need = needed_units(units, spread, way * corrected_rise, threshold, have, level)
     decided = not 1 - level < probability < level
-    more = None if need is None else 0 if decided else max(1, need - len(aligned.before))
+    more = None if need is None else 0 if decided else max(1, need - have)
     pairs = list(zip(aligned.before, aligned.after, strict=True))
     changes = sum((compare(*pair) for pair in pairs), Comparison())
     test = mapsswe(errors for pair in pairs for errors in segments(*pair))
@@ -200,9 +241,12 @@ def _certainty(
         high_pp=high,
         threshold_pp=threshold,
         probability=probability,
-        unit=thresholds.block_by if units.blocked else "utterance",
+        block_by=thresholds.block_by,
+        blocked=units.blocked,
         units=len(units),
+        like_units=over_blocks(units)[1] + 1 if units.blocked else None,
         conditional=not units.blocked,
+        unnamed=aligned.names.count(None),
         utterances=len(pairs),
         fixed=changes.fixed,
         broken=changes.broken,
@@ -211,5 +255,5 @@ def _certainty(
         mapsswe_z=test.z,
         mapsswe_p=test.p_value,
         mapsswe_segments=test.segments,
-        more_utterances=more,
+        more_units=more,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LEVEL = 0.95
-"""Of the interval that is shown beside a number, and of the decision that `more_utterances` is for."""
-MINIMUM_BLOCKS = 20
-"""Speakers (or values of another field) from which on they are what is resampled, instead of utterances."""
+"""Of the interval that is shown beside a number, and of the decision that `more_units` is for."""
+MINIMUM_BLOCKS = 2
+"""Speakers (or values of another field) that it takes to tell how much speakers differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,18 @@ class Certainty:
     threshold_pp: float
     probability: float
     """That the difference meets the threshold: gain ≥, or rise ≤."""
-    unit: str
-    """What was resampled: utterance, speaker or another field."""
+    block_by: str
+    """speaker, or another field of the manifest: what of errors comes together, where it is known."""
+    blocked: bool
+    """Whether the figures are over its values; else they are over recordings."""
     units: int
+    """Speakers (values of `block_by`), or recordings: copies of one count once."""
+    like_units: float | None
+    """Of blocks: as how many of equal size they count (degrees of freedom + 1): fewer where some have most words."""
     conditional: bool
-    """Only utterances were resampled: the figures hold for these speakers, and say nothing of others."""
+    """The figures hold for these speakers, and say nothing of others."""
+    unnamed: int
+    """Utterances that do not say whose they are."""
     utterances: int
     fixed: int
     broken: int
@@ -40,9 +47,9 @@ class Certainty:
     mapsswe_p: float | None
     """NIST's matched-pairs test: the probability of such a difference between equals."""
     mapsswe_segments: int
-    more_utterances: int | None
-    """Utterances of the same kind that a decision at 95 % would need beside these; None: the point estimate is
-    on the threshold, so that no number would do."""
+    more_units: int | None
+    """Speakers (values of `block_by`) like these, or utterances of this kind, that a decision would need beside these;
+    None: the point estimate is on the threshold, so that no number would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,9 @@ def sentence(certainty: Certainty, name: str) -> str:
 
 
 def short(certainty: Certainty, name: str) -> str:
-    """`[+5.10, +7.72] P(≥ 1) 99.7 %`, to stand beside the number."""
-    chance = f"P({sign(name)} {certainty.threshold_pp:g}) {probability(certainty.probability)}"
+    """`[+5.10, +7.72] P(≥ 1) 99.7 %`, beside the number; `P(≥ 1 | these speakers)` where it says nothing of others."""
+    given = f" | these {plural(certainty.block_by)}" if certainty.conditional else ""
+    chance = f"P({sign(name)} {certainty.threshold_pp:g}{given}) {probability(certainty.probability)}"
     return f"[{certainty.low_pp:+.2f}, {certainty.high_pp:+.2f}] {chance}"
 
 
@@ -136,15 +144,49 @@ def _mapsswe(certainty: Certainty) -> str:
     return f"MAPSSWE {p} over {certainty.mapsswe_segments} segments"
 
 
+def plural(field: str) -> str:
+    """Several speakers, or values of another field."""
+    return "speakers" if field == "speaker" else f"values of {field}"
+
+
+def nobody(certainty: Certainty) -> str:
+    """Why nothing can be said of other speakers, where that is so."""
+    if certainty.unnamed == 0:
+        return f"all utterances have one {certainty.block_by}"
+    if certainty.unnamed == certainty.utterances:
+        return f"no utterance names its {certainty.block_by}"
+    return f"{certainty.unnamed} of {certainty.utterances} utterances name no {certainty.block_by}"
+
+
+def more(certainty: Certainty) -> str:
+    """What a decision would take beside what there is, or nothing: `about 12 more speakers`."""
+    count = certainty.more_units
+    if not count:
+        return ""
+    if not certainty.blocked:
+        return f"about {count} more utterances"
+    one = certainty.block_by if certainty.block_by == "speaker" else f"value of {certainty.block_by}"
+    return f"about {count} more {one if count == 1 else plural(certainty.block_by)}"
+
+
 def _resampled(certainty: Certainty) -> str:
-    if certainty.conditional:
-        return f"resampled by {certainty.units} utterances, so conditional on the speakers"
-    return f"resampled by {certainty.units} values of {certainty.unit}"
+    if certainty.blocked:
+        alike = certainty.like_units
+        unequal = alike is not None and alike < certainty.units - 0.5
+        as_many = f", which count as {alike:.1f} of equal size" if unequal else ""
+        return f"by {certainty.units} {plural(certainty.block_by)}{as_many}"
+    copies = certainty.utterances - certainty.units
+    units = f"{certainty.units} utterances"
+    units += f" ({copies} more have a recording in common with these)" if copies else ""
+    if not certainty.conditional:
+        return f"by {units}"
+    return f"by {units}, so conditional on the {plural(certainty.block_by)}: {nobody(certainty)}"
 
 
 def _more(certainty: Certainty) -> str:
-    if certainty.more_utterances is None:
-        return "on the threshold: no number of utterances would decide it at 95 %"
-    if certainty.more_utterances == 0:
+    if certainty.more_units is None:
+        what = plural(certainty.block_by) if certainty.blocked else "utterances"
+        return f"on the threshold: no number of {what} would decide it at 95 %"
+    if certainty.more_units == 0:
         return ""
-    return f"a decision at 95 % would need about {certainty.more_utterances} more utterances of this kind"
+    return f"a decision at 95 % would need {more(certainty)} of this kind"

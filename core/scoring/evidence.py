@@ -146,7 +146,10 @@ class Thresholds:
     confidence: float | None = None
     """How sure a PASS or a FAIL of the WER criteria must be; None: they go by the point estimates."""
     block_by: str = "speaker"
-    """What is resampled as one where it has enough values: speaker, or another field of the manifest."""
+    """Of what errors come together: speaker, or another field of the manifest."""
+    unknown_speakers: str | None = None
+    """Why a set may be judged though nobody knows its speakers (values of `block_by`); None: it may not, where the
+    verdict is to be sure."""
     accept_leakage: str | None = None
     """Why recordings that are in training and in an evaluation set are accepted; None: they are not."""
     slices: tuple[SliceRule, ...] = ()

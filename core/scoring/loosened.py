@@ -41,6 +41,14 @@ def loosened(thresholds: Thresholds) -> tuple[str, ...]:
             not thresholds.stability_min_steps >= default.stability_min_steps,
             f"stability after {thresholds.stability_min_steps} steps instead of {default.stability_min_steps}",
         ),
+        (
+            thresholds.confidence is not None and thresholds.block_by != default.block_by,
+            f"sure by {thresholds.block_by} instead of {default.block_by}",
+        ),
+        (
+            thresholds.confidence is not None and thresholds.unknown_speakers is not None,
+            f"speakers unknown ({thresholds.unknown_speakers})",
+        ),
         (thresholds.accept_leakage is not None, f"leakage accepted ({thresholds.accept_leakage})"),
     ]
     slices = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.scoring.caps import caps_obstacle
-from core.scoring.data_health import leak_obstacle
+from core.scoring.data_health import data_obstacle
 from core.scoring.evidence import Evidence, Thresholds
 from core.scoring.joined_words import joined_sentence
 from core.scoring.spelling import spelling_remarks
@@ -11,7 +11,7 @@ from core.scoring.spelling import spelling_remarks
 
 def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
     """The first reason, without a full stop, or nothing."""
-    leaks = leak_obstacle(evidence.data_health, thresholds.accept_leakage)
+    leaks = data_obstacle(evidence.data_health, thresholds.accept_leakage)
     if leaks:
         return leaks
     if said := caps_obstacle(evidence.caps):

@@ -1,14 +1,16 @@
-"""How sure a WER difference is: a paired bootstrap over utterances or speakers (Bisani & Ney 2004). Pure, numpy only.
+"""How sure a WER difference is: by speakers (a jackknife with Student's t) or by recordings (a paired bootstrap). Pure.
 
-Each resample draws as many units as there are, with replacement, and takes base and tuned errors of each
-together. Units with many words weigh more, as in the WER itself. Choosing the best interval on the set that
-is reported flatters it: the choice is repeated inside each resample and scored inside it and out of bag.
+A *unit* is what is independent of the rest: all utterances of a speaker, or those of one recording where speakers are
+not known. Base and tuned errors of a unit are taken together, and units with many words weigh more, as in the WER
+itself (Bisani & Ney 2004). Recordings are many, and are resampled: as many as there are, with replacement. Speakers are
+few, and a bootstrap of few units is too sure: their limits are Student's (`over_blocks`). Choosing the best interval
+on the set that is reported flatters it: the choice is repeated inside each resample, scored inside it and out of bag.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.scoring.certainty import LEVEL, MINIMUM_BLOCKS
+from core.scoring.student import quantile, quantiles
 
 RESAMPLES = 10_000
 CHOICES = 2_000
@@ -29,6 +32,8 @@ _ROWS = 500
 """Resamples at once where several sets are drawn side by side."""
 _CLUMP_WEIGHT = 4.0
 """Changed utterances that the base model's errors count as, in how large a change is."""
+_MOST_BLOCKS = 1_000_000
+"""A need of more is told as none."""
 _TIE = 1e-9
 """Points within which a resample is on the threshold: counts are whole, their quotients are not."""
 
@@ -49,19 +54,24 @@ class PairedErrors:
     """(intervals, utterances) errors at each interval that could have been chosen; may have no rows."""
     blocks: Sequence[str] | None = None
     """(utterances,) the speaker, or another field, of each; None where it is not known of all."""
+    recordings: Sequence[Hashable] | None = None
+    """(utterances,) which recording each is of: copies of one share it. None: each is of its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Units:
-    """What is resampled: utterances, or all of a speaker's utterances together."""
+    """What is independent: recordings, or all of a speaker's utterances together."""
 
     words: Floats
     """(units,)"""
     rise: Floats
     """(1 + intervals, units) errors after minus before: of what is judged, then of each interval."""
     blocked: bool
+    """Whether they are speakers, or values of another field."""
     change: float = 1.0
-    """Words by which an utterance that changed typically does: what one more, unseen, would add."""
+    """Words by which a recording that changed typically does: what one more, unseen, would add."""
+    least_error_pp: float = 0.0
+    """Of blocks: the standard error of the rise, in points, were all recordings independent."""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -78,22 +88,60 @@ class Units:
 
 
 def units_of(errors: PairedErrors) -> Units:
-    """Blocks if there are enough of them, else utterances. ValueError when there is nothing to resample."""
+    """Blocks if there are at least two of them, else recordings. ValueError when there is nothing to resample."""
     if len(errors.words) < 2 or not errors.words.sum() > 0:
         raise ValueError("it takes at least two utterances, and reference words")
-    rise = np.vstack([errors.after, errors.intervals]) - errors.before
-    change = _typical_change(rise[0], errors.before)
-    names = sorted(set(errors.blocks or ()))
-    if errors.blocks is None or len(names) < MINIMUM_BLOCKS:
-        return Units(errors.words, rise, False, change)
-    index = {name: i for i, name in enumerate(names)}
-    member = np.zeros((len(errors.words), len(names)))
-    member[np.arange(len(errors.words)), [index[name] for name in errors.blocks]] = 1
-    return Units(errors.words @ member, rise @ member, True, change)
+    table = np.vstack([errors.words, errors.before, errors.after, errors.intervals])
+    recordings = list(range(len(errors.words))) if errors.recordings is None else list(errors.recordings)
+    single = _summed(table, recordings)
+    rise = single[2:] - single[1]
+    change = _typical_change(rise[0], single[1])
+    if errors.blocks is not None:
+        blocks = _summed(table, connected(errors.blocks, recordings))
+        if blocks.shape[1] >= MINIMUM_BLOCKS:
+            least = _error_of_recordings(single[0], rise[0], change)
+            return Units(blocks[0], blocks[2:] - blocks[1], True, change, least)
+    if single.shape[1] < 2:
+        raise ValueError("all utterances are copies of one recording")
+    return Units(single[0], rise, False, change)
+
+
+def _summed(table: Floats, groups: Sequence[Hashable]) -> Floats:
+    """The columns of `table` added up by group, in the order in which groups come first."""
+    numbers: dict[Hashable, int] = {}
+    member = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    if len(numbers) == len(groups):
+        return table
+    return np.vstack([np.bincount(member, row, len(numbers)) for row in table])
+
+
+def connected(*partitions: Sequence[Hashable]) -> list[int]:
+    """The finest partition of which each of `partitions` is a part: what shares a group in any is together."""
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(node: Hashable) -> Hashable:
+        while (above := parent.setdefault(node, node)) != node:
+            parent[node] = parent[above]
+            node = above
+        return node
+
+    nodes = [[(number, group) for number, group in enumerate(groups)] for groups in zip(*partitions, strict=True)]
+    for first, *others in nodes:
+        for other in others:
+            parent[root(other)] = root(first)
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(root(first), len(numbers)) for first, *_ in nodes]
+
+
+def _error_of_recordings(words: Floats, rise: Floats, change: float) -> float:
+    """The standard error in points, were recordings independent, with one change either way beside those seen."""
+    residual = rise - words * (rise.sum() / words.sum())
+    squares = float(residual @ residual) + 2 * change**2
+    return float(100 / words.sum() * math.sqrt(squares * len(words) / max(1, len(words) - 1)))
 
 
 def _typical_change(rise: Floats, before: Floats) -> float:
-    """Words by which an utterance changes when it does (root mean square), at least one.
+    """Words by which a recording changes when it does (root mean square), at least one.
 
     Few changes say little of that: the errors of the base model, which come in the same clumps, count as some more.
     """
@@ -115,17 +163,51 @@ def draws(units: int, resamples: int, seed: Sequence[int], rows: int | None = No
 
 
 def rises(units: Units, resamples: int = RESAMPLES, seed: Sequence[int] = (SEED,)) -> Floats:
-    """(resamples,) the rise in points in each resample, widened for small numbers of units.
+    """(resamples,) the rise in points in each resample; of speakers, as many equally likely values of it.
 
-    Two units are added to those drawn from, average but for one change (`Units.change`) for the better and one for
-    the worse: a set on which nothing changed is no proof that nothing ever will. Deviations are widened as Student's
-    t is beside the normal distribution (the expanded percentile interval, Hesterberg 2015).
+    Of recordings a bootstrap. Two units are added to those drawn from, average but for one change (`Units.change`) for
+    the better and one for the worse: a set on which nothing changed is no proof that nothing ever will. Deviations are
+    widened as Student's t is beside the normal distribution (the expanded percentile interval, Hesterberg 2015).
     """
+    if units.blocked:
+        error, degrees = over_blocks(units)
+        return np.asarray(units.points[0] + error * quantiles(degrees, resamples))
     words, rise = _with_change_either_way(units.words, units.rise[0], units.change)
     table = np.column_stack([words, rise])
     sums = np.vstack([drawn @ table for drawn in draws(len(words), resamples, seed)])
     point = float(units.points[0])
     return np.asarray(point + widening(len(units)) * (100 * sums[:, 1] / sums[:, 0] - point))
+
+
+def over_blocks(units: Units) -> tuple[float, float]:
+    """(standard error of the rise in points, degrees of freedom of Student's t) over speakers or other blocks.
+
+    The error is the jackknife's, each block left out in turn, about the estimate itself: what is called CR3 for
+    clustered data, which is never too small on average, unlike that of the bare residuals (MacKinnon & White 1985;
+    Bell & McCaffrey 2002). The degrees of freedom are Satterthwaite's for that variance (Bell & McCaffrey 2002; Imbens
+    & Kolesár 2016), if it is the speakers that differ: blocks less one where all have as many words, fewer where some
+    have most of them. What blocks happen to agree on is no proof that others would: the error is at least that of the
+    recordings.
+    """
+    share = units.words / units.words.sum()
+    if not (share < 1).all():
+        return math.inf, 1.0
+    rise = units.rise[0]
+    residual = 100 * (rise - share * rise.sum()) / units.words.sum()
+    weights = 1 / (1 - share)
+    count = len(units)
+    error = math.sqrt((count - 1) / count * float(np.sum((weights * residual) ** 2)))
+    # Of residuals r = e - share Σe with Var(e) = share², Σ (weights r)² has the mean Σλ and the variance 2 Σλ², for λ
+    # the eigenvalues of B = diag(weights² share²) - a b' - b a' + s a a'.
+    spread = share**2
+    a, b, s = weights * share, weights * spread, float(spread.sum())
+    diagonal = weights**2 * spread
+    aa, bb, ab = float(a @ a), float(b @ b), float(a @ b)
+    trace = float(np.sum(diagonal - 2 * a * b + s * a**2))
+    squares = float(diagonal @ diagonal + 2 * diagonal @ (s * a**2 - 2 * a * b))
+    squares += 2 * aa * bb + 2 * ab**2 - 4 * s * aa * ab + s**2 * aa**2
+    degrees = min(count - 1.0, trace**2 / squares) if squares > 0 else 1.0
+    return max(error, units.least_error_pp), degrees
 
 
 def _with_change_either_way(words: Floats, rise: Floats, change: float) -> tuple[Floats, Floats]:
@@ -213,22 +295,40 @@ def probability_up_to(distribution: Floats, threshold_pp: float, margin_pp: floa
 
 
 def needed_units(
-    distribution: Floats,
-    estimate_pp: float,
-    threshold_pp: float,
-    have: int,
-    margin_pp: float = 0.0,
-    level: float = LEVEL,
+    units: Units, distribution: Floats, estimate_pp: float, threshold_pp: float, have: int, level: float = LEVEL
 ) -> int | None:
-    """How many utterances a decision at `level` needs, to be made with a chance of `POWER`, were the estimate true.
+    """How many units a decision at `level` needs, to be made with a chance of `POWER`, were the estimate true.
 
-    Of n utterances the spread is √(have / n), and the margin have / n, of what it is here; the distance from the
-    threshold must hold the margin and the quantiles of decision and chance: a quadratic equation in √n. None: on it.
+    `have`: how many utterances, or blocks, the figures are of. Of n the spread is √(have / n), and what one more
+    change would move have / n, of what it is here; the distance from the threshold must hold the change and the
+    quantiles of decision and chance. None: on it, or no number would do.
     """
     distance = abs(estimate_pp - threshold_pp)
     if distance < _TIE:
         return None
+    if units.blocked:
+        return _needed_blocks(units, distance, level)
     normal = NormalDist()
     spread = (normal.inv_cdf(level) + normal.inv_cdf(POWER)) * float(np.std(distribution)) * math.sqrt(have)
-    root = (spread + math.sqrt(spread**2 + 4 * distance * margin_pp * have)) / (2 * distance)
+    root = (spread + math.sqrt(spread**2 + 4 * distance * units.margin_pp * have)) / (2 * distance)
     return math.ceil(root**2) if math.isfinite(root) else None
+
+
+def _needed_blocks(units: Units, distance: float, level: float) -> int | None:
+    """Blocks as large, and as unequal, as those there are: with them the quantile falls that a decision must hold."""
+    error, degrees = over_blocks(units)
+    have = len(units)
+
+    def enough(count: int) -> bool:
+        factors = quantile(level, (degrees + 1) * count / have - 1) + NormalDist().inv_cdf(POWER)
+        return units.margin_pp * have / count + factors * error * math.sqrt(have / count) <= distance
+
+    low, high = 1, MINIMUM_BLOCKS
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_BLOCKS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -36,11 +36,13 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
     confidence = gate.get("confidence", POINT)
     given["slices"] = rules_of(gate.get("slice") or ())
     reason = gate.get("accept_leakage")
+    said, _, unknown = str(gate.get("speakers") or "").partition(":")
     return Thresholds(
         **given,
         confidence=None if confidence == POINT else float(confidence),
         # a permission without its reason is none
         accept_leakage=reason if isinstance(reason, str) and reason.strip() else None,
+        unknown_speakers=unknown.strip() if said == "unknown" and unknown.strip() else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from core.scoring.certainty import Certainty
+from core.scoring.certainty import Certainty, more, nobody, plural
 from core.scoring.certainty import probability as in_percent
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import POINTS, points, rise_points
@@ -58,14 +58,27 @@ def sure(met: bool, certainty: Certainty | None, thresholds: Thresholds, among: 
         return (State.PASS if met else State.FAIL), ""
     if certainty is None:
         return State.UNKNOWN, f" How sure that is cannot be told, and the plan asks for {in_percent(level)}."
+    by, reason = certainty.block_by, thresholds.unknown_speakers
+    if certainty.conditional and not reason:
+        return State.UNKNOWN, (
+            f" How sure that is for other {plural(by)} cannot be told: {nobody(certainty)}. Name the {by} of every "
+            f'utterance, of two {plural(by)} at least, or say why that cannot be: gate.speakers = "unknown: reason".'
+        )
+    state, said = _by_probability(certainty, level, among)
+    if certainty.conditional:
+        said += f" It says nothing of other {plural(by)} ({nobody(certainty)}), accepted by the plan: {reason}."
+    return state, said
+
+
+def _by_probability(certainty: Certainty, level: float, among: int) -> tuple[State, str]:
     said = f" That it meets the threshold is {in_percent(certainty.probability)} sure"
     if certainty.probability >= level:
         return State.PASS, f"{said}; the plan asks for {in_percent(level)}."
     if certainty.probability <= (1 - level) / among:
         return State.FAIL, f"{said}."
-    need = certainty.more_utterances
-    more = f"; about {need} more utterances would decide it" if need else ""
-    return State.UNKNOWN, f"{said}: neither a PASS nor a FAIL at {in_percent(level)}{more}."
+    need = more(certainty)
+    needs = f"; {need} would decide it" if need else ""
+    return State.UNKNOWN, f"{said}: neither a PASS nor a FAIL at {in_percent(level)}{needs}."
 
 
 def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criterion) -> Criterion:

@@ -12,6 +12,7 @@ from core.runs.data_health import SCHEMA_VERSION, sealed
 from core.speech.audit import Audit, Progress, Source, audit
 from core.speech.audit_figures import Summary
 from core.speech.audit_kinds import JUDGED, Finding
+from core.speech.copies import of_one_recording
 from core.speech.hashing import HashCache, manifest_sha256
 from core.speech.lines import hash_lines
 from core.speech.manifest import read_manifest
@@ -65,6 +66,7 @@ def health_document(
     its clips to. `progress(done, total)` may raise, to stop."""
     sources = [Source(path, name, name) for name, path in manifests.items()]
     found = audit(sources, workers=workers, target_rms=target_rms, progress=progress)
+    together, copies = _copies(manifests, found.findings)
     content = {
         "schema": SCHEMA_VERSION,
         "method": METHOD_VERSION,
@@ -73,9 +75,26 @@ def health_document(
         "hashes": {name: hashes[name] for name in manifests},
         "sets": [_set(summary, found.findings) for summary in found.summaries],
         "shared": _shared(found),
+        "together": together,
+        "copies": copies,
         "findings": _counts(found.findings),
     }
     return sealed(content)
+
+
+def _copies(
+    manifests: Mapping[str, Path], findings: Sequence[Finding]
+) -> tuple[list[dict[str, Any]], list[dict[str, str | int]]]:
+    """`of_one_recording`, by positions from 0 in place of lines: what score documents are in the order of."""
+    lines = {name: read_manifest(path).utterances for name, path in manifests.items()}
+    texts = {name: {u.line: u.text for u in utterances} for name, utterances in lines.items()}
+    together, copies = of_one_recording(findings, texts)
+    places = {name: {u.line: u.index for u in utterances} for name, utterances in lines.items()}
+    rows = [
+        {"dataset": name, "groups": [[places[name][line] for line in group] for group in groups]}
+        for name, groups in together.items()
+    ]
+    return rows, copies
 
 
 def _set(summary: Summary, findings: Sequence[Finding]) -> dict[str, Any]:

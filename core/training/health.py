@@ -16,7 +16,7 @@ from core.runs.documents import read_config
 from core.runs.events import Notice
 from core.runs.paths import RunPaths
 from core.runs.process import PARENT_VARIABLE
-from core.scoring.data_health import leak_sentence
+from core.scoring.data_health import copies_sentence, leak_sentence
 from core.training.journal import Journal
 from core.training.stopping import StopFlag
 
@@ -90,5 +90,8 @@ class HealthAudit:
                     f"unknown: `lora-cli manifest check --run {self._paths.root}` tries again",
                 )
             )
-        elif health.leaks:
+            return
+        if health.leaks:
             journal.emit(Notice("warning", f"leakage: {leak_sentence(health.leaks)}"))
+        if copies := health.too_many_copies:
+            journal.emit(Notice("warning", f"copies: {copies_sentence(health, copies)}"))

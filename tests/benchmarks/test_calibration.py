@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.calibration import __main__ as calibration
 from benchmarks.calibration.decisions import Decision, cells, simulate
 from benchmarks.calibration.tables import failures
-from benchmarks.calibration.world import WORLDS, manifest, populations
+from benchmarks.calibration.world import WORLDS, World, manifest, populations
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_the_planted_truth_is_the_mean_of_what_is_drawn(run: Path, world: str) -> None:
+@pytest.mark.parametrize("world", WORLDS, ids=[world.name for world in WORLDS])
+def test_the_planted_truth_is_the_mean_of_what_is_drawn(run: Path, world: World) -> None:
     people = populations([run])[0]["domain"]
     random = np.random.default_rng(1)
     found = []
@@ -43,7 +43,9 @@ def test_the_planted_truth_is_the_mean_of_what_is_drawn(run: Path, world: str) -
         drawn = manifest(world, people, -1.0, 400, random)
         found.append(100 * (drawn.after - drawn.before).sum() / drawn.words.sum())
     assert abs(np.mean(found) + 1.0) < 4 * np.std(found) / np.sqrt(60)
-    assert (drawn.blocks is not None) == (world == "speakers")
+    named = len(set(drawn.blocks or ()))
+    assert named == (world.speakers if world.named else 0)
+    assert len(set(drawn.recordings or ())) < 400 or world.copies == 1
 
 
 def test_the_short_mode_writes_its_tables(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,20 +54,22 @@ def test_the_short_mode_writes_its_tables(run: Path, tmp_path: Path, monkeypatch
     output = tmp_path / "calibration.md"
     assert calibration.main([str(run), "--short", "-o", str(output)]) in (0, 1)
     text = output.read_text()
-    assert "48 decisions on each criterion" in text
+    assert f"{8 * len(WORLDS)} decisions on each criterion" in text
     for world in WORLDS:
         # Two criteria in the table of errors, at one size and at all; and in that of power.
-        assert text.count(f"| {world} |") == 6
+        assert text.count(f"| {world.name} |") == 6
 
 
 def test_a_gate_that_passes_everything_would_fail_the_calibration(run: Path) -> None:
     decisions = simulate(populations([run]), cells([60], 20, 0), 50, 0)
     blind = [Decision(d.world, d.name, d.size, d.planted, "PASS", "PASS", d.truth, False, None) for d in decisions]
     wrong = failures(blind)
-    assert sum("wrong PASS" in text for text in wrong) == 10 and sum("cover" in text for text in wrong) == 6
+    promised, simple = (sum(getattr(world, word) for world in WORLDS) for word in ("promised", "simple"))
+    assert sum("wrong PASS" in text for text in wrong) == 2 * promised
+    assert sum("cover" in text for text in wrong) == 2 * simple == 4
 
 
 def test_a_truth_beyond_what_the_runs_did_is_refused(run: Path) -> None:
     people = populations([run])[0]["domain"]
     with pytest.raises(ValueError, match="cannot be planted"):
-        manifest("independent", people, -50.0, 100, np.random.default_rng(0))
+        manifest(WORLDS[0], people, -50.0, 100, np.random.default_rng(0))

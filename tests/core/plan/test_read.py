@@ -195,6 +195,36 @@ def test_leakage_is_accepted_with_a_reason_only() -> None:
     assert "expected a string" in only_problem("[gate]\naccept_leakage = true\n")
 
 
+def test_speakers_are_unknown_with_a_reason_only() -> None:
+    reason = "[gate]\nspeakers = 'unknown: each clip is another caller'\n"
+    plan = parse_plan(HEAD + reason + TAIL, "plan.toml")
+    assert plan.gate.speakers == "unknown: each clip is another caller"
+    for wrong in ("unknown", "unknown: -", "many", "each clip is another caller"):
+        problem = only_problem(f"[gate]\nspeakers = '{wrong}'\n")
+        assert problem.startswith("plan.toml:9: gate.speakers") and '"unknown:" with a reason' in problem
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ("heldout = 'd.jsonl'\n", "plan.toml:7: data.heldout: the same set as data.domain"),
+        ("heldout = './x/../d.jsonl'\n", "plan.toml:7: data.heldout"),
+        ("heldout = 'h.jsonl'\nselection = 'd.jsonl'\n", "plan.toml:8: data.selection: the same set as data.domain"),
+        ("heldout = 'h.jsonl'\nselection = 'h.jsonl'\n", "plan.toml:8: data.selection: the same set as data.heldout"),
+    ],
+)
+def test_the_same_set_twice_is_refused(data: str, place: str) -> None:
+    head = HEAD.replace('heldout = "h.jsonl"\n', data)
+    [problem] = problems(head + TAIL)
+    assert problem.startswith(place)
+
+
+def test_the_same_set_twice_in_one_experiment_is_refused_there() -> None:
+    [problem] = problems(HEAD + TAIL + "data.heldout = 'd.jsonl'\n")
+    assert problem.startswith("plan.toml:10: data.heldout: the same set as data.domain")
+    assert "other speech" in problem
+
+
 def test_the_queues_policies_are_read_and_checked() -> None:
     text = "[queue]\nnotify = ['mail', '-x', '1', '-y', '1']\non_accept = 'stop'\npause_after = 0\n"
     queue = parse_plan(HEAD + text + "[gate]\nearly_stop = 2\n" + "[[experiment]]\nid = 'a'\n", "plan.toml").queue

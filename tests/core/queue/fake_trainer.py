@@ -204,7 +204,10 @@ class FakeTrainer:
         clips = {name: len(Path(data[name]).read_text().splitlines()) for name in ("train", *SETS)}
         sets = [figures | {"name": name, "clips": count, "clamped_share": 0.0} for name, count in clips.items()]
         hashes = audited_hashes(self.config)
-        return sealed({"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets, "shared": []})
+        return sealed(
+            {"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets}
+            | {"shared": [], "together": [], "copies": []}
+        )
 
     def finish(self, behaviour: str) -> None:
         self.say(Phase("finishing"))

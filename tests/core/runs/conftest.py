@@ -12,7 +12,7 @@ import pytest
 from score_kit import adapter_facts, score_document, utterance, write_result
 
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
-from core.runs.data_health import audited_hashes, sealed
+from core.runs.data_health import SCHEMA_VERSION, audited_hashes, sealed
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
 from core.runs.files import append_line, write_json
 from core.runs.folder import replace_link
@@ -26,15 +26,15 @@ WORDS = 10
 FINGERPRINT = "0123456789ab-basic1"
 
 
-def health_document(hashes: dict[str, str], *shared: dict[str, Any]) -> dict[str, Any]:
+def health_document(hashes: dict[str, str], *shared: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The audit of three sets of 60 clips."""
     figures = {
         "clips": CLIPS, "words": CLIPS * WORDS, "seconds": 120.0, "speakers": 4, "silent": 0, "clipped": 1,
         "rms_db": -26.0, "rms_spread_db": 18.0, "rms_after_spread_db": 0.0, "clamped_share": 1e-5,
     }  # fmt: skip
     sets = [{"name": name} | figures for name in ("train", "domain", "heldout")]
-    content = {"schema": 1, "method": 1, "key": "k" * 16, "hashes": hashes, "sets": sets, "shared": list(shared)}
-    return sealed(content | {"findings": {}})
+    content = {"schema": SCHEMA_VERSION, "method": 1, "key": "k" * 16, "hashes": hashes, "sets": sets}
+    return sealed(content | {"shared": list(shared), "together": [], "copies": [], "findings": {}} | changes)
 
 
 def finite(loss: float | None) -> float | None:
@@ -101,10 +101,10 @@ class FakeRun:
             fields = {"step": step, "single": single, "adapter_hash": adapter_hash(self.paths.best)} | changes
             self.score(self.paths.tuned(name), count, dataset=name, **fields)
 
-    def health(self, *shared: dict[str, Any]) -> None:
+    def health(self, *shared: dict[str, Any], **changes: Any) -> None:
         """The audit of the data: clean, or with what the sets have in common."""
         config = json.loads(self.paths.config.read_text())
-        write_json(self.paths.data_health, health_document(audited_hashes(config), *shared))
+        write_json(self.paths.data_health, health_document(audited_hashes(config), *shared, **changes))
         if self.paths.result.exists():
             self.result()
 

@@ -223,3 +223,12 @@ def test_a_plan_file_that_cannot_be_read(tmp_path: Path, data: bytes | None, mes
 def test_a_folder_is_no_plan(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="cannot be read"):
         load_plan(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["heldout", "selection"])
+def test_the_lines_of_another_set_under_another_name_are_refused(project: Path, key: str) -> None:
+    data = project / "data"
+    (data / "copy.wav").write_bytes((data / "domain.wav").read_bytes())
+    (data / "other.jsonl").write_text(json.dumps({"audio_filepath": "copy.wav", "text": "domain"}) + "\n")
+    with pytest.raises(ResolveError, match=rf"data.{key}: .*other.jsonl is the same set as data.domain"):
+        resolved(project, f'data.{key}="data/other.jsonl"')

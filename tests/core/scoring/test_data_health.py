@@ -1,12 +1,12 @@
 """Leakage leaves the WER criteria unknown, unless the plan accepts it with a reason; all else is shown only."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from core.scoring.counts import ErrorCounts
-from core.scoring.data_health import DataHealth, SetHealth, Shared, health_of
+from core.scoring.data_health import COPIES_SHARE, Copies, DataHealth, SetHealth, Shared
 from core.scoring.evidence import Artifact, Decision, Evidence, Interval, Parity, SetScore, State, Thresholds
 from core.scoring.verdict import judge, thresholds_of
 
@@ -91,18 +91,29 @@ def test_a_gate_without_words_accepts_nothing(reason: Any) -> None:
     assert thresholds_of({"accept_leakage": reason}).accept_leakage is None
 
 
-def test_a_document_is_read_back_and_a_broken_one_refused() -> None:
-    one = SetHealth("train", 3, 9, 4.5, 2, 0, 0, -20.0, 3.0, 0.0, 0.0)
-    sets = [asdict(replace(one, name=name)) for name in ("train", "domain", "heldout")]
-    document: dict[str, Any] = {"key": "k", "sets": sets, "shared": [asdict(LEAK)]}
-    assert health_of(document).leaks == (LEAK,)
-    for broken in (
-        {"sets": sets[:2]},
-        {"sets": [*sets, {"name": "x"}]},
-        {"shared": [asdict(LEAK) | {"count": 0}]},
-        {"shared": [asdict(LEAK) | {"kind": "smell"}]},
-        {"shared": [asdict(LEAK) | {"other": "elsewhere"}]},
-        {"shared": None},
-    ):
-        with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
-            health_of(document | broken)
+SIZES = tuple(
+    SetHealth(name, clips, 9, 4.5, 2, 0, 0, -20.0, 3.0, 0.0, 0.0)
+    for name, clips in (("train", 100), ("domain", 200), ("heldout", 400), ("selection", 20))
+)
+
+
+@pytest.mark.parametrize(
+    ("copies", "state", "says"),
+    [
+        (Copies("domain", "domain", 10), PASS, ""),
+        (Copies("domain", "domain", 11), UNKNOWN, "11 of 200 domain clips (5.5 %) are copies of others in domain"),
+        (Copies("heldout", "heldout", 360), UNKNOWN, "360 of 400 heldout clips (90.0 %)"),
+        (Copies("heldout", "domain", 20), PASS, ""),
+        (Copies("domain", "heldout", 11), UNKNOWN, "11 of 200 domain clips (5.5 %) are copies of clips in heldout"),
+        # Ten clips are a twentieth of domain, and half of the selection set that is to be another one.
+        (Copies("domain", "selection", 10), PASS, ""),
+        (Copies("selection", "domain", 10), UNKNOWN, "10 of 20 selection clips (50.0 %) are copies of clips in domain"),
+    ],
+)
+def test_more_copies_than_a_share_leave_the_wers_unknown(copies: Copies, state: State, says: str) -> None:
+    health = DataHealth(SIZES, (), copies=(copies,))
+    for thresholds in (Thresholds(), ACCEPTING):
+        verdict = judge(replace(GOOD, data_health=health), thresholds)
+        for name in WER_CRITERIA:
+            assert verdict.criterion(name).state is state and says in verdict.criterion(name).reason
+    assert COPIES_SHARE == 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,23 @@ import pytest
 
 from core.scoring.assess import Documents, RecountError, assess
 from core.scoring.certainty import sentence, short
+from core.scoring.data_health import Together
 from core.scoring.evidence import Thresholds
 from core.scoring.significance import (
     PairedErrors,
     Units,
+    connected,
     interval,
     needed_units,
     optimism,
+    over_blocks,
     probability_up_to,
     rises,
     share_up_to,
     units_of,
     widening,
 )
+from core.scoring.student import quantile
 from core.scoring.text import normaliser
 
 WORDS = 12
@@ -86,14 +91,87 @@ def test_few_units_are_widened_as_students_t(count: int, factor: float) -> None:
         assert widening(count) == pytest.approx(factor, abs=5e-4)
 
 
-def test_twenty_speakers_are_resampled_whole_and_nineteen_are_not() -> None:
+@pytest.mark.parametrize(("speakers", "blocked"), [(20, True), (2, True), (1, False)])
+def test_speakers_are_taken_whole_from_two_on(speakers: int, blocked: bool) -> None:
     words, before, after = errors(200, 0.2, 0.02)
-    speakers = [f"s{i % 20}" for i in range(200)]
-    found = units_of(PairedErrors(words, before, after, np.zeros((0, 200)), speakers))
-    assert found.blocked and len(found) == 20
+    names = [f"s{i % speakers}" for i in range(200)]
+    found = units_of(PairedErrors(words, before, after, np.zeros((0, 200)), names))
+    assert found.blocked is blocked and len(found) == (speakers if blocked else 200)
     assert found.points[0] == pytest.approx(100 * (after - before).sum() / words.sum())
-    few = [f"s{i % 19}" for i in range(200)]
-    assert not units_of(PairedErrors(words, before, after, np.zeros((0, 200)), few)).blocked
+
+
+def test_limits_over_equal_speakers_are_students() -> None:
+    """Of speakers with as many words each the rise is a mean, and its limits are the textbook's."""
+    random = np.random.default_rng(3)
+    own = random.integers(-20, 60, 6).astype(float)
+    before, after = np.full(60, 50.0), 50.0 + np.repeat(own, 10)
+    names = [f"s{i // 10}" for i in range(60)]
+    found = units_of(PairedErrors(np.full(60, 100.0), before, after, np.zeros((0, 60)), names))
+    error, degrees = over_blocks(found)
+    assert error == pytest.approx(float(np.std(own, ddof=1)) / np.sqrt(6)) and degrees == pytest.approx(5)
+    low, high = interval(rises(found))
+    half = 2.5706 * error  # t(0.975, 5)
+    assert (low, high) == pytest.approx((own.mean() - half, own.mean() + half), rel=1e-3)
+
+
+def test_the_degrees_of_freedom_are_satterthwaites() -> None:
+    """Against the eigenvalues of the variance's quadratic form, where speakers have unequal numbers of words."""
+    random = np.random.default_rng(0)
+    for words in (random.uniform(1, 5, 12), np.array([50.0] + [1.0] * 39), np.array([5.0, 1.0])):
+        count, share = len(words), words / words.sum()
+        residual_of = np.eye(count) - np.outer(share, np.ones(count))
+        scaled = np.diag(1 / (1 - share)) @ residual_of
+        roots = np.linalg.eigvalsh(scaled @ np.diag(share**2) @ scaled.T)
+        units_ = Units(words, random.normal(size=(1, count)), True)
+        assert over_blocks(units_)[1] == pytest.approx(roots.sum() ** 2 / (roots**2).sum())
+
+
+def test_what_few_speakers_agree_on_by_chance_is_no_proof() -> None:
+    words, before, after = errors(60, 0.2, 0.02)
+    for group in (slice(0, 30), slice(30, 60)):  # two speakers who rose by exactly as much
+        words[group], before[group], after[group] = words[:30], before[:30], after[:30]
+    found = units_of(PairedErrors(words, before, after, np.zeros((0, 60)), ["a"] * 30 + ["b"] * 30))
+    assert over_blocks(found)[0] == found.least_error_pp > 0.5
+
+
+def test_more_speakers_are_asked_for_where_few_cannot_tell() -> None:
+    random = np.random.default_rng(5)
+    before, after = np.full(120, 30.0), 30.0 - np.repeat(random.integers(2, 6, 12), 10)
+    names = [f"s{i // 10}" for i in range(120)]
+    found = units_of(PairedErrors(np.full(120, 100.0), before, after, np.zeros((0, 120)), names))
+    estimate = float(found.points[0])
+    near, far = (needed_units(found, rises(found), estimate, estimate + d, 12) for d in (0.5, 1.5))
+    assert near is not None and far is not None and near > 2 * far
+    # With so many the textbook's condition just holds: margin, quantile and power within the distance.
+    error, _ = over_blocks(found)
+    for count, holds in ((near, True), (near - 1, False)):
+        spread = (quantile(0.95, count - 1) + 0.8416) * error * np.sqrt(12 / count)
+        assert bool(found.margin_pp * 12 / count + spread <= 0.5) is holds
+
+
+@pytest.mark.parametrize("times", [2, 10])
+@pytest.mark.parametrize("speakers", [None, 8])
+def test_copies_are_no_evidence(times: int, speakers: int | None) -> None:
+    words, before, after = errors(200, 0.2, 0.02)
+    names = None if speakers is None else [f"s{i % speakers}" for i in range(200)]
+    once = units_of(PairedErrors(words, before, after, np.zeros((0, 200)), names))
+    again = [np.repeat(column, times) for column in (words, before, after)]
+    none, who = np.zeros((0, 200 * times)), None if names is None else np.repeat(names, times).tolist()
+    copied = units_of(PairedErrors(*again, none, who, np.repeat(np.arange(200), times).tolist()))
+    believed = units_of(PairedErrors(*again, none, None))
+    for threshold in (-3.0, -1.0, 0.0):
+        sure, unsure = (probability_up_to(rises(u), threshold, u.margin_pp) for u in (once, copied))
+        assert unsure == pytest.approx(sure, abs=1e-9)
+    assert np.std(rises(believed)) < 0.8 * np.std(rises(copied)), "what it would be if each copy counted"
+
+
+def test_copies_join_speakers_and_all_that_is_copied_of_one_is_one() -> None:
+    assert connected(["a", "a", "b", "c"], [1, 2, 2, 3]) == [0, 0, 0, 1]
+    assert connected([1, 2, 3, 1], [5, 5, 6, 7]) == [0, 0, 1, 0]
+    words, before, after = errors(40, 0.2, 0.02)
+    errors_ = PairedErrors(words, before, after, np.zeros((0, 40)), None, [0] * 40)
+    with pytest.raises(ValueError, match="copies of one recording"):
+        units_of(errors_)
 
 
 def test_errors_that_speakers_share_widen_the_interval() -> None:
@@ -135,16 +213,17 @@ def test_a_selection_set_leaves_the_gain_as_it_is() -> None:
 
 
 def test_more_utterances_are_needed_the_nearer_the_threshold() -> None:
-    distribution = rises(units(200))
+    few = replace(units(200), change=0.0)
+    distribution = rises(few)
     estimate = float(np.mean(distribution))
-    near = needed_units(distribution, estimate, estimate + 0.1, 200)
-    nearer = needed_units(distribution, estimate, estimate + 0.05, 200)
+    near = needed_units(few, distribution, estimate, estimate + 0.1, 200)
+    nearer = needed_units(few, distribution, estimate, estimate + 0.05, 200)
     assert near is not None and nearer == pytest.approx(4 * near, abs=4)
     # (1.6449 + 0.8416)² variances: the textbook's sample size for 95 % one-sided and a power of 80 %.
     assert near == pytest.approx(200 * (2.4865 * float(np.std(distribution)) / 0.1) ** 2, rel=1e-3)
-    with_margin = needed_units(distribution, estimate, estimate + 0.1, 200, margin_pp=0.05)
+    with_margin = needed_units(units(200), distribution, estimate, estimate + 0.1, 200)
     assert with_margin is not None and with_margin > near
-    assert needed_units(distribution, estimate, estimate, 200) is None
+    assert needed_units(few, distribution, estimate, estimate, 200) is None
 
 
 def test_one_change_more_may_not_overturn_what_is_sure() -> None:
@@ -185,16 +264,18 @@ def test_all_figures_of_a_comparison() -> None:
     gain, rise = found.domain, found.heldout
     assert gain.raw_pp == pytest.approx(7.0) and (gain.fixed, gain.broken) == (40, 5)
     assert gain.corrected_pp == pytest.approx(7.0, abs=0.05)
-    assert gain.low_pp < 7 < gain.high_pp and gain.probability > 0.999 and gain.more_utterances == 0
-    assert gain.conditional and gain.units == 100 and gain.unit == "utterance"
+    assert gain.low_pp < 7 < gain.high_pp and gain.probability > 0.999 and gain.more_units == 0
+    assert gain.conditional and gain.units == gain.unnamed == 100 and not gain.blocked
     # 45 segments hold a difference and 10 none: mean 35/55; the z value by the textbook formula
     differences = np.array([1] * 40 + [-1] * 5 + [0] * 10)
     assert gain.mapsswe_segments == 55
     assert gain.mapsswe_z == pytest.approx(differences.mean() / (differences.std(ddof=1) / np.sqrt(55)))
     assert rise.raw_pp == 0 and rise.mapsswe_p is None
     text = sentence(gain, "domain_gain")
-    assert "40 words fixed, 5 broken" in text and "P(≥ 1) = > 99.9 %" in text and "conditional on the speakers" in text
-    assert short(rise, "heldout").startswith("[-0.")
+    assert (
+        "40 words fixed, 5 broken" in text and "P(≥ 1) = > 99.9 %" in text and "no utterance names its speaker" in text
+    )
+    assert short(rise, "heldout").startswith("[-0.") and "P(≤ 0.2 | these speakers)" in short(rise, "heldout")
 
 
 def test_blocks_by_a_field_of_the_manifest() -> None:
@@ -203,7 +284,7 @@ def test_blocks_by_a_field_of_the_manifest() -> None:
         for index, item in enumerate(sets):
             item["fields"] = {"room": index % 25}  # type: ignore[index]
     found = assess(named, documents(0, 0), None, Thresholds(block_by="room"), normaliser("basic"), "key")
-    assert (found.domain.unit, found.domain.units, found.domain.conditional) == ("room", 25, False)
+    assert (found.domain.block_by, found.domain.units, found.domain.conditional) == ("room", 25, False)
     assert "25 values of room" in sentence(found.domain, "domain_gain")
     assert found.heldout.conditional
 
@@ -232,3 +313,42 @@ def test_ten_thousand_resamples_in_a_second() -> None:
         rises(found)
     optimism(table(domain), table(heldout), 0.2)
     assert time.process_time() - started < 1.0
+
+
+def spoken(fixed: int, broken: int, speakers: list[str | None]) -> Documents:
+    """100 utterances by these speakers, in turns."""
+    found = documents(fixed, broken)
+    for sets in (found.baseline, found.tuned or ()):
+        for index, item in enumerate(sets):
+            item["speaker"] = speakers[index % len(speakers)]  # type: ignore[index]
+    return found
+
+
+def test_a_set_of_which_some_say_who_speaks_is_one_of_which_nobody_does() -> None:
+    some = spoken(40, 5, ["ann", "bob", "cid", None])
+    found = assess(some, spoken(0, 0, ["ann", "bob"]), None, Thresholds(), normaliser("basic"), "key")
+    assert not found.domain.blocked and found.domain.unnamed == 25 and found.domain.conditional
+    assert "25 of 100 utterances name no speaker" in sentence(found.domain, "domain_gain")
+    assert found.heldout.blocked and found.heldout.units == 2
+    one = assess(spoken(40, 5, ["ann"]), some, None, Thresholds(), normaliser("basic"), "key").domain
+    assert one.conditional and one.unnamed == 0 and "all utterances have one speaker" in sentence(one, "domain_gain")
+    empty = assess(spoken(40, 5, ["ann", " "]), some, None, Thresholds(), normaliser("basic"), "key").domain
+    assert empty.unnamed == 50
+
+
+def test_a_speaker_who_has_most_words_is_told_of() -> None:
+    names: list[str | None] = ["ann"] * 8 + ["bob", "cid"]
+    found = assess(spoken(40, 5, names), spoken(0, 0, names), None, Thresholds(), normaliser("basic"), "key").domain
+    assert found.units == 3 and found.like_units is not None and found.like_units < 2.5
+    assert "by 3 speakers, which count as 2." in sentence(found, "domain_gain")
+
+
+def test_what_the_audit_says_of_an_utterance_that_is_not_there_is_refused() -> None:
+    sets = documents(40, 5)
+    together = (Together("domain", ((0, 1), (5, 100))),)
+    with pytest.raises(ValueError, match="utterance 100"):
+        assess(sets, sets, None, Thresholds(), normaliser("basic"), "key", together)
+    copied = (Together("domain", (tuple(range(10)), (50, 60))), Together("selection", ((0, 1),)))
+    found = assess(sets, sets, None, Thresholds(), normaliser("basic"), "key", copied)
+    assert (found.domain.units, found.heldout.units) == (90, 100)
+    assert "90 utterances (10 more have a recording in common with these)" in sentence(found.domain, "domain_gain")

@@ -117,3 +117,19 @@ def test_rules_as_in_run_json() -> None:
     rules = rules_of([entry | {"min_utterances": 20}])
     assert rules == (SliceRule("duration", edges=(2.0,), heldout_regression_pp=0.5, min_utterances=20),)
     assert (rules[0].threshold("domain"), rules[0].threshold("heldout")) == (None, 0.5)
+
+
+def test_a_speakers_own_slice_is_of_that_speaker_and_another_one_needs_several() -> None:
+    sure = replace(by_speaker(domain_gain_pp=0.0), confidence=0.95)
+    [found] = criteria(documents(ann=(60, 40, 5), bob=(60, 40, 5)), sure)
+    assert found.state is State.PASS and found.certainty is not None
+    assert not found.certainty.conditional and found.certainty.units == 60
+    # By duration each speaker is alone in a slice: nothing is known of how others with clips of that length would fare.
+    rule = SliceRule("duration", edges=(1.5,), domain_gain_pp=0.0)
+    alone = Thresholds(slices=(rule,), confidence=0.95)
+    [found] = criteria(documents(ann=(60, 40, 5), bob=(60, 40, 5)), alone)
+    assert found.state is State.UNKNOWN and "all utterances have one speaker" in found.reason
+    [found] = criteria(documents(ann=(60, 40, 5), bob=(60, 40, 5)), replace(alone, unknown_speakers="two prompts"))
+    assert found.state is State.PASS and "accepted by the plan: two prompts" in found.reason
+    # By the point estimates it passes.
+    assert criteria(documents(ann=(60, 40, 5), bob=(60, 40, 5)), Thresholds(slices=(rule,)))[0].state is State.PASS

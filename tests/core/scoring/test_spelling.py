@@ -93,7 +93,9 @@ def test_a_few_numbers_are_no_reason() -> None:
 
 
 def judged(found: SetSpelling, thresholds: Thresholds) -> Any:
-    sure = Certainty(1.0, None, 0.9, 1.1, 1.0, 0.99, "utterance", 9, True, 9, 1, 0, 0, 0, None, None, 0, 0)
+    sure = Certainty(
+        1.0, None, 0.9, 1.1, 1.0, 0.99, "speaker", False, 9, None, True, 9, 9, 1, 0, 0, 0, None, None, 0, 0
+    )  # fmt: skip
     return judge(replace(GOOD, significance=Significance(sure, sure, 100, "k", spelling=(found,))), thresholds)
 
 

@@ -221,9 +221,9 @@ def test_a_threshold_may_be_out_of_reach(limit: float) -> None:
 
 
 CERTAIN = Certainty(
-    raw_pp=15.2, corrected_pp=15.0, low_pp=14.0, high_pp=16.0, threshold_pp=1.0, probability=1.0, unit="utterance",
-    units=500, conditional=True, utterances=500, fixed=20, broken=1, inserted_less=0, inserted_more=0, mapsswe_z=9.0,
-    mapsswe_p=1e-9, mapsswe_segments=30, more_utterances=40,
+    raw_pp=15.2, corrected_pp=15.0, low_pp=14.0, high_pp=16.0, threshold_pp=1.0, probability=1.0,
+    block_by="speaker", blocked=True, units=50, like_units=50.0, conditional=False, unnamed=0, utterances=500, fixed=20,
+    broken=1, inserted_less=0, inserted_more=0, mapsswe_z=9.0, mapsswe_p=1e-9, mapsswe_segments=30, more_units=40,
 )  # fmt: skip
 
 
@@ -241,8 +241,41 @@ def test_at_a_confidence_only_what_is_sure_passes_or_fails(chance: float, state:
     verdict = judge(sure_of(chance, 1.0), thresholds)
     assert verdict.criterion("domain_gain").state is state and verdict.criterion("heldout").state is PASS
     assert judge(sure_of(1.0, chance), thresholds).criterion("heldout").state is state
-    assert ("40 more utterances" in verdict.criterion("domain_gain").reason) == (state is UNKNOWN)
+    assert ("40 more speakers" in verdict.criterion("domain_gain").reason) == (state is UNKNOWN)
     assert judge(sure_of(chance, chance), Thresholds()).decision is Decision.ACCEPTED, "the point policy looks away"
+
+
+@pytest.mark.parametrize(
+    ("unnamed", "says"),
+    [
+        (500, "no utterance names its speaker"),
+        (20, "20 of 500 utterances name no speaker"),
+        (0, "all utterances have one"),
+    ],
+)
+def test_at_a_confidence_nothing_is_sure_of_speakers_that_nobody_knows(unnamed: int, says: str) -> None:
+    known = sure_of(1.0, 0.0)
+    assert known.significance is not None
+    unknown = replace(CERTAIN, blocked=False, conditional=True, unnamed=unnamed)
+    domain, heldout = unknown, replace(unknown, probability=0.0)
+    evidence = replace(known, significance=replace(known.significance, domain=domain, heldout=heldout))
+    verdict = judge(evidence, Thresholds(confidence=0.95))
+    for name in ("domain_gain", "heldout"):
+        found = verdict.criterion(name)
+        assert found.state is UNKNOWN and says in found.reason and 'gate.speakers = "unknown: reason"' in found.reason
+    accepting = thresholds_of({"confidence": 0.95, "speakers": "unknown: each clip is another caller"})
+    verdict = judge(evidence, accepting)
+    assert verdict.criterion("domain_gain").state is PASS and verdict.criterion("heldout").state is FAIL
+    reason = verdict.criterion("domain_gain").reason
+    assert says in reason and "accepted by the plan: each clip is another caller" in reason
+    assert judge(evidence, Thresholds()).decision is Decision.ACCEPTED, "the point policy says nothing of others"
+
+
+@pytest.mark.parametrize(
+    "said", [None, "", "unknown", "unknown:", "unknown:  ", "each clip is another caller", 3, True]
+)
+def test_speakers_are_unknown_with_a_reason_only(said: object) -> None:
+    assert thresholds_of({"speakers": said}).unknown_speakers is None
 
 
 def test_at_a_confidence_what_cannot_be_computed_is_unknown() -> None:

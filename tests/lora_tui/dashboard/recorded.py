@@ -11,6 +11,7 @@ from typing import Any
 from score_kit import adapter_facts, counts, score_document, utterance, write_result
 
 from core.runs.adapter_hash import adapter_hash
+from core.runs.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
 from core.runs.data_health import audited_hashes, sealed
 from core.runs.events import (
     SCHEMA_VERSION,
@@ -113,7 +114,8 @@ class RecordedRun:
         }  # fmt: skip
         sets = [{"name": name} | figures for name in ("train", "domain", "heldout")]
         hashes = audited_hashes(load(self.paths.config))
-        content = {"schema": 1, "method": 1, "key": "k", "hashes": hashes, "sets": sets, "shared": list(shared)}
+        content = {"schema": HEALTH_SCHEMA, "method": 1, "key": "k", "hashes": hashes, "sets": sets}
+        content |= {"shared": list(shared), "together": [], "copies": []}
         write_json(self.paths.data_health, sealed(content))
         return self
 
