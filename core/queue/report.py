@@ -16,6 +16,7 @@ from core.queue.entries import Listing, listed, told
 from core.queue.execution import PlanExecution
 from core.queue.last_words import LastWords, Word, last_words
 from core.queue.near_runs import NearRun, named, near_runs
+from core.queue.placement import Placed
 from core.runs.contents import Depth
 from core.runs.evidence import Gathered, gather
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
@@ -92,16 +93,40 @@ def _compared(execution: PlanExecution, item: RowReport, required: Depth) -> Row
     placed = execution.placed.get(item.row.key)
     if placed is None or item.verdict is None or item.run is None:
         return item
-    verdict = replace(item.verdict, remarks=(*remarks(execution, item.row.key), *item.verdict.remarks))
+    others = _other_speakers(placed, item)
+    verdict = replace(item.verdict, remarks=(*remarks(execution, item.row.key), *others, *item.verdict.remarks))
     comparison = execution.comparison(placed)
     short = comparison.short_of(required)
-    if not short and (not comparison.differing or verdict.decision is Decision.REJECTED):
+    thresholds = item.thresholds or Thresholds()
+    unsure = others if thresholds.slices or thresholds.confidence is not None else ()
+    if not short and ((not comparison.differing and not unsure) or verdict.decision is Decision.REJECTED):
         return replace(item, verdict=verdict, matrix=replace(item.matrix, verdict=verdict))
-    # A folder that has the row's identity in its name, and was made of something else by its own account.
-    said = f"--require-data: {'; '.join(short)}" if short else f"{item.run.config}: {'; '.join(comparison.differing)}"
+    if short:
+        said = f"--require-data: {'; '.join(short)}"
+    elif comparison.differing:
+        # A folder that has the row's identity in its name, and was made of something else by its own account.
+        said = f"{item.run.config}: {'; '.join(comparison.differing)}"
+    else:
+        said = " ".join(unsure)
     verdict = _unknown(verdict, said)
     line = replace(item.matrix, verdict=verdict, note=verdict.criteria[0].reason)
     return replace(item, verdict=verdict, outcome=Outcome.UNDECIDED, matrix=line)
+
+
+def _other_speakers(placed: Placed, item: RowReport) -> tuple[str, ...]:
+    """Evaluation sets whose audio and texts are those of the run, but whose speakers or fields are others by now.
+
+    They change no WER over a whole set, but slices of it and how sure it is: those would be of other speakers.
+    """
+    recorded = (item.snapshot.config or {}).get("lines") if item.snapshot is not None else None
+    if placed.match is not None or not isinstance(recorded, dict):
+        return ()
+    return tuple(
+        f"data.{name}: speakers or fields of {getattr(placed.resolved.settings.data, name)} are not those that the run "
+        "was scored with: restore them, or remove the run's folder and train again."
+        for name, digest in placed.resolved.lines.items()
+        if name in ("domain", "heldout", "selection") and recorded.get(name) not in (None, digest)
+    )
 
 
 def remarks(execution: PlanExecution, key: str) -> tuple[str, ...]:

@@ -362,6 +362,11 @@ def test_speakers_named_after_the_run_do_not_pass_for_those_it_was_scored_with(a
     manifest.write_text(manifest.read_text().replace('"s0"', '"somebody"'))
     assert main(["verify", str(accepted.run("a").root)]) == 1
     assert "speakers or fields of heldout are not those that the run was made with" in capsys.readouterr().out
+    said = f"data.heldout: speakers or fields of {manifest} are not those that the run was scored with"
+    assert gate(accepted) == ExitCode.ACCEPTED, "no WER over the whole set is another"
+    assert said in capsys.readouterr().err
+    assert gate(accepted, "--set", "gate.confidence=0.95") == ExitCode.UNDECIDED
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_of_an_earlier_version_is_undecided_and_says_why(accepted: Any, capsys: Capture) -> None:
