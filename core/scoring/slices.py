@@ -55,7 +55,8 @@ def _label(rule: SliceRule, utterance: Mapping[str, Any]) -> str | None:
     if rule.by == "duration":
         seconds = utterance.get("seconds")
         return _bucket(rule.edges, float(seconds)) if isinstance(seconds, (int, float)) else None
-    value = utterance.get("speaker") if rule.by == "speaker" else (utterance.get("fields") or {}).get(rule.by)
+    source = utterance if rule.by in ("speaker", "channel") else utterance.get("fields") or {}
+    value = source.get(rule.by)
     return None if value is None else f"{rule.by} {value}"
 
 

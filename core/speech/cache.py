@@ -57,7 +57,7 @@ class ClipStore:
     starts: NDArray[np.int64]
     """Where each clip starts in `samples` (clips,)."""
     oddities: Mapping[int, str] = field(default_factory=dict)
-    """What is odd about the headers of the files of some clips."""
+    """What is odd about the headers or the channels of the files of some clips."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -78,7 +78,7 @@ class ClipStore:
         return float(self.lengths.sum()) / SAMPLE_RATE_HZ
 
     def notices(self, manifest: Manifest) -> list[str]:
-        """A sentence for each line whose file has an odd header, or without an offset and with another duration."""
+        """A sentence for each line whose file has an odd header or channels, or another duration than is told."""
         pairs = zip(manifest.utterances, self.file_s, strict=True)
         notices = (duration_notice(manifest, utterance, float(file_s)) for utterance, file_s in pairs)
         odd = [f"{manifest.where(manifest.utterances[i])}: {what}" for i, what in sorted(self.oddities.items())]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from core.errors import AudioError
 from core.speech.audio import DURATION_TOLERANCE_S, Decoded, decode_clip
 from core.speech.manifest import Manifest, Utterance
 from core.speech.manifest_lines import SHOWN_PROBLEMS
+from core.speech.stereo import Channels
 
 WORKERS = 2
 """Threads: decoding and resampling let others run."""
@@ -65,4 +67,10 @@ def duration_notice(manifest: Manifest, utterance: Utterance, file_s: float) -> 
 
 
 def _decode(utterance: Utterance) -> Decoded:
-    return decode_clip(utterance.audio, utterance.offset_s, utterance.duration_s, channel=utterance.channel)
+    channels = Channels()
+    clip = decode_clip(utterance.audio, utterance.offset_s, utterance.duration_s, channels.see, utterance.channel)
+    found = channels.oddity()
+    if found is None:
+        return clip
+    kind, what = found
+    return replace(clip, oddity=(kind, what if clip.oddity is None else f"{clip.oddity[1]}; {what}"))

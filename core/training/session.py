@@ -220,7 +220,7 @@ class Session:
             for notice in notices[:SHOWN]:
                 report("warning", notice)
             if len(notices) > SHOWN:
-                more = f"{len(notices) - SHOWN} more clips have odd headers or durations"
+                more = f"{len(notices) - SHOWN} more clips have odd headers, channels or durations"
                 report("warning", f"data.{name}: {more}: `lora-cli manifest check` names all")
             return dataset
 

@@ -133,3 +133,8 @@ def test_a_speakers_own_slice_is_of_that_speaker_and_another_one_needs_several()
     assert found.state is State.PASS and "accepted by the plan: two prompts" in found.reason
     # By the point estimates it passes.
     assert criteria(documents(ann=(60, 40, 5), bob=(60, 40, 5)), Thresholds(slices=(rule,)))[0].state is State.PASS
+
+
+def test_by_channel() -> None:
+    utterances = [{"channel": 0}, {"channel": 1, "fields": {}}, {"channel": None}, {"fields": {"room": 1}}]
+    assert sliced(SliceRule("channel"), utterances) == {"channel 0": [0], "channel 1": [1]}

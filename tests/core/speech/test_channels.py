@@ -184,3 +184,14 @@ def test_speakers_in_another_field_are_named(tmp_path: Path, capsys: pytest.Capt
     lines(tmp_path / "m.jsonl", [{"speaker_id": 7}, {"audio": "b.wav", "speaker": "x", "speaker_id": 8}])
     main(["manifest", "check", str(tmp_path / "m.jsonl")])
     assert "m: 1 lines have speaker_id: call it speaker" in capsys.readouterr().out
+
+
+def test_the_trainer_is_told_of_channels(tmp_path: Path) -> None:
+    one, two = voice(1), voice(2)
+    for name, channels in (("call", (one, two)), ("turned", (one, -one)), ("same", (one, one))):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1), RATE)
+    rows = [{}, {"audio": "turned.wav"}, {"audio": "same.wav"}, {"channel": 0}]
+    manifest = lines(tmp_path / "m.jsonl", rows)
+    first, second = SampleCache(tmp_path / "cache").clips(manifest, HashCache(tmp_path / "h.json")).notices(manifest)
+    assert first.startswith(f"{manifest.path}:1: channels 0 and 1 hold different sound")
+    assert second.startswith(f"{manifest.path}:2: channels 0 and 1 are of opposite phase")
