@@ -230,7 +230,8 @@ def measure_list(folder: Path, run: RunPaths, count: int) -> list[Figure]:
     multiply(run, runs, count)
     plan = folder / "experiments.toml"
     QueueDb(runs.queue_db).submit(Submission.create(plan, plan.read_text()))
-    command = [str(Path(sys.executable).with_name("lora-tui")), "queue", "list", "--runs", str(runs.root)]
+    command = [str(Path(sys.executable).with_name("lora-tui")), "queue", "list"]
+    command += ["--runs", str(runs.root), "--state", str(runs.state)]
     first = next(timed([*command, "--all"]))
     shown = subprocess.run([*command, "--all"], check=True, capture_output=True, text=True).stdout
     if shown.count(" done ") < count:

@@ -14,6 +14,7 @@ from core.errors import ExitCode, PlanError
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import named
+from core.queue.other_version import supervisor_note
 from core.queue.report import report
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
@@ -38,6 +39,8 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
     """The whole command. UserError: what the user can mend. Interrupted: SIGINT or SIGTERM."""
     output.check_exports(request.exports)
     submission = Submission.create(request.plan, read_plan_text(request.plan), request.overrides, request.only)
+    if note := supervisor_note(runs):
+        say(f"warning: {note}")
     with Signals() as signals:
         execution = check(request, submission, runs)
         if not request.train:

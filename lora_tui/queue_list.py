@@ -10,6 +10,7 @@ from core import console
 from core.errors import ExitCode
 from core.queue.asked_ends import killed_among
 from core.queue.entries import Entry, listed, told
+from core.queue.other_version import supervisor_note
 from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
@@ -28,9 +29,9 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     if args.all:
         queued = {entry.run.name for entry in found.entries if entry.run is not None}
         rows += _others([run for run in runs.runs() if run.name not in queued], runs)
-    works = is_held(runs.supervisor_lock)
+    works, note = is_held(runs.supervisor_lock), supervisor_note(runs)
     if args.json:
-        print_json({"supervisor": works, "paused": found.paused or None, "rows": rows})
+        print_json({"supervisor": works, "paused": found.paused or None, "note": note or None, "rows": rows})
         return ExitCode.ACCEPTED
     table = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
@@ -41,6 +42,7 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
         lines += ["", f"paused: {sanitise(found.paused)}", "`lora-tui queue release --all` goes on"]
     nobody = "no supervisor is at work" + ("; `lora-tui queue add PLAN` starts one" if found.submissions else "")
     lines += ["", "a supervisor is at work" if works else nobody]
+    lines += [sanitise(note)] if note else []
     console.out("\n".join(line.rstrip() for line in lines), multiline=True)
     return ExitCode.ACCEPTED
 

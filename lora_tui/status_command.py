@@ -12,6 +12,7 @@ from core.errors import ExitCode, PlanError
 from core.plan.expand import unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
+from core.queue.other_version import supervisor_note
 from core.queue.report import Outcome, RowReport, report
 from core.queue.wishes import Submission
 from core.runs.figures import clock
@@ -57,10 +58,10 @@ def run(args: argparse.Namespace) -> ExitCode:
     submission = Submission.create(path, read_plan_text(path), args.set, args.only)
     shown: str | dict[str, Any] = ""
     while True:
-        works = is_held(runs.supervisor_lock)
+        works, note = is_held(runs.supervisor_lock), supervisor_note(runs)
         execution = _execution(submission, runs)
         reports, others = report(execution, {}), near_runs(execution)
-        now = _as_json(reports, others, works) if args.json else _as_text(reports, others, works)
+        now = _as_json(reports, others, works, note) if args.json else _as_text(reports, others, works, note)
         if now != shown:
             if isinstance(now, str):
                 console.out(f"\n{now}" if shown else now, multiline=True)
@@ -81,7 +82,7 @@ def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
     return execution
 
 
-def _as_text(reports: list[RowReport], others: list[NearRun], works: bool) -> str:
+def _as_text(reports: list[RowReport], others: list[NearRun], works: bool, note: str) -> str:
     table = [_HEADINGS, *(_cells(item) for item in reports)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
@@ -95,7 +96,7 @@ def _as_text(reports: list[RowReport], others: list[NearRun], works: bool) -> st
     remarks = of_lines([item.matrix for item in reports]).remarks()
     lines = [*(sanitise(remark, _LONGEST) for remark in remarks), *([""] if remarks else []), *lines]
     queue = "a supervisor is at work" if works else "no supervisor is at work"
-    return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue])
+    return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue, *([sanitise(note)] if note else [])])
 
 
 def _at_work(item: RowReport) -> list[str]:
@@ -144,12 +145,12 @@ def _health(item: RowReport) -> dict[str, str] | None:
     return {"state": state.value, "summary": told}
 
 
-def _as_json(reports: list[RowReport], others: list[NearRun], works: bool) -> dict[str, Any]:
+def _as_json(reports: list[RowReport], others: list[NearRun], works: bool, note: str) -> dict[str, Any]:
     near = [
         {"run": one.run.name, "row": one.row.key, "state": run_state(one.run).value, "why": one.why} for one in others
     ]
     rows = [_json_row(item) for item in reports]
-    return {"schema": SCHEMA_VERSION, "supervisor": works, "rows": rows, "other_runs": near}
+    return {"schema": SCHEMA_VERSION, "supervisor": works, "note": note or None, "rows": rows, "other_runs": near}
 
 
 def _json_row(item: RowReport) -> dict[str, Any]:

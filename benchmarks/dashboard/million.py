@@ -12,6 +12,7 @@ come, at four zooms. Processor time of the same stands below: other work on the 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import pyte
 from benchmarks.dashboard.figures import Figure, report
 from benchmarks.dashboard.material import long_run
 from benchmarks.dashboard.terminal import Terminal
+from core.runs.state_folder import STATE_VARIABLE
 from core.runs.store import read_run
 from lora_tui.dashboard.look import Look
 from lora_tui.dashboard.series import smooth
@@ -45,7 +47,9 @@ def main() -> int:
         folder = Path(name)
         paths = long_run(folder / "runs", args.steps)
         wanted = f"{smooth(read_run(paths).steps.loss[-200:], Look().smoothing)[-1]:.3f}".encode()
-        histories = folder / "runs" / "cache" / "histories"
+        os.environ[STATE_VARIABLE] = str(folder / "state")
+        (folder / "state").mkdir()
+        histories = folder / "state" / "cache" / "histories"
         for _ in range(args.rounds):
             shutil.rmtree(histories, ignore_errors=True)
             with Terminal(_BOARD, cwd=folder, size=_SIZE) as terminal:

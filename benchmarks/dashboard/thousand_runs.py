@@ -13,6 +13,7 @@ first time. Processor time is what the board took until then: other work on the 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import pyte
 from benchmarks.dashboard.figures import Figure, report
 from benchmarks.dashboard.material import many_runs
 from benchmarks.dashboard.terminal import Terminal
+from core.runs.state_folder import STATE_VARIABLE
 
 BOARD_S, MOVE_MS, IDLE_PERCENT = 1.0, 50.0, 1.0
 IDLE_S = 20.0
@@ -42,7 +44,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         many_runs(folder / "runs", args.runs)
-        index = folder / "runs" / "cache" / "board.json"
+        os.environ[STATE_VARIABLE] = str(folder / "state")
+        (folder / "state").mkdir()
+        index = folder / "state" / "cache" / "board.json"
         last = f"/{args.runs}".encode()
         for number in range(args.rounds):
             shutil.rmtree(index.parent, ignore_errors=True)

@@ -30,7 +30,7 @@ def fingerprint(run: RunPaths, *, checkpoints: bool = True) -> dict[str, str]:
     for link in (run.best, run.last):
         found[link.name] = str(link.readlink()).encode() if link.is_symlink() else b""
     result = json.loads(run.result.read_bytes()) if run.result.is_file() else {}
-    found["result.json"] = _json({key: value for key, value in result.items() if key != "seconds"})
+    found["result.json"] = _json({key: value for key, value in result.items() if key not in ("seconds", "events")})
     snapshot = read_run(run)
     for name in _COLUMNS:
         found[f"steps.{name}"] = getattr(snapshot.steps, name).tobytes()

@@ -22,6 +22,7 @@ from core.queue.executor import child_environment
 from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import identity_from_json, is_alive, session_of
+from core.runs.state_folder import STATE_VARIABLE
 
 PHASES = ("starting", "training", "evaluating", "checkpointing", "saving", "finishing")
 ACTIVE = ("starting", "training", "evaluating", "checkpointing", "saving", "finishing")
@@ -42,7 +43,7 @@ class World:
         self.folder, self.plan = folder, plan
         folder.mkdir(parents=True, exist_ok=True)
         self.runs = RunsFolder(folder / "runs", folder / "state")
-        self.environment = child_environment(environment or {})
+        self.environment = child_environment({STATE_VARIABLE: str(self.runs.state), **(environment or {})})
         self.faces: list[subprocess.Popen[bytes]] = []
         self.most_trainers = 0
         self._over = threading.Event()

@@ -13,6 +13,7 @@ from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue.decisions import told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpus import Devices
+from core.queue.other_version import say_code
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
 from core.queue.talk import say
@@ -44,6 +45,7 @@ def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], D
                 err(f"another supervisor works on {runs.root} already")
                 return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")
+        say_code(runs, current_process().pid)
         with Wakeups() as wakeups:
             while not _worked(runs, lock, executor, devices, wakeups):
                 wakeups.wait((), LOOK_S)

@@ -12,6 +12,7 @@ from core.errors import ExitCode, RunFolderError
 from core.queue.command import SUPERVISOR_COMMAND
 from core.queue.decisions import told_to_stop
 from core.queue.executor import child_environment
+from core.queue.other_version import OLDER
 from core.queue.wishes import QueueDb, Submission
 from core.runs.files import tail
 from core.runs.folder import open_append
@@ -24,12 +25,6 @@ START_WAIT_S = 60.0
 _STARTS = 3
 """One that is killed while it starts is replaced; killed so many times on end, it is not."""
 _LOG_TAIL_BYTES = 4096
-
-
-OLDER_SUPERVISOR = (
-    "{}: a supervisor of an older version of lora-tui is at work there, with a queue of its own: it ends when it has "
-    "nothing left to do; `lora-tui queue stop --all` of that version ends it now"
-)
 
 
 class QueueClient:
@@ -72,7 +67,7 @@ class QueueClient:
         One that was told to stop, and whose trainers still save, hears of nothing new: the next one waits for its end.
         """
         if is_held(self.runs.older_supervisor_lock):
-            raise RunFolderError(OLDER_SUPERVISOR.format(self.runs.root))
+            raise RunFolderError(OLDER.format(self.runs.root))
         for _ in range(_STARTS):
             works = self.supervisor_works() and not told_to_stop(self.runs.decisions)
             if works or not self._must_start_again():

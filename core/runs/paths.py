@@ -154,6 +154,11 @@ class RunsFolder:
         return self.state / "supervisor.lock"
 
     @property
+    def supervisor_code(self) -> Path:
+        """Which code the supervisor runs that has the lock."""
+        return self.state / "supervisor.code"
+
+    @property
     def older_supervisor_lock(self) -> Path:
         """Held by a supervisor of a version that kept its state in the runs folder; nothing else there is looked at."""
         return self.root / "supervisor.lock"

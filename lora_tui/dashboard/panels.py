@@ -140,6 +140,7 @@ class StatusLine(LinesView):
             ("plan", f"{board.problems[0]}{more}" if board.problems_only else "", "fail"),
             ("plan", board.loading, ""),
             ("queue paused", f"{board.queue.paused}; u lets it go on" if board.queue.paused else "", "fail"),
+            ("queue", board.queue.note, "unknown"),
         ]
         read = board.selected is not None and row is not None and board.selected.row_id == row.id
         if row is not None and (not read or row.state != "done"):

@@ -14,6 +14,7 @@ from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionReader
 from core.queue.entries import Entry, Listing, listing, told
 from core.queue.last_words import LastWords
+from core.queue.other_version import supervisor_note
 from core.queue.wishes import QueueDb
 from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
@@ -69,7 +70,8 @@ class QueueState:
         if first:
             self.started.clear()
         found = self._listing
-        return Queue(works, tuple(s.id for s in found.submissions), self._said, found.paused)
+        submissions, note = tuple(s.id for s in found.submissions), supervisor_note(self._runs)
+        return Queue(works, submissions, self._said, found.paused, note)
 
     def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
         """The plan's rows, the queued ones among them in the order of starting; then what other plans have queued."""

@@ -118,6 +118,8 @@ class Queue:
     said: str = ""
     paused: str = ""
     """Why it has paused by itself."""
+    note: str = ""
+    """What people should know of the supervisor at work."""
 
     @property
     def stands_still(self) -> bool:

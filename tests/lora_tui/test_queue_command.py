@@ -26,7 +26,7 @@ ALL = 'until = "all"'
 def test_an_empty_queue_says_so(queue: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert queue("list") == 0
     assert capsys.readouterr().out == "the queue is empty\n\nno supervisor is at work\n"
-    assert queue.json("list") == {"schema": 1, "supervisor": False, "paused": None, "rows": []}
+    assert queue.json("list") == {"schema": 1, "supervisor": False, "paused": None, "note": None, "rows": []}
     assert not queue.folder.runs.queue_db.exists()
     queue.folder.write()
     queue.folder.db.submit(queue.folder.submission())

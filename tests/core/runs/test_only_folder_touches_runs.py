@@ -44,6 +44,7 @@ NAMED: dict[str, frozenset[str]] = {
         "core/runs/process.py": "read_text iterdir",
         "core/queue/database.py": "open",
         "core/queue/executor.py": "read_bytes",
+        "core/queue/other_version.py": "glob read_bytes",
         "core/queue/gpu_locks.py": "open",
         "core/cli/__main__.py": "os.open",
         "lora_tui/output.py": "open",
