@@ -110,7 +110,7 @@ def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> lis
     """The verdict as a table: state, criterion, number, threshold, how sure the number is, and the reason."""
     time = "" if duration_s is None else f" after {duration(duration_s)}"
     best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
-    lines = [f"{label}  verdict: {verdict.decision.value.upper()}{time}{best}"]
+    lines = [f"{label}  verdict: {verdict.word.upper()}{time}{best}"]
     lines += [f"  {remark}" for remark in verdict.remarks]
     cells = [criterion_cells(c) for c in verdict.criteria]
     widths = [max(len(row[i]) for row in cells) for i in range(5)]

@@ -121,7 +121,9 @@ def _cells(item: RowReport) -> tuple[str, ...]:
     steps = "-" if snapshot is None else f"{snapshot.steps_completed}/{snapshot.steps_planned}"
     run = "-" if item.run is None else item.run.name
     verdict = "-" if snapshot is None else item.outcome.value
-    if item.verdict is not None and item.outcome is Outcome.UNDECIDED and item.matrix.seeds is None:
+    if item.verdict is not None and item.verdict.failed:
+        verdict = item.verdict.word
+    elif item.verdict is not None and item.outcome is Outcome.UNDECIDED and item.matrix.seeds is None:
         now = item.verdict.decision.value  # where the run has not ended, the outcome does not say what it would be
         verdict = now if now == verdict else f"so far {now}"
     if item.matrix.seeds is not None:

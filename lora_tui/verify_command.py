@@ -88,7 +88,8 @@ def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
     ended = found.snapshot.state is RunState.DONE or found.snapshot.state.broken
-    what = f"the run is {found.verdict.decision.value}" if ended else "the run has not ended"
+    said = "the run failed" if found.verdict.failed else f"the run is {found.verdict.word}"
+    what = said if ended else "the run has not ended"
     looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""
     return [*lines, f"{word}; {what} (exit {int(code)}){looser}"]
 

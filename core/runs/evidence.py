@@ -34,6 +34,9 @@ _FAILURES = {
 }
 
 
+_BROKE_DOWN = (RunState.FAILED, RunState.OUT_OF_MEMORY)
+
+
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """The evidence, and one sentence for each file that should have been part of it and could not be."""
@@ -101,6 +104,7 @@ def gather(
             significance=significance,
             missing_intervals=_missing_intervals(snapshot),
             failure=_failure(snapshot, gave_up),
+            broke_down=snapshot.state in _BROKE_DOWN or (gave_up is not None and not snapshot.state.broken),
             contradiction=contradicting[0] if contradicting else None,
             unproven=next(iter(gaps), disbelief),
             signature_problem=signature_problem,

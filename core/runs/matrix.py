@@ -191,16 +191,16 @@ def cells(row: MatrixRow) -> list[str]:
 
 
 def verdict_word(row: MatrixRow) -> str:
-    """`accepted`, `rejected (diverged)`, `training, so far undecided`; without a verdict just the state."""
+    """`accepted`, `rejected (diverged)`, `failed`, `training, so far undecided`; without a verdict just the state."""
     status = row.status.replace("_", " ")
     if row.verdict is None:
         return status or NONE
-    word = row.verdict.decision.value
+    word = row.verdict.word
     if row.seeds is not None:
         word += f", seeds {row.seeds[0]}/{row.seeds[1]}"
     if row.status in _GOES_ON:
         return f"{status}, so far {word}"
-    return word if row.status == "done" else f"{word} ({status})"
+    return word if row.status in ("done", word) else f"{word} ({status})"
 
 
 def _percent(counts: ErrorCounts | None) -> float | None:

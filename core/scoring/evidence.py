@@ -91,6 +91,8 @@ class Evidence:
     parity: Parity | None
     failure: str | None = None
     """How the run ended if it did not end well: diverged, out of memory, error (a sentence). It rejects."""
+    broke_down: bool = False
+    """Whether that failure says nothing of the settings' worth: an error, want of memory, a trainer given up."""
     significance: Significance | None = None
     """How sure the WER differences are; None where that cannot be computed."""
     missing_intervals: tuple[int, ...] = ()
@@ -194,6 +196,14 @@ class Verdict:
     """The thresholds weaker than the defaults that it was judged by, a phrase each."""
     remarks: tuple[str, ...] = ()
     """What must be known before the verdict is believed, a sentence each: every face shows them at its head."""
+
+    failed: bool = False
+    """Whether the run broke down, which rejects it without a word on its WERs."""
+
+    @property
+    def word(self) -> str:
+        """What every face calls the decision: `failed` for a run that broke down."""
+        return "failed" if self.failed else self.decision.value
 
     def criterion(self, name: str) -> Criterion:
         """The criterion called `name`; KeyError if there is none."""

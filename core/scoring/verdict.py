@@ -103,7 +103,8 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
     )
     weaker = loosened(thresholds)
     remarks = (*((f"Judged {loosened_words(weaker)}.",) if weaker else ()), *spelling(evidence, thresholds))
-    return Verdict(judged, _decide(evidence, judged), best_step, guardrail_kept, weaker, remarks)
+    decision = _decide(evidence, judged)
+    return Verdict(judged, decision, best_step, guardrail_kept, weaker, remarks, failed=evidence.broke_down)
 
 
 def _decide(evidence: Evidence, judged: Sequence[Criterion]) -> Decision:

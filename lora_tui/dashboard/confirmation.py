@@ -28,7 +28,7 @@ def _with_seeds(row: BoardRow, repeats: Sequence[BoardRow], asked: int) -> Board
         return row
     ended = [repeat.decision for repeat in repeats if not repeat.active]
     accepted = ended.count("accepted")
-    decision = "accepted" if accepted >= asked else ("rejected" if "rejected" in ended else "undecided")
+    decision = "accepted" if accepted >= asked else ("rejected" if {"rejected", "failed"} & set(ended) else "undecided")
     told = tuple((repeat.key, _came_of(repeat)) for repeat in repeats)
     return replace(row, decision=decision, seeds=(accepted, asked), repeats=told)
 

@@ -32,7 +32,8 @@ _NUMBERS: dict[str, Callable[[BoardRow], float | None]] = {
 _MEANT = {"pass": "accepted", "fail": "rejected", "unknown": "undecided"}
 EXAMPLE = "id:2 lr>=1e-4 verdict:fail, or any word"
 HELP = (
-    "words, id: title: state: verdict: (accepted, rejected, undecided), lr wer heldout gain steps done with > >= < <="
+    "words, id: title: state: verdict: (accepted, rejected, failed, undecided), "
+    "lr wer heldout gain steps done with > >= < <="
 )
 
 
@@ -62,6 +63,8 @@ def _contains(word: str) -> Predicate:
 
 def _field_contains(name: str, value: str) -> Predicate:
     wanted = _MEANT.get(value.lower(), value.lower()) if name == "verdict" else value.lower()
+    if name == "verdict" and value.lower() == "fail":
+        return lambda row: row.decision in ("rejected", "failed")
     if name == "id":
         return lambda row: row.key.lower().startswith(wanted)
     return lambda row: wanted in _TEXTS[name](row).lower()

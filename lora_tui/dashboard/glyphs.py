@@ -8,8 +8,8 @@ from core.terminal import PLAIN
 Piece = tuple[str, str]
 """(text, role)."""
 _ASCII = str.maketrans(PLAIN)
-_DECISIONS = {"accepted": "✓", "rejected": "✗", "undecided": "?"}
-_DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "undecided": "unknown"}
+_DECISIONS = {"accepted": "✓", "rejected": "✗", "failed": "✗", "undecided": "?"}
+_DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "failed": "fail", "undecided": "unknown"}
 
 
 def plain(text: str, ascii_only: bool) -> str:

@@ -50,7 +50,7 @@ def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: V
         domain_change=changes[0],
         heldout=wers[1],
         heldout_change=changes[1],
-        decision=verdict.decision.value if snapshot.intervals or not snapshot.state.active else None,
+        decision=verdict.word if snapshot.intervals or not snapshot.state.active else None,
         active=snapshot.state.active,
         learning_rate=rate if isinstance(rate, float) else None,
         baseline_domain=base[0],

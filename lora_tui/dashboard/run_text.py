@@ -48,7 +48,7 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
 
 def _verdict_reasons(view: RunView) -> list[Pieces]:
     roles = {"PASS": "pass", "FAIL": "fail", "UNKNOWN": "unknown"}
-    lines: list[Pieces] = [[], [("verdict  ", "title"), (view.verdict.decision.value, "strong")]]
+    lines: list[Pieces] = [[], [("verdict  ", "title"), (view.verdict.word, "strong")]]
     for criterion in view.verdict.criteria:
         state = criterion.state.value
         lines.append(

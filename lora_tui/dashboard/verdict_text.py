@@ -31,7 +31,7 @@ def verdict_lines(
 
     `goes_on`: the queue has the run go on later.
     """
-    decision, active = view.verdict.decision.value, goes_on or view.snapshot.state.active
+    decision, active = view.verdict.word, goes_on or view.snapshot.state.active
     best = view.verdict.best_step
     heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]
     if best is not None:

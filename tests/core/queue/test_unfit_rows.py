@@ -8,6 +8,7 @@ import pytest
 
 from core.queue.execution import PlanExecution
 from core.queue.report import Outcome, report
+from core.runs.matrix import verdict_word
 from core.speech.hashing import HashCache
 
 PLAN = '[[experiment]]\nid = "a"\ntrain.batch_seconds = 0.05\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -32,3 +33,27 @@ def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(folder: Any, mo
     assert execution.unfit(execution.rows) == []
     [row] = report(execution, {})
     assert row.outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("behaviour", ["error", "oom"])
+def test_a_run_that_broke_down_failed_and_is_not_called_rejected(folder: Any, behaviour: str) -> None:
+    folder.write(queue="retries = 0")
+    folder.script(a=[behaviour])
+    folder.work()
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    [row] = report(execution, {})
+    assert row.verdict is not None and row.verdict.word == "failed"
+    assert row.failed and row.outcome is Outcome.REJECTED, "for the exit code it is as before"
+    assert verdict_word(row.matrix).startswith("failed") and "rejected" not in verdict_word(row.matrix)
+    assert "the fake trainer was told to" in row.matrix.note, "why it failed, and no WER"
+
+
+def test_a_run_that_diverged_is_rejected(folder: Any) -> None:
+    folder.write()
+    folder.script(a=["diverge"])
+    folder.work()
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    [row] = report(execution, {})
+    assert row.verdict is not None and row.verdict.word == "rejected"
