@@ -49,6 +49,10 @@ def loosened(thresholds: Thresholds) -> tuple[str, ...]:
             thresholds.confidence is not None and thresholds.unknown_speakers is not None,
             f"speakers unknown ({thresholds.unknown_speakers})",
         ),
+        (
+            thresholds.unknown_speakers is not None,
+            f"other speakers unknown, accepted ({thresholds.unknown_speakers})",
+        ),
         (thresholds.accept_leakage is not None, f"leakage accepted ({thresholds.accept_leakage})"),
     ]
     slices = [

@@ -32,6 +32,7 @@ def test_the_default_gate_is_not_loose() -> None:
         ({"stability_intervals": 2}, "stability over 2 intervals instead of 3"),
         ({"stability_min_steps": 0}, "stability after 0 steps instead of 1000"),
         ({"accept_leakage": "our own prompts"}, "leakage accepted (our own prompts)"),
+        ({"speakers": "unknown: one room, no names"}, "other speakers unknown, accepted (one room, no names)"),
         ({"domain_gain": math.nan}, "gain ≥ nan instead of 1.0"),
         (
             {"slice": [asdict(SliceSettings(by="speaker", domain_gain=0.0, min_utterances=2))]},

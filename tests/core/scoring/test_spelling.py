@@ -19,7 +19,7 @@ from core.scoring.wer import count_errors
 
 BASIC = normaliser("basic")
 TINY_EN = [
-    # reference, Whisper tiny.en as it is, and after training on digits in words
+    # reference, a recogniser that writes digits, and after training on digits in words
     ("eight eight one", "8, 8, 1", "eight eight one"),
     ("four two zero", "4-2-0", "four two oh"),
     ("nine five five two", "9552.", "nine five five two"),
@@ -28,7 +28,48 @@ TINY_EN = [
     ("six six", "666.", "six six"),
     ("one four seven", "147", "one for seven"),
 ]
-"""As the real model writes such clips."""
+"""Short, for the words of the verdict."""
+WHISPER_TINY_EN = [
+    ("eight zero four two eight seven one", "A. You, bro, two-base, set of blinds."),
+    ("zero three six", "0 3 6"),
+    ("three two zero six", "is too zero."),
+    ("four one five two three", "4 1 5 2 3"),
+    ("two eight four one three nine", "2, 8, 4, 1, 3, 9."),
+    ("nine seven six six", "97666"),
+    ("three six zero", "Three, six, zero."),
+    ("seven six three", "Seven, six, three."),
+    ("three three zero zero three nine six", "3-3-0-0-3-9-6"),
+    ("seven one zero", "7.10"),
+    ("six four seven one", "6, 4, 7, 1."),
+    ("four four one seven zero nine", "4, 4, 1, 7, 0, 9."),
+    ("four two six two", "Or 262."),
+    ("one eight three four", "1, 8, 3, 4"),
+    ("one zero eight", "One zero eight."),
+    ("nine six three seven one seven", "9 6 7 1 7"),
+    ("four six three three three five", "4, 6, 3, 3, 5"),
+    ("zero eight one zero two four nine", "0, 8, 1, 0, 2, 4, 9."),
+    ("three seven eight one", "3 7 8 1"),
+    ("four one zero six", "Four, one, zero, six."),
+    ("seven zero two six three four", "7. 0. 2. 6. 3. 4."),
+    ("five eight one seven", "581 7"),
+    ("one nine three eight six nine three", "1 9 3 8 6 9 3"),
+    ("six four three six", "6, 4, 3, 6"),
+    ("zero three three three one", "0, 3, 3, 3, 1."),
+    ("eight one two nine three three zero", "A1-B1-B3-B2-ZU"),
+    ("four seven zero one", "4, 7, 0, 1."),
+    ("five zero seven three one zero zero", "5, 0, 7, 3, 1, 0, 0"),
+    ("eight four five five three one one", "A-O-I-I-P-1-1"),
+    ("zero six five", "0 6 5"),
+    ("one seven three four", "1, 7, 3, 4"),
+    ("eight two four", "8, 2, 4."),
+    ("four zero nine six three", "40963"),
+    ("three zero eight eight one two five", "3 0 8 8 1 2 5"),
+    ("seven eight two seven one nine three", "7, 8, 2, 7, 1, 9, 3"),
+    ("one eight seven seven", "1-8-7-7"),
+    ("one nine three one three", "One, nine, three, one, three."),
+    ("four nine seven five zero six two", "4, 9, 7, 5, 0, 6, 2"),
+]
+"""Strings of spoken digits and what Whisper tiny.en really writes for them, but for two on which it loops."""
 
 
 def documents(texts: Sequence[tuple[str, str, str]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -143,3 +184,14 @@ def test_it_is_told_with_how_sure_the_figures_are() -> None:
     found = assess(sides, sides, None, Thresholds(), BASIC, "key", resamples=20)
     assert [one.dataset for one in found.spelling] == ["domain", "heldout"]
     assert found.spelling[1] == spelling(TINY_EN * 5)
+
+
+def test_real_whisper_seems_to_gain_while_it_hears_worse() -> None:
+    """An adapter that drops the last digit of every string, and has learnt to write words."""
+    texts = [(said, heard, said.rpartition(" ")[0]) for said, heard in WHISPER_TINY_EN]
+    found = spelling(texts)
+    assert found.rise_pp < -30
+    assert dict(found.others)["digits"] > 2
+    assert len(spelling_remarks([found], 0.2)) == 2
+    judged_by_digits = spelling(texts, "digits")
+    assert judged_by_digits.rise_pp > 2
