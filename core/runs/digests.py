@@ -6,16 +6,20 @@ that of result.json. So a change of any of them afterwards contradicts another o
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from core.runs.files import open_regular, stamp
+from core.runs.files import SCORES_BYTES, open_regular, stamp
 from core.runs.folder import names, subfolders
 from core.runs.paths import RunPaths, step_of
 
 _CHUNK = 1 << 20
+_EVENTS_BYTES = 2 << 30
+"""More than a run of ten million steps writes."""
 
 
 def sha256_of(path: Path) -> str:
@@ -31,7 +35,10 @@ def sha256_of_start(path: Path, size: int) -> str:
 @lru_cache(maxsize=512)
 def _sha256(path: Path, _stamp: tuple[int, ...], size: int | None) -> str:
     digest = hashlib.sha256()
+    most = SCORES_BYTES if size is None else _EVENTS_BYTES
     with open_regular(path) as file:
+        if (os.fstat(file.fileno()).st_size if size is None else size) > most:
+            raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB, which no such file is", str(path))
         left = size
         while chunk := file.read(_CHUNK if left is None else min(left, _CHUNK)):
             digest.update(chunk)
