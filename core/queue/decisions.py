@@ -9,7 +9,8 @@ Each line: `{"schema": 1, "time": UNIX_SECONDS, "decision": KIND, …}`. Kinds a
 - `devices` gpus (UUID → name), note: what trainers may run on, when that is found or has changed
 - `start` submission, row, run, reason, inputs, attempts_before, process, gpu (UUID or null): a trainer was
   started (`adopt`: was found alive, or goes on for another submission than before)
-- `exit` submission, run, outcome, asked, message, status (null for an adopted trainer)
+- `exit` submission, run, outcome, asked, message, status (null for an adopted trainer); outcome: as in the trainer's
+  last event, or crashed, rebooted, unkillable, lost (its run folder was moved or deleted)
 - `skip` submission, row, status, reason, inputs: a row will not run: `skipped` by its condition, or `failed`
 - `wait` submission, reason, over: why nothing is started for it at the moment; empty: something is. `over`: nothing
   will be either, whatever becomes of what runs
