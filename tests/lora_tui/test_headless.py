@@ -24,6 +24,7 @@ from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.wishes import Target
 from core.runs.locks import is_held
+from core.runs.process import identity_of
 from core.runs.snapshot import RunState
 from lora_tui import attending, audits, request
 from lora_tui.__main__ import main
@@ -375,3 +376,26 @@ def test_sigint_during_an_audit_ends_it_and_starts_nothing(
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
     assert not is_held(folder.runs.supervisor_lock) and len(folder.runs.runs()) == 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_runs_folder_that_is_moved_ends_the_command_which_goes_on_where_it_is(
+    folder: Any, command: Command, replaced: bool
+) -> None:
+    folder.write()
+    folder.script(a=["wait", "good"])
+    first = command.start("--gate")
+    wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
+    [pid] = folder.births("a")
+    root, there = folder.runs.root, folder.root / "there"
+    root.rename(there)
+    if replaced:
+        root.mkdir()
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 4 and f"its folder {root} was moved to {there}" in err, out + err
+    wait_for(lambda: identity_of(pid) is None and not is_held(folder.runs.supervisor_lock))
+    assert list(root.iterdir() if replaced else folder.root.glob("runs")) == [], "nothing was begun at the old path"
+    folder.runs = replace(folder.runs, root=there)
+    second = command.start("--gate")
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0 and len(folder.births("a")) == 2, out + err
