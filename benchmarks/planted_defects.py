@@ -30,7 +30,7 @@ from core.scoring.counts import ErrorCounts
 from core.scoring.position import ScoredClip, position_report
 from core.speech.audio import read_clip
 from core.speech.audit import Audit, Source, audit
-from core.speech.writable import text_check
+from core.speech.writable import TextCheck
 
 GROUPS = ("audio, tuned", "audio, held out", "audio, beyond", "text, tuned", "text, held out", "single lines")
 LEAKS = ("leaked_audio", "leaked_near_audio", "leaked_text", "leaked_near_text")
@@ -71,7 +71,7 @@ def checked(sets: Planted) -> Audit:
         rows = (line if isinstance(line, str) else json.dumps(line) for line in sets.lines[name])
         path.write_text("".join(f"{row}\n" for row in rows))
         sources.append(Source(path, name, name))
-    return audit(sources, text_check=text_check(ROOT / "data" / "base_model"))
+    return audit(sources, text_check=TextCheck(ROOT / "data" / "base_model"))
 
 
 def material(title: str, lines: dict[str, list[Any]], planted: int, scratch: Path) -> Iterator[tuple[str, int, int]]:

@@ -18,7 +18,7 @@ from core.speech.clip_facts import ClipFacts
 from core.speech.manifest import Utterance, good_utterances
 from core.speech.manifest_lines import Problems
 from core.speech.measuring import Measuring, clip_request
-from core.speech.peaks import Peaks
+from core.speech.pictures import Picture
 from core.speech.writable import TextCheck
 
 SPEAKER_FIELDS = ("speaker_id", "speaker_name", "spk", "spk_id", "client_id")
@@ -124,15 +124,15 @@ def audit(
             findings += _check_set(one, summary)
     findings += _compare_rates(summaries)
 
-    def listen_again(utterances: Sequence[Utterance]) -> list[Peaks]:
+    def listen_again(utterances: Sequence[Utterance]) -> list[Picture]:
         # Other processes than those before: while all clips are compared, none takes memory.
         with Measuring(len(utterances), workers) as measuring:
-            peaks = []
-            for one in measuring.fine_peaks([clip_request(utterance) for utterance in utterances]):
-                peaks.append(one)
+            pictures = []
+            for one in measuring.pictures([clip_request(utterance) for utterance in utterances]):
+                pictures.append(one)
                 if progress:
-                    progress(done + len(peaks), total + len(utterances))
-            return peaks
+                    progress(done + len(pictures), total + len(utterances))
+            return pictures
 
     findings += common_findings(sets, listen_again)
     return Audit(tuple(summaries), tuple(findings), listen)
@@ -142,6 +142,7 @@ def _check_clip(one: AuditSet, utterance: Utterance, facts: ClipFacts) -> list[F
     usable = not facts.problem and not facts.silent
     one.digests.append(facts.digest if usable else b"")
     one.peaks.append(facts.peaks)
+    one.shapes += facts.shape
     return [_finding(one, utterance, kind, detail) for kind, detail in clip_problems(utterance, facts)]
 
 

@@ -30,7 +30,7 @@ _BLOCKING = {
     "repeat": "clips that one manifest names twice",
     "joined_words": "evaluation sets whose texts have no spaces between words: no word error rate can be judged",
     "leaked_audio": "evaluation clips whose audio is in training",
-    "leaked_near_audio": "evaluation clips of a recording that is in training, re-encoded, cut or at another level",
+    "leaked_near_audio": "evaluation clips of a recording in training, re-encoded, cut, at another level or speed",
 }
 _WARNINGS = {
     "cut_off": "files that are shorter than their container says; the rest of the speech is gone",
@@ -49,7 +49,7 @@ _WARNINGS = {
     "unwritable": "characters that the model's tokenizer cannot write",
     "suppressed": "tokens that the model's generation config bans; training texts that have them lift the ban",
     "same_audio": "the same audio more than once",
-    "near_audio": "the same recording more than once, re-encoded, cut or at another level",
+    "near_audio": "the same recording more than once, re-encoded, cut, or at another level, speed or pitch",
     "joined_text": "texts without spaces between words: a word error rate takes their sentences for words",
     "leaked_text": "evaluation texts that are in training",
     "leaked_near_text": "evaluation texts that are nearly in training",

@@ -11,6 +11,8 @@ from core.speech.manifest import Utterance
 from core.speech.near_text import near_texts
 from core.speech.peak_store import PeakStore
 from core.speech.peaks import Peaks
+from core.speech.pictures import Picture
+from core.speech.shapes import SHAPE_BYTES
 
 
 @dataclass(slots=True)
@@ -26,19 +28,20 @@ class AuditSet:
     """Of decoded audio; empty where it cannot be decoded, or is silence. No list without audio."""
     peaks: PeakStore = field(default_factory=PeakStore)
     """Coarse ones."""
+    shapes: bytearray = field(default_factory=bytearray)
 
 
 Place = tuple[int, int]
 """(set, utterance)."""
-Listen = Callable[[Sequence[Utterance]], Sequence[Peaks]]
-"""Decodes clips once more, for their fine peaks."""
+Listen = Callable[[Sequence[Utterance]], Sequence[Picture]]
+"""Decodes clips once more, for their pictures."""
 
 
 def common_findings(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
     """All that lines have in common with each other. Digests and peaks are let go on the way."""
     yield from _audio(sets, listen)
     for one in sets:
-        one.digests, one.peaks = [], PeakStore()
+        one.digests, one.peaks, one.shapes = [], PeakStore(), bytearray()
     yield from _texts(sets)
     yield from _speakers(sets)
 
@@ -54,13 +57,16 @@ def _audio(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
     firsts = list(groups.values())
     peaks = _FirstPeaks(sets, firsts)
 
-    def listen_to(indexes: Sequence[int]) -> Sequence[Peaks]:
+    shapes = bytearray()
+    for number, line in (places[0] for places in firsts):
+        shapes += sets[number].shapes[line * SHAPE_BYTES : (line + 1) * SHAPE_BYTES]
+
+    def listen_to(indexes: Sequence[int]) -> Sequence[Picture]:
         return listen([sets[number].utterances[line] for number, line in (firsts[one][0] for one in indexes)])
 
-    for match in matches(peaks, listen_to):
-        detail = f"the same recording ({match.share:.0%} of its peaks, shifted by {match.offset_s:g} s)"
-        pairs = _pairs(sets, firsts[match.first], firsts[match.second])
-        for leaked, place, other in pairs:
+    for match in matches(peaks, shapes, listen_to):
+        detail = f"the same recording ({match.share:.0%} of its sound, {match.how})"
+        for leaked, place, other in _pairs(sets, firsts[match.first], firsts[match.second]):
             yield _finding(sets, "leaked_near_audio" if leaked else "near_audio", place, other, detail)
 
 

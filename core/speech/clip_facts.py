@@ -20,7 +20,9 @@ from core.speech.audio import (
     root_mean_square,
 )
 from core.speech.levels import Levels, checksum
-from core.speech.peaks import NO_PEAKS, Peaks, coarse_peaks, fine_peaks, low_band
+from core.speech.peaks import NO_PEAKS, Peaks, coarse_look, low_band
+from core.speech.pictures import NO_PICTURE, Picture, picture
+from core.speech.shapes import NO_SHAPE, shape
 from core.speech.sound_file import Samples
 from core.speech.sound_headers import Oddity
 from core.speech.stereo import Channels
@@ -66,6 +68,7 @@ class ClipFacts:
     """Length, rate, checksums and energy of the decoded samples: equal for the same audio in another lossless file."""
     peaks: Peaks = field(default_factory=lambda: NO_PEAKS)
     """Coarse ones."""
+    shape: bytes = NO_SHAPE
 
 
 def measure(
@@ -98,6 +101,7 @@ def measure(
     words, order = checksum(samples)
     low = low_band(samples, rate_hz)
     is_cut = clip.container == "OGG" and ogg_is_cut_off(path)
+    peaks, plane = coarse_look(low)
     return ClipFacts(
         rate_hz=rate_hz,
         channels=clip.channels,
@@ -113,7 +117,8 @@ def measure(
         oddity=("cut_off", f"ends at {clip.file_s:.2f} s") if is_cut else clip.oddity,
         channel_oddity=channels.oddity(),
         digest=struct.pack("<QIQIf", len(samples), rate_hz, words, order, clip.energy),
-        peaks=coarse_peaks(low),
+        peaks=peaks,
+        shape=NO_SHAPE if silent else shape(plane),
     )
 
 
@@ -125,16 +130,16 @@ def measure_all(requests: Sequence[ClipRequest], target_rms: float = TARGET_RMS)
     ]
 
 
-def fine_peaks_all(requests: Sequence[ClipRequest]) -> list[Peaks]:
-    """The fine peaks of a batch of clips; none of those that cannot be decoded any more."""
+def pictures_of(requests: Sequence[ClipRequest]) -> list[Picture]:
+    """The pictures of a batch of clips; none of those that cannot be decoded any more."""
     found = []
     for name, offset_s, duration_s, channel in requests:
         try:
             clip = decode_native(Path(name), offset_s, duration_s, channel=channel)
         except AudioError:
-            found.append(NO_PEAKS)
+            found.append(NO_PICTURE)
         else:
-            found.append(fine_peaks(clip.samples, clip.rate_hz))
+            found.append(picture(clip.samples, clip.rate_hz))
     return found
 
 

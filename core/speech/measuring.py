@@ -13,9 +13,9 @@ from functools import partial
 from typing import Self, TypeVar
 
 from core.speech.audio import TARGET_RMS
-from core.speech.clip_facts import ClipFacts, ClipRequest, fine_peaks_all, measure_all
+from core.speech.clip_facts import ClipFacts, ClipRequest, measure_all, pictures_of
 from core.speech.manifest import Utterance
-from core.speech.peaks import Peaks
+from core.speech.pictures import Picture
 
 Result = TypeVar("Result")
 BATCH = 32
@@ -58,9 +58,9 @@ class Measuring:
         """The facts of each clip, in order."""
         return self._in_order(partial(measure_all, target_rms=target_rms), requests)
 
-    def fine_peaks(self, requests: Sequence[ClipRequest]) -> Iterator[Peaks]:
-        """The fine peaks of each clip, in order."""
-        return self._in_order(fine_peaks_all, requests)
+    def pictures(self, requests: Sequence[ClipRequest]) -> Iterator[Picture]:
+        """The picture of each clip, in order."""
+        return self._in_order(pictures_of, requests)
 
     def _in_order(
         self, work: Callable[[Sequence[ClipRequest]], list[Result]], requests: Sequence[ClipRequest]

@@ -2,7 +2,7 @@
 
 Words are weighed by how rare they are in all texts together (bits of surprise). Two texts are near when the words that
 they share hold most of the bits of both, and more bits than chance would give among so many pairs: five digits in
-common are nothing, five words of a trade are.
+common are nothing, five words of a trade are. A digit is one of ten, however rare it is among other texts.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ MARGIN_BITS = 10.0
 """Above what chance gives: about one false pair in a thousand manifests."""
 GROUP = 40
 """Members of one group of candidates that each text is compared with."""
+DIGITS = frozenset(
+    ("zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", *"0123456789")
+)
+DIGIT_BITS = math.log2(10)
+"""At most, of each of these words."""
 _AT_ONCE = 1 << 15
 """Pairs that are weighed together: bounds the memory."""
 
@@ -85,6 +90,8 @@ def _bags(texts: Sequence[str]) -> _Bags:
     rank = np.empty(len(names), np.int64)
     rank[order] = np.arange(len(names))
     bits = np.log2(len(spoken) / np.maximum(1, totals[order])) if names else np.empty(0)
+    digits = np.array([names[word] in DIGITS for word in order], bool)
+    bits[digits] = np.minimum(bits[digits], DIGIT_BITS)
     owners = np.repeat(np.arange(len(texts)), lengths)
     keys, counts = np.unique(owners * max(1, len(names)) + rank[spoken], return_counts=True)
     owner, word = keys // max(1, len(names)), (keys % max(1, len(names))).astype(np.int32)

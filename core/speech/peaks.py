@@ -1,8 +1,8 @@
 """Spectral peaks of a clip: places (frame, bin) that are louder than all of their neighbourhood.
 
-Peaks stay where they are when a recording is made louder, re-encoded, resampled or cut. *Coarse* ones are of the band
-below 0.9 kHz at an eighth of the usual rate: cheap beside decoding, and what noise and codecs leave alone. *Fine* ones
-reach to 3.6 kHz. Both have frames of 64 ms, so that bin n is n * 15.625 Hz.
+Peaks stay where they are when a recording is made louder, re-encoded, resampled or cut. They are of the band below
+0.9 kHz at an eighth of the usual rate: cheap beside decoding, and what noise and codecs leave alone. Frames are of
+64 ms, so that bin n is n * 15.625 Hz.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ NO_PEAKS = np.empty(0, np.uint32)
 Peaks = NDArray[np.uint32]
 """(peaks,): frame << 8 | bin, ascending."""
 
+Powers = NDArray[np.float32]
+"""(frames, bins of COARSE_BINS)."""
+
 COARSE_HOP_S, COARSE_HZ = 0.025, 2_000
 COARSE_BINS = (6, 58)
 """94 to 906 Hz."""
@@ -31,13 +34,6 @@ COARSE_FRAMES, COARSE_NEAR = 2, 3
 """The loudest of 5 frames by 7 bins around it: about 40 peaks a second of speech."""
 SENT_HZ = 16_000
 """Clips of rates that are no multiple of COARSE_HZ are brought to this one first."""
-
-FINE_HOP_S, FINE_HZ = 0.02, (8_000, 16_000)
-"""Clips of these rates are looked at as they are; others are brought to the first."""
-FINE_BINS = (8, 232)
-"""125 to 3625 Hz: what a telephone and a bad codec keep."""
-FINE_FRAMES, FINE_NEAR = 3, 8
-"""The loudest of 7 frames by 17 bins around it: 30 to 60 a second of speech."""
 
 _FLOOR = 10 ** (-50 / 10)
 """Of power: peaks more than 50 dB below the clip's loudest are noise."""
@@ -71,41 +67,36 @@ def low_band(samples: Samples, rate_hz: int) -> LowBand:
     )
 
 
-def coarse_peaks(low: LowBand) -> Peaks:
-    """Peaks of a clip by frames of COARSE_HOP_S; none for silence or less than a frame."""
-    some = low.samples[: int(LONGEST_S * low.rate_hz)]
-    return _peaks(some, low.rate_hz, COARSE_HOP_S, COARSE_BINS, COARSE_FRAMES, COARSE_NEAR)
-
-
-def fine_peaks(samples: Samples, rate_hz: int) -> Peaks:
-    """Peaks of a clip (samples,) by frames of FINE_HOP_S; none for silence or less than a frame."""
-    samples = samples[: int(LONGEST_S * rate_hz)]
-    if rate_hz not in FINE_HZ:
-        samples, rate_hz = np.asarray(soxr.resample(samples, rate_hz, FINE_HZ[0])), FINE_HZ[0]
-    return _peaks(samples, rate_hz, FINE_HOP_S, FINE_BINS, FINE_FRAMES, FINE_NEAR)
-
-
-def _peaks(samples: Samples, rate_hz: float, hop_s: float, bins: tuple[int, int], frames: int, near: int) -> Peaks:
-    """The peaks of `bins`: the loudest of 2 * frames + 1 frames by 2 * near + 1 bins around each."""
-    width, hop = round(FRAME_S * rate_hz), hop_s * rate_hz
+def coarse_look(low: LowBand) -> tuple[Peaks, Powers]:
+    """The peaks of a clip by frames of COARSE_HOP_S, and what they are peaks of; none for less than a frame."""
+    samples = low.samples[: int(LONGEST_S * low.rate_hz)]
+    frames, near = COARSE_FRAMES, COARSE_NEAR
+    width, hop = round(FRAME_S * low.rate_hz), COARSE_HOP_S * low.rate_hz
     if len(samples) < width:
-        return NO_PEAKS
-    window, every = _window(width), _frames(np.ascontiguousarray(samples, np.float32), width, hop)
+        return NO_PEAKS, np.empty((0, COARSE_BINS[1] - COARSE_BINS[0]), np.float32)
+    every = _frames(np.ascontiguousarray(samples, np.float32), width, hop)
     found: list[NDArray[np.int64]] = []
-    powers: list[NDArray[np.float32]] = []
+    tops: list[NDArray[np.float32]] = []
+    planes: list[Powers] = []
     for start in range(0, len(every), _BLOCK):
         first, last = max(0, start - frames), min(len(every), start + _BLOCK + frames)
         # scipy's transform of many short frames is four times faster than numpy's.
-        spectrum = scipy.fft.rfft(every[first:last] * window, axis=1, overwrite_x=True)[:, bins[0] : bins[1]]
-        places, power = _tops(spectrum, frames, near)
+        spectrum = scipy.fft.rfft(every[first:last] * window(width), axis=1, overwrite_x=True)
+        places, top, plane = _tops(spectrum[:, COARSE_BINS[0] : COARSE_BINS[1]], frames, near)
         places += first << 8
         if len(every) > _BLOCK:
             inside = (places >= start << 8) & (places < start + _BLOCK << 8)
-            places, power = places[inside], power[inside]
+            places, top, plane = places[inside], top[inside], plane[start - first : start - first + _BLOCK]
         found.append(places)
-        powers.append(power)
-    power, places = (powers[0], found[0]) if len(found) == 1 else (np.concatenate(powers), np.concatenate(found))
-    return places[power > max(float(power.max(initial=0.0)) * _FLOOR, _NOTHING)].astype(np.uint32)
+        tops.append(top)
+        planes.append(plane)
+    top, places, plane = (
+        (tops[0], found[0], planes[0])
+        if len(found) == 1
+        else (np.concatenate(tops), np.concatenate(found), np.concatenate(planes))
+    )
+    loud = top > max(float(top.max(initial=0.0)) * _FLOOR, _NOTHING)
+    return places[loud].astype(np.uint32), plane
 
 
 def _frames(samples: Samples, width: int, hop: float) -> Samples:
@@ -122,15 +113,18 @@ def _frames(samples: Samples, width: int, hop: float) -> Samples:
 _WINDOWS: dict[int, NDArray[np.float32]] = {}
 
 
-def _window(width: int) -> NDArray[np.float32]:
+def window(width: int) -> NDArray[np.float32]:
+    """What frames of so many samples are multiplied by."""
     if width not in _WINDOWS:
         _WINDOWS[width] = np.hanning(width).astype(np.float32)
     return _WINDOWS[width]
 
 
-def _tops(spectrum: NDArray[np.complex64], frames: int, near: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _tops(
+    spectrum: NDArray[np.complex64], frames: int, near: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], Powers]:
     """(frame << 8 | bin, power) of the places of a spectrum (frames, bins) that nothing around them is louder than,
-    and others without power.
+    and others without power; and the powers (frames, bins).
 
     The plane gets a border of zeros, after each frame too, so that every maximum is one along a single line of
     numbers: an order of magnitude faster than along the axes of so small a plane.
@@ -145,7 +139,7 @@ def _tops(spectrum: NDArray[np.complex64], frames: int, near: int) -> tuple[NDAr
     centre = near + frames * pitch
     at = np.flatnonzero(line[centre : centre + len(around)] == around) + centre
     frame, which = np.divmod(at - centre, pitch)
-    return frame << 8 | which, line[at]
+    return frame << 8 | which, line[at], inner
 
 
 def _maximum(line: NDArray[np.float32], side: int, step: int) -> NDArray[np.float32]:

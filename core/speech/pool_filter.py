@@ -16,7 +16,7 @@ from core.speech.manifest import Utterance
 from core.speech.measuring import Measuring, clip_request
 from core.speech.near_text import near_texts
 from core.speech.peak_store import PeakStore
-from core.speech.peaks import Peaks
+from core.speech.pictures import Picture
 
 REASONS = {
     "kept": "in the kept set already, or an overlapping slice of what is",
@@ -80,23 +80,24 @@ def without_recordings(
 ) -> list[Utterance]:
     """Those of `usable` whose recordings are in neither of the other two."""
     everything = [*excluded, *kept, *usable]
-    digests, peaks = [], PeakStore()
+    digests, peaks, shapes = [], PeakStore(), bytearray()
     requests = [clip_request(u) for u in everything]
     with Measuring(len(requests)) as measuring:
         for facts in measuring.facts(requests):
             digests.append(facts.digest)
             peaks.append(facts.peaks)
+            shapes += facts.shape
             if progress:
                 progress(len(digests), len(everything))
     first = len(everything) - len(usable)
     taken = set(digests[:first]) - {b""}
     leaked = {index for index in range(first, len(everything)) if digests[index] in taken}
 
-    def listen(indexes: Sequence[int]) -> list[Peaks]:
+    def listen(indexes: Sequence[int]) -> list[Picture]:
         with Measuring(len(indexes)) as measuring:
-            return list(measuring.fine_peaks([requests[index] for index in indexes]))
+            return list(measuring.pictures([requests[index] for index in indexes]))
 
-    leaked |= {match.second for match in matches(peaks, listen, first)}
+    leaked |= {match.second for match in matches(peaks, shapes, listen, first)}
     dropped["recording"] += len(leaked)
     return [utterance for index, utterance in enumerate(usable, first) if index not in leaked]
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from core.speech.peak_store import ClipPeaks
 from core.speech.peaks import Peaks
-from core.speech.triples import Triples, clip_triples
 
 LEAST_OVERLAP = 0.5
 """The overlap must be at least this share of the shorter clip."""
@@ -35,11 +34,6 @@ class Clip:
         reach = np.zeros((int(self.frames[-1]) + 4) << 8, bool)
         reach[self.codes + _AROUND] = True
         return reach
-
-    @cached_property
-    def triples(self) -> Triples:
-        """Of its peaks."""
-        return clip_triples(self.peaks)
 
 
 def share(

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.speech.peak_store import ClipPeaks
-from core.speech.peaks import Peaks
 
 MOST_FRAMES, FAN_OUT = 31, 7
 """Triples: a peak and two of the 7 next ones, which are no neighbours, within this many frames."""
@@ -15,7 +14,7 @@ LEAST_MOST, A_CLIP, MOST_TRIPLES = 4_000_000, 160, 16_000_000
 share of the hashes is looked at, the same for every clip."""
 
 Triples = NDArray[np.uint64]
-"""(triples,): hash << 40 | clip << 16 | frame; of a single clip the middle is 0."""
+"""(triples,): hash << 40 | clip << 16 | frame."""
 HASH_BITS, HASH = 24, np.uint64(40)
 FRAME = np.uint64(0xFFFF)
 
@@ -25,23 +24,6 @@ _ABOVE, _MASK = np.uint64(24), np.uint32((1 << HASH_BITS) - 1)
 """The hash is the product's bits 24 to 47, which depend on all fields."""
 _AT_ONCE = 64
 """Clips whose triples are made together: a call for each would take longer than its triples, more leave the cache."""
-
-
-def clip_triples(peaks: Peaks) -> Triples:
-    """The triples of one clip, ascending."""
-    triples = _triples(peaks >> 8, peaks & 255, 1)
-    triples.sort()
-    return triples
-
-
-def agreeing(here: Triples, there: Triples, offset: int) -> int:
-    """How many triples two clips have in common at one offset, which may be a frame or two off."""
-    low = np.searchsorted(there >> HASH, here >> HASH, "left")
-    count = np.searchsorted(there >> HASH, here >> HASH, "right") - low
-    at = np.repeat(low - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
-    frames = np.repeat(here & FRAME, count).astype(np.int64) - (there[at] & FRAME).astype(np.int64)
-    near = frames[np.abs(frames - offset) <= 2] - (offset - 2)
-    return int(np.bincount(near).max(initial=0))
 
 
 def triples_of_all(clips: ClipPeaks) -> tuple[Triples, int]:

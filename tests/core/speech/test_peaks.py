@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import soxr
 from core.speech.audio import decode_native
 from core.speech.clip_facts import measure
 from core.speech.landmarks import Match, matches
-from core.speech.peaks import Peaks, coarse_peaks, fine_peaks, low_band
+from core.speech.peaks import Peaks, coarse_look, low_band
+from core.speech.pictures import Picture, picture
+from core.speech.shapes import shape
 from core.speech.sound_file import Samples
 
 
@@ -29,11 +32,17 @@ def chirps(seed: int, seconds: float = 4.0) -> Samples:
     return samples.astype(np.float32)
 
 
-def found(clips: list[tuple[Samples, int]]) -> list[Match]:
-    def listen(indexes: object) -> list[Peaks]:
-        return [fine_peaks(*clips[index]) for index in indexes]  # type: ignore[attr-defined]
+def peaks_of(samples: Samples, rate_hz: int) -> Peaks:
+    return coarse_look(low_band(samples, rate_hz))[0]
 
-    return list(matches([coarse_peaks(low_band(*clip)) for clip in clips], listen))
+
+def found(clips: list[tuple[Samples, int]], first_only: int | None = None) -> list[Match]:
+    looks = [coarse_look(low_band(np.ascontiguousarray(samples, np.float32), rate)) for samples, rate in clips]
+
+    def listen(indexes: Sequence[int]) -> list[Picture]:
+        return [picture(*clips[index]) for index in indexes]
+
+    return matches([peaks for peaks, _ in looks], b"".join(shape(plane) for _, plane in looks), listen, first_only)
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 11_025, 22_050, 24_000, 44_100, 48_000])
@@ -48,16 +57,17 @@ def test_a_cut_and_quieter_copy_at_another_rate_is_found(rate_hz: int) -> None:
 @pytest.mark.parametrize("rate_hz", [22_050, 44_100])
 def test_a_long_copy_at_a_rate_that_is_no_multiple_keeps_its_peaks_to_the_end(rate_hz: int) -> None:
     original = chirps(5, 60.0)
-    here = coarse_peaks(low_band(original, 16_000))
-    there = coarse_peaks(low_band(soxr.resample(original, 16_000, rate_hz), rate_hz))
+    here = peaks_of(original, 16_000)
+    there = peaks_of(soxr.resample(original, 16_000, rate_hz), rate_hz)
     near = np.concatenate([here.astype(np.int64) + frame * 256 + rise for frame in (-1, 0, 1) for rise in (-1, 0, 1)])
     last = there[there >> 8 > 55 / 0.025]
     assert len(last) > 50 and np.isin(last, near).mean() > 0.75
 
 
 def test_silence_and_short_clips_have_no_peaks() -> None:
-    assert not len(coarse_peaks(low_band(np.zeros(16_000, np.float32), 16_000)))
-    assert not len(fine_peaks(chirps(1)[:500], 16_000)) and not len(coarse_peaks(low_band(chirps(1)[:500], 16_000)))
+    assert not len(peaks_of(np.zeros(16_000, np.float32), 16_000))
+    assert not len(peaks_of(chirps(1)[:500], 16_000)) and not len(picture(chirps(1)[:500], 16_000))
+    assert found([(np.zeros(16_000, np.float32), 16_000), (np.zeros(20_000, np.float32), 16_000)]) == []
     assert found([]) == []
 
 
@@ -82,8 +92,5 @@ def test_real_sets_that_share_no_recording_share_none(digits: Path) -> None:
         clips += [(one.samples, one.rate_hz) for one in decoded]
         sizes.append(len(decoded))
 
-    def listen(indexes: object) -> list[Peaks]:
-        return [fine_peaks(*clips[index]) for index in indexes]  # type: ignore[attr-defined]
-
     assert min(sizes) > 50
-    assert list(matches([coarse_peaks(low_band(*clip)) for clip in clips], listen, first_only=sizes[0])) == []
+    assert found(clips, first_only=sizes[0]) == []

@@ -12,7 +12,6 @@ import pytest
 from core.speech import triples, votes
 from core.speech.peak_store import PART, PeakStore
 from core.speech.peaks import Peaks
-from core.speech.triples import agreeing, clip_triples
 
 Triple = tuple[int, int, int]
 """(hash, clip, frame)."""
@@ -127,21 +126,6 @@ def test_no_clips_and_silent_clips_have_no_votes() -> None:
     nothing = np.empty(0, np.uint32)
     for clips in ([], [nothing], [nothing, nothing, nothing]):
         assert fast_votes(clips) == []
-
-
-@pytest.mark.parametrize("seed", [3, 4])
-def test_agreeing_triples_are_those_of_counting_one_by_one(seed: int) -> None:
-    clips = random_clips(seed)
-    for first, second in [(0, 2), (1, 2), (4, 5), (10, 11)]:
-        for offset in (-20, 0, 17):
-            pairs = [
-                a[2] - b[2]
-                for a in slow_triples([clips[first]], 1)
-                for b in slow_triples([clips[second]], 1)
-                if a[0] == b[0]
-            ]
-            expected = max(pairs.count(offset + shift) for shift in range(-2, 3))
-            assert agreeing(clip_triples(clips[first]), clip_triples(clips[second]), offset) == expected
 
 
 def test_a_store_gives_what_it_was_given() -> None:
