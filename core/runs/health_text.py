@@ -8,9 +8,11 @@ from itertools import islice
 from core.runs.position import Part, Position
 from core.scoring.data_health import KINDS, DataHealth, SetHealth, Shared, Together, copies_sentence
 from core.scoring.evidence import Evidence, State, Thresholds, Verdict
+from core.speech.audit_kinds import KINDS as AUDIT_KINDS
 
 Fact = tuple[str, str]
 """(what, its value); text from outside stays as it is."""
+ODD_AUDIO = ("cancelled", "different_channels", "cut_off", "odd_header")
 SHOWN_PARTS = 12
 _SETS = ("domain", "heldout")
 _SCORES = {"base": "base model:", "tuned": "adapter:"}
@@ -58,6 +60,7 @@ def health_facts(
             facts.append(("Leakage accepted", thresholds.accept_leakage))
         facts += [("Copies", copies_sentence(health, [one])) for one in health.copies]
         facts += [("Not independent", together_sentence(one)) for one in health.together]
+        facts += [("Odd audio", sentence) for sentence in odd_audio_sentences(health)]
         if thresholds.unknown_speakers:
             facts.append(("Speakers unknown", thresholds.unknown_speakers))
     for position in positions:
@@ -78,6 +81,17 @@ def caps_sentence(evidence: Evidence, dataset: str) -> str:
         if one.dataset == dataset
     ]
     return "; ".join(told)
+
+
+def odd_audio_sentences(health: DataHealth) -> list[str]:
+    """What of the sets is heard otherwise than it seems, one sentence a kind."""
+    found = []
+    for kind in ODD_AUDIO:
+        counts = health.findings.get(kind, {})
+        told = ", ".join(f"{_count(count, 'clip')} of {name}" for name, count in counts.items())
+        if told:
+            found.append(f"{told}: {AUDIT_KINDS[kind][1]}")
+    return found
 
 
 def size_sentence(one: SetHealth) -> str:

@@ -7,7 +7,7 @@ texts and speakers are shown only: command phrases repeat, and replay speech is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SETS = ("train", "replay", "domain", "heldout", "selection")
 TRAINED, JUDGED = SETS[:2], SETS[2:]
@@ -107,6 +107,8 @@ class DataHealth:
     """What identifies the audited contents and the method."""
     copies: tuple[Copies, ...] = ()
     together: tuple[Together, ...] = ()
+    findings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """All that was found, by kind (docs/data.md) and set."""
 
     @property
     def leaks(self) -> tuple[Shared, ...]:

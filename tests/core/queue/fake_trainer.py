@@ -206,7 +206,7 @@ class FakeTrainer:
         hashes = audited_hashes(self.config)
         return sealed(
             {"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets}
-            | {"shared": [], "together": [], "copies": []}
+            | {"shared": [], "together": [], "copies": [], "findings": {}}
         )
 
     def finish(self, behaviour: str) -> None:

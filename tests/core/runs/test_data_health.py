@@ -142,7 +142,14 @@ def test_replay_speech_of_which_nothing_is_taken_is_not_audited() -> None:
 def test_a_document_is_read_back_and_a_broken_one_refused() -> None:
     one = SetHealth("train", 3, 9, 4.5, 2, 0, 0, -20.0, 3.0, 0.0, 0.0)
     sets = [asdict(replace(one, name=name)) for name in ("train", "domain", "heldout")]
-    document: dict[str, Any] = {"key": "k", "sets": sets, "shared": [LEAK], "copies": [], "together": []}
+    document: dict[str, Any] = {
+        "key": "k",
+        "sets": sets,
+        "shared": [LEAK],
+        "copies": [],
+        "together": [],
+        "findings": {},
+    }
     assert health_of(document).leaks == (Shared(**LEAK | {"examples": tuple(LEAK["examples"])}),)
     for broken in (
         {"sets": sets[:2]},

@@ -81,3 +81,17 @@ def test_all_of_it_in_words(fake_run: Callable[..., Any]) -> None:
         assert "Parity: PASS" in text and "trainer and evaluation alike: 0123456789ab-basic1" in text
         assert ("Leakage accepted: known prompts" in text) == (reason is not None)
     assert headline(None, (), None) == (State.UNKNOWN, "not audited yet")
+
+
+def test_audio_that_is_heard_otherwise_than_it_seems_is_named(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    found = {"cancelled": {"domain": 2, "train": 1}, "odd_header": {"train": 3}, "silent": {"train": 1}}
+    run.health(findings=found)
+    evidence = gather(read_run(run.paths), run.paths, thresholds=Thresholds()).evidence
+    facts = health_facts(evidence, judge(evidence, Thresholds()), Thresholds(), ())
+    told = [value for name, value in facts if name == "Odd audio"]
+    assert told == [
+        "2 clips of domain, 1 clip of train: channels of opposite phase, which cancel out: "
+        "the model hears what is left",
+        "3 clips of train: files whose header does not say how long they are; all that is there is heard",
+    ]

@@ -115,7 +115,7 @@ class RecordedRun:
         sets = [{"name": name} | figures for name in ("train", "domain", "heldout")]
         hashes = audited_hashes(load(self.paths.config))
         content = {"schema": HEALTH_SCHEMA, "method": 1, "key": "k", "hashes": hashes, "sets": sets}
-        content |= {"shared": list(shared), "together": [], "copies": []}
+        content |= {"shared": list(shared), "together": [], "copies": [], "findings": {}}
         write_json(self.paths.data_health, sealed(content))
         return self
 
