@@ -180,7 +180,7 @@ def _limits(judged: Judged) -> Iterable[str]:
     yield ""
     yield "- The figures hold for these two sets. Other speech, noise, microphones and languages were not measured."
     if certainty is None or certainty.conditional:
-        yield "- They say nothing of speakers who are not in the sets: too few were told apart to resample them."
+        yield "- They say nothing of speakers who are not in the sets: those who are were not told apart."
     if certainty is not None and certainty.corrected_pp is not None:
         yield (
             f"- The step was chosen among several on the same sets, which flatters the gain: "

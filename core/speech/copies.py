@@ -9,12 +9,17 @@ single words have audio in common and are no copies of each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 
 from core.scoring.text import normaliser
 from core.speech.audit_kinds import JUDGED, Finding
 
 _EXACT = frozenset({"same_audio", "leaked_audio"})
 _NEAR = frozenset({"near_audio", "leaked_near_audio"})
+
+SAID_AGAIN = 0.75
+"""Share of the shorter text's words that the other has too, in their order, where one is a copy: a copy may be cut, or
+its text reworded. Of 219 pairs of spoken digits that have recordings of single words in common, 8 have so many."""
 
 Place = tuple[str, int]
 """(set, line)."""
@@ -60,8 +65,8 @@ def of_one_recording(
             continue
         one, another = (finding.where, finding.line), (other, int(line))
         common.join(one, another)
-        said = [f" {words(texts[name].get(number, ''))} " for name, number in (one, another)]
-        if finding.kind in _EXACT or said[0] in said[1] or said[1] in said[0]:
+        said = [words(texts[name].get(number, "")).split() for name, number in (one, another)]
+        if finding.kind in _EXACT or _says_again(*said):
             copied.join(one, another)
     together: dict[str, list[list[int]]] = {}
     for group in common.all():
@@ -69,6 +74,12 @@ def of_one_recording(
             if name in JUDGED and len(lines) > 1:
                 together.setdefault(name, []).append(lines)
     return {name: sorted(groups) for name, groups in sorted(together.items())}, _rows(list(copied.all()))
+
+
+def _says_again(one: Sequence[str], another: Sequence[str]) -> bool:
+    """Whether most words of the shorter text are in the other, in their order."""
+    blocks = SequenceMatcher(None, one, another, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) >= SAID_AGAIN * min(len(one), len(another))
 
 
 def _rows(groups: Sequence[Mapping[str, Sequence[int]]]) -> list[dict[str, str | int]]:

@@ -104,6 +104,25 @@ def test_a_planted_recording_is_a_leak(
     assert f"1 heldout clip is in {trained}" in capsys.readouterr().out
 
 
+def test_clips_that_are_there_again_are_copies(
+    tmp_path: Path, tiny_moonshine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifests = sets(tmp_path)
+    plant(tmp_path, manifests, "domain", voice(201), "wav", "three four domain")
+    plant(tmp_path, manifests, "heldout", voice(200) * np.float32(0.4), "ogg", "well one two domain")
+    run = run_on(tmp_path / "w", tiny_moonshine, manifests)
+    assert check(run) == 1
+    assert health(run)["together"] == [{"dataset": "domain", "groups": [[1, 4]]}]
+    assert health(run)["copies"] == [
+        {"dataset": "domain", "other": "domain", "count": 1},
+        {"dataset": "domain", "other": "heldout", "count": 1},
+        {"dataset": "heldout", "other": "domain", "count": 1},
+    ]
+    said = capsys.readouterr().out
+    assert "copies: 1 of 5 domain clips (20.0 %) is a copy of others in domain" in said
+    assert "2 domain clips have audio in common, in 1 group (the largest of 2)" in said and "too many clips" in said
+
+
 def test_texts_speakers_and_evaluation_sets_among_themselves_are_shown(tmp_path: Path, tiny_moonshine: Path) -> None:
     manifests = sets(tmp_path)
     plant(tmp_path, manifests, "domain", voice(300), "ogg", "seven eight train")

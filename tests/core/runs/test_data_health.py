@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.runs.data_health import audited_hashes, health_of, read_health, sealed
+from core.runs.data_health import audit_outdated, audited_hashes, health_of, read_health, sealed
 from core.runs.evidence import gather
 from core.runs.files import write_json
 from core.runs.store import read_run
@@ -86,6 +86,24 @@ def test_audits_of_utterances_that_are_not_there_are_none(fake_run: Callable[...
         assert found.decision is Decision.UNDECIDED and len(problems) == 1, groups
     run.health(together=[{"dataset": "train", "groups": [[0, 1]]}])
     assert verdict(run)[0].decision is Decision.UNDECIDED
+
+
+def test_an_audit_of_an_older_version_is_outdated_and_an_edited_one_is_not(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    assert not audit_outdated(run.paths)
+    content = {k: v for k, v in json.loads(run.paths.data_health.read_text()).items() if k != "checksum"}
+    older = sealed({k: v for k, v in content.items() if k not in ("together", "copies")} | {"schema": 1})
+    write_json(run.paths.data_health, older)
+    assert audit_outdated(run.paths)
+    found, problems = verdict(run)
+    assert found.decision is Decision.UNDECIDED
+    assert any("made by another version" in text and "manifest check --run" in text for text in problems)
+    write_json(run.paths.data_health, older | {"shared": [1]})
+    assert not audit_outdated(run.paths), "edited: left as it is"
+    write_json(run.paths.data_health, sealed({k: v for k, v in content.items() if k != "copies"}))
+    assert verdict(run)[0].decision is Decision.UNDECIDED, "one that does not say that there are no copies"
+    run.paths.data_health.unlink()
+    assert audit_outdated(run.paths)
 
 
 def edited(document: dict[str, Any]) -> dict[str, Any]:
