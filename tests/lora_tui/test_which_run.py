@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from core.errors import ExitCode
 from core.runs.data_health import sealed
 from core.runs.paths import RunPaths
 from lora_tui.__main__ import main
+from lora_tui.dashboard.plan_rows import PlanRows
+from lora_tui.dashboard.reader import FolderSource
+from lora_tui.dashboard.snapshots import Want
+from lora_tui.dashboard.verdict_text import verdict_lines
 
 ADAPTER_FROM = """\
 [[experiment]]
@@ -254,7 +259,9 @@ def test_a_set_more_or_less_is_another_run(folder: Any, gate: Gate) -> None:
     done(folder)
     without_audio(folder)
     text = folder.plan.read_text()
-    folder.plan.write_text(text.replace("[train]", 'selection = "heldout.jsonl"\n[train]'))
+    lines = (folder.root / "heldout.jsonl").read_text().replace("heldout.wav", "selection.wav")
+    (folder.root / "selection.jsonl").write_text(lines)
+    folder.plan.write_text(text.replace("[train]", 'selection = "selection.jsonl"\n[train]'))
     code, _, err = gate()
     assert code == ExitCode.NOTHING_TO_JUDGE and "it was made without data.selection" in err
     folder.plan.write_text(text)
@@ -418,4 +425,21 @@ def test_verify_ends_with_both_facts(
     if fault is not None:
         fault(run)
     main(["verify", str(run.root)])
-    assert last in gate._capsys.readouterr().out.splitlines()[-1]
+    said = gate._capsys.readouterr().out
+    assert last in said.splitlines()[-1], said
+
+
+def test_the_dashboard_says_it_on_the_verdict_panel(folder: Any, gate: Gate) -> None:
+    run = done(folder)
+    (folder.root / "train.jsonl").unlink()
+    source = FolderSource(folder.runs, PlanRows(folder.plan, folder.runs))
+
+    def view() -> Any:
+        board = source.read(Want("plan:a"))
+        return None if board.loading else board.selected
+
+    wait_for(view)
+    seen = view()
+    assert seen.snapshot.paths.name == run.name
+    text = "\n".join("".join(text for text, _ in line.pieces) for line in verdict_lines(seen))
+    assert "Not compared: data.train: not compared with what the run was made with" in text
