@@ -8,7 +8,7 @@ Each case copies plan, manifests, runs, queue and caches, changes one thing or a
 A case fails when
 
 - the gate, or verify, accepts `r`, accepts `a` with other figures than its true ones, or accepts `a` by a plan that
-  names other data, another model or other settings;
+  names other data, another model or other settings (of what is not there: without saying so, or under --require-data);
 - a command shows a traceback, ends with another exit code than its documented ones, or is at work for over 10 s;
 - something outside the runs folder and the state is changed.
 
