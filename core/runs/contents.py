@@ -41,6 +41,8 @@ class Content:
     """The hub id of a model whose commit is not known here."""
     problem: str = ""
     """Why there is no `sha256`."""
+    broken: bool = False
+    """Whether the file is here and is no manifest that a run could be made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +111,15 @@ def compare(contents: Mapping[str, Content], recorded: Recorded) -> Comparison:
 def _compare(name: str, content: Content, recorded: Recorded) -> Compared | str:
     """How far the content is the run's, or the sentence that says that it is another one."""
     key, digest = _key(name), recorded.hashes[name]
-    if content.sha256 is not None:
-        if content.sha256 == digest:
-            return Compared(name, Depth.WHOLE, "")
+    if content.sha256 == digest:
+        return Compared(name, Depth.WHOLE, "")
+    # A folder's hash and a hub id say nothing about each other; two hub ids do.
+    hub = content.hub is not None and digest.startswith(HUB) and not digest.startswith(f"{HUB}{content.hub}@")
+    if content.sha256 is not None or hub:
         return f"it was made with another {key} than {content.written}"
     why = _first_line(content.problem)
-    # A folder's hash and a hub id say nothing about each other; two hub ids do.
-    if content.hub is not None and digest.startswith(HUB) and not digest.startswith(f"{HUB}{content.hub}@"):
-        return f"it was made with another {key} than {content.written}"
+    if content.broken:
+        return f"{content.written} is not the {key} that it was made with: {why}"
     for what, here, theirs in (
         ("the lines", content.lines, recorded.lines.get(name)),
         ("the ids and texts", content.references, None if name in recorded.lines else recorded.references(name)),

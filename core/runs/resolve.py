@@ -14,6 +14,7 @@ from core.plan.rules import same_set
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.contents import MODEL, Content
 from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
+from core.runs.lfs import pointer_problem
 from core.runs.model_hash import model_hash
 from core.speech.hashing import HashCache, manifest_file_hashes
 from core.speech.lines import lines_of, lines_sha256, references_sha256
@@ -130,10 +131,15 @@ class Resolver:
 
     def _with_lines(self, content: Content) -> Content:
         """With what can be told of a manifest whose audio cannot be read."""
+        path = Path(content.written)
         try:
-            manifest = read_manifest(Path(content.written), check_audio=False)
-        except (ManifestError, OSError):
+            manifest = read_manifest(path, check_audio=False)
+        except OSError:
             return content
+        except ManifestError as error:
+            # A file that is here and no manifest is not what a run was made of; a git-lfs pointer is not here.
+            broken = os.access(path, os.R_OK) and path.is_file() and pointer_problem(path) is None
+            return replace(content, broken=broken, problem=str(error) if broken else content.problem)
         references = references_sha256((u.id, u.text) for u in manifest.utterances)
         return replace(content, lines=lines_sha256(lines_of(manifest)), references=references)
 

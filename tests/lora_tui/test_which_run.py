@@ -169,6 +169,17 @@ def test_lines_are_compared_where_the_audio_is_not_here(
     assert gate()[0] == ExitCode.NOTHING_TO_JUDGE
 
 
+@pytest.mark.parametrize("line", ["{}", "not JSON", '{"audio_filepath": "domain.wav", "text": "again"}'])
+def test_a_file_that_is_no_manifest_is_not_what_a_run_was_made_of(folder: Any, gate: Gate, line: str) -> None:
+    """It is here, so it decides, though it has no hash."""
+    done(folder)
+    path = folder.root / "domain.jsonl"
+    path.write_text(f"{path.read_text()}{line}\n{line}\n")
+    code, _, err = gate()
+    assert code == ExitCode.NOTHING_TO_JUDGE
+    assert f"{path} is not the data.domain that it was made with" in err
+
+
 def test_of_an_older_run_ids_and_texts_are_compared_with_its_scores(folder: Any, gate: Gate) -> None:
     run = done(folder)
     config = json.loads(run.config.read_text())
