@@ -143,7 +143,8 @@ def _health(item: RowReport) -> dict[str, str] | None:
     if item.gathered is None or item.run is None:
         return None
     accepted = item.thresholds.accept_leakage if item.thresholds is not None else None
-    state, told = headline(item.gathered.evidence.data_health, item.matrix.positions, accepted)
+    evidence = item.gathered.evidence
+    state, told = headline(evidence.data_health, item.matrix.positions, accepted, evidence.caps)
     return {"state": state.value, "summary": told}
 
 

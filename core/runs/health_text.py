@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from core.runs.position import Part, Position
+from core.scoring.caps import Capped
 from core.scoring.data_health import KINDS, DataHealth, SetHealth, Shared, Together, copies_sentence
 from core.scoring.evidence import Evidence, State, Thresholds, Verdict
 from core.speech.audit_kinds import KINDS as AUDIT_KINDS
@@ -19,8 +20,19 @@ _SCORES = {"base": "base model:", "tuned": "adapter:"}
 EXAMPLES = 2
 
 
-def headline(health: DataHealth | None, positions: Sequence[Position], accepted: str | None) -> tuple[State, str]:
-    """The data's health in one line, for a panel of few lines."""
+def headline(
+    health: DataHealth | None, positions: Sequence[Position], accepted: str | None, caps: Sequence[Capped] = ()
+) -> tuple[State, str]:
+    """The data's health and what their decoding cut, in one line, for a panel of few lines."""
+    state, told = _data_headline(health, positions, accepted)
+    cut = [one for one in caps if one.too_many]
+    if not cut:
+        return state, told
+    named = ", ".join(f"{one.cut} of {one.utterances} {one.dataset} transcripts ({one.score})" for one in cut)
+    return State.UNKNOWN, f"TOKEN CAPS cut {named}; {told}"
+
+
+def _data_headline(health: DataHealth | None, positions: Sequence[Position], accepted: str | None) -> tuple[State, str]:
     effects = [f"{p.dataset} ({p.score})" for p in positions if p.effect]
     order = f"; POSITION EFFECT: {', '.join(effects)}" if effects else ""
     if health is None:

@@ -55,7 +55,8 @@ def verdict_lines(
 
 def health_pieces(view: RunView) -> tuple[Piece, ...]:
     """The data's health, in the columns of a criterion."""
-    state, told = headline(view.gathered.evidence.data_health, view.positions, view.thresholds.accept_leakage)
+    evidence = view.gathered.evidence
+    state, told = headline(evidence.data_health, view.positions, view.thresholds.accept_leakage, evidence.caps)
     word = "data ok" if state is State.PASS else state.value
     return ((f"{_GLYPHS[state]} {word:<8}", _ROLES[state]), (f"{'Data health':<19}", ""), (sanitise(told), "muted"))
 

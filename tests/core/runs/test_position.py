@@ -11,6 +11,8 @@ from core.runs.files import write_json
 from core.runs.health_text import headline, health_facts
 from core.runs.position import POINTS, positions_differ, read_positions, write_positions
 from core.runs.store import read_run
+from core.scoring.caps import Capped
+from core.scoring.data_health import DataHealth
 from core.scoring.evidence import State, Thresholds
 from core.scoring.verdict import judge
 
@@ -81,6 +83,11 @@ def test_all_of_it_in_words(fake_run: Callable[..., Any]) -> None:
         assert "Parity: PASS" in text and "trainer and evaluation alike: 0123456789ab-basic1" in text
         assert ("Leakage accepted: known prompts" in text) == (reason is not None)
     assert headline(None, (), None) == (State.UNKNOWN, "not audited yet")
+    caps = (Capped("heldout", "base", 500, 80, 72), Capped("domain", "tuned", 500, 9, 2))
+    assert headline(DataHealth((), ()), (), None, caps) == (
+        State.UNKNOWN,
+        "TOKEN CAPS cut 72 of 500 heldout transcripts (base); no leaked recording in 0 clips",
+    )
 
 
 def test_audio_that_is_heard_otherwise_than_it_seems_is_named(fake_run: Callable[..., Any]) -> None:
