@@ -200,7 +200,8 @@ def test_training_evaluation_and_lora_cli_hear_the_same_samples_bit_by_bit(
     manifest.write_text("".join(json.dumps({k: v for k, v in e.items() if k != "duration"}) + "\n" for e in lines))
     audio[3] = audio[3].with_suffix(".flac")
 
-    sets = dict.fromkeys(("train", "replay", "domain", "heldout"), manifest)
+    sets = dict.fromkeys(("train", "replay", "domain"), manifest)
+    sets["heldout"] = made_up_set(tmp_path, "heldout", 2, 22)
     run = TrainingRun(tmp_path / "run", tiny_moonshine, sets, *QUICK)
     heard = Heard(monkeypatch)
     trainer = in_process_trainer(run)
