@@ -53,6 +53,7 @@ def _own(root: Path) -> Path:
         home = state_home().absolute() / "lora-tui"
     except PathError:  # a user without a home folder
         home = Path(tempfile.gettempdir()) / f"lora-tui-{os.getuid()}"
+        _check_owner(home)  # where everybody may make one of this name
     key = f"{machine_id()}\n{root.resolve()}".encode("utf-8", "surrogateescape")
     return home / "runs" / hashlib.sha256(key).hexdigest()[:16]
 

@@ -104,3 +104,32 @@ def test_a_fifo_in_place_of_an_older_lock_holds_nothing_up(folder: Any) -> None:
     os.mkfifo(folder.runs.older_supervisor_lock)
     folder.client.submit(folder.submission())
     wait_for(lambda: folder.decisions("supervisor_ended"))
+
+
+def test_hashes_that_came_with_a_runs_folder_vouch_for_nothing(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where older versions kept them, nor where run.json says."""
+    monkeypatch.delenv(STATE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.root / "home"))
+    folder.write()
+    wait_for(lambda: all(time.time() - file.stat().st_ctime > 0.2 for file in folder.root.rglob("*") if file.is_file()))
+    runs = runs_folder(folder.runs.root)
+
+    def identity() -> str:
+        execution = PlanExecution(folder.submission(), runs, HashCache(runs.hash_cache))
+        execution.place_all()
+        return execution.placed["a"].identity
+
+    true = identity()
+    genuine = runs.hash_cache.read_text()
+    forged = genuine.replace(json.loads(genuine)["files"][str(folder.root / "domain.wav")][3], "f" * 64)
+    assert forged != genuine
+    for state in (folder.runs.root, folder.root / "named"):
+        (state / "cache").mkdir(parents=True)
+        (state / "cache" / "hashes.json").write_text(forged)
+    run = folder.runs.root / f"a-{true}"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"identity": true, "state_folder": str(folder.root / "named")}))
+    runs.hash_cache.unlink()
+    assert identity() == true
+    runs.hash_cache.write_text(forged)
+    assert identity() != true, "such a forgery would be believed where the user's own cache lies"

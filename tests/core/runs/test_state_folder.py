@@ -101,4 +101,9 @@ def test_a_user_without_a_home_has_one_for_the_time_being(tmp_path: Path, monkey
         raise PathError("there is no home folder here")
 
     monkeypatch.setattr(state_folder, "state_home", none)
+    monkeypatch.setattr(state_folder.tempfile, "gettempdir", lambda: str(tmp_path))
     assert runs_folder(tmp_path / "runs").state.parent.parent.name == f"lora-tui-{os.getuid()}"
+    (tmp_path / f"lora-tui-{os.getuid()}").mkdir()
+    (tmp_path / f"lora-tui-{os.getuid()}").chmod(0o777)
+    with pytest.raises(RunFolderError, match="others may write"):
+        runs_folder(tmp_path / "runs")
