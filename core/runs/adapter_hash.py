@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from core.runs.paths import ADAPTER_FACTS
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+WEIGHTS_BYTES = 2 << 30
+"""More than any adapter has: a file full of holes would be hashed for minutes."""
 _CHUNK = 1 << 20
 
 
@@ -41,6 +44,8 @@ def adapter_hash(folder: Path) -> str:
         raise RunFolderError(f"{folder / ADAPTER_FACTS}: hash version {version!r} is of another version of lora-tui")
     try:
         with open_regular(folder / WEIGHTS, follow=True) as file:
+            if os.fstat(file.fileno()).st_size > WEIGHTS_BYTES:
+                raise RunFolderError(f"{folder / WEIGHTS}: larger than {WEIGHTS_BYTES >> 30} GiB, which no adapter is")
             if is_pointer(file.peek(_CHUNK)):
                 raise RunFolderError(f"{folder / WEIGHTS}: {POINTER}")
             while chunk := file.read(_CHUNK):

@@ -22,6 +22,8 @@ DOCUMENT_BYTES = 64 << 20
 """More than any JSON document of a run has that does not grow with its data."""
 SCORES_BYTES = 512 << 20
 """For documents with an entry for each clip: a million clips of short texts."""
+STREAM_BYTES = 4 << 30
+"""Of events and weights: ten million steps, and more than any adapter has. A file full of holes can say any size."""
 LONGEST_LINE = 16 << 20
 """Of events and decisions: a longer one was written by no program of ours, and would fill the memory."""
 
@@ -87,6 +89,12 @@ def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False)
                     raise OSError(errno.EINVAL, POINTER, str(path))
                 return data
     raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB, which no such file is", str(path))
+
+
+def check_size(file: io.IOBase, path: Path, limit: int) -> None:
+    """OSError for a file of more than `limit` bytes, which would be read for minutes."""
+    if os.fstat(file.fileno()).st_size > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB, which no such file is", str(path))
 
 
 def tail(path: Path, length: int) -> bytes:

