@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import ModelError, RunFolderError, UserError
+from core.errors import ManifestError, ModelError, RunFolderError, UserError
 from core.runs.adapter_facts import read_facts
 from core.runs.adapter_hash import adapter_hash
 from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
@@ -32,6 +32,8 @@ from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
 from core.speech.hashing import HashCache, manifest_file_hashes
+from core.speech.lines import lines_of, lines_sha256
+from core.speech.manifest import read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,4 +282,17 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
         except UserError as error:
             first, *more = str(error).splitlines()
             extra = f" (and {len(more)} more problems)" if more else ""
-            unchecked.append(f"{name}: cannot be hashed here: {first}{extra}")
+            lines_now = None if name == "model" else _lines_without_audio(path)
+            if lines_now is None or name not in recorded_lines:
+                unchecked.append(f"{name}: cannot be hashed here: {first}{extra}")
+            elif lines_now != recorded_lines[name]:
+                yield f"{path}: the lines of {name} are not those that the run was made with"
+            else:
+                unchecked.append(f"{name}: only its lines were compared, it cannot be hashed here: {first}{extra}")
+
+
+def _lines_without_audio(path: Path) -> str | None:
+    try:
+        return lines_sha256(lines_of(read_manifest(path, check_audio=False)))
+    except (ManifestError, OSError):
+        return None

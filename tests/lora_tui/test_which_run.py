@@ -454,3 +454,13 @@ def test_the_dashboard_says_it_on_the_verdict_panel(folder: Any, gate: Gate) -> 
     assert seen.snapshot.paths.name == run.name
     text = "\n".join("".join(text for text, _ in line.pieces) for line in verdict_lines(seen))
     assert "Not compared: data.train: not compared with what the run was made with" in text
+
+
+def test_verify_compares_the_lines_where_the_audio_is_not_here(folder: Any, gate: Gate) -> None:
+    run = done(folder)
+    (folder.root / "domain.wav").unlink()
+    assert main(["verify", str(run.root)]) == ExitCode.ACCEPTED
+    assert "not checked: domain: only its lines were compared" in gate._capsys.readouterr().out
+    rewrite(folder, "domain", text="other words")
+    assert main(["verify", str(run.root)]) == ExitCode.REJECTED
+    assert "the lines of domain are not those that the run was made with" in gate._capsys.readouterr().out
