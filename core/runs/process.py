@@ -5,7 +5,6 @@ Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start t
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -131,6 +130,8 @@ def end_with_parent() -> None:
     """If `PARENT_VARIABLE` names a parent: die when it dies, so that nothing of a killed trainer works on unseen."""
     parent = os.environ.pop(PARENT_VARIABLE, "")
     if parent.isdigit():
+        import ctypes  # only children need it, and the dashboard's first frame waits for what is imported
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(parent):
             os._exit(128 + signal.SIGKILL)  # it died before the kernel knew of our wish
