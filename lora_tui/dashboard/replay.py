@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.runs.documents import read_config
-from core.runs.files import lines, open_regular, read_bytes
+from core.runs.files import SCORES_BYTES, STREAM_BYTES, lines, open_regular, read_bytes
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
 from lora_tui.dashboard.log_text import read_tail
@@ -92,7 +93,7 @@ class ReplaySource:
                 (self._paths.adapters / adapter.name / file.name).symlink_to(file)
         # The tuned score comes at the end, when it came then.
         for interval in self._recorded.evals.glob("step-*"):
-            (self._paths.evals / interval.name).symlink_to(interval)
+            _copy_documents(interval, self._paths.evals / interval.name)
 
     def _play(self, at: float) -> None:
         """Write the events up to `at` seconds, as a trainer that is this very process."""
@@ -113,13 +114,16 @@ class ReplaySource:
             self._link(self._paths.best, self._recorded.best)
             tuned = self._recorded.tuned("domain").parent
             if tuned.exists():
-                (self._paths.evals / tuned.name).symlink_to(tuned)
+                _copy_documents(tuned, self._paths.evals / tuned.name)
             for ours, theirs in (
                 (self._paths.data_health, self._recorded.data_health),
                 (self._paths.position, self._recorded.position),
             ):
                 if theirs.is_file():
                     ours.write_bytes(read_bytes(theirs))
+            # The result tells what the events were: they are shown as they are, now that all are played.
+            self._paths.events.unlink()
+            self._paths.events.write_bytes(read_bytes(self._recorded.events, STREAM_BYTES))
             self._paths.result.write_bytes(read_bytes(self._recorded.result))
 
     def _disguised(self, event: dict[str, Any], when: float) -> dict[str, Any]:
@@ -135,6 +139,14 @@ class ReplaySource:
         link.unlink(missing_ok=True)
         name = target.resolve().name if target.is_symlink() else target.name
         link.symlink_to(f"adapters/{name}")
+
+
+def _copy_documents(source: Path, target: Path) -> None:
+    """Copies, for no reader of a run folder follows links."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.glob("*.json"):
+        with contextlib.suppress(OSError):
+            (target / file.name).write_bytes(read_bytes(file, SCORES_BYTES))
 
 
 def _lines(events: Path) -> list[tuple[float, dict[str, Any]]]:
