@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ALL_CORES := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: run data test test-heavy test-all check kill-matrix format base-model clean help
+.PHONY: run data test test-heavy test-all check kill-matrix gate-attacks format base-model clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -40,6 +40,9 @@ check: $(READY) ## format, lint, types, import contracts
 
 kill-matrix: $(READY) ## kill everything everywhere, see that no run notices (25 minutes; SHORT=--short: 90 seconds)
 	$(BIN)/python -m benchmarks.kill_matrix $(SHORT)
+
+gate-attacks: $(READY) ## attack the gate with 3,000 changed runs, plans and caches (half an hour; SHORT=--short: 2 minutes)
+	$(BIN)/python -m benchmarks.gate_attacks $(SHORT)
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff format .
