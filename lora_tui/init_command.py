@@ -103,9 +103,9 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
     folder = output.absolute().parent
     model = answers["model"]
     layers = layers_of(model)
-    longest = hears(Path(model).expanduser())
+    longest = hears(user_path(model))
     train, replay = (
-        usable_seconds(Path(answers[name]).expanduser(), DataSettings(), longest)[0] if name in answers else []
+        usable_seconds(user_path(answers[name]), DataSettings(), longest)[0] if name in answers else []
         for name in ("train", "replay")
     )
     steps, epochs = steps_and_epochs(train, replay)
