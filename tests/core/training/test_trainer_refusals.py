@@ -196,12 +196,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None,
     from core.training.__main__ import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
     if content is not None:
-        (tmp_path / "run.json").write_text(content)
+        (run / "run.json").write_text(content)
     try:
-        assert main([str(tmp_path)]) == 1
+        assert main([str(run)]) == 1
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'run.json'}: cannot be read as a run")
-    assert not (tmp_path / "events.jsonl").exists()
+    assert capsys.readouterr().err.startswith(f"error: {run / 'run.json'}: cannot be read as a run")
+    assert not (run / "events.jsonl").exists()
