@@ -41,7 +41,7 @@ def common_findings(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Findin
     """All that lines have in common with each other. Digests and peaks are let go on the way."""
     yield from _audio(sets, listen)
     for one in sets:
-        one.digests, one.peaks, one.shapes = [], PeakStore(), bytearray()
+        one.digests, one.peaks = [], PeakStore()
     yield from _texts(sets)
     yield from _speakers(sets)
 
@@ -60,6 +60,8 @@ def _audio(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
     shapes = bytearray()
     for number, line in (places[0] for places in firsts):
         shapes += sets[number].shapes[line * SHAPE_BYTES : (line + 1) * SHAPE_BYTES]
+    for one in sets:
+        one.shapes = bytearray()
 
     def listen_to(indexes: Sequence[int]) -> Sequence[Picture]:
         return listen([sets[number].utterances[line] for number, line in (firsts[one][0] for one in indexes)])

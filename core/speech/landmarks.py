@@ -34,7 +34,7 @@ CHANCE_SHARE, CANDIDATE_SPREAD = 0.33, 1.3
 it must have beyond that to be looked at closely, divided by the square root of their number."""
 LEAST_CHANGE = 0.012
 """Of speed or pitch, to be told."""
-FRAMES_AT_ONCE = 600_000
+FRAMES_AT_ONCE = 400_000
 """Frames of clips whose pictures are held together: bounds the memory where very many clips are alike."""
 
 

@@ -9,7 +9,7 @@ how long they are must be in one proportion, which tells the speed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
@@ -39,7 +39,9 @@ LEAST_LIKENESS = 0.7
 """Cosine of the angle between two clips' courses from which on they may be the same."""
 EVEN = 0.2
 """The median of how far the parts' lengths are from one proportion, as a logarithm."""
-MOST_ALIKE = 60_000
+LOOSELY = 1.2
+"""That proportion may be this, or its inverse: it is not as exact as the line through all parts' ends."""
+MOST_ALIKE = 10_000
 """The likeliest pairs are looked at."""
 ALL_WITH_ALL = 6000
 """More clips than this are compared only with those around the same ones of so many clips, a fixed share of them."""
@@ -92,41 +94,40 @@ def shape(plane: Powers) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Two clips, by position in the list (`first` < `second`), that may be the same, and where."""
+    """Two clips, by position in the list (`first` < `second`), that may be the same."""
 
     first: int
     second: int
-    courses: tuple[Course, ...]
-    """From the first one's frames to the second one's: evenly, and with pauses put in."""
+    backwards: bool
+    """Whether one of them is."""
+    table: NDArray[np.void] = field(repr=False, compare=False)
+    """Of all clips: there are many pairs, so that where they are the same is found when it is asked for."""
+
+    @property
+    def courses(self) -> Iterator[Course]:
+        """From the first one's frames to the second one's: evenly, and with pauses put in."""
+        first, second = np.array([self.first]), np.array([self.second])
+        here, there, usual, _ = _ends(self.table, first, second, self.backwards)
+        here, there = here[:, 1:-1], there[:, 1:-1]
+        pace, start = _line(here, there)
+        sign = -1 if self.backwards else 1
+        if 1 / FASTEST <= sign * pace[0] <= FASTEST:
+            yield Course.line(float(pace[0]), float(start[0]))
+        if abs(usual[0]) <= np.log(FASTEST):
+            yield Course(here[0], there[0], float(sign * np.exp(usual[0])))
 
 
 def alike(shapes: bytes | bytearray) -> list[Alike]:
     """Pairs of clips whose courses are alike, in order. `shapes`: of all clips, joined."""
-    every = np.frombuffer(shapes, _LAYOUT)
-    heard = np.flatnonzero(every["frames"])
-    table = every[heard]
-    found = _Pairs(table)
-    bands = table["bands"]
-    plain = _unit(bands[:, 1])
+    table = np.frombuffer(shapes, _LAYOUT)
+    heard = np.flatnonzero(table["frames"])
+    found = _Pairs(table, heard)
+    plain = _unit(table["bands"][heard, 1])
     _near(plain, plain, found)
-    _near(plain, _unit(bands[:, 1] * _BACKWARDS), found, backwards=True)
+    _near(plain, plain, found, backwards=True)
     del plain
-    _near(_unit(bands[:, 0]), _unit(bands[:, 2]), found, both_ways=True)
-    pairs = []
-    for first, second, backwards in found.ordered():
-        here, there, usual, _ = _ends(table, first, second, backwards)
-        here, there = here[:, 1:-1], there[:, 1:-1]
-        pace, start = _line(here, there)
-        sign = -1 if backwards else 1
-        for at, (one, another) in enumerate(zip(heard[first].tolist(), heard[second].tolist(), strict=True)):
-            courses = []
-            if 1 / FASTEST <= sign * pace[at] <= FASTEST:
-                courses.append(Course.line(float(pace[at]), float(start[at])))
-            if abs(usual[at]) <= np.log(FASTEST):
-                courses.append(Course(here[at], there[at], float(sign * np.exp(usual[at]))))
-            if courses:
-                pairs.append(Alike(one, another, tuple(courses)))
-    return sorted(pairs, key=lambda pair: (pair.first, pair.second))
+    _near(_unit(table["bands"][heard, 0]), _unit(table["bands"][heard, 2]), found, both_ways=True)
+    return [Alike(first, second, backwards, table) for first, second, backwards in found.ordered()]
 
 
 def _ends(
@@ -171,18 +172,19 @@ def _unit(values: NDArray[np.floating] | NDArray[np.int8]) -> NDArray[np.float32
 class _Pairs:
     """The likeliest pairs so far whose parts are in one proportion."""
 
-    def __init__(self, table: NDArray[np.void]) -> None:
+    def __init__(self, table: NDArray[np.void], heard: Integers) -> None:
         self.least = LEAST_LIKENESS
-        self._table = table
+        self._table, self._heard = table, heard
         self._parts = [np.empty((4, 0))]
         """(first, second, likeness, whether one runs backwards) by pairs."""
 
-    def add(self, first: Integers, second: Integers, likeness: NDArray[np.float32], backwards: bool) -> None:
+    def add(self, first: Integers, second: Integers, likeness: NDArray[np.floating], backwards: bool) -> None:
         for start in range(0, len(first), _PAIRS_AT_ONCE):
             some = slice(start, start + _PAIRS_AT_ONCE)
-            far = _ends(self._table, first[some], second[some], backwards)[-1]
-            part = np.stack([first[some], second[some], likeness[some], np.full(len(far), backwards)])
-            self._parts.append(part[:, far <= EVEN])
+            one, another = self._heard[first[some]], self._heard[second[some]]
+            _, _, usual, far = _ends(self._table, one, another, backwards)
+            part = np.stack([one, another, likeness[some], np.full(len(far), backwards)])
+            self._parts.append(part[:, (far <= EVEN) & (np.abs(usual) <= np.log(LOOSELY))])
         if sum(part.shape[1] for part in self._parts) > 4 * MOST_ALIKE:
             self._cut()
 
@@ -196,12 +198,11 @@ class _Pairs:
             every = every[:, every[2] > self.least]
         self._parts = [every]
 
-    def ordered(self) -> Iterator[tuple[Integers, Integers, bool]]:
-        """(first, second, whether one runs backwards), each pair once as it is likest."""
+    def ordered(self) -> Iterator[tuple[int, int, bool]]:
+        """(first, second, whether one runs backwards), ascending, each pair once as it is likest."""
         self._cut()
-        for backwards in (False, True):
-            some = self._parts[0][:, self._parts[0][3] == backwards]
-            yield some[0].astype(np.int64), some[1].astype(np.int64), backwards
+        for first, second, _, backwards in self._parts[0].T.tolist():
+            yield int(first), int(second), bool(backwards)
 
 
 def _near(
@@ -213,11 +214,12 @@ def _near(
     both_ways: bool = False,
 ) -> None:
     """Add the pairs of rows whose product is large enough; `both_ways`: one of either with one of either."""
-    for rows, columns in _groups(some, others):
+    signs = _BACKWARDS if backwards else np.ones(1, np.float32)
+    for rows, columns in _groups(some, others, signs):
         step = max(1, _AT_ONCE // len(columns))
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
-            products = some[block] @ others[columns].T
+            products = some[block] * signs @ others[columns].T
             row, column = np.nonzero(products > found.least)
             first, second = block[row], columns[column]
             # Among groups, one of a pair may look for the other and not the other for it.
@@ -226,7 +228,9 @@ def _near(
             found.add(np.minimum(first, second), np.maximum(first, second), products[row, column][good], backwards)
 
 
-def _groups(some: NDArray[np.float32], others: NDArray[np.float32]) -> Iterator[tuple[Integers, Integers]]:
+def _groups(
+    some: NDArray[np.float32], others: NDArray[np.float32], signs: NDArray[np.float32]
+) -> Iterator[tuple[Integers, Integers]]:
     """(rows of `some`, rows of `others`) that are compared with each other."""
     count = len(some)
     if count <= ALL_WITH_ALL:
@@ -238,7 +242,7 @@ def _groups(some: NDArray[np.float32], others: NDArray[np.float32]) -> Iterator[
     for start in range(0, count, 4096):
         block = slice(start, start + 4096)
         member[block] = (others[block] @ middles.T).argmax(1)
-        asked[block] = np.argpartition(some[block] @ middles.T, -GROUPS, axis=1)[:, -GROUPS:]
+        asked[block] = np.argpartition(some[block] * signs @ middles.T, -GROUPS, axis=1)[:, -GROUPS:]
     order, asking = np.argsort(member, kind="stable"), np.argsort(asked.ravel(), kind="stable")
     members = np.searchsorted(member[order], np.arange(len(middles) + 1))
     asks = np.searchsorted(asked.ravel()[asking], np.arange(len(middles) + 1))
