@@ -24,7 +24,7 @@ from lora_tui.dashboard.plots import Plots
 from lora_tui.dashboard.replay import ReplaySource
 
 ROOT = Path(__file__).parents[1]
-RECORDED = ROOT / "docs" / "recorded" / "2.1-d7910abb2a.tar.xz"
+RECORDED = ROOT / "docs" / "recorded" / "2.1-4f401991be.tar.xz"
 README_PICTURE = ROOT / "docs" / "board.svg"
 SIZES = ((80, 24), (120, 40), (200, 60))
 README_SIZE = (132, 38)

@@ -13,13 +13,13 @@ from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.replay import ReplaySource
 
-RECORDED = Path(__file__).parents[3] / "docs" / "recorded" / "2.1-d7910abb2a.tar.xz"
+RECORDED = Path(__file__).parents[3] / "docs" / "recorded" / "2.1-4f401991be.tar.xz"
 
 
 def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: Any) -> None:
     with tarfile.open(RECORDED) as archive:
         archive.extractall(tmp_path, filter="data")
-    run = tmp_path / "2.1-d7910abb2a"
+    run = tmp_path / "2.1-4f401991be"
     now = [0.0]
     replay = ReplaySource(run, 1.0, lambda: now[0])
     options = Options(readonly=True, refresh_s=0.05, replay=run)
