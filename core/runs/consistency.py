@@ -123,7 +123,7 @@ def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
     score, _ = read_score(paths.evaluation(best_step, "domain"))
     if score is not None:
         wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
-        wanted["tokens_per_second"] = score.decode.tokens_per_second
+        wanted |= {"tokens_per_second": score.decode.tokens_per_second, "lifted": score.decode.lifted}
         wanted["lifted"] = score.decode.lifted
     for key, value in wanted.items():
         if getattr(facts, key) != value:

@@ -134,6 +134,12 @@ def load_adapter(
                 f"adapter {folder}: was trained on base model {facts.model} ({_short(facts.model_hash)}), "
                 f"not on this one ({_short(str(model_hash))}); give that model with --model"
             )
+        # earlier versions took the cap from the training data, and their hash says nothing of it
+        if facts.hash_version > 1 and facts.tokens_per_second < speech.limits.tokens_per_second:
+            raise ModelError(
+                f"adapter {folder}: {ADAPTER_FACTS} caps transcripts at {facts.tokens_per_second:g} tokens a second, "
+                f"this model at {speech.limits.tokens_per_second:g}: no trainer wrote that; bring the adapter anew"
+            )
         speech = replace(speech, limits=replace(speech.limits, tokens_per_second=facts.tokens_per_second))
         speech = speech.allowing(facts.lifted)
     return merged_copy(replace(speech, network=_load(speech.network, folder))), facts

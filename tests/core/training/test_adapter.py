@@ -45,7 +45,7 @@ FACTS = AdapterFacts(
     target_rms=0.075,
     normaliser="basic",
     fingerprint=normalisation_fingerprint(0.075, "basic"),
-    tokens_per_second=9.5,
+    tokens_per_second=200.0,
     eval_batch_seconds=40.0,
     precision="fp32",
     threads=1,
@@ -170,7 +170,7 @@ def test_a_saved_adapter_comes_back_with_its_decode_settings(saved: Path, tiny_m
     loaded, facts = load_adapter(load_model(str(tiny_moonshine)), saved)
     assert (logits(loaded) - expected).abs().max() < 1e-4
     assert facts == replace(FACTS, model=str(tiny_moonshine))
-    assert loaded.limits.tokens_per_second == 9.5
+    assert loaded.limits.tokens_per_second == 200.0
 
 
 def test_an_adapter_folder_is_plain_peft_with_sorted_names(saved: Path, tiny_moonshine: Path) -> None:
@@ -242,6 +242,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "facts not JSON": (written("reproduce.json", "{"), "reproduce.json: not JSON"),
     "facts incomplete": (written("reproduce.json", "{}"), "reproduce.json: .*`step`"),
     "a deaf adapter": (fact(tokens_per_second=0.3), r"reproduce\.json: tokens_per_second = 0\.3 cannot be"),
+    "a cap below the model's": (fact(tokens_per_second=9.5), "caps transcripts at 9.5 tokens a second, this model at"),
     "no tokens at all": (fact(tokens_per_second=0), "tokens_per_second = 0.* cannot be"),
     "a number as text": (fact(tokens_per_second="6.5"), "Expected `float`, got `str`"),
     "an impossible level": (fact(target_rms=7.5), "target_rms = 7.5 cannot be"),
