@@ -13,6 +13,7 @@ from core.runs.adapter_facts import read_facts
 from core.runs.adapter_hash import covers_facts
 from core.runs.contents import HUB, MODEL
 from core.runs.digests import inventory, sha256_of, sha256_of_start
+from core.runs.folder import links
 from core.runs.hub import hub_hash
 from core.runs.paths import ADAPTER_FACTS
 from core.runs.scores import read_score
@@ -42,7 +43,11 @@ def unproven(snapshot: RunSnapshot) -> tuple[str, ...]:
     paths, result = snapshot.paths, snapshot.result
     if result is None:
         return ()
-    found = list(changed_files(snapshot))
+    found = [
+        f"{paths.root / link}: a link, which is not followed: put what it leads to in its place"
+        for link in links(paths.root, paths.evals.name, paths.adapters.name)
+    ]
+    found += changed_files(snapshot)
     if not isinstance(result.get("files"), dict):
         found.append(f"{paths.result}: does not say what the run's files were, as runs of earlier versions do not")
     recorded = snapshot.config or {}

@@ -81,6 +81,21 @@ def subfolders(root: Path, folder: Path) -> list[str]:
         return []
 
 
+def links(root: Path, *folders: str) -> list[str]:
+    """The links among `folders` of `root`, and directly in the others: what lies behind them is not the run's own."""
+    found: list[str] = []
+    root = root.resolve()
+    for folder in folders:
+        try:
+            with opened(root, root / folder) as at, os.scandir(at) as entries:
+                found += sorted(f"{folder}/{entry.name}" for entry in entries if entry.is_symlink())
+        except LinkError:
+            found.append(folder)
+        except OSError:
+            continue
+    return found
+
+
 def files(root: Path, below: Path | None = None) -> list[tuple[Path, int]]:
     """Each file and link below the folder, with its bytes on the disk; what vanishes meanwhile may be missed."""
     found: list[tuple[Path, int]] = []

@@ -78,6 +78,17 @@ def swapped_link(run: RunPaths) -> None:
     replace_link(run.root, run.best, f"adapters/{run.adapter(20).name}")
 
 
+def linked_evaluations(run: RunPaths) -> None:
+    """The evaluations lie outside of the run folder, whole, behind a link."""
+    run.evals.rename(run.root.parents[1] / "elsewhere")
+    run.evals.symlink_to(run.root.parents[1] / "elsewhere")
+
+
+def linked_interval(run: RunPaths) -> None:
+    run.evaluation(0, "domain").parent.rename(run.root.parents[1] / "elsewhere")
+    run.evaluation(0, "domain").parent.symlink_to(run.root.parents[1] / "elsewhere")
+
+
 def edited_sum(run: RunPaths) -> None:
     """A lower sum of errors than the utterances have."""
     edit(run.tuned("domain"), lambda d: d["counts"].update(substitutions=10))
@@ -260,6 +271,8 @@ CODES: dict[Callable[[RunPaths], None], ExitCode] = {
     nan_loss: ExitCode.UNDECIDED,
     swapped_adapter: ExitCode.REJECTED,
     swapped_link: ExitCode.REJECTED,
+    linked_evaluations: ExitCode.UNDECIDED,
+    linked_interval: ExitCode.UNDECIDED,
     edited_sum: ExitCode.UNDECIDED,
     edited_utterances: ExitCode.UNDECIDED,
     edited_texts: ExitCode.REJECTED,
