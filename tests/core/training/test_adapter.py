@@ -352,6 +352,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from core.plan.schema import AdapterSettings
+from core.runs.adapter_facts import AdapterFacts
 from core.training.adapter import attach, save_adapter
 from core.training.model import load_model
 targets = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
