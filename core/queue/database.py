@@ -102,6 +102,9 @@ class Database:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        # Opening a FIFO to see what is wrong with it would wait for ever.
+        if self.path.exists() and not self.path.is_file():
+            raise sqlite3.DatabaseError("not a regular file")
         db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +16,13 @@ from core.runs import process
 CRASHED = "its trainer was killed or died without a word while it was training at step 3"
 
 
-def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Any) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "FIFO"])
+def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Any, make: Callable[[Path], None]) -> None:
     scene.attempt("crash")
     [row] = report(scene.execution(), {})
     assert (row.matrix.status, row.why) == ("queued", scene.entry().reason)
     scene.folder.runs.queue_db.unlink()
-    scene.folder.runs.queue_db.mkdir()
+    make(scene.folder.runs.queue_db)
     [row] = report(scene.execution(), {})
     assert (row.matrix.status, row.why) == ("crashed", CRASHED)
     scene.folder.runs.decisions.unlink()
