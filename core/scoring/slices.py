@@ -26,7 +26,12 @@ _WORDS = {State.FAIL: "fail", State.UNKNOWN: "unknown", State.PASS: "pass"}
 
 
 def rules_of(entries: Iterable[Mapping[str, Any]]) -> tuple[SliceRule, ...]:
-    """The rules in `[[gate.slice]]`, as in `run.json`."""
+    """The rules in `[[gate.slice]]`, as in `run.json`. ValueError for one without a field or a least size."""
+    found = list(entries)
+    for number, entry in enumerate(found, 1):
+        for key in ("by", "min_utterances"):
+            if key not in entry:
+                raise ValueError(f"slice {number} has no {key}")
     return tuple(
         SliceRule(
             by=str(entry["by"]),
@@ -36,7 +41,7 @@ def rules_of(entries: Iterable[Mapping[str, Any]]) -> tuple[SliceRule, ...]:
             heldout_regression_pp=entry.get("heldout_regression"),
             min_utterances=int(entry["min_utterances"]),
         )
-        for entry in entries
+        for entry in found
     )
 
 

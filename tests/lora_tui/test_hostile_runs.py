@@ -163,6 +163,7 @@ def test_a_field_of_another_type_is_named_and_never_a_crash(scene: Scene, name: 
         ("config", ("settings", "adapter", "target_modules"), {}),
         ("config", ("gate", "confidence"), "very"),
         ("config", ("gate", "slice"), [1]),
+        ("config", ("gate", "slice"), [{"min_utterances": 2}]),
         ("config", ("hashes", "domain"), 5),
         ("config", ("experiment",), []),
         ("config", (), []),

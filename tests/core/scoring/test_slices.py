@@ -138,3 +138,12 @@ def test_a_speakers_own_slice_is_of_that_speaker_and_another_one_needs_several()
 def test_by_channel() -> None:
     utterances = [{"channel": 0}, {"channel": 1, "fields": {}}, {"channel": None}, {"fields": {"room": 1}}]
     assert sliced(SliceRule("channel"), utterances) == {"channel 0": [0], "channel 1": [1]}
+
+
+@pytest.mark.parametrize("key", ["by", "min_utterances"])
+def test_a_rule_without_what_makes_it_one_is_refused(key: str) -> None:
+    """run.json may have been edited."""
+    entry = {"by": "speaker", "min_utterances": 2}
+    del entry[key]
+    with pytest.raises(ValueError, match=f"slice 1 has no {key}"):
+        rules_of([entry])
