@@ -104,7 +104,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         # Opening a FIFO to see what is wrong with it would wait for ever.
         if self.path.exists() and not self.path.is_file():
-            raise sqlite3.DatabaseError("not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file", str(self.path))
         db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:

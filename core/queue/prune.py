@@ -40,10 +40,12 @@ def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
 
 
 def _other_adapters(run: RunPaths) -> list[Path]:
-    """Adapters that no link leads to; none while a link does not tell which one it means."""
+    """Adapters that no link leads to; none while a link is missing or does not tell which one it means."""
     try:
         kept = {linked_adapter(run, link) for link in (run.best, run.last)}
     except RunFolderError:
+        return []
+    if None in kept:
         return []
     found = [(step_of(name), run.adapters / name) for name in names(run.root, run.adapters)]
     return [path for step, path in found if step is not None and step not in kept]

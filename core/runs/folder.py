@@ -252,7 +252,9 @@ def _taken(status: os.stat_result) -> int:
     return min(status.st_size, 512 * status.st_blocks) if stat.S_ISREG(status.st_mode) else 0
 
 
-def _delete(at: int, name: str) -> None:
+def _delete(at: int, name: str, levels: int = _MANY_LEVELS) -> None:
+    if levels == 0:
+        raise OSError(errno.ELOOP, "folders in it are nested too deep", name)
     try:
         os.unlink(name, dir_fd=at)
     except (IsADirectoryError, PermissionError) as error:
@@ -268,7 +270,7 @@ def _delete(at: int, name: str) -> None:
                 inside = [entry.name for entry in entries]
             for entry_name in inside:
                 with contextlib.suppress(FileNotFoundError):
-                    _delete(below, entry_name)
+                    _delete(below, entry_name, levels - 1)
         finally:
             os.close(below)
         os.rmdir(name, dir_fd=at)

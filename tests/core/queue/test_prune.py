@@ -109,7 +109,8 @@ def test_a_link_made_after_the_look_is_not_followed(folder: Any, diverged: RunPa
     assert thesis.exists()
 
 
-def test_adapters_stay_while_a_link_does_not_tell_which(folder: Any, thesis: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["leads elsewhere", "missing"])
+def test_adapters_stay_while_a_link_does_not_tell_which(folder: Any, thesis: Path, elsewhere: bool) -> None:
     folder.write()
     folder.script(a=["done"])
     folder.work()
@@ -117,6 +118,7 @@ def test_adapters_stay_while_a_link_does_not_tell_which(folder: Any, thesis: Pat
     for step in (700, 800):
         run.adapter(step).mkdir(parents=True)
     run.best.unlink()
-    run.best.symlink_to(thesis.parent)
+    if elsewhere:
+        run.best.symlink_to(thesis.parent)
     agreed = prunable(run, adapters=True)
     assert agreed is None or not [path for path in agreed.paths if run.adapters in path.parents]
