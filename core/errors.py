@@ -1,4 +1,4 @@
-"""The error tree and the exit codes of both commands (DESIGN §5)."""
+"""The error tree and the exit codes of both commands (docs/design.md, "The verdict")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text from outside on its way out: control, escape and bidi characters become visible (DESIGN §7).
+"""Text from outside on its way out: control, escape and bidi characters become visible.
 
 Files and scoring keep text as it is. Whatever prints it passes it through here once.
 """

@@ -107,7 +107,7 @@ def exit_code(
     failed: bool = False,
     complete: bool = True,
 ) -> ExitCode:
-    """What the command ends with (DESIGN §5). Pure.
+    """What the command ends with (docs/design.md, "The verdict"). Pure.
 
     `outcomes`: (row key, experiment, outcome) of the rows that were asked for. `failed`: a run failed for
     another reason than its result. `complete`: the queue did all it had to, within the budget. `accept`: any,

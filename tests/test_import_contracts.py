@@ -1,4 +1,4 @@
-"""DESIGN §2, in fresh interpreters: what importing a room, or asking for help, brings into memory."""
+"""The import rules, in fresh interpreters: what importing a room, or asking for help, brings into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's identity: 10 hex digits over all that can change its result (DESIGN §3). Pure."""
+"""A run's identity: 10 hex digits over all that can change its result (docs/design.md, "The run's identity"). Pure."""
 
 from __future__ import annotations
 

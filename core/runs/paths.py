@@ -1,4 +1,4 @@
-"""The only module that knows the names of files in a runs folder (DESIGN §3)."""
+"""The only module that knows the names of files in a runs folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which process is meant, for ever: a pid alone is reused, and means nothing on another host.
 
-Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start time (DESIGN §3).
+Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start time.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _rows(figures: dict[str, list[float]]) -> list[str]:
 
 
 def _as_defined(decoded: dict[str, Samples], target_rms: float) -> bool:
-    """Whether each clip becomes what DESIGN's words say: scaled to the level, clamped to ±1, silence left alone."""
+    """Whether each clip becomes what docs/design.md says: scaled to the level, clamped to ±1, silence left alone."""
     for clip in decoded.values():
         exact = clip.astype(np.float64)
         rms = float(np.sqrt(np.mean(np.square(exact))))

@@ -1,6 +1,6 @@
 """`python -m core.training RUN_DIR`: the trainer of one run. The queue starts it; it knows nothing of the queue.
 
-Writes files only (DESIGN §3). SIGTERM: finish the step, save, end as *stopped*. Exit status 0: done or stopped.
+Writes files only. SIGTERM: finish the step, save, end as *stopped*. Exit status 0: done or stopped.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _sign(paths: RunPaths) -> None:
 
 
 def _final(error: BaseException, step: int, phase: str = "training") -> Final:
-    """The class of an attempt's end (DESIGN §3)."""
+    """The class of an attempt's end, as its final event names it."""
     import torch
 
     from core.training.trainer import Diverged, StoppedEarly

@@ -74,7 +74,7 @@ def trainable(speech: SpeechModel) -> dict[str, nn.Parameter]:
 
 
 def merged_copy(speech: SpeechModel) -> SpeechModel:
-    """A separate model with the adapter merged in fp32; the training model is left as it is (FACTS, "Merging")."""
+    """A separate model, the adapter merged in fp32; the training model stays as it is (docs/design.md, "Adapters")."""
     merged = copy.deepcopy(speech.network).merge_and_unload()
     return replace(speech, network=merged.eval().requires_grad_(False))
 

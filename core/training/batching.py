@@ -1,7 +1,7 @@
 """Batch plans: which clips every step sees, computed before training starts.
 
 A plan is a pure function of clip lengths, budget and seed, so step n's batch needs no loader state and resume is
-exact by construction (FACTS, "Resume"). Its hash goes into the evidence of a verdict.
+exact by construction (docs/design.md, "Resuming"). Its hash goes into the evidence of a verdict.
 """
 
 from __future__ import annotations

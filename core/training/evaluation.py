@@ -193,7 +193,7 @@ class Decoder:
                     if progress:
                         progress(done, len(pieces))
         finally:
-            # FACTS, "Modes": whoever evaluates gives the previous mode back
+            # else training would go on without dropout
             self.speech.network.train(was_training)
         joined: list[list[str]] = [[] for _ in lengths]
         for piece, text in zip(pieces, texts, strict=True):

@@ -1,4 +1,4 @@
-"""The loss, computed here because the models' own has been wrong (FACTS, "Training").
+"""The loss, computed here because the models' own has been wrong (docs/design.md, "The loss").
 
 Summed cross-entropy over the target tokens of a whole optimiser step, divided by their number: micro-batches of
 one step add up exactly to the loss of the step in one piece. Targets are masked by length, never by id,

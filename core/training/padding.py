@@ -1,9 +1,9 @@
-"""Padding invariance: a clip's transcript must not depend on what shares its batch (DESIGN §5).
+"""Padding invariance: a clip's transcript must not depend on what shares its batch.
 
 Moonshine's first convolution is followed by a GroupNorm over *time*, whose statistics see a batch's padding; on real
-speech that alone moved WER by 1.2 points (FACTS, "Models"). Here the norm takes its statistics over the clip's own
-frames, and the attention mask covers exactly the frames that an unpadded clip would have. Without an attention mask
-everything is as in plain transformers, so batch 1 is the reference that all batches agree with.
+speech that alone moved WER by 1.2 points (docs/design.md, "Padding"). Here the norm takes its statistics over the
+clip's own frames, and the attention mask covers exactly the frames that an unpadded clip would have. Without an
+attention mask everything is as in plain transformers, so batch 1 is the reference that all batches agree with.
 """
 
 from __future__ import annotations

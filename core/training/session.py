@@ -61,7 +61,7 @@ from core.training.stopping import StopFlag
 from core.training.trainer import Materials, Trainer
 
 SINGLE_CLIPS = 50
-"""Clips of each evaluation set that are also decoded one by one (DESIGN §5, Parity)."""
+"""Clips of each evaluation set that are also decoded one by one, which *parity* asks for."""
 _LIBRARIES = ("torch", "transformers", "peft", "jiwer", "numpy", "soundfile", "soxr")
 _POLL_S = 0.2
 _EVALUATIONS = 3

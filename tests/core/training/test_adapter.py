@@ -91,7 +91,7 @@ def test_an_adapter_changes_nothing_before_its_first_step(folder: str, method: s
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_an_adapter_changes_nothing_before_its_first_step_in_bf16_either(tiny_moonshine: Path, method: str) -> None:
-    """The row norms of DoRA would not cancel in bf16 (FACTS, "PEFT")."""
+    """The row norms of DoRA would not cancel in bf16, so that an untrained adapter would change scores."""
 
     def in_bf16(speech: SpeechModel) -> torch.Tensor:
         speech.precision = "bf16"

@@ -1,4 +1,4 @@
-"""A clip's transcript must not depend on what shares its batch (DESIGN §5)."""
+"""A clip's transcript must not depend on what shares its batch."""
 
 from __future__ import annotations
 
