@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ALL_CORES := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: run data test test-heavy test-all check kill-matrix gate-attacks format base-model clean help
+.PHONY: run data test test-heavy test-all check docs hooks kill-matrix gate-attacks format base-model clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -38,6 +38,13 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY) ## build the pages of docs/ into site/; a link that leads nowhere is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+hooks: $(READY) ## check format, lint and types before each commit (pre-commit)
+	$(BIN)/pre-commit install
+
 kill-matrix: $(READY) ## kill everything everywhere, see that no run notices (25 minutes; SHORT=--short: 90 seconds)
 	$(BIN)/python -m benchmarks.kill_matrix $(SHORT)
 
@@ -53,5 +60,5 @@ base-model: $(READY) ## train data/base_model again from scratch (about half an 
 	$(BIN)/python -m core.training.pretrain data/base_manifest.jsonl -o data/base_model \
 	  --evaluate data/heldout_manifest.jsonl --evaluate data/domain_manifest.jsonl
 
-clean: ## remove the environment and the built speech; runs stay
-	rm -rf $(VENV) data/audio data/base_manifest.jsonl
+clean: ## remove the environment, the built speech and pages; runs stay
+	rm -rf $(VENV) site data/audio data/base_manifest.jsonl

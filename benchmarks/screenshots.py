@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -43,6 +44,8 @@ KEYS = {
 SETTLE_S = 1.0
 """A screen that stays the same for so long is ready."""
 _LOOK_S, _LONGEST_S = 0.2, 60.0
+_WEB_FONTS = re.compile(r"\n *@font-face {.*?}", re.DOTALL)
+"""What Rich writes into a picture: fonts that a browser would fetch. The reader's own monospaced font will do."""
 
 
 class Studio:
@@ -65,7 +68,8 @@ class Studio:
                 for keys, path in shots:
                     await pilot.press(*keys)
                     await self._settle(pilot)
-                    path.write_text(self.app.export_screenshot(title="lora-tui"), encoding="utf-8")
+                    picture = _WEB_FONTS.sub("", self.app.export_screenshot(title="lora-tui"))
+                    path.write_text(picture, encoding="utf-8")
                     print(path)
                 assert self.app.screen_stack[1].query_one(Plots) is not None
         finally:

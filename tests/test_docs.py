@@ -1,0 +1,69 @@
+"""The documentation holds together: pages, links and headings. `make docs` builds the site and asks the same of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+
+
+class _Site(yaml.SafeLoader):
+    """mkdocs.yml, without what its extensions put into it."""
+
+
+_Site.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)  # type: ignore[no-untyped-call]
+
+
+def _named(nav: Any) -> Iterator[str]:
+    """The paths in a `nav` of mkdocs.yml, however deep."""
+    if isinstance(nav, str):
+        yield nav
+    for part in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _named(part)
+
+
+def _headings(page: Path) -> set[str]:
+    """The anchors of a page: its headings, as GitHub and the site name them, and those that it sets itself."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    own = re.findall(r'<a id="([^"]+)">', text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found} | {*own}
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = yaml.load((ROOT / "mkdocs.yml").read_text(), _Site)  # noqa: S506 - a SafeLoader
+    named = list(_named(site["nav"]))
+    assert sorted(named) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        if heading:
+            assert heading in _headings(target), f"{page.name}: {link}"
+        if page.is_relative_to(DOCS):
+            # the site holds docs/ only, and no page for a folder
+            assert target.is_file() and target.resolve().is_relative_to(DOCS), f"{page.name}: {link}"
+
+
+def test_the_site_asks_no_other_host_for_anything() -> None:
+    """No fonts from elsewhere, and no repository, of which the theme would ask GitHub for its stars."""
+    site = yaml.load((ROOT / "mkdocs.yml").read_text(), _Site)  # noqa: S506 - a SafeLoader
+    assert site["theme"]["font"] is False
+    assert not {"repo_url", "extra_css", "extra_javascript"} & site.keys()
+    for picture in DOCS.rglob("*.svg"):
+        assert "url(" not in re.sub(r"url\(#", "", picture.read_text()), picture.name
