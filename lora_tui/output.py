@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from core.errors import UserError
@@ -13,7 +13,6 @@ from lora_tui.reports.report import Report, fit
 
 EXPORT_BYTES = 8_000_000
 """Largest export: what does not open is no report. JSON and CSV are for programs and never cut."""
-FORMATS = (".md", ".csv", ".json", ".xml", ".html")
 
 
 def check_exports(paths: Sequence[Path]) -> None:
@@ -35,29 +34,24 @@ def check_exports(paths: Sequence[Path]) -> None:
 def export(path: Path, report: Report) -> None:
     """Write the report in the format of the name's ending. UserError when it cannot be written."""
     try:
-        write_text(path, _rendered(path, report))
+        write_text(path, _RENDERERS[path.suffix.lower()](path, report))
     except OSError as error:
         raise UserError(f"--export {path}: cannot be written: {error.strerror}") from error
 
 
-def _rendered(path: Path, report: Report) -> str:
-    match path.suffix.lower():
-        case ".json":
-            return json_document.render(report)
-        case ".csv":
-            return csv_table.render(report)
-        case ".xml":
-            from lora_tui.reports import junit_xml
+def _junit(_path: Path, report: Report) -> str:
+    from lora_tui.reports import junit_xml
 
-            return fit(report, EXPORT_BYTES, junit_xml.render)
-        case ".html":
-            from lora_tui.reports import html_page
-
-            return fit(report, EXPORT_BYTES, html_page.render)
-    return _with_pictures(path, report)
+    return fit(report, EXPORT_BYTES, junit_xml.render)
 
 
-def _with_pictures(path: Path, report: Report) -> str:
+def _html(_path: Path, report: Report) -> str:
+    from lora_tui.reports import html_page
+
+    return fit(report, EXPORT_BYTES, html_page.render)
+
+
+def _markdown(path: Path, report: Report) -> str:
     """The Markdown; the charts it shows are written into a folder beside it."""
     from lora_tui.reports import pictures
 
@@ -67,6 +61,17 @@ def _with_pictures(path: Path, report: Report) -> str:
         write_text(folder / name, text)
     places = {key: f"{folder.name}/{name}" for key, (name, _) in drawn.items()}
     return fit(report, EXPORT_BYTES, lambda cut: markdown.render(cut, places))
+
+
+_RENDERERS: Mapping[str, Callable[[Path, Report], str]] = {
+    ".md": _markdown,
+    ".csv": lambda _path, report: csv_table.render(report),
+    ".json": lambda _path, report: json_document.render(report),
+    ".xml": _junit,
+    ".html": _html,
+}
+"""The text of a report, by the ending of its file's name."""
+FORMATS = tuple(_RENDERERS)
 
 
 def step_summary(report: Report) -> str | None:

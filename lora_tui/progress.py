@@ -12,6 +12,7 @@ from core.runs.figures import NONE, clock, duration, percent
 from core.runs.snapshot import RunSnapshot
 from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
+from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, Interval, Verdict
 
 TRAINING_LINE_S = 10.0
@@ -128,9 +129,6 @@ def criterion_cells(criterion: Criterion) -> tuple[str, str, str, str, str]:
     return criterion.state.value, criterion.title, number, limit, _certainty(criterion)
 
 
-_SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
-
-
 def _value(criterion: Criterion) -> str:
     if criterion.value is None:
         return NONE
@@ -142,9 +140,9 @@ def _certainty(criterion: Criterion) -> str:
 
 
 def _threshold(criterion: Criterion) -> str:
-    if criterion.threshold is None or criterion.kind not in _SIGNS:
+    if criterion.threshold is None or criterion.kind not in SIGNS:
         return ""
-    return f"{_SIGNS[criterion.kind]} {criterion.threshold:g} {criterion.unit}"
+    return f"{SIGNS[criterion.kind]} {criterion.threshold:g} {criterion.unit}"
 
 
 def _wer(counts: ErrorCounts, before: ErrorCounts | None) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from core.plan.validate import SECTIONS
+from lora_tui.__main__ import COMMANDS, EPILOG
+from lora_tui.output import FORMATS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -58,6 +63,24 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         if page.is_relative_to(DOCS):
             # the site holds docs/ only, and no page for a folder
             assert target.is_file() and target.resolve().is_relative_to(DOCS), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_shipped_plan_explains_every_key(section: str) -> None:
+    plan = (ROOT / "experiments.toml").read_text()
+    explained = set(re.findall(r"^(?:# )?(\w+) = [^#\n]+ # ", plan, flags=re.MULTILINE))
+    assert {f.name for f in fields(SECTIONS[section]) if "doc" in f.metadata} <= explained
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_of_a_report_is_described(ending: str) -> None:
+    assert f"| `{ending}` |" in (DOCS / "reports.md").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_named_in_the_help_and_in_the_docs(command: str) -> None:
+    assert f"\n  lora-tui {command} " in EPILOG
+    assert any(f"lora-tui {command}" in page.read_text() for page in PAGES)
 
 
 def test_the_site_asks_no_other_host_for_anything() -> None:

@@ -17,6 +17,8 @@ from core.scoring.evidence import Criterion, Evidence, Interval, State, Threshol
 
 POINTS = "points"
 _SLOPE_UNIT = "nats per 1000 steps"
+SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
+"""What stands between the number and the threshold of a criterion that passes, by its kind."""
 
 
 def points(threshold: float) -> Fraction | float:

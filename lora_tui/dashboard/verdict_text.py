@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from core.runs.figures import NONE
 from core.runs.health_text import headline
 from core.sanitise import sanitise
+from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State
 from lora_tui.dashboard.glyphs import Piece, decision_pieces
 from lora_tui.dashboard.snapshots import RunView
 
-_SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
 _ROLES = {State.PASS: "pass", State.FAIL: "fail", State.UNKNOWN: "unknown"}
 _SHORT_UNITS = {"points": "points", "nats per 1000 steps": "nats/1000", "transcripts": "differ"}
@@ -95,10 +95,10 @@ def _value(criterion: Criterion) -> str:
 
 
 def _threshold(criterion: Criterion) -> str:
-    if criterion.threshold is None or criterion.kind not in _SIGNS:
+    if criterion.threshold is None or criterion.kind not in SIGNS:
         return ""
     unit = _SHORT_UNITS.get(criterion.unit, criterion.unit)
-    return f"{_SIGNS[criterion.kind]} {criterion.threshold:g} {unit}"
+    return f"{SIGNS[criterion.kind]} {criterion.threshold:g} {unit}"
 
 
 def _distance(criterion: Criterion) -> str:

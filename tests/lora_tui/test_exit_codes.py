@@ -25,6 +25,7 @@ from core.queue.database import Database
 from core.runs.state_folder import make_private, runs_folder
 from lora_tui.__main__ import main
 from lora_tui.diagnostics import EXIT_CODES
+from lora_tui.output import FORMATS
 
 ROOT = Path(__file__).parents[2]
 REAL = [sys.executable, "-m", "lora_tui"]
@@ -211,7 +212,7 @@ def test_the_real_command_exits_so(folder: Any, code: ExitCode) -> None:
     assert says in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("export", ["m.md", "m.csv", "m.json", "m.xml", "m.html"])
+@pytest.mark.parametrize("export", [f"m{ending}" for ending in FORMATS])
 def test_the_format_never_changes_the_code(folder: Any, export: str, tmp_path: Path) -> None:
     trained(folder, "poor")
     assert ended(folder, *GATE, "--json", "--export", str(tmp_path / export))[0] == ExitCode.REJECTED

@@ -27,6 +27,7 @@ from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.reader import FolderSource
 from lora_tui.dashboard.snapshots import Want
 from lora_tui.dashboard.verdict_text import verdict_lines
+from lora_tui.output import FORMATS
 
 ADAPTER_FROM = """\
 [[experiment]]
@@ -99,7 +100,7 @@ def every_output(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *a
     """What each output of the gate says, and `status`."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
-    files = {ending: tmp_path / f"m.{ending}" for ending in ("md", "csv", "json", "xml", "html")}
+    files = {ending: tmp_path / f"m.{ending}" for ending in (format.removeprefix(".") for format in FORMATS)}
     _, out, err = gate(*arguments, *(x for file in files.values() for x in ("--export", str(file))))
     said = {ending: file.read_text() for ending, file in files.items()}
     [said["annotation"]] = [line for line in err.splitlines() if line.startswith("::")]

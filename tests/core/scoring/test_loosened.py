@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
@@ -12,6 +12,10 @@ from core.scoring.evidence import Evidence, SliceRule, Thresholds
 from core.scoring.loosened import loosened, loosened_words
 from core.scoring.verdict import judge, thresholds_of
 
+NOT_LOOSER = {
+    "confirm_seeds": "asks for further runs; what one run must meet stays as it is",
+    "early_stop_intervals": "ends runs early, which rejects them",
+}
 NOTHING = Evidence(0, 0, (), None, None, None, None, None, None)
 
 
@@ -69,3 +73,13 @@ def test_all_of_them_stand_in_one_sentence() -> None:
     loose = replace(Thresholds(), domain_gain_pp=0.1, heldout_regression_pp=5.0, slices=(SliceRule("room"),))
     words = loosened_words(loosened(loose))
     assert words == "by a gate looser than the default: gain ≥ 0.1 instead of 1.0, regression ≤ 5 instead of 0.2"
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(GateSettings) if type(f.default) in (int, float)])
+def test_no_number_of_the_gate_can_be_loosened_in_silence(name: str) -> None:
+    """Either a much larger or a much smaller value than the default is named."""
+    if name in NOT_LOOSER:
+        return
+    default = getattr(GateSettings(), name)
+    larger, smaller = ({name: type(default)(value)} for value in (default * 10 + 10, default / 10))
+    assert loosened(thresholds_of(larger)) or loosened(thresholds_of(smaller))

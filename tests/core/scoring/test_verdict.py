@@ -22,7 +22,9 @@ from evidence_kit import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.runs.matrix import CRITERIA
 from core.scoring.certainty import Certainty, Significance
+from core.scoring.criteria import SIGNS
 from core.scoring.evidence import (
     Artifact,
     Decision,
@@ -34,6 +36,12 @@ from core.scoring.evidence import (
     Thresholds,
 )
 from core.scoring.verdict import best_interval, judge, thresholds_of
+
+
+def test_every_criterion_is_a_column_of_the_matrix_and_says_which_way_its_threshold_lies() -> None:
+    criteria = judge(GOOD, Thresholds()).criteria
+    assert [c.name for c in criteria] == list(CRITERIA) == list(NAMES)
+    assert {c.name for c in criteria if c.threshold is not None} == set(SIGNS)
 
 
 def test_good_evidence_is_accepted() -> None:
