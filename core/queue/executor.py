@@ -201,16 +201,13 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 def _gpu_of(pid: int) -> str | None:
     """The UUID in the process's CUDA_VISIBLE_DEVICES: what it was started with, whatever became of who started it."""
+    import psutil  # only who looks after trainers needs it
+
     try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
+        value = psutil.Process(pid).environ().get(GPU_VARIABLE, "")
+    except (psutil.Error, OSError):
         return None
-    values = [
-        value.decode(errors="replace")
-        for name, _, value in (v.partition(b"=") for v in variables)
-        if name == GPU_VARIABLE.encode()
-    ]
-    return next((value for value in values if value.startswith(("GPU-", "MIG-")) and "," not in value), None)
+    return value if value.startswith(("GPU-", "MIG-")) and "," not in value else None
 
 
 def _open_pidfd(identity: ProcessIdentity) -> int | None:

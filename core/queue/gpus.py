@@ -33,6 +33,8 @@ class Gpu:
     """UUID of the GPU that a MIG device is a part of."""
     trouble: str = ""
     """Why nothing can run on it, in NVML's words. Its UUID is empty then if it never told it."""
+    busy_percent: int | None = None
+    """Share of the last moment in which it computed; a MIG device does not tell. Nothing is decided by it."""
 
 
 @dataclass(frozen=True, slots=True)

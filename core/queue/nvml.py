@@ -126,6 +126,7 @@ def _is_divided(pynvml: Any, handle: Any) -> bool:
 def _gpu(pynvml: Any, handle: Any, gpu: Gpu) -> Gpu:
     total: int | None
     free: int | None
+    busy: int | None
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         total, free = int(memory.total), int(memory.free)
@@ -135,7 +136,11 @@ def _gpu(pynvml: Any, handle: Any, gpu: Gpu) -> Gpu:
         holders = tuple(sorted({int(p.pid) for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}))
     except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
         holders = ()
-    return Gpu(gpu.uuid, gpu.name, gpu.index, gpu.product, total, free, holders, gpu.parent)
+    try:
+        busy = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except pynvml.NVMLError:  # only shown: it keeps no trainer from the GPU
+        busy = None
+    return replace(gpu, total=total, free=free, holders=holders, busy_percent=busy)
 
 
 def _text(value: str | bytes) -> str:

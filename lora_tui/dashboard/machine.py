@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU. A MIG slice tells neither utilisation nor, sometimes, memory."""
-
-    busy_percent: int | None
-    used_gib: float | None
-    total_gib: float | None
+from core.queue.gpus import GIB, Gpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +18,7 @@ class Resources:
 
     def text(self) -> str:
         """`GPU 87 % 12.1/80.0 GiB · CPU 43 % · memory 3.1/7.8 GiB`."""
-        gpus = [f"GPU {_percent(g.busy_percent)} {_of(g.used_gib, g.total_gib)}" for g in self.gpus] or ["GPU n/a"]
+        gpus = [f"GPU {_percent(g.busy_percent)} {_memory(g)}" for g in self.gpus] or ["GPU n/a"]
         memory = _of(self.memory_used_gib, self.memory_total_gib)
         return " · ".join([*gpus, f"CPU {_percent(self.cpu_percent)}", f"memory {memory}"])
 
@@ -34,6 +27,12 @@ class Resources:
         gpus = [f"GPU {_percent(g.busy_percent)}" for g in self.gpus[:1]] or ["GPU n/a"]
         memory = _of(self.memory_used_gib, self.memory_total_gib)
         return " · ".join([*gpus, f"CPU {_percent(self.cpu_percent)}", memory])
+
+
+def _memory(gpu: Gpu) -> str:
+    if gpu.total is None or gpu.free is None:
+        return _of(None, None)
+    return _of((gpu.total - gpu.free) / GIB, gpu.total / GIB)
 
 
 def _percent(value: int | None) -> str:

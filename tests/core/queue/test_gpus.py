@@ -111,11 +111,11 @@ def read(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
 
 
 def test_what_nvml_tells(read: Callable[[], Devices], nvml: Any) -> None:
-    nvml.add("GPU-a", 3, name="H100", pids=[9, 4])
+    nvml.add("GPU-a", 3, name="H100", pids=[9, 4], busy=87)
     nvml.add("GPU-b", mig=[{"uuid": "MIG-x", "total": 10 * GIB, "free": GIB}, {"uuid": "MIG-y", "total": None}])
     nvml.add("GPU-c", lost=True)
     assert read().gpus == (
-        Gpu("GPU-a", "GPU 0", 0, "H100", 80 * GIB, 3 * GIB, (4, 9)),
+        Gpu("GPU-a", "GPU 0", 0, "H100", 80 * GIB, 3 * GIB, (4, 9), busy_percent=87),
         Gpu("MIG-x", "GPU 1 MIG 0", 1, "FakeGpu", 10 * GIB, GIB, parent="GPU-b"),
         Gpu("MIG-y", "GPU 1 MIG 1", 1, "FakeGpu", None, None, parent="GPU-b"),
     )

@@ -43,13 +43,11 @@ NAMED: dict[str, frozenset[str]] = {
         "core/runs/machine_key.py": "os.open read_bytes hardlink_to unlink",
         "core/runs/process.py": "read_text iterdir",
         "core/queue/database.py": "open",
-        "core/queue/executor.py": "read_bytes",
         "core/queue/other_version.py": "glob read_bytes",
         "core/queue/gpu_locks.py": "open",
         "core/cli/__main__.py": "os.open",
         "lora_tui/output.py": "open",
         "lora_tui/dashboard/caches.py": "unlink",
-        "lora_tui/dashboard/resources.py": "read_text",
         "lora_tui/dashboard/row_index.py": "os.scandir",
         # a replay's own temporary folder, and a look at what it replays
         "lora_tui/dashboard/replay.py": "glob iterdir open symlink_to unlink write_bytes write_text",

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from core.queue.gpus import GIB, Devices, Gpu
 from core.runs.position import write_positions
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.log_text import last_line, read_tail, resolved
-from lora_tui.dashboard.machine import Gpu, Resources
 from lora_tui.dashboard.panels import VerdictPanel
 from lora_tui.dashboard.resources import ResourceReader
 from lora_tui.dashboard.run_figures import half_width
@@ -163,12 +163,28 @@ def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     assert tail[-2] == "line 9999" and len(tail) < 150 and tail[0].startswith("line ")
 
 
-def test_what_the_machine_does_not_tell_is_not_0(tmp_path: Path) -> None:
-    assert ResourceReader(tmp_path).read().text().endswith("CPU n/a · memory n/a")
-    assert Resources(gpus=(Gpu(None, None, 80.0),)).text().startswith("GPU n/a n/a")
+def test_what_the_machine_does_not_tell_is_not_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ResourceReader()
-    here.read()
-    assert "GiB" in here.read().text()
+    assert here.read().cpu_percent is None
+    shown = here.read()
+    assert shown.cpu_percent is not None and 0 <= shown.cpu_percent <= 100 and "GiB" in shown.text()
+    monkeypatch.setattr("psutil.PROCFS_PATH", str(tmp_path))
+    assert here.read().text().endswith("CPU n/a · memory n/a")
+
+
+class FakeNvml:
+    """Stands in for the reader of NVML."""
+
+    def read(self) -> Devices:
+        healthy = Gpu("GPU-a", "GPU 0", 0, "H100", 80 * GIB, 60 * GIB, busy_percent=87)
+        silent = Gpu("MIG-x", "GPU 1 MIG 0", 1)
+        return Devices((healthy, silent), troubled=(Gpu("", "GPU 2", 2, trouble="GPU is lost"),))
+
+
+def test_the_gpus_are_those_that_trainers_may_run_on() -> None:
+    shown = ResourceReader(FakeNvml()).read()  # type: ignore[arg-type]
+    assert shown.text().startswith("GPU 87 % 20.0/80.0 GiB · GPU n/a n/a · GPU n/a n/a · CPU")
+    assert shown.short().startswith("GPU 87 % · CPU")
 
 
 def test_the_uncertainty_of_a_change_is_that_of_paired_utterances() -> None:

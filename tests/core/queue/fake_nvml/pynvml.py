@@ -1,6 +1,6 @@
 """FakeNvml: what the queue takes of `pynvml`, over GPUs that a JSON file (FAKE_NVML) tells of.
 
-The file: `{"gpus": [{"uuid", "name", "total", "free", "pids", "mig": [{…}], "lost", "denied", "error"}],
+The file: `{"gpus": [{"uuid", "name", "total", "free", "pids", "busy", "mig": [{…}], "lost", "denied", "error"}],
 "error": "…"}`, in bytes. `total` null: the device does not tell. `error` of a GPU: it tells its UUID and nothing else.
 Nothing changes by itself: tests write the file anew.
 """
@@ -95,6 +95,12 @@ def nvmlDeviceGetMemoryInfo(handle: dict[str, Any]) -> SimpleNamespace:
     if handle.get("total") is None:
         raise NVMLError_NotSupported("Not Supported")
     return SimpleNamespace(total=handle["total"], free=handle["free"], used=handle["total"] - handle["free"])
+
+
+def nvmlDeviceGetUtilizationRates(handle: dict[str, Any]) -> SimpleNamespace:
+    if "busy" not in handle:
+        raise NVMLError_NotSupported("Not Supported")
+    return SimpleNamespace(gpu=handle["busy"], memory=0)
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle: dict[str, Any]) -> list[SimpleNamespace]:
