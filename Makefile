@@ -21,7 +21,7 @@ run: data ## build what is missing, then run the plan of experiments.toml
 	$(BIN)/lora-tui --start experiments.toml
 
 data: $(READY) ## build the embedded speech (seeded, about a minute)
-	@$(BIN)/python -m core.speech.corpus
+	@$(BIN)/python -m core.corpus
 
 test: $(READY) ## the tests, a few minutes
 	$(BIN)/python -m pytest $(ALL_CORES) -m 'not heavy'
@@ -56,7 +56,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 
 base-model: $(READY) ## train data/base_model again from scratch (about half an hour on two cores)
-	$(BIN)/python -m core.speech.corpus --sets base,train,replay,domain,heldout
+	$(BIN)/python -m core.corpus --sets base,train,replay,domain,heldout
 	$(BIN)/python -m core.training.pretrain data/base_manifest.jsonl -o data/base_model \
 	  --evaluate data/heldout_manifest.jsonl --evaluate data/domain_manifest.jsonl
 

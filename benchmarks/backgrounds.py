@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.signal
 
-from core.speech.audio import SAMPLE_RATE_HZ
+from core.audio.samples import SAMPLE_RATE_HZ
 
 Background = Callable[[np.random.Generator, float, Sequence[Any]], Any]
 """(random numbers, seconds, other speech) → samples."""

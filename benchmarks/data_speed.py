@@ -194,7 +194,7 @@ def timed(title: str, limit_s: float, rounds: int, *arguments: object) -> bool:
 def audio_part(folder: Path, files: int, rounds: int, formats: Sequence[str]) -> None:
     """The audit beside the bare loop, for each format."""
     # Not at the head of the module, which the bare loop's processes import, too.
-    from core.speech.audit import Source, audit
+    from core.audit.audit import Source, audit
 
     for name in formats:
         # Fewer than 400 are measured in one process, which would spare the audit the start of the others.

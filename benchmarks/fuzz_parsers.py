@@ -31,14 +31,14 @@ from types import FrameType
 import numpy as np
 import soundfile
 
+from core.audio.samples import decode_clip
+from core.audit.clip_facts import measure
 from core.errors import AudioError, ManifestError, PlanError
+from core.manifests.exchange import import_lines
+from core.manifests.import_kinds import IMPORT_KINDS
+from core.manifests.manifest import good_utterances, read_manifest
+from core.manifests.parsing import Problems
 from core.plan.read import parse_plan
-from core.speech.audio import decode_clip
-from core.speech.clip_facts import measure
-from core.speech.exchange import import_lines
-from core.speech.import_kinds import IMPORT_KINDS
-from core.speech.manifest import good_utterances, read_manifest
-from core.speech.manifest_lines import Problems
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY_BYTES = 2 << 30

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.speech.clip_facts import measure
-from core.speech.landmarks import candidates
-from core.speech.peak_store import PeakStore
-from core.speech.peaks import COARSE_BINS, Peaks
+from core.audit.clip_facts import measure
+from core.audit.fingerprint.landmarks import candidates
+from core.audit.fingerprint.peak_store import PeakStore
+from core.audit.fingerprint.peaks import COARSE_BINS, Peaks
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = (0.9, 0.8, 0.7, 0.6)

@@ -16,7 +16,7 @@ import scipy.signal
 import soundfile
 import soxr
 
-from core.speech.audio import SAMPLE_RATE_HZ
+from core.audio.samples import SAMPLE_RATE_HZ
 
 Change = Callable[[Any], Any]
 

@@ -26,11 +26,11 @@ from typing import Any
 
 from benchmarks.planted_changes import BEYOND, HELD_OUT, HELD_OUT_TEXTS, TUNED, TUNED_TEXTS
 from benchmarks.planted_sets import ROOT, SETS, Planted, copied, plant_lines, synthesised
+from core.audio.samples import read_clip
+from core.audit.audit import Audit, Source, audit
+from core.audit.writable import TextCheck
 from core.scoring.counts import ErrorCounts
 from core.scoring.position import ScoredClip, position_report
-from core.speech.audio import read_clip
-from core.speech.audit import Audit, Source, audit
-from core.speech.writable import TextCheck
 
 GROUPS = ("audio, tuned", "audio, held out", "audio, beyond", "text, tuned", "text, held out", "single lines")
 LEAKS = ("leaked_audio", "leaked_near_audio", "leaked_text", "leaked_near_text")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core.speech.audio import SAMPLE_RATE_HZ, read_clip
-from core.speech.synth import Prosody, Synthesiser
+from core.audio.samples import SAMPLE_RATE_HZ, read_clip
+from core.corpus.synth import Prosody, Synthesiser
 
 SETS = ("train", "domain", "heldout")
 FRESH_VOICES = {

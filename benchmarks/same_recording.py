@@ -43,8 +43,8 @@ from benchmarks.planted_changes import (
     with_noise,
 )
 from benchmarks.planted_sets import ROOT, SETS
-from core.speech.audio import SAMPLE_RATE_HZ, read_clip
-from core.speech.audit import Source, audit
+from core.audio.samples import SAMPLE_RATE_HZ, read_clip
+from core.audit.audit import Source, audit
 
 FACTORS = (0.9, 0.93, 0.97, 0.99, 1.01, 1.03, 1.07, 1.1)
 PROMISED: dict[str, Change] = {

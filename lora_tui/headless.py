@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core import console
 from core.errors import ExitCode, PlanError
+from core.manifests.hashing import HashCache
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import named
@@ -20,7 +21,6 @@ from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.scoring.loosened import loosened_words
-from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.attending import Session, Signals
 from lora_tui.audits import make_missing, name_missing

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from core.console import ask, err
 from core.errors import ExitCode, ManifestError, UserError
+from core.manifests.manifest import read_manifest
 from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
@@ -24,7 +25,6 @@ from core.runs.model_layers import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES
-from core.speech.manifest import read_manifest
 from core.user_paths import user_path
 
 

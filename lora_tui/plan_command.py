@@ -11,6 +11,7 @@ from typing import Any
 
 from core import console
 from core.errors import ExitCode, PlanError, UserError
+from core.manifests.hashing import HashCache
 from core.plan.expand import expand, matches, short, unknown_ids
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
@@ -25,7 +26,6 @@ from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
-from core.speech.hashing import HashCache
 from core.user_paths import user_path
 
 NOT_STARTED = "not started"

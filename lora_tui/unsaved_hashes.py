@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.speech.hashing import HashCache
+from core.manifests.hashing import HashCache
 
 
 class UnsavedHashes(HashCache):

@@ -10,6 +10,7 @@ from typing import Any
 
 from core import console
 from core.errors import ExitCode, RunFolderError
+from core.manifests.hashing import HashCache
 from core.runs.origin import origin
 from core.runs.paths import RunPaths
 from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
@@ -17,7 +18,6 @@ from core.runs.snapshot import RunState
 from core.runs.verify import Verification, verify
 from core.scoring.evidence import Decision
 from core.scoring.loosened import loosened_words
-from core.speech.hashing import HashCache
 from core.user_paths import user_path
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.json_document import finite

@@ -16,6 +16,9 @@ import numpy as np
 from forked_trainer import run_and_end, use_warm_lora_cli
 from numpy.typing import NDArray
 
+from core.audio.cache import ClipStore, SampleCache
+from core.manifests.hashing import HashCache
+from core.manifests.manifest import Manifest, read_manifest
 from core.plan.expand import expand
 from core.plan.read import parse_plan
 from core.runs.events import Final, Record, decode
@@ -25,9 +28,6 @@ from core.runs.resolve import resolve
 from core.runs.snapshot import RunSnapshot
 from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
-from core.speech.cache import ClipStore, SampleCache
-from core.speech.hashing import HashCache
-from core.speech.manifest import Manifest, read_manifest
 
 RATE = 16_000
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -14,9 +14,9 @@ import sys
 import numpy as np
 import torch
 
+from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.schema import AdapterSettings
 from core.queue.nvml import NvmlReader
-from core.speech.audio import SAMPLE_RATE_HZ
 from core.training.adapter import attach
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model

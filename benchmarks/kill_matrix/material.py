@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.speech.recipe import plan_corpus
-from core.speech.recipe_file import read_recipe
-from core.speech.render import SAMPLE_RATE_HZ, render, write_flac
-from core.speech.synth import Synthesiser
+from core.corpus.recipe import plan_corpus
+from core.corpus.recipe_file import read_recipe
+from core.corpus.render import SAMPLE_RATE_HZ, render, write_flac
+from core.corpus.synth import Synthesiser
 
 ROOT = Path(__file__).parents[2]
 CLIPS = {"train": 12, "replay": 6, "domain": 8, "heldout": 8}

@@ -11,8 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.audio.cache import SampleCache
+from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
 from core.console import document, err, out, progress
 from core.errors import ExitCode, UserError, is_disk_full
+from core.manifests.hashing import HashCache, manifest_sha256
+from core.manifests.manifest import Manifest, read_manifest
 from core.runs.adapter_facts import AdapterFacts, read_facts
 from core.runs.adapter_hash import adapter_hash
 from core.runs.files import write_json
@@ -22,10 +26,6 @@ from core.sanitise import sanitise
 from core.scoring.caps import ran_on
 from core.scoring.joined_words import joined, joined_sentence
 from core.scoring.wer_table import wer_table
-from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
-from core.speech.cache import SampleCache
-from core.speech.hashing import HashCache, manifest_sha256
-from core.speech.manifest import Manifest, read_manifest
 from core.user_paths import user_path
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What `lora-cli manifest …` does. Thin: the work is `core.speech`'s. Never imports torch."""
+"""What `lora-cli manifest …` does. Thin: the work is done in `core.manifests` and `core.audit`. Never imports torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.runs.files import write_text
 from core.sanitise import sanitise
 
 if TYPE_CHECKING:
-    from core.speech.expand_manifest import Request
+    from core.audit.expand import Request
 
 
 _HIGHEST = 1e9
@@ -23,9 +23,9 @@ _HIGHEST = 1e9
 
 def check(args: argparse.Namespace) -> ExitCode:
     """Audit manifests; print one screen or JSON."""
-    from core.speech import audit_report
-    from core.speech.audit import Source, audit
-    from core.speech.writable import TextCheck
+    from core.audit import report as audit_report
+    from core.audit.audit import Source, audit
+    from core.audit.writable import TextCheck
 
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be 1 or more")
@@ -74,8 +74,8 @@ def _safe_row(row: str) -> str:
 
 def expand(args: argparse.Namespace) -> ExitCode:
     """Build a set from a pool; say what the pool lacks."""
-    from core.speech.expand_manifest import Request
-    from core.speech.manifest_writer import refuse_to_overwrite
+    from core.audit.expand import Request
+    from core.manifests.writing import refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     fields = None if args.stratify is None else [name.strip() for name in args.stratify.split(",") if name.strip()]
@@ -95,8 +95,8 @@ def expand(args: argparse.Namespace) -> ExitCode:
 
 def write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
     """Choose the set, write it, say what is in it and what is not."""
-    from core.speech import expand_manifest
-    from core.speech.manifest_writer import manifest_line, write_manifest
+    from core.audit import expand as expand_manifest
+    from core.manifests.writing import manifest_line, write_manifest
 
     if request.size < 1:
         raise UserError(f"--size {request.size}: must be 1 or more")
@@ -118,10 +118,10 @@ def normalise(args: argparse.Namespace) -> ExitCode:
 
     import soundfile
 
+    from core.audio import samples as audio
+    from core.audio.probe import probe_fingerprint
+    from core.manifests.writing import refuse_to_overwrite
     from core.runs.files import write_bytes
-    from core.speech import audio
-    from core.speech.manifest_writer import refuse_to_overwrite
-    from core.speech.probe import probe_fingerprint
 
     if args.output.suffix.lower() != ".wav":
         raise UserError(f"{args.output}: must end in .wav: other formats would round the samples")

@@ -19,9 +19,9 @@ Item = TypeVar("Item")
 
 def import_set(args: argparse.Namespace) -> ExitCode:
     """Make a manifest of another tool's set, whole or a fair sample of it; it must be one that can be read."""
-    from core.speech.array_import import importing
-    from core.speech.exchange import import_lines
-    from core.speech.manifest_writer import refuse_to_overwrite
+    from core.manifests.array_import import importing
+    from core.manifests.exchange import import_lines
+    from core.manifests.writing import refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     if args.size is not None and args.size < 1:
@@ -40,8 +40,8 @@ def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> Exit
     """The manifest of what was imported."""
     import tempfile
 
-    from core.speech.expand_manifest import Request
-    from core.speech.manifest_writer import write_manifest
+    from core.audit.expand import Request
+    from core.manifests.writing import write_manifest
 
     folder = args.output.parent.absolute()
     if not lines:
@@ -66,9 +66,9 @@ def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> Exit
 
 def export_set(args: argparse.Namespace) -> ExitCode:
     """Write a manifest for another tool."""
-    from core.speech.exchange import export_rows
-    from core.speech.manifest import read_manifest
-    from core.speech.manifest_writer import refuse_to_overwrite
+    from core.manifests.exchange import export_rows
+    from core.manifests.manifest import read_manifest
+    from core.manifests.writing import refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     manifest = read_manifest(args.source)

@@ -9,6 +9,7 @@ from typing import Any
 from core.cli.progress import progress_bar
 from core.console import document, out
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
+from core.manifests.hashing import HashCache
 from core.plan.identity import settings_from
 from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health
@@ -22,7 +23,6 @@ from core.runs.position import write_positions
 from core.runs.shared_audit import read_shared, write_shared
 from core.runs.state_folder import runs_folder
 from core.scoring.data_health import KINDS, DataHealth, copies_sentence, leak_sentence
-from core.speech.hashing import HashCache
 
 
 def check_run(args: argparse.Namespace) -> ExitCode:
@@ -47,7 +47,7 @@ def check_run(args: argparse.Namespace) -> ExitCode:
 
 
 def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> DataHealth:
-    from core.speech.health_audit import health_document, health_key
+    from core.audit.health import health_document, health_key
 
     hashes = audited_hashes(config)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from core.errors import UserError
+from core.manifests.hashing import HashCache
 from core.plan.expand import matches
 from core.plan.fits import in_rows
 from core.plan.next_action import Action, Finished, Spent, Start, next_action, resolved_settings
@@ -23,7 +24,6 @@ from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.preflight import preflight
 from core.runs.resolve import Progress, Resolver
-from core.speech.hashing import HashCache
 
 
 class PlanExecution:

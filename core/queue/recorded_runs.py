@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from core.manifests.line_hashes import references_sha256
 from core.plan.identity import run_identity
 from core.plan.schema import RunSettings
 from core.runs.contents import Comparison, Content, Recorded, compare
@@ -14,7 +15,6 @@ from core.runs.documents import read_config
 from core.runs.files import SCORES_BYTES, read_json
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import read_run
-from core.speech.lines import references_sha256
 
 _EVALUATED = ("domain", "heldout", "selection")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError, UserError, is_disk_full, may_pass
+from core.manifests.hashing import HashCache
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
 from core.queue.execution import PlanExecution
@@ -34,7 +35,6 @@ from core.runs.locks import KernelLock
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.process import current_process
-from core.speech.hashing import HashCache
 
 TICK_S = 0.5
 """How soon a submission or a wish is noticed; the end of a trainer is noticed at once where pidfds exist."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+from core.audit.kinds import KINDS as AUDIT_KINDS
 from core.runs.position import Part, Position
 from core.scoring.caps import Capped
 from core.scoring.data_health import KINDS, DataHealth, SetHealth, Shared, Together, copies_sentence
 from core.scoring.evidence import Evidence, State, Thresholds, Verdict
-from core.speech.audit_kinds import KINDS as AUDIT_KINDS
 
 Fact = tuple[str, str]
 """(what, its value); text from outside stays as it is."""

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from core.errors import AudioError, ModelError
-from core.speech.hashing import HashCache, file_sha256
+from core.manifests.hashing import HashCache, file_sha256
 
 WEIGHTS = "*.safetensors"
 CONFIG = "config.json"

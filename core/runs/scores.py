@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from core.manifests.line_hashes import Line, lines_sha256
 from core.runs.files import SCORES_BYTES, parse_json, read_bytes, stamp
 from core.scoring.counts import ErrorCounts, total
-from core.speech.lines import Line, lines_sha256
 
 SCHEMA_VERSION = 2
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -152,7 +152,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lines_sha256(self) -> str:
-        """The hash that run.json records of the manifest (core.speech.lines), by what the document says of it."""
+        """The hash that run.json records of the manifest (core.manifests.line_hashes), by what this document has."""
         return lines_sha256(utterance.line for utterance in self.utterances)
 
     def differing_clip(self, other: Score) -> str | None:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ManifestError, ModelError, RunFolderError, UserError
+from core.manifests.hashing import HashCache, manifest_file_hashes
+from core.manifests.line_hashes import lines_of, lines_sha256
+from core.manifests.manifest import read_manifest
 from core.runs.adapter_facts import read_facts
 from core.runs.adapter_hash import adapter_hash
 from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
@@ -31,9 +34,6 @@ from core.runs.told import told_by, wrong_score
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
-from core.speech.hashing import HashCache, manifest_file_hashes
-from core.speech.lines import lines_of, lines_sha256
-from core.speech.manifest import read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +213,8 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
         if not paths.data_health.exists():
             unchecked.append(f"audit of the data: there is no {paths.data_health.name}")
         return
-    from core.speech.audio import TARGET_RMS
-    from core.speech.health_audit import METHOD_VERSION, health_document, health_key
+    from core.audio.samples import TARGET_RMS
+    from core.audit.health import METHOD_VERSION, health_document, health_key
 
     hashes = audited_hashes(snapshot.config)
     data = snapshot.settings.get("data")

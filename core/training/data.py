@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.audio.cache import ClipStore, SampleCache
+from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ManifestError
+from core.manifests.hashing import HashCache, manifest_sha256
+from core.manifests.line_hashes import lines_of, lines_sha256
+from core.manifests.manifest import Manifest, read_manifest
 from core.plan.fits import left_out, nothing_left
 from core.plan.schema import RunSettings
-from core.speech.audio import SAMPLE_RATE_HZ
-from core.speech.cache import ClipStore, SampleCache
-from core.speech.hashing import HashCache, manifest_sha256
-from core.speech.lines import lines_of, lines_sha256
-from core.speech.manifest import Manifest, read_manifest
 from core.training.model import SpeechModel
 
 Report = Callable[[str, str], None]

@@ -1,6 +1,6 @@
 """Score a model on a manifest, and transcribe: the one path that the trainer, `lora-cli` and the baseline share.
 
-Samples pass `core.speech.audio.normalise`, batches are sorted by length under a budget of padded seconds, decoding is
+Samples pass `core.audio.samples.normalise`, batches are sorted by length under a budget of padded seconds, decoding is
 greedy with a cap for each clip, clips longer than the model hears are cut at pauses and their texts joined.
 """
 
@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.audio.cache import ClipStore
+from core.audio.probe import probe_fingerprint
+from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
 from core.errors import ManifestError
+from core.manifests.line_hashes import Line, line_of
+from core.manifests.manifest import Manifest
 from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
-from core.speech.audio import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
-from core.speech.cache import ClipStore
-from core.speech.lines import Line, line_of
-from core.speech.manifest import Manifest
-from core.speech.probe import probe_fingerprint
 from core.training.batching import evaluation_batches, plan_hash
 from core.training.decode import decoder_logits, greedy
 from core.training.loss import pad_targets, summed_cross_entropy

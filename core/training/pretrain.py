@@ -23,13 +23,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from core.audio.cache import ClipStore, SampleCache
+from core.audio.samples import SAMPLE_RATE_HZ, normalise
+from core.audio.sound_file import Samples
 from core.errors import UserError
+from core.manifests.hashing import HashCache
+from core.manifests.manifest import Manifest, read_manifest
 from core.runs.files import write_json
-from core.speech.audio import SAMPLE_RATE_HZ, normalise
-from core.speech.cache import ClipStore, SampleCache
-from core.speech.hashing import HashCache
-from core.speech.manifest import Manifest, read_manifest
-from core.speech.sound_file import Samples
 from core.training.batching import training_plan
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model

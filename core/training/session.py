@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from core.audio.cache import SampleCache
 from core.console import err
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
+from core.manifests.hashing import HashCache
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
@@ -37,8 +39,6 @@ from core.runs.store import read_run
 from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
 from core.scoring.verdict import thresholds_of
-from core.speech.cache import SampleCache
-from core.speech.hashing import HashCache
 from core.training.adapter import attach
 from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import training_plan

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from core.audio.samples import SAMPLE_RATE_HZ, normalise
 from core.errors import Interrupted
 from core.plan.schema import RunSettings, TrainSettings
 from core.runs.adapter_facts import AdapterFacts
@@ -24,7 +25,6 @@ from core.runs.paths import RunPaths
 from core.scoring.early_stop import EarlyStop, early_stop
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.verdict import best_interval
-from core.speech.audio import SAMPLE_RATE_HZ, normalise
 from core.training.adapter import merged_copy, save_adapter, trainable
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ExitCode, PlanError, UserError
+from core.manifests.hashing import HashCache
 from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows
@@ -20,7 +21,6 @@ from core.queue.wishes import Submission
 from core.runs.files import write_text
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
-from core.speech.hashing import HashCache
 from lora_tui import output
 from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.wishes import Wishes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.manifests.hashing import HashCache
 from core.plan.schema import Row
 from core.queue.execution import PlanExecution
 from core.queue.report import remarks
@@ -19,7 +20,6 @@ from core.runs.plan_file import read_plan_text
 from core.runs.resolve import ResolveLaterError
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
-from core.speech.hashing import HashCache
 from lora_tui.dashboard.snapshots import BoardRow
 from lora_tui.unsaved_hashes import UnsavedHashes
 

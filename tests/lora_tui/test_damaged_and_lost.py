@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.report import Outcome, report
 from core.runs.paths import RunPaths
 from core.runs.process import identity_of
 from core.runs.snapshot import RunState
 from core.runs.store import read_run, state_and_reason
-from core.speech.hashing import HashCache
 
 Capture = pytest.CaptureFixture[str]
 

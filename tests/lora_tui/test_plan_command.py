@@ -13,10 +13,10 @@ import soundfile
 from hub_kit import OLD, cached
 
 from core.errors import ExitCode
+from core.manifests.hashing import HashCache
 from core.plan.expand import expand
 from core.runs.plan_file import load_plan
 from core.runs.resolve import resolve
-from core.speech.hashing import HashCache
 from lora_tui import plan_command
 
 ROOT = Path(__file__).resolve().parents[2]

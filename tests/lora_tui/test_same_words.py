@@ -12,12 +12,12 @@ import pytest
 from waiting import wait_for
 
 from core.errors import ExitCode
+from core.manifests.hashing import HashCache
 from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.report import report
 from core.queue.wishes import Submission, Target
 from core.runs.locks import KernelLock, is_held
-from core.speech.hashing import HashCache
 from lora_tui.__main__ import main
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.reader import FolderSource

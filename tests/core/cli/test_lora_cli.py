@@ -14,10 +14,10 @@ import soundfile
 import soxr
 from training_kit import RATE, TrainingRun, speechlike, write_set, write_wav
 
+from core.audio.samples import cut_at_pauses, read_clip
+from core.manifests.manifest import read_manifest
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
-from core.speech.audio import cut_at_pauses, read_clip
-from core.speech.manifest import read_manifest
 
 Cli = Callable[..., Any]
 

@@ -15,14 +15,14 @@ import pytest
 import soundfile
 from training_kit import TrainingRun, made_up_set, write_set
 
+from core.audio.sound_file import Samples
+from core.audit import health as health_audit
 from core.cli.__main__ import main
+from core.manifests.hashing import HashCache
 from core.runs.data_health import sealed
 from core.runs.files import write_json
 from core.runs.signing import Keys
 from core.runs.verify import verify
-from core.speech import health_audit
-from core.speech.hashing import HashCache
-from core.speech.sound_file import Samples
 
 RATE = 16_000
 

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.manifests.line_hashes import lines_of
+from core.manifests.manifest import read_manifest
 from core.runs.adapter_hash import adapter_hash
 from core.runs.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
 from core.runs.data_health import audited_hashes, sealed
@@ -44,8 +46,6 @@ from core.runs.folder import replace_link
 from core.runs.held_folder import HeldFolder
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.process import current_process
-from core.speech.lines import lines_of
-from core.speech.manifest import read_manifest
 
 # a process of its own: what tests import as `score_kit` lies two folders up
 sys.path.append(str(Path(__file__).parents[2]))

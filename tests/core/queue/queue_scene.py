@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from core.manifests.hashing import HashCache
 from core.plan.row_state import RowStatus
 from core.queue.decisions import DecisionLog, read_decisions
 from core.queue.entries import Entry, listing
@@ -15,7 +16,6 @@ from core.queue.work import Work
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
 from core.runs.files import append_line
 from core.runs.paths import RunPaths
-from core.speech.hashing import HashCache
 
 ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
 

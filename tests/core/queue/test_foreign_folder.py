@@ -15,6 +15,7 @@ import pytest
 from waiting import wait_for
 
 from core.errors import RunFolderError
+from core.manifests.hashing import HashCache
 from core.queue.__main__ import main, supervise
 from core.queue.entries import listed
 from core.queue.execution import PlanExecution
@@ -24,7 +25,6 @@ from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, enco
 from core.runs.files import append_line
 from core.runs.process import identity_of
 from core.runs.state_folder import STATE_VARIABLE, runs_folder
-from core.speech.hashing import HashCache
 
 NOTIFY = 'notify = ["{python}", "-c", "open({told!r}, \'w\')"]'
 

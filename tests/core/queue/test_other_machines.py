@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.manifests.hashing import HashCache
 from core.plan.next_action import Start
 from core.plan.schema import GateSettings
 from core.queue import slots as slots_module
@@ -29,7 +30,6 @@ from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Ev
 from core.runs.files import append_line
 from core.runs.paths import RunPaths
 from core.runs.process import current_process
-from core.speech.hashing import HashCache
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 MACHINE = {"machine": "another", "boot": "another"}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.manifests.hashing import HashCache
 from core.queue import pauses
 from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
@@ -27,7 +28,6 @@ from core.queue.wishes import Target
 from core.runs.files import read_json
 from core.runs.locks import KernelLock, is_held
 from core.runs.snapshot import RunState
-from core.speech.hashing import HashCache
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 FOUR = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n[[experiment]]\nid = "d"\ntrain.seed = 3\n'

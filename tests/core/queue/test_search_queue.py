@@ -9,6 +9,7 @@ from typing import Any
 
 from waiting import wait_for
 
+from core.manifests.hashing import HashCache
 from core.queue.__main__ import supervise
 from core.queue.entries import listing
 from core.queue.execution import PlanExecution
@@ -16,7 +17,6 @@ from core.queue.report import Outcome, RowReport, report
 from core.queue.wishes import Submission
 from core.runs.matrix import verdict_word
 from core.runs.paths import RunPaths
-from core.speech.hashing import HashCache
 
 ONE = '[[experiment]]\nid = "a"\nadapter.rank = 4\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 10\nadapter.rank = 4\n'

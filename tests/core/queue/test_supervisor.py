@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.manifests import hashing
+from core.manifests.hashing import HashCache
 from core.queue import __main__ as queue_main
 from core.queue.__main__ import supervise
 from core.queue.wishes import QueueDb, Target
 from core.runs.locks import KernelLock, is_held
 from core.runs.snapshot import RunState
-from core.speech import hashing
-from core.speech.hashing import HashCache
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.report import Outcome, report
 from core.runs.matrix import verdict_word
-from core.speech.hashing import HashCache
 
 PLAN = '[[experiment]]\nid = "a"\ntrain.batch_seconds = 0.05\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 

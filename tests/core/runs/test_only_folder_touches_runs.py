@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[3]
 ROOMS = ("core/runs", "core/queue", "core/training", "core/sinks", "core/cli", "lora_tui")
-"""core.plan and core.scoring do no I/O, and core.speech knows no run folder."""
+"""core.plan and core.scoring do no I/O, and core.audio and core.manifests know no run folder."""
 METHODS = frozenset(
     ("glob", "hardlink_to", "iterdir", "open", "read_bytes", "read_text", "rglob", "rmdir", "symlink_to", "touch",
      "unlink", "write_bytes", "write_text")

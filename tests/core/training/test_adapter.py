@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_kit import TrainingRun, digit_texts, speechlike
 
+from core.audio.samples import normalise
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_hash import adapter_hash
-from core.speech.audio import normalise
 from core.training.adapter import (
     AdapterFacts,
     attach,
@@ -307,8 +307,8 @@ def test_plain_peft_over_plain_transformers_gives_the_same_transcripts(
     from peft import PeftModel
     from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
-    from core.speech.audio import read_clip
-    from core.speech.manifest import read_manifest
+    from core.audio.samples import read_clip
+    from core.manifests.manifest import read_manifest
 
     processor = AutoProcessor.from_pretrained(base_model)
     base = AutoModelForSpeechSeq2Seq.from_pretrained(base_model, dtype=torch.float32).eval()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_kit import WORDS, speechlike
 
-from core.speech.audio import normalise
+from core.audio.samples import normalise
 from core.training.decode import greedy
 from core.training.evaluation import Decoder
 from core.training.model import SpeechModel, load_model

@@ -20,13 +20,13 @@ from training_kit import (
     write_wav,
 )
 
+from core.audio.samples import TARGET_RMS, root_mean_square
 from core.cli.__main__ import main as lora_cli
 from core.errors import Interrupted, ManifestError
 from core.runs.scores import NormaliserName, Single, decode_score
 from core.scoring.counts import total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
-from core.speech.audio import TARGET_RMS, root_mean_square
 from core.training.evaluation import Decoder, decode_singly, evaluate, normalisation_fingerprint, score_document
 from core.training.model import SpeechModel, load_model
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from training_kit import digit_texts, speechlike
 
+from core.audio.samples import normalise
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
-from core.speech.audio import normalise
 from core.training.decode import greedy
 from core.training.model import SpeechModel, load_model
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from training_kit import TrainingRun, in_process_trainer, opened, subset
 
+from core.audio.samples import normalise
 from core.runs.events import Step
-from core.speech.audio import normalise
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.evaluation import evaluate
 

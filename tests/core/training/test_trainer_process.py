@@ -15,6 +15,7 @@ from forked_trainer import signal_at
 from score_kit import edit
 from training_kit import QUICK, TrainingRun
 
+from core.manifests.hashing import HashCache
 from core.runs.adapter_hash import adapter_hash
 from core.runs.consistency import changed_files, missing_files
 from core.runs.data_health import read_health
@@ -25,7 +26,6 @@ from core.runs.scores import read_score
 from core.runs.signing import Keys
 from core.runs.snapshot import RunState
 from core.runs.verify import verify
-from core.speech.hashing import HashCache
 from core.training import evaluation
 from core.training.baseline import baseline_facts, baseline_fingerprint
 from core.training.checkpoint import whole_checkpoints

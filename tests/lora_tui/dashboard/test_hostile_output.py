@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.runs.events import Final, Notice, Phase, Record, encode
-from core.speech.hashing import HashCache
 
 ROOT = Path(__file__).parents[3]
 LONG = "y" * 10_000

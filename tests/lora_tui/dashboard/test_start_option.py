@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from core.manifests import hashing
 from core.queue.wishes import QueueDb
-from core.speech import hashing
 
 Make = Callable[..., Any]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from core.manifests.hashing import HashCache
 from core.plan.schema import Row
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
@@ -20,7 +21,6 @@ from core.queue.execution import PlanExecution
 from core.runs.events import Final
 from core.runs.locks import KernelLock
 from core.runs.process import identity_of
-from core.speech.hashing import HashCache
 from lora_tui import status_command
 from lora_tui.dashboard.confirmation import seeds_pieces, with_seeds
 from lora_tui.dashboard.snapshots import BoardRow

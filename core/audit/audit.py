@@ -1,0 +1,198 @@
+"""The data audit: whether manifests can fool a verdict. Reads everything once and says what it found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.audio.samples import TARGET_RMS
+from core.audit.clip_facts import ClipFacts
+from core.audit.figures import Figures, Summary
+from core.audit.fingerprint.pictures import Picture
+from core.audit.kinds import JUDGED, TRAINED, Finding, Severity
+from core.audit.leakage import AuditSet, common_findings
+from core.audit.line_checks import case_of, clip_problems, pace_problems, text_problems
+from core.audit.measuring import Measuring, clip_request
+from core.audit.writable import TextCheck
+from core.manifests.manifest import Utterance, good_utterances
+from core.manifests.parsing import Problems
+from core.scoring.joined_words import joined, joined_sentence
+from core.scoring.text import normaliser
+
+SPEAKER_FIELDS = ("speaker_id", "speaker_name", "spk", "spk_id", "client_id")
+"""What other tools call the speaker."""
+LEAST_WORDS = 3000
+"""Of an evaluation set: below it, 0.2 points are fewer than six words."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A manifest to audit, in its role (train, replay, domain, heldout, selection) or without one."""
+
+    path: Path
+    role: str | None
+    name: str
+    """Unique among the sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All that was found."""
+
+    summaries: tuple[Summary, ...]
+    findings: tuple[Finding, ...]
+    listened: bool
+    """Whether audio was decoded."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether a verdict on these sets would mean nothing."""
+        return any(finding.severity is Severity.BLOCKING for finding in self.findings)
+
+
+class _Noted(Problems):
+    """Problems of lines as findings, all of them."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.path)
+        self.source = source
+        self.findings: list[Finding] = []
+
+    def add(self, line: int, what: str, kind: str = "line") -> None:
+        self.count += 1
+        self.findings.append(Finding(kind, self.source.name, line, "", what))
+
+
+def audit(
+    sources: Sequence[Source],
+    *,
+    listen: bool = True,
+    workers: int | None = None,
+    target_rms: float = TARGET_RMS,
+    text_check: TextCheck | None = None,
+    progress: Progress | None = None,
+    reading: Progress | None = None,
+) -> Audit:
+    """Check every line of `sources`, and them against each other. `listen` decodes the audio.
+    `target_rms`: what clips are brought to; figures of the level after it follow from it.
+
+    `progress(done, total)` is called for each clip that was listened to; it may raise, to stop.
+    `reading(done, 0)` is called for each line that was read before; nobody knows how many there will be.
+    Raises ManifestError when a manifest cannot be read at all.
+    """
+    findings: list[Finding] = []
+    sets: list[AuditSet] = []
+    for source in sources:
+        noted = _Noted(source)
+        before = sum(len(one.utterances) for one in sets)
+        utterances = []
+        for utterance in good_utterances(source.path, noted):
+            utterances.append(utterance)
+            if reading:
+                reading(before + len(utterances), 0)
+        findings += noted.findings
+        sets.append(AuditSet(source.name, source.role, utterances))
+    summaries = [
+        Summary(source.name, source.role, str(source.path), lines=len(one.utterances))
+        for source, one in zip(sources, sets, strict=True)
+    ]
+    total = sum(len(one.utterances) for one in sets)
+    done = 0
+    if text_check:
+        text_check.train(u.text for one in sets if one.role in TRAINED for u in one.utterances)
+    with Measuring(total if listen else 0, workers) as measuring:
+        for one, summary in zip(sets, summaries, strict=True):
+            findings += _check_texts(one, summary, text_check)
+            seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
+            if listen:
+                figures = Figures()
+                requests = [clip_request(utterance) for utterance in one.utterances]
+                for index, facts in enumerate(measuring.facts(requests, target_rms)):
+                    findings += _check_clip(one, one.utterances[index], facts)
+                    figures.add(facts)
+                    seconds[index] = facts.seconds
+                    done += 1
+                    if progress:
+                        progress(done, total)
+                figures.fill(summary)
+            summary.seconds = sum(seconds)
+            for index, kind, detail in pace_problems(one.texts, seconds):
+                findings.append(_finding(one, one.utterances[index], kind, detail))
+            findings += _check_set(one, summary)
+    findings += _compare_rates(summaries)
+
+    def listen_again(utterances: Sequence[Utterance]) -> list[Picture]:
+        # Other processes than those before: while all clips are compared, none takes memory.
+        with Measuring(len(utterances), workers) as measuring:
+            pictures = []
+            for one in measuring.pictures([clip_request(utterance) for utterance in utterances]):
+                pictures.append(one)
+                if progress:
+                    progress(done + len(pictures), total + len(utterances))
+            return pictures
+
+    findings += common_findings(sets, listen_again)
+    return Audit(tuple(summaries), tuple(findings), listen)
+
+
+def _check_clip(one: AuditSet, utterance: Utterance, facts: ClipFacts) -> list[Finding]:
+    usable = not facts.problem and not facts.silent
+    one.digests.append(facts.digest if usable else b"")
+    one.peaks.append(facts.peaks)
+    one.shapes += facts.shape
+    return [_finding(one, utterance, kind, detail) for kind, detail in clip_problems(utterance, facts)]
+
+
+def _check_texts(one: AuditSet, summary: Summary, text_check: TextCheck | None) -> list[Finding]:
+    basic = normaliser("basic").apply
+    findings: list[Finding] = []
+    cases = [case_of(utterance.text) for utterance in one.utterances]
+    usual = Counter(case for case in cases if case).most_common(1)
+    for utterance, case in zip(one.utterances, cases, strict=True):
+        text = basic(utterance.text)
+        one.texts.append(text)
+        summary.words += len(text.split())
+        findings += [_finding(one, utterance, kind, detail) for kind, detail in text_problems(utterance.text, text)]
+        if case and case != usual[0][0]:
+            detail = f"{case} case, most are {usual[0][0]}: {utterance.text[:60]!r}"
+            findings.append(_finding(one, utterance, "other_case", detail))
+        if text_check and text:
+            said = text_check(utterance.text, trained=one.role in TRAINED)
+            findings += [_finding(one, utterance, kind, detail) for kind, detail in said]
+    summary.speakers = len({u.speaker for u in one.utterances if u.speaker is not None})
+    return findings
+
+
+def _check_set(one: AuditSet, summary: Summary) -> Iterator[Finding]:
+    if not one.utterances:
+        yield Finding("line", one.name, 0, "", "no usable line in this manifest")
+    unparted = [one.utterances[i] for i in joined(u.text for u in one.utterances)]
+    sentence = joined_sentence(one.name, len(unparted), len(one.utterances)) if one.role in JUDGED else None
+    if sentence:
+        yield Finding("joined_words", one.name, 0, "", sentence.partition(": ")[2])
+    for utterance in unparted:
+        yield _finding(one, utterance, "joined_text", f"{utterance.text[:60]!r}")
+    told = Counter(key for u in one.utterances if u.speaker is None for key in SPEAKER_FIELDS if u.extra.get(key))
+    for key, count in told.items():
+        yield Finding("speaker_field", one.name, 0, "", f"{count} lines have {key}: call it speaker")
+    if one.utterances and one.role in JUDGED and summary.words < LEAST_WORDS:
+        words = 0.002 * summary.words
+        yield Finding("small", one.name, 0, "", f"{summary.words} words: 0.2 points are {words:.1f} words")
+    if len(summary.rates_hz) > 1 or len(summary.channels) > 1:
+        rates = ", ".join(f"{count} at {rate} Hz" for rate, count in summary.rates_hz.items())
+        channels = ", ".join(f"{count} with {n} channels" for n, count in summary.channels.items())
+        yield Finding("several_rates", one.name, 0, "", f"{rates}; {channels}")
+
+
+def _compare_rates(summaries: Sequence[Summary]) -> Iterator[Finding]:
+    usual = {s.name: max(s.rates_hz, key=lambda rate: s.rates_hz[rate]) for s in summaries if s.rates_hz}
+    if len(set(usual.values())) > 1:
+        told = ", ".join(f"{name} {rate} Hz" for name, rate in usual.items())
+        yield Finding("mixed_rates", next(iter(usual)), 0, "", told)
+
+
+def _finding(one: AuditSet, utterance: Utterance, kind: str, detail: str) -> Finding:
+    return Finding(kind, one.name, utterance.line, utterance.id, detail)

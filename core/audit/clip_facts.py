@@ -1,0 +1,164 @@
+"""What a clip is like: one decoding, and every figure that the data audit needs of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.audio.samples import (
+    SAMPLE_RATE_HZ,
+    SILENCE_RMS,
+    TARGET_RMS,
+    at_sample_rate,
+    decode_native,
+    normalise,
+    root_mean_square,
+)
+from core.audio.sound_file import Samples
+from core.audio.sound_headers import Oddity
+from core.audio.stereo import Channels
+from core.audit.fingerprint.peaks import NO_PEAKS, Peaks, coarse_look, low_band
+from core.audit.fingerprint.pictures import NO_PICTURE, Picture, picture
+from core.audit.fingerprint.shapes import NO_SHAPE, shape
+from core.audit.levels import Levels, checksum
+from core.errors import AudioError
+
+NEAR_CLAMP = 0.9
+"""Resampling can raise a peak: from here on the samples that the model hears are looked at themselves."""
+ClipRequest = tuple[str, float, float | None, int | None]
+"""(audio file, offset in s, duration in s or None, channel or None): crosses to the worker processes."""
+
+_OGG_TAIL = 1 << 17
+_OGG_END_OF_STREAM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """Figures of one clip. With a `problem` the rest says nothing."""
+
+    problem: tuple[str, str] | None = None
+    """(kind, message): missing, unreadable, empty, slice, channel, truncated or nan."""
+    rate_hz: int = 0
+    channels: int = 0
+    file_s: float = 0.0
+    """Length of the whole file."""
+    seconds: float = 0.0
+    """Length of the clip."""
+    rms: float = 0.0
+    """Before normalisation."""
+    rms_after: float = 0.0
+    """After normalisation and clamp."""
+    peak: float = 0.0
+    dc: float = 0.0
+    """Mean of the samples."""
+    clipped_share: float = 0.0
+    """Of the file's samples: at full scale, or in flat tops at the peak."""
+    clamped_share: float = 0.0
+    """Of the samples that the model hears: clamped by the normalisation."""
+    silent: bool = False
+    oddity: Oddity | None = None
+    """The container says that more should follow, or not how much."""
+    channel_oddity: Oddity | None = None
+    """Channels whose mean is what none of them says."""
+    digest: bytes = b""
+    """Length, rate, checksums and energy of the decoded samples: equal for the same audio in another lossless file."""
+    peaks: Peaks = field(default_factory=lambda: NO_PEAKS)
+    """Coarse ones."""
+    shape: bytes = NO_SHAPE
+
+
+def measure(
+    path: Path,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    target_rms: float = TARGET_RMS,
+    channel: int | None = None,
+) -> ClipFacts:
+    """The facts of one clip. Never raises for a bad file."""
+    levels, channels = Levels(), Channels()
+
+    def see(block: Samples, rate_hz: int) -> None:
+        levels.see(block)
+        channels.see(block, rate_hz)
+
+    try:
+        clip = decode_native(path, offset_s, duration_s, see, channel)
+    except AudioError as error:
+        return ClipFacts(problem=(error.kind, error.of_a_line))
+    samples, rate_hz = clip.samples, clip.rate_hz
+    rms = math.sqrt(clip.energy / len(samples)) if math.isfinite(clip.energy) else root_mean_square(samples)
+    peak = levels.peak if clip.channels == 1 or channel is not None else float(max(samples.max(), -samples.min()))
+    silent = rms < SILENCE_RMS
+    after, clamped = rms if silent else target_rms, 0.0
+    if not silent and peak * target_rms > (NEAR_CLAMP if rate_hz != SAMPLE_RATE_HZ else 1.0) * rms:
+        # Only here does the normalisation clamp: the others are spared the resampling.
+        heard = normalise(at_sample_rate(samples, rate_hz), target_rms)
+        after, clamped = root_mean_square(heard.samples), heard.clipped / len(heard.samples)
+    words, order = checksum(samples)
+    low = low_band(samples, rate_hz)
+    is_cut = clip.container == "OGG" and ogg_is_cut_off(path)
+    peaks, plane = coarse_look(low)
+    return ClipFacts(
+        rate_hz=rate_hz,
+        channels=clip.channels,
+        file_s=clip.file_s,
+        seconds=len(samples) / rate_hz,
+        rms=rms,
+        rms_after=after,
+        peak=peak,
+        dc=float(low.samples.mean()) if len(low.samples) else 0.0,
+        clipped_share=levels.clipped / max(1, levels.samples),
+        clamped_share=clamped,
+        silent=silent,
+        oddity=("cut_off", f"ends at {clip.file_s:.2f} s") if is_cut else clip.oddity,
+        channel_oddity=channels.oddity(),
+        digest=struct.pack("<QIQIf", len(samples), rate_hz, words, order, clip.energy),
+        peaks=peaks,
+        shape=NO_SHAPE if silent else shape(plane),
+    )
+
+
+def measure_all(requests: Sequence[ClipRequest], target_rms: float = TARGET_RMS) -> list[ClipFacts]:
+    """`measure` for a batch of clips: what a worker process does."""
+    return [
+        measure(Path(name), offset_s, duration_s, target_rms, channel)
+        for name, offset_s, duration_s, channel in requests
+    ]
+
+
+def pictures_of(requests: Sequence[ClipRequest]) -> list[Picture]:
+    """The pictures of a batch of clips; none of those that cannot be decoded any more."""
+    found = []
+    for name, offset_s, duration_s, channel in requests:
+        try:
+            clip = decode_native(Path(name), offset_s, duration_s, channel=channel)
+        except AudioError:
+            found.append(NO_PICTURE)
+        else:
+            found.append(picture(clip.samples, clip.rate_hz))
+    return found
+
+
+def ogg_is_cut_off(path: Path) -> bool:
+    """Whether an Ogg file lacks its last page, or a part of it. Decoders pass over that."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _OGG_TAIL))
+            tail = file.read()
+    except OSError:
+        return False
+    last = tail.rfind(b"OggS")
+    return last < 0 or len(tail) <= last + 5 or not tail[last + 5] & _OGG_END_OF_STREAM or _page_is_short(tail[last:])
+
+
+def _page_is_short(page: bytes) -> bool:
+    """Whether an Ogg page lacks some of the bytes that its segment table tells."""
+    if len(page) < 27:
+        return True
+    segments = page[26]
+    return len(page) < 27 + segments + sum(page[27 : 27 + segments])

@@ -1,0 +1,146 @@
+"""The audit of a run's sets, reduced to what its verdict and its reports need. Equal contents, equal document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.audit.audit import Audit, Progress, Source, audit
+from core.audit.copies import of_one_recording
+from core.audit.figures import Summary
+from core.audit.kinds import JUDGED, Finding
+from core.errors import ManifestError
+from core.manifests.hashing import HashCache, manifest_sha256
+from core.manifests.line_hashes import hash_lines
+from core.manifests.manifest import read_manifest
+from core.runs.data_health import SCHEMA_VERSION, sealed
+
+METHOD_VERSION = 9
+"""Raise it whenever the same sets would give another document: also when what the audit recognises changes."""
+EXAMPLES = 5
+_KINDS = {
+    "leaked_audio": "audio",
+    "same_audio": "audio",
+    "leaked_near_audio": "near_audio",
+    "near_audio": "near_audio",
+    "leaked_text": "text",
+    "same_text": "text",
+    "leaked_near_text": "near_text",
+    "near_text": "near_text",
+    "shared_speaker": "speaker",
+}
+_ORDER = ("audio", "near_audio", "text", "near_text", "speaker")
+
+
+def health_key(
+    manifests: Mapping[str, Path], hashes: Mapping[str, str], target_rms: float, cache: HashCache, progress: Progress
+) -> str:
+    """16 hex digits over all that the document follows from: method, level, contents and speakers of the sets.
+
+    `hashes` are what the sets' contents must have. Raises ManifestError when they have not, AudioError.
+    """
+    facts: list[Any] = [METHOD_VERSION, SCHEMA_VERSION, target_rms]
+    for name, path in manifests.items():
+        manifest = read_manifest(path)
+        digest = manifest_sha256(manifest, cache, progress)
+        if digest != hashes.get(name):
+            raise ManifestError(
+                f"data.{name}: {path} or its audio changed after this run was planned: bring back what the run was "
+                "made with, or submit the plan again"
+            )
+        facts.append([name, digest, [utterance.speaker for utterance in manifest.utterances]])
+    return hash_lines("data health", facts)[:16]
+
+
+def health_document(
+    manifests: Mapping[str, Path],
+    hashes: Mapping[str, str],
+    target_rms: float,
+    key: str,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """The document (docs/events.md). `manifests`: role → path; `target_rms`: what the run brings
+    its clips to. `progress(done, total)` may raise, to stop."""
+    sources = [Source(path, name, name) for name, path in manifests.items()]
+    found = audit(sources, workers=workers, target_rms=target_rms, progress=progress)
+    together, copies = _copies(manifests, found.findings)
+    content = {
+        "schema": SCHEMA_VERSION,
+        "method": METHOD_VERSION,
+        "key": key,
+        "target_rms": target_rms,
+        "hashes": {name: hashes[name] for name in manifests},
+        "sets": [_set(summary, found.findings) for summary in found.summaries],
+        "shared": _shared(found),
+        "together": together,
+        "copies": copies,
+        "findings": _counts(found.findings),
+    }
+    return sealed(content)
+
+
+def _copies(
+    manifests: Mapping[str, Path], findings: Sequence[Finding]
+) -> tuple[list[dict[str, Any]], list[dict[str, str | int]]]:
+    """`of_one_recording`, by positions from 0 in place of lines: what score documents are in the order of."""
+    lines = {name: read_manifest(path).utterances for name, path in manifests.items()}
+    texts = {name: {u.line: u.text for u in utterances} for name, utterances in lines.items()}
+    together, copies = of_one_recording(findings, texts)
+    places = {name: {u.line: u.index for u in utterances} for name, utterances in lines.items()}
+    rows = [
+        {"dataset": name, "groups": [[places[name][line] for line in group] for group in groups]}
+        for name, groups in together.items()
+    ]
+    return rows, copies
+
+
+def _set(summary: Summary, findings: Sequence[Finding]) -> dict[str, Any]:
+    kinds = Counter(finding.kind for finding in findings if finding.where == summary.name)
+    low, middle, high = summary.rms_db or (None, None, None)
+    after_low, _, after_high = summary.rms_after_db or (None, None, None)
+    return {
+        "name": summary.name,
+        "clips": summary.lines,
+        "words": summary.words,
+        "seconds": round(summary.seconds, 3),
+        "speakers": summary.speakers,
+        "silent": kinds["silent"],
+        "clipped": summary.clipped_clips,
+        "rms_db": middle,
+        "rms_spread_db": _spread(low, high),
+        "rms_after_spread_db": _spread(after_low, after_high),
+        "clamped_share": round(summary.clamped_share, 6),
+    }
+
+
+def _spread(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else round(high - low, 1)
+
+
+def _shared(found: Audit) -> list[dict[str, Any]]:
+    """What an evaluation set has in common with a training set, or with another evaluation set."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in found.findings:
+        other = finding.other.rpartition(":")[0]
+        if finding.kind not in _KINDS or finding.where not in JUDGED or other in ("", finding.where):
+            continue
+        groups.setdefault((_KINDS[finding.kind], finding.where, other), []).append(finding)
+    rows = []
+    for (kind, dataset, other), findings in groups.items():
+        # the audit walks over sets of names, whose order changes from process to process
+        ordered = sorted(findings, key=lambda f: (f.line, f.other, f.detail))
+        examples = [f"{f.where}:{f.line} ↔ {f.other}: {f.detail}" for f in ordered[:EXAMPLES]]
+        count = len(findings) if kind == "speaker" else len({f.line for f in findings})
+        rows.append({"kind": kind, "dataset": dataset, "other": other, "count": count, "examples": examples})
+    return sorted(rows, key=lambda row: (_ORDER.index(str(row["kind"])), str(row["dataset"]), str(row["other"])))
+
+
+def _counts(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
+    """All that was found, by kind and set."""
+    counts: dict[str, Counter[str]] = {}
+    for finding in findings:
+        counts.setdefault(finding.kind, Counter())[finding.where] += 1
+    return {kind: dict(by_set) for kind, by_set in counts.items()}

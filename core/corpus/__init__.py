@@ -1,0 +1,1 @@
+"""The embedded speech, made from a recipe: texts, voices and noise, all seeded."""

@@ -1,0 +1,1 @@
+"""Manifests: reading, writing, hashing, decoding what they name, and other tools' formats."""

@@ -1,0 +1,249 @@
+"""Content hashes of audio files and manifests. A file is read once; then its size and times vouch for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from core.errors import AudioError
+from core.manifests.line_hashes import hash_lines, lines_of, lines_sha256
+from core.manifests.manifest import Manifest, read_manifest, refuse_joined_words
+from core.manifests.parsing import audio_path
+from core.runs.files import open_raw, open_regular, write_bytes
+from core.runs.lfs import POINTER_BYTES, pointer_problem
+from core.runs.state_folder import make_private
+from core.user_paths import PathError
+
+WORKERS = 4
+"""Threads that read files: enough to keep a disk busy. Reading and hashing let other threads run."""
+BATCH = 256
+MAX_ENTRIES = 500_000
+FRESH_NS = 50_000_000
+"""A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
+
+_MANIFEST_KEY = "manifest 3:"
+"""Before the path of a manifest among the cache's files. Raise it when `read_manifest` refuses more than it did."""
+_DIGITS = 64
+
+Stamp = tuple[int, int, int]
+"""Size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes."""
+Progress = Callable[[int, int], None]
+"""Called as (done, total). May raise, to stop."""
+
+
+class _Names(msgspec.Struct, gc=False):
+    """All that has to be known of a line to look whether its audio is the same."""
+
+    audio_filepath: str | None = None
+    audio: str | None = None
+
+
+_NAMES = msgspec.json.Decoder(_Names)
+
+
+class HashCache:
+    """SHA-256 of files by path, size and times, kept in a JSON file. Missing or corrupt: an empty cache."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: dict[str, list[int | str]] | None = None
+        """None: not read yet."""
+        self._changed: dict[str, list[int | str]] = {}
+
+    def find(self, path: str, stamp: Stamp) -> str | None:
+        """The hash of the file at the absolute `path`, if it still has this size and these times."""
+        entry = self._loaded().get(path)
+        return str(entry[3]) if entry and entry[:3] == [*stamp] else None
+
+    def remember(self, path: str, stamp: Stamp, digest: str) -> None:
+        """Keep a hash, unless the file is so young that its times cannot vouch for it."""
+        if time.time_ns() - max(stamp[1], stamp[2]) > FRESH_NS:
+            self._loaded()[path] = self._changed[path] = [*stamp, digest]
+
+    def forget(self) -> None:
+        """Read the file anew when a hash is next asked for: other processes add to it. Takes no memory meanwhile."""
+        self._entries = None
+
+    def save(self) -> None:
+        """Write what is new, atomically, beside what other processes wrote meanwhile."""
+        if not self._changed:
+            return
+        entries = {**_load(self.path), **self._changed}
+        if len(entries) > MAX_ENTRIES:
+            entries = self._changed
+        try:
+            make_private(self.path.parent)
+            write_bytes(self.path, json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode())
+        except OSError:
+            return  # Only time is lost: a full disk or a read-only folder must not stop whoever needs a hash.
+        self._changed = {}
+
+    def _loaded(self) -> dict[str, list[int | str]]:
+        if self._entries is None:
+            self._entries = {**_load(self.path), **self._changed}
+        return self._entries
+
+
+def file_sha256(path: Path, cache: HashCache) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits. Raises AudioError when it cannot be read."""
+    try:
+        return _known(path, cache) or _read(path, cache)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path}: cannot be read ({reason}): correct the path or the permissions") from error
+
+
+def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> list[str]:
+    """The file hash of each utterance, in order; each file is read once, and the cache is saved.
+
+    Raises AudioError naming manifest:line.
+    """
+    lines = {utterance.audio: utterance for utterance in reversed(manifest.utterances)}
+    hashes: dict[Path, str] = {}
+    unknown: list[Path] = []
+    for path in lines:
+        known = _known_or_none(path, cache)
+        if known:
+            hashes[path] = known
+        else:
+            unknown.append(path)
+
+    def digest(path: Path) -> str:
+        try:
+            return file_sha256(path, cache)
+        except AudioError as error:
+            raise AudioError(f"{manifest.where(lines[path])}: {error}") from error
+
+    try:
+        if unknown:
+            # Only here, because a gate that finds all hashes in the cache answers sooner without it.
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(WORKERS) as pool:
+                for start in range(0, len(unknown), BATCH):
+                    batch = unknown[start : start + BATCH]
+                    hashes.update(zip(batch, pool.map(digest, batch), strict=True))
+                    if progress:
+                        progress(len(hashes), len(lines))
+    finally:
+        cache.save()
+    return [hashes[utterance.audio] for utterance in manifest.utterances]
+
+
+class ManifestHashes(NamedTuple):
+    """The two hashes that a run records of a manifest, 64 hex digits each."""
+
+    content: str
+    """`manifest_sha256`: what is trained and scored on."""
+    lines: str
+    """`lines_sha256` (core.manifests.line_hashes): what else is used of it."""
+
+
+def manifest_file_hashes(
+    path: Path, cache: HashCache, progress: Progress | None = None, *, judged: bool = False
+) -> ManifestHashes:
+    """The hashes of the manifest at `path`: read whole only if it or its audio changed since the last time.
+
+    One that runs are `judged` on must have texts of which a word error rate can be had.
+    Raises ManifestError and AudioError, as `read_manifest` and `manifest_sha256` do.
+    """
+    try:
+        before = _stamp(path.stat())
+        vouchers = _vouchers(path, cache)
+    except (OSError, ValueError, PathError):
+        vouchers = None  # Reading it will say why.
+    key = f"{_MANIFEST_KEY}{'judged:' if judged else ''}{path.absolute()}"
+    if vouchers is not None and (kept := cache.find(key, before)) is not None:
+        known, content, lines = kept[:_DIGITS], kept[_DIGITS : 2 * _DIGITS], kept[2 * _DIGITS :]
+        if known == vouchers and len(lines) == _DIGITS:
+            return ManifestHashes(content, lines)
+    manifest = read_manifest(path)
+    if judged:
+        refuse_joined_words(manifest)
+    found = ManifestHashes(manifest_sha256(manifest, cache, progress), lines_sha256(lines_of(manifest)))
+    vouchers = _vouchers(path, cache)
+    if vouchers is not None and _stamp(path.stat()) == before:
+        cache.remember(key, before, vouchers + found.content + found.lines)
+        cache.save()
+    return found
+
+
+def _vouchers(path: Path, cache: HashCache) -> str | None:
+    """A hash over the known hashes of all audio that a manifest names, in order; None if one is not known."""
+    try:
+        lines = _NAMES.decode_lines(_all_of(path))
+    except msgspec.MsgspecError:
+        return None
+    home = str(path.parent.absolute())
+    digest = hashlib.sha256()
+    for line in lines:
+        name = line.audio_filepath if line.audio_filepath is not None else line.audio
+        if name is None:
+            return None
+        audio = audio_path(home, name)
+        stamp = _stamp(os.stat(audio))  # noqa: PTH116
+        known = cache.find(audio, stamp) or cache.find(str(Path(audio)), stamp)  # the second is one such as "./a.wav"
+        if known is None:
+            return None
+        digest.update(known.encode())
+    return digest.hexdigest()
+
+
+def manifest_sha256(manifest: Manifest, cache: HashCache, progress: Progress | None = None) -> str:
+    """64 hex digits over texts, offsets, durations, channels and audio contents, in order. Paths do not count."""
+    hashes = audio_hashes(manifest, cache, progress)
+    return hash_lines(
+        "manifest 1",
+        (
+            # A channel is hashed only where one is told: sets without keep their hash.
+            [u.text, u.offset_s, u.duration_s, audio, *([] if u.channel is None else [u.channel])]
+            for u, audio in zip(manifest.utterances, hashes, strict=True)
+        ),
+    )
+
+
+def _known(path: Path, cache: HashCache) -> str | None:
+    return cache.find(str(path.absolute()), _stamp(path.stat()))
+
+
+def _known_or_none(path: Path, cache: HashCache) -> str | None:
+    try:
+        return _known(path, cache)
+    except (OSError, ValueError):
+        return None  # Reading it will say why.
+
+
+def _read(path: Path, cache: HashCache) -> str:
+    with open_raw(path, follow=True) as file:
+        before = _stamp(os.fstat(file.fileno()))
+        if before[0] <= POINTER_BYTES and (pointer := pointer_problem(path)):
+            raise AudioError(f"{path}: {pointer}", "missing")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if _stamp(os.fstat(file.fileno())) == before:
+            cache.remember(str(path.absolute()), before, digest)
+    return digest
+
+
+def _all_of(path: Path) -> bytes:
+    with open_regular(path, follow=True) as file:
+        return file.read()
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _load(path: Path) -> dict[str, list[int | str]]:
+    try:
+        document = json.loads(_all_of(path))
+        files = document["files"] if document["version"] == 1 else {}
+        return {name: entry for name, entry in files.items() if isinstance(entry, list) and len(entry) == 4}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}

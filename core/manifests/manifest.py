@@ -1,0 +1,168 @@
+"""Manifests: JSON Lines that name audio and its text. Read whole, with every problem reported at once.
+
+A line is an object with `audio_filepath` (or `audio`) and `text` (or `sentence`), and, if wanted,
+`duration` and `offset` (seconds), `channel` (from 0) and `speaker`; other fields are kept in
+`Utterance.extra`. Relative paths start at the manifest's folder. What `duration` means with and without
+an offset is told in core.audio.samples. Blank lines and a byte order mark are tolerated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.errors import AudioError, ManifestError
+from core.manifests.parsing import Fields, Problems, audio_path, lines_of_file, parse_line, shortened
+from core.scoring.joined_words import joined, joined_sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One line of a manifest: a clip and what is said in it."""
+
+    index: int
+    """Position among the utterances, from 0."""
+    id: str
+    """Stable: the audio path as written, with `@offset+duration` and `#channel` when the line gives them."""
+    audio: Path
+    """Absolute."""
+    text: str
+    """As written; may be empty."""
+    duration_s: float | None = None
+    offset_s: float = 0.0
+    speaker: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    line: int = 0
+    """Line in the manifest, from 1; 0 for an utterance that was not read from a file."""
+    channel: int | None = None
+    """Of the file, from 0; None: the mean of all."""
+    tells_offset: bool = False
+    """Whether the line gives an offset: one of 0 makes a slice, too."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The utterances of one file, in its order; at least one."""
+
+    path: Path
+    utterances: tuple[Utterance, ...]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def where(self, utterance: Utterance) -> str:
+        """`manifest:line`, for messages."""
+        return f"{self.path}:{utterance.line or utterance.index + 1}"
+
+    @cached_property
+    def seconds(self) -> float:
+        """Seconds of audio, by `duration`, else by the file's header. Raises AudioError."""
+        return math.fsum(self._seconds(utterance) for utterance in self.utterances)
+
+    def _seconds(self, utterance: Utterance) -> float:
+        # Imported here, because hashing and planning need manifests but no audio library.
+        from core.audio.samples import header_seconds
+
+        if utterance.duration_s is not None:
+            return utterance.duration_s
+        try:
+            return max(0.0, header_seconds(utterance.audio) - utterance.offset_s)
+        except AudioError as error:
+            raise AudioError(f"{self.where(utterance)}: {error.of_a_line}") from error
+
+
+def read_manifest(path: Path, *, check_audio: bool = True, seen: Callable[[], None] | None = None) -> Manifest:
+    """Read a manifest. Raises ManifestError with all problems, one a line: `manifest:line: what: what to do`.
+
+    `check_audio` also looks whether each audio file is there; none is opened. `seen` is called for each usable line.
+    """
+    problems = Problems(path)
+    utterances = tuple(_told(good_utterances(path, problems, check_audio=check_audio), seen))
+    problems.raise_if_any()
+    if not utterances:
+        raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
+    return Manifest(path, utterances)
+
+
+def refuse_joined_words(manifest: Manifest) -> None:
+    """Raise ManifestError for an evaluation set whose texts are written without spaces between words."""
+    found = list(joined(utterance.text for utterance in manifest.utterances))
+    where = f"{manifest.path}:{manifest.utterances[found[0]].line}" if found else ""
+    if sentence := joined_sentence(where, len(found), len(manifest)):
+        raise ManifestError(sentence)
+
+
+def _told(utterances: Iterator[Utterance], seen: Callable[[], None] | None) -> Iterator[Utterance]:
+    for utterance in utterances:
+        if seen:
+            seen()
+        yield utterance
+
+
+def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True) -> Iterator[Utterance]:
+    """The utterances that can be used, in the file's order; the other lines are noted in `problems`.
+
+    Raises ManifestError when the file itself cannot be read.
+    """
+    is_file = _file_check() if check_audio else (lambda _: True)
+    seen: dict[tuple[str, tuple[float, float | None] | None, int | None], int] = {}
+    index = 0
+    home = str(path.parent.absolute())
+    for number, fields in _good_lines(path, problems):
+        audio = Path(audio_path(home, fields.audio))
+        # A file may be named once, or once for each slice and channel.
+        key = (str(audio), fields.slice, fields.channel)
+        if key in seen:
+            advice = "remove one of them" if fields.slice else "remove one of them, or give both offset and duration"
+            problems.add(number, f"the same audio as line {seen[key]} ({shortened(fields.audio)}): {advice}", "repeat")
+            continue
+        seen[key] = number
+        if not is_file(audio):
+            what = f"no audio file {shortened(str(audio))}: correct the path, or bring the audio there"
+            problems.add(number, what, "missing")
+            continue
+        yield Utterance(
+            index=index,
+            id=fields.identifier,
+            audio=audio,
+            text=fields.text,
+            duration_s=fields.duration_s,
+            offset_s=fields.offset_s or 0.0,
+            speaker=fields.speaker,
+            extra=fields.extra,
+            line=number,
+            channel=fields.channel,
+            tells_offset=fields.offset_s is not None,
+        )
+        index += 1
+
+
+def _good_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Fields]]:
+    """The numbered lines that are well formed; the others are noted in `problems`."""
+    for number, data in lines_of_file(path):
+        fields = parse_line(number, data, problems)
+        if fields:
+            yield number, fields
+
+
+def _file_check() -> Callable[[Path], bool]:
+    """`Path.is_file` that looks once at a file that many lines cut from."""
+    known: dict[Path, bool] = {}
+
+    def check(path: Path) -> bool:
+        if path not in known:
+            known[path] = _is_file(path)
+        return known[path]
+
+    return check
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A name too long, or a folder that may not be entered.
+        return False
