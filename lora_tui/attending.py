@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import Interrupted, RunFolderError
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.wishes import Submission
-from core.runs.held_folder import HeldFolder
+from core.system.held_folder import HeldFolder
 from lora_tui.diagnostics import say
 from lora_tui.follow import Ending, Follower
 

@@ -11,8 +11,8 @@ from core.plan.row_state import RowStatus
 from core.queue.execution import PlanExecution
 from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths
-from core.runs.process import PARENT_VARIABLE
 from core.runs.state_folder import STATE_VARIABLE
+from core.system.process import PARENT_VARIABLE
 from lora_tui.diagnostics import say
 
 AUDIT_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run")

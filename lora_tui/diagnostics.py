@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from core.console import err
 from core.errors import ExitCode, Interrupted, RunFolderError, UserError, exit_code_for, is_disk_full
-from core.runs.files import write_text
 from core.runs.paths import RunsFolder
-from core.runs.state_folder import make_private
+from core.system.files import make_private, write_text
 
 if TYPE_CHECKING:
     from core.queue.report import Outcome

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from core.errors import UserError
-from core.runs.files import write_text
+from core.system.files import write_text
 from lora_tui.reports import csv_table, github_actions, json_document, markdown
 from lora_tui.reports.report import Report, fit
 

@@ -11,11 +11,11 @@ from core.errors import ExitCode
 from core.queue.asked_ends import killed_among
 from core.queue.entries import Entry, listed, told
 from core.queue.other_version import supervisor_note
-from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
+from core.system.locks import is_held
 
 SCHEMA_VERSION = 1
 _HEADINGS = ("ROW", "STATE", "RUN", "SUBMISSION", "WHY")

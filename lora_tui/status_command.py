@@ -17,12 +17,12 @@ from core.queue.report import Outcome, RowReport, report
 from core.queue.wishes import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
-from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
+from core.system.locks import is_held
 from core.user_paths import user_path
 from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line

@@ -9,9 +9,9 @@ from typing import Any
 
 from core.runs.digests import inventory, sha256_of, sha256_of_start
 from core.runs.events import Final
-from core.runs.files import write_json
 from core.runs.paths import RunPaths
 from core.scoring.text import normaliser
+from core.system.files import write_json
 
 COUNTS = ("substitutions", "deletions", "insertions", "reference_words")
 

@@ -22,12 +22,12 @@ from core.manifests.manifest import Manifest, read_manifest
 from core.plan.expand import expand
 from core.plan.read import parse_plan
 from core.runs.events import Final, Record, decode
-from core.runs.files import write_json
 from core.runs.paths import RunPaths
 from core.runs.resolve import resolve
 from core.runs.snapshot import RunSnapshot
 from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
+from core.system.files import write_json
 
 RATE = 16_000
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

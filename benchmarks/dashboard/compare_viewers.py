@@ -44,7 +44,7 @@ import pyte
 
 from benchmarks.dashboard.material import long_run
 from benchmarks.dashboard.terminal import Terminal
-from core.runs.process import current_process
+from core.system.process import current_process
 
 SIZE = (160, 50)
 BATCHES = 5

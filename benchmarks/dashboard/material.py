@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from core.runs.events import AttemptStarted, Final, IntervalScored, Phase, Record, Step, encode
-from core.runs.files import write_json
 from core.runs.paths import RunPaths
-from core.runs.process import current_process
+from core.system.files import write_json
+from core.system.process import current_process
 from tests.lora_tui.dashboard.recorded import RecordedRun
 
 _INTERVALS = 10

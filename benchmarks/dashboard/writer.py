@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.runs.events import AttemptStarted, Step
 from core.runs.paths import RunPaths
-from core.runs.process import current_process
+from core.system.process import current_process
 from core.training.journal import Journal
 
 EVERY_S = 1.0

@@ -19,10 +19,10 @@ from typing import Any
 
 from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import child_environment
-from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import identity_from_json, is_alive, session_of
 from core.runs.state_folder import STATE_VARIABLE
+from core.system.locks import is_held
+from core.system.process import identity_from_json, is_alive, session_of
 
 PHASES = ("starting", "training", "evaluating", "checkpointing", "saving", "finishing")
 ACTIVE = ("starting", "training", "evaluating", "checkpointing", "saving", "finishing")

@@ -35,8 +35,8 @@ from core.manifests.decoding import decoded_clips, duration_notice
 from core.manifests.hashing import HashCache, Progress, audio_hashes
 from core.manifests.line_hashes import hash_lines
 from core.manifests.manifest import Manifest
-from core.runs.files import fsync_folder, write_json
-from core.runs.locks import held
+from core.system.files import fsync_folder, write_json
+from core.system.locks import held
 
 _KIND = "clips 2"
 """Raised from 1 when slices of MP3 files and sound behind odd headers came to be decoded to the sample."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from core.runs.files import open_regular
+from core.system.files import open_regular
 
 _HEAD = 1 << 16
 """What is read of a file to find its sound: chunks before the sound that are larger are passed by."""

@@ -14,8 +14,8 @@ from typing import NoReturn
 from core.cli import data_arguments
 from core.console import err
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
-from core.runs.process import end_with_parent
 from core.scoring.text import NAMES
+from core.system.process import end_with_parent
 from core.terminal import prepare_streams
 from core.user_paths import check_working_folder, user_path
 

@@ -10,8 +10,8 @@ from core.cli.data_arguments import ROLES
 from core.cli.progress import READING_S, progress_bar
 from core.console import document, err, out
 from core.errors import ExitCode, UserError
-from core.runs.files import write_text
 from core.sanitise import sanitise
+from core.system.files import write_text
 
 if TYPE_CHECKING:
     from core.audit.expand import Request
@@ -121,7 +121,7 @@ def normalise(args: argparse.Namespace) -> ExitCode:
     from core.audio import samples as audio
     from core.audio.probe import probe_fingerprint
     from core.manifests.writing import refuse_to_overwrite
-    from core.runs.files import write_bytes
+    from core.system.files import write_bytes
 
     if args.output.suffix.lower() != ".wav":
         raise UserError(f"{args.output}: must end in .wav: other formats would round the samples")

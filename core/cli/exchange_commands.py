@@ -12,7 +12,7 @@ from core.cli.data_commands import write_expansion
 from core.cli.progress import Progress, progress_bar
 from core.console import out
 from core.errors import ExitCode, UserError
-from core.runs.files import write_text
+from core.system.files import write_text
 
 Item = TypeVar("Item")
 

@@ -15,7 +15,7 @@ import soundfile
 from core.errors import ManifestError
 from core.manifests.parsing import Problems, json_objects
 from core.manifests.writing import path_from
-from core.runs.files import fsync_folder
+from core.system.files import fsync_folder
 
 ARRAY_KEYS = ("array", "samples", "waveform")
 RATE_KEYS = ("sampling_rate", "sample_rate")

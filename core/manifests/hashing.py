@@ -16,9 +16,8 @@ from core.errors import AudioError
 from core.manifests.line_hashes import hash_lines, lines_of, lines_sha256
 from core.manifests.manifest import Manifest, read_manifest, refuse_joined_words
 from core.manifests.parsing import audio_path
-from core.runs.files import open_raw, open_regular, write_bytes
-from core.runs.lfs import POINTER_BYTES, pointer_problem
-from core.runs.state_folder import make_private
+from core.system.files import make_private, open_raw, open_regular, write_bytes
+from core.system.lfs import POINTER_BYTES, pointer_problem
 from core.user_paths import PathError
 
 WORKERS = 4

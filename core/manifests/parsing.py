@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import ManifestError
-from core.runs.files import LONGEST_LINE, POINTER, is_pointer, open_regular
-from core.runs.lfs import POINTER_BYTES
+from core.system.files import LONGEST_LINE, POINTER, is_pointer, open_regular
+from core.system.lfs import POINTER_BYTES
 from core.user_paths import PathError, user_path
 
 SHOWN_PROBLEMS = 20

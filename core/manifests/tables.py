@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import ManifestError
 from core.manifests.parsing import Problems
-from core.runs.files import POINTER, is_pointer, open_regular
+from core.system.files import POINTER, is_pointer, open_regular
 
 
 def read_text(path: Path) -> str:

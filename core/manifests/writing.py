@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import ManifestError, is_disk_full
 from core.manifests.manifest import Utterance
-from core.runs.files import write_text
+from core.system.files import write_text
 
 
 def refuse_to_overwrite(path: Path, force: bool) -> None:

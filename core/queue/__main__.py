@@ -18,10 +18,10 @@ from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
 from core.queue.talk import say
 from core.queue.wakeups import Wakeups
-from core.runs.locks import KernelLock
 from core.runs.paths import RunsFolder
-from core.runs.process import current_process
 from core.runs.state_folder import runs_folder
+from core.system.locks import KernelLock
+from core.system.process import current_process
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,11 +14,10 @@ from core.queue.decisions import told_to_stop
 from core.queue.executor import child_environment
 from core.queue.other_version import OLDER
 from core.queue.wishes import QueueDb, Submission
-from core.runs.files import tail
 from core.runs.folder import open_append
-from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
-from core.runs.state_folder import make_private
+from core.system.files import make_private, tail
+from core.system.locks import is_held
 
 START_WAIT_S = 60.0
 """From its start to its lock; a cold Python on a slow disk takes seconds."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.runs.state_folder import make_private
+from core.system.files import make_private
 
 BUSY_TIMEOUT_S = 10.0
 _YOUNG_NS = 1_000_000_000

@@ -35,9 +35,9 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.runs.events import MOST_SECONDS
-from core.runs.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
 from core.runs.folder import open_append
-from core.runs.held_folder import HeldFolder
+from core.system.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
+from core.system.held_folder import HeldFolder
 
 SCHEMA_VERSION = 1
 _TYPES: Mapping[str, type] = {

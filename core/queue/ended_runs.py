@@ -17,9 +17,9 @@ from core.queue.how_ended import UNSPOKEN, how_it_ended, outcome_of
 from core.queue.standing import COUNTED, LOST, Ended, standing
 from core.queue.stories import Story
 from core.runs.paths import RunPaths
-from core.runs.process import identity_from_json, is_alive
 from core.runs.snapshot import LOST_S, RunState
 from core.runs.store import read_run
+from core.system.process import identity_from_json, is_alive
 
 NOBODY = "no supervisor is at work to start it again"
 

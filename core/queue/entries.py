@@ -15,10 +15,10 @@ from core.queue.asked_ends import KILLED, KILLED_REASON
 from core.queue.ended_runs import EndedRuns, is_taken_up
 from core.queue.stories import Stories, read_stories
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
-from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
+from core.system.locks import is_held
 
 _TOLD = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
 _ACTIVE = frozenset(state.value for state in RunState if state.active)

@@ -18,10 +18,10 @@ from pathlib import Path
 import core
 from core.queue import gpu_locks
 from core.runs.folder import open_append
-from core.runs.locks import KernelLock, holds, inheritors
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import ProcessIdentity, identity_of, is_alive, session_members, session_of
 from core.runs.state_folder import STATE_VARIABLE
+from core.system.locks import KernelLock, holds, inheritors
+from core.system.process import ProcessIdentity, identity_of, is_alive, session_members, session_of
 
 TRAINER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.training")
 """The run folder is appended. `-P`: a file in the working folder never shadows a module."""

@@ -13,8 +13,8 @@ import stat
 import tempfile
 from pathlib import Path
 
-from core.runs.locks import KernelLock, is_held
 from core.runs.paths import RunPaths, RunsFolder
+from core.system.locks import KernelLock, is_held
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 _OWNER_LIMIT = 4096

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from core.runs.paths import RunPaths
-from core.runs.process import ProcessIdentity, of_this_boot, other_host
 from core.runs.snapshot import LOST_S, RunSnapshot, RunState
 from core.runs.store import read_run
+from core.system.process import ProcessIdentity, of_this_boot, other_host
 
 UNSPOKEN = "before its first event"
 _RESTARTED = "the machine was restarted"

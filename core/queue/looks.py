@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from core.plan.schema import GateSettings
 from core.queue.how_ended import is_lost, outcome_of
 from core.runs.evidence import gather
-from core.runs.files import stamp
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower, read_run
 from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import judge, thresholds_of
+from core.system.files import stamp
 
 Facts = dict[str, bool | float | None]
 

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import core
-from core.runs.files import read_bytes
 from core.runs.folder import write_text
-from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
+from core.system.files import read_bytes
+from core.system.locks import is_held
 
 _ROOMS = ("plan", "queue", "runs", "scoring")
 _MOST_BYTES = 4096

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.runs.folder import delete, files, linked_adapter, names, size
-from core.runs.locks import KernelLock
 from core.runs.paths import RunPaths, RunsFolder, step_of
 from core.runs.snapshot import RunState
 from core.runs.store import run_state
+from core.system.locks import KernelLock
 
 
 @dataclass(frozen=True, slots=True)

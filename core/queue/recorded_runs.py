@@ -12,9 +12,9 @@ from core.plan.identity import run_identity
 from core.plan.schema import RunSettings
 from core.runs.contents import Comparison, Content, Recorded, compare
 from core.runs.documents import read_config
-from core.runs.files import SCORES_BYTES, read_json
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import read_run
+from core.system.files import SCORES_BYTES, read_json
 
 _EVALUATED = ("domain", "heldout", "selection")
 

@@ -19,11 +19,11 @@ from core.queue.places import NO_SLOT, Places
 from core.queue.prune import prunable, prune
 from core.queue.standing import LOST, Ended
 from core.queue.talk import say
-from core.runs.held_folder import HeldFolder
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import ProcessIdentity, identity_from_json, is_alive
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run
+from core.system.held_folder import HeldFolder
+from core.system.process import ProcessIdentity, identity_from_json, is_alive
 
 STUCK = "killed, but stuck in the kernel"
 UNSEEN_LOOK_S = 10.0

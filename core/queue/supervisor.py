@@ -30,11 +30,11 @@ from core.queue.talk import say
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
 from core.queue.work import Ending, Work
-from core.runs.held_folder import HeldFolder
-from core.runs.locks import KernelLock
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import current_process
+from core.system.held_folder import HeldFolder
+from core.system.locks import KernelLock
+from core.system.process import current_process
 
 TICK_S = 0.5
 """How soon a submission or a wish is noticed; the end of a trainer is noticed at once where pidfds exist."""

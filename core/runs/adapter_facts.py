@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from core.errors import ModelError
-from core.runs.files import read_json
 from core.runs.paths import ADAPTER_FACTS
 from core.scoring.text import NAMES
+from core.system.files import read_json
 
 LEAST_TOKENS_PER_SECOND = 1.0
 """The slowest speech takes more: with fewer a transcript would be cut, whatever was said."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.files import POINTER, is_pointer, open_regular, read_json
 from core.runs.paths import ADAPTER_FACTS
+from core.system.files import POINTER, is_pointer, open_regular, read_json
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from core.runs.files import read_json
 from core.runs.paths import RunPaths
 from core.scoring.data_health import JUDGED, KINDS, SETS, DataHealth
+from core.system.files import read_json
 
 SCHEMA_VERSION = 2
 _MOST = 10**12

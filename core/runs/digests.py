@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from core.runs.files import SCORES_BYTES, open_regular, stamp
 from core.runs.folder import names, subfolders
 from core.runs.paths import RunPaths, step_of
+from core.system.files import SCORES_BYTES, open_regular, stamp
 
 _CHUNK = 1 << 20
 _EVENTS_BYTES = 2 << 30

@@ -14,10 +14,10 @@ from core.plan.expand import too_many_intervals
 from core.plan.schema import AdapterSettings, DataSettings, GateSettings, ModelSettings, TrainSettings
 from core.plan.validate import out_of_range
 from core.runs.events import MOST, MOST_SECONDS
-from core.runs.files import read_json
 from core.runs.paths import RunPaths
 from core.scoring.early_stop import early_stop_of
 from core.scoring.verdict import thresholds_of
+from core.system.files import read_json
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]

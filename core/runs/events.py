@@ -25,7 +25,7 @@ class AttemptStarted:
     NAME: ClassVar[str] = "attempt_started"
     schema: int
     process: dict[str, Any]
-    """machine, boot, pid_namespace, pid, start_time: see core.runs.process."""
+    """machine, boot, pid_namespace, pid, start_time: see core.system.process."""
     resumed_from: int | None
     """Step of the checkpoint it goes on from; None: from the beginning."""
     device: str

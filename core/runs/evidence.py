@@ -13,7 +13,6 @@ from core.plan.expand import interval_steps
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
 from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
-from core.runs.files import stamp
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.scores import Score, read_score
@@ -24,6 +23,7 @@ from core.runs.told import Place, Told, told_by, wrong_score
 from core.scoring.caps import Capped, capped
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
+from core.system.files import stamp
 
 _SETS = ("domain", "heldout")
 _FAILURES = {

@@ -24,12 +24,12 @@ from core.runs.events import (
     Step,
     decode,
 )
-from core.runs.process import identity_from_json
 from core.runs.snapshot import STALLED_S, Attempt
 from core.runs.step_lines import Buffer, parse, stretches
 from core.runs.steps import StepColumns
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
+from core.system.process import identity_from_json
 
 _BEFORE_ALL = -1
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_words")

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from core.runs import events, fold, snapshot, step_lines, steps
 from core.runs.events import AdapterSaved, Notice, Phase
-from core.runs.files import open_regular
 from core.runs.fold import History
 from core.runs.snapshot import Attempt
 from core.runs.steps import StepColumns
 from core.scoring.evidence import Interval
+from core.system.files import open_regular
 
 _MAGIC = b"lora-tui history\n"
 _BLOCK = 1 << 20

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs import files
 from core.runs.evidence import gather
 from core.runs.folder import linked_adapter, write_text
 from core.runs.health_text import shared_sentence, size_sentence
@@ -21,6 +20,7 @@ from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Evidence, Verdict
 from core.scoring.verdict import judge, thresholds_of
+from core.system import files
 
 NAME = "README.md"
 _TASK = "automatic-speech-recognition"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import open_regular, parse_json
+from core.system.files import open_regular, parse_json
 
 _MAX_HEADER_BYTES = 100_000_000
 _ATTENTION = ("attn", "attention")

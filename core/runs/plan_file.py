@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import PlanError
-from core.runs.files import read_bytes
+from core.system.files import read_bytes
 
 if TYPE_CHECKING:
     from core.plan.schema import Plan

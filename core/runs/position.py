@@ -10,11 +10,11 @@ from typing import Any
 
 from core.runs.data_health import is_whole, sealed
 from core.runs.digests import sha256_of
-from core.runs.files import read_json
 from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import read_score
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
+from core.system.files import read_json
 
 SCHEMA_VERSION = 1
 SETS = ("domain", "heldout")

@@ -11,8 +11,8 @@ from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
 from core.plan.fits import batches_fit, left_out, missing_targets, model_seconds, nothing_left
 from core.plan.schema import DataSettings, RunSettings
-from core.runs.files import read_json, stamp
 from core.runs.model_layers import linear_modules
+from core.system.files import read_json, stamp
 
 MOST_HEADERS = 2000
 """Audio files that are opened for their length where the manifest does not tell it; the others count as their mean."""

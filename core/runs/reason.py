@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from core.runs.process import ProcessIdentity, other_host
 from core.runs.snapshot import RunSnapshot, RunState
+from core.system.process import ProcessIdentity, other_host
 
 DAMAGED_HELP = "put a copy of the file back, or let `lora-tui queue retry` make it again"
 

@@ -17,8 +17,8 @@ from core.plan.rules import same_set
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.contents import MODEL, Content
 from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
-from core.runs.lfs import pointer_problem
 from core.runs.model_hash import model_hash
+from core.system.lfs import pointer_problem
 from core.user_paths import PathError, user_path
 
 JUDGED = ("domain", "heldout", "selection")

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import msgspec
 
 from core.manifests.line_hashes import Line, lines_sha256
-from core.runs.files import SCORES_BYTES, parse_json, read_bytes, stamp
 from core.scoring.counts import ErrorCounts, total
+from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
 
 SCHEMA_VERSION = 2
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import read_json, write_json
-from core.runs.machine_key import machine_key, name_of, seal, sealed_by
 from core.runs.paths import RunPaths, RunsFolder
+from core.system.files import read_json, write_json
+from core.system.machine_key import machine_key, name_of, seal, sealed_by
 
 
 def read_shared(file: Path) -> dict[str, Any] | None:

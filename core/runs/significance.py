@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.digests import sha256_of
-from core.runs.files import read_json
 from core.runs.folder import write_json
-from core.runs.machine_key import machine_key, name_of, seal, sealed_by
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, mappings, read_score
 from core.runs.told import Place, Told, wrong_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
+from core.system.files import read_json
+from core.system.machine_key import machine_key, name_of, seal, sealed_by
 
 SCHEMA_VERSION = 3
 METHOD_VERSION = 7

@@ -19,9 +19,9 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.runs.adapter_hash import CONFIG, WEIGHTS
 from core.runs.documents import read_config
-from core.runs.files import STREAM_BYTES, check_size, open_regular, read_bytes, read_json, stamp
 from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.system.files import STREAM_BYTES, check_size, open_regular, read_bytes, read_json, stamp
 from core.user_paths import user_path
 
 SECRET = "LORA_TUI_SIGNING_KEY"  # noqa: S105 - the variable's name, not its value

@@ -8,9 +8,9 @@ from typing import Any
 
 from core.runs.events import AdapterSaved, Final, Notice
 from core.runs.paths import RunPaths
-from core.runs.process import ProcessIdentity
 from core.runs.steps import StepSeries
 from core.scoring.evidence import Interval
+from core.system.process import ProcessIdentity
 
 STALLED_S = 60.0
 """Alive but silent for longer than this (six missed heartbeats) is stalled."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.runs.paths import RunsFolder
-from core.runs.process import machine_id
+from core.system.process import machine_id
 from core.user_paths import PathError, state_home, user_path
 
 STATE_VARIABLE = "LORA_TUI_STATE"
@@ -37,14 +37,6 @@ def runs_folder(root: Path, state: Path | None = None) -> RunsFolder:
         )
     _check_owner(folder)
     return RunsFolder(root, folder)
-
-
-def make_private(folder: Path) -> None:
-    """Make the folder, and those above it that are missing, for its owner alone. OSError when it cannot be made."""
-    if not folder.is_dir():
-        if folder.parent != folder:
-            make_private(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _own(root: Path) -> Path:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from core.runs.documents import read_config, read_result
 from core.runs.events import Final, decode
-from core.runs.files import LONGEST_LINE, open_raw, stamp, tail
 from core.runs.fold import History
 from core.runs.paths import RunPaths
-from core.runs.process import is_alive
 from core.runs.reason import reason
 from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state
+from core.system.files import LONGEST_LINE, open_raw, stamp, tail
+from core.system.process import is_alive
 
 _CHUNK = 256 << 10
 """Read and folded at once: about 1000 steps, a few milliseconds."""

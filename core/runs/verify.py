@@ -20,7 +20,6 @@ from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, 
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
 from core.runs.evidence import Gathered, gather
-from core.runs.files import lines, open_regular, read_json
 from core.runs.folder import LinkError, linked_adapter
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths
@@ -34,6 +33,7 @@ from core.runs.told import told_by, wrong_score
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval, judge, thresholds_of
+from core.system.files import lines, open_regular, read_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from core.console import err
 from core.errors import ExitCode, RunFolderError, UserError
-from core.runs.locks import held
 from core.runs.paths import RunPaths
 from core.runs.state_folder import runs_folder
 from core.runs.store import RunFollower
 from core.sinks.follow import POLL_S, ended, follow
 from core.sinks.sink import Opener, opener
+from core.system.locks import held
 
 CLOSE_S = 120.0
 """For the sink to take what is left after the run's end; then this process ends all the same."""

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.evidence import gather
-from core.runs.files import read_json
 from core.runs.folder import write_json
-from core.runs.held_folder import HeldFolder
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import RunFollower
 from core.scoring.verdict import judge, thresholds_of
 from core.sinks.points import Cursor, facts, news, outcome
 from core.sinks.sink import Opener, Subject
+from core.system.files import read_json
+from core.system.held_folder import HeldFolder
 
 POLL_S = 2.0
 SETTLED_S = 10.0

@@ -18,11 +18,11 @@ from core.errors import Interrupted, UserError, is_disk_full
 from core.runs.digests import sha256_of
 from core.runs.documents import read_result
 from core.runs.events import Final
-from core.runs.held_folder import HeldFolder
-from core.runs.locks import KernelLock, holds
 from core.runs.paths import RunPaths
 from core.runs.signing import keys_from, sign
 from core.runs.state_folder import runs_folder
+from core.system.held_folder import HeldFolder
+from core.system.locks import KernelLock, holds
 from core.training.stopping import StopFlag
 
 _NO_MEMORY = (

@@ -25,8 +25,8 @@ from core.plan.schema import AdapterSettings
 from core.runs.adapter_facts import AdapterFacts, read_facts
 from core.runs.adapter_hash import CONFIG, WEIGHTS
 from core.runs.folder import write_bytes, write_json
-from core.runs.lfs import folder_problem
 from core.runs.paths import ADAPTER_FACTS
+from core.system.lfs import folder_problem
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.model import SpeechModel, one_line
 

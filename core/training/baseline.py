@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from core.runs.files import SCORES_BYTES, read_json, write_json
-from core.runs.locks import held
-from core.runs.machine_key import machine_key, name_of, seal, sealed_by
 from core.runs.paths import RunsFolder
+from core.system.files import SCORES_BYTES, read_json, write_json
+from core.system.locks import held
+from core.system.machine_key import machine_key, name_of, seal, sealed_by
 from core.training.evaluation import Transcripts, normalisation_fingerprint
 from core.training.model import SpeechModel
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from core.errors import RunFolderError
-from core.runs.files import read_json
 from core.runs.folder import delete, files, make, names, subfolders, write_bytes, write_json, write_text
 from core.runs.paths import MARKER, RunPaths, step_of
+from core.system.files import read_json
 
 STATE = "state.safetensors"
 META = "meta.json"

@@ -15,8 +15,8 @@ from core.runs.data_health import read_health
 from core.runs.documents import read_config
 from core.runs.events import Notice
 from core.runs.paths import RunPaths
-from core.runs.process import PARENT_VARIABLE
 from core.scoring.data_health import copies_sentence, leak_sentence
+from core.system.process import PARENT_VARIABLE
 from core.training.journal import Journal
 from core.training.stopping import StopFlag
 

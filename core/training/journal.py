@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from core.runs.events import HEARTBEAT_S, Event, Heartbeat, Phase, Record, encode
-from core.runs.files import append_whole, cut_torn_line
 from core.runs.folder import open_append
+from core.system.files import append_whole, cut_torn_line
 
 
 class Journal:

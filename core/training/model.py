@@ -20,9 +20,9 @@ from torch import Tensor
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
 from core.plan.fits import model_seconds
-from core.runs.files import read_bytes
 from core.runs.hub import is_hub_id
-from core.runs.lfs import folder_problem
+from core.system.files import read_bytes
+from core.system.lfs import folder_problem
 from core.training.decode import Vocabulary
 from core.training.determinism import steady_kernels
 from core.training.padding import make_padding_invariant

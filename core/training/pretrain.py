@@ -29,7 +29,7 @@ from core.audio.sound_file import Samples
 from core.errors import UserError
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
-from core.runs.files import write_json
+from core.system.files import write_json
 from core.training.batching import training_plan
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model

@@ -7,8 +7,8 @@ import threading
 from types import FrameType
 
 from core.errors import Interrupted
-from core.runs.held_folder import HeldFolder
 from core.runs.paths import RunPaths
+from core.system.held_folder import HeldFolder
 
 
 class StopFlag:

@@ -18,9 +18,9 @@ from core.queue.decisions import each_decision
 from core.queue.execution import PlanExecution
 from core.queue.report import report
 from core.queue.wishes import Submission
-from core.runs.files import write_text
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.system.files import write_text
 from lora_tui import output
 from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.wishes import Wishes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from core.runs.files import tail
 from core.sanitise import sanitise
+from core.system.files import tail
 
 TAIL_BYTES = 256 << 10
 LONGEST_LINE = 2000

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from core.runs.files import read_json, write_json
+from core.system.files import read_json, write_json
 from lora_tui.dashboard.layout import EMPHASES
 from lora_tui.dashboard.look import SMOOTHING, Look
 from lora_tui.dashboard.themes import DEFAULT, ROLES

@@ -16,9 +16,9 @@ from core.queue.entries import Entry, Listing, listing, told
 from core.queue.last_words import LastWords
 from core.queue.other_version import supervisor_note
 from core.queue.wishes import QueueDb
-from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
+from core.system.locks import is_held
 from lora_tui.dashboard.no_queue import Placed
 from lora_tui.dashboard.snapshots import BoardRow, Queue
 

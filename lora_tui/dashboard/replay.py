@@ -12,9 +12,9 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.runs.documents import read_config
-from core.runs.files import SCORES_BYTES, STREAM_BYTES, lines, open_regular, read_bytes
 from core.runs.paths import RunPaths
-from core.runs.process import current_process
+from core.system.files import SCORES_BYTES, STREAM_BYTES, lines, open_regular, read_bytes
+from core.system.process import current_process
 from lora_tui.dashboard.log_text import read_tail
 from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.recorded_gate import recorded_thresholds

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from core.runs.files import read_json, write_text
 from core.runs.paths import RunPaths
+from core.system.files import read_json, write_text
 from lora_tui.dashboard.snapshots import BoardRow
 
 Stamps = tuple[tuple[int, int, int] | None, ...]

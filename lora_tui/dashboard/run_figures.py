@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from core.runs.files import stamp
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.reason import reason
@@ -19,6 +18,7 @@ from core.runs.snapshot import RunSnapshot
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
 from core.scoring.verdict import judge
+from core.system.files import stamp
 from lora_tui.dashboard.snapshots import BoardRow, IntervalChange
 
 _CERTAINTY = 1.96

@@ -17,9 +17,9 @@ from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.report import Outcome, report
 from core.runs.paths import RunPaths
-from core.runs.process import identity_of
 from core.runs.snapshot import RunState
 from core.runs.store import read_run, state_and_reason
+from core.system.process import identity_of
 
 Capture = pytest.CaptureFixture[str]
 

@@ -22,7 +22,8 @@ import soundfile
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.database import Database
-from core.runs.state_folder import make_private, runs_folder
+from core.runs.state_folder import runs_folder
+from core.system.files import make_private
 from lora_tui.__main__ import main
 from lora_tui.diagnostics import EXIT_CODES
 from lora_tui.output import FORMATS

@@ -23,9 +23,9 @@ from waiting import wait_for
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.wishes import Target
-from core.runs.locks import is_held
-from core.runs.process import identity_of
 from core.runs.snapshot import RunState
+from core.system.locks import is_held
+from core.system.process import identity_of
 from lora_tui import attending, audits, request
 from lora_tui.__main__ import main
 from lora_tui.attending import MOST_RESTARTS

@@ -11,7 +11,7 @@ import pytest
 from waiting import wait_for
 
 from core.queue.other_version import code_id, supervisor_note
-from core.runs.locks import is_held
+from core.system.locks import is_held
 from lora_tui.__main__ import main
 
 Capture = pytest.CaptureFixture[str]

@@ -15,10 +15,10 @@ from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.runs.data_health import sealed
 from core.runs.digests import inventory
-from core.runs.files import write_json
 from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
+from core.system.files import write_json
 from lora_tui.__main__ import main
 
 Capture = pytest.CaptureFixture[str]
@@ -430,8 +430,8 @@ def test_a_run_without_its_audit_is_undecided(accepted: Any) -> None:
 
 def forge(run: RunPaths, change: Callable[[Any], None]) -> None:
     """Edit what is stored of how sure the WERs are; sealed as somebody without this machine's key can."""
-    from core.runs.machine_key import name_of, seal
     from core.runs.significance import _bytes
+    from core.system.machine_key import name_of, seal
 
     for file in run.evals.glob("significance-*.json"):
 

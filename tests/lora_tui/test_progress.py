@@ -17,11 +17,11 @@ from core.runs.events import (
     Step,
     encode,
 )
-from core.runs.files import append_line, write_json
 from core.runs.paths import RunPaths
-from core.runs.process import current_process
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
+from core.system.files import append_line, write_json
+from core.system.process import current_process
 from lora_tui.progress import TRAINING_LINE_S, RunProgress, clock
 
 

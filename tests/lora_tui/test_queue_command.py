@@ -12,9 +12,9 @@ import pytest
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
-from core.runs.locks import is_held
-from core.runs.process import current_process
 from core.runs.snapshot import RunState
+from core.system.locks import is_held
+from core.system.process import current_process
 from lora_tui import queue_actions
 from lora_tui.__main__ import main
 

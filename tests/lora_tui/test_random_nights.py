@@ -22,10 +22,10 @@ from waiting import wait_for
 
 from core.queue.decisions import read_decisions
 from core.queue.entries import listed
-from core.runs.locks import is_held
-from core.runs.process import session_of
 from core.runs.snapshot import RunState
 from core.runs.store import read_run
+from core.system.locks import is_held
+from core.system.process import session_of
 from lora_tui import queue_actions
 from lora_tui.__main__ import main
 

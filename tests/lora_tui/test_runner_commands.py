@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.cli.__main__ import main as lora_cli
-from core.runs.files import write_json
+from core.system.files import write_json
 from lora_tui.__main__ import main
 
 EVIL = "::stop-commands::x"

@@ -17,7 +17,7 @@ from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.report import report
 from core.queue.wishes import Submission, Target
-from core.runs.locks import KernelLock, is_held
+from core.system.locks import KernelLock, is_held
 from lora_tui.__main__ import main
 from lora_tui.dashboard.plan_rows import PlanRows
 from lora_tui.dashboard.reader import FolderSource

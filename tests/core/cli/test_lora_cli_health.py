@@ -20,9 +20,9 @@ from core.audit import health as health_audit
 from core.cli.__main__ import main
 from core.manifests.hashing import HashCache
 from core.runs.data_health import sealed
-from core.runs.files import write_json
 from core.runs.signing import Keys
 from core.runs.verify import verify
+from core.system.files import write_json
 
 RATE = 16_000
 

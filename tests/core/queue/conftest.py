@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from core.queue.gpus import GIB
-from core.runs.locks import KernelLock
-from core.runs.process import identity_of
+from core.system.locks import KernelLock
+from core.system.process import identity_of
 
 
 def _module(name: str) -> ModuleType:

@@ -41,11 +41,11 @@ from core.runs.events import (
     Step,
     encode,
 )
-from core.runs.files import append_line, write_bytes, write_json
 from core.runs.folder import replace_link
-from core.runs.held_folder import HeldFolder
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.process import current_process
+from core.system.files import append_line, write_bytes, write_json
+from core.system.held_folder import HeldFolder
+from core.system.process import current_process
 
 # a process of its own: what tests import as `score_kit` lies two folders up
 sys.path.append(str(Path(__file__).parents[2]))

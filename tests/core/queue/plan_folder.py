@@ -19,10 +19,10 @@ from core.queue.client import QueueClient
 from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import LocalExecutor
 from core.queue.wishes import QueueDb, Submission
-from core.runs.locks import is_held
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
+from core.system.locks import is_held
 
 UTTERANCES, WORDS = 50, 20
 """Of the sets that runs are scored on."""

@@ -14,8 +14,8 @@ from core.queue.pauses import Pauses
 from core.queue.slots import Slots
 from core.queue.work import Work
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
-from core.runs.files import append_line
 from core.runs.paths import RunPaths
+from core.system.files import append_line
 
 ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.queue.report import report
-from core.runs import process
+from core.system import process
 
 CRASHED = "its trainer was killed or died without a word while it was training at step 3"
 

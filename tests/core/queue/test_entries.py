@@ -13,9 +13,9 @@ from core.queue import entries
 from core.queue.entries import EntryState, Listing, listed, told
 from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
-from core.runs.files import append_line
-from core.runs.process import current_process
 from core.runs.store import state_and_reason
+from core.system.files import append_line
+from core.system.process import current_process
 
 ENDED = {"crash": "crashed", "stop": "stopped", "error": "failed", "diverge": "diverged"}
 CRASHED = "its trainer was killed or died without a word while it was training at step 3"

@@ -15,9 +15,9 @@ import pytest
 from waiting import wait_for
 
 from core.queue.executor import LocalExecutor
-from core.runs.locks import KernelLock, is_held
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.process import identity_of
+from core.system.locks import KernelLock, is_held
+from core.system.process import identity_of
 
 SLEEPER = """
 import os, subprocess, sys, time

@@ -13,7 +13,7 @@ import pytest
 from core.errors import is_disk_full
 from core.queue.decisions import DecisionLog, DecisionReader, read_decisions
 from core.queue.wishes import QueueDb, Submission, Target
-from core.runs.locks import KernelLock, is_held
+from core.system.locks import KernelLock, is_held
 
 
 def submission(text: str = "a") -> Submission:

@@ -22,9 +22,9 @@ from core.queue.execution import PlanExecution
 from core.queue.record import write_run
 from core.queue.wishes import QueueDb, Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, encode
-from core.runs.files import append_line
-from core.runs.process import identity_of
 from core.runs.state_folder import STATE_VARIABLE, runs_folder
+from core.system.files import append_line
+from core.system.process import identity_of
 
 NOTIFY = 'notify = ["{python}", "-c", "open({told!r}, \'w\')"]'
 

@@ -19,8 +19,8 @@ from core.queue.entries import listing
 from core.queue.gpus import GIB, Devices, Gpu
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
-from core.runs.locks import KernelLock, is_held
 from core.runs.paths import RunPaths
+from core.system.locks import KernelLock, is_held
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 

@@ -13,8 +13,8 @@ from waiting import wait_for
 from core.queue.asked_ends import killed_among
 from core.queue.entries import listed
 from core.queue.wishes import Submission, Target
-from core.runs.locks import is_held
 from core.runs.snapshot import RunState
+from core.system.locks import is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"\nretries = 1'

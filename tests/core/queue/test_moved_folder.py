@@ -11,11 +11,11 @@ import pytest
 from waiting import wait_for
 
 from core.queue.decisions import read_decisions
-from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
-from core.runs.process import identity_of
 from core.runs.snapshot import RunState
 from core.runs.store import read_run
+from core.system.locks import is_held
+from core.system.process import identity_of
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from core.queue.record import write_run
 from core.queue.slots import Slots
 from core.runs import snapshot as snapshot_module
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Phase, Record, Step, encode
-from core.runs.files import append_line
 from core.runs.paths import RunPaths
-from core.runs.process import current_process
+from core.system.files import append_line
+from core.system.process import current_process
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 MACHINE = {"machine": "another", "boot": "another"}

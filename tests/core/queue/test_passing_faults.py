@@ -23,9 +23,9 @@ from core.queue import decisions, execution, pauses, supervisor
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
 from core.queue.wishes import Target
-from core.runs import files
-from core.runs.locks import is_held
 from core.runs.paths import RunPaths
+from core.system import files
+from core.system.locks import is_held
 
 ONE = '[[experiment]]\nid = "a"\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'

@@ -25,9 +25,9 @@ from core.queue.standing import Ended
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import Target
-from core.runs.files import read_json
-from core.runs.locks import KernelLock, is_held
 from core.runs.snapshot import RunState
+from core.system.files import read_json
+from core.system.locks import KernelLock, is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 FOUR = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n[[experiment]]\nid = "d"\ntrain.seed = 3\n'

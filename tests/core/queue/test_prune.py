@@ -11,8 +11,8 @@ import pytest
 
 from core.queue.prune import prunable, prune
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Record, Step, encode
-from core.runs.files import append_line
 from core.runs.paths import RunPaths
+from core.system.files import append_line
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from core.queue.__main__ import supervise
 from core.queue.entries import Entry, listed, listing, told
 from core.queue.naming import named, with_sharers
 from core.queue.wishes import Submission, Target
-from core.runs.locks import is_held
 from core.runs.snapshot import RunState
+from core.system.locks import is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"\nretries = 1'

@@ -17,9 +17,9 @@ from core.queue.__main__ import supervise
 from core.queue.entries import listing
 from core.queue.supervisor import Supervisor
 from core.queue.wishes import QueueDb, Target
-from core.runs.locks import is_held
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunState
+from core.system.locks import is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 

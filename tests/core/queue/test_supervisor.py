@@ -21,8 +21,8 @@ from core.manifests.hashing import HashCache
 from core.queue import __main__ as queue_main
 from core.queue.__main__ import supervise
 from core.queue.wishes import QueueDb, Target
-from core.runs.locks import KernelLock, is_held
 from core.runs.snapshot import RunState
+from core.system.locks import KernelLock, is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 

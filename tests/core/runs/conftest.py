@@ -14,10 +14,10 @@ from score_kit import adapter_facts, score_document, utterance, write_result
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
 from core.runs.data_health import SCHEMA_VERSION, audited_hashes, sealed
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
-from core.runs.files import append_line, write_json
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.process import current_process
+from core.system.files import append_line, write_json
+from core.system.process import current_process
 
 START = 1_767_225_600.0
 CLIPS = 60

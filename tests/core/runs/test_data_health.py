@@ -11,11 +11,11 @@ import pytest
 
 from core.runs.data_health import audit_outdated, audited_hashes, health_of, read_health, sealed
 from core.runs.evidence import gather
-from core.runs.files import write_json
 from core.runs.store import read_run
 from core.scoring.data_health import SetHealth, Shared
 from core.scoring.evidence import Decision, Thresholds, Verdict
 from core.scoring.verdict import judge
+from core.system.files import write_json
 
 LEAK: dict[str, Any] = {
     "kind": "near_audio",

@@ -11,9 +11,9 @@ import pytest
 from score_kit import score_document, utterance
 
 from core.cli.__main__ import main
-from core.runs.files import write_json
 from core.runs.paths import RunPaths
 from core.scoring.wer import count_errors
+from core.system.files import write_json
 
 TEXTS = ["fit the gasket", "oil the spindle", "turn the chuck", "read the gauge"]
 BEFORE = ["fit the casket", "oil the spindle", "turn the truck", "read the gauge"]

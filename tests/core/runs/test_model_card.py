@@ -16,8 +16,8 @@ from score_kit import edit
 
 from core.errors import RunFolderError
 from core.runs.adapter_hash import adapter_hash
-from core.runs.files import write_json
 from core.runs.model_card import write_card
+from core.system.files import write_json
 
 MakeRun = Callable[..., Any]
 

@@ -1,4 +1,4 @@
-"""What lists, reads, writes or deletes files does so through core.runs.files and core.runs.folder, or is named here.
+"""What lists, reads, writes or deletes files does so through core.system.files and core.runs.folder, or is named here.
 
 Those two refuse links, FIFOs and devices; a plain `open` or `rmtree` elsewhere would bring back readers that hang and
 prunes that delete a user's own files.
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parents[3]
-ROOMS = ("core/runs", "core/queue", "core/training", "core/sinks", "core/cli", "lora_tui")
+ROOMS = ("core/system", "core/runs", "core/queue", "core/training", "core/sinks", "core/cli", "lora_tui")
 """core.plan and core.scoring do no I/O, and core.audio and core.manifests know no run folder."""
 METHODS = frozenset(
     ("glob", "hardlink_to", "iterdir", "open", "read_bytes", "read_text", "rglob", "rmdir", "symlink_to", "touch",
@@ -33,15 +33,15 @@ NAMED: dict[str, frozenset[str]] = {
         # the user's own model folder, whose weights and links are the user's
         "core/runs/model_hash.py": "glob",
         "core/runs/model_layers.py": "glob",
-        "core/runs/lfs.py": "iterdir",
+        "core/system/lfs.py": "iterdir",
         "core/training/model.py": "glob",
         "core/training/pretrain.py": "shutil",
         # the state folder, /proc, the package itself, and what the shell gives
         "core/runs/history_cache.py": "read_bytes unlink",
-        "core/runs/held_folder.py": "os.open",
-        "core/runs/locks.py": "os.open read_text iterdir",
-        "core/runs/machine_key.py": "os.open read_bytes hardlink_to unlink",
-        "core/runs/process.py": "read_text iterdir",
+        "core/system/held_folder.py": "os.open",
+        "core/system/locks.py": "os.open read_text iterdir",
+        "core/system/machine_key.py": "os.open read_bytes hardlink_to unlink",
+        "core/system/process.py": "read_text iterdir",
         "core/queue/database.py": "open",
         "core/queue/other_version.py": "glob read_bytes",
         "core/queue/gpu_locks.py": "open",
@@ -53,7 +53,7 @@ NAMED: dict[str, frozenset[str]] = {
         "lora_tui/dashboard/replay.py": "glob iterdir open symlink_to unlink write_bytes write_text",
     }.items()
 }
-THE_TWO = ("core/runs/files.py", "core/runs/folder.py")
+THE_TWO = ("core/system/files.py", "core/runs/folder.py")
 
 
 def calls(source: str) -> Iterator[tuple[int, str]]:
@@ -87,7 +87,7 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("module", modules())
 def test_files_are_touched_in_one_place(module: str) -> None:
     found = [
-        f"{module}:{line}: {call}: use core.runs.files or core.runs.folder"
+        f"{module}:{line}: {call}: use core.system.files or core.runs.folder"
         for line, call in calls((HERE / module).read_text(encoding="utf-8"))
         if call not in NAMED.get(module, ())
     ]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from core.runs.evidence import gather
-from core.runs.files import write_json
 from core.runs.health_text import headline, health_facts
 from core.runs.position import POINTS, positions_differ, read_positions, write_positions
 from core.runs.store import read_run
@@ -15,6 +14,7 @@ from core.scoring.caps import Capped
 from core.scoring.data_health import DataHealth
 from core.scoring.evidence import State, Thresholds
 from core.scoring.verdict import judge
+from core.system.files import write_json
 
 LEAK = {"kind": "audio", "dataset": "heldout", "other": "train", "count": 2, "examples": ["heldout:1 ↔ train:1: same"]}
 

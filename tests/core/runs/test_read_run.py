@@ -10,9 +10,9 @@ import pytest
 
 from core.runs import store
 from core.runs.events import Final
-from core.runs.files import write_json
 from core.runs.paths import RunPaths
 from core.runs.store import read_run
+from core.system.files import write_json
 
 MakeRun = Callable[..., Any]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from core.runs.events import Final, Phase
-from core.runs.process import current_process
 from core.runs.reason import reason
 from core.runs.store import read_run, state_and_reason
+from core.system.process import current_process
 
 MakeRun = Callable[..., Any]
 DEAD = {"start_time": 1}

@@ -9,9 +9,9 @@ from core.runs.events import (
     Final,
     Phase,
 )
-from core.runs.process import current_process
 from core.runs.snapshot import RunState
 from core.runs.store import read_run, run_state
+from core.system.process import current_process
 
 MakeRun = Callable[..., Any]
 DEAD = current_process().to_json() | {"start_time": 1}

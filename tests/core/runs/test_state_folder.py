@@ -10,8 +10,8 @@ import pytest
 
 from core.errors import RunFolderError
 from core.runs import state_folder
-from core.runs.locks import KernelLock
 from core.runs.state_folder import STATE_VARIABLE, runs_folder
+from core.system.locks import KernelLock
 from core.user_paths import PathError
 
 

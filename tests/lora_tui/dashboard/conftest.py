@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from core.runs.locks import is_held
 from core.runs.paths import RunsFolder
+from core.system.locks import is_held
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.lines_view import LinesView

@@ -25,10 +25,10 @@ from core.runs.events import (
     Step,
     encode,
 )
-from core.runs.files import write_bytes, write_json
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.process import current_process
+from core.system.files import write_bytes, write_json
+from core.system.process import current_process
 
 CLIPS, WORDS = 50, 1000
 GOOD_DOMAIN = {0: 400, 250: 360, 500: 350, 750: 348, 1000: 349}

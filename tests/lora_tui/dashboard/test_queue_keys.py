@@ -13,7 +13,7 @@ import pytest
 
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
-from core.runs.process import current_process
+from core.system.process import current_process
 from lora_tui.dashboard import queue_state
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.columns import fitting, row_pieces

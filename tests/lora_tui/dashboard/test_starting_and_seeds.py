@@ -19,8 +19,8 @@ from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
 from core.queue.execution import PlanExecution
 from core.runs.events import Final
-from core.runs.locks import KernelLock
-from core.runs.process import identity_of
+from core.system.locks import KernelLock
+from core.system.process import identity_of
 from lora_tui import status_command
 from lora_tui.dashboard.confirmation import seeds_pieces, with_seeds
 from lora_tui.dashboard.snapshots import BoardRow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs import files
+from core.system import files
 
 
 def names(folder: Path) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.runs import held_folder
-from core.runs.held_folder import HeldFolder
+from core.system import held_folder
+from core.system.held_folder import HeldFolder
 
 
 def moved(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs import files
+from core.system import files
 
 
 def problem(path: Path, **how: int) -> str:

@@ -187,6 +187,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder, and those above it that are missing, for its owner alone. OSError when it cannot be made."""
+    if not folder.is_dir():
+        if folder.parent != folder:
+            make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` for UTF-8 text. Lone surrogates (undecodable file names) survive a round trip."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))

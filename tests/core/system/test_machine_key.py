@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs.machine_key import NAME, machine_key, name_of, seal
+from core.system.machine_key import NAME, machine_key, name_of, seal
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
-"""Whether a file that cannot be used is a pointer of git-lfs. Documents are told so by `core.runs.files` itself."""
+"""Whether a file that cannot be used is a pointer of git-lfs. Documents are told so by `core.system.files` itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from core.runs.files import POINTER, is_pointer, open_raw
+from core.system.files import POINTER, is_pointer, open_raw
 
 POINTER_BYTES = 1024
 """No pointer is larger."""

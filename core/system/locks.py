@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from core.runs.process import holders
-from core.runs.state_folder import make_private
+from core.system.files import make_private
+from core.system.process import holders
 
 _PROBES_PASS_S = 1.0
 """A probe holds the lock for microseconds; whoever wants it tries again for this long."""

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from core.runs.process import (
+from core.system.process import (
     PARENT_VARIABLE,
     current_process,
     holders,
@@ -94,7 +94,7 @@ def test_a_reused_leader_has_no_members() -> None:
 
 
 def test_a_command_ends_with_the_parent_that_it_names() -> None:
-    code = "from core.runs.process import end_with_parent; end_with_parent(); print('ready', flush=True); input()"
+    code = "from core.system.process import end_with_parent; end_with_parent(); print('ready', flush=True); input()"
     start = (
         "import os, subprocess, sys, time; me = os.environ | {sys.argv[1]: str(os.getpid())};"
         "child = subprocess.Popen([sys.executable, '-c', sys.argv[2]], env=me, stdin=subprocess.PIPE,"
@@ -113,6 +113,6 @@ def test_a_command_ends_with_the_parent_that_it_names() -> None:
 
 
 def test_a_command_whose_parent_is_dead_already_ends_at_once() -> None:
-    code = "from core.runs.process import end_with_parent; end_with_parent()"
+    code = "from core.system.process import end_with_parent; end_with_parent()"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {PARENT_VARIABLE: "1"})
     assert done.returncode == 128 + signal.SIGKILL

@@ -1,0 +1,1 @@
+"""What every room needs of the operating system: bounded files, kernel locks, which process is meant. Knows no run."""
