@@ -27,6 +27,7 @@ from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.user_paths import user_path
+from lora_tui.cells import table
 
 NOT_STARTED = "not started"
 UNDECIDED = "decided later"
@@ -174,9 +175,7 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
         f"at most {queue.max_runs} runs and {queue.max_hours:g} hours",
         "",
     ]
-    table = [_HEADINGS, *(_cells(item) for item in planned)]
-    widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+    lines += table([_HEADINGS, *(_cells(item) for item in planned)])
     lines.append("")
     experiments = {item.row.experiment: item.row for item in planned}
     width = max(map(len, experiments), default=0)

@@ -14,6 +14,7 @@ from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, Interval, Verdict
+from lora_tui.cells import table
 
 TRAINING_LINE_S = 10.0
 """At most one line on training steps in this time."""
@@ -113,14 +114,8 @@ def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> lis
     best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
     lines = [f"{label}  verdict: {verdict.word.upper()}{time}{best}"]
     lines += [f"  {remark}" for remark in verdict.remarks]
-    cells = [criterion_cells(c) for c in verdict.criteria]
-    widths = [max(len(row[i]) for row in cells) for i in range(5)]
-    for row, criterion in zip(cells, verdict.criteria, strict=True):
-        state, title = row[0].ljust(widths[0]), row[1].ljust(widths[1])
-        value, threshold = row[2].rjust(widths[2]), row[3].ljust(widths[3])
-        sure = f"{row[4].ljust(widths[4])}  " if widths[4] else ""
-        lines.append(f"  {state}  {title}  {value}  {threshold}  {sure}{criterion.reason}")
-    return lines
+    cells = [(*criterion_cells(criterion), criterion.reason) for criterion in verdict.criteria]
+    return [*lines, *(f"  {line}" for line in table(cells, right=(2,)))]
 
 
 def criterion_cells(criterion: Criterion) -> tuple[str, str, str, str, str]:

@@ -16,6 +16,7 @@ from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
 from core.system.locks import is_held
+from lora_tui.cells import table
 
 SCHEMA_VERSION = 1
 _HEADINGS = ("ROW", "STATE", "RUN", "SUBMISSION", "WHY")
@@ -33,9 +34,7 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     if args.json:
         print_json({"supervisor": works, "paused": found.paused or None, "note": note or None, "rows": rows})
         return ExitCode.ACCEPTED
-    table = [_HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+    lines = table([_HEADINGS, *(_cells(row) for row in rows)])
     if not rows:
         lines = ["the queue is empty" if not args.all else "there are no runs"]
     if found.paused:

@@ -24,6 +24,7 @@ from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.system.locks import is_held
 from core.user_paths import user_path
+from lora_tui.cells import table
 from lora_tui.dashboard.columns import wer_with_change
 from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.run_figures import figures
@@ -83,9 +84,7 @@ def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
 
 
 def _as_text(reports: list[RowReport], others: list[NearRun], works: bool, note: str) -> str:
-    table = [_HEADINGS, *(_cells(item) for item in reports)]
-    widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+    lines = table([_HEADINGS, *(_cells(item) for item in reports)])
     for item in {item.run.name: item for item in reports if item.run is not None}.values():
         lines += _at_work(item)
     active = [(near, state) for near in others if (state := run_state(near.run)).active]

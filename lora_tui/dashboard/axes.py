@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
+from lora_tui.cells import in_cells
 from lora_tui.dashboard.canvas import Canvas, Cell
 from lora_tui.dashboard.plot import GUTTER, Plot
 from lora_tui.dashboard.series import Floats
@@ -127,5 +128,5 @@ def _number(value: float, step: float, signed: bool) -> str:
 
 
 def cells_of(text: str, role: str) -> Line:
-    """One cell a character."""
-    return [(character, role) for character in text]
+    """One entry a cell; that of a wide character's second one is empty."""
+    return [(cell, role) for cell in in_cells(text)]

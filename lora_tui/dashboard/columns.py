@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from core.runs.figures import NONE, clock
 from core.sanitise import sanitise
-from lora_tui.dashboard.glyphs import Piece, decision_pieces, plain
+from lora_tui.cells import Piece, cropped, padded, width_of
+from lora_tui.dashboard.glyphs import decision_pieces, plain
 from lora_tui.dashboard.snapshots import BoardRow
 
 _BAR_WIDTH = 8
@@ -162,7 +163,7 @@ def row_pieces(
     pieces: list[Piece] = [(cursor, "key"), (pinned or " ", "window")]
     for column, width in columns:
         text, role = column.cell(row, ascii_only)
-        if len(text) > width:
+        if width_of(text) > width:
             text = _shorter(text, row, column.title, width)
         text = plain(sanitise(text, _LONGEST), ascii_only)
         pieces += [(_cell(text, width, column.right), role), (" ", "")]
@@ -182,6 +183,4 @@ def _shorter(text: str, row: BoardRow, title: str, width: int) -> str:
 
 
 def _cell(text: str, width: int, right: bool) -> str:
-    if len(text) > width:
-        return text[: width - 1] + "…" if width > 1 else text[:width]
-    return text.rjust(width) if right else text.ljust(width)
+    return padded(cropped(text, width), width, right=right)

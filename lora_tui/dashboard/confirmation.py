@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lora_tui.dashboard.glyphs import Piece
+from lora_tui.cells import Piece
 from lora_tui.dashboard.snapshots import BoardRow
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,9 +9,9 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
+from lora_tui.cells import Pieces
 from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.keys_footer import KeysFooter
-from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.text_view import TextView
 
 _KEYS = {
@@ -97,9 +96,6 @@ class Help(ClosesOnce, ModalScreen[None]):
         view.focus()
 
 
-_CONFIRM_WIDTH = 64
-
-
 class Confirm(ClosesOnce, ModalScreen[bool]):
     """Asks before something is ended. Only `y` means yes."""
 
@@ -114,8 +110,8 @@ class Confirm(ClosesOnce, ModalScreen[bool]):
 
     def __init__(self, question: str, consequence: str, *, ascii_only: bool) -> None:
         super().__init__()
-        told = [[(part, "muted")] for part in textwrap.wrap(consequence, _CONFIRM_WIDTH)]
-        self._lines: list[Pieces] = [[(question, "title")], *told, [], [("y: yes   n: no", "key")]]
+        told: list[Pieces] = [[(question, "title")], [(consequence, "muted")]]
+        self._lines: list[Pieces] = [*told, [], [("y: yes   n: no", "key")]]
         self._ascii = ascii_only
 
     def compose(self) -> ComposeResult:

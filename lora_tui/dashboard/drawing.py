@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from lora_tui.cells import broken, head, width_of
 from lora_tui.dashboard.axes import Frame, Line, cells_of, scientific, x_axis
 from lora_tui.dashboard.canvas import Canvas
 from lora_tui.dashboard.look import View
@@ -39,7 +39,8 @@ def draw(plot: Plot, width: int, height: int, view: View = _WHOLE, *, ascii_only
     bad = sum(len(p.gaps) for p in prepared if p.curve.legend)
     lines = [_fit(legend(plot, prepared, view, bad, ascii_only, width), width)]
     if bounds is None and not bad:
-        said = [_fit(cells_of(part.center(width), "muted"), width) for part in textwrap.wrap(plot.empty, width - 2)]
+        parts = ["".join(text for text, _ in part) for part in broken([(plot.empty, "muted")], width - 2)]
+        said = [_fit(cells_of(" " * ((width - width_of(part)) // 2) + part, "muted"), width) for part in parts]
         blank = _fit([], width)
         above = max(0, (height - 1 - len(said)) // 2)
         return [*lines, *([blank] * above), *said, *([blank] * height)][:height]
@@ -137,4 +138,5 @@ def _scaled(y: float, log_y: bool) -> float:
 
 
 def _fit(cells: Line, width: int) -> Line:
-    return [*cells[:width], *([(" ", "")] * max(0, width - len(cells)))]
+    kept = zip(head([cell for cell, _ in cells], width), [role for _, role in cells], strict=False)
+    return [*kept, *([(" ", "")] * (width - len(cells)))]

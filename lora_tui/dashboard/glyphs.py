@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from core.runs.figures import NONE
 from core.terminal import PLAIN
+from lora_tui.cells import Piece
 
-Piece = tuple[str, str]
-"""(text, role)."""
 _ASCII = str.maketrans(PLAIN)
 _DECISIONS = {"accepted": "✓", "rejected": "✗", "failed": "✗", "undecided": "?"}
 _DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "failed": "fail", "undecided": "unknown"}

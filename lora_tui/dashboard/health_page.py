@@ -7,8 +7,8 @@ import numpy as np
 from core.runs.health_text import health_facts
 from core.runs.position import Position
 from core.sanitise import sanitise
+from lora_tui.cells import Pieces, broken, cropped, padded
 from lora_tui.dashboard.drawing import draw
-from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.plot import Curve, Level, Plot
 from lora_tui.dashboard.series import Floats
 from lora_tui.dashboard.snapshots import RunView
@@ -60,11 +60,4 @@ def running_plot(position: Position) -> Plot:
 
 def _folded(name: str, value: str, width: int, role: str) -> list[Pieces]:
     """A fact over as many lines as it takes."""
-    room = max(20, width - _NAME)
-    rows = [""]
-    for word in value.split(" "):
-        if rows[-1] and len(rows[-1]) + 1 + len(word) > room:
-            rows.append("")
-        rows[-1] = f"{rows[-1]} {word}" if rows[-1] else word
-    heads = [f"{name[: _NAME - 1]:<{_NAME}}", *[" " * _NAME] * (len(rows) - 1)]
-    return [[(head, "muted"), (row, role)] for head, row in zip(heads, rows, strict=True)]
+    return broken([(padded(cropped(name, _NAME - 1), _NAME), "muted"), (value, role)], width)

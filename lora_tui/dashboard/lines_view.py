@@ -14,9 +14,9 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from lora_tui.cells import Pieces
 from lora_tui.dashboard.themes import style_of
 
-Pieces = Sequence[tuple[str, str]]
 Painter = Callable[[int, int], Sequence[Pieces]]
 """(width, height) → lines; more than fit are cut off."""
 
@@ -96,17 +96,3 @@ class LinesView(Widget):
         if role not in styles:
             styles[role] = self.style_for(role, base)
         return styles[role]
-
-
-def cut(pieces: Sequence[tuple[str, str]], width: int, ellipsis: str) -> Pieces:
-    """A line of at most `width` cells, that says so when it is cut."""
-    if sum(len(text) for text, _ in pieces) <= width:
-        return list(pieces)
-    kept: list[tuple[str, str]] = []
-    left = width - len(ellipsis)
-    for text, role in pieces:
-        if len(text) >= left:
-            return [*kept, ((text[: max(0, left)] + ellipsis)[:width], role)]
-        kept.append((text, role))
-        left -= len(text)
-    return kept

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.sanitise import sanitise
 from core.system.files import tail
+from lora_tui.cells import in_cells
 
 TAIL_BYTES = 256 << 10
 LONGEST_LINE = 2000
@@ -15,6 +16,7 @@ _ESCAPE = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS and their like, to their end
     r"|\x1b[ -/]*[0-~]"  # the short ones
 )
+_BACK = re.compile("([\r\b])")
 
 
 def read_tail(path: Path, size: int = TAIL_BYTES) -> list[str]:
@@ -36,13 +38,28 @@ def last_line(path: Path) -> str:
 
 def resolved(line: str) -> str:
     """What is left of a line after its carriage returns, backspaces and escapes; safe for a terminal."""
+    line = _ESCAPE.sub("", line).replace("\t", "    ")
+    if "\r" in line or "\b" in line:
+        line = _overwritten(line)
+    return sanitise(line, LONGEST_LINE)
+
+
+def _overwritten(line: str) -> str:
+    """What a terminal shows of a line that goes back and writes over itself."""
     shown: list[str] = []
-    for part in _ESCAPE.sub("", line).split("\r"):
-        column = 0
-        for character in part:
-            if character == "\b":
-                column = max(0, column - 1)
-                continue
-            shown[column : column + 1] = [character]
-            column += 1
-    return sanitise("".join(shown).replace("\t", "    "), LONGEST_LINE)
+    column = 0
+    for part in _BACK.split(line):
+        if part == "\r":
+            column = 0
+        elif part == "\b":
+            column = max(0, column - 1)
+        elif part:
+            new = in_cells(part)
+            end = column + len(new)
+            if column < len(shown) and not shown[column]:
+                shown[column - 1] = " "  # half of a wide character is none
+            if end < len(shown) and not shown[end]:
+                shown[end] = " "
+            shown[column:end] = new
+            column = end
+    return "".join(shown)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.sanitise import sanitise
+from lora_tui.cells import Pieces, broken, cropped, cut, width_of
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.lines_view import LinesView, Pieces, cut
+from lora_tui.dashboard.lines_view import LinesView
 from lora_tui.dashboard.snapshots import Board, BoardRow, RunView
 
 
@@ -46,12 +47,12 @@ class Header(LinesView):
         if self._readonly:
             left.append((" read only ", "window"))
         right = plain(board.resources.text() + " ", self._ascii)
-        taken = sum(len(text) for text, _ in left)
-        if taken + len(right) > width:
+        taken = sum(width_of(text) for text, _ in left)
+        if taken + width_of(right) > width:
             right = plain(board.resources.short() + " ", self._ascii)
-        room = width - taken - len(right)
-        where = plain(sanitise(f" {board.where}", max(1, room - 1)) + " ", self._ascii) if room > 12 else ""
-        gap = room - len(where)
+        room = width - taken - width_of(right)
+        where = plain(f" {cropped(sanitise(board.where), room - 2)} ", self._ascii) if room > 12 else ""
+        gap = room - width_of(where)
         if gap < 0:
             return [[*left]]
         return [[*left, (where + " " * gap, "muted"), (right, "muted")]]
@@ -72,8 +73,6 @@ class OneLine(LinesView):
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
         """Broken between words; what there is no line for is left out."""
-        from lora_tui.dashboard.text_view import broken
-
         return broken([(plain(sanitise(text, 2000), self._ascii), role) for text, role in self._pieces], width)[:height]
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.message import Message
 
+from lora_tui.cells import Pieces
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.lines_view import LinesView, Pieces
+from lora_tui.dashboard.lines_view import LinesView
 from lora_tui.dashboard.look import View
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class PlotView(LinesView):
         lines = draw(self.plot, width, height, self.view, ascii_only=self._ascii)
         if not self._ascii:
             return list(lines)
-        return [[(plain(character, True), role) for character, role in line] for line in lines]
+        return [[(plain(character, True) or " ", role) for character, role in line] for line in lines]
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         """Zoom in."""

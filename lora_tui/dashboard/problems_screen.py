@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.events import Resize
 from textual.screen import ModalScreen
 
 from core.sanitise import sanitise
+from lora_tui.cells import Pieces
 from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.keys_footer import KeysFooter
-from lora_tui.dashboard.lines_view import Pieces
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.snapshots import Board
 from lora_tui.dashboard.text_view import TextView
@@ -46,20 +44,15 @@ class ProblemsScreen(ClosesOnce, FollowsBoard, ModalScreen[None]):
         self.query_one(TextView).focus()
         self.call_after_refresh(self.show, self._board)
 
-    def on_resize(self, event: Resize) -> None:
-        """Sentences are broken at the width."""
-        self.call_after_refresh(self.show, self._board)
-
     def show(self, board: Board) -> None:
         """A new board."""
         self._board = board
         if self.query(TextView):
-            view = self.query_one(TextView)
-            view.show(problem_lines(board, max(20, view.size.width)))
+            self.query_one(TextView).show(problem_lines(board))
 
 
-def problem_lines(board: Board, width: int) -> list[Pieces]:
-    """Each problem as `file:line` and its sentence, broken at `width`. Pure."""
+def problem_lines(board: Board) -> list[Pieces]:
+    """Each problem as `file:line` and its sentences, a line each. Pure."""
     if not board.problems:
         return [[("The plan has no problems any more.", "pass")]]
     lines: list[Pieces] = [[(f"{len(board.problems)} problems of {sanitise(board.plan or '')}", "title")], []]
@@ -67,7 +60,7 @@ def problem_lines(board: Board, width: int) -> list[Pieces]:
         place, what = match.groups() if (match := _PLACE.match(problem)) else ("", problem)
         if place:
             lines.append([(sanitise(place, _LONGEST), "key")])
-        lines += [[(f"  {part}", "")] for part in textwrap.wrap(sanitise(what, _LONGEST), max(10, width - 2))]
+        lines += [[(f"  {sanitise(part, _LONGEST)}", "")] for part in what.splitlines()]
         lines.append([])
     lines.append([("Mend them in an editor: the board reads the plan again by itself.", "muted")])
     return lines

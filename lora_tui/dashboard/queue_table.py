@@ -9,9 +9,10 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from core.sanitise import sanitise
+from lora_tui.cells import Pieces, broken, padded
 from lora_tui.dashboard.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.lines_view import LinesView, Pieces
+from lora_tui.dashboard.lines_view import LinesView
 from lora_tui.dashboard.snapshots import UNREAD, BoardRow
 
 
@@ -66,8 +67,6 @@ class QueueTable(LinesView, can_focus=True):
     def paint(self, width: int, height: int) -> list[Pieces]:
         """The heading, and the rows from the first visible one on."""
         if not self.rows:
-            from lora_tui.dashboard.text_view import broken
-
             told: list[Pieces] = [[(f"  {plain(sanitise(line), self._ascii)}", "muted")] for line in self.empty]
             return [[("", "")], *(part for line in told for part in broken(line, width))]
         columns = fitting(width)
@@ -138,4 +137,4 @@ def _over_id(heading: Pieces, seen: str, width: int) -> Pieces:
     """Which rows are seen, and of how many, in place of the first heading: what an id is can be seen. Pure."""
     first = f"  {seen}" if len(seen) <= width else seen
     flat = [(character, role) for part, role in heading for character in part]
-    return [(first.ljust(width + 2), "muted"), *flat[max(width + 2, len(first)) :]]
+    return [(padded(first, width + 2), "muted"), *flat[max(width + 2, len(first)) :]]

@@ -12,11 +12,12 @@ from textual.widgets import Footer
 from textual.worker import get_current_worker
 
 from core.sanitise import sanitise
+from lora_tui.cells import Pieces, padded, width_of
 from lora_tui.dashboard.closing import ClosesOnce
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.health_page import health_lines
 from lora_tui.dashboard.keys_footer import KeysFooter
-from lora_tui.dashboard.lines_view import LinesView, Pieces
+from lora_tui.dashboard.lines_view import LinesView
 from lora_tui.dashboard.log_text import read_tail
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.run_text import interval_lines, settings_lines
@@ -46,8 +47,8 @@ class Tabs(LinesView):
         for number, name in enumerate(PAGES, 1):
             here = name == self.page
             tabs.append((f"[{number} {name}]" if here else f" {number} {name} ", "key" if here else "muted"))
-        room = width - 2 - sum(len(text) for text, _ in tabs)
-        tabs.append((self.signs.rjust(room) if len(self.signs) < room else "", "muted"))
+        room = width - 2 - sum(width_of(text) for text, _ in tabs)
+        tabs.append((padded(self.signs, room, right=True) if width_of(self.signs) < room else "", "muted"))
         lines: list[Pieces] = [[(plain(f" {self.title}", self._ascii), "title")], [(" ", ""), *tabs]]
         return [*lines, [(plain(f" {self.note}", self._ascii), "muted")]]
 

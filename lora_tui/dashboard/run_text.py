@@ -12,7 +12,7 @@ from core.runs.figures import NONE, duration, percent
 from core.runs.paths import RunPaths
 from core.sanitise import sanitise
 from core.scoring.evidence import SetScore
-from lora_tui.dashboard.lines_view import Pieces
+from lora_tui.cells import Pieces, padded
 from lora_tui.dashboard.snapshots import RunView
 
 _LONGEST = 300
@@ -89,7 +89,7 @@ def _mapping_lines(values: Mapping[str, Any], indent: str = "  ") -> list[Pieces
             lines += [[(f"{indent}{sanitise(str(key), 60)}", "muted")], *_mapping_lines(value, indent + "  ")]
         else:
             text = value if isinstance(value, str) else json.dumps(value)
-            lines.append([(f"{indent}{sanitise(str(key), 60):<24} ", "muted"), (sanitise(text, _LONGEST), "")])
+            lines.append([(f"{indent}{padded(sanitise(str(key), 60), 24)} ", "muted"), (sanitise(text, _LONGEST), "")])
     return lines
 
 
@@ -119,7 +119,7 @@ def _score(score: SetScore, base: SetScore, half_width: str, limit: float | None
     over = limit is not None and change is not None and change > limit
     return [
         (f"{percent(score.counts.wer_percent):>11} ", ""),
-        (f"{'!' if over else ''}{_signed(change)}".rjust(7), "fail" if over else ""),
+        (padded(f"{'!' if over else ''}{_signed(change)}", 7, right=True), "fail" if over else ""),
         (f" {half_width:>5} {_errors(score)}", ""),
     ]
 

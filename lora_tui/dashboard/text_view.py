@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
+from lora_tui.cells import Pieces, broken, cut, padded, width_of
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.lines_view import LinesView, Pieces, cut
-
-_NARROWEST = 20
-"""Cells below which a line is cut rather than broken."""
+from lora_tui.dashboard.lines_view import LinesView
 
 
 class TextView(LinesView, can_focus=True):
@@ -63,8 +60,8 @@ class TextView(LinesView, can_focus=True):
         if below > 0 and painted:
             told = f"  {below} more lines: j"
             last = cut(painted[-1], max(0, width - len(told)), plain("…", self._ascii))
-            room = width - sum(len(text) for text, _ in last)
-            painted[-1] = [*last, (told.rjust(room), "muted")]
+            room = width - sum(width_of(text) for text, _ in last)
+            painted[-1] = [*last, (padded(told, room, right=True), "muted")]
         return painted
 
     def action_scroll_by(self, by: int) -> None:
@@ -92,36 +89,3 @@ class TextView(LinesView, can_focus=True):
 
     def _last_top(self) -> int:
         return max(0, len(self.lines) - max(1, self.size.height))
-
-
-def broken(line: Pieces, width: int) -> list[Pieces]:
-    """The line in parts of at most `width` characters, broken at spaces, each part below the line's last column. Pure.
-
-    Where that column is far to the right, or the line has one piece only, the parts stand below its beginning.
-    """
-    length = sum(len(text) for text, _ in line)
-    if length <= width or width < _NARROWEST:
-        return [line]
-    hanging = length - len(line[-1][0])
-    if len(line) == 1 or hanging > width // 2:
-        first = line[0][0]
-        hanging = min(len(first) - len(first.lstrip()), width // 2)
-    cells = [(character, role) for text, role in line for character in text]
-    parts: list[Pieces] = []
-    room = width
-    while len(cells) > room:
-        spaces = [i for i in range(hanging + 1 if not parts else 1, room + 1) if cells[i][0] == " "]
-        end = spaces[-1] if spaces else room
-        parts.append(_pieces(cells[:end], 0 if not parts else hanging))
-        while end < len(cells) and cells[end][0] == " ":
-            end += 1
-        cells, room = cells[end:], width - hanging
-    return [*parts, _pieces(cells, hanging)] if cells else parts
-
-
-def _pieces(cells: Sequence[tuple[str, str]], indent: int) -> Pieces:
-    pieces = [(" " * indent, "")] if indent else []
-    return [
-        *pieces,
-        *(("".join(c for c, _ in group), role) for role, group in groupby(cells, key=lambda cell: cell[1])),
-    ]

@@ -10,7 +10,7 @@ from core.runs.scores import read_score
 from core.sanitise import sanitise
 from core.scoring.side_by_side import Clip, columns, compare
 from core.scoring.text import normaliser
-from lora_tui.dashboard.lines_view import Pieces
+from lora_tui.cells import Pieces, cropped, padded, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,19 @@ def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Tr
 
 def clip_lines(clip: Clip, width: int) -> list[Pieces]:
     """The clip as aligned lines, broken where the screen ends. Errors are marked: [substituted], +inserted, ---."""
-    head: list[tuple[str, str]] = [(sanitise(clip.id, max(10, width - 30)), "muted"), ("  ", "")]
+    head: list[tuple[str, str]] = [(cropped(sanitise(clip.id), max(10, width - 30)), "muted"), ("  ", "")]
     head.append((f"{clip.fixed} fixed", "fixed" if clip.fixed else "muted"))
     head.append((f", {clip.broken} broken", "broken" if clip.broken else "muted"))
     lines: list[Pieces] = [head]
     block: list[list[tuple[str, str]]] = _block()
     used = _LABEL
     for cells in columns(clip):
-        size = max(len(text) for text, _ in cells)
+        size = max(width_of(text) for text, _ in cells)
         if used + size + 1 > width and used > _LABEL:
             lines += block
             block, used = _block(), _LABEL
         for line, (text, role) in zip(block, cells, strict=True):
-            line.append((text.ljust(size) + " ", role))
+            line.append((padded(text, size) + " ", role))
         used += size + 1
     return [*lines, *block, []]
 

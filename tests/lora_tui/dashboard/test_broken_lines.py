@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lora_tui.cells import broken, cut
 from lora_tui.dashboard.columns import fitting, row_pieces
-from lora_tui.dashboard.lines_view import cut
 from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.text_view import broken
 
 
 def texts(parts: list[list[tuple[str, str]]]) -> list[str]:
