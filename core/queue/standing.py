@@ -28,6 +28,8 @@ class Ended:
     """The class in the trainer's last event (done, stopped, diverged, …); crashed or rebooted without one."""
     asked: bool = False
     """Whether the queue had told it to stop."""
+    message: str = ""
+    """What was said of it."""
 
 
 @dataclass(frozen=True, slots=True)

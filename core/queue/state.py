@@ -1,0 +1,346 @@
+"""What the queue's journal comes to: the only fold of its records. Pure: no file, no clock.
+
+Supervisor and faces read it, each keeping one to which it applies what is new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from core.queue.journal import (
+    Adopt,
+    Devices,
+    Exit,
+    Finish,
+    Halve,
+    Named,
+    Pause,
+    Record,
+    Request,
+    Resume,
+    Skip,
+    Start,
+    Stop,
+    Submitted,
+    SupervisorEnded,
+    SupervisorStarted,
+    SupervisorStopping,
+    Wait,
+)
+from core.queue.standing import Ended
+
+TOLD_TO_STOP = "told to stop"
+"""The reason with which a supervisor ends that somebody stopped: what had paused is paused for the next one, too."""
+FAILURES = "failures"
+DISK = "disk"
+"""Causes of a pause."""
+NOT_RUN = "not run"
+_OVER = {"stop": "stopped on request", "kill": "killed on request"}
+_NEUTRAL = ("stopped", "rebooted", "disk_full", "lost")
+"""Ends that say nothing about the plan: they neither make nor break a series."""
+_RESULTS = ("done", "diverged", "stopped_early")
+"""Ends that are a result of the run's own settings: they break a series."""
+_NUMBERS = re.compile(r"\d+")
+
+
+@dataclass(slots=True)
+class FailureSeries:
+    """Different runs that failed alike, one after the other. Numbers in messages do not count."""
+
+    failure: str = ""
+    runs: tuple[str, ...] = ()
+    _before: tuple[str, tuple[str, ...]] = ("", ())
+    """Failure and runs before the last end."""
+
+    def add(self, run: str, ended: Ended) -> None:
+        """A trainer has ended."""
+        if ended.asked or ended.outcome in _NEUTRAL:
+            return
+        self._before = self.failure, self.runs
+        words = f"{ended.outcome.replace('_', ' ')}: {ended.message}".rstrip(": ")
+        failure = "" if ended.outcome in _RESULTS else words
+        if not failure or _NUMBERS.sub("", failure) != _NUMBERS.sub("", self.failure):
+            self.runs = ()
+        self.failure = failure
+        if failure and run not in self.runs:
+            self.runs = (*self.runs, run)
+
+    def take_back(self, run: str) -> None:
+        """The run goes on with smaller micro-batches: its end was no failure."""
+        if self.runs[-1:] == (run,):
+            self.failure, self.runs = self._before
+        else:
+            self.runs = tuple(other for other in self.runs if other != run)
+
+    def reason(self, limit: int) -> str | None:
+        """Why the queue pauses when `limit` runs failed alike (0: never)."""
+        if not limit or len(self.runs) < limit:
+            return None
+        return f"{len(self.runs)} runs in a row failed alike ({', '.join(self.runs)}): {self.failure}"
+
+
+@dataclass(slots=True)
+class PauseState:
+    """Whether the queue starts nothing more by itself, and what is on the way to that."""
+
+    cause: str | None = None
+    """`failures` or `disk`; None: it does start runs."""
+    reason: str = ""
+    bytes: int = 0
+    """That the run will take for which it paused."""
+    series: FailureSeries = field(default_factory=FailureSeries)
+
+
+@dataclass(slots=True)
+class SubmissionState:
+    """What was said of one submission. Rows are named by their keys, runs by their folders."""
+
+    plan: str = ""
+    """Path of its plan; empty: nobody has said that it was submitted."""
+    finished: bool = False
+    """Whether its end is the last that was said of it."""
+    runs: dict[str, str] = field(default_factory=dict)
+    """Row → its run."""
+    named: set[tuple[str, str]] = field(default_factory=set)
+    """(row, run) of which was said that the row is that run, at whatever time."""
+    closed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Row that does not run → (skipped or failed, why)."""
+    not_run: dict[str, str] = field(default_factory=dict)
+    """Row → why it had no result when the submission ended."""
+    waits: str | None = None
+    """Why nothing is started for it at the moment; None: nothing was said of that since it was started for last."""
+    over: str = ""
+    """Why nothing is started for it any more, though it is open: it waits for trainers to end."""
+    ends: dict[str, list[Ended]] = field(default_factory=dict)
+    """Run → how its trainers ended while a row was this run, since somebody asked to try it again."""
+    retried: set[str] = field(default_factory=set)
+    """Rows that somebody asked to try again, whatever became of them."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Run that the queue asked to end for the plan's own sake, and that was not started since → why."""
+    halves: dict[str, int] = field(default_factory=dict)
+    """Run that ran out of memory and whose row goes on with another → the accumulation of that one."""
+    asked: dict[str | None, str] = field(default_factory=dict)
+    """Row (None: all of it) → `stop` or `kill`, where its trainer was asked for that and has not ended since."""
+    _has: set[str] = field(default_factory=set)
+
+    def has(self, run: str) -> bool:
+        """Whether a row of it is this run, or was: the ends of its trainers count here, whoever had it started."""
+        return run in self._has
+
+    def is_retried(self, run: str) -> bool:
+        """Whether somebody asked to try this run again, in whichever row."""
+        return any(self.runs.get(row) == run for row in self.retried)
+
+    def last_reason(self, row: str) -> tuple[str, str] | None:
+        """(skipped, failed or not run; why) of a row that has no run."""
+        if row in self.closed:
+            return self.closed[row]
+        return (NOT_RUN, self.not_run[row]) if row in self.not_run else None
+
+    def _take_run(self, row: str, run: str) -> None:
+        self.runs[row] = run
+        self._has.add(run)
+        self.closed.pop(row, None)
+
+    def _take_request(self, request: str, row: str | None) -> None:
+        if request in _OVER:
+            self.asked[row] = request
+            self.over = _OVER[request] if row is None else self.over
+        if row is None:
+            return
+        if request in ("retry", "add"):
+            self.closed.pop(row, None)
+        if request in ("retry", "add", "release"):
+            self.not_run.pop(row, None)
+        if request == "retry":
+            self.retried.add(row)
+            self.ends.pop(self.runs.get(row, ""), None)
+
+
+class QueueState:
+    """All of it. `apply` takes the records in their order; everything else only reads."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.stopping = False
+        """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
+        self.supervisor_ended: str | None = None
+        """Why the last supervisor ended; None: none has said so since the last one started."""
+        self.pause = PauseState()
+        self.submissions: dict[str, SubmissionState] = {}
+        """In the order in which they were first heard of."""
+        self.trainers: dict[str, Start] = {}
+        """Run → how its trainer began of which nobody has said that it ended."""
+        self.killed: set[str] = set()
+        """Runs whose last trainer was killed on request."""
+        self._open: dict[str, SubmissionState] = {}
+        self._told: set[str] = set()
+        """Runs that the queue told to end: for their plan's own sake, or because it was told so itself."""
+        self._gpus: dict[str, str] = {}
+        self._removed: dict[str, dict[str, None]] = {}
+        """Plan → rows that somebody removed since it was submitted last."""
+        for record in records:
+            self.apply(record)
+
+    # Questions
+
+    def of(self, submission: str) -> SubmissionState:
+        """Of a submission; an empty state where nothing was said of it."""
+        return self.submissions.get(submission) or SubmissionState()
+
+    def asked_of(self, run: str, but: Collection[str] = ()) -> str | None:
+        """`stop` or `kill`, where that was asked of the run's trainer, and it has not ended yet.
+
+        `but`: submissions of which what was asked of them as a whole does not count.
+        """
+        begun = self.trainers.get(run)
+        if begun is None:
+            return None
+        asked = self.of(begun.submission).asked
+        found = {asked.get(begun.row), None if begun.submission in but else asked.get(None)}
+        if "kill" in found:
+            return "kill"
+        return "stop" if "stop" in found or run in self._told else None
+
+    def is_killed(self, run: str) -> bool:
+        """Whether the run's last trainer was killed on request, or is dead by now if it has to be."""
+        return run in self.killed or self.asked_of(run) == "kill"
+
+    def place_of(self, run: str) -> str:
+        """Where its trainer works, such as `on GPU 1`; empty: on the CPU, or it has none."""
+        begun = self.trainers.get(run)
+        return f"on {self._gpus.get(begun.gpu, begun.gpu)}" if begun is not None and begun.gpu else ""
+
+    def of_plan(self, plan: str) -> list[tuple[str, SubmissionState]]:
+        """The submissions of the plan at this path, the newest first."""
+        return [(name, found) for name, found in reversed(self.submissions.items()) if found.plan == plan]
+
+    def removed_rows(self, plan: str) -> list[str]:
+        """Rows of the plan at this path that somebody took out of the queue, and nobody has asked for since."""
+        return list(self._removed.get(plan, ()))
+
+    def rows_called(self, name: str) -> Iterator[tuple[str, str, str | None]]:
+        """(submission, row, run) with a row, run folder or identity of this name, of the newest submission first."""
+        for submission, found in reversed(self.submissions.items()):
+            for row in reversed({**found.closed, **found.runs}):
+                run = found.runs.get(row)
+                if name == row or (run is not None and name in (run, run.rpartition("-")[2])):
+                    yield submission, row, run
+
+    # The fold
+
+    def apply(self, record: Record) -> None:
+        """Take one more record."""
+        match record:
+            case Exit():
+                self._exit(record)
+            case Start():
+                self._begin(record)
+            case Request(submission=str(name)):
+                self._request(name, record)
+            case Devices():
+                self._gpus = {gpu: str(name) for gpu, name in record.gpus.items()}
+            case Pause() | Resume():
+                self._pause_or_resume(record)
+            case SupervisorStarted() | SupervisorStopping() | SupervisorEnded():
+                self._supervisor(record)
+            case Named() | Skip() | Wait() | Halve() | Stop() | Submitted() | Finish():
+                self._submission(record)
+
+    def _heard(self, submission: str) -> SubmissionState:
+        found = self.submissions.get(submission)
+        if found is None:
+            found = self.submissions[submission] = SubmissionState()
+        found.finished = False
+        self._open[submission] = found
+        return found
+
+    def _submission(self, record: Named | Skip | Wait | Halve | Stop | Submitted | Finish) -> None:
+        found = self._heard(record.submission)
+        match record:
+            case Named(row=row, run=run) if run:
+                found.named.add((row, run))
+                found._take_run(row, run)
+            case Skip():
+                found.closed[record.row] = ("failed" if record.status == "failed" else "skipped", record.reason)
+            case Wait():
+                found.waits = record.reason
+                found.over = record.reason if record.over else found.over
+            case Halve():
+                found.halves[record.run] = record.accumulation
+                self.pause.series.take_back(record.run)
+            case Stop():
+                found.stopped[record.run] = record.reason
+                self._told.add(record.run)
+            case Submitted():
+                found.plan = record.plan
+                self._removed.pop(record.plan, None)
+            case Finish():
+                found.asked.clear()
+                found.not_run = {row: str(why) for row, why in record.not_run.items()}
+                found.finished = True
+                self._open.pop(record.submission, None)
+
+    def _concerned(self, submission: str, run: str) -> list[SubmissionState]:
+        """The submission that a trainer was started for, and the open ones that have a row which is its run."""
+        own = self._heard(submission)
+        return [own, *(other for other in self._open.values() if other is not own and other.has(run))]
+
+    def _begin(self, record: Start) -> None:
+        if not record.run:
+            return
+        run, before = record.run, self.trainers.get(record.run)
+        own, *others = self._concerned(record.submission, run)
+        adopted = isinstance(record, Adopt)
+        if not adopted or before is None or before.submission != record.submission:
+            # What was asked of the row before did not mean this trainer.
+            own.asked.pop(record.row, None)
+            self._told.discard(run)
+        self.trainers[run] = record
+        self.killed.discard(run)
+        own.waits = None
+        own._take_run(record.row, run)
+        for one in (own, *others):
+            one.stopped.pop(run, None)
+        if not adopted:
+            self._removed.get(own.plan, {}).pop(record.row, None)
+
+    def _exit(self, record: Exit) -> None:
+        if not record.run:
+            return
+        run, ended = record.run, Ended(record.outcome, record.asked, record.message)
+        if ended.outcome == "crashed" and self.asked_of(run) == "kill":
+            self.killed.add(run)
+        begun = self.trainers.pop(run, None)
+        if begun is not None:
+            self.of(begun.submission).asked.pop(begun.row, None)
+        self._told.discard(run)
+        for one in self._concerned(record.submission, run):
+            one.ends.setdefault(run, []).append(ended)
+        self.pause.series.add(run, ended)
+
+    def _request(self, submission: str, record: Request) -> None:
+        found = self._heard(submission)
+        found._take_request(record.request, record.row)
+        if record.row is None:
+            return
+        if record.request == "remove":
+            self._removed.setdefault(found.plan, {})[record.row] = None
+        elif record.request in ("retry", "release", "add"):
+            self._removed.get(found.plan, {}).pop(record.row, None)
+
+    def _pause_or_resume(self, record: Pause | Resume) -> None:
+        if isinstance(record, Pause):
+            self.pause.cause, self.pause.reason = record.cause or DISK, record.reason
+            self.pause.bytes = record.bytes
+        else:
+            self.pause = PauseState()
+
+    def _supervisor(self, record: SupervisorStarted | SupervisorStopping | SupervisorEnded) -> None:
+        self.stopping = isinstance(record, SupervisorStopping)
+        self.supervisor_ended = record.reason if isinstance(record, SupervisorEnded) else None
+        if self.stopping:
+            self._told.update(self.trainers)
+        if self.supervisor_ended is not None and self.supervisor_ended != TOLD_TO_STOP:
+            self.pause = PauseState()
