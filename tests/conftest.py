@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share. Real speech is used where it is there, else its tests are skipped."""
+"""Fixtures that several folders of tests share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from training_kit import TrainingRun
 
 ROOT = Path(__file__).parents[1]
-SPEECH = ROOT.parent / "shared" / "speech"
+WHOLE_DIGITS = ROOT.parent / "shared" / "speech" / "digits"
+"""All 3,000 clips of which tests/data/digits has 60. What needs them is skipped where they are not."""
 
 
 # The same cases on every run: a test fails because of a change, not by chance.
@@ -56,20 +57,22 @@ def own_state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def digits() -> Path:
-    """The folder of real spoken digits."""
-    folder = SPEECH / "digits"
-    if not folder.is_dir():
-        pytest.skip("no real speech in ../shared/speech/digits")
-    return folder
+    """The folder of real spoken digits: 60 clips of six people in four manifests (tests/data/digits/README.md)."""
+    return ROOT / "tests" / "data" / "digits"
+
+
+@pytest.fixture(scope="session")
+def whole_digits() -> Path:
+    """The same four manifests whole, for what cannot be seen on a few clips."""
+    if not WHOLE_DIGITS.is_dir():
+        pytest.skip("needs all 3,000 clips of the digits in ../shared/speech/digits")
+    return WHOLE_DIGITS
 
 
 @pytest.fixture(scope="session")
 def base_model() -> Path:
-    """A small trained Moonshine, WER 9 % on the digits' heldout set."""
-    folder = SPEECH / "base_model"
-    if not folder.is_dir():
-        pytest.skip("no trained model in ../shared/speech/base_model")
-    return folder
+    """A small Moonshine that was trained on digits: WER 9 % on their whole heldout set."""
+    return ROOT / "tests" / "data" / "digits" / "model"
 
 
 @pytest.fixture(scope="session")
@@ -109,11 +112,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory, digits: Path, base_mode
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("digits")
-    sizes = {"train": 24, "replay": 12, "domain": 16, "heldout": 16}
-    sets = {
-        name: training_kit.subset(digits / f"{name}_manifest.jsonl", folder / f"{name}.jsonl", count)
-        for name, count in sizes.items()
-    }
+    sets = {name: digits / f"{name}_manifest.jsonl" for name in ("train", "replay", "domain", "heldout")}
     run = training_kit.TrainingRun(
         folder,
         base_model,

@@ -11,7 +11,6 @@ from core.errors import ExitCode, UserError
 from core.runs.plan_file import load_plan
 from lora_tui import init_command, plan_command
 
-SPEECH = Path(__file__).resolve().parents[2] / ".." / "shared" / "speech"
 FLAGS = (
     "--model",
     "org/model",
@@ -139,13 +138,9 @@ def test_hostile_answers_do_not_reach_the_terminal(
     assert "\x1b" not in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not SPEECH.is_dir(), reason="needs ../shared/speech")
-def test_a_real_model_and_real_manifests(tmp_path: Path) -> None:
-    digits = SPEECH.resolve() / "digits"
+def test_a_real_model_and_real_manifests(tmp_path: Path, digits: Path, base_model: Path) -> None:
     flags = [f"--{key}={digits / f'{key}_manifest.jsonl'}" for key in ("train", "domain", "heldout", "replay")]
-    assert (
-        command("--yes", f"--model={SPEECH.resolve() / 'base_model'}", *flags, f"--output={tmp_path / 'p.toml'}") == 0
-    )
+    assert command("--yes", f"--model={base_model}", *flags, f"--output={tmp_path / 'p.toml'}") == 0
     plan = load_plan(tmp_path / "p.toml")
     assert plan.defaults.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert [experiment.id for experiment in plan.experiments] == ["2.1", "2.1-lora", "2.2", "3.1"]

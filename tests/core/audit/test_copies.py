@@ -87,15 +87,12 @@ def test_a_selection_set_within_domain_is_told_of_both() -> None:
     ]
 
 
-def test_digits_joined_from_the_same_recordings_of_words_are_no_copies() -> None:
+def test_digits_joined_from_the_same_recordings_of_words_are_no_copies(whole_digits: Path) -> None:
     """People's digits: one in four clips has a word's recording in common with another, and none says the same."""
     from core.audit.audit import Source, audit
     from core.scoring.data_health import COPIES_SHARE
 
-    folder = Path(__file__).parents[4] / "shared" / "speech" / "digits"
-    if not folder.is_dir():
-        pytest.skip("shared/speech/digits is not beside the project")
-    manifest = folder / "domain_manifest.jsonl"
+    manifest = whole_digits / "domain_manifest.jsonl"
     result = audit([Source(manifest, "domain", "domain")], workers=1)
     texts = {"domain": {n: json.loads(line)["text"] for n, line in enumerate(manifest.read_text().splitlines(), 1)}}
     _, copies = of_one_recording(result.findings, texts)

@@ -30,7 +30,7 @@ def decode(model: SpeechModel, clips: list[Any], caps: list[int]) -> list[list[i
 def test_greedy_decoding_is_that_of_transformers_at_batch_1(digits: Path, base_model: Path, decoded: Any) -> None:
     model = load_model(str(base_model))
     _, clips = decoded(digits / "heldout_manifest.jsonl")
-    for index in range(0, 500, 25):
+    for index in range(16):
         clip = normalise(clips[index]).samples
         cap = model.limits.tokens(len(clip))
         features = model.features([clip])

@@ -83,12 +83,14 @@ def test_the_same_samples_in_another_lossless_file_have_the_same_digest(tmp_path
     assert measure(tmp_path / "d.wav").digest != measure(tmp_path / "a.flac").digest
 
 
-def test_real_sets_that_share_no_recording_share_none(digits: Path) -> None:
+def test_real_sets_that_share_no_recording_share_none(whole_digits: Path) -> None:
     """One speaker's heldout and replay clips with the same digits: recordings 0–9 and 10–49, says their README."""
     clips, sizes = [], []
     for name in ("replay", "heldout"):
-        lines = [json.loads(line) for line in (digits / f"{name}_manifest.jsonl").read_text().splitlines()]
-        decoded = [decode_native(digits / line["audio_filepath"]) for line in lines if line["speaker"] == "george"]
+        lines = [json.loads(line) for line in (whole_digits / f"{name}_manifest.jsonl").read_text().splitlines()]
+        decoded = [
+            decode_native(whole_digits / line["audio_filepath"]) for line in lines if line["speaker"] == "george"
+        ]
         clips += [(one.samples, one.rate_hz) for one in decoded]
         sizes.append(len(decoded))
 
