@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.corpus import __main__ as corpus
+from core.corpus import build as corpus
 from core.corpus.noise import noise, rms
 from core.corpus.recipe import Recipe, plan_corpus
 from core.corpus.recipe_file import read_recipe
@@ -45,6 +46,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     assert corpus.main(["--recipe", str(small_recipe(folder)), "--out", str(folder), "--jobs", "2"]) == 0
     return folder
+
+
+def test_the_command_builds_it_in_processes_of_its_own(tmp_path: Path, built: Path) -> None:
+    """They import the module that does the work, which they cannot where it is the one that was started."""
+    recipe = ["--recipe", str(small_recipe(tmp_path)), "--out", str(tmp_path), "--sets", "domain", "--jobs", "2"]
+    done = subprocess.run([sys.executable, "-m", "core.corpus", *recipe], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert manifest(tmp_path, "domain") == manifest(built, "domain")
 
 
 def manifest(folder: Path, name: str) -> list[dict[str, object]]:
