@@ -187,12 +187,12 @@ class Follower:
         if run.name in self.judged:
             return
         self.judged.add(run.name)
-        snapshot, gathered, verdict = judge_run(self._execution, run, gave_up)
-        if gathered.evidence.failure:
-            say(f"{label}  {gathered.evidence.failure}")
-        for line in verdict_lines(label, instead or verdict, snapshot.duration_s):
+        found = judge_run(self._execution, run, gave_up)
+        if found.evidence.failure:
+            say(f"{label}  {found.evidence.failure}")
+        for line in verdict_lines(label, instead or found.verdict, found.snapshot.duration_s):
             say(line)
-        for problem in gathered.problems:
+        for problem in found.problems:
             say(f"  problem: {problem}")
 
     def _show(self, followed: _Followed) -> None:

@@ -110,9 +110,7 @@ def _at_work(item: RowReport) -> list[str]:
 def _board_row(item: RowReport) -> BoardRow:
     """The figures that the board shows."""
     row = BoardRow(item.row.key, item.row.key)
-    if item.snapshot is None or item.gathered is None or item.verdict is None:
-        return row
-    return figures(row, item.snapshot, item.gathered.evidence, item.verdict)
+    return row if item.judged is None else figures(row, item.judged)
 
 
 def _cells(item: RowReport) -> tuple[str, ...]:
@@ -139,10 +137,9 @@ def _cells(item: RowReport) -> tuple[str, ...]:
 
 
 def _health(item: RowReport) -> dict[str, str] | None:
-    if item.gathered is None or item.run is None:
+    if item.judged is None:
         return None
-    accepted = item.thresholds.accept_leakage if item.thresholds is not None else None
-    evidence = item.gathered.evidence
+    accepted, evidence = item.judged.thresholds.accept_leakage, item.judged.evidence
     state, told = headline(evidence.data_health, item.matrix.positions, accepted, evidence.caps)
     return {"state": state.value, "summary": told}
 

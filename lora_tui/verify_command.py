@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> ExitCode:
         sign(paths, keys, "lora-tui verify --sign")
     found = verify(paths, cache, keys)
     code = ExitCode.REJECTED if found.problems else _OF_DECISION[found.verdict.decision]
-    if code is ExitCode.ACCEPTED and found.snapshot.state is not RunState.DONE:
+    if code is ExitCode.ACCEPTED and found.judged.snapshot.state is not RunState.DONE:
         code = ExitCode.UNDECIDED  # as for the gate: all passes, and the trainer may do something else yet
     if args.json:
         console.document(_as_json(found, paths, code), indent=1)
@@ -81,13 +81,13 @@ class _Forgetful(HashCache):
 
 
 def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
-    lines = verdict_lines(found.snapshot.experiment, found.verdict, found.snapshot.duration_s)
-    lines += ["", *(f"{name}: {value}" for name, value in origin(found.snapshot, paths, found.gathered))]
+    lines = verdict_lines(found.judged.snapshot.experiment, found.verdict, found.judged.snapshot.duration_s)
+    lines += ["", *(f"{name}: {value}" for name, value in origin(found.judged))]
     lines.append(f"Signature: {found.signature.said}")
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
-    ended = found.snapshot.state is RunState.DONE or found.snapshot.state.broken
+    ended = found.judged.snapshot.state is RunState.DONE or found.judged.snapshot.state.broken
     said = "the run failed" if found.verdict.failed else f"the run is {found.verdict.word}"
     what = said if ended else "the run has not ended"
     looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""
@@ -105,6 +105,6 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> Any:
         "verdict": found.verdict.decision.value,
         "remarks": list(found.verdict.remarks),
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
-        "evidence": dict(origin(found.snapshot, paths, found.gathered)),
+        "evidence": dict(origin(found.judged)),
     }
     return finite(document)

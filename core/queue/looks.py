@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 
 from core.plan.schema import GateSettings
 from core.queue.how_ended import is_lost, outcome_of
-from core.runs.evidence import gather
+from core.runs.judged import judged
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower, read_run
 from core.scoring.outcome import outcome_facts
-from core.scoring.verdict import judge, thresholds_of
+from core.scoring.verdict import thresholds_of
 from core.system.files import stamp
 
 Facts = dict[str, bool | float | None]
@@ -58,10 +58,8 @@ class Looks:
     def facts(self, run: RunPaths) -> Facts:
         """What the run's result says to conditions, by the plan's thresholds."""
         if run.name not in self._facts:
-            snapshot = read_run(run)
-            evidence = gather(snapshot, run, thresholds=self._thresholds).evidence
-            verdict = judge(evidence, self._thresholds)
-            self._facts[run.name] = outcome_facts(evidence, verdict, snapshot.steps.seconds_per_step)
+            found = judged(read_run(run), self._thresholds)
+            self._facts[run.name] = outcome_facts(found.evidence, found.verdict, found.snapshot.steps.seconds_per_step)
         return self._facts[run.name]
 
     def forget(self, run: RunPaths) -> None:

@@ -18,14 +18,14 @@ from core.queue.last_words import LastWords, Word, last_words
 from core.queue.near_runs import NearRun, named, near_runs
 from core.queue.placement import Placed
 from core.runs.contents import Depth
-from core.runs.evidence import Gathered, gather
+from core.runs.judged import Judged, judged
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
 from core.runs.paths import RunPaths
 from core.runs.reason import reason
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
 from core.scoring.evidence import Decision, State, Thresholds, Verdict
-from core.scoring.verdict import judge, thresholds_of
+from core.scoring.verdict import thresholds_of
 
 
 class Outcome(StrEnum):
@@ -55,12 +55,16 @@ class RowReport:
     run: RunPaths | None = None
     gave_up: str | None = None
     """Why the queue does not go on with a run that did not end by itself."""
-    snapshot: RunSnapshot | None = None
-    gathered: Gathered | None = None
+    judged: Judged | None = None
     verdict: Verdict | None = None
-    thresholds: Thresholds | None = None
+    """On the row: the run's own, unless that may be one on something else."""
     near: tuple[NearRun, ...] = ()
     """Of a row without a run: runs of its experiment that are other ones."""
+
+    @property
+    def snapshot(self) -> RunSnapshot | None:
+        """The run at this moment."""
+        return None if self.judged is None else self.judged.snapshot
 
 
 _OF_DECISION = {
@@ -68,9 +72,7 @@ _OF_DECISION = {
     Decision.REJECTED: Outcome.REJECTED,
     Decision.UNDECIDED: Outcome.UNDECIDED,
 }
-Judged = tuple[RunSnapshot, Gathered, Verdict]
 _NOT_RUN = "not run"
-_FAILED = (RunState.FAILED, RunState.OUT_OF_MEMORY)
 
 
 def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth = Depth.NOTHING) -> list[RowReport]:
@@ -82,8 +84,8 @@ def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth
     execution.place_decided()
     rows = execution.shown_rows()
     columns = differing_settings([asdict(_shown_settings(row, execution)) for row in rows])
-    judged: dict[tuple[RunPaths, str | None], Judged] = {}
-    reports = [_row(execution, row, column, not_run, judged) for row, column in zip(rows, columns, strict=True)]
+    known: dict[tuple[RunPaths, str | None], Judged] = {}
+    reports = [_row(execution, row, column, not_run, known) for row, column in zip(rows, columns, strict=True)]
     reports = [_compared(execution, item, required) for item in reports]
     return [_with_seeds(item, reports) for item in _with_near_runs(execution, _told(execution, reports))]
 
@@ -97,7 +99,7 @@ def _compared(execution: PlanExecution, item: RowReport, required: Depth) -> Row
     verdict = replace(item.verdict, remarks=(*remarks(execution, item.row.key), *others, *item.verdict.remarks))
     comparison = execution.comparison(placed)
     short = comparison.short_of(required)
-    thresholds = item.thresholds or Thresholds()
+    thresholds = item.judged.thresholds if item.judged is not None else Thresholds()
     unsure = others if thresholds.slices or thresholds.confidence is not None else ()
     if not short and ((not comparison.differing and not unsure) or verdict.decision is Decision.REJECTED):
         return replace(item, verdict=verdict, matrix=replace(item.matrix, verdict=verdict))
@@ -219,10 +221,7 @@ def matrix_rows(execution: PlanExecution, reports: Collection[RowReport]) -> lis
 
 def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = None) -> Judged:
     """The run now, its evidence, and its verdict by the plan's thresholds."""
-    snapshot = read_run(run)
-    thresholds = thresholds_of(asdict(execution.plan.gate))
-    gathered = gather(snapshot, run, gave_up, thresholds)
-    return snapshot, gathered, judge(gathered.evidence, thresholds)
+    return judged(read_run(run), thresholds_of(asdict(execution.plan.gate)), gave_up)
 
 
 def _row(
@@ -230,9 +229,9 @@ def _row(
     row: Row,
     column: str,
     not_run: Mapping[str, str],
-    judged: dict[tuple[RunPaths, str | None], Judged],
+    known: dict[tuple[RunPaths, str | None], Judged],
 ) -> RowReport:
-    """`judged`: runs that other rows have in common with this one are judged once."""
+    """`known`: runs that other rows have in common with this one are judged once."""
     placed = execution.placed.get(row.key)
     run = execution.folder(placed) if placed is not None else None
     if placed is None or run is None or not run.events.exists():
@@ -246,15 +245,12 @@ def _row(
     standing = execution.standing(placed, ())
     given_up = standing.status is RowStatus.FAILED and standing.rejects
     gave_up = (standing.reason or not_run.get(row.key)) if given_up else None
-    if (run, gave_up) not in judged:
-        judged[run, gave_up] = judge_run(execution, run, gave_up)
-    snapshot, gathered, verdict = judged[run, gave_up]
-    ended = snapshot.state is RunState.DONE or snapshot.state.broken or gave_up is not None
-    outcome = _OF_DECISION[verdict.decision] if ended else Outcome.UNDECIDED
-    failed = snapshot.state in _FAILED or (gave_up is not None and not snapshot.state.broken)
-    thresholds = thresholds_of(asdict(execution.plan.gate))
-    line = run_row(row.key, column, snapshot, gathered, verdict, title=row.title, thresholds=thresholds)
-    return RowReport(row, outcome, failed, line, "", run, gave_up, snapshot, gathered, verdict, thresholds)
+    if (run, gave_up) not in known:
+        known[run, gave_up] = judge_run(execution, run, gave_up)
+    found = known[run, gave_up]
+    outcome = _OF_DECISION[found.verdict.decision] if found.ended else Outcome.UNDECIDED
+    line = run_row(row.key, column, found, title=row.title)
+    return RowReport(row, outcome, found.evidence.broke_down, line, "", run, gave_up, found, found.verdict)
 
 
 def _shown_settings(row: Row, execution: PlanExecution) -> RunSettings:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.runs.evidence import Gathered
 from core.runs.figures import NONE, duration, from_to, points
 from core.runs.health_text import health_facts
+from core.runs.judged import Judged
 from core.runs.origin import Fact, origin
 from core.runs.position import Position, read_positions
-from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.snapshot import RunState
 from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import DataHealth
-from core.scoring.evidence import State, Thresholds, Verdict
+from core.scoring.evidence import State, Verdict
 
 CRITERIA = {
     "convergence": "Convergence",
@@ -85,16 +85,13 @@ class MatrixRow:
 def run_row(
     experiment: str,
     settings: str,
-    snapshot: RunSnapshot,
-    gathered: Gathered,
-    verdict: Verdict,
+    judged: Judged,
     *,
     title: str = "",
     note: str = "",
-    thresholds: Thresholds | None = None,
 ) -> MatrixRow:
     """The row of a run that was started. Without `note` it says why the run failed, or what it lacks."""
-    evidence = gathered.evidence
+    snapshot, evidence, verdict = judged.snapshot, judged.evidence, judged.verdict
     positions, _ = read_positions(snapshot.paths)
     artifact = evidence.artifact
     return MatrixRow(
@@ -113,9 +110,9 @@ def run_row(
         duration_s=snapshot.duration_s if snapshot.attempts else None,
         adapter_hash=artifact.current_hash if artifact is not None else None,
         note=note or evidence.failure or first_reason(verdict),
-        problems=gathered.problems,
-        evidence=origin(snapshot, snapshot.paths, gathered),
-        findings=(Findings("Data health", health_facts(evidence, verdict, thresholds or Thresholds(), positions)),),
+        problems=judged.problems,
+        evidence=origin(judged),
+        findings=(Findings("Data health", health_facts(evidence, verdict, judged.thresholds, positions)),),
         data_health=evidence.data_health,
         positions=positions,
     )

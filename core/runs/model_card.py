@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.evidence import gather
 from core.runs.folder import linked_adapter, write_text
 from core.runs.health_text import shared_sentence, size_sentence
+from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
 from core.sanitise import escape_markdown, escape_markdown_cell, sanitise
 from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
-from core.scoring.evidence import Evidence, Verdict
-from core.scoring.verdict import judge, thresholds_of
 from core.system import files
 
 NAME = "README.md"
 _TASK = "automatic-speech-recognition"
 _SETS = ("domain", "heldout")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """A run and the verdict on it, by the `[gate]` that it was started with."""
-
-    snapshot: RunSnapshot
-    evidence: Evidence
-    verdict: Verdict
 
 
 def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
@@ -42,9 +30,7 @@ def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
     step = linked_adapter(paths, paths.best)
     if step is None or not paths.adapter(step).is_dir():
         raise RunFolderError(f"{paths.best}: no adapter there yet, so there is nothing to write a model card for")
-    thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
-    evidence = gather(snapshot, paths, thresholds=thresholds).evidence
-    text = render(Judged(snapshot, evidence, judge(evidence, thresholds)))
+    text = render(judged(snapshot, recorded_thresholds(snapshot.config)))
     target = (folder or paths.adapter(step)) / NAME
     if folder is None:
         write_text(paths.root, target, text)

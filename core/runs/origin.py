@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from core.runs.evidence import Gathered
+from core.runs.judged import Judged
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
@@ -18,9 +18,9 @@ Fact = tuple[str, str]
 _UNKNOWN = "not recorded"
 
 
-def origin(snapshot: RunSnapshot, paths: RunPaths, gathered: Gathered) -> tuple[Fact, ...]:
+def origin(judged: Judged) -> tuple[Fact, ...]:
     """The facts, in the order of a report. What the files do not say is `not recorded`, never left out."""
-    artifact = gathered.evidence.artifact
+    snapshot, paths, artifact = judged.snapshot, judged.snapshot.paths, judged.evidence.artifact
     attempt = snapshot.attempts[-1] if snapshot.attempts else None
     scores = {name: read_score(paths.tuned(name))[0] for name in ("domain", "heldout")}
     device = "" if attempt is None else f"{attempt.device}, {attempt.precision}"

@@ -19,8 +19,8 @@ from core.runs.adapter_hash import adapter_hash
 from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
-from core.runs.evidence import Gathered, gather
 from core.runs.folder import LinkError, linked_adapter
+from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_hash import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.position import positions_differ
@@ -32,7 +32,7 @@ from core.runs.store import read_run
 from core.runs.told import told_by, wrong_score
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
-from core.scoring.verdict import best_interval, judge, thresholds_of
+from core.scoring.verdict import best_interval
 from core.system.files import lines, open_regular, read_json
 
 
@@ -40,14 +40,17 @@ from core.system.files import lines, open_regular, read_json
 class Verification:
     """What was found, and the verdict recomputed from the files."""
 
-    snapshot: RunSnapshot
-    gathered: Gathered
-    verdict: Verdict
+    judged: Judged
     problems: tuple[str, ...]
     """One sentence for each thing that does not hold together; empty: consistent."""
     unchecked: tuple[str, ...]
     """What could not be hashed again, because it is not on this machine."""
     signature: Signature
+
+    @property
+    def verdict(self) -> Verdict:
+        """Recomputed from the files."""
+        return self.judged.verdict
 
 
 def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
@@ -62,31 +65,30 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
     unchecked: list[str] = []
     # Before anything puts figures of its own in their place.
     wrong_figures = list(_significance(paths, snapshot, thresholds, unchecked))
-    gathered = gather(snapshot, paths, thresholds=thresholds)
-    verdict = judge(gathered.evidence, thresholds)
+    found = judged(snapshot, thresholds)
     if not (snapshot.state is RunState.DONE or snapshot.state.broken):
         unchecked.append(f"the run has not ended ({snapshot.state}): its verdict is not the last word")
     signature = check(paths, keys)
     unchecked += [signature.gap] if signature.gap is not None else []
     problems = [
-        *gathered.problems,
+        *found.problems,
         *wrong_identity(snapshot),
         *_events(paths, snapshot),
         *_scores(paths, snapshot),
         *wrong_figures,
         *_adapters(paths, snapshot, unchecked),
-        *_result(paths, snapshot, gathered, thresholds),
+        *_result(paths, found),
         *_contents(snapshot, cache, unchecked),
         *([signature.problem] if signature.problem is not None else []),
         *_data_health(paths, snapshot, cache, unchecked),
         *_positions(paths, unchecked),
     ]
-    return Verification(snapshot, gathered, verdict, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
+    return Verification(found, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
 
 
 def _thresholds(snapshot: RunSnapshot) -> Thresholds:
     try:
-        return thresholds_of((snapshot.config or {}).get("gate") or {})
+        return recorded_thresholds(snapshot.config)
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{snapshot.paths.config}: gate: {error}: restore the file") from error
 
@@ -191,16 +193,17 @@ def _step(paths: RunPaths, link: Path) -> int | None:
         return None
 
 
-def _result(paths: RunPaths, snapshot: RunSnapshot, gathered: Gathered, thresholds: Thresholds) -> Iterator[str]:
+def _result(paths: RunPaths, found: Judged) -> Iterator[str]:
     """result.json says what the events and the adapter say."""
+    snapshot, evidence = found.snapshot, found.evidence
     if snapshot.result is None:
         said = snapshot.final is not None and snapshot.final.outcome == "done"
         if said and not snapshot.state.active and not paths.result.exists():
             yield f"{paths.result}: missing, though the events say that the run is finished"
         return
-    best, kept = best_interval(snapshot.intervals, thresholds)
-    yield from wrong_result(snapshot, gathered.evidence.artifact, {"best_step": best, "guardrail_kept": kept})
-    for step in gathered.evidence.missing_intervals:
+    best, kept = best_interval(snapshot.intervals, found.thresholds)
+    yield from wrong_result(snapshot, evidence.artifact, {"best_step": best, "guardrail_kept": kept})
+    for step in evidence.missing_intervals:
         yield f"{paths.events}: the interval of step {step} is missing"
     if _step(paths, paths.best) != best:
         yield f"{paths.best}: leads to step {_step(paths, paths.best)}, the best interval is step {best}"

@@ -8,12 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.runs.evidence import gather
 from core.runs.folder import write_json
+from core.runs.judged import judged, recorded_thresholds
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import RunFollower
-from core.scoring.verdict import judge, thresholds_of
 from core.sinks.points import Cursor, facts, news, outcome
 from core.sinks.sink import Opener, Subject
 from core.system.files import read_json
@@ -70,9 +69,7 @@ def send_once(paths: RunPaths, open_sink: Opener, folder: Path) -> int:
 
 def verdict_of(snapshot: RunSnapshot) -> Mapping[str, Any]:
     """By the `[gate]` that the run was started with."""
-    thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
-    evidence = gather(snapshot, snapshot.paths, thresholds=thresholds).evidence
-    return outcome(snapshot, judge(evidence, thresholds))
+    return outcome(snapshot, judged(snapshot, recorded_thresholds(snapshot.config)).verdict)
 
 
 def read_cursor(file: Path) -> Cursor:

@@ -57,7 +57,7 @@ def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) ->
     xs, ys = _wers(view, look)
     curves.append(Curve("", "domain", xs, ys, marker=look.point, unit_digits=2))
     levels: list[Level] = []
-    base = _wer(view.gathered.evidence.baseline_domain)
+    base = _wer(view.judged.evidence.baseline_domain)
     if base is not None:
         levels = [
             Level(base, "base", "line-base"),

@@ -26,9 +26,9 @@ def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]
     for position in shown:
         lines += [list(line) for line in draw(running_plot(position), width, PLOT_HEIGHT, ascii_only=ascii_only)]
         lines.append([])
-    health = view.gathered.evidence.data_health
+    health = view.judged.evidence.data_health
     leaky = health is not None and bool(health.leaks)
-    facts = health_facts(view.gathered.evidence, view.verdict, view.thresholds, view.positions)
+    facts = health_facts(view.judged.evidence, view.verdict, view.thresholds, view.positions)
     for name, value in facts:
         role = "fail" if name == "Leakage" and leaky else ""
         role = "unknown" if "POSITION EFFECT" in value else role

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from core.runs.documents import read_config
+from core.runs.judged import recorded_thresholds
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.caches import Caches
@@ -14,7 +16,6 @@ from lora_tui.dashboard.confirmation import with_seeds
 from lora_tui.dashboard.listing import Listing
 from lora_tui.dashboard.machine import Resources
 from lora_tui.dashboard.no_queue import FollowedQueue, NoQueue, Placed, has_queue
-from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.resources import ResourceReader
 from lora_tui.dashboard.row_index import RECORDED, RowIndex
 from lora_tui.dashboard.snapshots import Board, BoardRow, Queue, RunView, Want
@@ -191,7 +192,7 @@ class FolderSource:
         if planned is not None:
             return planned
         if run.name not in self._gates:
-            self._gates[run.name] = recorded_thresholds(run)
+            self._gates[run.name] = recorded_thresholds(read_config(run)[0])
         return self._gates[run.name]
 
     def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
@@ -210,7 +211,7 @@ class FolderSource:
             return None
         row = self._rows[self._ids[row_id or ""]]
         remarks = self._plan.remarks(row.wanted) if self._plan is not None else ()
-        return self._watches[run.name].view(row.id, f"{row.key} {row.title}".strip(), self._thresholds(run), remarks)
+        return self._watches[run.name].view(row.id, f"{row.key} {row.title}".strip(), remarks)
 
     def _measure(self, active: bool) -> Resources:
         """Measured while something runs; an idle board stays as it is, so that nothing is written."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.runs.documents import read_config
+from core.runs.judged import recorded_thresholds
 from core.runs.paths import RunPaths
 from core.system.files import SCORES_BYTES, STREAM_BYTES, lines, open_regular, read_bytes
 from core.system.process import current_process
 from lora_tui.dashboard.log_text import read_tail
 from lora_tui.dashboard.machine import Resources
-from lora_tui.dashboard.recorded_gate import recorded_thresholds
 from lora_tui.dashboard.snapshots import Board, BoardRow, Want
 from lora_tui.dashboard.watch import Watch
 
@@ -38,6 +38,7 @@ class ReplaySource:
         config, problem = read_config(self._recorded)
         if config is None:
             raise RunFolderError(problem or f"{self._recorded.config}: missing: name a run folder, such as runs/2.1-…")
+        self._thresholds = recorded_thresholds(config)
         self._lines = list(_lines(self._recorded.events))
         if not self._lines:
             raise RunFolderError(f"{self._recorded.events}: holds no event that could be played")
@@ -61,11 +62,10 @@ class ReplaySource:
             self._began = self._clock()
         at = (self._clock() - self._began) * self._speed
         self._play(at)
-        thresholds = recorded_thresholds(self._recorded)
-        self._watch.refresh(thresholds)
+        self._watch.refresh(self._thresholds)
         row = self._watch.row(BoardRow(f"run:{self._paths.name}", self._key()))
         done = min(1.0, at / self.length_s) if self.length_s > 0 else 1.0
-        selected = self._watch.view(row.id, f"{row.key} {row.title}".strip(), thresholds)
+        selected = self._watch.view(row.id, f"{row.key} {row.title}".strip())
         return Board(
             where=self._recorded.name,
             rows=(row,),

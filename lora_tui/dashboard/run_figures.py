@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from core.runs.judged import Judged
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
 from core.runs.reason import reason
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.scoring.criteria import rise_points
-from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds, Verdict
-from core.scoring.verdict import judge
+from core.scoring.evidence import Interval
 from core.system.files import stamp
 from lora_tui.dashboard.snapshots import BoardRow, IntervalChange
 
@@ -25,8 +25,9 @@ _CERTAINTY = 1.96
 """Standard errors in half a 95 % interval."""
 
 
-def figures(row: BoardRow, snapshot: RunSnapshot, evidence: Evidence, verdict: Verdict) -> BoardRow:
+def figures(row: BoardRow, judged: Judged) -> BoardRow:
     """The figures of a run, in a row. Pure."""
+    snapshot, evidence, verdict = judged.snapshot, judged.evidence, judged.verdict
     best = next((i for i in snapshot.intervals if i.step == verdict.best_step), None)
     domain = evidence.tuned_domain or (best.domain.counts if best is not None else None)
     heldout = evidence.tuned_heldout or (best.heldout.counts if best is not None else None)
@@ -92,17 +93,6 @@ def eta_s(snapshot: RunSnapshot) -> float | None:
     every = every if isinstance(every, int) and every > 0 else snapshot.steps_planned
     to_come = math.ceil(snapshot.steps_planned / every) - snapshot.steps_completed // every
     return each * left + an_evaluation * to_come
-
-
-def so_far(evidence: Evidence, verdict: Verdict, thresholds: Thresholds) -> dict[str, Criterion]:
-    """What the WER criteria would be by the trainer's own score at the best interval, while no tuned score is there."""
-    best = next((i for i in evidence.intervals if i.step == verdict.best_step), None)
-    if best is None or (evidence.tuned_domain is not None and evidence.tuned_heldout is not None):
-        return {}
-    guess = replace(evidence, tuned_domain=best.domain.counts, tuned_heldout=best.heldout.counts)
-    judged = judge(guess, thresholds)
-    names = ("domain_gain", "heldout")
-    return {n: judged.criterion(n) for n in names if verdict.criterion(n).state is State.UNKNOWN}
 
 
 def heldout_changes(paths: RunPaths, intervals: tuple[Interval, ...]) -> tuple[IntervalChange, ...]:

@@ -169,7 +169,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         tabs.update()
 
     def _transcript_lines(self) -> tuple[str, list[Pieces]]:
-        key = (self._dataset, self.view.verdict.best_step, self.view.gathered.evidence.tuned_domain is None)
+        key = (self._dataset, self.view.verdict.best_step, self.view.judged.evidence.tuned_domain is None)
         found = self._read.get((self._dataset, key))
         if found is None and self._reading != key:
             self._reading = key

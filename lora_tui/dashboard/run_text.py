@@ -54,7 +54,7 @@ def _verdict_reasons(view: RunView) -> list[Pieces]:
         lines.append(
             [(f"{state:<8}", roles[state]), (f"{criterion.title}: ", ""), (sanitise(criterion.reason), "muted")]
         )
-    lines += [[("problem  ", "fail"), (sanitise(problem), "")] for problem in view.gathered.problems]
+    lines += [[("problem  ", "fail"), (sanitise(problem), "")] for problem in view.judged.problems]
     return lines
 
 

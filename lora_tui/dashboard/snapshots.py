@@ -10,7 +10,7 @@ from lora_tui.dashboard.machine import Resources
 
 if TYPE_CHECKING:
     from core.plan.schema import Row
-    from core.runs.evidence import Gathered
+    from core.runs.judged import Judged
     from core.runs.position import Position
     from core.runs.snapshot import RunSnapshot
     from core.scoring.evidence import Criterion, Thresholds, Verdict
@@ -96,16 +96,25 @@ class RunView:
 
     row_id: str
     label: str
-    snapshot: RunSnapshot
-    gathered: Gathered
+    judged: Judged
     verdict: Verdict
-    thresholds: Thresholds
+    """With what must be known of the row before it is believed."""
     so_far: Mapping[str, Criterion]
     """Criteria as they would be if the best interval so far were the tuned score; only where that says more."""
     heldout: tuple[IntervalChange, ...]
     log_line: str
     positions: tuple[Position, ...] = ()
     """What the order of the evaluation sets does to their WER."""
+
+    @property
+    def snapshot(self) -> RunSnapshot:
+        """The run at this moment."""
+        return self.judged.snapshot
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the verdict was passed by."""
+        return self.judged.thresholds
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ def verdict_lines(
         heading.append((f"  {glyph[0].replace('data ok', 'data').replace('UNKNOWN', 'data')}", glyph[1]))
     lines = [Line(tuple(heading))]
     lines += [Line(((sanitise(remark), "unknown"),)) for remark in view.verdict.remarks]
-    if view.gathered.evidence.failure:
-        lines.append(Line(((sanitise(view.gathered.evidence.failure), "fail"),)))
+    if view.judged.evidence.failure:
+        lines.append(Line(((sanitise(view.judged.evidence.failure), "fail"),)))
     for criterion in view.verdict.criteria:
         lines += _criterion_lines(criterion, view.so_far.get(criterion.name), compact)
     lines.append(Line(health_pieces(view)))
@@ -56,7 +56,7 @@ def verdict_lines(
 
 def health_pieces(view: RunView) -> tuple[Piece, ...]:
     """The data's health, in the columns of a criterion."""
-    evidence = view.gathered.evidence
+    evidence = view.judged.evidence
     state, told = headline(evidence.data_health, view.positions, view.thresholds.accept_leakage, evidence.caps)
     word = "data ok" if state is State.PASS else state.value
     return ((f"{_GLYPHS[state]} {word:<8}", _ROLES[state]), (f"{'Data health':<19}", ""), (sanitise(told), "muted"))

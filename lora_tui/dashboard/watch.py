@@ -6,16 +6,15 @@ import math
 from dataclasses import replace
 from functools import cached_property
 
-from core.runs.evidence import Gathered, gather
+from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower
-from core.scoring.evidence import Thresholds, Verdict
-from core.scoring.verdict import judge
+from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.log_text import last_line
 from lora_tui.dashboard.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
-from lora_tui.dashboard.run_figures import figures, heldout_changes, so_far
+from lora_tui.dashboard.run_figures import figures, heldout_changes
 from lora_tui.dashboard.snapshots import UNREAD, BoardRow, RunView
 
 
@@ -27,7 +26,7 @@ class Watch:
         self.paths, self._caches = paths, caches
         self._events = str(paths.events)
         self._stamps: Stamps | None = None
-        self._judged: tuple[Thresholds, str | None] | None = None
+        self._judged_by: tuple[Thresholds, str | None] | None = None
         self._kept: BoardRow | None = None
         """Figures from the index, as long as the files are what they came from and nobody looks at the run."""
         self._view: RunView | None = None
@@ -36,8 +35,7 @@ class Watch:
         self.restless = True
         """Whether it may change without its files changing, as a trainer that fell silent does, or is yet to begin."""
         self.snapshot: RunSnapshot | None = None
-        self.gathered: Gathered | None = None
-        self.verdict: Verdict | None = None
+        self.judged: Judged | None = None
 
     @cached_property
     def _follower(self) -> RunFollower:
@@ -77,10 +75,10 @@ class Watch:
 
     def keep_figures(self, index: RowIndex, judged_by: str) -> None:
         """Give them to the index, if the run has ended."""
-        if self._stamps is None or self.snapshot is None or self.gathered is None or self.verdict is None:
+        if self._stamps is None or self.snapshot is None or self.judged is None:
             return
         if self.snapshot.attempts and not self.snapshot.state.active:
-            row = figures(BoardRow("", self.experiment), self.snapshot, self.gathered.evidence, self.verdict)
+            row = figures(BoardRow("", self.experiment), self.judged)
             index.keep(self.paths.name, self._stamps, judged_by, row)
 
     def refresh(
@@ -105,7 +103,7 @@ class Watch:
             if not same_files:
                 self._kept = self._stamps = None
         ended = self.snapshot is not None and not self.snapshot.state.active
-        if same_files and ended and self._judged == (thresholds, gave_up):
+        if same_files and ended and self._judged_by == (thresholds, gave_up):
             return False
         self.reading = not self._follower.advance(until)
         if self.reading:
@@ -114,12 +112,12 @@ class Watch:
         self.snapshot = snapshot = self._follower.refresh()
         seen = (snapshot.state, snapshot.last_event_time, len(snapshot.steps), snapshot.progress)
         same = old is not None and seen == (old.state, old.last_event_time, len(old.steps), old.progress)
-        if same and same_files and self._judged == (thresholds, gave_up):
+        if same and same_files and self._judged_by == (thresholds, gave_up):
             self.snapshot = old
             return False
-        self._stamps, self._judged, self._view, self._row, self._kept = found, (thresholds, gave_up), None, None, None
-        self.gathered = gather(snapshot, self.paths, gave_up)
-        self.verdict = judge(self.gathered.evidence, thresholds)
+        self._stamps, self._judged_by = found, (thresholds, gave_up)
+        self._view = self._row = self._kept = None
+        self.judged = judged(snapshot, thresholds, gave_up)
         return True
 
     def keep(self) -> bool:
@@ -128,7 +126,7 @@ class Watch:
 
     def row(self, row: BoardRow) -> BoardRow:
         """`row` with all that the run says. The same object as long as nothing of it changes."""
-        if self.snapshot is None or self.gathered is None or self.verdict is None:
+        if self.judged is None:
             if self._kept is not None:
                 if self._row is None or self._row[0] != row:
                     self._row = row, with_figures(row, self._kept)
@@ -136,23 +134,23 @@ class Watch:
             said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
             return replace(row, run=self.paths.name, state=UNREAD, reason=said)
         if self._row is None or (self._row[0] is not row and self._row[0] != row):
-            self._row = row, figures(row, self.snapshot, self.gathered.evidence, self.verdict)
+            self._row = row, figures(row, self.judged)
         return self._row[1]
 
-    def view(self, row_id: str, label: str, thresholds: Thresholds, remarks: tuple[str, ...] = ()) -> RunView | None:
+    def view(self, row_id: str, label: str, remarks: tuple[str, ...] = ()) -> RunView | None:
         """The run as the plots and the panels show it. `remarks`: those of the row, before the verdict's own."""
-        if self.snapshot is None or self.gathered is None or self.verdict is None:
+        found = self.judged
+        if found is None:
             return None
         view = self._view
         line = last_line(self.paths.log)
-        remarks = (*remarks, *self.verdict.remarks)
+        remarks = (*remarks, *found.verdict.remarks)
         if view is None or (view.row_id, view.label, view.log_line, view.verdict.remarks) != (
             row_id, label, line, remarks,
         ):  # fmt: skip
-            verdict = replace(self.verdict, remarks=remarks)
+            verdict = replace(found.verdict, remarks=remarks)
             self._view = view = RunView(
-                row_id, label, self.snapshot, self.gathered, verdict, thresholds,
-                so_far(self.gathered.evidence, self.verdict, thresholds),
-                heldout_changes(self.paths, self.snapshot.intervals), line, read_positions(self.paths)[0],
+                row_id, label, found, verdict, found.so_far(),
+                heldout_changes(self.paths, found.snapshot.intervals), line, read_positions(self.paths)[0],
             )  # fmt: skip
         return view

@@ -261,7 +261,7 @@ def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -
     execution.place_all()
     first = report(execution, {})[0]
     assert first.outcome is Outcome.REJECTED and not first.failed
-    assert first.gathered is not None and "gate.early_stop" in str(first.gathered.evidence.failure)
+    assert first.judged is not None and "gate.early_stop" in str(first.judged.evidence.failure)
 
 
 def test_the_plans_program_hears_of_ends(folder: Any) -> None:

@@ -101,7 +101,7 @@ class RecordedRun:
         """A score document whose errors are spread over its clips."""
         each = [errors // CLIPS + (i < errors % CLIPS) for i in range(CLIPS)]
         utterances = [
-            utterance(f"{name}-{i}", "one two three four", hypothesis(count), counts(count, WORDS // CLIPS))
+            utterance(f"{name}-{i}", hypothesis(0), hypothesis(count), counts(count, WORDS // CLIPS))
             for i, count in enumerate(each)
         ]
         return score_document(utterances, dataset=name, manifest=f"{name}.jsonl", manifest_sha256=name[0], step=step)
@@ -142,7 +142,10 @@ class RecordedRun:
 
 
 def hypothesis(errors: int) -> str:
-    return " ".join(["one", "too", "three", "for"][: max(1, 4 - errors % 3)])
+    """A clip's words, of which so many are heard wrong; 0: its reference."""
+    words = ["one", "two", "three", "four"] * (WORDS // CLIPS // 4)
+    wrong = {"one": "won", "two": "too", "three": "free", "four": "for"}
+    return " ".join(wrong[word] if place < errors else word for place, word in enumerate(words))
 
 
 def load(path: Path) -> Any:

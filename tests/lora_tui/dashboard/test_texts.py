@@ -29,7 +29,7 @@ Make = Callable[..., Any]
 def view_of(run: Any) -> RunView:
     watch = Watch(run.paths)
     watch.refresh(Thresholds())
-    view = watch.view("x", "2.1", Thresholds())
+    view = watch.view("x", "2.1")
     assert view is not None
     return view
 
@@ -193,3 +193,19 @@ def test_the_uncertainty_of_a_change_is_that_of_paired_utterances() -> None:
     after = {clip: count + (int(clip) % 2) for clip, count in before.items()}
     assert half_width(before, after, 1000) == pytest.approx(1.96 * 100 * (100 * 0.2525) ** 0.5 / 1000, rel=0.01)
     assert half_width(before, {}, 1000) is None
+
+
+def test_a_score_that_its_texts_do_not_bear_out_is_not_believed(make_run: Make) -> None:
+    run = make_run()
+    honest = run.document
+
+    def forged(*arguments: Any) -> Any:
+        document = honest(*arguments)
+        document["utterances"][0]["hypothesis"] = "something else"
+        return document
+
+    run.document = forged
+    run.train(1000).finish()
+    watch = Watch(run.paths)
+    watch.refresh(Thresholds())
+    assert watch.row(BoardRow("x", "2.1")).decision == "undecided", "as the gate has it"

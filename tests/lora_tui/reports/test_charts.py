@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.runs.evidence import gather
+from core.runs.judged import judged
 from core.runs.matrix import run_row
 from core.runs.position import write_positions
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
-from core.scoring.verdict import judge
 from lora_tui.reports import html_page, json_document, markdown, pictures, svg
 from lora_tui.reports.clips import MOST_WORDS, aligned_lines, chosen_clips, heading
 from lora_tui.reports.curves import Chart, Level, Line, charts, position_charts, thinned
@@ -45,10 +44,7 @@ def test_the_health_of_the_data_is_in_every_report(fake_run: MakeRun) -> None:
     run.health(leak)
     write_positions(run.paths)
     thresholds = Thresholds(accept_leakage="the product's own prompts")
-    snapshot = read_run(run.paths)
-    gathered = gather(snapshot, run.paths, thresholds=thresholds)
-    verdict = judge(gathered.evidence, thresholds)
-    line = run_row("2.1", "", snapshot, gathered, verdict, thresholds=thresholds)
+    line = run_row("2.1", "", judged(read_run(run.paths), thresholds))
     report = Report((ReportRow(line, "accepted", "runs/2.1", position_charts(line.positions)),))
     for text in (markdown.render(report), html_page.render(report), json_document.render(report)):
         assert "1 clip of heldout in train" in text

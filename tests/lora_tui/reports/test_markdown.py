@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.runs.events import Final
-from core.runs.evidence import gather
 from core.runs.figures import duration, points
+from core.runs.judged import judged
 from core.runs.matrix import (
     CRITERIA,
     MatrixRow,
@@ -20,7 +20,6 @@ from core.runs.matrix import (
 )
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
-from core.scoring.verdict import judge
 from lora_tui.reports import markdown as markdown_format
 from lora_tui.reports.report import of_lines
 
@@ -32,9 +31,7 @@ def render_markdown(rows: list[MatrixRow], **more: Any) -> str:
 
 
 def row_of(run: Any, experiment: str = "2.1", settings: str = "", **more: Any) -> MatrixRow:
-    snapshot = read_run(run.paths, now=run.time)
-    gathered = gather(snapshot, run.paths)
-    return run_row(experiment, settings, snapshot, gathered, judge(gathered.evidence, Thresholds()), **more)
+    return run_row(experiment, settings, judged(read_run(run.paths, now=run.time), Thresholds()), **more)
 
 
 def cells(markdown: str, experiment: str) -> dict[str, str]:
