@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from evidence_kit import GOOD
 
 from core.plan.validate import SECTIONS
+from core.scoring.evidence import Thresholds
+from core.scoring.verdict import judge
 from lora_tui.__main__ import COMMANDS, EPILOG
 from lora_tui.output import FORMATS
+from lora_tui.request import add_arguments
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -72,9 +77,23 @@ def test_the_shipped_plan_explains_every_key(section: str) -> None:
     assert {f.name for f in fields(SECTIONS[section]) if "doc" in f.metadata} <= explained
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_project_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:core|lora_tui|tests|benchmarks|docs)/[\w./-]+?\.(?:py|md|toml|svg))\b", page.read_text())
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).is_file()] == []
+
+
+def test_every_criterion_is_in_the_readme() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert {criterion.title for criterion in judge(GOOD, Thresholds()).criteria} <= set(rows)
+
+
 @pytest.mark.parametrize("ending", FORMATS)
-def test_every_format_of_a_report_is_described(ending: str) -> None:
+def test_every_format_of_a_report_is_described_and_in_the_help(ending: str) -> None:
     assert f"| `{ending}` |" in (DOCS / "reports.md").read_text()
+    parser = ArgumentParser()
+    add_arguments(parser)
+    assert ending in parser.format_help()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

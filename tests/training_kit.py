@@ -32,6 +32,8 @@ from core.system.files import write_json
 RATE = 16_000
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 Samples = NDArray[np.float32]
+FAMILIES = ["tiny_moonshine", "tiny_whisper", "tiny_streaming"]
+"""Fixtures with a random model of each family that `core.training` knows."""
 
 
 def speechlike(text: str, seed: int = 0, level: float = 0.05) -> Samples:

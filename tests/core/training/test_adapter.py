@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_kit import TrainingRun, digit_texts, speechlike
+from training_kit import FAMILIES, TrainingRun, digit_texts, speechlike
 
 from core.audio.samples import normalise
 from core.errors import ModelError
@@ -33,7 +33,6 @@ from core.training.evaluation import Decoder, normalisation_fingerprint
 from core.training.loss import pad_targets
 from core.training.model import SpeechModel, load_model
 
-FAMILIES = ["tiny_moonshine", "tiny_whisper", "tiny_streaming"]
 TARGETS = ("q_proj", "v_proj", "fc1")
 TEXTS = digit_texts(4, 7, words=5)
 FACTS = AdapterFacts(

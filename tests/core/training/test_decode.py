@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_kit import WORDS, speechlike
+from training_kit import FAMILIES, WORDS, speechlike
 
 from core.audio.samples import normalise
 from core.training.decode import greedy
 from core.training.evaluation import Decoder
 from core.training.model import SpeechModel, load_model
-
-FAMILIES = ["tiny_moonshine", "tiny_whisper", "tiny_streaming"]
 
 
 @pytest.fixture(params=FAMILIES)

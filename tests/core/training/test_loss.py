@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_kit import speechlike
+from training_kit import FAMILIES, speechlike
 
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import load_model
@@ -85,7 +85,7 @@ def test_one_clip_has_the_loss_that_transformers_computes(family: str, request: 
     assert float(ours) / tokens == pytest.approx(float(theirs), rel=1e-5)
 
 
-@pytest.mark.parametrize("family", ["tiny_moonshine", "tiny_whisper", "tiny_streaming"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_labels_end_in_eos_and_carry_no_start_token(family: str, request: pytest.FixtureRequest) -> None:
     model = load_model(str(request.getfixturevalue(family)))
     ids = model.label_ids("two nine")

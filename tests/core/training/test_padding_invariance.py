@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_kit import digit_texts, speechlike
+from training_kit import FAMILIES, digit_texts, speechlike
 
 from core.audio.samples import normalise
 from core.scoring.counts import ErrorCounts, total
@@ -18,7 +18,6 @@ from core.scoring.wer import count_errors
 from core.training.decode import greedy
 from core.training.model import SpeechModel, load_model
 
-FAMILIES = ["tiny_moonshine", "tiny_whisper", "tiny_streaming"]
 LENGTHS = (1_600, 5_000, 16_000, 23_999, 24_001, 40_321, 64_000)
 
 

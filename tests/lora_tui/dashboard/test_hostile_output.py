@@ -21,6 +21,7 @@ import pytest
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.runs.events import Final, Notice, Phase, Record, encode
+from lora_tui.output import FORMATS
 
 ROOT = Path(__file__).parents[3]
 LONG = "y" * 10_000
@@ -136,7 +137,7 @@ class _Tags(HTMLParser):
 
 
 def test_every_report_holds_it_as_text_of_its_format(hostile: Any, tmp_path: Path) -> None:
-    paths = {suffix: tmp_path / f"out.{suffix}" for suffix in ("md", "csv", "json", "xml", "html")}
+    paths = {suffix: tmp_path / f"out.{suffix}" for suffix in (ending.removeprefix(".") for ending in FORMATS)}
     exports = [part for path in paths.values() for part in ("--export", str(path))]
     harmless(in_terminal(hostile, str(hostile.plan), "--headless", "--no-train", *exports))
     for suffix, path in paths.items():
