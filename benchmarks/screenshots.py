@@ -21,8 +21,8 @@ from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.plots import Plots
-from lora_tui.dashboard.replay import ReplaySource
+from lora_tui.dashboard.plots.board_plots import Plots
+from lora_tui.dashboard.reading.replay import ReplaySource
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "recorded" / "2.1-4f401991be.tar.xz"

@@ -25,10 +25,10 @@ from core.sanitise import sanitise
 from core.system.locks import is_held
 from core.user_paths import user_path
 from lora_tui.cells import table
-from lora_tui.dashboard.columns import wer_with_change
-from lora_tui.dashboard.log_text import last_line
-from lora_tui.dashboard.run_figures import figures
-from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.reading.log_text import last_line
+from lora_tui.dashboard.reading.run_figures import figures
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.text.columns import wer_with_change
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.report import of_lines
 from lora_tui.unsaved_hashes import UnsavedHashes

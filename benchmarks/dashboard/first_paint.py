@@ -38,7 +38,9 @@ def main() -> int:
     hello, board, row = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         finished_run(Path(folder) / "runs")
-        everything = "import lora_tui.dashboard.face, lora_tui.dashboard.reader, lora_tui.dashboard.charts"
+        everything = (
+            "import lora_tui.dashboard.face, lora_tui.dashboard.reading.reader, lora_tui.dashboard.plots.charts"
+        )
         subprocess.run([sys.executable, "-c", everything], cwd=ROOT, check=True)
         for _ in range(rounds):
             with Terminal(_HELLO) as terminal:

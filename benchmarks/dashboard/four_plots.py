@@ -15,10 +15,10 @@ from textual.containers import Grid
 from textual.widgets import Static
 
 from core.runs.steps import Lineage
-from lora_tui.dashboard.look import View
-from lora_tui.dashboard.plot import Curve, Plot
-from lora_tui.dashboard.plot_view import PlotView
-from lora_tui.dashboard.series import Floats
+from lora_tui.dashboard.plots.look import View
+from lora_tui.dashboard.plots.plot import Curve, Plot
+from lora_tui.dashboard.plots.plot_view import PlotView
+from lora_tui.dashboard.plots.series import Floats
 from lora_tui.dashboard.themes import THEMES
 
 PLOTS, CURVES = 4, 3

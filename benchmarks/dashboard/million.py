@@ -26,8 +26,8 @@ from benchmarks.dashboard.material import long_run
 from benchmarks.dashboard.terminal import Terminal
 from core.runs.state_folder import STATE_VARIABLE
 from core.runs.store import read_run
-from lora_tui.dashboard.look import Look
-from lora_tui.dashboard.series import smooth
+from lora_tui.dashboard.plots.look import Look
+from lora_tui.dashboard.plots.series import smooth
 
 COLD_S, WARM_S, REFRESH_MS, MEMORY_MIB = 3.0, 1.0, 50.0, 200.0
 _BOARD = [sys.executable, "-m", "lora_tui"]

@@ -44,7 +44,7 @@ from benchmarks.kill_matrix.compare import differences, fingerprint
 from benchmarks.kill_matrix.material import ROOT, clips
 from benchmarks.kill_matrix.world import Failed
 from core.queue.executor import child_environment
-from core.queue.nvml import NvmlReader
+from core.queue.gpu.nvml import NvmlReader
 from core.runs.paths import RunPaths
 from core.runs.store import read_run
 

@@ -16,7 +16,7 @@ import torch
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.schema import AdapterSettings
-from core.queue.nvml import NvmlReader
+from core.queue.gpu.nvml import NvmlReader
 from core.training.adapter import attach
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel, load_model

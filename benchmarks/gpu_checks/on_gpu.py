@@ -16,7 +16,7 @@ from benchmarks.gpu_checks.table import Table
 from benchmarks.kill_matrix.material import ROOT
 from benchmarks.kill_matrix.world import Failed, World
 from core.queue.executor import child_environment
-from core.queue.gpus import GIB, Gpu
+from core.queue.gpu.choice import GIB, Gpu
 from core.runs.store import read_run
 
 STEP_BYTES = 6 * GIB

@@ -12,7 +12,7 @@ from core.console import err
 from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue.decisions import told_to_stop
 from core.queue.executor import LocalExecutor
-from core.queue.gpus import Devices
+from core.queue.gpu.choice import Devices
 from core.queue.other_version import say_code
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor

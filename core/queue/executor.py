@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import core
-from core.queue import gpu_locks
+from core.queue.gpu import locks as gpu_locks
 from core.runs.folder import open_append
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE

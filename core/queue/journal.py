@@ -58,7 +58,7 @@ class SupervisorStarted(Record, frozen=True, tag="supervisor_started"):
     """A supervisor begins to work."""
 
     process: dict[str, Any] | None = None
-    """As core.runs.process tells it."""
+    """As core.system.process tells it."""
 
 
 class SupervisorStopping(Record, frozen=True, tag="supervisor_stopping"):

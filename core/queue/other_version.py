@@ -12,7 +12,7 @@ from core.runs.paths import RunsFolder
 from core.system.files import read_bytes
 from core.system.locks import is_held
 
-_ROOMS = ("plan", "queue", "runs", "scoring")
+_ROOMS = ("plan", "queue", "runs", "scoring", "system")
 _MOST_BYTES = 4096
 OLDER = (
     "{}: a supervisor of an older version of lora-tui is at work there, with a queue of its own: it ends when it has "
@@ -45,7 +45,7 @@ def code_id() -> str:
     """Of the code that decides what the queue does, as it lies there when it is first asked for."""
     digest = hashlib.sha256()
     home = Path(core.__file__).parent
-    for file in sorted(file for room in _ROOMS for file in (home / room).glob("*.py")):
+    for file in sorted(file for room in _ROOMS for file in (home / room).rglob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -12,10 +12,10 @@ from core.plan.next_action import Start
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import TRAINER_KINDS, Decision, DecisionLog, decisions_on
 from core.queue.executor import LocalExecutor, Trainer
-from core.queue.gpus import Choice, Devices
+from core.queue.gpu.available import NO_SLOT, Places
+from core.queue.gpu.choice import Choice, Devices
 from core.queue.how_ended import how_it_ended, is_lost
 from core.queue.placement import Placed
-from core.queue.places import NO_SLOT, Places
 from core.queue.prune import prunable, prune
 from core.queue.standing import LOST, Ended
 from core.queue.talk import say

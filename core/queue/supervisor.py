@@ -21,9 +21,9 @@ from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
 from core.queue.followers import Followers
 from core.queue.forecast import measured_bytes
-from core.queue.gpus import Devices
+from core.queue.gpu.choice import Devices
+from core.queue.gpu.nvml import NvmlReader
 from core.queue.notify import Notifier
-from core.queue.nvml import NvmlReader
 from core.queue.pauses import Pauses
 from core.queue.slots import End, Slots
 from core.queue.talk import say

@@ -13,8 +13,8 @@ from core.plan.row_state import RowStatus
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.forecast import measured_bytes
+from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
-from core.queue.places import NO_SLOT
 from core.queue.record import write_run
 from core.queue.slots import End, Heir, Slots
 from core.queue.standing import Ended

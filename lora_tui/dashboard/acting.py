@@ -15,11 +15,11 @@ from core.sanitise import sanitise
 from lora_tui.dashboard.asks import ASKS
 from lora_tui.dashboard.messages import AddAsked, Asked
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.snapshots import Board
+from lora_tui.dashboard.reading.snapshots import Board
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
-    from lora_tui.dashboard.experiment_form import Filled
+    from lora_tui.dashboard.screens.experiment_form import Filled
 
 
 class Acting(App[None]):
@@ -76,7 +76,7 @@ class Acting(App[None]):
             if yes:
                 self.act(do)
 
-        from lora_tui.dashboard.dialogs import Confirm
+        from lora_tui.dashboard.screens.dialogs import Confirm
 
         question = ask.question.format(row=sanitise(row.key, 60) if row is not None else "")
         self.push_screen(Confirm(question, ask.consequence, ascii_only=self.options.ascii_only), answered)
@@ -85,7 +85,7 @@ class Acting(App[None]):
         """Open the form; the plan is read as its file is now."""
         from core.plan.expand import expand
         from core.plan.read import parse_plan
-        from lora_tui.dashboard.experiment_form import ExperimentForm
+        from lora_tui.dashboard.screens.experiment_form import ExperimentForm
 
         def filled(found: Filled | None) -> None:
             if found is not None:

@@ -15,13 +15,13 @@ from textual.timer import Timer
 from textual.widgets import Footer
 
 from lora_tui.dashboard.acting import Acting
-from lora_tui.dashboard.board_screen import BoardScreen
 from lora_tui.dashboard.hangup import LOOKS_S, terminal_is_gone
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
 from lora_tui.dashboard.messages import BoardRead, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.snapshots import Board
-from lora_tui.dashboard.source import ReaderThread, Source
+from lora_tui.dashboard.reading.snapshots import Board
+from lora_tui.dashboard.reading.source import ReaderThread, Source
+from lora_tui.dashboard.screens.board import BoardScreen
 from lora_tui.dashboard.themes import ROLES, THEMES
 
 if TYPE_CHECKING:
@@ -108,21 +108,21 @@ class Dashboard(Acting):
 
     def action_help(self) -> None:
         """The keys of the screen that is open."""
-        from lora_tui.dashboard.dialogs import Help, key_lines
+        from lora_tui.dashboard.screens.dialogs import Help, key_lines
 
         if not isinstance(self.screen, Help):
             self.push_screen(Help(key_lines(self.screen), ascii_only=self.options.ascii_only))
 
     def action_command_palette(self) -> None:
         """Every key by its name."""
-        from lora_tui.dashboard.palette import Palette
+        from lora_tui.dashboard.screens.palette import Palette
 
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: what the keys of the screen do now, and the theme."""
-        from lora_tui.dashboard.dialogs import commands
+        from lora_tui.dashboard.screens.dialogs import commands
 
         yield SystemCommand("Choose theme", "light, dark, safe for colour-blind eyes", self.action_change_theme)
         for title, told, active in commands(screen):
@@ -130,7 +130,7 @@ class Dashboard(Acting):
 
     def on_matrix_asked(self, message: MatrixAsked) -> None:
         """The run matrix; a row that is chosen there is selected on the board."""
-        from lora_tui.dashboard.matrix_screen import MatrixScreen
+        from lora_tui.dashboard.screens.matrix import MatrixScreen
 
         def chosen(row_id: str | None) -> None:
             if row_id is not None:

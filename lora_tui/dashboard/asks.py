@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lora_tui.dashboard.snapshots import Board, BoardRow
+from lora_tui.dashboard.reading.snapshots import Board, BoardRow
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.app import Dashboard
-from lora_tui.dashboard.first_rows import first_rows
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.row_index import RowIndex
-from lora_tui.dashboard.snapshots import Board, Want
+from lora_tui.dashboard.reading.first_rows import first_rows
+from lora_tui.dashboard.reading.row_index import RowIndex
+from lora_tui.dashboard.reading.snapshots import Board, Want
 from lora_tui.diagnostics import say
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
-    from lora_tui.dashboard.source import Source
+    from lora_tui.dashboard.reading.source import Source
 
 
 class LateSource:
@@ -56,7 +56,7 @@ def open_dashboard(options: Options, runs: RunsFolder) -> ExitCode:
         return Actions(options, runs)
 
     if options.replay is not None:
-        from lora_tui.dashboard.replay import ReplaySource
+        from lora_tui.dashboard.reading.replay import ReplaySource
 
         replay = ReplaySource(options.replay, options.speed)
         try:
@@ -87,11 +87,11 @@ def _first_board(options: Options, runs: RunsFolder, index: RowIndex) -> Board |
 
 
 def _folder_source(options: Options, runs: RunsFolder, index: RowIndex) -> Source:
-    from lora_tui.dashboard.reader import FolderSource
+    from lora_tui.dashboard.reading.reader import FolderSource
 
     plan = None
     if options.plan is not None:
-        from lora_tui.dashboard.plan_rows import PlanRows
+        from lora_tui.dashboard.reading.plan_rows import PlanRows
 
         plan = PlanRows(options.plan, runs, options.overrides, options.only)
     return FolderSource(runs, plan, caches=not options.readonly, index=index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from lora_tui.dashboard.snapshots import Board, BoardRow, Want
+from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Want
 
 
 class FollowsBoard:

@@ -11,7 +11,7 @@ from core.queue.entries import Entry, EntryState, listed
 from core.queue.naming import with_sharers
 from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunsFolder
-from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.queue_actions import HELD, KILLED, STOPPED
 
 

@@ -14,12 +14,12 @@ import lora_tui
 from core.sanitise import sanitise
 from core.scoring.side_by_side import compare
 from lora_tui.cells import broken, cropped, cut, in_cells, padded, table, width_of
-from lora_tui.dashboard.columns import fitting, row_pieces
-from lora_tui.dashboard.drawing import draw
-from lora_tui.dashboard.log_text import resolved
-from lora_tui.dashboard.plot import Plot
-from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.transcripts import clip_lines
+from lora_tui.dashboard.plots.drawing import draw
+from lora_tui.dashboard.plots.plot import Plot
+from lora_tui.dashboard.reading.log_text import resolved
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.text.columns import fitting, row_pieces
+from lora_tui.dashboard.text.transcripts import clip_lines
 
 CHINESE = "这个实验的学习率比上一个小一半，所以它收敛得更慢，但是保持了普通语音的准确率"
 COMBINING = "re\u0301sume\u0301 nai\u0308ve co\u0302te\u0301 " * 4

@@ -16,9 +16,10 @@ from core.queue.__main__ import supervise
 from core.runs.paths import RunPaths
 from core.runs.store import read_run
 from lora_tui.__main__ import main
-from lora_tui.dashboard import run_text, verdict_text
-from lora_tui.dashboard.reader import FolderSource
-from lora_tui.dashboard.snapshots import Want
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.reading.snapshots import Want
+from lora_tui.dashboard.text import run_pages as run_text
+from lora_tui.dashboard.text import verdict_lines as verdict_text
 
 HUGE = "a number of 400 digits"
 VALUES = (None, True, "x", [], {}, -1, 2.5, HUGE, 1e308, 2**60, {"a": {}}, [[1]], "\ud800")

@@ -10,9 +10,9 @@ import pytest
 from waiting import wait_for
 
 from lora_tui.__main__ import main
-from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.reader import FolderSource
-from lora_tui.dashboard.snapshots import Want
+from lora_tui.dashboard.reading.plan_rows import PlanRows
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.reading.snapshots import Want
 
 WHY = "its condition does not hold (failed): a:failed = false"
 ROWS = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "c"\ntrain.seed = 1\nafter = ["a"]\nwhen = "failed"\n'

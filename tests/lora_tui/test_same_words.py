@@ -19,9 +19,9 @@ from core.queue.report import report
 from core.queue.wishes import Submission, Target
 from core.system.locks import KernelLock, is_held
 from lora_tui.__main__ import main
-from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.reader import FolderSource
-from lora_tui.dashboard.snapshots import Want
+from lora_tui.dashboard.reading.plan_rows import PlanRows
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.reading.snapshots import Want
 from lora_tui.reports import csv_table, json_document, markdown
 from lora_tui.reports.report import assemble
 

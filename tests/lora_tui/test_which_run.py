@@ -23,10 +23,10 @@ from core.errors import ExitCode
 from core.runs.data_health import sealed
 from core.runs.paths import RunPaths
 from lora_tui.__main__ import main
-from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.reader import FolderSource
-from lora_tui.dashboard.snapshots import Want
-from lora_tui.dashboard.verdict_text import verdict_lines
+from lora_tui.dashboard.reading.plan_rows import PlanRows
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.reading.snapshots import Want
+from lora_tui.dashboard.text.verdict_lines import verdict_lines
 from lora_tui.output import FORMATS
 
 ADAPTER_FROM = """\

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.queue.gpus import GIB
+from core.queue.gpu.choice import GIB
 from core.system.locks import KernelLock
 from core.system.process import identity_of
 

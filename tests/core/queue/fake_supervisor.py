@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
-from core.queue.nvml import NvmlReader
+from core.queue.gpu.nvml import NvmlReader
 from core.runs.paths import RunsFolder
 
 TRAINER = (sys.executable, str(Path(__file__).with_name("fake_trainer.py")))

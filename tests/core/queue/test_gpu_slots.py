@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue import gpu_locks
 from core.queue.entries import listing
-from core.queue.gpus import GIB, Devices, Gpu
+from core.queue.gpu import locks as gpu_locks
+from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
 from core.runs.paths import RunPaths

@@ -21,7 +21,7 @@ from core.queue.__main__ import supervise
 from core.queue.asked_ends import AskedEnds
 from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
-from core.queue.gpus import GIB, Devices, Gpu
+from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.queue.looks import Looks
 from core.queue.record import write_run
 from core.queue.slots import Slots

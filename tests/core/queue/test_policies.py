@@ -17,7 +17,7 @@ from core.manifests.hashing import HashCache
 from core.queue import pauses
 from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
-from core.queue.gpus import Devices, Gpu
+from core.queue.gpu.choice import Devices, Gpu
 from core.queue.notify import Notifier
 from core.queue.pauses import MOST_BYTES, FailureSeries, Pauses, has_space
 from core.queue.report import Outcome, report

@@ -43,14 +43,14 @@ NAMED: dict[str, frozenset[str]] = {
         "core/system/machine_key.py": "os.open read_bytes hardlink_to unlink",
         "core/system/process.py": "read_text iterdir",
         "core/queue/database.py": "open",
-        "core/queue/other_version.py": "glob read_bytes",
-        "core/queue/gpu_locks.py": "open",
+        "core/queue/other_version.py": "rglob read_bytes",
+        "core/queue/gpu/locks.py": "open",
         "core/cli/__main__.py": "os.open",
         "lora_tui/output.py": "open",
-        "lora_tui/dashboard/caches.py": "unlink",
-        "lora_tui/dashboard/row_index.py": "os.scandir",
+        "lora_tui/dashboard/reading/caches.py": "unlink",
+        "lora_tui/dashboard/reading/row_index.py": "os.walk",
         # a replay's own temporary folder, and a look at what it replays
-        "lora_tui/dashboard/replay.py": "glob iterdir open symlink_to unlink write_bytes write_text",
+        "lora_tui/dashboard/reading/replay.py": "glob iterdir open symlink_to unlink write_bytes write_text",
     }.items()
 }
 THE_TWO = ("core/system/files.py", "core/runs/folder.py")

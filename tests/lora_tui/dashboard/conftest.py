@@ -17,10 +17,10 @@ from core.runs.paths import RunsFolder
 from core.system.locks import is_held
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
-from lora_tui.dashboard.lines_view import LinesView
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.plan_rows import PlanRows
-from lora_tui.dashboard.reader import FolderSource
+from lora_tui.dashboard.reading.plan_rows import PlanRows
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.widgets.lines_view import LinesView
 
 
 def _module(name: str) -> ModuleType:

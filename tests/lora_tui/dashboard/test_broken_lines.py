@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lora_tui.cells import broken, cut
-from lora_tui.dashboard.columns import fitting, row_pieces
-from lora_tui.dashboard.snapshots import BoardRow
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.text.columns import fitting, row_pieces
 
 
 def texts(parts: list[list[tuple[str, str]]]) -> list[str]:

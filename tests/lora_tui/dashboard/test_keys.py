@@ -10,13 +10,13 @@ import pytest
 from textual.widgets import Input
 
 from core.scoring.side_by_side import align, compare
-from lora_tui.dashboard.board_keys import BOARD_KEYS
-from lora_tui.dashboard.filters import parse
-from lora_tui.dashboard.look import View
 from lora_tui.dashboard.messages import Asked
-from lora_tui.dashboard.snapshots import BoardRow
-from lora_tui.dashboard.transcripts import clip_lines
-from lora_tui.dashboard.zoom import move_cursor, pan, zoom
+from lora_tui.dashboard.plots.look import View
+from lora_tui.dashboard.plots.zoom import move_cursor, pan, zoom
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.screens.board_keys import BOARD_KEYS
+from lora_tui.dashboard.text.filters import parse
+from lora_tui.dashboard.text.transcripts import clip_lines
 
 Make = Callable[..., Any]
 

@@ -14,11 +14,11 @@ import pytest
 from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
 from core.system.process import current_process
-from lora_tui.dashboard import queue_state
 from lora_tui.dashboard.asks import allowed
-from lora_tui.dashboard.columns import fitting, row_pieces
-from lora_tui.dashboard.queue_state import with_entry
-from lora_tui.dashboard.snapshots import Board, BoardRow
+from lora_tui.dashboard.reading import queue_state
+from lora_tui.dashboard.reading.queue_state import with_entry
+from lora_tui.dashboard.reading.snapshots import Board, BoardRow
+from lora_tui.dashboard.text.columns import fitting, row_pieces
 
 Make = Callable[..., Any]
 THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {i}\n' for i, name in enumerate("abc"))

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from core.queue.gpus import GIB, Devices, Gpu
+from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.runs.position import write_positions
 from core.scoring.evidence import Thresholds
-from lora_tui.dashboard.columns import fitting, heading, row_pieces
-from lora_tui.dashboard.health_page import health_lines
-from lora_tui.dashboard.layout import share
-from lora_tui.dashboard.log_text import last_line, read_tail, resolved
-from lora_tui.dashboard.panels import VerdictPanel
-from lora_tui.dashboard.resources import ResourceReader
-from lora_tui.dashboard.run_figures import half_width
-from lora_tui.dashboard.snapshots import BoardRow, RunView
-from lora_tui.dashboard.verdict_text import verdict_lines
-from lora_tui.dashboard.watch import Watch
+from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
+from lora_tui.dashboard.reading.resources import ResourceReader
+from lora_tui.dashboard.reading.run_figures import half_width
+from lora_tui.dashboard.reading.snapshots import BoardRow, RunView
+from lora_tui.dashboard.reading.watch import Watch
+from lora_tui.dashboard.screens.layout import share
+from lora_tui.dashboard.screens.panels import VerdictPanel
+from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
+from lora_tui.dashboard.text.health_page import health_lines
+from lora_tui.dashboard.text.verdict_lines import verdict_lines
 
 Make = Callable[..., Any]
 

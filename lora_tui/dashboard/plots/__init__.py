@@ -1,0 +1,1 @@
+"""Plots: from a run's curves to lines of cells, and the widget that shows them."""

@@ -1,0 +1,132 @@
+"""The axes of a plot: from data to dots, round numbers, labels. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from lora_tui.cells import in_cells
+from lora_tui.dashboard.plots.canvas import Canvas, Cell
+from lora_tui.dashboard.plots.plot import GUTTER, Plot
+from lora_tui.dashboard.plots.series import Floats
+
+Line = list[Cell]
+Scalar = TypeVar("Scalar", float, Floats)
+_SMALL = 1e-3
+"""Steps between labels below this are told as 2e-5."""
+
+
+class Frame:
+    """Data coordinates to dots."""
+
+    def __init__(self, canvas: Canvas, low: float, high: float, bottom: float, top: float) -> None:
+        self.canvas, self.low, self.high, self.bottom, self.top = canvas, low, high, bottom, top
+
+    def x(self, value: Scalar) -> Scalar:
+        """Dots from the left."""
+        return (value - self.low) / (self.high - self.low) * (self.canvas.dots_wide - 1)
+
+    def y(self, value: Scalar) -> Scalar:
+        """Dots from the top."""
+        return (self.top - value) / (self.top - self.bottom) * (self.canvas.dots_high - 1)
+
+    def cell(self, x: float, y: float) -> tuple[int, int]:
+        """(column, row)."""
+        return round(self.x(x)) // 2, round(self.y(y)) // 4
+
+    def y_labels(self, log_y: bool, signed: bool) -> dict[int, str]:
+        """Row → label, at round numbers where they fit."""
+        at_most = max(2, self.canvas.height // 2)
+        if log_y:
+            named = [(tick, _log_number(10**tick)) for tick in log_ticks(self.bottom, self.top, at_most)]
+        else:
+            ticks = ticks_between(self.bottom, self.top, at_most)
+            step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(self.top - self.bottom)
+            named = [(tick, _number(tick, step, signed)) for tick in ticks]
+        labels: dict[int, str] = {}
+        for tick, text in named:
+            labels.setdefault(round(self.y(tick)) // 4, text[: GUTTER - 1])
+        return labels
+
+    def rows(self, labels: Mapping[int, str], ascii_only: bool) -> Iterator[Line]:
+        """The canvas with labels (row → text) and its edge."""
+        edge = "|" if ascii_only else "│"
+        for row, cells in enumerate(self.canvas.rows()):
+            yield [*cells_of(f"{labels.get(row, ''):>{GUTTER - 1}}", "axis"), (edge, "axis"), *cells]
+
+
+def x_axis(frame: Frame, plot: Plot, width: int, ascii_only: bool) -> Iterator[Line]:
+    """Two lines: the rule with the marked stretch, and the labels below it."""
+    rule, corner, heavy = ("-", "+", "=") if ascii_only else ("─", "└", "━")
+    columns = frame.canvas.width
+    cells: Line = [(rule, "axis")] * columns
+    if plot.span is not None:
+        first, last = (round(frame.x(x)) // 2 for x in plot.span[:2])
+        for column in range(max(0, first), min(columns, last + 1)):
+            cells[column] = (heavy, "window")
+        name = f" {plot.span[2]} "
+        start = (first + last - len(name)) // 2 + 1
+        if last - first > len(name) and start >= 0 and start + len(name) <= columns:
+            cells[start : start + len(name)] = [(c, "window") for c in name]
+    yield [*cells_of(" " * (GUTTER - 1), ""), (corner, "axis"), *cells]
+    labels: Line = [(" ", "")] * width
+    end = -1
+    ticks = ticks_between(frame.low, frame.high, max(2, columns // 12))
+    for tick in ticks:
+        text = f"{tick:,.0f}".replace(",", " ") if frame.high - frame.low > 4 else f"{tick:.2g}"
+        start = min(GUTTER + round(frame.x(tick)) // 2 - len(text) // 2, width - len(text))
+        if start > end:
+            labels[start : start + len(text)] = cells_of(text, "axis")
+            end = start + len(text)
+    labels[: GUTTER - 1] = cells_of(f"{plot.x_name:>{GUTTER - 1}}"[: GUTTER - 1], "axis")
+    yield labels[:width]
+
+
+def ticks_between(low: float, high: float, at_most: int) -> list[float]:
+    """Round numbers between two values, at most `at_most` + 1 of them."""
+    span = high - low
+    if not (math.isfinite(span) and span > 0):
+        return [low]
+    raw = span / max(1, at_most)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)] or [low]
+
+
+def log_ticks(low: float, high: float, at_most: int) -> list[float]:
+    """log10 of round numbers between 10^`low` and 10^`high`: powers of ten, also 2 and 5 times these if few."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        found = [tick for k in powers for f in factors if low <= (tick := k + math.log10(f)) <= high]
+        if len(found) <= at_most + 1:
+            break
+    if len(found) >= 2:
+        return found[:: max(1, math.ceil(len(found) / (at_most + 1)))]
+    return [math.log10(tick) for tick in ticks_between(10**low, 10**high, at_most) if tick > 0]
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """`2.5e-5`: no more characters than the number needs."""
+    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+    if not exponent or value == 0:
+        return f"{value:g}"
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def _log_number(value: float) -> str:
+    return f"{value:.3g}" if _SMALL <= value < 1e5 else scientific(value, 1)
+
+
+def _number(value: float, step: float, signed: bool) -> str:
+    if step < _SMALL:
+        return scientific(value, 1)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    text = f"{round(value, 9) + 0.0:{'+' if signed else ''}.{min(digits, 4)}f}"
+    return text if len(text) < GUTTER else scientific(value, 1)
+
+
+def cells_of(text: str, role: str) -> Line:
+    """One entry a cell; that of a wide character's second one is empty."""
+    return [(cell, role) for cell in in_cells(text)]

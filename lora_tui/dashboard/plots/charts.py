@@ -1,0 +1,194 @@
+"""The plots of a run, or of several laid over each other. Pure: views in, `Plot` values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from core.scoring.counts import ErrorCounts
+from core.scoring.evidence import Interval, SetScore
+from lora_tui.dashboard.plots.look import Look, Pin
+from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
+from lora_tui.dashboard.plots.reduction import minutes
+from lora_tui.dashboard.plots.series import Floats, Xs
+from lora_tui.dashboard.reading.snapshots import RunView
+
+_SETS = {"domain": "dom", "heldout": "held"}
+"""Sets whose loss is drawn, and their short names."""
+_NO_STEPS = "no step yet"
+_NO_INTERVALS = "no interval yet: the base model is scored first"
+
+
+def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
+    """Training loss, smoothed, the raw values behind it; the loss on domain and heldout at each interval.
+
+    The learning rate, when it is asked for, is a strip below them.
+    """
+    title = "loss"
+    if view is None:
+        return Plot(title, (), empty="")
+    steps = view.snapshot.steps
+    xs = _step_xs(view, look)
+    source = steps.lineage, "loss"
+    curves = _pinned(pinned, look, _steps, window=look.smoothing)
+    if look.smoothing > 1:
+        curves.append(Curve("raw", "raw", xs, steps.loss, dots=True, legend=False, source=source))
+    curves.append(Curve("train", "train", xs, steps.loss, window=look.smoothing, source=source))
+    curves += [
+        Curve(name, name, *_intervals(view, name, look), marker=look.point if name == "domain" else "+", short=short)
+        for name, short in _SETS.items()
+    ]
+    rate = Curve(
+        "learning rate", "rate", xs, steps.learning_rate, scientific=True, source=(steps.lineage, "learning_rate")
+    )
+    return Plot(
+        title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look),
+        strip=rate if look.learning_rate else None,
+    )  # fmt: skip
+
+
+def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
+    """Domain WER in percent, with the base model's and the target's lines."""
+    title = "domain WER %"
+    if view is None:
+        return Plot(title, (), empty="")
+    curves = _pinned(pinned, look, _wers, digits=2)
+    xs, ys = _wers(view, look)
+    curves.append(Curve("", "domain", xs, ys, marker=look.point, unit_digits=2))
+    levels: list[Level] = []
+    base = _wer(view.judged.evidence.baseline_domain)
+    if base is not None:
+        levels = [
+            Level(base, "base", "line-base"),
+            Level(base - view.thresholds.domain_gain_pp, "target", "line-target"),
+        ]
+    marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
+    return Plot(
+        title, tuple(curves), tuple(levels), (), marks, _window(view, look), _end(view, look), _NO_INTERVALS,
+        x_name=_x_name(look),
+    )  # fmt: skip
+
+
+def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
+    """Heldout WER in points against the base model, with the guardrail and each interval's 95 % interval."""
+    title = "heldout, points"
+    if view is None:
+        return Plot(title, (), empty="")
+    curves = _pinned(pinned, look, _changes, digits=2)
+    xs, ys = _changes(view, look)
+    curves.append(Curve("", "heldout", xs, ys, marker=look.point, unit_digits=2))
+    bars = tuple(
+        Bar(float(x), change.change - change.half_width, change.change + change.half_width, "bar")
+        for x, change in zip(xs, view.heldout, strict=True)
+        if change.half_width
+    )
+    levels = (
+        Level(0.0, "base", "line-base"),
+        Level(view.thresholds.heldout_regression_pp, "guardrail", "line-guardrail"),
+    )
+    marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
+    return Plot(
+        title, tuple(curves), levels if len(xs) else (), bars, marks, _window(view, look), _end(view, look),
+        _NO_INTERVALS, signed=True, x_name=_x_name(look),
+    )  # fmt: skip
+
+
+def _pinned(
+    pinned: Sequence[Pin],
+    look: Look,
+    points: Callable[[RunView, Look], tuple[Xs, Floats]],
+    window: int = 1,
+    digits: int = 3,
+) -> list[Curve]:
+    """The curves of the pinned runs, each marked with its letter where it has few points."""
+    return [
+        Curve(
+            pin.view.label.split(" ")[0],
+            pin.role,
+            *points(pin.view, look),
+            marker="" if points is _steps else pin.letter,
+            tag=pin.letter if points is _steps else "",
+            window=window,
+            unit_digits=digits,
+            source=(pin.view.snapshot.steps.lineage, "loss") if points is _steps else None,
+        )
+        for pin in pinned
+    ]
+
+
+def interval_places(view: RunView | None, look: Look) -> list[float]:
+    """The x of all intervals."""
+    if view is None:
+        return []
+    return [float(x) for x in _x(view, np.array([i.step for i in view.snapshot.intervals], np.float64), look)]
+
+
+def _steps(view: RunView, look: Look) -> tuple[Xs, Floats]:
+    steps = view.snapshot.steps
+    return _step_xs(view, look), steps.loss
+
+
+def _intervals(view: RunView, name: str, look: Look) -> tuple[Floats, Floats]:
+    points = [(i.step, _set(i, name).loss) for i in view.snapshot.intervals]
+    xs = np.array([step for step, _ in points], np.float64)
+    return _x(view, xs, look), np.array([np.nan if y is None else y for _, y in points], np.float64)
+
+
+def _wers(view: RunView, look: Look) -> tuple[Floats, Floats]:
+    intervals = view.snapshot.intervals
+    xs = np.array([i.step for i in intervals], np.float64)
+    wers = [i.domain.counts.wer_percent for i in intervals]
+    return _x(view, xs, look), np.array([np.nan if w is None else w for w in wers], np.float64)
+
+
+def _changes(view: RunView, look: Look) -> tuple[Floats, Floats]:
+    xs = np.array([change.step for change in view.heldout], np.float64)
+    return _x(view, xs, look), np.array([change.change for change in view.heldout], np.float64)
+
+
+def _x(view: RunView, steps: Floats, look: Look) -> Floats:
+    """Steps, or the minutes of training until then: the sum of the steps' own times."""
+    if not look.by_time:
+        return steps
+    series = view.snapshot.steps
+    at: Floats = minutes(series)[np.searchsorted(series.step, np.floor(steps).astype(np.int64), side="right")]
+    return at
+
+
+def _step_xs(view: RunView, look: Look) -> Xs:
+    """The x of every step."""
+    return minutes(view.snapshot.steps)[1:] if look.by_time else view.snapshot.steps.step
+
+
+def _x_name(look: Look) -> str:
+    return "min" if look.by_time else "step"
+
+
+def _end(view: RunView, look: Look) -> float:
+    return 0.0 if look.by_time else float(view.snapshot.steps_planned)
+
+
+def _window(view: RunView, look: Look) -> tuple[float, float, str] | None:
+    """The last intervals, which stability is judged on."""
+    steps = [i.step for i in view.snapshot.intervals if i.step > 0][-view.thresholds.stability_intervals :]
+    if len(steps) < view.thresholds.stability_intervals:
+        return None
+    first, last = _x(view, np.array([steps[0], steps[-1]], np.float64), look)
+    return float(first), float(last), f"last {len(steps)}"
+
+
+def _best_mark(view: RunView, look: Look, points: dict[float, float]) -> tuple[Mark, ...]:
+    if view.verdict.best_step is None:
+        return ()
+    x = float(_x(view, np.array([view.verdict.best_step], np.float64), look)[0])
+    y = points.get(x)
+    return () if y is None else (Mark(x, float(y), look.star, "best"),)
+
+
+def _set(interval: Interval, name: str) -> SetScore:
+    return interval.domain if name == "domain" else interval.heldout
+
+
+def _wer(counts: ErrorCounts | None) -> float | None:
+    return None if counts is None else counts.wer_percent

@@ -1,0 +1,1 @@
+"""What the reader thread reads from files, and the frozen snapshots that it hands to the screens."""

@@ -1,0 +1,43 @@
+"""CPU, memory and GPU as figures and words. What cannot be told is None, never 0. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.queue.gpu.choice import GIB, Gpu
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The machine at one moment."""
+
+    cpu_percent: int | None = None
+    memory_used_gib: float | None = None
+    memory_total_gib: float | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+    def text(self) -> str:
+        """`GPU 87 % 12.1/80.0 GiB · CPU 43 % · memory 3.1/7.8 GiB`."""
+        gpus = [f"GPU {_percent(g.busy_percent)} {_memory(g)}" for g in self.gpus] or ["GPU n/a"]
+        memory = _of(self.memory_used_gib, self.memory_total_gib)
+        return " · ".join([*gpus, f"CPU {_percent(self.cpu_percent)}", f"memory {memory}"])
+
+    def short(self) -> str:
+        """`GPU 87 % · CPU 43 % · 3.1/7.8 GiB`."""
+        gpus = [f"GPU {_percent(g.busy_percent)}" for g in self.gpus[:1]] or ["GPU n/a"]
+        memory = _of(self.memory_used_gib, self.memory_total_gib)
+        return " · ".join([*gpus, f"CPU {_percent(self.cpu_percent)}", memory])
+
+
+def _memory(gpu: Gpu) -> str:
+    if gpu.total is None or gpu.free is None:
+        return _of(None, None)
+    return _of((gpu.total - gpu.free) / GIB, gpu.total / GIB)
+
+
+def _percent(value: int | None) -> str:
+    return "n/a" if value is None else f"{value} %"
+
+
+def _of(used: float | None, total: float | None) -> str:
+    return "n/a" if used is None or total is None else f"{used:.1f}/{total:.1f} GiB"

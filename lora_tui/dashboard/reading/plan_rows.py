@@ -1,0 +1,182 @@
+"""The rows of the plan, and which run folder each of them is. Finding that out may hash audio: a thread does it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.manifests.hashing import HashCache
+from core.plan.schema import Row
+from core.queue.execution import PlanExecution
+from core.queue.report import remarks
+from core.queue.wishes import Submission
+from core.runs.matrix import differing_settings
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.plan_file import read_plan_text
+from core.runs.resolve import ResolveLaterError
+from core.scoring.evidence import Thresholds
+from core.scoring.verdict import thresholds_of
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.unsaved_hashes import UnsavedHashes
+
+
+class PlanRows:
+    """The plan file as it is now: it is read again when it changes. Belongs to the reader thread."""
+
+    def __init__(self, path: Path, runs: RunsFolder, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> None:
+        self.path = path
+        self.execution: PlanExecution | None = None
+        self.problems: tuple[str, ...] = ()
+        self.loading = ""
+        """What the placing thread does; nothing when it is done."""
+        self._runs, self._overrides, self._only = runs, tuple(overrides), tuple(only)
+        self._stamp: tuple[int, int] | None = None
+        self._placing: _Placing | None = None
+        self._texts: tuple[str, ...] = ()
+        self._values: tuple[Mapping[str, Any], ...] = ()
+
+    def refresh(self) -> None:
+        """Read the plan again if its file changed, and take over what the placing thread has found."""
+        try:
+            found = self.path.stat()
+            stamp = found.st_mtime_ns, found.st_size
+        except OSError:
+            stamp = (0, 0)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._load()
+        placing = self._placing
+        if placing is None:
+            return
+        self.loading = placing.doing
+        if not placing.is_alive():
+            placing.join()
+            self._placing, self.loading = None, ""
+            self.execution, self.problems = placing.execution, self._short(placing.problems)
+            self._texts = ()
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """By the plan's `[gate]`."""
+        return None if self.execution is None else thresholds_of(asdict(self.execution.plan.gate))
+
+    def rows(self) -> list[tuple[BoardRow, RunPaths | None]]:
+        """The wanted rows in the plan's order, without the figures of their runs."""
+        execution = self.execution
+        if execution is None:
+            return []
+        wanted = execution.shown_rows()
+        if len(self._texts) != len(wanted):
+            self._values = tuple(asdict(row.settings) for row in wanted)
+            self._texts = differing_settings(self._values)
+        each = zip(wanted, self._texts, self._values, strict=True)
+        return [(self._row(row, text, settings), self._folder(row)) for row, text, settings in each]
+
+    @property
+    def confirm_seeds(self) -> int:
+        """Repeats with other seeds that an accepted run needs."""
+        return 0 if self.execution is None else self.execution.plan.gate.confirm_seeds
+
+    def history(self) -> tuple[BoardRow, ...]:
+        """Earlier results made elsewhere."""
+        if self.execution is None:
+            return ()
+        return tuple(
+            BoardRow(
+                id=f"history:{i}",
+                key=entry.id,
+                title=entry.title,
+                state="history",
+                reason=entry.note,
+                domain=entry.domain_wer,
+                heldout=entry.heldout_wer,
+                planned=False,
+            )
+            for i, entry in enumerate(self.execution.plan.history)
+        )
+
+    def remarks(self, row: Row | None) -> tuple[str, ...]:
+        """What of the row must be known before the verdict on its run is believed."""
+        return () if self.execution is None or row is None else remarks(self.execution, row.key)
+
+    def forget(self, run: RunPaths) -> None:
+        """The run's files changed: what depends on its result is decided again."""
+        if self.execution is not None and self._placing is None:
+            self.execution.forget(run)
+            self.execution.place_decided()
+
+    def submission(self) -> Submission:
+        """The plan as it is now, to be queued. UserError when it cannot be read."""
+        return Submission.create(self.path, read_plan_text(self.path), self._overrides, self._only)
+
+    def _load(self) -> None:
+        hashes = (HashCache if self._runs.state.is_dir() else UnsavedHashes)(self._runs.hash_cache)
+        try:
+            execution = PlanExecution(self.submission(), self._runs, hashes)
+            placing = _Placing(self.submission(), self._runs, hashes)
+        except UserError as error:
+            self.problems, self._placing, self.loading = self._short(str(error).splitlines()), None, ""
+            return
+        self.problems = ()
+        if self.execution is None:
+            self.execution = execution
+        self._placing = placing
+        placing.start()
+
+    def _short(self, problems: Sequence[str]) -> tuple[str, ...]:
+        """Without the folder of the plan, which stands on the screen already."""
+        return tuple(problem.replace(f"{self.path.absolute().parent}/", "") for problem in problems)
+
+    def _row(self, row: Row, text: str, settings: Mapping[str, Any]) -> BoardRow:
+        reasons = [f"after {', '.join(row.after)}"] if row.after else []
+        reasons += [f"if {row.when}"] if row.when else []
+        return BoardRow(
+            id=f"plan:{row.key}",
+            key=row.key,
+            title=row.title,
+            settings=text,
+            reason="; ".join(reasons),
+            steps_planned=row.settings.train.steps,
+            learning_rate=row.settings.train.learning_rate,
+            values=settings,
+            confirms=row.confirms,
+            wanted=row,
+        )
+
+    def _folder(self, row: Row) -> RunPaths | None:
+        execution = self.execution
+        placed = execution.placed.get(row.key) if execution is not None else None
+        if execution is None or placed is None:
+            return None
+        run = execution.folder(placed)
+        return run if run.config.is_file() else None
+
+
+class _Placing(threading.Thread):
+    """Finds the runs of a plan's rows: reads manifests, and audio that was never hashed before."""
+
+    def __init__(self, submission: Submission, runs: RunsFolder, hashes: HashCache) -> None:
+        super().__init__(name="placing", daemon=True)
+        self.doing = "reading the plan's data"
+        self.execution = PlanExecution(submission, runs, hashes, self._progress)
+        self.problems: tuple[str, ...] = ()
+        self._runs = runs
+
+    def run(self) -> None:
+        """Thread body."""
+        try:
+            problems: Mapping[str, UserError] = self.execution.place_all()
+            self.execution.place_decided()
+        except Exception as error:  # a thread has nobody to raise to: the board says it
+            self.problems = (f"the plan's data cannot be read: {error}",)
+            return
+        wrong = [problem for problem in problems.values() if not isinstance(problem, ResolveLaterError)]
+        lines = [line for problem in wrong for line in str(problem).splitlines()]
+        self.problems = tuple(dict.fromkeys([*self.execution.plan.warnings, *lines]))
+
+    def _progress(self, manifest: str, done: int, total: int) -> None:
+        self.doing = f"reading the audio of data.{manifest}: {done}/{total}"

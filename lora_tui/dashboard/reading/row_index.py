@@ -1,0 +1,163 @@
+"""The figures of runs that ended, kept so that a folder of a thousand is on the screen at once. It may be deleted.
+
+An entry holds as long as the files that its figures came from (inode, size, time of change), the thresholds and the
+program are the same. Importable in a moment: the board is drawn from it before anything else is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.runs.paths import RunPaths
+from core.system.files import read_json, write_text
+from lora_tui.dashboard.reading.snapshots import BoardRow
+
+Stamps = tuple[tuple[int, int, int] | None, ...]
+_FIELDS = (
+    "title", "run", "state", "reason", "steps", "steps_planned", "pace_s", "best_step", "domain", "domain_change",
+    "heldout", "heldout_change", "decision", "learning_rate", "baseline_domain", "baseline_heldout", "criteria", "note",
+    "duration_s", "adapter_hash", "values",
+)  # fmt: skip
+_YOUNG_NS = 2_000_000_000
+"""A file that is younger may change within the same tick of the clock: its figures are kept later."""
+RECORDED = "recorded"
+"""Judged by the thresholds that stand in the run's own run.json, which is among the stamps."""
+EVENTS = 1
+"""Place of the events in the stamps."""
+
+
+def _files(paths: RunPaths) -> tuple[str, ...]:
+    """The files that a row's figures come from."""
+    files = (
+        paths.config, paths.events, paths.result, paths.tuned("domain"), paths.tuned("heldout"), paths.best,
+        paths.data_health, paths.position,
+    )  # fmt: skip
+    return tuple(map(str, files))
+
+
+_NAMES = _files(RunPaths(Path()))
+"""In the folder: to join texts takes a tenth of the time that paths take, which counts in a folder of a thousand."""
+
+
+def stamps_of(paths: RunPaths) -> Stamps:
+    """Of the files that a row's figures come from; None for one that is not there."""
+    root = str(paths.root)
+    return tuple([stamp_of(f"{root}/{name}") for name in _NAMES])
+
+
+def stamp_of(path: str) -> tuple[int, int, int] | None:
+    """(inode, size, time of change) of one file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - thousands of times
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class RowIndex:
+    """One file for a runs folder. For the reader thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = False
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._runs
+
+    @cached_property
+    def _program(self) -> str:
+        return _program()
+
+    @cached_property
+    def _runs(self) -> dict[str, dict[str, Any]]:
+        """Read when it is asked first."""
+        document, _ = read_json(self._path)
+        same = document is not None and document.get("program") == self._program
+        found = document.get("runs") if document is not None and same else None
+        return found if isinstance(found, dict) else {}
+
+    def find(self, name: str, stamps: Stamps, judged_by: str) -> BoardRow | None:
+        """The figures of the run in this folder, with its experiment as key, if they hold."""
+        entry = self._runs.get(name)
+        try:
+            if entry is None or entry["by"] != judged_by or entry["stamps"] != _listed(stamps):
+                return None
+            return _row(entry["key"], entry["row"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def keep(self, name: str, stamps: Stamps, judged_by: str, row: BoardRow) -> None:
+        """Keep the figures of a run that ended."""
+        figures = {field: getattr(row, field) for field in _FIELDS}
+        self._runs[name] = {"by": judged_by, "stamps": _listed(stamps), "key": row.key, "row": figures}
+        self._changed = True
+
+    def save(self, names: Collection[str]) -> None:
+        """Write what holds of these runs, if anything is new. Never raises: it is a convenience."""
+        if not self._changed:
+            return
+        old = time.time_ns() - _YOUNG_NS
+        kept = {name: entry for name, entry in self._runs.items() if name in names and _newest(entry) < old}
+        self._changed = any(name not in kept for name in self._runs if name in names)
+        try:
+            write_text(self._path, json.dumps({"program": self._program, "runs": kept}))
+        except (OSError, TypeError, ValueError):
+            self._changed = False
+
+
+def with_figures(row: BoardRow, kept: BoardRow) -> BoardRow:
+    """`row` with the figures that were kept of its run. Pure."""
+    figures = {field: getattr(kept, field) for field in _FIELDS}
+    return replace(
+        row,
+        **figures
+        | {
+            "title": row.title or kept.title,
+            "reason": kept.reason or row.reason,
+            "values": kept.values or row.values,
+        },
+    )
+
+
+def _row(key: object, figures: Mapping[str, Any]) -> BoardRow:
+    known = {field: figures[field] for field in _FIELDS}
+    known["criteria"] = tuple((str(name), str(state)) for name, state in known["criteria"])
+    return BoardRow("", str(key), **known)
+
+
+def _listed(stamps: Stamps) -> list[list[int] | None]:
+    return [None if stamp is None else list(stamp) for stamp in stamps]
+
+
+def _newest(entry: Mapping[str, Any]) -> int:
+    return max((stamp[2] for stamp in entry["stamps"] if stamp is not None), default=0)
+
+
+def _program() -> str:
+    """Changes with the code that reads, judges and words: another verdict must not be hidden by an old one."""
+    home = str(Path(__file__).parents[3])
+    seen = []
+    for room in ("core/scoring", "core/runs", "lora_tui/dashboard"):
+        for folder, _, files in os.walk(f"{home}/{room}"):
+            for name in files:
+                if name.endswith(".py"):
+                    status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - as above
+                    seen.append((folder.removeprefix(home), name, status.st_size, status.st_mtime_ns))
+    return f"{len(seen)}-{hash_of(repr(sorted(seen)))}"
+
+
+def hash_of(text: str) -> str:
+    """A short name for a text."""
+    from hashlib import blake2b
+
+    return blake2b(text.encode(), digest_size=8).hexdigest()

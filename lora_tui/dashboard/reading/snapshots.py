@@ -1,0 +1,176 @@
+"""What the reader thread hands to the screen: frozen values, compared before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lora_tui.dashboard.reading.machine import Resources
+
+if TYPE_CHECKING:
+    from core.plan.schema import Row
+    from core.runs.judged import Judged
+    from core.runs.position import Position
+    from core.runs.snapshot import RunSnapshot
+    from core.scoring.evidence import Criterion, Thresholds, Verdict
+
+
+UNREAD = "…"
+"""The state of a run that was not read yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """One line of the queue. WER in percent, changes in points; what is not known is None. Text as it is in files."""
+
+    id: str
+    """Unique on the board."""
+    key: str
+    """The row of the plan, or the experiment that made the run."""
+    title: str = ""
+    settings: str = ""
+    run: str | None = None
+    """Name of the run folder."""
+    state: str = "not run"
+    reason: str = ""
+    steps: int | None = None
+    steps_planned: int | None = None
+    pace_s: float | None = None
+    """Seconds of a step, evaluations left out: the median."""
+    eta_s: float | None = None
+    best_step: int | None = None
+    domain: float | None = None
+    """Of the tuned score, else at the best interval so far."""
+    domain_change: float | None = None
+    heldout: float | None = None
+    heldout_change: float | None = None
+    decision: str | None = None
+    """accepted, rejected, undecided."""
+    confirms: str | None = None
+    """The key of the row that this one repeats with another seed."""
+    seeds: tuple[int, int] | None = None
+    """(accepted, asked for): repeats with other seeds of an accepted run."""
+    repeats: tuple[tuple[str, str], ...] = ()
+    """(key, what came of it) of those repeats."""
+    active: bool = False
+    learning_rate: float | None = None
+    planned: bool = True
+    """Whether the plan asks for it; else it is only in the folder, or queued by another plan."""
+    submission: str | None = None
+    """The open submission that holds the row."""
+    queued: str = ""
+    """The queue's word for the row: `EntryState`, or the state of its run."""
+    baseline_domain: float | None = None
+    baseline_heldout: float | None = None
+    criteria: tuple[tuple[str, str], ...] = ()
+    """(name, PASS, FAIL or UNKNOWN) of the verdict."""
+    note: str = ""
+    """Why the verdict is not ACCEPTED, in the words of the first criterion that is not PASS."""
+    duration_s: float | None = None
+    adapter_hash: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """The settings, by section."""
+    wanted: Row | None = None
+    """The row of the plan, as the plan has it now."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its run trains, or is to: what its verdict would be now is not the last word."""
+        return self.active or (self.state != "done" and self.queued in ("queued", "waiting", "held"))
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalChange:
+    """Heldout at one interval against the base model, paired by utterance. In points."""
+
+    step: int
+    change: float
+    half_width: float | None
+    """Of the 95 % interval; None where the utterances' scores cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunView:
+    """Everything that is shown of one run. The same object as long as nothing of it changes."""
+
+    row_id: str
+    label: str
+    judged: Judged
+    verdict: Verdict
+    """With what must be known of the row before it is believed."""
+    so_far: Mapping[str, Criterion]
+    """Criteria as they would be if the best interval so far were the tuned score; only where that says more."""
+    heldout: tuple[IntervalChange, ...]
+    log_line: str
+    positions: tuple[Position, ...] = ()
+    """What the order of the evaluation sets does to their WER."""
+
+    @property
+    def snapshot(self) -> RunSnapshot:
+        """The run at this moment."""
+        return self.judged.snapshot
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the verdict was passed by."""
+        return self.judged.thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Whether a supervisor works, and what it said last."""
+
+    works: bool = False
+    submissions: tuple[str, ...] = ()
+    """Open ones."""
+    said: str = ""
+    paused: str = ""
+    """Why it has paused by itself."""
+    note: str = ""
+    """What people should know of the supervisor at work."""
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether there is something to do, and nobody who does it: the machine was restarted, say."""
+        return bool(self.submissions) and not self.works
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The whole screen's contents at one moment."""
+
+    where: str
+    """The runs folder."""
+    plan: str | None = None
+    rows: tuple[BoardRow, ...] = ()
+    queue: Queue = Queue()
+    selected: RunView | None = None
+    pinned: tuple[RunView, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    problems: tuple[str, ...] = ()
+    """Of the plan, or of reading it."""
+    loading: str = ""
+    unread: int = 0
+    """Runs of which nothing is known yet."""
+    history: tuple[BoardRow, ...] = ()
+    """Earlier results made elsewhere, by the plan."""
+    replay: str = ""
+    """Where a replay stands; empty without one."""
+
+    @property
+    def problems_only(self) -> bool:
+        """Whether the plan could never be read."""
+        return bool(self.problems) and not any(row.planned for row in self.rows)
+
+    def row(self, row_id: str | None) -> BoardRow | None:
+        """The row with this id."""
+        return next((row for row in self.rows if row.id == row_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the screen asks the reader for."""
+
+    selected: str | None = None
+    pinned: tuple[str, ...] = field(default=())

@@ -1,0 +1,156 @@
+"""One run folder under watch: read again only where its files changed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+
+from core.runs.judged import Judged, judged
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.position import read_positions
+from core.runs.snapshot import RunSnapshot
+from core.runs.store import RunFollower
+from core.scoring.evidence import Thresholds
+from lora_tui.dashboard.reading.log_text import last_line
+from lora_tui.dashboard.reading.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
+from lora_tui.dashboard.reading.run_figures import figures, heldout_changes
+from lora_tui.dashboard.reading.snapshots import UNREAD, BoardRow, RunView
+
+
+class Watch:
+    """Reads one run. `refresh` says whether anything changed since the last call."""
+
+    def __init__(self, paths: RunPaths, caches: RunsFolder | None = None) -> None:
+        """`caches`: the folder in whose state a long history may be kept folded."""
+        self.paths, self._caches = paths, caches
+        self._events = str(paths.events)
+        self._stamps: Stamps | None = None
+        self._judged_by: tuple[Thresholds, str | None] | None = None
+        self._kept: BoardRow | None = None
+        """Figures from the index, as long as the files are what they came from and nobody looks at the run."""
+        self._view: RunView | None = None
+        self._row: tuple[BoardRow, BoardRow] | None = None
+        self.reading = False
+        self.restless = True
+        """Whether it may change without its files changing, as a trainer that fell silent does, or is yet to begin."""
+        self.snapshot: RunSnapshot | None = None
+        self.judged: Judged | None = None
+
+    @cached_property
+    def _follower(self) -> RunFollower:
+        """Made when the run is read first: of a thousand, few are."""
+        return RunFollower(self.paths, None if self._caches is None else self._caches.history_cache(self.paths.name))
+
+    @property
+    def unread(self) -> bool:
+        """Whether nothing is known of it yet."""
+        return self.snapshot is None and self._kept is None
+
+    def _is_restless(self) -> bool:
+        if self._kept is not None:
+            return False
+        return self.snapshot is None or self.snapshot.state.active or not self.snapshot.attempts
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that made the run; the folder's name as long as that is not known."""
+        if self.snapshot is not None:
+            return self.snapshot.experiment
+        return self._kept.key if self._kept is not None else self.paths.name
+
+    @property
+    def touched(self) -> bool:
+        """Whether its events are others than those that were read: the cheapest look at a run."""
+        return self._stamps is None or stamp_of(self._events) != self._stamps[EVENTS]
+
+    def recall(self, index: RowIndex, judged_by: str) -> None:
+        """Take the figures from the index, if they hold."""
+        if self.snapshot is None:
+            # Thousands of runs that are in no index are not looked at for it.
+            found = stamps_of(self.paths) if self.paths.name in index else None
+            self._kept = None if found is None else index.find(self.paths.name, found, judged_by)
+            self._stamps = found if self._kept is not None else None
+            self.restless = self._is_restless()
+
+    def keep_figures(self, index: RowIndex, judged_by: str) -> None:
+        """Give them to the index, if the run has ended."""
+        if self._stamps is None or self.snapshot is None or self.judged is None:
+            return
+        if self.snapshot.attempts and not self.snapshot.state.active:
+            row = figures(BoardRow("", self.experiment), self.judged)
+            index.keep(self.paths.name, self._stamps, judged_by, row)
+
+    def refresh(
+        self, thresholds: Thresholds, gave_up: str | None = None, until: float = math.inf, *, whole: bool = True
+    ) -> bool:
+        """Read what is new. Never raises for what is in the files.
+
+        A long history is read until `time.monotonic()` is `until`; `reading` says that there is more. Not `whole`:
+        the figures of the index will do, if they hold.
+        """
+        try:
+            return self._refresh(thresholds, gave_up, until, whole)
+        finally:
+            self.restless = self._is_restless()
+
+    def _refresh(self, thresholds: Thresholds, gave_up: str | None, until: float, whole: bool) -> bool:
+        found = stamps_of(self.paths)
+        same_files = found == self._stamps
+        if self._kept is not None:
+            if same_files and not whole:
+                return False
+            if not same_files:
+                self._kept = self._stamps = None
+        ended = self.snapshot is not None and not self.snapshot.state.active
+        if same_files and ended and self._judged_by == (thresholds, gave_up):
+            return False
+        self.reading = not self._follower.advance(until)
+        if self.reading:
+            return False
+        old = self.snapshot
+        self.snapshot = snapshot = self._follower.refresh()
+        seen = (snapshot.state, snapshot.last_event_time, len(snapshot.steps), snapshot.progress)
+        same = old is not None and seen == (old.state, old.last_event_time, len(old.steps), old.progress)
+        if same and same_files and self._judged_by == (thresholds, gave_up):
+            self.snapshot = old
+            return False
+        self._stamps, self._judged_by = found, (thresholds, gave_up)
+        self._view = self._row = self._kept = None
+        self.judged = judged(snapshot, thresholds, gave_up)
+        return True
+
+    def keep(self) -> bool:
+        """Write a long history down for the next reader; whether that was done."""
+        return not self.reading and self.snapshot is not None and self._follower.keep()
+
+    def row(self, row: BoardRow) -> BoardRow:
+        """`row` with all that the run says. The same object as long as nothing of it changes."""
+        if self.judged is None:
+            if self._kept is not None:
+                if self._row is None or self._row[0] != row:
+                    self._row = row, with_figures(row, self._kept)
+                return self._row[1]
+            said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
+            return replace(row, run=self.paths.name, state=UNREAD, reason=said)
+        if self._row is None or (self._row[0] is not row and self._row[0] != row):
+            self._row = row, figures(row, self.judged)
+        return self._row[1]
+
+    def view(self, row_id: str, label: str, remarks: tuple[str, ...] = ()) -> RunView | None:
+        """The run as the plots and the panels show it. `remarks`: those of the row, before the verdict's own."""
+        found = self.judged
+        if found is None:
+            return None
+        view = self._view
+        line = last_line(self.paths.log)
+        remarks = (*remarks, *found.verdict.remarks)
+        if view is None or (view.row_id, view.label, view.log_line, view.verdict.remarks) != (
+            row_id, label, line, remarks,
+        ):  # fmt: skip
+            verdict = replace(found.verdict, remarks=remarks)
+            self._view = view = RunView(
+                row_id, label, found, verdict, found.so_far(),
+                heldout_changes(self.paths, found.snapshot.intervals), line, read_positions(self.paths)[0],
+            )  # fmt: skip
+        return view

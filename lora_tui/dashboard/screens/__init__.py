@@ -1,0 +1,1 @@
+"""The screens, their panels and dialogs, and what their keys do."""

@@ -1,0 +1,128 @@
+"""What lies over a screen: the help, and the question before something is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.screen import ModalScreen, Screen
+
+from lora_tui.cells import Pieces
+from lora_tui.dashboard.widgets.closing import ClosesOnce
+from lora_tui.dashboard.widgets.keys_footer import KeysFooter
+from lora_tui.dashboard.widgets.text_view import TextView
+
+_KEYS = {
+    "question_mark": "?", "slash": "/", "plus": "+", "equals_sign": "=", "minus": "-", "comma": ",", "full_stop": ".",
+    "escape": "esc", "left_square_bracket": "[", "right_square_bracket": "]", "ctrl+p": "^p",
+}  # fmt: skip
+
+_SIGNS: tuple[Pieces, ...] = (
+    ((f"  {'✓ ✗ ?':<17}", "key"), ("PASS, FAIL, UNKNOWN; UNKNOWN says what is missing, and never passes", "muted")),
+    ((f"  {'so far':<17}", "key"), ("what the verdict would be now; the run still trains", "muted")),
+    ((f"  {'★':<17}", "key"), ("the best interval", "muted")),
+    ((f"  {'━ last 3':<17}", "key"), ("the intervals that stability looks at", "muted")),
+    ((f"  {'base, target':<17}", "key"), ("WER of the base model, and what a run must get below", "muted")),
+    ((f"  {'guardrail':<17}", "key"), ("how much heldout may get worse; bars are 95 % intervals", "muted")),
+    ((f"  {'✕':<17}", "key"), ("a value that was NaN or infinite", "muted")),
+)
+_ALIASES = frozenset({"ctrl+q", "tab", "shift+tab", "ctrl+c", "super+c"})
+"""Keys of Textual itself that are not worth a line."""
+
+
+def key_lines(screen: Screen[object]) -> list[Pieces]:
+    """The keys that do something on this screen now, each once."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if active.enabled and binding.description and binding.key not in _ALIASES:
+            same = keys.setdefault((binding.description, active.tooltip or binding.tooltip), [])
+            same.append(_KEYS.get(binding.key, binding.key))
+    named = [(", ".join(dict.fromkeys(names)), *told) for told, names in keys.items()]
+    width = max([17, *(len(names) + 1 for names, _, _ in named)])
+    wide = max([16, *(len(description) + 1 for _, description, _ in named)])
+    return [
+        [(f"  {names:<{width}}", "key"), (f"{description:<{wide}}", ""), (tooltip, "muted")]
+        for names, description, tooltip in named
+    ]
+
+
+def commands(screen: Screen[object]) -> list[tuple[str, str, ActiveBinding]]:
+    """(title, what it does or its key, binding) of everything that a key does on this screen now, each once."""
+    found: dict[tuple[str, str], tuple[str, str, ActiveBinding]] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if not active.enabled or not binding.description or binding.key in _ALIASES:
+            continue
+        if active.node in (screen, screen.app) and binding.action != "command_palette":
+            told = active.tooltip or binding.tooltip or f"key {_KEYS.get(binding.key, binding.key)}"
+            found.setdefault((binding.description, binding.action), (binding.description, told, active))
+    return list(found.values())
+
+
+class Help(ClosesOnce, ModalScreen[None]):
+    """All keys of the screen below, and what the signs mean."""
+
+    CSS = """
+    Help { align: center middle; }
+    Help TextView { width: 90%; max-width: 100; height: 90%; background: $panel; padding: 1 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,f1", "dismiss", "Close")]
+
+    def __init__(self, keys: Sequence[Pieces], *, ascii_only: bool) -> None:
+        super().__init__()
+        self._keys, self._ascii = keys, ascii_only
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield TextView(ascii_only=self._ascii, id="help")
+        yield KeysFooter(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        about: list[Pieces] = [
+            [("Keys", "title"), ("   j k G g scroll", "muted")],
+            *self._keys,
+            [],
+            [("Signs", "title")],
+            *_SIGNS,
+            [],
+        ]
+        about.append([("Closing the dashboard stops nothing: training goes on.", "")])
+        view = self.query_one(TextView)
+        view.show(about)
+        view.focus()
+
+
+class Confirm(ClosesOnce, ModalScreen[bool]):
+    """Asks before something is ended. Only `y` means yes."""
+
+    CSS = """
+    Confirm { align: center middle; }
+    Confirm TextView { width: 70; max-width: 95%; height: 7; background: $panel; padding: 1 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape,enter", "answer(False)", "No"),
+    ]
+
+    def __init__(self, question: str, consequence: str, *, ascii_only: bool) -> None:
+        super().__init__()
+        told: list[Pieces] = [[(question, "title")], [(consequence, "muted")]]
+        self._lines: list[Pieces] = [*told, [], [("y: yes   n: no", "key")]]
+        self._ascii = ascii_only
+
+    def compose(self) -> ComposeResult:
+        """The question."""
+        yield TextView(ascii_only=self._ascii, id="question")
+        yield KeysFooter(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        self.query_one(TextView).show(self._lines)
+
+    def action_answer(self, yes: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(yes)

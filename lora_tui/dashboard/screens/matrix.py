@@ -1,0 +1,220 @@
+"""The run matrix: every row of the plan, every other run and earlier results, to be sorted, filtered and opened."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Input
+
+from core.sanitise import sanitise
+from lora_tui.dashboard.asks import allowed
+from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
+from lora_tui.dashboard.reading.snapshots import Board, BoardRow
+from lora_tui.dashboard.screens.filter_line import FilterLine
+from lora_tui.dashboard.screens.panels import OneLine
+from lora_tui.dashboard.text.filters import EXAMPLE, parse
+from lora_tui.dashboard.text.glyphs import plain
+from lora_tui.dashboard.text.matrix_rows import Cell, Matrix, matrix_of, reason_of, sort_rows
+from lora_tui.dashboard.themes import style_of
+from lora_tui.dashboard.widgets.closing import ClosesOnce
+from lora_tui.dashboard.widgets.keys_footer import KeysFooter
+
+_SHORTEST_NAME = 22
+
+
+class MatrixTable(DataTable[Text]):
+    """Vim's keys beside the arrows."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor_down", "Down", show=False),
+        Binding("k", "cursor_up", "Up", show=False),
+        Binding("h", "cursor_left", "Left", show=False),
+        Binding("l", "cursor_right", "Right", show=False),
+        Binding("g", "scroll_top", "First", show=False),
+        Binding("G", "scroll_bottom", "Last", show=False),
+    ]
+
+
+class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
+    """Closes with the id of a row that is to be selected on the board, or None."""
+
+    CSS = """
+    MatrixScreen { layout: vertical; }
+    #title { height: 1; background: $panel; }
+    MatrixTable { height: 1fr; background: $background; scrollbar-size-horizontal: 1; }
+    MatrixTable > .datatable--fixed { background: $panel; }
+    #reason { height: 2; background: $panel; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back"),
+        Binding("o", "sort", "Sort", tooltip="by the column under the cursor; once more: the other way round"),
+        Binding("O", "unsort", "Plan's order", show=False),
+        Binding("slash", "filter", "Filter", tooltip=EXAMPLE),
+        Binding("e", "export", "Export", tooltip="write the run matrix beside the runs"),
+    ]
+
+    def __init__(
+        self, board: Board, filter: str, sort: str, *, descending: bool, ascii_only: bool, readonly: bool
+    ) -> None:
+        super().__init__()
+        self._board, self._ascii, self._readonly = board, ascii_only, readonly
+        self.filter, self.sort, self.descending = filter, sort, descending
+        self._shown = Matrix((), ())
+        self._drawn: tuple[str, int] = ("", 0)  # theme and width that the table was built for
+
+    def compose(self) -> ComposeResult:
+        """Title, table, what is said of the row under the cursor."""
+        yield OneLine(ascii_only=self._ascii, id="title")
+        yield MatrixTable(cursor_type="cell", zebra_stripes=True, fixed_columns=1)
+        yield OneLine(ascii_only=self._ascii, id="reason")
+        yield FilterLine(self.filter)
+        yield KeysFooter(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """The filter is there while it holds something."""
+        self.query_one(FilterLine).display = bool(self.filter)
+        self.query_one(MatrixTable).focus()
+        self.show(self._board)
+
+    @property
+    def rows(self) -> tuple[BoardRow, ...]:
+        """Earlier results first, as in the exported matrix; those that pass the filter."""
+        passes, _ = parse(self.filter)
+        return tuple(row for row in (*self._board.history, *self._board.rows) if passes(row))
+
+    @property
+    def row(self) -> BoardRow | None:
+        """The row under the cursor."""
+        at = self.query_one(MatrixTable).cursor_row
+        found = self._shown.rows[at][0] if 0 <= at < len(self._shown.rows) else None
+        return next((row for row in self.rows if row.id == found), None)
+
+    def show(self, board: Board) -> None:
+        """A new board."""
+        self._board = board
+        if not self.query(Footer):
+            return
+        drawn = self.app.theme, self.size.width
+        matrix = sort_rows(matrix_of(self.rows), self.sort, descending=self.descending)
+        table = self.query_one(MatrixTable)
+        same_ids = [row[0] for row in matrix.rows] == [row[0] for row in self._shown.rows]
+        if matrix.headings == self._shown.headings and same_ids and self._drawn == drawn:
+            self._update(table, matrix)
+        else:
+            self._build(table, matrix)
+        self._shown, self._drawn = matrix, drawn
+        self._say()
+
+    def _update(self, table: MatrixTable, matrix: Matrix) -> None:
+        for (row_id, cells), (_, before) in zip(matrix.rows, self._shown.rows, strict=True):
+            for heading, cell, old in zip(matrix.headings, cells, before, strict=True):
+                if cell != old:
+                    shown = self._cell(cell, first=heading == matrix.headings[0])
+                    table.update_cell(row_id, heading, shown, update_width=True)
+
+    def _build(self, table: MatrixTable, matrix: Matrix) -> None:
+        row, column = self.row, table.cursor_column
+        table.clear(columns=True)
+        arrow = {"asc": " ^" if self._ascii else " ▲", "desc": " v" if self._ascii else " ▼"}
+        for heading in matrix.headings:
+            mark = arrow["desc" if self.descending else "asc"] if heading == self.sort else ""
+            table.add_column(Text(plain(sanitise(heading, 40), self._ascii) + mark), key=heading)
+        for row_id, cells in matrix.rows:
+            table.add_row(*(self._cell(cell, first=not i) for i, cell in enumerate(cells)), key=row_id)
+        at = next((i for i, one in enumerate(matrix.rows) if row is not None and one[0] == row.id), 0)
+        if matrix.rows:
+            table.move_cursor(row=at, column=column)
+
+    def _cell(self, cell: Cell, *, first: bool = False) -> Text:
+        """In its colour. The first column, which stays where it is, leaves room for the others."""
+        role = style_of(cell.role, self.app.theme, self.app.current_theme.dark)
+        text = Text(plain(cell.text, self._ascii), style=role, no_wrap=True)
+        if first:
+            text.truncate(max(_SHORTEST_NAME, self.size.width // 4), overflow="crop" if self._ascii else "ellipsis")
+        return text
+
+    def on_resize(self, event: Resize) -> None:
+        """The first column is a share of the width."""
+        self.show(self._board)
+
+    def on_data_table_cell_highlighted(self, event: DataTable.CellHighlighted) -> None:
+        """The line below tells the whole reason."""
+        self._say()
+
+    def on_data_table_cell_selected(self, event: DataTable.CellSelected) -> None:
+        """Enter, or a click: back to the board, with this row selected."""
+        if self.row is not None and self.row.state != "history":
+            self.dismiss(self.row.id)
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        """A click on a heading sorts by it."""
+        self._sort_by(str(event.column_key.value))
+
+    def action_sort(self) -> None:
+        """By the column under the cursor."""
+        column = self.query_one(MatrixTable).cursor_column
+        if 0 <= column < len(self._shown.headings):
+            self._sort_by(self._shown.headings[column])
+
+    def action_unsort(self) -> None:
+        """The order of the plan."""
+        self._sort_by("")
+
+    def action_filter(self) -> None:
+        """Ask for the filter."""
+        line = self.query_one(FilterLine)
+        line.display = True
+        line.focus()
+
+    def action_export(self) -> None:
+        """As a file."""
+        self.post_message(Asked("export"))
+
+    def action_back(self) -> None:
+        """Out of the filter, then back to the board."""
+        line = self.query_one(FilterLine)
+        if not line.display:
+            self.dismiss(None)
+            return
+        line.value, line.display = "", False
+        self.query_one(MatrixTable).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter as it is typed."""
+        self.filter = event.value
+        self.show(self._board)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep it."""
+        event.input.display = bool(self.filter)
+        self.query_one(MatrixTable).focus()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What would do nothing is no key."""
+        if action == "filter":
+            return not isinstance(self.focused, FilterLine)
+        if action == "export":
+            return not self._readonly and allowed("export", self._board, None)
+        return bool(self.sort) if action == "unsort" else True
+
+    def _sort_by(self, heading: str) -> None:
+        self.descending = heading == self.sort and not self.descending
+        self.sort = heading
+        self._shown = Matrix((), ()) if not self._shown.rows else Matrix(("",), self._shown.rows)
+        self.show(self._board)
+        self.refresh_bindings()
+        self.post_message(LookChanged(sort=self.sort, descending=self.descending))
+
+    def _say(self) -> None:
+        row = self.row
+        _, problem = parse(self.filter)
+        count = f"{len(self._shown.rows)} of {len(self._board.rows) + len(self._board.history)}"
+        order = f"by {self.sort}{', falling' if self.descending else ''}" if self.sort else "in the plan's order"
+        self.query_one("#title", OneLine).say([(" run matrix ", "title"), (f" {count} rows, {order}", "muted")])
+        what = [] if row is None else [(f" {sanitise(row.key, 40)} {row.state} ", "strong"), (reason_of(row), "")]
+        self.query_one("#reason", OneLine).say([(f" {problem}", "fail")] if problem else what)

@@ -1,0 +1,150 @@
+"""The panels around the queue: header, plots, verdict, status line. They paint the newest board, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.sanitise import sanitise
+from lora_tui.cells import Pieces, broken, cropped, cut, width_of
+from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView
+from lora_tui.dashboard.text.glyphs import plain
+from lora_tui.dashboard.widgets.lines_view import LinesView
+
+
+class Header(LinesView):
+    """Where we are, whether the queue works, what the machine does."""
+
+    def __init__(self, *, ascii_only: bool, readonly: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii, self._readonly = ascii_only, readonly
+        self.board = Board("")
+
+    def show(self, board: Board) -> None:
+        """The newest board."""
+        self.board = board
+        self.update()
+
+    def paint(self, width: int, height: int) -> list[Pieces]:
+        """One line: the left half gives way to the machine's figures."""
+        board = self.board
+        left: list[tuple[str, str]] = [(" lora-tui ", "title")]
+        running = len({row.run for row in board.rows if row.active})  # rows may share a run
+        if not board.where or (board.unread and not running):
+            left.append((plain(" reading the runs … ", self._ascii), "muted"))
+        elif board.replay:
+            left.append((f" {sanitise(board.replay)} ", "window"))
+        else:
+            left.append((f" {running} running " if running else " nothing is running ", "active" if running else ""))
+            if board.queue.stands_still:
+                left.append((" queue stands still ", "unknown"))
+            else:
+                left.append((" queue at work " if board.queue.works else " queue idle ", "muted"))
+        if board.queue.paused:
+            left.append((" queue paused ", "fail"))
+        if board.problems:
+            word = " is broken" if board.problems_only else f": {len(board.problems)} warnings"
+            left.append((f" plan{word} (P) ", "fail" if board.problems_only else "unknown"))
+        if self._readonly:
+            left.append((" read only ", "window"))
+        right = plain(board.resources.text() + " ", self._ascii)
+        taken = sum(width_of(text) for text, _ in left)
+        if taken + width_of(right) > width:
+            right = plain(board.resources.short() + " ", self._ascii)
+        room = width - taken - width_of(right)
+        where = plain(f" {cropped(sanitise(board.where), room - 2)} ", self._ascii) if room > 12 else ""
+        gap = room - width_of(where)
+        if gap < 0:
+            return [[*left]]
+        return [[*left, (where + " " * gap, "muted"), (right, "muted")]]
+
+
+class OneLine(LinesView):
+    """Something said in a line, or in as many as there is room for."""
+
+    def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self._pieces: Pieces = ()
+
+    def say(self, pieces: Pieces) -> None:
+        """This, from now on. It is sanitised here."""
+        self._pieces = pieces
+        self.update()
+
+    def paint(self, width: int, height: int) -> Sequence[Pieces]:
+        """Broken between words; what there is no line for is left out."""
+        return broken([(plain(sanitise(text, 2000), self._ascii), role) for text, role in self._pieces], width)[:height]
+
+
+class VerdictPanel(LinesView):
+    """The criteria of the selected run. Reasons are shown where there is room for them."""
+
+    def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self.run: RunView | None = None
+        self._seeds: tuple[tuple[str, str], ...] = ()
+        self._goes_on = False
+
+    def show(self, run: RunView | None, row: BoardRow | None = None) -> None:
+        """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
+        seeds: tuple[tuple[str, str], ...] = ()
+        if run is not None and row is not None and row.seeds is not None:
+            from lora_tui.dashboard.text.confirmation import seeds_pieces
+
+            seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
+        goes_on = row is not None and row.goes_on
+        if run is not self.run or run is None or (seeds, goes_on) != (self._seeds, self._goes_on):
+            self.run, self._seeds, self._goes_on = run, seeds, goes_on
+            self.update()
+
+    def paint(self, width: int, height: int) -> Sequence[Pieces]:
+        """The panel; reasons have lines of their own where these fit."""
+        if self.run is None:
+            return [[("verdict", "title"), ("  select a run that has started", "muted")]]
+        from lora_tui.dashboard.text.verdict_lines import verdict_lines  # brings scoring, which no first frame needs
+
+        lines = verdict_lines(self.run, seeds=self._seeds, goes_on=self._goes_on)
+        if len(lines) > height:
+            lines = verdict_lines(self.run, compact=True, seeds=self._seeds, goes_on=self._goes_on)
+        shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
+        return [cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
+
+
+class StatusLine(LinesView):
+    """What the selected row waits for, the end of its log, or what the plan's problem is. One line."""
+
+    def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self.board = Board("")
+        self.row: BoardRow | None = None
+
+    def show(self, board: Board, row: BoardRow | None) -> None:
+        """The newest board and its selected row."""
+        self.board, self.row = board, row
+        self.update()
+
+    def paint(self, width: int, height: int) -> list[Pieces]:
+        """The most pressing thing there is to say."""
+        label, text, role = self._message()
+        pieces = [(f" {label} ", "muted"), (plain(sanitise(text), self._ascii), role)]
+        return [cut(pieces, width, "~" if self._ascii else "…")]
+
+    def _message(self) -> tuple[str, str, str]:
+        """The first of these that there is."""
+        board, row = self.board, self.row
+        more = f" (and {len(board.problems) - 1} more: P)" if len(board.problems) > 1 else ""
+        said = [
+            ("plan", f"{board.problems[0]}{more}" if board.problems_only else "", "fail"),
+            ("plan", board.loading, ""),
+            ("queue paused", f"{board.queue.paused}; u lets it go on" if board.queue.paused else "", "fail"),
+            ("queue", board.queue.note, "unknown"),
+        ]
+        read = board.selected is not None and row is not None and board.selected.row_id == row.id
+        if row is not None and (not read or row.state != "done"):
+            said.append((row.state, row.reason.removeprefix(f"{row.state} "), ""))
+        if read and board.selected is not None:
+            said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
+        said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]
+        return next((one for one in said if one[1]), ("", "", ""))

@@ -1,0 +1,1 @@
+"""What the screens say, as lines of cells and words. Pure: no widget, no thread."""

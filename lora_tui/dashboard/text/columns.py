@@ -1,0 +1,186 @@
+"""The queue as a table of text: which columns fit, and what is in their cells. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from core.runs.figures import NONE, clock
+from core.sanitise import sanitise
+from lora_tui.cells import Piece, cropped, padded, width_of
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.text.glyphs import decision_pieces, plain
+
+_BAR_WIDTH = 8
+_LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. The ones with the lowest rank come first when room is short."""
+
+    title: str
+    width: int
+    rank: int
+    cell: Callable[[BoardRow, bool], Piece]
+    """(row, ASCII only) → text and role."""
+    right: bool = False
+    grows: int = 0
+    """Share of the room that is left."""
+    wide_from: int = 0
+    """Columns of the table below which it is left out, so that what grows has the room."""
+
+
+def _key(row: BoardRow, ascii_only: bool) -> Piece:
+    return row.key, "strong" if row.planned else "muted"
+
+
+def _title(row: BoardRow, ascii_only: bool) -> Piece:
+    return ", ".join(part for part in (row.title, row.settings) if part), "muted"
+
+
+def _state(row: BoardRow, ascii_only: bool) -> Piece:
+    if row.state in ("failed", "crashed", "damaged", "diverged", "out of memory", "disk full", "stalled"):
+        return row.state, "fail"
+    return row.state, "active" if row.active else ("" if row.run else "muted")
+
+
+def _percent(row: BoardRow, ascii_only: bool) -> Piece:
+    share = progress(row)
+    return (NONE if share is None else f"{100 * share:.0f}%"), ""
+
+
+def _bar(row: BoardRow, ascii_only: bool) -> Piece:
+    share = progress(row)
+    if share is None:
+        return "", ""
+    full, empty = ("#", ".") if ascii_only else ("━", "┄")
+    filled = round(share * _BAR_WIDTH)
+    return full * filled + empty * (_BAR_WIDTH - filled), "active" if row.active else "muted"
+
+
+def _steps(row: BoardRow, ascii_only: bool) -> Piece:
+    return f"{NONE if row.steps is None else row.steps}/{row.steps_planned or '?'}", ""
+
+
+def _eta(row: BoardRow, ascii_only: bool) -> Piece:
+    return (NONE if row.eta_s is None else clock(row.eta_s)), ""
+
+
+def _pace(row: BoardRow, ascii_only: bool) -> Piece:
+    return (NONE if row.pace_s is None else f"{row.pace_s:.2f}"), ""
+
+
+def _domain(row: BoardRow, ascii_only: bool) -> Piece:
+    return wer_with_change(row.domain, row.domain_change), ""
+
+
+def _heldout(row: BoardRow, ascii_only: bool) -> Piece:
+    return wer_with_change(row.heldout, row.heldout_change), ""
+
+
+def _verdict(row: BoardRow, ascii_only: bool) -> Piece:
+    return decision_pieces(row.decision, row.goes_on, row.seeds)[0]
+
+
+def _reason(row: BoardRow, ascii_only: bool) -> Piece:
+    return row.reason, "muted"
+
+
+COLUMNS = (
+    Column("id", 9, 0, _key),
+    Column("title", 14, 9, _title, grows=2),
+    Column("state", 13, 1, _state),
+    Column("steps", 11, 10, _steps, right=True, wide_from=140),
+    Column("progress", _BAR_WIDTH, 8, _bar),
+    Column("done", 4, 4, _percent, right=True),
+    Column("ETA", 7, 5, _eta, right=True),
+    Column("s/step", 6, 7, _pace, right=True),
+    Column("domain WER", 14, 2, _domain, right=True),
+    Column("heldout WER", 14, 6, _heldout, right=True),
+    Column("verdict", 19, 3, _verdict),
+    Column("reason", 16, 11, _reason, grows=3),
+)
+_NARROW = {"verdict": (140, 11), "state": (110, 10), "domain WER": (220, 12), "heldout WER": (220, 11)}
+"""Below so many columns a column is so wide: `? undecided` fits; of a run that goes on, `✗ so far`."""
+
+_SHORT_STATES = {"checkpointing": "checkpoint", "out of memory": "no memory", "stopped early": "early stop"}
+
+
+def progress(row: BoardRow) -> float | None:
+    """Share of the planned steps that is done."""
+    if row.steps is None or not row.steps_planned:
+        return None
+    return min(1.0, row.steps / row.steps_planned)
+
+
+def wer_with_change(wer: float | None, change: float | None, nothing: str = NONE, decimals: int = 2) -> str:
+    """`35.00 -5.00`: percent, and points against the base model."""
+    if wer is None:
+        return nothing
+    told = f"{wer:.{decimals}f}"
+    return told if change is None else f"{told} {round(change, decimals) + 0.0:+.{decimals}f}"
+
+
+def _rounded(wer: float | None, change: float | None, width: int) -> str:
+    tries = (wer_with_change(wer, change, decimals=decimals) for decimals in (1, 0))
+    return next((text for text in tries if len(text) <= width), wer_with_change(wer, None, decimals=0))
+
+
+def fitting(width: int) -> list[tuple[Column, int]]:
+    """The columns for a table `width` cells wide, each with its width; the important ones first to be in."""
+    chosen: list[Column] = []
+    left = width - 2
+    for column in sorted(COLUMNS, key=lambda c: c.rank):
+        needed = _width(column, width) + 1
+        if needed <= left and width >= column.wide_from:
+            chosen.append(column)
+            left -= needed
+    total = sum(column.grows for column in chosen)
+    result = []
+    for column in sorted(chosen, key=COLUMNS.index):
+        base = _width(column, width)
+        extra = left * column.grows // total if total else (left if column.title == "id" else 0)
+        result.append((column, base + extra))
+    return result
+
+
+def _width(column: Column, width: int) -> int:
+    wide_from, narrow = _NARROW.get(column.title, (0, column.width))
+    return column.width if width >= wide_from else narrow
+
+
+def heading(columns: Sequence[tuple[Column, int]]) -> list[Piece]:
+    """The line above the rows."""
+    return [("  ", ""), *(piece for c, w in columns for piece in ((_cell(c.title, w, c.right), "muted"), (" ", "")))]
+
+
+def row_pieces(
+    row: BoardRow, columns: Sequence[tuple[Column, int]], *, selected: bool, pinned: str, ascii_only: bool
+) -> list[Piece]:
+    """One row. `pinned`: the letter of a pinned run. The cursor is a glyph too, for screens without colour."""
+    cursor = (">" if ascii_only else "▸") if selected else " "
+    pieces: list[Piece] = [(cursor, "key"), (pinned or " ", "window")]
+    for column, width in columns:
+        text, role = column.cell(row, ascii_only)
+        if width_of(text) > width:
+            text = _shorter(text, row, column.title, width)
+        text = plain(sanitise(text, _LONGEST), ascii_only)
+        pieces += [(_cell(text, width, column.right), role), (" ", "")]
+    return pieces
+
+
+def _shorter(text: str, row: BoardRow, title: str, width: int) -> str:
+    """A word that fits a narrow column, or a number with fewer decimals: none is cut."""
+    if title == "verdict":
+        glyph, _, word = text.partition(" so far ")
+        return f"{glyph} {word if word == 'undecided' else 'so far'}" if word else text
+    if title == "domain WER":
+        return _rounded(row.domain, row.domain_change, width)
+    if title == "heldout WER":
+        return _rounded(row.heldout, row.heldout_change, width)
+    return _SHORT_STATES.get(text, text)
+
+
+def _cell(text: str, width: int, right: bool) -> str:
+    return padded(cropped(text, width), width, right=right)

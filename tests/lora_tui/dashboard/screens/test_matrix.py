@@ -1,0 +1,106 @@
+"""The run matrix on the screen: what stands in it, sorting, filtering, keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.text.matrix_rows import matrix_of, sort_rows
+
+Make = Callable[..., Any]
+ROWS = [
+    BoardRow("h", "exp_1", title="before", state="history", reason="unstable", planned=False),
+    BoardRow("1", "2.1", state="done", decision="accepted", domain=20.0, domain_change=-2.5, heldout_change=0.1,
+             baseline_domain=22.5, criteria=(("convergence", "PASS"),), note="no reason",
+             values={"train": {"learning_rate": 1e-4, "steps": 10}, "adapter": {"method": "dora"}}),
+    BoardRow("2", "2.2", state="failed", reason="no memory\x1b[31m", decision="rejected", domain_change=-0.5,
+             values={"train": {"learning_rate": 5e-5, "steps": 10}, "adapter": {"method": "lora"}}),
+    BoardRow("3", "3.1", state="skipped", reason="2.1: not stable"),
+]  # fmt: skip
+
+
+def column(matrix: Any, heading: str) -> list[str]:
+    return [cells[matrix.headings.index(heading)].text for _, cells in matrix.rows]
+
+
+def test_the_settings_that_differ_are_columns_and_nothing_is_left_out() -> None:
+    matrix = matrix_of(ROWS)
+    assert "learning_rate" in matrix.headings and "method" in matrix.headings and "train.steps" not in matrix.headings
+    assert column(matrix, "learning_rate") == ["–", "0.0001", "5e-05", "–"]
+    assert column(matrix, "reason") == ["unstable", "–", "no memory␛[31m", "2.1: not stable"]
+    assert column(matrix, "state") == ["history", "done", "failed", "skipped"]
+    assert column(matrix, "convergence")[1] == "✓ PASS" and "+2.50" in column(matrix, "gain")
+
+
+def test_settings_that_are_called_like_another_column_have_one_of_their_own() -> None:
+    rows = [
+        BoardRow(str(steps), "2.1", values={"train": {"steps": steps}, "data": {"heldout": f"{steps}.jsonl"}})
+        for steps in (10, 20)
+    ]
+    matrix = matrix_of(rows)
+    assert len(set(matrix.headings)) == len(matrix.headings)
+    assert column(matrix, "train.steps") == ["10", "20"]
+    assert column(matrix, "data.heldout") == ["10.jsonl", "20.jsonl"]
+
+
+def test_sorting_puts_what_is_unknown_last_both_ways() -> None:
+    matrix = matrix_of(ROWS)
+    assert column(sort_rows(matrix, "gain", descending=False), "gain") == ["+0.50", "+2.50", "–", "–"]
+    assert column(sort_rows(matrix, "gain", descending=True), "gain") == ["+2.50", "+0.50", "–", "–"]
+    assert column(sort_rows(matrix, "learning_rate", descending=False), "learning_rate")[0] == "5e-05"
+    assert sort_rows(matrix, "no such", descending=True) == matrix
+
+
+def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: Any) -> None:
+    make_run("2.1", "0" * 10).train(1000).finish()
+    make_run("3.1", "1" * 10, learning_rate=5e-5, title="[bold]slow").train(300)
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(160, 40)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ 3.1", "✓ accepted")
+            await pilot.press("M")
+            await seen.see_on_screen("run matrix", "2 of 2 rows", "3.1 [bold]slow", "+5.00", "convergence")
+            # The column of the gain, by the keys.
+            await pilot.press("l", "l", "l", "o")
+            await seen.see_on_screen("by gain", "gain ▲")
+            await pilot.press("o")
+            await seen.see_on_screen("by gain, falling", "gain ▼")
+            await pilot.press("O")
+            await seen.see_on_screen("in the plan's order")
+            await pilot.press("slash", *"lr<1e-4")
+            await seen.see_on_screen("1 of 2 rows")
+            await pilot.press("enter", "escape")
+            await seen.see_on_screen("2 of 2 rows")
+            await pilot.press("G", "j", "k", "g")
+            await pilot.press("enter")
+            await seen.see("▸ 2.1")
+            await pilot.press("M", "escape")
+            await seen.see("▸ 2.1")
+
+    asyncio.run(look())
+
+
+def test_the_headings_sort_by_mouse_and_it_is_remembered(folder: Any, queue_app: Make, eyes: Any) -> None:
+    folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n[[history]]\nid = "old"\n')
+    folder.runs.state.mkdir()
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(160, 40)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("▸ a")
+            await pilot.press("M")
+            await seen.see_on_screen("3 of 3 rows", "history", "seed")
+            await pilot.click("MatrixTable", offset=(3, 0))
+            await seen.see_on_screen("by experiment")
+        app = queue_app()
+        async with app.run_test(size=(160, 40)) as pilot:
+            await eyes(app, pilot).see("▸ a")
+            await pilot.press("M")
+            await eyes(app, pilot).see_on_screen("by experiment")
+
+    asyncio.run(look())
