@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from core.plan.lines import KeyPath
-from core.plan.schema import Experiment, HistoryRow
+from core.plan.schema import MOST_NUMBER, Experiment, HistoryRow
 from core.plan.validate import OVERRIDABLE, SECTIONS, Problems, check_table, check_value, keys_of, kind_of
 
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -148,7 +148,8 @@ def _wer(entry: dict[str, Any], key: str, path: KeyPath, problems: Problems) -> 
     value = entry.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    sound = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not sound or not 0 <= value <= MOST_NUMBER:
         problems.add((*path, key), f"expected a word error rate in percent, found {kind_of(value)}")
         return None
     return float(value)

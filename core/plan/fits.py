@@ -14,6 +14,10 @@ from core.plan.schema import DEFAULT_EPOCHS, DataSettings, TrainSettings
 
 MOST_EPOCHS = 20
 """Passes over few clips that a new plan begins with, at most."""
+MOST_DRAWN = 100_000_000
+"""Clips in all micro-batches of a run together, which are chosen before its first step: ten to each of MOST_STEPS."""
+MOST_AT_ONCE_S = 24 * 3600.0
+"""Seconds of speech in one micro-batch: a day of it fits no memory, and is a slip of the keyboard."""
 MODEL_SECONDS = 30.0
 """What a model hears of a clip, where its family says nothing else."""
 
@@ -54,7 +58,7 @@ def clip_count(seconds: Sequence[float], total_s: float) -> int:
     return round(total_s * len(seconds) / math.fsum(seconds))
 
 
-def too_few_clips(
+def wrong_batches(
     train_s: Sequence[float],
     replay_s: Sequence[float],
     *,
@@ -62,14 +66,22 @@ def too_few_clips(
     train_total_s: float,
     replay_share: float,
 ) -> str | None:
-    """What is wrong when some micro-batch would get no clip; None: each gets one of training and of replay speech."""
+    """What is wrong when some micro-batch would get no clip, or more than can be trained on at once.
+
+    None: each gets one of training and of replay speech.
+    """
     streams = [(train_s, train_total_s, "training")]
     if replay_share > 0 and len(replay_s):
         streams.append((replay_s, train_total_s * replay_share / (1.0 - replay_share), "replay"))
     for seconds, total_s, what in streams:
         count = clip_count(seconds, total_s)
+        keys = ("train.replay_share, " if what == "replay" else "") + "train.epochs or train.batch_seconds"
+        if total_s > MOST_AT_ONCE_S * micro_batches:
+            each = f"{total_s / micro_batches:.3g} s of {what} speech in each micro-batch"
+            return f"{keys}: {each} are more than a day of it, which fits no memory; lower {keys}"
+        if count > MOST_DRAWN:
+            return f"{keys}: {count} {what} clips are more than a run goes through ({MOST_DRAWN}); lower {keys}"
         if count < micro_batches:
-            keys = ("train.replay_share, " if what == "replay" else "") + "train.epochs or train.batch_seconds"
             return (
                 f"{keys}: {count} {what} clips in {micro_batches} micro-batches leave some without one; raise {keys}, "
                 "or lower train.steps or train.accumulation"
@@ -78,10 +90,10 @@ def too_few_clips(
 
 
 def batches_fit(train_s: Sequence[float], replay_s: Sequence[float], train: TrainSettings) -> str | None:
-    """`too_few_clips` for the settings of a run."""
+    """`wrong_batches` for the settings of a run."""
     share = train.replay_share if len(replay_s) else 0.0
     each = seconds_per_step(math.fsum(train_s), train.steps, train.epochs, train.batch_seconds, share)
-    return too_few_clips(
+    return wrong_batches(
         train_s,
         replay_s,
         micro_batches=train.steps * train.accumulation,

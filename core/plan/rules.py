@@ -105,8 +105,13 @@ def check_search(
 def warn_of_rows(
     defaults: RunSettings, gate: GateSettings, experiments: Mapping[KeyPath, Experiment], warnings: Problems
 ) -> None:
-    """Rows that can never be accepted, because too few intervals leave criteria unknown."""
+    """Rows that can never be accepted, because too few intervals leave criteria unknown, and keys without effect."""
     concerned: dict[tuple[KeyPath, str], list[str]] = {}
+
+    def concern(key: str, path: KeyPath, what: str, experiment: Experiment) -> None:
+        names = concerned.setdefault((_given(key, path, warnings), what), [])
+        names += [experiment.id] if experiment.id not in names else []
+
     for path, experiment in experiments.items():
         for row in experiment_rows(defaults, experiment):
             train = row.settings.train
@@ -116,8 +121,13 @@ def warn_of_rows(
                     f"{train.steps} steps with eval_every = {train.eval_every} give {count} "
                     f"interval{'' if count == 1 else 's'}: {' and '.join(reasons)}: not to be accepted"
                 )
-                names = concerned.setdefault((_given("train.steps", path, warnings), what), [])
-                names += [experiment.id] if experiment.id not in names else []
+                concern("train.steps", path, what, experiment)
+            if train.checkpoint_every is not None and train.checkpoint_every > train.eval_every:
+                what = (
+                    f"train.checkpoint_every = {train.checkpoint_every} has no effect: there is a checkpoint at each "
+                    f"interval, which is every {train.eval_every} steps"
+                )
+                concern("train.checkpoint_every", path, what, experiment)
     for (path, what), names in concerned.items():
         warnings.add(path, what, ", ".join(names))
 

@@ -24,6 +24,9 @@ DEFAULT_EPOCHS = 3.0
 SINKS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Trackers that `core.sinks` can tell of a run while it goes on."""
 
+MOST_NUMBER = 2**53
+"""Of any number of a plan or of a document of a run, and below zero alike: beyond it, whole numbers are no floats."""
+
 MOST_STEPS = 10_000_000
 """Months of training; more is a slip of the keyboard. Every whole number of a plan has such a maximum."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.plan.lines import KeyPath
 from core.plan.schema import SliceSettings
-from core.plan.validate import Problems, kind_of, show
+from core.plan.validate import Problems, kind_of, out_of_range, show
 
 _THRESHOLDS = ("domain_gain", "heldout_regression")
 _MAX_EDGES = 20
@@ -79,7 +79,7 @@ def _number(value: Any) -> float | None:
         sound = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond the range of floats
         return None
-    return float(value) if sound else None
+    return float(value) if sound and out_of_range(value, {}) is None else None
 
 
 def _count(value: Any) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from core.plan.lines import KeyPath, nearest_line
 from core.plan.schema import (
+    MOST_NUMBER,
     AdapterSettings,
     DataSettings,
     GateSettings,
@@ -223,7 +224,8 @@ def _type_name(kind: Any) -> str:
 
 
 def _found(value: Any, types: tuple[Any, ...]) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and str in types:
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
+    if finite and str in types:
         text = figure(value) if isinstance(value, int) else value
         return f'{text} without quotes; write "{text}"'
     if isinstance(value, (str, list)) and not value:
@@ -262,7 +264,7 @@ def _says_more(value: str, opening: str) -> bool:
 
 
 def out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:
-    """What is wrong with a number by a field's rules; None: nothing."""
+    """What is wrong with a number by a field's rules, or by those of any; None: nothing. Documents go by it, too."""
     unit = f" {rules['unit']}" if "unit" in rules else ""
     if "below" in rules and value >= rules["below"]:
         return f"{figure(value)} is too large: must be below {figure(rules['below'])}{unit}"
@@ -272,4 +274,6 @@ def out_of_range(value: Any, rules: Mapping[str, Any]) -> str | None:
         return f"{figure(value)} is too small: must be at least {figure(rules['minimum'])}{unit}"
     if "maximum" in rules and value > rules["maximum"]:
         return f"{figure(value)} is too large: must be at most {figure(rules['maximum'])}{unit}"
+    if not abs(value) <= MOST_NUMBER:  # or no number at all
+        return f"{figure(value)} is beyond all measure: must be from -{MOST_NUMBER} to {MOST_NUMBER}{unit}"
     return None

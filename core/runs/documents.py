@@ -11,16 +11,16 @@ from typing import Annotated, Any
 import msgspec
 
 from core.plan.expand import too_many_intervals
-from core.plan.schema import AdapterSettings, DataSettings, GateSettings, ModelSettings, TrainSettings
+from core.plan.schema import MOST_NUMBER, AdapterSettings, DataSettings, GateSettings, ModelSettings, TrainSettings
 from core.plan.validate import out_of_range
-from core.runs.events import MOST, MOST_SECONDS
+from core.runs.events import MOST_SECONDS
 from core.runs.paths import RunPaths
 from core.scoring.early_stop import early_stop_of
 from core.scoring.verdict import thresholds_of
 from core.system.files import read_json
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_NUMBER)]
 
 
 class _Settings(msgspec.Struct):
@@ -121,13 +121,15 @@ def _typed(document: dict[str, Any], kind: type[Any]) -> tuple[Any, str | None]:
 
 
 def _beyond(section: str, values: Any) -> str | None:
-    """The first number of a table of settings that no plan may have."""
+    """The first number, or word of a choice, of a table of settings that no plan may have."""
     for one in fields(values):
         value = getattr(values, one.name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            wrong = "too large" if abs(value) > MOST else out_of_range(value, one.metadata)
+            wrong = out_of_range(value, one.metadata)
             if wrong is not None:
                 return f"{section}.{one.name}: {wrong}: restore the file"
+        elif isinstance(value, str) and value not in one.metadata.get("choices", (value,)):
+            return f"{section}.{one.name}: {value[:40]!r} is none of its choices: restore the file"
     if isinstance(values, TrainSettings):
         return too_many_intervals(values.steps, values.eval_every)
     return None

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from core.plan.schema import MOST_NUMBER
+
 SCHEMA_VERSION = 1
 HEARTBEAT_S = 10.0
 """A trainer writes at least one event in this many seconds, in every phase."""
@@ -167,14 +169,12 @@ def _restore(name: str, value: Any) -> Any:
     return value
 
 
-MOST = 2**53
-"""Of a number that is whole: larger ones are no floats any more, and no trainer writes one."""
 MOST_SECONDS = 1e11
 """Of a time stamp: beyond the year 5000."""
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST_NUMBER
 
 
 def _is_texts(value: Any) -> bool:
@@ -212,7 +212,7 @@ def decode(line: str) -> Record | None:
         known = {name: _restore(name, raw[name]) for name in fields}
         if not all(_HOLDS[item.type](known[name]) for name, item in fields.items()):
             return None
-        if not (0 <= time <= MOST_SECONDS and 0 <= attempt <= MOST):
+        if not (0 <= time <= MOST_SECONDS and 0 <= attempt <= MOST_NUMBER):
             return None
         return Record(attempt, time, kind(**known))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.plan.schema import MOST_NUMBER
 from core.runs.events import (
-    MOST,
     AdapterSaved,
     AttemptStarted,
     CheckpointSaved,
@@ -166,7 +166,7 @@ def interval_of(event: IntervalScored) -> Interval:
 
 def _set_score(values: dict[str, Any]) -> SetScore:
     loss = values.get("loss")
-    if type(loss) is int and abs(loss) > MOST:
+    if type(loss) is int and abs(loss) > MOST_NUMBER:
         raise ValueError("a loss beyond all measure")
     return SetScore(counts_of(values), float(loss) if isinstance(loss, (int, float)) else None)
 
@@ -175,6 +175,6 @@ def counts_of(values: Mapping[str, Any]) -> ErrorCounts:
     """The counts in an event or a score document. ValueError if one is missing or no whole number ≥ 0."""
     substitutions, deletions, insertions, words = map(values.get, _COUNTS)
     for count in (substitutions, deletions, insertions, words):
-        if type(count) is not int or not 0 <= count <= MOST:
+        if type(count) is not int or not 0 <= count <= MOST_NUMBER:
             raise ValueError("a count is missing or is no whole number")
     return ErrorCounts(substitutions, deletions, insertions, words)  # type: ignore[arg-type]

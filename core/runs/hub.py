@@ -66,16 +66,21 @@ def commit_of(hub_id: str, revision: str | None, *, ask: bool) -> str:
     return found
 
 
-def _in_cache(hub_id: str, revision: str) -> str | None:
+def folder_in_cache(hub_id: str, revision: str | None) -> Path | None:
+    """The folder of the cache that `revision` of `hub_id` would be loaded from; None where it is not there."""
     # Only here: most plans name a folder.
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        path = try_to_load_from_cache(hub_id, _FILE, revision=revision)
+        path = try_to_load_from_cache(hub_id, _FILE, revision=revision or DEFAULT_REVISION)
     except (OSError, ValueError):  # a folder that may not be read, a file that is no text
         return None
-    commit = Path(path).parent.name if isinstance(path, str) else None
-    return commit if is_commit(commit) else None
+    return Path(path).parent if isinstance(path, str) else None
+
+
+def _in_cache(hub_id: str, revision: str) -> str | None:
+    folder = folder_in_cache(hub_id, revision)
+    return folder.name if folder is not None and is_commit(folder.name) else None
 
 
 def _download(hub_id: str, revision: str) -> None:

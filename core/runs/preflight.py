@@ -10,7 +10,8 @@ from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
 from core.plan.fits import batches_fit, left_out, missing_targets, model_seconds, nothing_left
-from core.plan.schema import DataSettings, RunSettings
+from core.plan.schema import DataSettings, ModelSettings, RunSettings
+from core.runs.hub import folder_in_cache, is_hub_id
 from core.runs.model_layers import linear_modules
 from core.system.files import read_json, stamp
 
@@ -34,7 +35,7 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
     `targets_known`: whether `adapter.target_modules` are final.
     """
     problems: list[str] = []
-    folder = Path(settings.model.id)
+    folder = _model_folder(settings.model)
     longest = hears(folder)
     targets = [name for name in settings.adapter.target_modules if name not in _UNSTORED]
     if targets_known and targets and folder.is_dir() and (layers := linear_modules(folder)):
@@ -57,6 +58,14 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         wrong = batches_fit(seconds["train"], seconds["replay"], settings.train)
         problems += [wrong] if wrong is not None else []
     return problems
+
+
+def _model_folder(model: ModelSettings) -> Path:
+    """The model's files: its own folder, or the one that the cache of the hub keeps of it. It need not be there."""
+    folder = Path(model.id)
+    if folder.is_dir() or not is_hub_id(model.id):
+        return folder
+    return folder_in_cache(model.id, model.revision) or folder
 
 
 def usable_seconds(manifest: Path, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:

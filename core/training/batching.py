@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import PlanError
-from core.plan.fits import clip_count, too_few_clips
+from core.plan.fits import clip_count, wrong_batches
 
 WINDOW = 16
 """Micro-batches that are sorted by length together: less padding, still a fair mixture."""
@@ -53,12 +53,12 @@ def training_plan(
     replay_share: float,
     seed: int,
 ) -> TrainingPlan:
-    """The plan for clips of the given durations (seconds). Raises PlanError when a step would get no clip."""
+    """The plan for clips of the given durations (seconds). Raises PlanError for steps without a clip, or too large."""
     train = np.asarray(train_s, dtype=np.float64)
     replay = np.asarray(replay_s, dtype=np.float64)
     groups = steps * accumulation
     total_s = train_seconds_per_step * steps
-    wrong = too_few_clips(
+    wrong = wrong_batches(
         train.tolist(), replay.tolist(), micro_batches=groups, train_total_s=total_s, replay_share=replay_share
     )
     if wrong is not None:

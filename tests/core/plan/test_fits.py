@@ -43,6 +43,20 @@ def test_long_replay_clips_can_be_too_few() -> None:
     assert said is not None and said.startswith("train.replay_share, train.epochs") and "replay clips" in said
 
 
+def test_a_batch_that_no_memory_holds_is_told_before_anything_starts() -> None:
+    for train in (replace(TRAIN, epochs=None, batch_seconds=1e15), replace(TRAIN, epochs=1e9), replace(TRAIN, steps=1)):
+        few = [2.0] * (50_000 if train.steps == 1 else 1000)
+        assert "more than a day of it, which fits no memory; lower train.epochs" in (batches_fit(few, [], train) or "")
+    assert "replay speech in each micro-batch" in (
+        batches_fit([2.0] * 9000, [2.0], replace(TRAIN, steps=1, replay_share=0.95)) or ""
+    )
+
+
+def test_a_run_goes_through_no_more_clips_than_can_be_laid_out() -> None:
+    said = batches_fit([1.0] * 1000, [], replace(TRAIN, steps=10_000_000, epochs=1e6))
+    assert said is not None and "1000000000 training clips are more than a run goes through" in said
+
+
 def test_clips_are_left_out_by_length_and_text() -> None:
     data = DataSettings(max_seconds=20.0)
     assert left_out(19.0, "text", data, 30.0) is None

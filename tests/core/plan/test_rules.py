@@ -28,3 +28,17 @@ def test_intervals_too_close_for_stability_are_a_warning() -> None:
     plan = parse_plan(PLAN + "train.steps = 2000\n", "plan.toml")
     assert "the last 3 must cover 20% of the steps" in plan.warnings[0]
     assert parse_plan(PLAN + "train.steps = 2000\ntrain.eval_every = 200\n", "plan.toml").warnings == ()
+
+
+def test_a_checkpoint_interval_beyond_the_evaluations_has_no_effect_and_says_so() -> None:
+    plan = parse_plan(PLAN + "train.checkpoint_every = 5000\n", "plan.toml")
+    assert plan.warnings == (
+        "plan.toml:9: 2.1: train.checkpoint_every = 5000 has no effect: there is a checkpoint at each interval, which "
+        "is every 100 steps",
+    )
+    assert parse_plan(PLAN + "train.checkpoint_every = 10\n", "plan.toml").warnings == ()
+
+
+def test_an_evaluation_interval_beyond_the_steps_is_a_warning() -> None:
+    (warning,) = parse_plan(PLAN + "train.eval_every = 5000\n", "plan.toml").warnings
+    assert "1000 steps with eval_every = 5000 give 1 interval: convergence stays UNKNOWN" in warning

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_kit import NEW, OLD, cached, write_cache
 from safetensors.numpy import save_file
 
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
@@ -74,6 +75,20 @@ def test_a_target_that_the_model_does_not_have(good: RunSettings) -> None:
     assert preflight(replace(good, adapter=adapter), targets_known=False) == []
     tied = replace(good, adapter=AdapterSettings(target_modules=("q_proj", "proj_out")))
     assert preflight(tied) == [], "its weights are the embedding's, and in no file of their own"
+
+
+def test_a_hub_models_layers_are_those_of_its_files_in_the_cache(
+    good: RunSettings, whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cache(tmp_path / "cache", source=whisper, main=OLD)
+    cached(tmp_path / "cache", monkeypatch)
+    model = ModelSettings("org/model")
+    assert preflight(replace(good, model=model)) == []
+    wrong = replace(good, model=model, adapter=AdapterSettings(target_modules=("q_proj", "o_proj")))
+    assert "no linear layer named o_proj" in only(preflight(wrong))
+    assert "no linear layer named o_proj" in only(preflight(replace(wrong, model=ModelSettings("org/model", OLD))))
+    assert preflight(replace(wrong, model=ModelSettings("org/model", NEW))) == [], "which is not here"
+    assert preflight(replace(wrong, model=ModelSettings("org/other"))) == []
 
 
 def test_clips_that_are_longer_than_the_model_hears(good: RunSettings, tmp_path: Path) -> None:
