@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.errors import Interrupted, RunFolderError
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.wishes import Submission
 from core.system.held_folder import HeldFolder
+from core.system.signals import StopSignals
 from lora_tui.diagnostics import say
 from lora_tui.follow import Ending, Follower
 
@@ -25,25 +24,13 @@ STOP_WAIT_S = STOP_GRACE_S + KILL_WAIT_S + 15.0
 """How long a stop may take before the face leaves the rest to the supervisor."""
 
 
-class Signals:
-    """SIGINT and SIGTERM. The first one interrupts, or is only counted while `patient`; the second interrupts."""
+class Signals(StopSignals):
+    """The first one interrupts, or is only counted while `patient`; the second interrupts."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.patient = False
-        self._previous: dict[signal.Signals, Any] = {}
+    patient = False
 
-    def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._came)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _came(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+    def came(self) -> None:
+        """Raise Interrupted, unless it is only counted."""
         if not self.patient:
             raise Interrupted("interrupted")
         if self.count > 1:

@@ -12,7 +12,7 @@ from core.queue.execution import PlanExecution
 from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths
 from core.runs.state_folder import STATE_VARIABLE
-from core.system.process import PARENT_VARIABLE
+from core.system.process import PARENT_VARIABLE, end
 from lora_tui.diagnostics import say
 
 AUDIT_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run")
@@ -75,11 +75,6 @@ def _ran(command: Sequence[str], state: Path) -> tuple[int, str]:
     try:
         _, said = child.communicate()
     except BaseException:
-        child.terminate()
-        try:
-            child.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child, _STOP_S)
         raise
     return child.returncode, said or ""

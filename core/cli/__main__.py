@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 from core.cli import data_arguments
@@ -16,6 +14,7 @@ from core.console import err
 from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
 from core.scoring.text import NAMES
 from core.system.process import end_with_parent
+from core.system.signals import Interrupts
 from core.terminal import prepare_streams
 from core.user_paths import check_working_folder, user_path
 
@@ -117,36 +116,23 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
 
 def main(argv: list[str] | None = None) -> int:
     """The entry point `lora-cli`; returns the exit code."""
-    came: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
     words = sys.argv[1:] if argv is None else argv
     prepare_streams(data="transcribe" in words[:1] and not {"-h", "--help"} & set(words))
     end_with_parent()
-    # SIGTERM ends it like ctrl+c, so that its scratch folder goes with it
-    numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background job, not meant by ctrl+c
-        numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        check_working_folder()
-        args = _parser().parse_args(argv)
-        code = _command(args.command)(args)
-        sys.stdout.flush()
-        return int(code)
-    except BrokenPipeError:
-        # a reader that closed the pipe early (`| head`) is no error; the interpreter flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.ACCEPTED)
-    except (Exception, KeyboardInterrupt) as error:
-        # A library that is interrupted while it is imported may call that an error of its own.
-        return int(_fail(KeyboardInterrupt() if came else error))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with Interrupts() as interrupts:
+        try:
+            check_working_folder()
+            args = _parser().parse_args(argv)
+            code = _command(args.command)(args)
+            sys.stdout.flush()
+            return int(code)
+        except BrokenPipeError:
+            # a reader that closed the pipe early (`| head`) is no error; the interpreter flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return int(ExitCode.ACCEPTED)
+        except (Exception, KeyboardInterrupt) as error:
+            # A library that is interrupted while it is imported may call that an error of its own.
+            return int(_fail(KeyboardInterrupt() if interrupts.count else error))
 
 
 def _fail(error: BaseException) -> ExitCode:

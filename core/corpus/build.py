@@ -7,15 +7,12 @@ A set is built beside its old version and swapped in when it is complete.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +27,10 @@ from core.corpus.recipe_file import read_recipe
 from core.corpus.render import SAMPLE_RATE_HZ, render, write_flac
 from core.corpus.synth import Synthesiser
 from core.errors import ExitCode, UserError, exit_code_for
+from core.system.files import write_bytes
+from core.system.locks import KernelLock
+from core.system.process import die_with
+from core.system.signals import Interrupts
 from core.user_paths import user_path
 
 BUILDER_VERSION = 1
@@ -86,7 +87,7 @@ def _build_set(pool: ProcessPoolExecutor, out: Path, name: str, utterances: Sequ
     (partial / "stamp.json").write_text(json.dumps(_stamp(utterances, manifest), indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
-    _write_whole(out / f"{name}_manifest.jsonl", manifest)
+    write_bytes(out / f"{name}_manifest.jsonl", manifest)
 
 
 def _manifest_entry(name: str, utterance: Utterance, duration_s: float) -> dict[str, Any]:
@@ -101,31 +102,15 @@ def _manifest_entry(name: str, utterance: Utterance, duration_s: float) -> dict[
     }
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 @contextmanager
 def _only_builder(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another build is at work here: wait for it to end") from None
+    lock = KernelLock.acquire(folder / ".lock")
+    if lock is None:
+        raise UserError(f"{folder}: another build is at work here: wait for it to end")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _check_voices(recipe: Recipe, names: Sequence[str]) -> None:
@@ -154,10 +139,7 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
+    die_with(parent)
     _synthesiser()
 
 
@@ -187,13 +169,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(ExitCode.BAD_USAGE) if stop.code else 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.jobs < 1:
             raise UserError(f"--jobs must be 1 or more, not {options.jobs}")
         recipe = read_recipe(options.recipe)
         names = _chosen_sets(recipe, options.sets)
-        built = build_corpus(recipe, options.out, names, options.jobs, options.force)
+        with Interrupts():
+            built = build_corpus(recipe, options.out, names, options.jobs, options.force)
     except UserError as error:
         err(f"error: {error}", multiline=True)
         return int(ExitCode.BAD_USAGE)

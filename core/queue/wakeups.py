@@ -6,36 +6,35 @@ import select
 import signal
 import socket
 from collections.abc import Iterable
-from types import FrameType, TracebackType
+from typing import Self
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from core.system.signals import StopSignals
 
 
-class Wakeups:
+class Wakeups(StopSignals):
     """While entered, SIGTERM and SIGINT set `stop_asked`, and SIGHUP is ignored, here and in children."""
 
     def __init__(self) -> None:
-        self.stop_asked = False
+        super().__init__()
         self._ours, self._kernels = socket.socketpair()
-        self._previous: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> Wakeups:
+    def __enter__(self) -> Self:
         for end in (self._ours, self._kernels):
             end.setblocking(False)
         signal.set_wakeup_fd(self._kernels.fileno(), warn_on_full_buffer=False)
-        for number in _STOP_SIGNALS:
-            self._previous[number] = signal.signal(number, self._asked)
-        self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        return self
+        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         signal.set_wakeup_fd(-1)
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        super().__exit__(*error)
         self._ours.close()
         self._kernels.close()
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether a signal said so."""
+        return self.count > 0
 
     def wait(self, pidfds: Iterable[int | None], timeout_s: float) -> None:
         """Return when a process of `pidfds` has ended, a signal came, or after `timeout_s`."""
@@ -46,6 +45,3 @@ class Wakeups:
                 poll.register(descriptor, select.POLLIN)
         if any(descriptor == self._ours.fileno() for descriptor, _ in poll.poll(timeout_s * 1000)):
             self._ours.recv(4096)
-
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        self.stop_asked = True

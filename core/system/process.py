@@ -1,6 +1,7 @@
 """Which process is meant, for ever: a pid alone is reused, and means nothing on another host.
 
-Reads /proc (Linux). A process is machine + boot + pid namespace + pid + start time.
+A process is machine + boot + pid namespace + pid + start time, read from /proc (Linux): psutil tells start times by a
+clock that may be set, and open files by paths, which are others in a container.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 PARENT_VARIABLE = "LORA_TUI_PARENT"
 """In the environment of a command that must not outlive the process with this pid."""
 _PR_SET_PDEATHSIG = 1
 _STATE_FIELD = 0
-_SESSION_FIELD = 3
 _START_TIME_FIELD = 19
-"""Indices after the parenthesised command name: fields 3, 6 and 22 of proc(5)."""
+"""Indices after the parenthesised command name: fields 3 and 22 of proc(5)."""
 _DEAD_STATES = frozenset("ZXx")
 
 
@@ -110,8 +113,10 @@ def holders(path: Path) -> list[int]:
 
 def session_of(pid: int) -> int | None:
     """The session that the living process `pid` belongs to: its leader's pid."""
-    found = _stat(pid)
-    return None if found is None or found.dead else found.session
+    try:
+        return None if identity_of(pid) is None else os.getsid(pid)
+    except OSError:
+        return None  # it ended in this moment
 
 
 def session_members(leader: ProcessIdentity) -> list[int]:
@@ -130,11 +135,28 @@ def end_with_parent() -> None:
     """If `PARENT_VARIABLE` names a parent: die when it dies, so that nothing of a killed trainer works on unseen."""
     parent = os.environ.pop(PARENT_VARIABLE, "")
     if parent.isdigit():
-        import ctypes  # only children need it, and the dashboard's first frame waits for what is imported
+        die_with(int(parent))
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(parent):
-            os._exit(128 + signal.SIGKILL)  # it died before the kernel knew of our wish
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent, which has this pid, dies; at once if it is dead already."""
+    import ctypes  # only children need it, and the dashboard's first frame waits for what is imported
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)  # it died before the kernel knew of our wish
+
+
+def end(child: subprocess.Popen[Any], grace_s: float) -> None:
+    """SIGTERM to a child of ours, SIGKILL if it lives on after `grace_s` seconds. Returns when it has ended."""
+    import subprocess  # a gate that trains nothing answers sooner without it
+
+    child.terminate()
+    try:
+        child.wait(timeout=grace_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _has_open(pid: int, wanted: os.stat_result) -> bool:
@@ -149,7 +171,9 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
 
 
 def _pids() -> list[int]:
-    return [int(entry.name) for entry in _entries(Path("/proc")) if entry.name.isdigit()]
+    import psutil  # only who looks after trainers needs it
+
+    return list(psutil.pids())
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -163,7 +187,6 @@ def _entries(folder: Path) -> list[Path]:
 @dataclass(frozen=True, slots=True)
 class _Stat:
     dead: bool
-    session: int
     start_time: int
 
 
@@ -176,7 +199,7 @@ def _stat(pid: int) -> _Stat | None:
     fields = text.rpartition(")")[2].split()
     try:
         dead = fields[_STATE_FIELD] in _DEAD_STATES
-        return _Stat(dead, int(fields[_SESSION_FIELD]), int(fields[_START_TIME_FIELD]))
+        return _Stat(dead, int(fields[_START_TIME_FIELD]))
     except (IndexError, ValueError):
         return None
 

@@ -16,7 +16,7 @@ from core.runs.documents import read_config
 from core.runs.events import Notice
 from core.runs.paths import RunPaths
 from core.scoring.data_health import copies_sentence, leak_sentence
-from core.system.process import PARENT_VARIABLE
+from core.system.process import PARENT_VARIABLE, end
 from core.training.journal import Journal
 from core.training.stopping import StopFlag
 
@@ -64,12 +64,7 @@ class HealthAudit:
         child = self._child
         if child is None or child.poll() is not None:
             return
-        child.terminate()
-        try:
-            child.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child, _STOP_S)
 
     def finish(self, journal: Journal, stopping: StopFlag, step: int) -> None:
         """Wait for its end; say what leaves the run's WERs undecided. Raises Interrupted when asked to stop."""

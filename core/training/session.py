@@ -38,7 +38,7 @@ from core.runs.store import read_run
 from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
 from core.scoring.verdict import thresholds_of
-from core.system.process import PARENT_VARIABLE, current_process
+from core.system.process import PARENT_VARIABLE, current_process, end
 from core.training.adapter import attach
 from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import training_plan
@@ -384,11 +384,7 @@ class Session:
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment) as child:
             while child.poll() is None:
                 if self.stopping():
-                    child.terminate()
-                    try:
-                        child.wait(timeout=_STOP_S)
-                    except subprocess.TimeoutExpired:
-                        child.kill()
+                    end(child, _STOP_S)
                     raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")
                 time.sleep(_POLL_S)
         return child.returncode

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from types import FrameType
-
 from core.errors import Interrupted
 from core.runs.paths import RunPaths
 from core.system.held_folder import HeldFolder
+from core.system.signals import StopSignals
 
 
-class StopFlag:
+class StopFlag(StopSignals):
     """Set by SIGTERM and SIGINT, and when the run's folder is no longer at its path. Asked between units of work.
 
     A trainer that went on would write into whatever lies at the path now, beside another one that works there.
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        super().__init__()
         self._folder: HeldFolder | None = None
 
     def install(self) -> None:
-        """Take over the signals of this process."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        """Take over the signals of this process, until its end."""
+        self.__enter__()
 
     def watch(self, folder: HeldFolder) -> None:
         """The run's folder, from now on."""
         self._folder = folder
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._event.set()
-
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self._event.is_set() or bool(self.lost())
+        return self.count > 0 or bool(self.lost())
 
     def lost(self) -> str:
         """What became of the run's folder, if it is no longer at its path; else empty."""

@@ -10,9 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from core.system.process import (
     PARENT_VARIABLE,
     current_process,
+    end,
     holders,
     identity_from_json,
     identity_of,
@@ -116,3 +119,13 @@ def test_a_command_whose_parent_is_dead_already_ends_at_once() -> None:
     code = "from core.system.process import end_with_parent; end_with_parent()"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {PARENT_VARIABLE: "1"})
     assert done.returncode == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize(("handler", "status"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", -signal.SIGKILL)])
+def test_a_child_is_asked_to_end_and_killed_when_it_does_not(handler: str, status: int) -> None:
+    code = f"import signal; signal.signal(signal.SIGTERM, signal.{handler}); print('ready', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+    end(child, 60 if handler == "SIG_DFL" else 0.1)
+    assert child.returncode == status
+    child.communicate()
