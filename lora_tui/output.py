@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from core.errors import UserError
+from core.runs.folder import write_text as write_inside
 from core.system.files import write_text
 from lora_tui.reports import csv_table, github_actions, json_document, markdown
 from lora_tui.reports.report import Report, fit
@@ -36,7 +37,7 @@ def export(path: Path, report: Report) -> None:
     try:
         write_text(path, _RENDERERS[path.suffix.lower()](path, report))
     except OSError as error:
-        raise UserError(f"--export {path}: cannot be written: {error.strerror}") from error
+        raise UserError(f"--export {path}: cannot be written: {error.strerror or error}") from error
 
 
 def _junit(_path: Path, report: Report) -> str:
@@ -56,10 +57,10 @@ def _markdown(path: Path, report: Report) -> str:
     from lora_tui.reports import pictures
 
     drawn = pictures.files(report)
-    folder = path.with_name(f"{path.stem}_files")
+    beside, folder = path.absolute().parent.resolve(), f"{path.stem}_files"
     for name, text in drawn.values():
-        write_text(folder / name, text)
-    places = {key: f"{folder.name}/{name}" for key, (name, _) in drawn.items()}
+        write_inside(beside, beside / folder / name, text)
+    places = {key: f"{folder}/{name}" for key, (name, _) in drawn.items()}
     return fit(report, EXPORT_BYTES, lambda cut: markdown.render(cut, places))
 
 

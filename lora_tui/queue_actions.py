@@ -195,7 +195,7 @@ def remove(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 
 def prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Delete what ended runs need no more."""
+    """Delete what ended runs need no more. 4 when something of it cannot be deleted, which is named."""
     names = [] if args.all else _given(args)
     folders = runs.runs()
     wanted = [
@@ -207,13 +207,17 @@ def prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     size = sum(item.size for item in found)
     if found and not _confirmed(args, f"delete {size / 1e6:.1f} MB from {len(found)} run folders"):
         return ExitCode.INTERRUPTED
-    freed = [item for item in found if prune_run(runs, item)]
-    report = [{"run": item.run.name, "bytes": item.size} for item in freed]
+    done = {item.run.name: pruned for item in found if (pruned := prune_run(runs, item)) is not None}
+    left = [what for pruned in done.values() for what in pruned.left]
+    freed = {name: pruned.freed for name, pruned in done.items() if pruned.freed or not pruned.left}
     if args.json:
-        print_json({"action": "prune", "freed": report})
+        report = [{"run": name, "bytes": count} for name, count in freed.items()]
+        print_json({"action": "prune", "freed": report, "left": left})
     else:
-        say(f"freed {sum(item.size for item in freed) / 1e6:.1f} MB in {len(freed)} of {len(wanted)} run folders")
-    return ExitCode.ACCEPTED
+        say(f"freed {sum(freed.values()) / 1e6:.1f} MB in {len(freed)} of {len(wanted)} run folders")
+    for what in left:
+        say(f"error: {what}")
+    return ExitCode.BAD_USAGE if left else ExitCode.ACCEPTED
 
 
 def _client(runs: RunsFolder) -> QueueClient:

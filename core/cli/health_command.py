@@ -60,14 +60,13 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
         with progress_bar("listening") as show:
             key = health_key(manifests, hashes, data.target_rms, HashCache(runs.hash_cache), lambda done, total: None)
             with held(runs.data_health_lock(key), lambda: None):
-                shared = runs.data_health(key)
-                kept = read_shared(shared)
+                kept = read_shared(runs.root, key)
                 found = believed(kept, hashes) if kept is not None else ""
                 if kept is None or isinstance(found, str):
                     kept = health_document(manifests, hashes, data.target_rms, key, show, workers)
                     found = believed(kept, hashes)
                     _check_folder(home)
-                    write_shared(shared, kept)
+                    write_shared(runs.root, key, kept)
             _check_folder(home)
             folder.write_json(paths.root, paths.data_health, kept)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,18 +50,33 @@ def _other_adapters(run: RunPaths) -> list[Path]:
     return [path for step, path in found if step is not None and step not in kept]
 
 
-def prune(runs: RunsFolder, wanted: Prunable) -> bool:
-    """Delete what of it is still not needed. False: nothing was, for somebody works on the run, or it goes on again."""
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of it."""
+
+    freed: int
+    """Bytes."""
+    left: tuple[str, ...]
+    """What could not be deleted, each with its reason."""
+
+
+def prune(runs: RunsFolder, wanted: Prunable) -> Pruned | None:
+    """Delete what of it is still not needed. None: nothing is, for somebody works on the run, or it goes on again."""
     lock = KernelLock.acquire(runs.run_lock(wanted.run.name))
     if lock is None:
-        return False
+        return None
     try:
         # Since it was looked at, a retried run may have come to a checkpoint that it goes on from.
         now = prunable(wanted.run, adapters=True)
         gone = [] if now is None else [path for path in wanted.paths if path in now.paths]
+        freed, left = 0, []
         for path in gone:
-            with contextlib.suppress(OSError):
+            before = size(wanted.run.root, path)
+            try:
                 delete(wanted.run.root, path)
+            except OSError as error:
+                left.append(f"{path}: cannot be deleted: {error.strerror or error}")
+            freed += before - size(wanted.run.root, path)
     finally:
         lock.release()
-    return bool(gone)
+    return Pruned(freed, tuple(left)) if gone else None

@@ -344,8 +344,9 @@ class Slots:
         """Delete what a trainer that was killed right after `result.json` left: nobody goes on from it."""
         left = prunable(run)
         try:
-            if left is not None:
-                prune(self._runs, left)
+            pruned = prune(self._runs, left) if left is not None else None
+            for what in pruned.left if pruned is not None else ():
+                say(f"what is left of a checkpoint is not needed any more: {what}")
         except OSError as error:
             say(f"{run.name}: what is left of its checkpoints cannot be deleted: {error}")
 

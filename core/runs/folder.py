@@ -2,7 +2,8 @@
 
 A run folder may have come from elsewhere, with `evals`, `log.txt` or a checkpoint that is a link to a user's own
 files. A link is deleted as a link; a folder behind one is not listed, written or deleted. The run folder itself may
-not be a link either; what lies above it may. Nothing else lists or deletes there: a test sees to it.
+not be a link either; what lies above it may. What runs share (`baselines`, `data_health`) lies in the runs folder, and
+is reached from that one's real path in the same way. Nothing else lists, writes or deletes there: a test sees to it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.runs.paths import MARKER, RunPaths, step_of
+from core.system.files import DOCUMENT_BYTES
+from core.system.files import read_json as read_json_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MANY_LEVELS = 64
@@ -128,6 +131,17 @@ def delete(root: Path, path: Path) -> None:
             os.fsync(at)
     except FileNotFoundError:
         return
+
+
+def read_json(root: Path, path: Path, limit: int = DOCUMENT_BYTES) -> tuple[dict[str, Any] | None, str | None]:
+    """As `core.system.files.read_json`, and nothing behind a link on the way from `root`. Never raises."""
+    try:
+        with opened(root, path.parent) as at:
+            return read_json_file(path, limit, at=at)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    except OSError as error:
+        return None, str(error) if isinstance(error, LinkError) else f"{path}: cannot be read: {error.strerror}"
 
 
 def write_bytes(root: Path, path: Path, data: bytes) -> None:

@@ -38,14 +38,14 @@ def is_pointer(data: bytes) -> bool:
     return data.startswith(_POINTER_BEGINS)
 
 
-def open_raw(path: Path, *, follow: bool = False) -> io.FileIO:
+def open_raw(path: Path, *, follow: bool = False, at: int | None = None) -> io.FileIO:
     """`path` for reading, unbuffered. OSError for all but regular files; for a link too, unless `follow` is set.
 
-    It never waits: opening a FIFO, or a device, returns at once and is refused.
+    It never waits: opening a FIFO, or a device, returns at once and is refused. `at`: a descriptor of its folder.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path if at is None else path.name, flags, dir_fd=at)
     except OSError as error:
         if error.errno == errno.ELOOP and not follow:
             raise OSError(errno.ELOOP, "a link, which is not followed: put a copy in its place", str(path)) from error
@@ -75,9 +75,9 @@ def lines(file: io.BufferedIOBase, longest: int = LONGEST_LINE) -> Iterator[byte
         yield line
 
 
-def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False) -> bytes:
+def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False, at: int | None = None) -> bytes:
     """All of a regular file of at most `limit` bytes. OSError for a larger one, a pointer, and as for `open_raw`."""
-    with open_raw(path, follow=follow) as file:
+    with open_raw(path, follow=follow, at=at) as file:
         parts: list[bytes] = []
         left = limit + 1
         if os.fstat(file.fileno()).st_size <= limit:
@@ -106,14 +106,14 @@ def tail(path: Path, length: int) -> bytes:
 
 
 def read_json(
-    path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False
+    path: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False, at: int | None = None
 ) -> tuple[dict[str, Any] | None, str | None]:
     """(the JSON object in `path`, None), (None, what is wrong with it), or (None, None) without a file. Never raises.
 
     Strict: no NaN or infinite number, no key twice in an object.
     """
     try:
-        data = read_bytes(path, limit, follow=follow)
+        data = read_bytes(path, limit, follow=follow, at=at)
     except (FileNotFoundError, NotADirectoryError):
         return None, None
     except OSError as error:

@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
+from core.runs.folder import LinkError, read_json, write_json
 from core.runs.paths import RunsFolder
-from core.system.files import SCORES_BYTES, read_json, write_json
+from core.system.files import SCORES_BYTES
 from core.system.locks import held
 from core.system.machine_key import machine_key, name_of, seal, sealed_by
 from core.training.evaluation import Transcripts, normalisation_fingerprint
@@ -76,7 +77,8 @@ class SharedBaseline:
 
     def __init__(self, folder: RunsFolder, facts: dict[str, Any], clips: int) -> None:
         fingerprint = baseline_fingerprint(facts)
-        self.path: Path = folder.baseline_scores(fingerprint)
+        self._root = folder.root.resolve()  # which may be a link to another disk; nothing below it may be one
+        self.path: Path = RunsFolder(self._root, folder.state).baseline_scores(fingerprint)
         self._lock = folder.baseline_lock(fingerprint)
         self._facts, self._clips = facts, clips
         self._secret = machine_key()
@@ -103,7 +105,7 @@ class SharedBaseline:
 
     def _believed(self) -> Transcripts | str | None:
         """What is stored; why it cannot be believed, in words; None where nothing is stored."""
-        document, problem = read_json(self.path, SCORES_BYTES)
+        document, problem = read_json(self._root, self.path, SCORES_BYTES)
         if document is None:
             return problem
         try:
@@ -128,11 +130,12 @@ class SharedBaseline:
         facts = json.loads(json.dumps(self._facts))
         stored = _Stored(facts, found, self._seals_over(facts, found))
         stored.seals[name_of(self._secret)] = seal(self._secret, stored.sealed_bytes)
-        write_json(self.path, msgspec.to_builtins(stored))
+        with contextlib.suppress(LinkError):  # which was told as what is not believed: the others compute it, too
+            write_json(self._root, self.path, msgspec.to_builtins(stored))
 
     def _seals_over(self, facts: dict[str, Any], found: Transcripts) -> dict[str, str]:
         """Machines that share a folder seal the same transcripts, each for itself."""
-        document, _ = read_json(self.path, SCORES_BYTES)
+        document, _ = read_json(self._root, self.path, SCORES_BYTES)
         with contextlib.suppress(msgspec.ValidationError):
             stored = msgspec.convert(document, _Stored)
             return stored.seals if stored.sealed_bytes == _bytes(facts, found) else {}

@@ -287,6 +287,19 @@ def test_prune_frees_what_ended_runs_need_no_more(queue: Any) -> None:
     assert run.best.exists() and run.last.exists() and folder.snapshot("a").state is RunState.DONE
 
 
+def test_prune_names_what_it_cannot_delete(queue: Any) -> None:
+    folder = queue.folder
+    folder.write()
+    folder.script(a=["diverge"])
+    folder.db.submit(folder.submission())
+    assert supervise(folder.runs, folder.executor) == 0
+    stays = folder.run("a").checkpoint(5)
+    stays.joinpath(*"d" * 100).mkdir(parents=True)
+    assert queue("prune", "--all", "--yes") == 4
+    said = queue.error()
+    assert "freed 0.0 MB in 0 of 1 run folders" in said and f"error: {stays}: cannot be deleted: folders in it" in said
+
+
 def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> None:
     import sqlite3
 

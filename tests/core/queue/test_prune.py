@@ -64,6 +64,19 @@ def test_what_another_has_deleted_meanwhile_is_not_said_to_be_freed(folder: Any,
     assert prune(folder.runs, agreed) and not prune(folder.runs, agreed)
 
 
+def test_what_cannot_be_deleted_is_named_and_not_counted_as_freed(folder: Any, diverged: RunPaths) -> None:
+    (diverged.checkpoint(5) / "state.safetensors").write_bytes(b"x" * 1000)
+    deep = diverged.checkpoint(6).joinpath(*"d" * 100)
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"x" * 1000)
+    agreed = prunable(diverged)
+    assert agreed is not None
+    pruned = prune(folder.runs, agreed)
+    assert pruned is not None and pruned.freed == 1000 + len("whole\n")
+    [left] = pruned.left
+    assert left == f"{diverged.checkpoint(6)}: cannot be deleted: folders in it are nested too deep"
+
+
 @pytest.fixture
 def thesis(tmp_path: Path) -> Path:
     """A user's own file, in a folder with the names that a checkpoint has."""

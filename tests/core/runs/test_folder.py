@@ -166,3 +166,22 @@ def test_adapters_that_lie_elsewhere_are_refused(root: Path, theirs: Path) -> No
     paths.last.mkdir()
     with pytest.raises(LinkError, match="no link into the run's adapters"):
         folder.linked_adapter(paths, paths.last)
+
+
+def nested(folder_: Path, levels: int) -> Path:
+    """`folder_` with so many folders in one another, and a file in the innermost."""
+    innermost = folder_.joinpath(*"d" * levels)
+    innermost.mkdir(parents=True)
+    (innermost / "file").write_text("x")
+    return folder_
+
+
+def test_folders_that_are_nested_for_ever_are_neither_followed_nor_deleted(root: Path) -> None:
+    deep, shallow = nested(root / "deep", 200), nested(root / "shallow", 20)
+    assert [file.name for file, _ in folder.files(root, shallow)] == ["file"]
+    assert folder.files(root, deep) == []
+    with pytest.raises(OSError, match="nested too deep"):
+        folder.delete(root, deep)
+    assert deep.joinpath(*"d" * 200, "file").exists()
+    folder.delete(root, shallow)
+    assert not shallow.exists()

@@ -104,3 +104,16 @@ def test_a_stream_is_opened_by_the_same_rules(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a\nb\n")
     with files.open_regular(tmp_path / "log") as file:
         assert list(file) == [b"a\n", b"b\n"]
+
+
+@pytest.mark.parametrize("count", [2, 300_000])
+def test_a_key_twice_is_named_however_many_there_are(tmp_path: Path, count: int) -> None:
+    keys = [f'"key {number}": {number}' for number in range(count)]
+    file = tmp_path / "document.json"
+    file.write_text("{" + ", ".join([*keys, '"inner": {' + ", ".join(keys) + "}"]) + "}")
+    assert files.read_json(file)[1] is None, "the same key in another object is another one"
+    file.write_text("{" + ", ".join([*keys, f'"key {count // 2}": 0']) + "}")
+    document, problem = files.read_json(file)
+    assert document is None and problem is not None and f"the key 'key {count // 2}' is there twice" in problem
+    file.write_text('{"inner": {' + ", ".join([*keys, f'"key {count - 1}": 0']) + "}}")
+    assert f"the key 'key {count - 1}' is there twice" in str(files.read_json(file)[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import UserError
 from core.runs.judged import judged
 from core.runs.matrix import run_row
 from core.runs.position import write_positions
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
+from lora_tui.output import export
 from lora_tui.reports import html_page, json_document, markdown, pictures, svg
 from lora_tui.reports.clips import MOST_WORDS, aligned_lines, chosen_clips, heading
 from lora_tui.reports.curves import Chart, Level, Line, charts, position_charts, thinned
@@ -128,3 +131,15 @@ def test_picture_names_are_safe_and_never_the_same() -> None:
     assert pictures.safe_name("2.1-0123456789") == "2.1-0123456789"
     odd = [pictures.safe_name(name) for name in ("a/b", "a b", "../../x", "\ud800")]
     assert len(set(odd)) == 4 and not any("/" in name or " " in name for name in odd)
+
+
+def test_charts_are_not_written_behind_a_link_beside_the_report(fake_run: MakeRun, tmp_path: Path) -> None:
+    snapshot = read_run(fake_run().good().paths)
+    line = run_row("2.1", "", judged(snapshot, Thresholds()))
+    report = Report((ReportRow(line, "accepted", "runs/2.1", charts(snapshot, Thresholds(), 1000)),))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run_matrix_files").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"cannot be written: .*run_matrix_files: a link"):
+        export(tmp_path / "out" / "run_matrix.md", report)
+    assert not list((tmp_path / "theirs").iterdir())
