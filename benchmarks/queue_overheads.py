@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import select
 import shutil
@@ -32,7 +31,7 @@ from pathlib import Path
 
 from benchmarks.kill_matrix.material import ROOT, clips
 from core.queue.client import QueueClient
-from core.queue.decisions import DecisionReader
+from core.queue.journal import JournalReader, encode
 from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import read_run
@@ -110,7 +109,7 @@ class Watched:
 
 def watch(client: QueueClient, supervisor: int) -> tuple[list[Watched], list[tuple[float, float, float]], float]:
     """Until the supervisor ends: the trainers; (RSS, PSS, USS) in MB, once a second; CPU in percent of a core."""
-    reader, trainers = DecisionReader(client.runs.decisions), list[Watched]()
+    reader, trainers = JournalReader(client.runs.decisions), list[Watched]()
     memory: list[tuple[float, float, float]] = []
     poll, open_fds = select.poll(), dict[int, Watched]()
     first: tuple[float, float] | None = None
@@ -118,8 +117,8 @@ def watch(client: QueueClient, supervisor: int) -> tuple[list[Watched], list[tup
     while client.supervisor_works():
         for decision in reader.read():
             if decision.kind == "start":
-                pid = int(decision.get("process")["pid"])
-                trainers.append(Watched(str(decision.get("run")), int(decision.get("process")["start_time"]) / _TICKS))
+                pid = int(decision.process["pid"])
+                trainers.append(Watched(str(decision.run), int(decision.process["start_time"]) / _TICKS))
                 descriptor = os.pidfd_open(pid)
                 open_fds[descriptor] = trainers[-1]
                 poll.register(descriptor, select.POLLIN)
@@ -197,12 +196,8 @@ def measure_supervisor(folder: Path) -> tuple[list[Figure], RunPaths]:
 def multiply(run: RunPaths, runs: RunsFolder, count: int) -> None:
     """`count` copies of what a finished run's folder holds beside weights and evaluations, and their decisions."""
     runs.root.mkdir(parents=True)
-    identity, own = run.name.rpartition("-")[2], DecisionReader(run.root.parent / "decisions.jsonl")
-    lines = [
-        json.dumps({"schema": 1, "time": d.time, "decision": d.kind, **d.fields})
-        for d in own.read()
-        if d.get("run") == run.name
-    ]
+    identity, own = run.name.rpartition("-")[2], JournalReader(run.root.parent / "decisions.jsonl")
+    lines = [encode(record).decode().rstrip() for record in own.read() if getattr(record, "run", None) == run.name]
     files = {path.name: path.read_text() for path in (run.config, run.events, run.result, run.log)}
     with runs.decisions.open("w") as decisions:
         for number in range(count):

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from core.plan.expand import matches
 from core.plan.next_action import HELD_BACK
-from core.queue.decisions import TRAINER_KINDS, Decision, DecisionReader
+from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
+from core.queue.state import FAILURES, TOLD_TO_STOP, QueueState
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower, last_line
 from core.scoring.evidence import Verdict
@@ -43,40 +44,47 @@ class Follower:
         self._runs = runs
         self._execution = execution
         self._name = execution.submission.id
-        self._reader = DecisionReader(runs.decisions)
+        self._reader = journal.JournalReader(runs.decisions)
+        self._state = QueueState()
         self._live: dict[str, _Followed] = {}
         only = execution.submission.only
         self._asked_for = {row.key for row in execution.rows if not only or matches(row, only)}
         self._rows: dict[str, str] = {}
         """Run → the row that is it."""
-        self._begun: set[str] = set()
-        """Runs of any submission that have a trainer."""
         self._first = True
         self._quiet = attached
         self.ending: Ending | None = None
-        self.told_to_stop = False
-        """Whether somebody stopped the supervisor itself."""
-        self.paused: str | None = None
-        """Why the queue has paused until somebody lets it go on."""
         self.judged: set[str] = set()
         """Names of the runs whose verdict was said."""
 
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether somebody stopped the supervisor itself."""
+        return self._state.supervisor_ended == TOLD_TO_STOP
+
+    @property
+    def paused(self) -> str | None:
+        """Why the queue has paused until somebody lets it go on."""
+        return self._state.pause.reason if self._state.pause.cause == FAILURES else None
+
     def poll(self) -> None:
         """Say what is new since the last call."""
-        for decision in self._reader.read():
-            if decision.kind in TRAINER_KINDS:
-                self._take_trainer(decision)
-            elif decision.get("submission") == self._name:
-                self._take(decision)
-            elif decision.kind == "supervisor_started":
-                self.told_to_stop = False
-            elif decision.kind == "supervisor_ended":
-                self.told_to_stop = decision.get("reason") == "told to stop"
-                self.paused = self.paused if self.told_to_stop else None
-            elif decision.kind in ("pause", "resume"):
-                self._pause_or_resume(decision)
-            elif decision.kind == "sink" and not self._first:
-                say(f"sink {decision.get('sink')}: {decision.get('message')}; training goes on without it")
+        for record in self._reader.read():
+            self._state.apply(record)
+            match record:
+                case journal.Start():
+                    self._take_start(record)
+                case journal.Exit():
+                    self._end(record)
+                case journal.Pause() if not self._first:
+                    say(f"the queue pauses: {record.reason}")
+                case journal.Resume() if not self._first:
+                    say(f"the queue goes on: {record.reason}")
+                case journal.Sink() if not self._first:
+                    say(f"sink {record.sink}: {record.message}; training goes on without it")
+                case journal.Named() | journal.Wait() | journal.Skip() | journal.Finish():
+                    if record.submission == self._name:
+                        self._take(record)
         for followed in self._live.values():
             self._show(followed)
         self._first = self._quiet = False
@@ -101,56 +109,31 @@ class Follower:
         live = [followed for followed in self._live.values() if followed.follower.refresh().state.active]
         return [f"{followed.progress.label}  goes on for another submission that has it too" for followed in live]
 
-    def _take(self, decision: Decision) -> None:
-        row, run = str(decision.get("row")), str(decision.get("run"))
-        match decision.kind:
-            case "run" if row in self._asked_for:
+    def _take(self, record: journal.Named | journal.Wait | journal.Skip | journal.Finish) -> None:
+        match record:
+            case journal.Named(row=row, run=run) if row in self._asked_for:
                 self._rows.setdefault(run, row)
-                if run in self._begun:
+                if run in self._state.trainers:
                     self._begin(row, run, OF_ANOTHER, adopted=True)
-            case "wait" if not self._quiet:
-                self._say_wait(str(decision.get("reason")))
-            case "skip":
-                self._take_skip(row, decision)
-            case "finish":
-                self.ending = Ending(
-                    bool(decision.get("complete")), str(decision.get("reason")), decision.get("not_run") or {}
-                )
+            case journal.Wait(reason=reason) if not self._quiet:
+                # While a run of the plan goes on, only what waits for people is worth a line.
+                if reason and (HELD_BACK in reason or not self._live):
+                    say(f"waiting: {reason}")
+            case journal.Skip(row=row, reason=reason):
+                (self._execution.close if record.status == "failed" else self._execution.skip)(row, reason)
+                if not self._quiet:
+                    say(f"{row}  not run: {reason}")
+            case journal.Finish():
+                self.ending = Ending(record.complete, record.reason, record.not_run)
 
-    def _take_trainer(self, decision: Decision) -> None:
-        run, own = str(decision.get("run")), decision.get("submission") == self._name
-        if decision.kind == "exit":
-            self._begun.discard(run)
-            self._end(run, decision)
-            return
-        self._begun.add(run)
+    def _take_start(self, record: journal.Start) -> None:
+        run, own = record.run, record.submission == self._name
         self.judged.discard(run)  # tried again, it has another end
         if own:
-            self._rows[run] = str(decision.get("row"))
+            self._rows[run] = record.row
         if run in self._rows:
-            reason = str(decision.get("reason")) if own else OF_ANOTHER
-            self._begin(self._rows[run], run, reason, adopted=decision.kind == "adopt")
-
-    def _say_wait(self, reason: str) -> None:
-        """While a run of the plan goes on, only what waits for people is worth a line."""
-        if reason and (HELD_BACK in reason or not self._live):
-            say(f"waiting: {reason}")
-
-    def _pause_or_resume(self, decision: Decision) -> None:
-        reason = str(decision.get("reason"))
-        word = "pauses" if decision.kind == "pause" else "goes on"
-        self.paused = reason if decision.kind == "pause" and decision.get("cause") == "failures" else None
-        if not self._first:
-            say(f"the queue {word}: {reason}")
-
-    def _take_skip(self, row: str, decision: Decision) -> None:
-        reason = str(decision.get("reason"))
-        if decision.get("status") == "failed":
-            self._execution.close(row, reason)
-        else:
-            self._execution.skip(row, reason)
-        if not self._quiet:
-            say(f"{row}  not run: {reason}")
+            reason = record.reason if own else OF_ANOTHER
+            self._begin(self._rows[run], run, reason, adopted=isinstance(record, journal.Adopt))
 
     def _begin(self, row: str, run: str, reason: str, *, adopted: bool) -> None:
         if run not in self._live:
@@ -161,18 +144,16 @@ class Follower:
             if not self._quiet and (reason == OF_ANOTHER or not adopted):
                 say(f"{row}  run {run}: {reason}")
 
-    def _end(self, run: str, decision: Decision) -> None:
-        followed = self._live.get(run)
+    def _end(self, record: journal.Exit) -> None:
+        followed = self._live.get(record.run)
         if followed is None:
             return
         self._show(followed)
-        label, outcome = followed.progress.label, str(decision.get("outcome"))
-        message = str(decision.get("message") or "")
-        status = decision.get("status")
-        if not message and isinstance(status, int) and status < 0:
+        label, outcome, message, status = followed.progress.label, record.outcome, record.message, record.status
+        if not message and status is not None and status < 0:
             message = f"killed by signal {-status}"
         if outcome == "done" or followed.follower.refresh().state.broken:
-            del self._live[run]
+            del self._live[record.run]
             self.say_verdict(label, followed.follower.paths)
         else:
             say(f"{label}  {outcome.replace('_', ' ')}{f': {message}' if message else ''}")

@@ -8,11 +8,11 @@ from typing import Any
 
 from core import console
 from core.errors import ExitCode
-from core.queue.asked_ends import killed_among
 from core.queue.entries import Entry, listed, told
+from core.queue.journal import records
 from core.queue.other_version import supervisor_note
+from core.queue.state import QueueState
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.snapshot import RunState
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
 from core.system.locks import is_held
@@ -25,11 +25,12 @@ _KEYS = ("row", "state", "run", "submission", "reason")
 
 def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Print the rows: of open submissions, with `--all` the runs of closed ones too."""
-    found = listed(runs)
+    state = QueueState(records(runs.decisions))
+    found = listed(runs, state)
     rows = [_row(entry) for entry in found.entries]
     if args.all:
         queued = {entry.run.name for entry in found.entries if entry.run is not None}
-        rows += _others([run for run in runs.runs() if run.name not in queued], runs)
+        rows += _others([run for run in runs.runs() if run.name not in queued], state)
     works, note = is_held(runs.supervisor_lock), supervisor_note(runs)
     if args.json:
         print_json({"supervisor": works, "paused": found.paused or None, "note": note or None, "rows": rows})
@@ -65,14 +66,12 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _others(others: Sequence[RunPaths], runs: RunsFolder) -> list[dict[str, Any]]:
+def _others(others: Sequence[RunPaths], queue: QueueState) -> list[dict[str, Any]]:
     """The rows of runs that no open submission has."""
-    states = {run.name: state_and_reason(run) for run in others}
-    crashed = [name for name, (state, _) in states.items() if state is RunState.CRASHED]
-    killed = killed_among(runs.decisions, crashed)
     rows = []
-    for name, (state, why) in states.items():
-        word, reason = told(state.value, why, None, killed=name in killed)
+    for run in others:
+        name, (state, why) = run.name, state_and_reason(run)
+        word, reason = told(state.value, why, None, killed=queue.is_killed(name))
         row = {"row": None, "experiment": name.rpartition("-")[0], "state": word, "reason": reason, "run": name}
         rows.append(row | {"submission": None, "plan": None})
     return rows

@@ -79,7 +79,7 @@ def another_boot(world: World, luck: random.Random) -> list[Kill]:
     if row["state"] != "crashed" or "restarted" not in row["reason"] or NOBODY not in row["reason"]:
         raise Failed(f"after a restart of the machine `queue list` says {row['state']} ({row['reason']!r})")
     world.face().wait()
-    exits = [d.get("outcome") for d in world.decisions if d.kind == "exit"]
+    exits = [d.outcome for d in world.decisions if d.kind == "exit"]
     if exits[0] != "rebooted":
         raise Failed(f"a restart of the machine was taken for {exits[0]}")
     return []

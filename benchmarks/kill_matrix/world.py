@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import child_environment
+from core.queue.journal import Adopt, Record, Start, records
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE
 from core.system.locks import is_held
@@ -91,13 +91,13 @@ class World:
     # What the files say
 
     @property
-    def decisions(self) -> list[Decision]:
+    def decisions(self) -> list[Record]:
         """What the supervisors did so far."""
-        return read_decisions(self.runs.decisions)
+        return list(records(self.runs.decisions))
 
-    def starts(self, row: str = "k") -> list[Decision]:
+    def starts(self, row: str = "k") -> list[Start]:
         """The starts of a row's trainers, adoptions not counted."""
-        return [d for d in self.decisions if d.kind == "start" and d.get("row") == row]
+        return [d for d in self.decisions if isinstance(d, Start) and not isinstance(d, Adopt) and d.row == row]
 
     def run(self, row: str = "k") -> RunPaths | None:
         """The run's folder once it is there."""
@@ -121,8 +121,8 @@ class World:
     def trainer(self) -> int | None:
         """The pid of the living trainer that was started last."""
         for decision in reversed(self.decisions):
-            if decision.kind in ("start", "adopt"):
-                identity = identity_from_json(decision.get("process"))
+            if isinstance(decision, Start):
+                identity = identity_from_json(decision.process)
                 return identity.pid if identity is not None and is_alive(identity) else None
         return None
 
@@ -142,7 +142,7 @@ class World:
             return "", 0
         starts = self.starts()
         # a trainer that was killed before its first event leaves no attempt
-        return phase_of(run, int(starts[-1].get("attempts_before") or 0) if starts else 0)
+        return phase_of(run, int(starts[-1].attempts_before or 0) if starts else 0)
 
     def done(self) -> bool:
         """Whether `k` has a result."""

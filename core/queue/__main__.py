@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.console import err
 from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
-from core.queue.decisions import told_to_stop
+from core.queue.client import told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpu.choice import Devices
 from core.queue.other_version import say_code
@@ -41,7 +41,7 @@ def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], D
     """
     try:
         while (lock := KernelLock.acquire(runs.supervisor_lock)) is None:
-            if not told_to_stop(runs.decisions):
+            if not told_to_stop(runs):
                 err(f"another supervisor works on {runs.root} already")
                 return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.errors import RunFolderError, UserError
-from core.queue.decisions import read_decisions
+from core.queue.journal import records
+from core.queue.state import QueueState
 from core.queue.wishes import QueueDb, Submission, Target
 from core.runs.documents import read_result
 from core.runs.paths import RunPaths, RunsFolder
@@ -16,14 +17,10 @@ def submit_again(runs: RunsFolder, db: QueueDb, name: str) -> Target:
 
     RunFolderError: no submission had one. UserError: its run is done.
     """
-    known = ("run", "skip", "start")
-    for decision in reversed([d for d in read_decisions(runs.decisions) if d.kind in known]):
-        run = str(decision.get("run") or "")
-        if name not in (decision.get("row"), run, run.rpartition("-")[2]):
-            continue
-        if run and read_result(RunPaths(runs.root / run))[0] is not None:
+    for submission, row, run in QueueState(records(runs.decisions)).rows_called(name):
+        if run is not None and read_result(RunPaths(runs.root / run))[0] is not None:
             raise UserError(f"{name}: nothing to try again: it is done ({run})")
-        found = row_again(db, Target(str(decision.get("submission")), str(decision.get("row"))))
+        found = row_again(db, Target(submission, row))
         if found is not None:
             return found
     raise RunFolderError(f"{name}: no plan that the queue had holds it; submit its plan (`lora-tui queue add PLAN`)")

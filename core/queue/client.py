@@ -10,9 +10,10 @@ from pathlib import Path
 
 from core.errors import ExitCode, RunFolderError
 from core.queue.command import SUPERVISOR_COMMAND
-from core.queue.decisions import told_to_stop
 from core.queue.executor import child_environment
+from core.queue.journal import last_records
 from core.queue.other_version import OLDER
+from core.queue.state import QueueState
 from core.queue.wishes import QueueDb, Submission
 from core.runs.folder import open_append
 from core.runs.paths import RunsFolder
@@ -24,6 +25,11 @@ START_WAIT_S = 60.0
 _STARTS = 3
 """One that is killed while it starts is replaced; killed so many times on end, it is not."""
 _LOG_TAIL_BYTES = 4096
+
+
+def told_to_stop(runs: RunsFolder) -> bool:
+    """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
+    return QueueState(last_records(runs.decisions)).stopping
 
 
 class QueueClient:
@@ -68,7 +74,7 @@ class QueueClient:
         if is_held(self.runs.older_supervisor_lock):
             raise RunFolderError(OLDER.format(self.runs.root))
         for _ in range(_STARTS):
-            works = self.supervisor_works() and not told_to_stop(self.runs.decisions)
+            works = self.supervisor_works() and not told_to_stop(self.runs)
             if works or not self._must_start_again():
                 return
         raise RunFolderError(

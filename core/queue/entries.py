@@ -11,9 +11,9 @@ from core.plan.expand import matches
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row, RunSettings
-from core.queue.asked_ends import KILLED, KILLED_REASON
 from core.queue.ended_runs import EndedRuns, is_taken_up
-from core.queue.stories import Stories, read_stories
+from core.queue.journal import records
+from core.queue.state import KILLED, KILLED_REASON, QueueState
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunState
@@ -114,32 +114,34 @@ class Listing:
         return found
 
 
-def listing(runs: RunsFolder, db: QueueDb) -> Listing:
-    """The queue as it stands. Resolves nothing: no manifest and no audio is read."""
+def listing(runs: RunsFolder, db: QueueDb, state: QueueState | None = None) -> Listing:
+    """The queue as it stands. Resolves nothing: no manifest and no audio is read.
+
+    `state`: what the journal comes to, where that is known already.
+    """
     asked = db.asked()
-    stories = read_stories(runs.decisions, [submission.id for submission in asked.submissions])
+    state = QueueState(records(runs.decisions)) if state is None else state
     supervised = is_held(runs.supervisor_lock)
-    for wish in asked.wishes:  # that no supervisor has heard yet
-        if wish.kind == "retry" and wish.submission in stories.of:
-            stories.of[wish.submission].forgiven.add(str(wish.row))
     entries: list[Entry] = []
     for submission in asked.submissions:
         wished = asked.rows.get(submission.id, RowWishes())
-        found = _Rows(runs, submission, wished, stories, supervised).entries()
+        # Beside those of which the journal tells, those that no supervisor has heard yet.
+        unheard = {str(w.row) for w in asked.wishes if w.kind == "retry" and w.submission == submission.id}
+        found = _Rows(runs, submission, wished, state, unheard, supervised).entries()
         entries += [replace(entry, ending=True) for entry in found] if submission.id in asked.ending else found
-    return Listing(tuple(asked.submissions), tuple(entries), stories.paused)
+    return Listing(tuple(asked.submissions), tuple(entries), state.pause.reason)
 
 
-def listed(runs: RunsFolder) -> Listing:
+def listed(runs: RunsFolder, state: QueueState | None = None) -> Listing:
     """The same; empty where no queue was ever made, and none is made for it."""
-    return listing(runs, QueueDb(runs.queue_db)) if runs.queue_db.exists() else Listing()
+    return listing(runs, QueueDb(runs.queue_db), state) if runs.queue_db.exists() else Listing()
 
 
 def told(state: str, reason: str, entry: Entry | None, *, killed: bool = False) -> tuple[str, str]:
     """The word for a row and why, for every face.
 
     `state`, `reason`: as the run's folder tells them, or the plan, to who asks; `entry`: what the queue says, where
-    the row is in it; `killed`: whether somebody had the run's last trainer killed (`killed_among`).
+    the row is in it; `killed`: whether somebody had the run's last trainer killed.
     """
     if killed and state == RunState.CRASHED:
         state, reason = KILLED, KILLED_REASON
@@ -160,35 +162,43 @@ class _Rows:
     """The rows of one submission."""
 
     def __init__(
-        self, runs: RunsFolder, submission: Submission, wishes: RowWishes, stories: Stories, supervised: bool
+        self,
+        runs: RunsFolder,
+        submission: Submission,
+        wishes: RowWishes,
+        state: QueueState,
+        unheard: set[str],
+        supervised: bool,
     ) -> None:
-        self._runs, self._submission, self._wishes = runs, submission, wishes
-        self._story, self._asked = stories.of[submission.id], stories.asked
-        self._paused = stories.paused
-        self._ended = EndedRuns(runs.decisions, self._story, self._asked, supervised=supervised)
+        """`unheard`: rows that somebody asked to try again, of which no supervisor has spoken."""
+        self._runs, self._submission, self._wishes, self._state = runs, submission, wishes, state
+        self._said = state.of(submission.id)
+        self._retried = self._said.retried | unheard
+        again = frozenset(self._said.runs.get(row, "") for row in self._retried)
+        self._ended = EndedRuns(state, self._said, again, supervised=supervised)
 
     def entries(self) -> list[Entry]:
         """In the order of starting."""
-        submission, wishes, story = self._submission, self._wishes, self._story
+        submission, wishes, said = self._submission, self._wishes, self._said
         try:
             plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
             rows = all_rows(plan)
         except PlanError:
             return []  # the supervisor says so, and closes it
         self._ended.retries = plan.queue.retries
-        begun = {*story.runs, *story.closed, *wishes.held, *wishes.removed}
+        begun = {*said.runs, *said.closed, *wishes.held, *wishes.removed}
         wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
         wanted.sort(key=lambda row: wishes.ranks.get(row.key, 0.0))
         return [self._entry(row) for row in wanted]
 
     def _entry(self, row: Row) -> Entry:
-        story = self._story
-        entry = Entry(self._submission, row, EntryState.QUEUED, again=row.key in story.forgiven)
-        if row.key not in story.runs:
+        runs = self._said.runs
+        entry = Entry(self._submission, row, EntryState.QUEUED, again=row.key in self._retried)
+        if row.key not in runs:
             return self._not_started(self._wished(entry) or entry)
-        run = RunPaths(self._runs.root / story.runs[row.key])
+        run = RunPaths(self._runs.root / runs[row.key])
         state, reason = state_and_reason(run)
-        if not state.active and run.name in story.begun:
+        if not state.active and run.name in self._state.trainers:
             if self._ended.is_starting(run):
                 state, reason = RunState.STARTING, ""
             else:
@@ -210,22 +220,22 @@ class _Rows:
             return replace(entry, state=EntryState.REMOVED, reason="")
         if key in self._wishes.held:
             return replace(entry, state=EntryState.HELD, reason=self._wishes.held[key])
-        if key in self._story.closed:
-            word, reason = self._story.closed[key]
+        if key in self._said.closed:
+            word, reason = self._said.closed[key]
             return replace(entry, state=word, reason=reason)
         return None
 
     def _not_started(self, entry: Entry) -> Entry:
         """A queued row with what it waits for, by the word of the supervisor at work, or why it never starts."""
-        paused = f"paused: {self._paused}" if self._paused else ""
-        over = f"nothing more is started: {self._story.over}" if self._story.over else ""
-        waits = over or ((self._story.waits or paused) if self._ended.supervised else "")
+        paused = f"paused: {self._state.pause.reason}" if self._state.pause.reason else ""
+        over = f"nothing more is started: {self._said.over}" if self._said.over else ""
+        waits = over or ((self._said.waits or paused) if self._ended.supervised else "")
         if entry.state != EntryState.QUEUED or not waits:
             return entry
         return replace(entry, state=EntryState.WAITING, reason="; ".join(filter(None, (waits, entry.reason))))
 
     def _at_work(self, entry: Entry) -> Entry:
         name = "" if entry.run is None else entry.run.name
-        asked = _TOLD.get(self._asked.asked(name) or "", "")
-        place = self._story.places.get(name, "")
+        asked = _TOLD.get(self._state.asked_of(name) or "", "")
+        place = self._state.place_of(name)
         return replace(entry, reason=", ".join(filter(None, (place, entry.reason, asked))), asked=asked)

@@ -18,7 +18,8 @@ from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, fo
 from core.queue.looks import Facts, Looks
 from core.queue.placement import Placed, Placement
 from core.queue.recorded_runs import RecordedRuns, recorded_run
-from core.queue.standing import Ended, Standing, standing
+from core.queue.standing import Standing, standing
+from core.queue.state import SubmissionState
 from core.queue.wishes import RowWishes, Submission
 from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
@@ -37,8 +38,11 @@ class PlanExecution:
         progress: Progress | None = None,
         *,
         trains: bool = False,
+        said: SubmissionState | None = None,
     ) -> None:
         """PlanError when the text is no plan. `progress` hears of audio files that are read to hash them.
+
+        `said`: what the queue's journal has come to, and will, for this submission; None: nobody works on it.
 
         `trains`: for what starts runs. Then rows whose data or model cannot be hashed have no run, and the hub may be
         asked for the commit of a model. Without it such rows have the runs whose records are of what they name.
@@ -47,8 +51,7 @@ class PlanExecution:
         self.runs = runs
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
         self.rows = all_rows(self.plan)
-        self.ends: dict[str, list[Ended]] = {}
-        """Run folder name → how its trainers ended while a row was this run."""
+        self.said = SubmissionState() if said is None else said
         self.closed: dict[str, str] = {}
         """Row key → why it does not run: its condition did not hold, or its data cannot be used."""
         self.stopped: str | None = None
@@ -175,16 +178,14 @@ class PlanExecution:
         self._closed[key] = RowState(RowStatus.SKIPPED)
         self.closed[key] = reason
 
-    def retry(self, key: str, run: str | None = None) -> None:
+    def retry(self, key: str) -> None:
         """Somebody asked to try the row again: what ended it so far no longer counts.
 
-        `run`: the run that it was, where it is not placed yet: rows that depend on others are so later.
+        Its run, where it is not placed yet, is what was said of it: rows that depend on others are placed later.
         """
         self.reopen(key)
-        if key in self.placed:
-            run = self.folder(self.placed[key]).name
+        run = self.folder(self.placed[key]).name if key in self.placed else self.said.runs.get(key)
         if run is not None:
-            self.ends.pop(run, None)
             self._placement.forgiven.add(run)
 
     def reopen(self, key: str) -> None:
@@ -239,7 +240,7 @@ class PlanExecution:
         look = self._looks.at(run)
         if look.outcome == "running" or placed.identity in self.elsewhere:
             return Standing(RowStatus.RUNNING, "its trainer runs elsewhere")
-        ends, forgiven = self.ends.get(run.name, ()), run.name in self._placement.forgiven
+        ends, forgiven = self.said.ends.get(run.name, ()), run.name in self._placement.forgiven
         return standing(look.outcome, ends, self.plan.queue.retries, forgiven=forgiven)
 
     def spent(self, running: Collection[str]) -> Spent:
@@ -291,9 +292,8 @@ class PlanExecution:
         facts = self._looks.facts(self.folder(placed)) if status is RowStatus.DONE else {}
         return RowState(status, facts, placed.resolved.settings)
 
-    def ended(self, run: RunPaths, end: Ended) -> None:
+    def ended(self, run: RunPaths) -> None:
         """A trainer of a run of this plan has ended, for whichever submission it was started."""
-        self.ends.setdefault(run.name, []).append(end)
         self.forget(run)
         self._placement.fit_all()
 

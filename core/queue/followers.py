@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.queue.decisions import DecisionLog
 from core.queue.executor import child_environment
+from core.queue.journal import Journal, Sink
 from core.queue.talk import say
 from core.runs.folder import open_append, refuse_link
 from core.runs.paths import RunPaths, RunsFolder
@@ -30,7 +30,7 @@ class _Follower:
 class Followers:
     """Those that this supervisor started. What goes wrong with them is said once, and is no run's business."""
 
-    def __init__(self, runs: RunsFolder, log: DecisionLog, command: Sequence[str] = ()) -> None:
+    def __init__(self, runs: RunsFolder, log: Journal, command: Sequence[str] = ()) -> None:
         self._runs = runs
         self._log = log
         self._command = tuple(command or SINK_COMMAND)
@@ -82,4 +82,4 @@ class Followers:
             return
         self._said.add((name, message))
         say(f"sink {name} of {run.name}: {message}; the run goes on without it")
-        self._log.append("sink", run=run.name, sink=name, message=message)
+        self._log.append(Sink(run=run.name, sink=name, message=message))

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,11 +194,15 @@ class Finish(_OfSubmission, frozen=True, tag="finish"):
     """Row → why it has no result."""
 
 
-class Sink(_OfRun, frozen=True, tag="sink"):
+class Sink(Record, frozen=True, tag="sink"):
     """The process that tells a tracker of a run cannot do so; the run goes on without it."""
 
+    run: str = ""
     sink: str = ""
     message: str = ""
+
+    def __post_init__(self) -> None:
+        _check_run(self.run)
 
 
 KINDS: tuple[type[Record], ...] = (
@@ -242,10 +246,16 @@ def decode(line: bytes) -> Record | None:
 class Journal:
     """The supervisor's end of the file. A torn last line, left by a kill or a full disk, is cut off first."""
 
-    def __init__(self, path: Path, home: HeldFolder | None = None) -> None:
-        """`home`: the runs folder, which is written to wherever it is moved; FileNotFoundError where it was deleted."""
+    def __init__(
+        self, path: Path, home: HeldFolder | None = None, told: Callable[[Record], None] = lambda record: None
+    ) -> None:
+        """`home`: the runs folder, which is written to wherever it is moved; FileNotFoundError where it was deleted.
+
+        `told` is given each record once it is written: the state of who writes it.
+        """
         self.path = path
         self._home = home
+        self._told = told
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as file:
             cut_torn_line(file)
@@ -263,6 +273,7 @@ class Journal:
         with self._open() as file:
             append_whole(file, data)
             os.fsync(file.fileno())
+        self._told(record)
         return record
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.queue.decisions import Decision, DecisionLog
-from core.queue.standing import Ended
+from core.queue.journal import Journal, Pause, Resume
+from core.queue.state import DISK, FAILURES, QueueState
 
-FAILURES = "failures"
-DISK = "disk"
 LOOK_S = 10.0
 """How often a full disk is looked at again."""
 LEAST_BYTES = 64 << 20
@@ -21,36 +17,6 @@ LEAST_BYTES = 64 << 20
 MOST_BYTES = 1 << 30
 """What is waited for after a full disk, at most: first as much again as the run wrote, twice as much each time that the
 disk is full all the same; at each look half of it, down to LEAST_BYTES, so that no small disk waits for ever."""
-_NEUTRAL = ("stopped", "rebooted", "disk_full", "lost")
-"""Ends that say nothing about the plan: they neither make nor break a series."""
-_RESULTS = ("done", "diverged", "stopped_early")
-"""Ends that are a result of the run's own settings: they break a series."""
-_NUMBERS = re.compile(r"\d+")
-
-
-@dataclass(slots=True)
-class FailureSeries:
-    """Different runs that failed alike, one after the other. Numbers in messages do not count."""
-
-    failure: str = ""
-    runs: list[str] = field(default_factory=list)
-
-    def add(self, run: str, ended: Ended, message: str) -> None:
-        """A trainer has ended."""
-        if ended.asked or ended.outcome in _NEUTRAL:
-            return
-        failure = "" if ended.outcome in _RESULTS else f"{ended.outcome.replace('_', ' ')}: {message}".rstrip(": ")
-        if not failure or _NUMBERS.sub("", failure) != _NUMBERS.sub("", self.failure):
-            self.runs = []
-        self.failure = failure
-        if failure and run not in self.runs:
-            self.runs.append(run)
-
-    def reason(self, limit: int) -> str | None:
-        """Why the queue pauses when `limit` runs failed alike (0: never)."""
-        if not limit or len(self.runs) < limit:
-            return None
-        return f"{len(self.runs)} runs in a row failed alike ({', '.join(self.runs)}): {self.failure}"
 
 
 def has_space(folder: Path, size: int) -> bool:
@@ -64,43 +30,35 @@ def has_space(folder: Path, size: int) -> bool:
 
 
 class Pauses:
-    """Whether the queue may start runs, and why not. Told in the decisions when it changes."""
+    """Whether the queue may start runs, and why not. Written to the journal when it changes."""
 
-    def __init__(self, folder: Path, log: DecisionLog) -> None:
-        self.cause: str | None = None
-        self.reason = ""
+    def __init__(self, folder: Path, log: Journal, state: QueueState) -> None:
+        """`state`: what the journal has come to, and will."""
         self._folder = folder
         self._log = log
-        self._series = FailureSeries()
+        self._state = state
         self._needed = LEAST_BYTES
-        self._wanted = 0
+        self._wanted = state.pause.bytes
         """Bytes that the run will take for which the queue paused."""
         self._look_at = 0.0
 
-    def remember(self, decision: Decision) -> None:
-        """What an earlier supervisor said."""
-        if decision.kind == "pause":
-            self.cause, self.reason = str(decision.get("cause") or DISK), str(decision.get("reason"))
-            wanted = decision.get("bytes")
-            self._wanted = wanted if isinstance(wanted, int) else 0
-        elif decision.kind == "resume" or (
-            decision.kind == "supervisor_ended" and decision.get("reason") != "told to stop"
-        ):
-            self._forget()
-        elif decision.kind == "exit":
-            self.ended(*_end_in(decision))
-        elif decision.kind == "halve" and decision.get("run") in self._series.runs:
-            self._series.runs.remove(str(decision.get("run")))  # it goes on with smaller micro-batches: no failure
+    @property
+    def cause(self) -> str | None:
+        """`failures` or `disk`; None: runs may be started."""
+        return self._state.pause.cause
 
-    def ended(self, run: str, ended: Ended, message: str) -> None:
-        """A trainer has ended."""
-        self._series.add(run, ended, message)
-        if ended.outcome == "done":
-            self._needed = LEAST_BYTES
+    @property
+    def reason(self) -> str:
+        """Why it has paused."""
+        return self._state.pause.reason
+
+    def run_done(self) -> None:
+        """A trainer has written all that it had to."""
+        self._needed = LEAST_BYTES
 
     def before_start(self, limit: int, expected_bytes: int) -> str:
         """Why no run may be started now; empty: one may. `limit`: `queue.pause_after`."""
-        if self.cause is None and (failures := self._series.reason(limit)) is not None:
+        if self.cause is None and (failures := self._state.pause.series.reason(limit)) is not None:
             self._pause(FAILURES, failures)
         needed = max(self._needed, expected_bytes)
         if self.cause is None and not has_space(self._folder, needed):
@@ -133,21 +91,11 @@ class Pauses:
     def resume(self, reason: str) -> bool:
         """Go on. Whether there was a pause."""
         paused = self.cause is not None
-        self._forget()
+        self._wanted = 0
         if paused:
-            self._log.append("resume", reason=reason)
+            self._log.append(Resume(reason=reason))
         return paused
 
     def _pause(self, cause: str, reason: str) -> None:
-        self.cause, self.reason = cause, reason
         self._look_at = time.monotonic() + LOOK_S
-        self._log.append("pause", cause=cause, reason=reason, bytes=self._wanted)
-
-    def _forget(self) -> None:
-        self.cause, self.reason, self._wanted = None, "", 0
-        self._series = FailureSeries()
-
-
-def _end_in(decision: Decision) -> tuple[str, Ended, str]:
-    ended = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
-    return str(decision.get("run")), ended, str(decision.get("message") or "")
+        self._log.append(Pause(cause=cause, reason=reason, bytes=self._wanted))

@@ -11,18 +11,19 @@ from enum import StrEnum
 from core.errors import RunFolderError
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row, RunSettings
-from core.queue.asked_ends import killed_among
 from core.queue.entries import Listing, listed, told
 from core.queue.execution import PlanExecution
-from core.queue.last_words import LastWords, Word, last_words
+from core.queue.journal import records
+from core.queue.last_reason import LastReason, LastReasons
 from core.queue.near_runs import NearRun, named, near_runs
 from core.queue.placement import Placed
+from core.queue.state import QueueState
 from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
 from core.runs.paths import RunPaths
 from core.runs.reason import reason
-from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
 from core.scoring.evidence import Decision, State, Thresholds, Verdict
 from core.scoring.verdict import thresholds_of
@@ -167,35 +168,33 @@ def _with_near(item: RowReport, near: Sequence[NearRun]) -> RowReport:
 
 def _told(execution: PlanExecution, reports: Collection[RowReport]) -> list[RowReport]:
     """With the queue's word for each row, and why."""
-    queue, killed = Listing(), set[str]()
-    crashed = {r.run.name for r in reports if r.run is not None and r.matrix.status == RunState.CRASHED}
+    queue, state = Listing(), QueueState()
     # What cannot be read, on a read-only disk, say, costs a word: runs are judged all the same.
-    with suppress(sqlite3.Error, OSError, ValueError, RunFolderError):
-        queue = listed(execution.runs)
     with suppress(OSError, RunFolderError):
-        killed = killed_among(execution.runs.decisions, crashed)
+        state = QueueState(records(execution.runs.decisions))
+    with suppress(sqlite3.Error, OSError, ValueError, RunFolderError):
+        queue = listed(execution.runs, state)
     found: list[RowReport] = []
-    words: LastWords | None = None
+    reasons = LastReasons(execution.runs)
     for bare in reports:
         item = bare
         run = None if item.run is None else item.run.name
         entry = queue.find(execution.submission.plan_path, item.row.key, run, item.row.settings)
         if entry is None and item.snapshot is None and item.matrix.status == _NOT_RUN and not item.matrix.note:
-            with suppress(OSError, RunFolderError):
-                words = words or last_words(execution.runs)
-                item = _with_last_word(item, words.of(execution.submission.plan_path, item.row))
+            item = _with_last_reason(item, reasons.of(state, execution.submission.plan_path, item.row))
         own = item.matrix.note if item.snapshot is None else reason(item.snapshot)
-        word, why = told(item.matrix.status, own, entry, killed=run in killed)
+        word, why = told(item.matrix.status, own, entry, killed=run is not None and state.is_killed(run))
         note = why if item.snapshot is None else item.matrix.note
         found.append(replace(item, why=why, matrix=replace(item.matrix, status=word, note=note)))
     return found
 
 
-def _with_last_word(item: RowReport, word: Word | None) -> RowReport:
-    if word is None:
+def _with_last_reason(item: RowReport, last: LastReason | None) -> RowReport:
+    if last is None:
         return item
-    outcome = Outcome.SKIPPED if word[0] == Outcome.SKIPPED else item.outcome
-    return replace(item, outcome=outcome, matrix=replace(item.matrix, status=word[0], note=word[1]))
+    word, why = last
+    outcome = Outcome.SKIPPED if word == Outcome.SKIPPED else item.outcome
+    return replace(item, outcome=outcome, matrix=replace(item.matrix, status=word, note=why))
 
 
 def _with_seeds(item: RowReport, reports: Collection[RowReport]) -> RowReport:

@@ -1,16 +1,15 @@
-"""The trainers that live now: started, adopted, and recorded in `decisions.jsonl` when they begin and end."""
+"""The trainers that live now: started, adopted, and recorded in the journal when they begin and end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.plan.next_action import Start
-from core.queue.asked_ends import AskedEnds
-from core.queue.decisions import TRAINER_KINDS, Decision, DecisionLog, decisions_on
+from core.queue import journal
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpu.available import NO_SLOT, Places
 from core.queue.gpu.choice import Choice, Devices
@@ -18,6 +17,7 @@ from core.queue.how_ended import how_it_ended, is_lost
 from core.queue.placement import Placed
 from core.queue.prune import prunable, prune
 from core.queue.standing import LOST, Ended
+from core.queue.state import QueueState
 from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
@@ -64,26 +64,18 @@ class End:
     submission: str
     run: RunPaths
     ended: Ended
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A trainer that the decisions say was begun, and not that it ended; it does not live here."""
+    """A trainer that the journal says was begun, and not that it ended; it does not live here."""
 
-    decision: Decision
-    asked: bool
-    """Whether it was asked to end."""
+    record: journal.Start
     events: RunFollower
 
-    @property
-    def attempts_before(self) -> int:
-        """As of a slot."""
-        return int(self.decision.get("attempts_before") or 0)
-
     def process(self, snapshot: RunSnapshot) -> ProcessIdentity | None:
-        """As its events say it, else as the decision does."""
-        told = identity_from_json(self.decision.get("process"))
+        """As its events say it, else as the journal does."""
+        told = identity_from_json(self.record.process)
         return (snapshot.attempts[-1].process or told) if self._spoke(snapshot) else told
 
     def may_live(self, snapshot: RunSnapshot) -> bool:
@@ -91,10 +83,10 @@ class _Begun:
         process = self.process(snapshot)
         if process is None or is_alive(process) is not None:
             return False
-        return snapshot.state.active if self._spoke(snapshot) else time.time() - self.decision.time <= LOST_S
+        return snapshot.state.active if self._spoke(snapshot) else time.time() - self.record.time <= LOST_S
 
     def _spoke(self, snapshot: RunSnapshot) -> bool:
-        return len(snapshot.attempts) > self.attempts_before
+        return len(snapshot.attempts) > self.record.attempts_before
 
 
 Heir = Callable[[RunPaths], tuple[str, str] | None]
@@ -105,11 +97,18 @@ class Slots:
     """One trainer on each GPU that nobody else fills; without GPUs, one trainer."""
 
     def __init__(
-        self, runs: RunsFolder, executor: LocalExecutor, log: DecisionLog, devices: Callable[[], Devices]
+        self,
+        runs: RunsFolder,
+        executor: LocalExecutor,
+        log: journal.Journal,
+        state: QueueState,
+        devices: Callable[[], Devices],
     ) -> None:
+        """`state`: what the journal has come to, and will."""
         self._runs = runs
         self._executor = executor
         self._log = log
+        self._state = state
         self._places = Places(runs, log, devices)
         self._slots: list[Slot] = []
         self._given_up: list[Slot] = []
@@ -214,28 +213,25 @@ class Slots:
         say(f"{run.name}: adopt (it runs already)")
         return True
 
-    def adopt_all(
-        self, unended: Mapping[str, Decision], asked: AskedEnds, submissions: Collection[str] = ()
-    ) -> list[End]:
+    def adopt_all(self, submissions: Collection[str] = ()) -> list[End]:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 
-        `unended`: run → the decision that began it, where none says that it ended. `asked`: what was asked of them.
         `submissions`: those that were asked to end as a whole, and will see to it: what another one wants goes on.
         Of trainers on other machines or in other containers `ended` tells when their events say so, or stay out.
         """
-        for name, started in unended.items():
+        for name, started in list(self._state.trainers.items()):
             run = RunPaths(self._runs.root / name)
-            begun = _Begun(started, asked.asked(name) is not None, RunFollower(run))
+            begun = _Begun(started, RunFollower(run))
             snapshot = begun.events.refresh()
             trainer = self._executor.adopt(run, begun.process(snapshot))
             if trainer is None:
                 self._begun[name] = begun
                 continue
-            trainer.gpu = trainer.gpu or _word(started.get("gpu"))
-            slot = Slot(trainer, snapshot.identity, str(started.get("submission")), begun.attempts_before)
-            self._add(slot, "adopt", str(started.get("row")), "its supervisor is gone", {})
-            if wish := asked.asked(name, but=submissions):
-                slot.end(wish)  # whoever asked it before us can no longer see to its end
+            trainer.gpu = trainer.gpu or started.gpu
+            slot = Slot(trainer, snapshot.identity, started.submission, started.attempts_before)
+            self._add(slot, "adopt", started.row, "its supervisor is gone", {})
+            if asked := self._state.asked_of(name, but=submissions):
+                slot.end(asked)  # whoever asked it before us can no longer see to its end
         return self._unseen_ends()
 
     def ended(self) -> list[End]:
@@ -255,7 +251,7 @@ class Slots:
                 self._given_up.append(slot)
                 self._let_go_of_folder(slot)
                 slot.trainer.release()
-                ends.append(self._record(slot.submission, slot.run, Ended("unkillable", True), STUCK, None))
+                ends.append(self._record(slot.submission, slot.run, Ended("unkillable", True, STUCK), None))
         return ends
 
     def _stuck(self) -> dict[str, Slot]:
@@ -276,15 +272,16 @@ class Slots:
     def _tell(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
         identity = slot.trainer.identity
         self._log.append(
-            kind,
-            submission=slot.submission,
-            row=row,
-            run=slot.run.name,
-            reason=reason,
-            inputs=inputs,
-            attempts_before=slot.attempts_before,
-            process=None if identity is None else identity.to_json(),
-            gpu=slot.trainer.gpu,
+            (journal.Start if kind == "start" else journal.Adopt)(
+                submission=slot.submission,
+                row=row,
+                run=slot.run.name,
+                reason=reason,
+                inputs=inputs,
+                attempts_before=slot.attempts_before,
+                process=None if identity is None else identity.to_json(),
+                gpu=slot.trainer.gpu,
+            )
         )
 
     def _end(self, slot: Slot) -> End:
@@ -294,8 +291,8 @@ class Slots:
         if lost := "" if slot.home is None else slot.home.lost():
             outcome, message = LOST, f"{lost} while it trained; `lora-tui queue retry` begins it anew"
         self._let_go_of_folder(slot)
-        ended = Ended(outcome, slot.trainer.stopping)
-        return self._record(slot.submission, slot.run, ended, message, slot.trainer.exit_status)
+        ended = Ended(outcome, slot.trainer.stopping, message)
+        return self._record(slot.submission, slot.run, ended, slot.trainer.exit_status)
 
     @staticmethod
     def _let_go_of_folder(slot: Slot) -> None:
@@ -318,27 +315,27 @@ class Slots:
             if begun.may_live(snapshot):
                 continue
             del self._begun[name]
-            said = [one.kind for one in decisions_on(self._log.path, [name]) if one.kind in TRAINER_KINDS]
-            if said[-1:] == ["exit"]:
-                continue  # by the supervisor of its machine
-            outcome, message = how_it_ended(run, begun.attempts_before, begun.process(snapshot))
-            submission = str(begun.decision.get("submission"))
-            ends.append(self._record(submission, run, Ended(outcome, begun.asked), message, None))
+            if name not in QueueState(journal.records(self._log.path)).trainers:
+                continue  # the supervisor of its machine has told its end
+            outcome, message = how_it_ended(run, begun.record.attempts_before, begun.process(snapshot))
+            ended = Ended(outcome, self._state.asked_of(name) is not None, message)
+            ends.append(self._record(begun.record.submission, run, ended, None))
         return ends
 
-    def _record(self, submission: str, run: RunPaths, ended: Ended, message: str, status: int | None) -> End:
+    def _record(self, submission: str, run: RunPaths, ended: Ended, status: int | None) -> End:
         self._log.append(
-            "exit",
-            submission=submission,
-            run=run.name,
-            outcome=ended.outcome,
-            asked=ended.asked,
-            message=message,
-            status=status,
+            journal.Exit(
+                submission=submission,
+                run=run.name,
+                outcome=ended.outcome,
+                asked=ended.asked,
+                message=ended.message,
+                status=status,
+            )
         )
         if ended.outcome == "done":
             self._tidy(run)
-        return End(submission, run, ended, message)
+        return End(submission, run, ended)
 
     def _tidy(self, run: RunPaths) -> None:
         """Delete what a trainer that was killed right after `result.json` left: nobody goes on from it."""
@@ -349,10 +346,6 @@ class Slots:
                 say(f"what is left of a checkpoint is not needed any more: {what}")
         except OSError as error:
             say(f"{run.name}: what is left of its checkpoints cannot be deleted: {error}")
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _before(trainer: Trainer, attempts: Sequence[Attempt]) -> int:

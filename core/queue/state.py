@@ -37,7 +37,11 @@ FAILURES = "failures"
 DISK = "disk"
 """Causes of a pause."""
 NOT_RUN = "not run"
-_OVER = {"stop": "stopped on request", "kill": "killed on request"}
+KILLED = "killed"
+"""The word for a run whose trainer somebody had the queue kill. Its folder alone tells a crash; it is resumed alike."""
+KILLED_REASON = "on request; what was saved last can be resumed"
+OVER = {"stop": "stopped on request", "kill": "killed on request"}
+"""Why nothing more is started for a submission that was asked for that as a whole."""
 _NEUTRAL = ("stopped", "rebooted", "disk_full", "lost")
 """Ends that say nothing about the plan: they neither make nor break a series."""
 _RESULTS = ("done", "diverged", "stopped_early")
@@ -129,10 +133,6 @@ class SubmissionState:
         """Whether a row of it is this run, or was: the ends of its trainers count here, whoever had it started."""
         return run in self._has
 
-    def is_retried(self, run: str) -> bool:
-        """Whether somebody asked to try this run again, in whichever row."""
-        return any(self.runs.get(row) == run for row in self.retried)
-
     def last_reason(self, row: str) -> tuple[str, str] | None:
         """(skipped, failed or not run; why) of a row that has no run."""
         if row in self.closed:
@@ -145,9 +145,9 @@ class SubmissionState:
         self.closed.pop(row, None)
 
     def _take_request(self, request: str, row: str | None) -> None:
-        if request in _OVER:
+        if request in OVER:
             self.asked[row] = request
-            self.over = _OVER[request] if row is None else self.over
+            self.over = OVER[request] if row is None else self.over
         if row is None:
             return
         if request in ("retry", "add"):
@@ -323,6 +323,8 @@ class QueueState:
     def _request(self, submission: str, record: Request) -> None:
         found = self._heard(submission)
         found._take_request(record.request, record.row)
+        if record.request == "retry" or (record.request == "release" and record.row is None):
+            self.pause.series = FailureSeries()  # somebody has seen what failed
         if record.row is None:
             return
         if record.request == "remove":

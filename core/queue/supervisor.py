@@ -1,7 +1,7 @@
 """The supervisor: the only process that starts, stops and resumes trainers. One per state folder.
 
 It keeps nothing that matters in memory: what is to be done stands in the queue's SQLite, what was done in the
-run folders and in `decisions.jsonl`. Another one takes over after its death, with the trainers that live on.
+run folders and in the journal. Another one takes over after its death, with the trainers that live on.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 from core.errors import RunFolderError, UserError, is_disk_full, may_pass
 from core.manifests.hashing import HashCache
-from core.queue.asked_ends import AskedEnds
-from core.queue.decisions import Decision, DecisionLog, decisions_about, each_decision
+from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
 from core.queue.followers import Followers
@@ -26,6 +25,7 @@ from core.queue.gpu.nvml import NvmlReader
 from core.queue.notify import Notifier
 from core.queue.pauses import Pauses
 from core.queue.slots import End, Slots
+from core.queue.state import TOLD_TO_STOP, QueueState
 from core.queue.talk import say
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
@@ -60,9 +60,12 @@ class Supervisor:
         self._db = QueueDb(runs.queue_db)
         runs.root.mkdir(parents=True, exist_ok=True)
         self._home = HeldFolder(runs.root)
-        self._log = DecisionLog(runs.decisions, self._home)
-        self._slots = Slots(runs, executor, self._log, devices or NvmlReader().read)
-        self._pauses = Pauses(runs.root, self._log)
+        self._state = QueueState()
+        self._log = journal.Journal(runs.decisions, self._home, self._state.apply)
+        for record in journal.records(runs.decisions):
+            self._state.apply(record)
+        self._slots = Slots(runs, executor, self._log, self._state, devices or NvmlReader().read)
+        self._pauses = Pauses(runs.root, self._log, self._state)
         self._notifier = Notifier()
         self._followers = Followers(runs, self._log)
         self._hashes = HashCache(runs.hash_cache)
@@ -84,22 +87,13 @@ class Supervisor:
             self._run(wakeups)
 
     def _run(self, wakeups: Wakeups) -> None:
-        unended: dict[str, Decision] = {}
-        asked = AskedEnds()
-        for decision in each_decision(self._runs.decisions):
-            self._pauses.remember(decision)
-            asked.take(decision)
-            if decision.kind in ("start", "adopt"):
-                unended[str(decision.get("run"))] = decision
-            elif decision.kind == "exit":
-                unended.pop(str(decision.get("run")), None)
-        self._log.append("supervisor_started", process=current_process().to_json())
-        open_now = self._db.asked()
-        for wish in open_now.wishes:  # of which no supervisor has spoken
-            asked.take(Decision("wish", 0.0, wish.told()))
+        self._log.append(journal.SupervisorStarted(process=current_process().to_json()))
+        ending = [wish for wish in self._db.asked().wishes if wish.kind in ("stop", "kill")]
+        for wish in ending:  # of which no supervisor has spoken
+            if not self._state.of(str(wish.submission)).finished:
+                self._state.apply(wish.told())
         with closing(self._slots):
-            whole = [wish for wish in open_now.wishes if wish.row is None and wish.kind in ("stop", "kill")]
-            ends = self._slots.adopt_all(unended, asked, [str(wish.submission) for wish in whole])
+            ends = self._slots.adopt_all([str(wish.submission) for wish in ending if wish.row is None])
             self._take_ends(ends)
             self._take_submissions()
             for end in ends:  # no plan was known when they were taken
@@ -127,7 +121,7 @@ class Supervisor:
                 slot.trainer.stop()
             if not self._stopping:
                 self._stopping = True
-                self._log.append("supervisor_stopping")
+                self._log.append(journal.SupervisorStopping())
         self._take_ends(self._slots.ended())
         self._take_ends(self._slots.escalate())
         if self._pauses.look():
@@ -153,7 +147,7 @@ class Supervisor:
         if not (lost := self._home.lost()):
             return
         say(f"{lost}: its trainers are stopped, and nothing more is started")
-        self._tell_lost("supervisor_stopping")
+        self._tell_lost(journal.SupervisorStopping())
         with suppress(OSError):
             self._slots.rebase(self._home.here)
         for slot in self._slots:
@@ -164,18 +158,18 @@ class Supervisor:
                 self._slots.ended()
             wakeups.wait(self._slots.pidfds, TICK_S)
         self._notifier.close()
-        self._tell_lost("supervisor_ended", reason=lost)
+        self._tell_lost(journal.SupervisorEnded(reason=lost))
         self._lock.release()
         raise RunFolderError(lost)
 
-    def _tell_lost(self, kind: str, **fields: Any) -> None:
+    def _tell_lost(self, record: journal.Record) -> None:
         with suppress(OSError):  # it was deleted
-            self._log.append(kind, **fields)
+            self._log.append(record)
 
     def _leave(self, stop_asked: bool) -> bool:
         """Whether it is time to end; the lock is free then."""
         if stop_asked:
-            self._say_goodbye("told to stop")
+            self._say_goodbye(TOLD_TO_STOP)
             return True
         if self._works or self._deferred:
             return False
@@ -186,7 +180,7 @@ class Supervisor:
         return nothing_open
 
     def _say_goodbye(self, reason: str) -> None:
-        self._log.append("supervisor_ended", reason=reason)
+        self._log.append(journal.SupervisorEnded(reason=reason))
         say(f"ending: {reason}")
         self._lock.release()
 
@@ -211,24 +205,24 @@ class Supervisor:
                 self._changed = True
                 self._pauses.ask_anew()
         for wish in asked.wishes:
-            self._log.append("wish", **wish.told())
+            self._log.append(wish.told())
             self._obey(wish)
             self._db.close_wish(wish.number)  # killed before this, the next supervisor obeys it again
 
     def _take_submission(self, submission: Submission) -> None:
         name = submission.id
-        about = decisions_about(self._runs.decisions, [name])
-        decisions = [decision for decision in about if decision.get("submission") == name or decision.kind == "exit"]
-        own = [decision.kind for decision in decisions if decision.get("submission") == name]
-        if own and own[-1] == "finish":  # the supervisor before us came as far as to say so
+        if self._state.of(name).finished:  # the supervisor before us came as far as to say so
             with self._db.closing(name) as closed:
                 if closed:
                     return
-        if not any(decision.kind == "submitted" for decision in decisions):
-            asked = {"overrides": submission.overrides, "only": submission.only}
-            self._log.append("submitted", submission=name, plan=submission.plan_path, **asked)
+        if not self._state.of(name).plan:
+            overrides, only = list(submission.overrides), list(submission.only)
+            self._log.append(
+                journal.Submitted(submission=name, plan=submission.plan_path, overrides=overrides, only=only)
+            )
+        said = self._state.of(name)
         try:
-            execution = PlanExecution(submission, self._runs, self._hashes, trains=True)
+            execution = PlanExecution(submission, self._runs, self._hashes, trains=True, said=said)
             execution.place_all()
         except UserError as error:
             self._finish(name, Ending(False, f"the plan cannot be read: {error}"))
@@ -237,17 +231,14 @@ class Supervisor:
             if not may_pass(error):
                 raise
             reason = f"its data cannot be reached ({error}); tried again"
-            if not own or own[-1] != "wait":
-                self._log.append("wait", submission=name, reason=reason, over=False)
+            if said.waits != reason:
+                self._log.append(journal.Wait(submission=name, reason=reason))
             say(f"submission {name}: {reason}")
             self._deferred |= {name}
             self._look_again(ELSEWHERE_S)
             return
         heir = partial(self._heir, name)
-        work = Work(self._runs, execution, self._slots, self._pauses, self._log, heir)
-        for decision in decisions:
-            work.remember(decision)
-        self._works[name] = work
+        self._works[name] = Work(self._runs, execution, self._slots, self._pauses, self._log, heir)
         self._changed = True
 
     def _obey(self, wish: Wish) -> None:
@@ -287,7 +278,6 @@ class Supervisor:
     def _inherits(self, heirs: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
         for name, row in heirs:
             if row is not None:
-                self._works[name].inherits()
                 self._changed = True
                 return name, row
         return None
@@ -330,16 +320,15 @@ class Supervisor:
                 other.execution.forget(end.run)
             concerned = self._concerned(end.submission, end.run)
             for one in concerned:
-                one.execution.ended(end.run, end.ended)
-            work = self._works.get(end.submission)
+                one.execution.ended(end.run)
+                one.say_replaced()  # before the end counts as a failure
             self._changed = True
-            say(f"{end.run.name}: {end.ended.outcome} {end.message}".rstrip())
+            say(f"{end.run.name}: {end.ended.outcome} {end.ended.message}".rstrip())
             before = self._pauses.cause
-            if not (end.ended.outcome == "out_of_memory" and work is not None and work.halves):
-                self._pauses.ended(end.run.name, end.ended, end.message)
             if end.ended.outcome == "disk_full":
-                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.message})", measured_bytes(end.run))
+                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.ended.message})", measured_bytes(end.run))
             if end.ended.outcome == "done":
+                self._pauses.run_done()
                 _write_card(end)
             self._tell_end(end)
             self._tell_pause(before)
@@ -373,8 +362,8 @@ class Supervisor:
             self._changed |= not closed
             if not closed:
                 return  # first see what was asked for in this moment
-            fields = {"complete": ending.complete, "reason": ending.reason, "not_run": dict(ending.not_run)}
-            self._log.append("finish", submission=submission, **fields)
+            complete, reason, not_run = ending.complete, ending.reason, dict(ending.not_run)
+            self._log.append(journal.Finish(submission=submission, complete=complete, reason=reason, not_run=not_run))
         self._pauses.ask_anew()
         work = self._works.pop(submission, None)
         if work is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.queue.database import Database
+from core.queue.journal import Request
 
 _COLUMNS = "id, plan_path, plan_text, overrides, only_rows"
 
@@ -64,9 +65,9 @@ class Wish:
     run: str | None
     row: str | None = None
 
-    def told(self) -> dict[str, str | None]:
-        """As a decision tells it."""
-        return {"wish": self.kind, "submission": self.submission, "row": self.row, "run": self.run}
+    def told(self) -> Request:
+        """As the journal tells it."""
+        return Request(request=self.kind, submission=self.submission, row=self.row, run=self.run)
 
 
 @dataclass(frozen=True, slots=True)

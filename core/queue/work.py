@@ -10,14 +10,14 @@ from core.errors import is_disk_full, may_pass
 from core.plan.expand import matches
 from core.plan.next_action import Finished, Skip, Start, Stop, Wait
 from core.plan.row_state import RowStatus
-from core.queue.decisions import Decision, DecisionLog
+from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
 from core.queue.record import write_run
 from core.queue.slots import End, Heir, Slots
-from core.queue.standing import Ended
+from core.queue.state import OVER
 from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
 
@@ -42,35 +42,33 @@ class Work:
         execution: PlanExecution,
         slots: Slots,
         pauses: Pauses,
-        log: DecisionLog,
+        log: journal.Journal,
         heir: Heir = lambda run: None,
     ) -> None:
-        """`heir`: who else wants a run that this work would end."""
+        """`heir`: who else wants a run that this work would end. An earlier supervisor may have begun it."""
         self.execution = execution
         self.name = execution.submission.id
+        self._said = execution.said
         self._runs = runs
         self._slots = slots
         self._pauses = pauses
         self._log = log
         self._heir = heir
-        self._said: set[tuple[str, ...]] = set()
-        """What stands in the decisions already, and is said only once."""
-        self._runs_said: set[str] = set()
-        """Runs of which the decisions say that a row is it."""
-        self._run_said: dict[str, str] = {}
-        """Row → the run that the decisions say it is, the newest."""
-        self._wish = "stop"
-        """How it was asked to end, where it was."""
-        self._waits: str | None = None
+        self._cause = self._said.waits
+        """What it waits for, by what was said last."""
         self._foreign = False
         """Whether a trainer that is none of ours works on a row's run."""
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
+        for key in sorted(self._said.retried):
+            execution.retry(key)
+        if asked := self._said.asked.get(None):
+            self.stop(asked)
 
     @property
     def waits_for_others(self) -> bool:
         """Whether it waits for something that nobody here will tell us of."""
-        return bool(self._foreign or self.execution.elsewhere or (self._waits and not self._slots))
+        return bool(self._foreign or self.execution.elsewhere or (self._said.waits and not self._slots))
 
     def go_on(self) -> Ending | None:
         """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
@@ -80,9 +78,8 @@ class Work:
         while execution.stopped is None:
             action = execution.next_action(self._slots.identities)
             for key, run in execution.started():
-                self._once("run", row=key, run=run.name)
-            for name, instead in execution.replaced.items():
-                self._once("halve", row=instead.row, run=name, accumulation=instead.accumulation)
+                self._name(key, run)
+            self.say_replaced()
             match action:
                 case Finished():
                     return Ending(True, action.reason, execution.not_run(action))
@@ -108,9 +105,9 @@ class Work:
         `over`: and nothing will be, whatever becomes of what runs.
         """
         cause = cause or reason
-        if cause != self._waits:
-            self._waits = cause
-            self._log.append("wait", submission=self.name, reason=reason, over=over)
+        if cause != self._cause or self._said.waits is None:
+            self._cause = cause
+            self._log.append(journal.Wait(submission=self.name, reason=reason, over=over))
 
     def take_wishes(self, wishes: RowWishes) -> bool:
         """What is wished for its rows now. Whether that is anything new."""
@@ -130,17 +127,23 @@ class Work:
 
     def retry(self, key: str) -> None:
         """Try a row again, whatever became of it."""
-        self._said.discard(_once("skip", {"row": key}))
-        self.execution.retry(key, self._run_said.get(key))
+        self.execution.retry(key)
 
     def reopen(self, key: str) -> None:
         """A row that was removed is asked for again."""
-        self._said.discard(_once("skip", {"row": key}))
         self.execution.reopen(key)
 
     def has(self, run: RunPaths) -> bool:
         """Whether a row of it is this run, as far as was said: its trainer's ends count here too, then."""
-        return run.name in self._runs_said
+        return self._said.has(run.name)
+
+    def say_replaced(self) -> None:
+        """Which runs ran out of memory, where their rows go on with others."""
+        for name, instead in self.execution.replaced.items():
+            if name not in self._said.halves:
+                self._log.append(
+                    journal.Halve(submission=self.name, row=instead.row, run=name, accumulation=instead.accumulation)
+                )
 
     def wants(self, run: RunPaths) -> str | None:
         """The row that is this run, if the run is to go on for this submission."""
@@ -155,19 +158,10 @@ class Work:
                 return row.key
         return None
 
-    def inherits(self) -> None:
-        """A trainer works for it from now on: whoever reads the decisions takes what it waited for over."""
-        self._waits = None
-
     def run_of(self, key: str) -> RunPaths | None:
         """The run of a row, once it can be told."""
         placed = self.execution.placed.get(key)
         return None if placed is None else self.execution.folder(placed)
-
-    @property
-    def halves(self) -> bool:
-        """Whether a run that ran out of memory is run again with smaller micro-batches."""
-        return self.execution.plan.queue.on_out_of_memory == "halve"
 
     def facts_of(self, end: End) -> dict[str, Any]:
         """What a notification says of a run that ended."""
@@ -181,39 +175,19 @@ class Work:
             "folder": str(end.run.root),
             "rows": rows,
             "outcome": end.ended.outcome,
-            "message": end.message,
+            "message": end.ended.message,
             **known,
         }
-
-    def remember(self, decision: Decision) -> None:
-        """What an earlier supervisor did for this submission, or how a trainer of one of its runs ended."""
-        execution, row = self.execution, decision.get("row")
-        if decision.kind == "exit":
-            end = Ended(str(decision.get("outcome")), bool(decision.get("asked")))
-            execution.ended(RunPaths(self._runs.root / str(decision.get("run"))), end)
-        elif decision.kind == "wish" and row is None:
-            self.stop(str(decision.get("wish")))
-        elif decision.kind == "wish" and decision.get("wish") == "retry":
-            self.retry(str(row))
-        elif decision.kind == "wish" and decision.get("wish") == "add":
-            self.reopen(str(row))
-        elif decision.kind in ("run", "skip", "halve", "stop"):
-            self._note(decision.kind, decision.fields)
-        elif decision.kind == "wait":
-            self._waits = str(decision.get("reason"))
-        elif decision.kind in ("start", "adopt"):
-            self._waits = None  # whoever reads the decisions takes the wait for over
 
     def stop(self, kind: str) -> None:
         """Nothing more is started for it; `kind` is the wish."""
         if kind in ("stop", "kill"):
-            self.execution.stopped = "killed on request" if kind == "kill" else "stopped on request"
-            self._wish = kind
+            self.execution.stopped = OVER[kind]
 
     def end_trainers(self) -> None:
         """Carry out what it was asked as a whole; what another submission wants goes on."""
         for slot in self._slots.let_go(self.name, self._heir):
-            slot.end(self._wish)
+            slot.end(self._said.asked.get(None, "stop"))
 
     def _take_over(self) -> None:
         """Adopt the trainers of this plan that live here and of which the decisions say nothing.
@@ -224,8 +198,7 @@ class Work:
         self._foreign = False
         for key, (placed, run) in self.execution.at_work(self._slots.identities).items():
             if self._slots.take_over(run, placed.identity, self.name, key):
-                self._once("run", row=key, run=run.name)
-                self._waits = None
+                self._name(key, run)
             else:
                 self._foreign = True
 
@@ -235,8 +208,8 @@ class Work:
         slots = self._slots.let_go(self.name, self._heir, runs.values())
         ending = {slot.run.name for slot in slots}
         for key, name in runs.items():
-            if name in ending:
-                self._once("stop", row=key, run=name, reason=action.reason)
+            if name in ending - self._said.stopped.keys():
+                self._log.append(journal.Stop(submission=self.name, row=key, run=name, reason=action.reason))
         for slot in slots:
             slot.trainer.stop()
         if ending:
@@ -279,27 +252,17 @@ class Work:
         if kind is None:
             # A process that we cannot see, such as another container's, holds its lock or writes its events.
             execution.elsewhere.add(placed.identity)
-        else:
-            self._waits = None
         return True
 
     def _skipped(self, row: str, inputs: Mapping[str, Any]) -> None:
-        status = self.execution.status_of_closed(row)
-        word = None if status is None else status.value
-        self._once("skip", row=row, status=word, reason=self.execution.closed[row], inputs=dict(inputs))
+        if row not in self._said.closed:
+            status, reason = self.execution.status_of_closed(row), self.execution.closed[row]
+            word = None if status is None else status.value
+            self._log.append(
+                journal.Skip(submission=self.name, row=row, status=word, reason=reason, inputs=dict(inputs))
+            )
 
-    def _once(self, kind: str, **fields: Any) -> None:
-        if _once(kind, fields) not in self._said:
-            self._note(kind, fields)
-            self._log.append(kind, submission=self.name, **fields)
-
-    def _note(self, kind: str, fields: Mapping[str, Any]) -> None:
-        self._said.add(_once(kind, fields))
-        if kind == "run":
-            self._runs_said.add(str(fields.get("run")))
-            self._run_said[str(fields.get("row"))] = str(fields.get("run"))
-
-
-def _once(kind: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """What makes a `run` or `skip` decision the same as an earlier one."""
-    return (kind, str(fields.get("row")), str(fields.get("run")))
+    def _name(self, row: str, run: RunPaths) -> None:
+        """Say, once, that the row is this run."""
+        if (row, run.name) not in self._said.named:
+            self._log.append(journal.Named(submission=self.name, row=row, run=run.name))

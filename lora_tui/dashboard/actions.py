@@ -12,11 +12,11 @@ from core.manifests.hashing import HashCache
 from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows
-from core.queue.asked_ends import removed_rows
 from core.queue.client import QueueClient
-from core.queue.decisions import each_decision
 from core.queue.execution import PlanExecution
+from core.queue.journal import records
 from core.queue.report import report
+from core.queue.state import QueueState
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
@@ -38,7 +38,7 @@ class Actions:
         """Queue the plan as its file is now, and see to a supervisor."""
         submission = self._submission()
         rows = all_rows(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
-        gone = removed_rows(each_decision(self._runs.decisions), submission.plan_path)
+        gone = QueueState(records(self._runs.decisions)).removed_rows(submission.plan_path)
         client = self._client()
         worked = client.supervisor_works()
         queued = client.submit(submission)

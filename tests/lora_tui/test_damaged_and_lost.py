@@ -97,7 +97,7 @@ def test_a_run_folder_that_goes_while_it_trains(queue: Any, goes: str) -> None:
         os.kill(pid, signal.SIGTERM)
     wait_for(lambda: folder.decisions("exit"))
     [end] = folder.decisions("exit")
-    assert end.get("outcome") == "lost" and f"its folder {run.root} was {goes}" in end.get("message")
+    assert end.outcome == "lost" and f"its folder {run.root} was {goes}" in end.message
     wait_for(lambda: len(folder.starts()) == 2)
     assert not run.root.exists(), "it is not begun anew"
     [listed] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]

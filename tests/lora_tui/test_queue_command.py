@@ -39,7 +39,7 @@ def test_add_works_in_the_background_until_nothing_is_left(queue: Any) -> None:
     folder.write()
     [taken] = queue.json("add", str(folder.plan))["taken"]
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.decisions("finish")[0].get("submission") == taken["submission"]
+    assert folder.decisions("finish")[0].submission == taken["submission"]
     assert folder.snapshot("a").state is RunState.DONE
     assert queue.states() == {}
     [row] = queue.json("list", "--all")["rows"]
@@ -60,7 +60,7 @@ def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_relea
     assert queue.states() == {"a": "held", "b": "queued"}
     folder.client.ensure_supervisor()
     wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
-    assert folder.decisions("wait")[-1].get("reason") == "held until released: a"
+    assert folder.decisions("wait")[-1].reason == "held until released: a"
     assert queue("release", "a") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.starts() == ["b", "a"]
@@ -94,7 +94,7 @@ def test_kill_asks_first_and_ends_at_once(queue: Any) -> None:
     assert queue("kill", "a", "--yes") == 0
     wait_for(lambda: folder.decisions("exit"))
     [end] = folder.decisions("exit")
-    assert end.get("asked") and end.get("status") == -signal.SIGKILL
+    assert end.asked and end.status == -signal.SIGKILL
     assert queue.states() == {"a": "held"}
     # Of a submission that is closed only the run is left.
     assert queue("kill", "--all", "--yes") == 0
@@ -117,7 +117,7 @@ def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Any) -> None:
     wait_for(lambda: queue.states() == {"a": "held", "b": "held"})
     # The supervisor had its chance to start it again.
     assert queue("hold", "a") == 0
-    wait_for(lambda: [d.get("wish") for d in folder.decisions("wish")][-1] == "hold")
+    wait_for(lambda: [d.request for d in folder.decisions("wish")][-1] == "hold")
     assert len(folder.decisions("start")) == 1
     assert queue("release", "b") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
@@ -147,7 +147,7 @@ def test_stop_works_when_the_supervisor_is_dead(queue: Any) -> None:
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is RunState.STOPPED
     [finish] = folder.decisions("finish")
-    assert finish.get("reason") == "stopped on request" and queue.states() == {}
+    assert finish.reason == "stopped on request" and queue.states() == {}
 
 
 def test_remove_takes_a_row_out_and_says_so(queue: Any) -> None:
@@ -159,7 +159,7 @@ def test_remove_takes_a_row_out_and_says_so(queue: Any) -> None:
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.starts() == ["b"]
     [finish] = folder.decisions("finish")
-    assert finish.get("not_run") == {"a": "removed from the queue"}
+    assert finish.not_run == {"a": "removed from the queue"}
 
 
 def test_move_changes_the_order_of_rows_and_of_submissions(queue: Any) -> None:

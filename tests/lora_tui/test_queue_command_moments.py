@@ -111,7 +111,7 @@ def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, mon
     assert queue("retry", name) == 0
     os.kill(folder.births("b")[0], signal.SIGTERM)  # which goes on for the other plan
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert [d.get("row") for d in folder.decisions("start") if d.get("run") == name] == ["a", "a"]
+    assert [d.row for d in folder.decisions("start") if d.run == name] == ["a", "a"]
     assert RunPaths(folder.runs.root / name).result.is_file()
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.decisions import read_decisions
 from core.queue.entries import listed
+from core.queue.journal import records
 from core.runs.snapshot import RunState
 from core.runs.store import read_run
 from core.system.locks import is_held
@@ -140,8 +140,8 @@ class Night:
             assert snapshot.state is RunState.DONE, self.log(f"{run.name} {snapshot.state}")
             assert snapshot.steps.step.tolist() == STEPS and [i.step for i in snapshot.intervals] == [0, 5, 10, 15, 20]
         alive: Counter[str] = Counter()
-        for decision in read_decisions(self.folder.runs.decisions):
-            run = str(decision.get("run"))
+        for decision in records(self.folder.runs.decisions):
+            run = str(decision.run)
             if decision.kind == "start":
                 assert not alive[run], self.log(f"{run} was started beside itself")
                 alive[run] = 1

@@ -13,8 +13,8 @@ from waiting import wait_for
 
 from core.errors import ExitCode
 from core.manifests.hashing import HashCache
-from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
+from core.queue.journal import Journal, Wait
 from core.queue.report import report
 from core.queue.wishes import Submission, Target
 from core.system.locks import KernelLock, is_held
@@ -120,7 +120,7 @@ def test_every_face_says_the_same_word(scene: Any, capsys: pytest.CaptureFixture
     lock = KernelLock.acquire(scene.runs.supervisor_lock)
     assert lock is not None
     [submission] = scene.db.open_submissions()
-    DecisionLog(scene.runs.decisions).append("wait", submission=submission.id, reason="", over=False)
+    Journal(scene.runs.decisions).append(Wait(submission=submission.id))
     reasons = look(2)
     assert reasons["after_kill"] == "killed before, is started again"
     lock.release()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from core.queue.decisions import DecisionLog
 from core.queue.gpu import locks as gpu_locks
 from core.queue.gpu.choice import Choice, Devices, choose_gpu
+from core.queue.journal import Devices as DevicesFound
+from core.queue.journal import Journal
 from core.runs.paths import RunsFolder
 
 NO_SLOT = "the trainer of another run has the CPU"
@@ -18,7 +19,7 @@ GPU_FREED_WITHIN_S = 30.0
 class Places:
     """The GPUs as they are now, and those that trainers of ours left a moment ago."""
 
-    def __init__(self, runs: RunsFolder, log: DecisionLog, devices: Callable[[], Devices]) -> None:
+    def __init__(self, runs: RunsFolder, log: Journal, devices: Callable[[], Devices]) -> None:
         self._runs = runs
         self._log = log
         self._devices = devices
@@ -56,4 +57,4 @@ class Places:
         note = devices.unusable or devices.note or choose_gpu(devices.troubled, {}, None).waits
         if (names, note) != self._said:
             self._said = names, note
-            self._log.append("devices", gpus=names, note=note)
+            self._log.append(DevicesFound(gpus=names, note=note))

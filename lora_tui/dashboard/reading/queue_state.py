@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from core.plan.schema import RunSettings
-from core.queue.asked_ends import AskedEnds
-from core.queue.decisions import Decision, DecisionReader
+from core.queue import journal
 from core.queue.entries import Entry, Listing, listing, told
-from core.queue.last_words import LastWords
+from core.queue.last_reason import LastReasons
 from core.queue.other_version import supervisor_note
+from core.queue.state import QueueState
 from core.queue.wishes import QueueDb
 from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
@@ -26,23 +26,23 @@ AGAIN_S = 2.0
 """How often the queue is listed anew while its files rest: a trainer starts or has died, or they cannot be read."""
 
 
-class QueueState:
-    """Follows the queue's file and its decisions; reads them again only when they changed. For the reader thread."""
+class BoardQueue:
+    """Follows the queue's file and its journal; reads them again only when they changed. For the reader thread."""
 
     def __init__(self, runs: RunsFolder) -> None:
         self._runs = runs
-        self._reader = DecisionReader(runs.decisions)
+        self._reader = journal.JournalReader(runs.decisions)
+        self._state = QueueState()
         self._db = QueueDb(runs.queue_db)
         self._stamp: object = None
         self._listing = Listing()
-        self._words = LastWords(runs)
+        self._reasons = LastReasons(runs)
         self._said = ""
         self._outdated = False
         """Whether a trainer is dead that lived when the queue was listed."""
         self._unread = False
         """Whether the queue could not be listed."""
         self._listed = float("-inf")
-        self._ends = AskedEnds()
         self.version = 0
         """Rises whenever a row may be told otherwise than before."""
         self.started: set[str] = set()
@@ -51,18 +51,20 @@ class QueueState:
     def refresh(self) -> Queue:
         """The queue now."""
         first = self.version == 0
-        for decision in self._reader.read():
-            self._take(decision)
-            self._words.take(decision)
-            self._ends.take(decision)
-            self.version += 1
+        fresh = self._reader.read()
+        if self._reader.anew:
+            self._state = QueueState()
+        for record in fresh:
+            self._take(record)
+            self._state.apply(record)
+        self.version += len(fresh)
         works = is_held(self._runs.supervisor_lock)
-        stamp = [_stamp(path) for path in (self._runs.queue_db, self._runs.decisions)], works
+        stamp = _stamp(self._runs.queue_db), works
         # A trainer that starts is seen by its process, not by the queue's files.
         unsure = self._outdated or any(entry.state == RunState.STARTING for entry in self._listing.entries)
         unsure = (unsure or self._unread) and time.monotonic() - self._listed > AGAIN_S
-        touched = stamp[0][0] is not None and self._db.changed()
-        if unsure or stamp != self._stamp or touched:
+        touched = stamp[0] is not None and self._db.changed()
+        if fresh or unsure or stamp != self._stamp or touched:
             self._stamp, self._outdated, self._listed = stamp, False, time.monotonic()
             before = self._listing
             self._list()
@@ -92,14 +94,14 @@ class QueueState:
         """The row of a run with what the queue says of it; `plan` is the path of the plan that the board shows."""
         entry = self._entry(row, plan)
         self._outdated |= entry is not None and entry.active and not row.active and entry.state != RunState.STARTING
-        return with_entry(row, entry, killed=row.run is not None and self._ends.is_killed(row.run))
+        return with_entry(row, entry, killed=row.run is not None and self._state.is_killed(row.run))
 
     def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
         """The same of a row that has no run; of one that is not in the queue, the queue's last word."""
         entry = self._entry(row, plan)
         if entry is not None:
             return with_entry(row, entry)
-        word = None if row.wanted is None else self._words.of(plan, row.wanted)
+        word = None if row.wanted is None else self._reasons.of(self._state, plan, row.wanted)
         state, reason = word or (row.state, "")
         return replace(row, state=state, reason=reason or row.reason)
 
@@ -111,24 +113,23 @@ class QueueState:
     def _list(self) -> None:
         self._unread = False
         try:
-            self._listing = listing(self._runs, self._db) if self._runs.queue_db.exists() else Listing()
+            self._listing = listing(self._runs, self._db, self._state) if self._runs.queue_db.exists() else Listing()
         except (sqlite3.Error, OSError) as error:  # locked for long, or gone: the next look may find it
             self._said, self._unread = f"the queue cannot be read: {error}", True
 
-    def _take(self, decision: Decision) -> None:
-        row = str(decision.get("row"))
-        reason = str(decision.get("reason") or "")
-        match decision.kind:
-            case "submitted":
+    def _take(self, record: journal.Record) -> None:
+        """What the queue did last, in words."""
+        match record:
+            case journal.Submitted():
                 self._said = ""
-            case "start" | "adopt":
-                self.started.add(str(decision.get("run")))
+            case journal.Start(row=row, run=run, reason=reason):
+                self.started.add(run)
                 self._said = f"started {row}: {reason}" if reason else f"started {row}"
-            case "wait" if reason:
+            case journal.Wait(reason=reason) if reason:
                 self._said = f"waiting: {reason}"
-            case "pause":
+            case journal.Pause(reason=reason):
                 self._said = f"paused: {reason}"
-            case "finish":
+            case journal.Finish(reason=reason):
                 self._said = f"ended: {reason}" if reason else "ended"
 
 

@@ -99,9 +99,9 @@ class FolderSource:
 
     def _follow_queue(self) -> Queue:
         if isinstance(self._queue, NoQueue) and has_queue(self._runs):
-            from lora_tui.dashboard.reading.queue_state import QueueState
+            from lora_tui.dashboard.reading.queue_state import BoardQueue
 
-            self._queue = QueueState(self._runs)
+            self._queue = BoardQueue(self._runs)
         return self._queue.refresh()
 
     @property

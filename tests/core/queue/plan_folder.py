@@ -12,12 +12,13 @@ import wave
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
-from core.queue.decisions import Decision, read_decisions
 from core.queue.executor import LocalExecutor
+from core.queue.journal import Record, records
 from core.queue.wishes import QueueDb, Submission
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
@@ -106,8 +107,8 @@ class PlanFolder:
     def executor(self) -> LocalExecutor:
         return LocalExecutor(self.runs, TRAINER, grace_s=0.5)
 
-    def decisions(self, *kinds: str) -> list[Decision]:
-        return [d for d in read_decisions(self.runs.decisions) if d.kind in kinds]
+    def decisions(self, *kinds: str) -> list[Record]:
+        return [d for d in records(self.runs.decisions) if d.kind in kinds]
 
     def run(self, experiment: str) -> RunPaths:
         [run] = [run for run in self.runs.runs() if run.name.startswith(f"{experiment}-")]
@@ -136,9 +137,9 @@ class PlanFolder:
         """Submit the plan and supervise in this process; the `finish` decision of the submission."""
         submission = self.db.submit(self.submission(*overrides, only=only))
         assert supervise(self.runs, self.executor) == 0
-        [finish] = [d for d in self.decisions("finish") if d.get("submission") == submission.id]
-        return dict(finish.fields)
+        [finish] = [d for d in self.decisions("finish") if d.submission == submission.id]
+        return msgspec.to_builtins(finish)
 
     def starts(self) -> list[str]:
         """The rows whose trainers were started, in that order."""
-        return [d.get("row") for d in self.decisions("start")]
+        return [d.row for d in self.decisions("start")]

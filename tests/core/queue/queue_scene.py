@@ -7,17 +7,26 @@ from typing import Any
 
 from core.manifests.hashing import HashCache
 from core.plan.row_state import RowStatus
-from core.queue.decisions import DecisionLog, read_decisions
 from core.queue.entries import Entry, listing
 from core.queue.execution import PlanExecution
+from core.queue.journal import Journal, Record, decode, records
 from core.queue.pauses import Pauses
 from core.queue.slots import Slots
+from core.queue.state import QueueState, SubmissionState
 from core.queue.work import Work
-from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Record, Step, encode
+from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Step, encode
+from core.runs.events import Record as EventRecord
 from core.runs.paths import RunPaths
 from core.system.files import append_line
 
 ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
+
+
+def record(kind: str, **fields: Any) -> Record:
+    """As it is read from the journal."""
+    found = decode(json.dumps({"decision": kind, "time": 0, **fields}).encode())
+    assert found is not None
+    return found
 
 
 class Scene:
@@ -28,18 +37,19 @@ class Scene:
         folder.write(queue="retries = 1")
         folder.runs.root.mkdir()
         self.submission = folder.db.submit(folder.submission())
-        self.log = DecisionLog(folder.runs.decisions)
+        self.log = Journal(folder.runs.decisions)
         self.say("submitted", plan=str(folder.plan), overrides=[], only=[])
         execution = self.execution()
         self.run: RunPaths = execution.folder(execution.placed["a"])
 
-    def execution(self) -> PlanExecution:
-        execution = PlanExecution(self.submission, self.folder.runs, HashCache(self.folder.runs.hash_cache))
+    def execution(self, said: SubmissionState | None = None) -> PlanExecution:
+        runs = self.folder.runs
+        execution = PlanExecution(self.submission, runs, HashCache(runs.hash_cache), said=said)
         execution.place_all()
         return execution
 
     def say(self, kind: str, **fields: Any) -> None:
-        self.log.append(kind, submission=self.submission.id, **fields)
+        self.log.append(record(kind, submission=self.submission.id, **fields))
 
     def wish(self, word: str, row: str | None = "a") -> None:
         self.say("wish", wish=word, row=row, run=None)
@@ -60,7 +70,7 @@ class Scene:
         if how != "crash":
             events.append(Final(ENDS[how], f"said {how}", 3))
         for event in events:
-            append_line(self.run.events, encode(Record(self.attempts, 1e9, event)))
+            append_line(self.run.events, encode(EventRecord(self.attempts, 1e9, event)))
 
     def exit(self, outcome: str, *, asked: bool = False) -> None:
         self.say("exit", run=self.run.name, outcome=outcome, asked=asked, message="", status=None)
@@ -85,11 +95,10 @@ class Scene:
 
     def would_start(self) -> bool:
         """What a supervisor that comes now makes of the same files."""
-        execution, runs = self.execution(), self.folder.runs
-        pauses = Pauses(runs.root, self.log)
-        work = Work(runs, execution, Slots(runs, self.folder.executor, self.log, lambda: None), pauses, self.log)  # type: ignore[arg-type, return-value]
-        for decision in read_decisions(runs.decisions):
-            if decision.get("submission") == self.submission.id:
-                work.remember(decision)
+        runs = self.folder.runs
+        state = QueueState(records(runs.decisions))
+        execution = self.execution(state.of(self.submission.id))
+        slots = Slots(runs, self.folder.executor, self.log, state, lambda: None)  # type: ignore[arg-type, return-value]
+        Work(runs, execution, slots, Pauses(runs.root, self.log, state), self.log)
         standing = execution.standing(execution.placed["a"], ())
         return execution.stopped is None and standing.status is RowStatus.QUEUED

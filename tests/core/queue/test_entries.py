@@ -11,6 +11,7 @@ import pytest
 
 from core.queue import entries
 from core.queue.entries import EntryState, Listing, listed, told
+from core.queue.journal import Pause, SupervisorStopping
 from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
 from core.runs.store import state_and_reason
@@ -177,7 +178,7 @@ def test_out_of_memory_goes_on_as_another_run(scene: Any) -> None:
 
 def test_a_queue_that_paused(scene: Any) -> None:
     scene.attempt("disk")
-    scene.log.append("pause", cause="disk", reason="the disk is full")
+    scene.log.append(Pause(cause="disk", reason="the disk is full"))
     entry = scene.entry()
     assert entry.state == "waiting" and entry.reason.startswith("paused: the disk is full; disk full before")
 
@@ -212,7 +213,7 @@ def test_a_living_trainer_says_what_was_asked_of_it(scene: Any) -> None:
     assert told("crashed", "it crashed", scene.entry()) == ("starting", ""), "why it crashed before is no news"
     scene.train("crash")
     assert scene.entry().active
-    scene.log.append("supervisor_stopping")
+    scene.log.append(SupervisorStopping())
     assert scene.entry().asked == "asked to stop: it finishes its step and saves"
     scene.start()
     assert not scene.entry().asked

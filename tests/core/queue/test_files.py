@@ -1,57 +1,20 @@
-"""What the queue keeps on disk: decisions, wishes, locks, and where they may lie."""
+"""What the queue keeps on disk: wishes, locks, and where they may lie."""
 
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from core.errors import is_disk_full
-from core.queue.decisions import DecisionLog, DecisionReader, read_decisions
 from core.queue.wishes import QueueDb, Submission, Target
 from core.system.locks import KernelLock, is_held
 
 
 def submission(text: str = "a") -> Submission:
     return Submission.create(Path("plan.toml"), text, ["train.steps=1"], ["2.1"])
-
-
-def test_decisions_are_read_as_they_come(tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "decisions.jsonl"
-    log, reader = DecisionLog(path), DecisionReader(path)
-    assert reader.read() == []
-    log.append("start", run="a-1", inputs={"2.1:stable": True})
-    with path.open("ab") as file:
-        file.write(b'{"torn')
-    [decision] = reader.read()
-    assert decision.kind == "start" and decision.get("inputs") == {"2.1:stable": True}
-    DecisionLog(path).append("exit", run="a-1")
-    assert [decision.kind for decision in reader.read()] == ["exit"]
-
-
-def test_a_foreign_line_is_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "decisions.jsonl"
-    path.write_bytes(b'[1]\nnot json\n{"decision": "start"}\n{"decision": "exit", "time": 1}\n\xff\n')
-    assert [decision.kind for decision in read_decisions(path)] == ["exit"]
-
-
-def test_a_full_disk_leaves_no_half_decision(tmp_path: Path) -> None:
-    path = tmp_path / "decisions.jsonl"
-    log = DecisionLog(path)
-    log.append("start", run="a")
-    before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
-    try:
-        with pytest.raises(OSError) as caught:
-            log.append("exit", run="a")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert is_disk_full(caught.value) and path.read_bytes() == before
 
 
 def test_the_same_work_is_queued_once(tmp_path: Path) -> None:

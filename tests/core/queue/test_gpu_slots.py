@@ -41,7 +41,7 @@ def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(folder: Any, mo
     with Wakeups() as wakeups:
         Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run(wakeups)
     assert not folder.decisions("pause")
-    assert [(d.get("row"), d.get("gpu")) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
+    assert [(d.row, d.gpu) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
 
 
 @pytest.mark.usefixtures("nvml")
@@ -83,10 +83,10 @@ def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(fo
     client = folder.client
     client.submit(folder.submission())
     wait_for(lambda: trains(folder, "a") and trains(folder, "b"))
-    assert [d.get("gpu") for d in folder.decisions("start")] == ["GPU-a", "GPU-b"]
+    assert [d.gpu for d in folder.decisions("start")] == ["GPU-a", "GPU-b"]
     assert gpu_of(folder, "a") == ["GPU-a"] and gpu_of(folder, "b") == ["GPU-b"]
-    [waits] = [d for d in folder.decisions("wait") if d.get("reason")]
-    assert waits.get("reason") == f"GPU 0 trains {folder.run('a').name}; GPU 1 trains {folder.run('b').name}"
+    [waits] = [d for d in folder.decisions("wait") if d.reason]
+    assert waits.reason == f"GPU 0 trains {folder.run('a').name}; GPU 1 trains {folder.run('b').name}"
 
     os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
     client._child.wait()
@@ -119,7 +119,7 @@ def test_an_adopted_trainer_keeps_its_gpu(folder: Any, nvml: Any) -> None:
     client._child.wait()
     client.ensure_supervisor()
     wait_for(lambda: len(folder.decisions("adopt")) == 2)
-    assert {d.get("row"): d.get("gpu") for d in folder.decisions("adopt")} == {"a": "GPU-b", "b": "GPU-a"}
+    assert {d.row: d.gpu for d in folder.decisions("adopt")} == {"a": "GPU-b", "b": "GPU-a"}
     os.kill(folder.births("a")[0], signal.SIGTERM)
     wait_for(lambda: len(gpu_of(folder, "a")) == 2)
     assert gpu_of(folder, "a")[1] == "GPU-b"  # the only one that is free
@@ -141,7 +141,7 @@ def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(folder: Any, nv
     wait_for(lambda: trains(folder, "a") or trains(other, "a"))
     first, second = (folder, other) if trains(folder, "a") else (other, folder)
     wait_for(lambda: second.decisions("wait"))
-    assert second.decisions("wait")[-1].get("reason") == f"GPU 0 trains {first.run('a').root}"
+    assert second.decisions("wait")[-1].reason == f"GPU 0 trains {first.run('a').root}"
     assert not second.decisions("start")
     os.kill(first.births("a")[0], signal.SIGTERM)
     wait_for(lambda: trains(second, "a"), 60)
@@ -158,7 +158,7 @@ def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder:
     client = folder.client
     client.submit(folder.submission())
     reason = "GPU 0 has 3.1 of 80.0 GiB free, a run needs 64.0; another process (pid 4711) holds it"
-    wait_for(lambda: any(d.get("reason") == reason for d in folder.decisions("wait")))
+    wait_for(lambda: any(d.reason == reason for d in folder.decisions("wait")))
     [entry] = listing(folder.runs, folder.db).entries
     assert (entry.state, entry.reason) == ("waiting", reason)
     time.sleep(2.5)
@@ -183,7 +183,7 @@ def test_a_child_that_a_trainer_left_behind_keeps_the_gpu_taken(folder: Any, nvm
         client = folder.client
         client.submit(folder.submission())
         wait_for(lambda: folder.decisions("wait"))
-        assert "GPU 0 trains a run that this supervisor did not start" in folder.decisions("wait")[0].get("reason")
+        assert "GPU 0 trains a run that this supervisor did not start" in folder.decisions("wait")[0].reason
         holder.kill()
         holder.wait()
         wait_for(lambda: folder.decisions("finish"))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.asked_ends import killed_among
 from core.queue.entries import listed
+from core.queue.journal import records
+from core.queue.state import QueueState
 from core.queue.wishes import Submission, Target
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
@@ -67,10 +68,10 @@ def test_a_run_goes_on_for_the_submission_that_is_not_ended(at_work: Any, kind: 
     wait_for(lambda: words(folder, "a") == ["training", "training"])
     folder.client.ask(kind, first.id)
     wait_for(lambda: folder.decisions("finish"))
-    assert [d.get("submission") for d in folder.decisions("finish")] == [first.id]
+    assert [d.submission for d in folder.decisions("finish")] == [first.id]
     wait_for(lambda: words(folder, "a") == ["training"])
     [handed] = folder.decisions("adopt")
-    assert (handed.get("submission"), handed.get("row")) == (second.id, "a")
+    assert (handed.submission, handed.row) == (second.id, "a")
     # A supervisor that comes now knows whose it is, and that nobody asked it to end.
     os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
@@ -116,7 +117,7 @@ def test_the_budget_of_one_plan_does_not_stop_a_run_of_another(at_work: Any) -> 
     folder.db.submit(folder.submission())
     folder.client.ensure_supervisor()
     wait_for(lambda: folder.decisions("finish"))
-    assert "(queue.max_hours) is used up" in folder.decisions("finish")[0].get("reason")
+    assert "(queue.max_hours) is used up" in folder.decisions("finish")[0].reason
     wait_for(lambda: words(folder, "a") == ["training"])
     assert not folder.decisions("stop") and len(folder.births("a")) == 1
 
@@ -131,7 +132,7 @@ def test_a_supervisor_that_finds_the_wish_ends_nothing_that_another_submission_w
     folder.client.ask(kind, first.id)
     wait_for(lambda: folder.decisions("finish"))
     wait_for(lambda: words(folder, "a") == ["training"])
-    assert folder.decisions("adopt")[-1].get("submission") == second.id and len(folder.births("a")) == 1
+    assert folder.decisions("adopt")[-1].submission == second.id and len(folder.births("a")) == 1
 
 
 def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_handed_over(at_work: Any) -> None:
@@ -150,7 +151,7 @@ def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_ha
     assert [(entry.state, entry.asked) for entry in listed(folder.runs).entries] == [("training", "")]
     os.kill(folder.births("a")[1], signal.SIGKILL)
     wait_for(lambda: len(folder.decisions("exit")) == 2)
-    assert not killed_among(folder.runs.decisions, [folder.run("a").name]), "it died by itself"
+    assert not QueueState(records(folder.runs.decisions)).is_killed(folder.run("a").name), "it died by itself"
 
 
 def test_what_waits_in_the_submission_that_goes_on_still_says_so(at_work: Any) -> None:
@@ -172,7 +173,7 @@ def test_the_hours_of_the_submission_that_goes_on_are_watched(at_work: Any, owne
     if owner:
         folder.db.reorder_submissions([second.id, first.id])
         folder.client.ask("stop", first.id)
-    wait_for(lambda: second.id in [d.get("submission") for d in folder.decisions("finish")])
+    wait_for(lambda: second.id in [d.submission for d in folder.decisions("finish")])
     assert folder.snapshot("a").state is (RunState.STOPPED if owner else RunState.TRAINING)
 
 
@@ -230,7 +231,7 @@ def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervis
     kill_supervisor(folder)
     folder.client.ensure_supervisor()
     wait_for(lambda: folder.snapshot("a").state is RunState.DONE and len(folder.decisions("exit")) == 2)
-    assert folder.decisions("exit")[0].get("asked")
+    assert folder.decisions("exit")[0].asked
 
 
 def test_a_row_that_is_removed_in_the_moment_in_which_it_starts_is_stopped(at_work: Any) -> None:
@@ -242,4 +243,4 @@ def test_a_row_that_is_removed_in_the_moment_in_which_it_starts_is_stopped(at_wo
     folder.db.remove([Target(only.id, "a")])
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is RunState.STOPPED and folder.snapshot("b").state is RunState.DONE
-    assert [d.get("asked") for d in folder.decisions("exit")] == [True, False]
+    assert [d.asked for d in folder.decisions("exit")] == [True, False]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.decisions import read_decisions
+from core.queue.journal import records
 from core.runs.paths import RunsFolder
 from core.runs.snapshot import RunState
 from core.runs.store import read_run
@@ -45,10 +45,10 @@ def test_a_moved_folder_is_left_where_it_is_and_goes_on_there(folder: Any, at_wo
     [run] = there.runs()
     snapshot = read_run(run)
     assert snapshot.state is RunState.STOPPED and snapshot.checkpoints == (5, 10)
-    kinds = [decision.kind for decision in read_decisions(there.decisions)]
+    kinds = [decision.kind for decision in records(there.decisions)]
     assert kinds[-3:] == ["supervisor_stopping", "exit", "supervisor_ended"]
-    [told] = [d for d in read_decisions(there.decisions) if d.kind == "supervisor_ended"]
-    assert told.get("reason") == f"its folder {folder.runs.root} was moved to {there.root}"
+    [told] = [d for d in records(there.decisions) if d.kind == "supervisor_ended"]
+    assert told.reason == f"its folder {folder.runs.root} was moved to {there.root}"
     assert "was moved to" in folder.runs.supervisor_log.read_text()
 
     (there.state).mkdir()

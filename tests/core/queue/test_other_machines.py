@@ -18,13 +18,14 @@ from core.plan.schema import GateSettings
 from core.queue import slots as slots_module
 from core.queue import supervisor
 from core.queue.__main__ import supervise
-from core.queue.asked_ends import AskedEnds
-from core.queue.decisions import Decision, DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.gpu.choice import GIB, Devices, Gpu
+from core.queue.journal import Exit, Journal, records
+from core.queue.journal import Start as StartRecord
 from core.queue.looks import Looks
 from core.queue.record import write_run
 from core.queue.slots import Slots
+from core.queue.state import QueueState
 from core.runs import snapshot as snapshot_module
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Phase, Record, Step, encode
 from core.runs.paths import RunPaths
@@ -48,11 +49,16 @@ def say(run: RunPaths, attempt: int, *events: Event) -> None:
         append_line(run.events, encode(Record(attempt, time.time(), event)))
 
 
-def begun(folder: Any, run: RunPaths, where: dict[str, str]) -> dict[str, Decision]:
+def begun(folder: Any, run: RunPaths, where: dict[str, str]) -> None:
     """What a supervisor that is gone, or is not here, said of the start of the run's trainer."""
-    log, process = DecisionLog(folder.runs.decisions), current_process().to_json() | where
-    start = {"reason": "", "inputs": {}, "attempts_before": 0, "process": process, "gpu": None}
-    return {run.name: log.append("start", submission="one", row="a", run=run.name, **start)}
+    process = current_process().to_json() | where
+    Journal(folder.runs.decisions).append(StartRecord(submission="one", row="a", run=run.name, process=process))
+
+
+def slots_of(folder: Any) -> Slots:
+    """Of a supervisor that comes now."""
+    state = QueueState(records(folder.runs.decisions))
+    return Slots(folder.runs, folder.executor, Journal(folder.runs.decisions, told=state.apply), state, Devices)
 
 
 def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
@@ -71,7 +77,7 @@ def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: Any
     execution, run = made(folder, "a")
     placed = execution.placed["a"]
     foreign(run, 1, *STOPPED)
-    slots = Slots(folder.runs, folder.executor, DecisionLog(folder.runs.decisions), Devices)
+    slots = slots_of(folder)
     start = execution.next_action(())
     assert isinstance(start, Start)
     foreign(run, 2, where=where)
@@ -127,11 +133,11 @@ def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so
     monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
     folder.write()
     execution, run = made(folder, "a")
-    started = begun(folder, run, where)
+    begun(folder, run, where)
     if spoke:
         foreign(run, 1, where=where)
-    slots = Slots(folder.runs, folder.executor, DecisionLog(folder.runs.decisions), Devices)
-    assert slots.adopt_all(started, AskedEnds()) == [] and slots.ended() == []
+    slots = slots_of(folder)
+    assert slots.adopt_all() == [] and slots.ended() == []
     start = execution.next_action(())
     if isinstance(start, Start):  # it has said nothing yet, but the decisions speak of it
         assert slots.launch(execution.placed["a"], run, "one", start) is None
@@ -139,7 +145,7 @@ def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so
     say(run, 1, *STOPPED)
     [end] = slots.ended()
     assert end.ended.outcome == "stopped" and slots.ended() == []
-    assert [one.get("outcome") for one in folder.decisions("exit")] == ["stopped"]
+    assert [one.outcome for one in folder.decisions("exit")] == ["stopped"]
 
 
 def test_of_another_machine_that_fell_silent_nobody_says_that_this_one_was_restarted(
@@ -147,13 +153,11 @@ def test_of_another_machine_that_fell_silent_nobody_says_that_this_one_was_resta
 ) -> None:
     folder.write()
     _, run = made(folder, "a")
-    started = begun(folder, run, MACHINE)
+    begun(folder, run, MACHINE)
     foreign(run, 1)
     monkeypatch.setattr(snapshot_module, "LOST_S", -1.0)
-    [end] = Slots(folder.runs, folder.executor, DecisionLog(folder.runs.decisions), Devices).adopt_all(
-        started, AskedEnds()
-    )
-    assert end.message == "it was on another machine, and has given no sign of life for 10 min"
+    [end] = slots_of(folder).adopt_all()
+    assert end.ended.message == "it was on another machine, and has given no sign of life for 10 min"
 
 
 def test_an_end_that_the_supervisor_of_the_other_machine_has_told_is_not_told_again(
@@ -162,11 +166,10 @@ def test_an_end_that_the_supervisor_of_the_other_machine_has_told_is_not_told_ag
     monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
     folder.write()
     _, run = made(folder, "a")
-    started = begun(folder, run, MACHINE)
+    begun(folder, run, MACHINE)
     foreign(run, 1)
-    log = DecisionLog(folder.runs.decisions)
-    slots = Slots(folder.runs, folder.executor, log, Devices)
-    slots.adopt_all(started, AskedEnds())
+    slots = slots_of(folder)
+    slots.adopt_all()
     say(run, 1, *STOPPED)
-    log.append("exit", submission="one", run=run.name, outcome="stopped", asked=True, message="", status=0)
+    Journal(folder.runs.decisions).append(Exit(submission="one", run=run.name, outcome="stopped", asked=True))
     assert slots.ended() == [] and len(folder.decisions("exit")) == 1

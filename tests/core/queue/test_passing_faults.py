@@ -19,7 +19,7 @@ from waiting import wait_for
 
 from core.errors import is_disk_full, may_pass
 from core.queue import __main__ as entry
-from core.queue import decisions, execution, pauses, supervisor
+from core.queue import execution, journal, pauses, supervisor
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
 from core.queue.wishes import Target
@@ -72,7 +72,7 @@ def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(folder: Any, monk
         assert supervise(folder.runs, folder.executor) == 0
     finally:
         thread.join()
-    assert folder.decisions("finish")[0].get("complete") and folder.starts() == ["a", "a", "b"]
+    assert folder.decisions("finish")[0].complete and folder.starts() == ["a", "a", "b"]
 
 
 def test_damaged_pages_behind_a_good_first_one_are_put_aside(folder: Any) -> None:
@@ -125,7 +125,7 @@ def test_a_trainer_that_cannot_be_started_now_is_started_later(folder: Any, monk
     folder.db.submit(folder.submission())
     assert supervise(folder.runs, executor) == 0
     assert folder.starts() == ["a", "b"]
-    waits = [wait.get("reason") for wait in folder.decisions("wait")]
+    waits = [wait.reason for wait in folder.decisions("wait")]
     assert sum("temporarily unavailable" in reason and "tried again" in reason for reason in waits) == 1
 
 
@@ -145,10 +145,10 @@ def test_data_that_is_away_defers_its_plan_and_no_other(folder: Any, monkeypatch
     monkeypatch.setattr(Path, "is_file", is_file)
     assert supervise(folder.runs, folder.executor) == 0
     first, second = folder.decisions("finish")
-    assert first.get("submission") != away.id == second.get("submission") and second.get("complete")
+    assert first.submission != away.id == second.submission and second.complete
     assert len(folder.starts()) == 2
-    waits = [wait for wait in folder.decisions("wait") if "cannot be reached" in wait.get("reason")]
-    assert [wait.get("submission") for wait in waits] == [away.id], "said once"
+    waits = [wait for wait in folder.decisions("wait") if "cannot be reached" in wait.reason]
+    assert [wait.submission for wait in waits] == [away.id], "said once"
 
 
 def test_data_that_nobody_can_reach_closes_its_plan_and_no_other(folder: Any) -> None:
@@ -158,8 +158,8 @@ def test_data_that_nobody_can_reach_closes_its_plan_and_no_other(folder: Any) ->
     folder.db.submit(folder.submission())
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.starts() == ["a"]
-    [finish] = [finish for finish in folder.decisions("finish") if finish.get("submission") == bad.id]
-    assert "data.train: cannot be read" in finish.get("not_run")["a"]
+    [finish] = [finish for finish in folder.decisions("finish") if finish.submission == bad.id]
+    assert "data.train: cannot be read" in finish.not_run["a"]
 
 
 def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.M
             raise OSError(errno.ENOSPC, "No space left on device")
         real(*given)
 
-    monkeypatch.setattr(decisions, "append_whole", append)
+    monkeypatch.setattr(journal, "append_whole", append)
     folder.db.submit(folder.submission())
 
     def person() -> None:
@@ -188,7 +188,7 @@ def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.M
     assert supervise(folder.runs, folder.executor) == 0
     thread.join()
     assert folder.starts() == ["a"] and not folder.decisions("finish")
-    assert folder.decisions("supervisor_ended")[-1].get("reason") == "told to stop"
+    assert folder.decisions("supervisor_ended")[-1].reason == "told to stop"
 
 
 def test_a_disk_without_room_for_a_run_is_told_once_and_waited_for(
@@ -226,7 +226,7 @@ def test_a_smaller_plan_goes_on_when_the_one_without_room_is_stopped(
     thread.start()
     assert supervise(folder.runs, folder.executor) == 0
     thread.join()
-    assert [finish.get("submission") for finish in folder.decisions("finish")] == [large.id, small.id]
+    assert [finish.submission for finish in folder.decisions("finish")] == [large.id, small.id]
     assert folder.snapshot("a").state == "done" and len(folder.starts()) == 1
 
 
@@ -294,4 +294,4 @@ def test_what_is_queued_while_a_supervisor_that_was_told_to_stop_still_waits_is_
     finally:
         folder.end_all()
         client._child.wait()
-    assert all(finish.get("complete") for finish in folder.decisions("finish"))
+    assert all(finish.complete for finish in folder.decisions("finish"))

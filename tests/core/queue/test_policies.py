@@ -15,13 +15,14 @@ from waiting import wait_for
 
 from core.manifests.hashing import HashCache
 from core.queue import pauses
-from core.queue.decisions import DecisionLog
 from core.queue.execution import PlanExecution
 from core.queue.gpu.choice import Devices, Gpu
+from core.queue.journal import Exit, Halve, Journal, Record
 from core.queue.notify import Notifier
-from core.queue.pauses import MOST_BYTES, FailureSeries, Pauses, has_space
+from core.queue.pauses import MOST_BYTES, Pauses, has_space
 from core.queue.report import Outcome, report
 from core.queue.standing import Ended
+from core.queue.state import FailureSeries, QueueState
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import Target
@@ -37,8 +38,14 @@ HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
 def series(*ends: tuple[str, str, str]) -> FailureSeries:
     found = FailureSeries()
     for run, outcome, message in ends:
-        found.add(run, Ended(outcome), message)
+        found.add(run, Ended(outcome, message=message))
     return found
+
+
+def made_pauses(folder: Path, *earlier: Record) -> Pauses:
+    """Of a supervisor that comes after these records."""
+    state = QueueState(earlier)
+    return Pauses(folder, Journal(folder / "decisions.jsonl", told=state.apply), state)
 
 
 def test_a_series_is_different_runs_that_failed_alike() -> None:
@@ -73,7 +80,7 @@ def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on
     try:
         wait_for(lambda: folder.decisions("pause"))
         [pause] = folder.decisions("pause")
-        assert pause.get("cause") == "failures" and "3 runs in a row failed alike" in pause.get("reason")
+        assert pause.cause == "failures" and "3 runs in a row failed alike" in pause.reason
         assert folder.starts() == ["a", "b", "c"]
         # A new supervisor knows of it, too.
         os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
@@ -91,16 +98,13 @@ def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on
 
 
 def test_what_went_on_with_smaller_micro_batches_is_no_series_for_the_next_supervisor(tmp_path: Path) -> None:
-    log, memory = DecisionLog(tmp_path / "decisions.jsonl"), {"outcome": "out_of_memory", "message": "no memory"}
-    earlier = [log.append("exit", run="a-1", **memory), log.append("halve", run="a-1"), log.append("wait")]
-    earlier += [log.append("exit", run="a-2", **memory), log.append("halve", run="a-2")]
-    pauses = Pauses(tmp_path, log)
-    for decision in earlier:
-        pauses.remember(decision)
-    assert pauses.before_start(2, 0) == ""
-    for run in ("b", "c"):  # of plans that do not have it so
-        pauses.remember(log.append("exit", run=run, **memory))
-    assert "2 runs in a row failed alike (b, c)" in pauses.before_start(2, 0)
+    def memory(run: str) -> Exit:
+        return Exit(run=run, outcome="out_of_memory", message="no memory")
+
+    earlier: list[Record] = [memory("a-1"), Halve(run="a-1"), memory("a-2"), Halve(run="a-2")]
+    assert made_pauses(tmp_path, *earlier).before_start(2, 0) == ""
+    others = memory("b"), memory("c")  # of plans that do not have it so
+    assert "2 runs in a row failed alike (b, c)" in made_pauses(tmp_path, *earlier, *others).before_start(2, 0)
 
 
 def test_nothing_left_to_start_needs_no_pause(folder: Any) -> None:
@@ -118,12 +122,12 @@ def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: Any, monkeypa
     assert folder.work()["complete"]
     assert folder.starts() == ["a", "a", "b"]
     [pause], [resume] = folder.decisions("pause"), folder.decisions("resume")
-    assert pause.get("cause") == "disk" and "the disk is full" in pause.get("reason")
-    assert "space" in resume.get("reason") and next(answers, None) is None
+    assert pause.cause == "disk" and "the disk is full" in pause.reason
+    assert "space" in resume.reason and next(answers, None) is None
 
 
 def test_a_small_disk_never_waits_for_more_than_it_can_have(tmp_path: Path) -> None:
-    pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
+    pauses = made_pauses(tmp_path)
     for _ in range(20):
         pauses.disk_full("the disk is full (a)")
     assert pauses.reason.startswith("the disk is full (a); goes on when 67 to 134 MB are free in ")
@@ -134,7 +138,7 @@ def test_what_is_waited_for_after_a_full_disk_falls_again(tmp_path: Path, monkey
     monkeypatch.setattr("core.queue.pauses.LOOK_S", 0.0)
     free = 100 << 20
     monkeypatch.setattr("core.queue.pauses.has_space", lambda path, size: size <= free)
-    pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
+    pauses = made_pauses(tmp_path)
     for _ in range(20):
         pauses.disk_full("the disk is full (a)", written=5000)
     assert any(pauses.look() for _ in range(10)), "a tiny run, and 100 MB are free"
@@ -145,7 +149,7 @@ def test_a_run_that_wrote_much_waits_for_as_much_again(tmp_path: Path, monkeypat
     asked: list[int] = []
     monkeypatch.setattr("core.queue.pauses.LOOK_S", 0.0)
     monkeypatch.setattr("core.queue.pauses.has_space", lambda path, size: asked.append(size))
-    pauses = Pauses(tmp_path, DecisionLog(tmp_path / "decisions.jsonl"))
+    pauses = made_pauses(tmp_path)
     pauses.disk_full("the disk is full (a)", written=600 << 20)
     for _ in range(6):
         assert not pauses.look()
@@ -173,7 +177,7 @@ def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch
     monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and len(asked) > 1)
     folder.write()
     assert folder.work()["complete"]
-    assert folder.starts() == ["a"] and "a run needs about 67 MB" in folder.decisions("pause")[0].get("reason")
+    assert folder.starts() == ["a"] and "a run needs about 67 MB" in folder.decisions("pause")[0].reason
 
 
 def test_a_run_that_has_most_of_its_files_needs_space_for_the_rest_only(
@@ -210,11 +214,11 @@ def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(fol
     with Wakeups() as wakeups:
         Supervisor(folder.runs, lock, folder.executor, lambda: two).run(wakeups)
     [finish] = folder.decisions("finish")
-    assert finish.get("complete") and finish.get("reason") == "a was accepted"
-    [end] = [d for d in folder.decisions("exit") if d.get("run") == folder.run("b").name]
-    assert end.get("asked")
+    assert finish.complete and finish.reason == "a was accepted"
+    [end] = [d for d in folder.decisions("exit") if d.run == folder.run("b").name]
+    assert end.asked
     [stop] = folder.decisions("stop")
-    assert stop.get("row") == "b" and stop.get("reason") == "a was accepted"
+    assert stop.row == "b" and stop.reason == "a was accepted"
 
 
 def test_the_hours_of_the_budget_end_what_runs(folder: Any) -> None:
@@ -231,10 +235,10 @@ def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -
     finish = folder.work()
     assert finish["complete"] and finish["reason"] == "a was accepted"
     assert folder.starts() == ["a", "a", "a"]
-    folders = [str(d.get("run")) for d in folder.decisions("start")]
+    folders = [str(d.run) for d in folder.decisions("start")]
     configs = [read_json(folder.runs.root / name / "run.json")[0] for name in folders]
     assert [config["settings"]["train"]["accumulation"] for config in configs if config] == [1, 2, 4]
-    assert [(d.get("run"), d.get("accumulation")) for d in folder.decisions("halve")] == [
+    assert [(d.run, d.accumulation) for d in folder.decisions("halve")] == [
         (folders[0], 2),
         (folders[1], 4),
     ]

@@ -40,7 +40,7 @@ def test_the_queue_draws_rows_until_one_is_accepted(folder: Any) -> None:
     finish = folder.work()
     drawn = folder.starts()[2:]
     assert folder.starts()[:2] == ["a", "b"] and drawn and finish["reason"] == f"{drawn[-1]} was accepted"
-    assert "the plan is used up" in folder.decisions("start")[2].get("reason")
+    assert "the plan is used up" in folder.decisions("start")[2].reason
     _, found = reports(folder)
     assert list(found) == ["a", "b", *drawn] and found[drawn[-1]].outcome is Outcome.ACCEPTED
     assert "rank=64" in found[drawn[-1]].matrix.settings
@@ -56,7 +56,7 @@ def test_draws_survive_the_supervisor(folder: Any) -> None:
     submission = client.submit(folder.submission())
     try:
         wait_for(lambda: any(row.startswith("search") for row in folder.starts()))
-        run = RunPaths(folder.runs.root / folder.decisions("start")[-1].get("run"))
+        run = RunPaths(folder.runs.root / folder.decisions("start")[-1].run)
         wait_for((run.root / "births.txt").exists)
         os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
         client._child.wait()
@@ -65,8 +65,8 @@ def test_draws_survive_the_supervisor(folder: Any) -> None:
         [first] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.drawn]
         assert first.run is not None and first.run.name == run.name and first.active
         os.kill(int((run.root / "births.txt").read_text().split()[0]), signal.SIGTERM)
-        wait_for(lambda: [d for d in folder.decisions("finish") if d.get("submission") == submission.id])
-        assert folder.decisions("finish")[-1].get("reason") == f"{first.row.key} was accepted"
+        wait_for(lambda: [d for d in folder.decisions("finish") if d.submission == submission.id])
+        assert folder.decisions("finish")[-1].reason == f"{first.row.key} was accepted"
         assert len(folder.runs.runs()) == 2
     finally:
         client._child.kill()
@@ -107,15 +107,15 @@ def test_two_plans_feed_one_supervisor_and_share_runs(folder: Any) -> None:
     folder.db.submit(first)
     folder.db.submit(second)
     assert supervise(folder.runs, folder.executor) == 0
-    assert [(d.get("submission"), d.get("row")) for d in folder.decisions("start")] == [
+    assert [(d.submission, d.row) for d in folder.decisions("start")] == [
         (first.id, "a"),
         (first.id, "b"),
         (second.id, "c"),
     ]
     # Row a of the second plan is the run that the first one made.
-    named = {(d.get("submission"), d.get("row")): d.get("run") for d in folder.decisions("run")}
+    named = {(d.submission, d.row): d.run for d in folder.decisions("run")}
     assert named[first.id, "a"] == named[second.id, "a"]
-    assert {d.get("submission"): d.get("complete") for d in folder.decisions("finish")} == {
+    assert {d.submission: d.complete for d in folder.decisions("finish")} == {
         first.id: True,
         second.id: True,
     }
@@ -143,7 +143,7 @@ def test_a_plan_that_is_edited_while_the_queue_runs(folder: Any) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in done.root.glob("**/*")}
     assert len(folder.births("a")) == 1 and len(folder.births("b")) == 2
     # What was submitted is worked on as it was; the edited row is another run beside it.
-    started = [(d.get("submission"), d.get("row")) for d in folder.decisions("start")]
+    started = [(d.submission, d.row) for d in folder.decisions("start")]
     assert started == [
         (first.id, "a"),
         (first.id, "b"),
@@ -170,8 +170,8 @@ def test_conditions_are_kept_with_their_inputs_in_three_values(folder: Any) -> N
     folder.write(rows, queue='until = "all"')
     folder.script(d=["diverge"])
     folder.work()
-    [start] = [d for d in folder.decisions("start") if d.get("row") == "b"]
-    assert start.get("inputs") == {"a:seconds_per_step": 0.001, "a:domain_gain": 10.0, "a:falling": False}
+    [start] = [d for d in folder.decisions("start") if d.row == "b"]
+    assert start.inputs == {"a:seconds_per_step": 0.001, "a:domain_gain": 10.0, "a:falling": False}
     [skip] = folder.decisions("skip")
-    assert skip.get("row") == "c" and skip.get("inputs") == {"d:accepted": False, "d:domain_wer": None}
-    assert "cannot be decided" in skip.get("reason") and "d:domain_wer = unknown" in skip.get("reason")
+    assert skip.row == "c" and skip.inputs == {"d:accepted": False, "d:domain_wer": None}
+    assert "cannot be decided" in skip.reason and "d:domain_wer = unknown" in skip.reason

@@ -54,7 +54,7 @@ def test_how_often_a_run_is_tried_is_counted_once_for_both(folder: Any, how: str
     twice(folder, "a")
     assert supervise(folder.runs, folder.executor) == 0
     assert len(folder.births("a")) == births
-    assert all("a" in d.get("not_run") for d in folder.decisions("finish"))
+    assert all("a" in d.not_run for d in folder.decisions("finish"))
 
 
 def test_the_programs_of_both_plans_hear_of_the_end(folder: Any) -> None:

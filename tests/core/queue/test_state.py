@@ -113,10 +113,10 @@ def test_ends_count_wherever_the_run_is_a_row() -> None:
 
 def test_a_retry_forgives_what_was() -> None:
     state = QueueState([NAMED, START, CRASH, Skip(submission="s", row="b", status="failed", reason="no data")])
-    assert state.of("s").ends and not state.of("s").is_retried("a-1")
+    assert state.of("s").ends and not state.of("s").retried
     state.apply(asked("retry"))
     state.apply(asked("retry", "b"))
-    assert not state.of("s").ends and state.of("s").is_retried("a-1") and not state.of("s").closed
+    assert not state.of("s").ends and state.of("s").retried == {"a", "b"} and not state.of("s").closed
     state.apply(CRASH)
     assert state.of("s").ends == {"a-1": [Ended("crashed", True)]}
 

@@ -58,7 +58,7 @@ def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folde
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is RunState.STOPPED
     [end] = folder.decisions("exit")
-    assert end.get("asked") and end.get("outcome") == "stopped" and end.get("status") == 0
+    assert end.asked and end.outcome == "stopped" and end.status == 0
     assert folder.db.open_submissions() == [submission]
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.snapshot("a").state is RunState.DONE
@@ -72,7 +72,7 @@ def test_a_stop_wish_ends_the_submission(folder: Any, started: Any) -> None:
     folder.client.ask("stop", submission.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     [finish] = folder.decisions("finish")
-    assert not finish.get("complete") and finish.get("reason") == "stopped on request"
+    assert not finish.complete and finish.reason == "stopped on request"
     assert folder.starts() == ["a"] and folder.snapshot("a").state is RunState.STOPPED
 
 
@@ -84,7 +84,7 @@ def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, sta
     os.kill(supervisor_pid(folder), signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     [end] = folder.decisions("exit")
-    assert end.get("status") == -signal.SIGKILL and end.get("asked")
+    assert end.status == -signal.SIGKILL and end.asked
 
 
 def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(folder: Any, started: Any) -> None:
@@ -100,7 +100,7 @@ def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
     wait_for(lambda: folder.decisions("adopt"))
     [pid] = folder.births("a")
     [adopted] = folder.decisions("adopt")
-    assert adopted.get("process")["pid"] == pid
+    assert adopted.process["pid"] == pid
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     client._child.wait()
@@ -130,7 +130,7 @@ def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any
     wait_for(folder.starts)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     client._child.wait()
-    assert folder.decisions("exit")[0].get("run") == folder.run("a").name
+    assert folder.decisions("exit")[0].run == folder.run("a").name
 
 
 def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder: Any, started: Any) -> None:
@@ -169,7 +169,7 @@ def test_an_end_that_was_asked_for_costs_no_restart_though_the_supervisor_died_b
         unattended.say("stop", row="a", run=unattended.run.name, reason="the budget of 1 hours is used up")
     before = len(folder.starts())
     assert supervise(folder.runs, folder.executor) == 0
-    assert folder.decisions("exit")[1].get("asked") == asked
+    assert folder.decisions("exit")[1].asked == asked
     assert len(folder.starts()) - before == asked, "it is resumed"
 
 
@@ -183,7 +183,7 @@ def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any
     os.kill(supervisor_pid(folder), signal.SIGKILL)  # before the grace of its trainer is over
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert supervise(folder.runs, folder.executor) == 0
-    assert [(d.get("outcome"), d.get("asked")) for d in folder.decisions("exit")] == [
+    assert [(d.outcome, d.asked) for d in folder.decisions("exit")] == [
         ("crashed", True),
         ("done", False),
     ]
@@ -199,7 +199,7 @@ def test_what_a_supervisor_that_was_told_to_stop_asked_for_is_known_after_its_de
     os.kill(supervisor_pid(folder), signal.SIGKILL)  # as by a service manager whose patience is over
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert supervise(folder.runs, folder.executor) == 0
-    assert [(d.get("outcome"), d.get("asked")) for d in folder.decisions("exit")] == [
+    assert [(d.outcome, d.asked) for d in folder.decisions("exit")] == [
         ("crashed", True),
         ("done", False),
     ]
@@ -222,7 +222,7 @@ def test_a_trainer_that_somebody_starts_in_the_last_moment_is_told_by_its_own_la
     monkeypatch.setattr(work, "write_run", and_start)
     assert folder.work()["complete"]
     assert [d.kind for d in folder.decisions("start", "adopt")] == ["adopt", "start"]
-    assert [d.get("outcome") for d in folder.decisions("exit")] == ["stopped", "done"]
+    assert [d.outcome for d in folder.decisions("exit")] == ["stopped", "done"]
 
 
 def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, started: Any) -> None:
@@ -246,7 +246,7 @@ def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started
     os.kill(folder.births("a")[0], signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert supervise(folder.runs, folder.executor) == 0
-    assert [d.get("outcome") for d in folder.decisions("exit")] == ["crashed", "done"]
+    assert [d.outcome for d in folder.decisions("exit")] == ["crashed", "done"]
 
 
 def test_a_submission_that_was_said_to_be_finished_goes_on_where_somebody_asked_for_more_before_it_was_closed(
@@ -287,8 +287,8 @@ def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_unt
         folder.db.ask("kill", [Target(submission.id, "a")], "killed on request")
         wait_for(lambda: folder.decisions("exit"))
         time.sleep(0.6)  # ticks
-        seen.extend([folder.starts(), [end.get("outcome") for end in folder.decisions("exit")]])
-        seen.append([wait.get("reason") for wait in folder.decisions("wait")][-1])
+        seen.extend([folder.starts(), [end.outcome for end in folder.decisions("exit")]])
+        seen.append([wait.reason for wait in folder.decisions("wait")][-1])
         folder.db.release([Target(submission.id, "a")])
         os.kill(folder.births("a")[0], signal.SIGKILL)
 
@@ -299,4 +299,4 @@ def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_unt
     assert seen[:2] == [["a"], ["unkillable"]] and not folder.decisions("adopt")
     assert seen[2] == f"the CPU is taken by {folder.run('a').name} (killed, but stuck in the kernel)"
     assert sorted(folder.starts()) == ["a", "a", "b"]
-    assert [end.get("outcome") for end in folder.decisions("exit")] == ["unkillable", "done", "done"]
+    assert [end.outcome for end in folder.decisions("exit")] == ["unkillable", "done", "done"]

@@ -60,7 +60,7 @@ def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
     folder.write()
     folder.script(a=["crash", "stillborn", "good"])
     assert folder.work()["complete"]
-    exits = [(d.get("outcome"), d.get("status"), d.get("message")) for d in folder.decisions("exit")]
+    exits = [(d.outcome, d.status, d.message) for d in folder.decisions("exit")]
     assert exits == [("crashed", -9, ""), ("crashed", 1, "before its first event"), ("done", 0, "")]
     assert [attempt.resumed_from for attempt in folder.snapshot("a").attempts] == [None, 5]
 
@@ -70,7 +70,7 @@ def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: Any) 
     folder.script(a=["last_breath"])
     assert folder.work()["complete"] and len(folder.births("a")) == 1
     assert folder.run("a").result.exists() and not list(folder.run("a").checkpoints.iterdir())
-    assert folder.decisions("exit")[0].get("outcome") == "done"
+    assert folder.decisions("exit")[0].outcome == "done"
 
 
 def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted_again(folder: Any) -> None:
@@ -106,7 +106,7 @@ def test_equal_identity_is_one_run(folder: Any) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "same"\n', queue='until = "all"')
     folder.work()
     assert folder.starts() == ["a"]
-    assert [d.get("run") for d in folder.decisions("run")] == [folder.run("a").name] * 2
+    assert [d.run for d in folder.decisions("run")] == [folder.run("a").name] * 2
     assert len(folder.runs.runs()) == 1
 
 
@@ -115,7 +115,7 @@ def test_a_condition_is_decided_on_results_and_recorded_with_its_inputs(folder: 
     finish = folder.work()
     assert folder.starts() == ["a"]
     [skip] = folder.decisions("skip")
-    assert skip.get("inputs") == {"a:rejected": False} and finish["not_run"]["b"] == skip.get("reason")
+    assert skip.inputs == {"a:rejected": False} and finish["not_run"]["b"] == skip.reason
 
 
 def test_a_row_whose_data_is_missing_is_named_and_the_others_run(folder: Any) -> None:
@@ -207,7 +207,7 @@ def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_the
         time.sleep(0.1)  # so old that its times vouch for it
         hashing.manifest_file_hashes(manifest, HashCache(folder.runs.hash_cache))
         submission = folder.db.submit(folder.submission("data.train=other.jsonl", "train.seed=9"))
-        wait_for(lambda: any(d.get("submission") == submission.id for d in folder.decisions("wait", "run")))
+        wait_for(lambda: any(d.submission == submission.id for d in folder.decisions("wait", "run")))
         os.kill(folder.births("a")[0], signal.SIGTERM)
 
     thread = threading.Thread(target=face)

@@ -19,8 +19,8 @@ def test_it_is_closed_with_the_trainers_own_sentence(folder: Any) -> None:
     finish = folder.work()
     assert folder.starts() == ["b"]
     [skip] = folder.decisions("skip")
-    assert skip.get("row") == "a" and skip.get("status") == "failed"
-    assert "3 training clips in 20 micro-batches" in skip.get("reason")
+    assert skip.row == "a" and skip.status == "failed"
+    assert "3 training clips in 20 micro-batches" in skip.reason
     assert "micro-batches" in finish["not_run"]["a"]
 
 

@@ -89,7 +89,7 @@ def test_what_goes_wrong_is_said_once(folder: Any, capfd: pytest.CaptureFixture[
     try:
         wait_for(lambda: folder.decisions("sink"))
         [decision] = folder.decisions("sink")
-        assert "pip install" in str(decision.get("message")) and folder.snapshot("a").state.active
+        assert "pip install" in str(decision.message) and folder.snapshot("a").state.active
     finally:
         supervisor.terminate()
         supervisor.wait(timeout=30)

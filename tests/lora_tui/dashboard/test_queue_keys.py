@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
+from core.queue.journal import Journal, Request, Start, Submitted
 from core.system.process import current_process
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.reading import queue_state
@@ -188,9 +188,9 @@ def test_a_failed_run_is_retried_after_its_queue_was_closed(
 def test_start_says_which_removed_rows_it_queues_again(folder: Any, queue_app: Make) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
-    log = DecisionLog(folder.runs.decisions)
-    log.append("submitted", submission="s", plan=folder.submission().plan_path)
-    log.append("wish", wish="remove", submission="s", row="c", run=None)
+    log = Journal(folder.runs.decisions)
+    log.append(Submitted(submission="s", plan=folder.submission().plan_path))
+    log.append(Request(request="remove", submission="s", row="c"))
     assert "is queued with c, removed before" in queue_app(supervisor=("true",)).actions.start()
 
 
@@ -277,11 +277,11 @@ def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monke
     folder.write()
     folder.runs.root.mkdir()
     submission = folder.db.submit(folder.submission())
-    log, process = DecisionLog(folder.runs.decisions), current_process().to_json()
-    log.append("start", submission=submission.id, row="a", run="a-1", attempts_before=0, process=process)
+    log, process = Journal(folder.runs.decisions), current_process().to_json()
+    log.append(Start(submission=submission.id, row="a", run="a-1", process=process))
     for path in (folder.runs.queue_db, folder.runs.decisions):
         os.utime(path, (1, 1))
-    queue = queue_state.QueueState(folder.runs)
+    queue = queue_state.BoardQueue(folder.runs)
     queue.refresh()
     for _ in range(4):
         queue.told(BoardRow("plan:a", "a", run="a-1", state="crashed"), str(folder.plan))

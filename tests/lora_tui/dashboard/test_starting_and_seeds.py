@@ -15,9 +15,9 @@ import pytest
 
 from core.manifests.hashing import HashCache
 from core.plan.schema import Row
-from core.queue.decisions import DecisionLog
 from core.queue.entries import listing
 from core.queue.execution import PlanExecution
+from core.queue.journal import Journal, Request, Start, Wait
 from core.runs.events import Final
 from core.system.locks import KernelLock
 from core.system.process import identity_of
@@ -52,8 +52,8 @@ def begun(folder: Any, pid: int) -> None:
     run.config.write_text(json.dumps(config | {"hashes": {}, "gate": {}}))
     process = identity_of(pid)
     assert process is not None
-    fields = {"submission": submission.id, "row": "a", "run": run.name, "reason": "first", "attempts_before": 0}
-    DecisionLog(folder.runs.decisions).append("start", **fields, process=process.to_json(), gpu=None, inputs={})
+    start = Start(submission=submission.id, row="a", run=run.name, reason="first", process=process.to_json())
+    Journal(folder.runs.decisions).append(start)
 
 
 def status(folder: Any, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -102,15 +102,15 @@ def test_a_released_run_waits_for_its_turn_and_is_not_told_as_it_ended_before(
     run.say(Final("stopped", step=500))
     run.flush()
     submission = folder.db.open_submissions()[0].id
-    log = DecisionLog(folder.runs.decisions)
+    log = Journal(folder.runs.decisions)
     [before] = listing(folder.runs, folder.db).entries
     assert before.state == "stopped" and "no supervisor is at work" in before.reason
     lock = KernelLock.acquire(folder.runs.supervisor_lock)  # as a supervisor does
     assert lock is not None
-    log.append("wish", wish="release", submission=submission, row="a", run=None)
+    log.append(Request(request="release", submission=submission, row="a"))
     [released] = listing(folder.runs, folder.db).entries
     assert released.state == "queued" and released.reason == "stopped before, is started again"
-    log.append("wait", submission=submission, reason="the trainer of another run has the CPU")
+    log.append(Wait(submission=submission, reason="the trainer of another run has the CPU"))
     [waits] = listing(folder.runs, folder.db).entries
     assert waits.state == "waiting" and "has the CPU; stopped before" in waits.reason
     lock.release()

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from core.queue.decisions import DecisionLog
 from core.queue.gpu.available import Places
 from core.queue.gpu.choice import GIB, Choice, Devices, Gpu, choose_gpu, visible
 from core.queue.gpu.nvml import NvmlReader
+from core.queue.journal import Journal
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 B = Gpu("GPU-bbbb2222", "GPU 1", 1, "H100", 80 * GIB, 79 * GIB)
@@ -155,7 +155,7 @@ def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
 @pytest.fixture
 def choose(read: Callable[[], Devices], folder: Any) -> Callable[[], Choice]:
     """Where a supervisor's next trainer would run."""
-    places = Places(folder.runs, DecisionLog(folder.runs.decisions), read)
+    places = Places(folder.runs, Journal(folder.runs.decisions), read)
     return lambda: places.choose({}, None)
 
 
@@ -169,7 +169,7 @@ def test_a_lost_gpu_is_waited_for_and_not_replaced_by_the_cpu(
     assert chosen(choose()) == "GPU-a"
     nvml.change("GPU-a", lost=True)
     assert choose() == Choice(waits=LOST, cause=LOST)
-    assert [(d.get("gpus"), d.get("note")) for d in folder.decisions("devices")] == [
+    assert [(d.gpus, d.note) for d in folder.decisions("devices")] == [
         ({"GPU-a": "GPU 0"}, ""),
         ({}, LOST),
     ]
