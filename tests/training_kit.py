@@ -17,6 +17,7 @@ from forked_trainer import run_and_end, use_warm_lora_cli
 from numpy.typing import NDArray
 
 from core.audio.cache import ClipStore, SampleCache
+from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
 from core.plan.expand import expand
@@ -99,7 +100,7 @@ def subset(source: Path, target: Path, count: int) -> Path:
 def opened(manifest: Path, cache: Path) -> tuple[Manifest, ClipStore]:
     """A manifest and its decoded clips."""
     read = read_manifest(manifest)
-    return read, SampleCache(cache).clips(read, HashCache(cache / "hashes.json"))
+    return read, cached_clips(read, SampleCache(cache), HashCache(cache / "hashes.json"))
 
 
 def quiet_transformers() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,15 +28,18 @@ from core.audio.samples import (
     RESAMPLER_QUALITY,
     SAMPLE_RATE_HZ,
     SILENCE_RMS,
+    Decoded,
     root_mean_square,
 )
 from core.audio.sound_file import Samples
-from core.manifests.decoding import decoded_clips, duration_notice
-from core.manifests.hashing import HashCache, Progress, audio_hashes
-from core.manifests.line_hashes import hash_lines
-from core.manifests.manifest import Manifest
+from core.system.checksums import hash_lines
 from core.system.files import fsync_folder, write_json
 from core.system.locks import held
+
+Progress = Callable[[int, int], None]
+"""`progress(done, total)`."""
+Decode = Callable[[], Generator[Decoded, None, None]]
+"""Decodes clips in order; it is closed in the middle when something goes wrong."""
 
 _KIND = "clips 2"
 """Raised from 1 when slices of MP3 files and sound behind odd headers came to be decoded to the sample."""
@@ -77,13 +80,6 @@ class ClipStore:
         """Seconds of audio in all clips."""
         return float(self.lengths.sum()) / SAMPLE_RATE_HZ
 
-    def notices(self, manifest: Manifest) -> list[str]:
-        """A sentence for each line whose file has an odd header or channels, or another duration than is told."""
-        pairs = zip(manifest.utterances, self.file_s, strict=True)
-        notices = (duration_notice(manifest, utterance, float(file_s)) for utterance, file_s in pairs)
-        odd = [f"{manifest.where(manifest.utterances[i])}: {what}" for i, what in sorted(self.oddities.items())]
-        return odd + [notice for notice in notices if notice]
-
 
 class SampleCache:
     """A folder of packed clips, on a local disk. Several processes may use and build it at once."""
@@ -91,22 +87,18 @@ class SampleCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def clips(self, manifest: Manifest, hash_cache: HashCache, progress: Progress | None = None) -> ClipStore:
-        """The clips of `manifest`, decoded now unless a process did so before.
+    def clips(self, key: str, total: int, decode: Decode, progress: Progress) -> ClipStore:
+        """The `total` clips of this key, decoded by `decode` now unless a process did so before.
 
         `progress(done, total)` is called at every clip, and every 0.2 s while another process builds. It may
-        raise, to stop. Raises AudioError naming manifest:line for up to 20 bad clips, and OSError, for a full
-        disk; then nothing half-written stays.
+        raise, to stop. Raises what `decode` raises, and OSError, for a full disk; then nothing half-written stays.
         """
-        total = len(manifest)
-        report: Progress = progress or (lambda done, total: None)
-        key = clips_key(manifest, audio_hashes(manifest, hash_cache, lambda done, files: report(0, total)))
         store = self._open(key, total)
         if store is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with held(self.folder / f"{key}.lock", lambda: report(0, total)):
-                store = self._open(key, total) or self._build(key, manifest, report)
-        report(total, total)
+            with held(self.folder / f"{key}.lock", lambda: progress(0, total)):
+                store = self._open(key, total) or self._build(key, total, decode, progress)
+        progress(total, total)
         return store
 
     def _open(self, key: str, total: int) -> ClipStore | None:
@@ -123,14 +115,14 @@ class SampleCache:
             return None
         return ClipStore(samples, lengths, rms, file_s, np.cumsum(lengths) - lengths, oddities)
 
-    def _build(self, key: str, manifest: Manifest, report: Progress) -> ClipStore:
+    def _build(self, key: str, total: int, decode: Decode, progress: Progress) -> ClipStore:
         """Decode into a temporary file, then rename. Its name is fixed: killed builds leave one at most."""
         packed, index = self.folder / f"{key}.f32", self.folder / f"{key}.json"
         temporary = self.folder / f"{key}.f32.tmp"
         index.unlink(missing_ok=True)
         lengths, rms, file_s, oddities = list[int](), list[float](), list[float](), dict[str, str]()
         try:
-            with temporary.open("wb") as file, closing(decoded_clips(manifest)) as clips:
+            with temporary.open("wb") as file, closing(decode()) as clips:
                 for clip in clips:
                     file.write(clip.samples.data)
                     lengths.append(len(clip.samples))
@@ -138,7 +130,7 @@ class SampleCache:
                     file_s.append(clip.file_s)
                     if clip.oddity:
                         oddities[str(len(lengths) - 1)] = clip.oddity[1]
-                    report(len(lengths), len(manifest))
+                    progress(len(lengths), total)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(packed)
@@ -150,15 +142,14 @@ class SampleCache:
             if isinstance(error, OSError) and error.errno and not error.filename:
                 raise OSError(error.errno, os.strerror(error.errno), str(packed)) from error
             raise
-        store = self._open(key, len(manifest))
+        store = self._open(key, total)
         if store is None:
             raise OSError(f"{packed}: gone or changed right after it was written: does something clean this folder?")
         return store
 
 
-def clips_key(manifest: Manifest, hashes: Sequence[str]) -> str:
-    """32 hex digits over all that decides the packed samples; `hashes` are of the audio files, in order."""
+def clips_key(clips: Iterable[Sequence[str | float | int | None]]) -> str:
+    """32 hex digits over all that decides the packed samples. A clip: [hash of its file, offset, duration, channel]."""
     libraries = [soundfile.__libsndfile_version__, soxr.__version__, soxr.__libsoxr_version__]
     head = [AUDIO_PATH_VERSION, SAMPLE_RATE_HZ, RESAMPLER_QUALITY, libraries]
-    clips = ([h, u.offset_s, u.duration_s, u.channel] for u, h in zip(manifest.utterances, hashes, strict=True))
     return hash_lines(_KIND, [head, *clips])[:32]

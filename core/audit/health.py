@@ -13,9 +13,9 @@ from core.audit.figures import Summary
 from core.audit.kinds import JUDGED, Finding
 from core.errors import ManifestError
 from core.manifests.hashing import HashCache, manifest_sha256
-from core.manifests.line_hashes import hash_lines
 from core.manifests.manifest import read_manifest
-from core.runs.data_health import SCHEMA_VERSION, sealed
+from core.scoring.data_health import SCHEMA_VERSION
+from core.system.checksums import hash_lines, with_checksum
 
 METHOD_VERSION = 9
 """Raise it whenever the same sets would give another document: also when what the audit recognises changes."""
@@ -79,7 +79,7 @@ def health_document(
         "copies": copies,
         "findings": _counts(found.findings),
     }
-    return sealed(content)
+    return with_checksum(content)
 
 
 def _copies(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-TRAINED = ("train", "replay")
-JUDGED = ("domain", "heldout", "selection")
-ROLES = TRAINED + JUDGED
+from core.scoring.data_health import JUDGED, SETS, TRAINED
+
+__all__ = ["JUDGED", "ROLES", "TRAINED"]
+ROLES = SETS
 
 
 class Severity(Enum):

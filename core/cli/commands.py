@@ -15,6 +15,7 @@ from core.audio.cache import SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
 from core.console import document, err, out, progress
 from core.errors import ExitCode, UserError, is_disk_full
+from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
 from core.runs.adapter_facts import AdapterFacts, read_facts
@@ -135,7 +136,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
         # decoded anew on purpose: this score must not lean on anything that the trainer left behind
         hashes = HashCache(Path(scratch) / "hashes.json")
-        clips = SampleCache(Path(scratch)).clips(manifest, hashes)
+        clips = cached_clips(manifest, SampleCache(Path(scratch)), hashes)
         digest = manifest_sha256(manifest, hashes)
         result = scoring.evaluate(
             loaded.speech,

@@ -1,15 +1,17 @@
-"""Decoding a whole manifest: in order, a little ahead, with every bad clip named."""
+"""Decoding a whole manifest: in order, a little ahead, every bad clip named; or its clips from the cache."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from core.audio.cache import ClipStore, SampleCache, clips_key
 from core.audio.samples import DURATION_TOLERANCE_S, Decoded, decode_clip
 from core.audio.stereo import Channels
 from core.errors import AudioError
+from core.manifests.hashing import HashCache, Progress, audio_hashes
 from core.manifests.manifest import Manifest, Utterance
 from core.manifests.parsing import SHOWN_PROBLEMS
 
@@ -17,6 +19,34 @@ WORKERS = 2
 """Threads: decoding and resampling let others run."""
 AHEAD = 16
 """Clips decoded before they are asked for: bounds the memory, whatever the manifest's length."""
+
+
+def cached_clips(
+    manifest: Manifest, cache: SampleCache, hashes: HashCache, progress: Progress | None = None
+) -> ClipStore:
+    """The clips of `manifest`, decoded now unless a process did so before.
+
+    `progress(done, total)` is called at every clip, and every 0.2 s while another process builds. It may
+    raise, to stop. Raises AudioError naming manifest:line for up to 20 bad clips, and OSError, for a full disk.
+    """
+    total = len(manifest)
+    report: Progress = progress or (lambda done, total: None)
+    digests = audio_hashes(manifest, hashes, lambda done, files: report(0, total))
+    return cache.clips(manifest_clips_key(manifest, digests), total, lambda: decoded_clips(manifest), report)
+
+
+def manifest_clips_key(manifest: Manifest, digests: Sequence[str]) -> str:
+    """The key of a manifest's clips in the cache. `digests` are of the audio files, in order."""
+    pairs = zip(manifest.utterances, digests, strict=True)
+    return clips_key([digest, u.offset_s, u.duration_s, u.channel] for u, digest in pairs)
+
+
+def clip_notices(manifest: Manifest, clips: ClipStore) -> list[str]:
+    """A sentence for each line whose file has an odd header or channels, or another duration than the line says."""
+    pairs = zip(manifest.utterances, clips.file_s, strict=True)
+    notices = (duration_notice(manifest, utterance, float(file_s)) for utterance, file_s in pairs)
+    odd = [f"{manifest.where(manifest.utterances[i])}: {what}" for i, what in sorted(clips.oddities.items())]
+    return odd + [notice for notice in notices if notice]
 
 
 def decoded_clips(manifest: Manifest) -> Generator[Decoded, None, None]:

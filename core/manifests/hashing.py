@@ -13,9 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from core.errors import AudioError
-from core.manifests.line_hashes import hash_lines, lines_of, lines_sha256
+from core.manifests.line_hashes import lines_of, lines_sha256
 from core.manifests.manifest import Manifest, read_manifest, refuse_joined_words
 from core.manifests.parsing import audio_path
+from core.system.checksums import hash_lines
 from core.system.files import make_private, open_raw, open_regular, write_bytes
 from core.system.lfs import POINTER_BYTES, pointer_problem
 from core.user_paths import PathError

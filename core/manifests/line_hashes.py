@@ -9,14 +9,13 @@ be had without the audio. The audio's path is not in it, as it is not in the man
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from core.manifests.manifest import Manifest, Utterance
+from core.system.checksums import hash_lines
 
 FIELD_LENGTH = 60
 """Longest text of a manifest's other field, in characters, that is kept with an utterance's score."""
@@ -72,14 +71,6 @@ def lines_sha256(lines: Iterable[Line]) -> str:
 def references_sha256(lines: Iterable[tuple[str, str]]) -> str:
     """64 hex digits over the (id, text) of an evaluation set: all that the scores of older runs tell of it."""
     return hash_lines("references 1", (list(line) for line in lines))
-
-
-def hash_lines(kind: str, lines: Iterable[object]) -> str:
-    """SHA-256 over a kind and JSON values, one a line."""
-    digest = hashlib.sha256(f"{kind}\n".encode())
-    for line in lines:
-        digest.update(json.dumps(line).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def short_fields(extra: Mapping[str, Any]) -> dict[str, Field]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,10 +10,10 @@ from typing import Any
 import msgspec
 
 from core.runs.paths import RunPaths
-from core.scoring.data_health import JUDGED, KINDS, SETS, DataHealth
+from core.scoring.data_health import JUDGED, KINDS, SCHEMA_VERSION, SETS, DataHealth
+from core.system.checksums import is_whole
 from core.system.files import read_json
 
-SCHEMA_VERSION = 2
 _MOST = 10**12
 """No set has so many of anything."""
 
@@ -30,16 +28,6 @@ def audited_hashes(config: Mapping[str, Any] | None) -> dict[str, str]:
     if share == 0:
         found.pop("replay", None)
     return found
-
-
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with a checksum over it."""
-    return {**content, "checksum": _checksum(content)}
-
-
-def is_whole(document: Mapping[str, Any]) -> bool:
-    """Whether a sealed document bears out its own checksum."""
-    return document.get("checksum") == _checksum({key: value for key, value in document.items() if key != "checksum"})
 
 
 def read_health(paths: RunPaths, config: Mapping[str, Any] | None) -> tuple[DataHealth | None, str | None]:
@@ -107,7 +95,3 @@ def health_of(document: Mapping[str, Any]) -> DataHealth:
         if not all(0 <= place < clips.get(alike.dataset, 0) for place in places):
             raise ValueError(f"{alike.dataset} has no such utterances")
     return found
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

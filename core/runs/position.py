@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core.runs.data_health import is_whole, sealed
 from core.runs.digests import sha256_of
 from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import read_score
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
+from core.system.checksums import is_whole, with_checksum
 from core.system.files import read_json
 
 SCHEMA_VERSION = 1
@@ -93,7 +93,7 @@ def _document(paths: RunPaths) -> dict[str, Any]:
         position = _position(dataset, score, path)
         positions += [asdict(position)] if position is not None else []
     documents = {name: digest for name, (digest, _) in scores.items()}
-    return sealed({"schema": SCHEMA_VERSION, "documents": documents, "positions": positions})
+    return with_checksum({"schema": SCHEMA_VERSION, "documents": documents, "positions": positions})
 
 
 def _scores(paths: RunPaths) -> dict[str, tuple[str, Path]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+SCHEMA_VERSION = 2
+"""Of the document that holds an audit (`DataHealth`)."""
 SETS = ("train", "replay", "domain", "heldout", "selection")
 TRAINED, JUDGED = SETS[:2], SETS[2:]
 KINDS: Mapping[str, str] = {

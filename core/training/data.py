@@ -9,6 +9,7 @@ from pathlib import Path
 from core.audio.cache import ClipStore, SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ManifestError
+from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.line_hashes import lines_of, lines_sha256
 from core.manifests.manifest import Manifest, read_manifest
@@ -73,7 +74,7 @@ def open_dataset(
             f"data.{name}: speakers or other fields in {path} changed after this run began: its scores would not "
             "compare; restore the manifest, or remove the run's folder and start again"
         )
-    return Dataset(name, manifest, cache.clips(manifest, hashes, progress), digest)
+    return Dataset(name, manifest, cached_clips(manifest, cache, hashes, progress), digest)
 
 
 def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report: Report) -> TrainingSet:

@@ -27,6 +27,7 @@ from core.audio.cache import ClipStore, SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ, normalise
 from core.audio.sound_file import Samples
 from core.errors import UserError
+from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
 from core.system.files import write_json
@@ -305,7 +306,7 @@ def main(argv: list[str] | None = None) -> int:
         hashes = HashCache(args.cache / "hashes.json")
         cache = SampleCache(args.cache / "audio")
         manifest = read_manifest(args.manifest)
-        trainer = Pretrainer(manifest, cache.clips(manifest, hashes), args.output, recipe)
+        trainer = Pretrainer(manifest, cached_clips(manifest, cache, hashes), args.output, recipe)
         trainer.run()
         for path in args.evaluate:
             _report(args.output, read_manifest(path), cache, hashes)
@@ -320,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
 def _report(folder: Path, manifest: Manifest, cache: SampleCache, hashes: HashCache) -> None:
     from core.training.evaluation import evaluate
 
-    score = evaluate(load_model(str(folder)), manifest, cache.clips(manifest, hashes))
+    score = evaluate(load_model(str(folder)), manifest, cached_clips(manifest, cache, hashes))
     print(f"{manifest.path}: WER {score.counts.wer_percent:.2f} %  loss {score.loss:.4f}", file=sys.stderr)
 
 

@@ -16,6 +16,7 @@ import torch
 from core.audio.cache import SampleCache
 from core.console import err
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
+from core.manifests.decoding import clip_notices
 from core.manifests.hashing import HashCache
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
@@ -216,7 +217,7 @@ class Session:
                 self.stopping.check()
 
             dataset = open_dataset(name, Path(path), expected, lines, cache, hashes, progress)
-            notices = dataset.clips.notices(dataset.manifest)
+            notices = clip_notices(dataset.manifest, dataset.clips)
             for notice in notices[:SHOWN]:
                 report("warning", notice)
             if len(notices) > SHOWN:

@@ -13,11 +13,11 @@ from score_kit import made_consistent
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
-from core.runs.data_health import sealed
 from core.runs.digests import inventory
 from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
+from core.system.checksums import with_checksum
 from core.system.files import write_json
 from lora_tui.__main__ import main
 
@@ -413,7 +413,7 @@ def test_an_audit_of_another_method_is_made_anew(accepted: Any, capsys: Capture)
 
     health = json.loads(run.data_health.read_text())
     change(health)
-    write_json(run.data_health, sealed({key: value for key, value in health.items() if key != "checksum"}))
+    write_json(run.data_health, with_checksum({key: value for key, value in health.items() if key != "checksum"}))
     made_consistent(run)
     assert main(["verify", str(run.root)]) == 1
     assert "its sets are not those that an audit of the run's sets finds" in capsys.readouterr().out

@@ -20,8 +20,8 @@ import pytest
 from waiting import wait_for
 
 from core.errors import ExitCode
-from core.runs.data_health import sealed
 from core.runs.paths import RunPaths
+from core.system.checksums import with_checksum
 from lora_tui.__main__ import main
 from lora_tui.dashboard.reading.plan_rows import PlanRows
 from lora_tui.dashboard.reading.reader import FolderSource
@@ -201,7 +201,9 @@ def test_a_name_is_no_proof_of_what_a_run_was_made_of(folder: Any, gate: Gate, l
     run = done(folder)
     config, audit = (json.loads(file.read_text()) for file in (run.config, run.data_health))
     run.config.write_text(json.dumps(config | {"hashes": left}))
-    run.data_health.write_text(json.dumps(sealed({k: v for k, v in audit.items() if k != "checksum"} | {"hashes": {}})))
+    run.data_health.write_text(
+        json.dumps(with_checksum({k: v for k, v in audit.items() if k != "checksum"} | {"hashes": {}}))
+    )
     assert gate()[0] in (ExitCode.UNDECIDED, ExitCode.REJECTED)
 
 

@@ -21,6 +21,8 @@ from core.audio import cache as cache_module
 from core.audio.cache import SampleCache
 from core.audio.samples import read_clip
 from core.errors import AudioError, Interrupted, is_disk_full
+from core.manifests import decoding
+from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
 
@@ -30,11 +32,12 @@ BUILD = """
 import sys
 from pathlib import Path
 from core.audio.cache import SampleCache
+from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import read_manifest
 folder = Path(sys.argv[1])
 manifest = read_manifest(folder / "manifest.jsonl")
-store = SampleCache(folder / "clips").clips(manifest, HashCache(folder / "h.json"))
+store = cached_clips(manifest, SampleCache(folder / "clips"), HashCache(folder / "h.json"))
 print(len(store), float(store.samples.sum(dtype="float64")))
 """
 
@@ -57,7 +60,7 @@ def make(folder: Path, count: int = 5, seconds: float = 0.3) -> Manifest:
 
 
 def clips(folder: Path, manifest: Manifest, **options: Any) -> cache_module.ClipStore:
-    return SampleCache(folder / "clips").clips(manifest, HashCache(folder / "h.json"), **options)
+    return cached_clips(manifest, SampleCache(folder / "clips"), HashCache(folder / "h.json"), **options)
 
 
 def files(folder: Path) -> list[str]:
@@ -96,7 +99,7 @@ def test_clips_are_views_that_nobody_can_change(tmp_path: Path) -> None:
 def test_they_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = make(tmp_path)
     first = clips(tmp_path, manifest)
-    monkeypatch.setattr(cache_module, "decoded_clips", None)
+    monkeypatch.setattr(decoding, "decoded_clips", None)
     assert np.array_equal(clips(tmp_path, manifest).samples, first.samples)
 
 
@@ -108,7 +111,7 @@ def test_the_same_sound_elsewhere_with_other_texts_is_the_same_entry(
     for number in range(5):
         (tmp_path / f"{number}.flac").rename(tmp_path / f"moved{number}.flac")
     moved = write(tmp_path, [{"audio": f"moved{number}.flac", "text": "other"} for number in range(5)])
-    monkeypatch.setattr(cache_module, "decoded_clips", None)
+    monkeypatch.setattr(decoding, "decoded_clips", None)
     assert np.array_equal(clips(tmp_path, moved).samples, store.samples)
 
 
@@ -208,7 +211,7 @@ def test_durations_that_are_not_the_files_are_told(tmp_path: Path) -> None:
     store = clips(tmp_path, manifest)
     assert (store.lengths / 16_000).tolist() == [2.0, 1.5, 2.0, 0.5]
     where = manifest.path
-    assert store.notices(manifest) == [
+    assert clip_notices(manifest, store) == [
         f"{where}:2: duration is 1.5 s, but the file has 2.000 s: only that much of it is used",
         f"{where}:3: duration is 2500 s, but the file has 2.000 s: all of it is used",
     ]
@@ -278,6 +281,6 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_real_speech_at_8_khz(tmp_path: Path, digits: Path) -> None:
     manifest = read_manifest(digits / "heldout_manifest.jsonl")
     store = clips(tmp_path, manifest)
-    assert store.silent == [] and store.notices(manifest) == []
+    assert store.silent == [] and clip_notices(manifest, store) == []
     for utterance in manifest.utterances:
         assert utterance.duration_s == pytest.approx(store.lengths[utterance.index] / 16_000, abs=0.01)

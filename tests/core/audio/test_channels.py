@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.audio.cache import SampleCache, clips_key
+from core.audio.cache import SampleCache
 from core.audio.samples import read_clip
 from core.audio.sound_file import Samples
 from core.audit.clip_facts import measure
 from core.audit.line_checks import clip_problems
 from core.cli.__main__ import main
 from core.errors import AudioError, ManifestError
+from core.manifests.decoding import cached_clips, clip_notices, manifest_clips_key
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.line_hashes import lines_of, lines_sha256
 from core.manifests.manifest import Manifest, Utterance, read_manifest
@@ -98,13 +99,13 @@ def test_a_channel_is_part_of_a_line_s_identity_everywhere(tmp_path: Path) -> No
     both = lines(tmp_path / "both.jsonl", [{"channel": 0}, {"channel": 1}, {"channel": 1, "offset": 0, "duration": 1}])
     assert [u.id for u in both.utterances] == ["call.wav#0", "call.wav#1", "call.wav@0+1#1"]
     hashes = HashCache(tmp_path / "hashes.json")
-    store = SampleCache(tmp_path / "cache").clips(both, hashes)
+    store = cached_clips(both, SampleCache(tmp_path / "cache"), hashes)
     assert np.array_equal(store[0], voice(1))
     assert np.array_equal(store[1], voice(2))
     assert np.array_equal(store[2], voice(2)[:RATE])
     alone = [lines(tmp_path / f"{i}.jsonl", [row]) for i, row in enumerate([{}, {"channel": 0}, {"channel": 1}])]
     assert len({manifest_sha256(m, hashes) for m in alone}) == 3
-    assert len({clips_key(m, ["0"]) for m in alone}) == 3
+    assert len({manifest_clips_key(m, ["0"]) for m in alone}) == 3
     assert len({lines_sha256(lines_of(m)) for m in alone}) == 3
     with pytest.raises(ManifestError, match="the same audio as line 1"):
         lines(tmp_path / "twice.jsonl", [{"channel": 0}, {"channel": 0}])
@@ -192,6 +193,7 @@ def test_the_trainer_is_told_of_channels(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1), RATE)
     rows = [{}, {"audio": "turned.wav"}, {"audio": "same.wav"}, {"channel": 0}]
     manifest = lines(tmp_path / "m.jsonl", rows)
-    first, second = SampleCache(tmp_path / "cache").clips(manifest, HashCache(tmp_path / "h.json")).notices(manifest)
+    store = cached_clips(manifest, SampleCache(tmp_path / "cache"), HashCache(tmp_path / "h.json"))
+    first, second = clip_notices(manifest, store)
     assert first.startswith(f"{manifest.path}:1: channels 0 and 1 hold different sound")
     assert second.startswith(f"{manifest.path}:2: channels 0 and 1 are of opposite phase")

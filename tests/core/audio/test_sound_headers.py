@@ -17,6 +17,7 @@ from core.audio.sound_file import Samples
 from core.audio.sound_headers import AS_IT_IS, mended
 from core.audit.clip_facts import measure
 from core.audit.line_checks import clip_problems
+from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import Utterance, read_manifest
 
@@ -117,8 +118,8 @@ def test_the_trainer_is_told_of_odd_headers(tmp_path: Path) -> None:
     path.write_text("".join(f'{{"audio": "{name}.wav", "text": "a"}}\n' for name in ("good", "odd", "short")))
     manifest = read_manifest(path)
     for _ in range(2):  # decoded now, then found in the cache
-        store = SampleCache(tmp_path / "cache").clips(manifest, HashCache(tmp_path / "hashes.json"))
-        first, second = store.notices(manifest)
+        store = cached_clips(manifest, SampleCache(tmp_path / "cache"), HashCache(tmp_path / "hashes.json"))
+        first, second = clip_notices(manifest, store)
         assert first.startswith(f"{path}:2: its header does not say how long it is")
         assert second == f"{path}:3: ends at 1.75 s, but its header says 2.00 s"
         assert np.array_equal(store[0], store[1])

@@ -19,9 +19,9 @@ from core.audio.sound_file import Samples
 from core.audit import health as health_audit
 from core.cli.__main__ import main
 from core.manifests.hashing import HashCache
-from core.runs.data_health import sealed
 from core.runs.signing import Keys
 from core.runs.verify import verify
+from core.system.checksums import with_checksum
 from core.system.files import write_json
 
 RATE = 16_000
@@ -205,7 +205,7 @@ def test_verify_makes_the_audit_again(tmp_path: Path, tiny_moonshine: Path) -> N
     assert problems() == []
     document = health(run)
     content = {key: value for key, value in document.items() if key != "checksum"} | {"shared": []}
-    write_json(run.paths.data_health, sealed(content))  # an edit that bears out its own checksum
+    write_json(run.paths.data_health, with_checksum(content))  # an edit that bears out its own checksum
     assert problems() == [f"{run.paths.data_health}: not what the audit of the run's sets gives"]
 
 

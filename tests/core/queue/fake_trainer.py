@@ -25,8 +25,7 @@ from typing import Any
 from core.manifests.line_hashes import lines_of
 from core.manifests.manifest import read_manifest
 from core.runs.adapter_hash import adapter_hash
-from core.runs.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
-from core.runs.data_health import audited_hashes, sealed
+from core.runs.data_health import audited_hashes
 from core.runs.events import (
     SCHEMA_VERSION,
     AdapterSaved,
@@ -43,6 +42,8 @@ from core.runs.events import (
 )
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.scoring.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
+from core.system.checksums import with_checksum
 from core.system.files import append_line, write_bytes, write_json
 from core.system.held_folder import HeldFolder
 from core.system.process import current_process
@@ -204,7 +205,7 @@ class FakeTrainer:
         clips = {name: len(Path(data[name]).read_text().splitlines()) for name in ("train", *SETS)}
         sets = [figures | {"name": name, "clips": count, "clamped_share": 0.0} for name, count in clips.items()]
         hashes = audited_hashes(self.config)
-        return sealed(
+        return with_checksum(
             {"schema": HEALTH_SCHEMA, "key": "fake", "hashes": hashes, "sets": sets}
             | {"shared": [], "together": [], "copies": [], "findings": {}}
         )

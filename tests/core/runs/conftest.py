@@ -12,10 +12,12 @@ import pytest
 from score_kit import adapter_facts, score_document, utterance, write_result
 
 from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
-from core.runs.data_health import SCHEMA_VERSION, audited_hashes, sealed
+from core.runs.data_health import audited_hashes
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.scoring.data_health import SCHEMA_VERSION
+from core.system.checksums import with_checksum
 from core.system.files import append_line, write_json
 from core.system.process import current_process
 
@@ -34,7 +36,7 @@ def health_document(hashes: dict[str, str], *shared: dict[str, Any], **changes: 
     }  # fmt: skip
     sets = [{"name": name} | figures for name in ("train", "domain", "heldout")]
     content = {"schema": SCHEMA_VERSION, "method": 1, "key": "k" * 16, "hashes": hashes, "sets": sets}
-    return sealed(content | {"shared": list(shared), "together": [], "copies": [], "findings": {}} | changes)
+    return with_checksum(content | {"shared": list(shared), "together": [], "copies": [], "findings": {}} | changes)
 
 
 def finite(loss: float | None) -> float | None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from core.runs.data_health import audit_outdated, audited_hashes, health_of, read_health, sealed
+from core.runs.data_health import audit_outdated, audited_hashes, health_of, read_health
 from core.runs.evidence import gather
 from core.runs.store import read_run
 from core.scoring.data_health import SetHealth, Shared
 from core.scoring.evidence import Decision, Thresholds, Verdict
 from core.scoring.verdict import judge
+from core.system.checksums import with_checksum
 from core.system.files import write_json
 
 LEAK: dict[str, Any] = {
@@ -92,7 +93,7 @@ def test_an_audit_of_an_older_version_is_outdated_and_an_edited_one_is_not(fake_
     run = fake_run().good()
     assert not audit_outdated(run.paths)
     content = {k: v for k, v in json.loads(run.paths.data_health.read_text()).items() if k != "checksum"}
-    older = sealed({k: v for k, v in content.items() if k not in ("together", "copies")} | {"schema": 1})
+    older = with_checksum({k: v for k, v in content.items() if k not in ("together", "copies")} | {"schema": 1})
     write_json(run.paths.data_health, older)
     assert audit_outdated(run.paths)
     found, problems = verdict(run)
@@ -100,7 +101,7 @@ def test_an_audit_of_an_older_version_is_outdated_and_an_edited_one_is_not(fake_
     assert any("made by another version" in text and "manifest check --run" in text for text in problems)
     write_json(run.paths.data_health, older | {"shared": [1]})
     assert not audit_outdated(run.paths), "edited: left as it is"
-    write_json(run.paths.data_health, sealed({k: v for k, v in content.items() if k != "copies"}))
+    write_json(run.paths.data_health, with_checksum({k: v for k, v in content.items() if k != "copies"}))
     assert verdict(run)[0].decision is Decision.UNDECIDED, "one that does not say that there are no copies"
     run.paths.data_health.unlink()
     assert audit_outdated(run.paths)
@@ -112,7 +113,7 @@ def edited(document: dict[str, Any]) -> dict[str, Any]:
 
 def of_other_data(document: dict[str, Any]) -> dict[str, Any]:
     content = {key: value for key, value in document.items() if key != "checksum"}
-    return sealed(content | {"hashes": {"train": "other"}})
+    return with_checksum(content | {"hashes": {"train": "other"}})
 
 
 def of_another_schema(document: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def of_another_schema(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_sets(document: dict[str, Any]) -> dict[str, Any]:
-    return sealed({key: value for key, value in document.items() if key not in ("checksum", "sets")})
+    return with_checksum({key: value for key, value in document.items() if key not in ("checksum", "sets")})
 
 
 @pytest.mark.parametrize(

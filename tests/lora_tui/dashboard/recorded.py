@@ -11,8 +11,7 @@ from typing import Any
 from score_kit import adapter_facts, counts, score_document, utterance, write_result
 
 from core.runs.adapter_hash import adapter_hash
-from core.runs.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
-from core.runs.data_health import audited_hashes, sealed
+from core.runs.data_health import audited_hashes
 from core.runs.events import (
     SCHEMA_VERSION,
     AdapterSaved,
@@ -27,6 +26,8 @@ from core.runs.events import (
 )
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.scoring.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
+from core.system.checksums import with_checksum
 from core.system.files import write_bytes, write_json
 from core.system.process import current_process
 
@@ -116,7 +117,7 @@ class RecordedRun:
         hashes = audited_hashes(load(self.paths.config))
         content = {"schema": HEALTH_SCHEMA, "method": 1, "key": "k", "hashes": hashes, "sets": sets}
         content |= {"shared": list(shared), "together": [], "copies": [], "findings": {}}
-        write_json(self.paths.data_health, sealed(content))
+        write_json(self.paths.data_health, with_checksum(content))
         return self
 
     def finish(self, log: str = "all is well\n") -> RecordedRun:
