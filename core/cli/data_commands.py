@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.cli.data_arguments import ROLES
-from core.cli.progress import READING_S, progress_bar
+from core.cli.progress import READING_S, Progress, progress_bar
 from core.console import document, err, out
 from core.errors import ExitCode, UserError
 from core.sanitise import sanitise
@@ -16,7 +18,7 @@ from core.system.files import write_text
 if TYPE_CHECKING:
     from core.audit.expand import Request
 
-
+Item = TypeVar("Item")
 _HIGHEST = 1e9
 """Of the numbers that `normalise` takes, as in a manifest."""
 
@@ -112,6 +114,75 @@ def write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
     return ExitCode.REJECTED if count < request.size else ExitCode.ACCEPTED
 
 
+def import_set(args: argparse.Namespace) -> ExitCode:
+    """Make a manifest of another tool's set, whole or a fair sample of it; it must be one that can be read."""
+    from core.manifests.array_import import importing
+    from core.manifests.exchange import import_lines
+    from core.manifests.writing import refuse_to_overwrite
+
+    refuse_to_overwrite(args.output, args.force)
+    if args.size is not None and args.size < 1:
+        raise UserError(f"--size {args.size}: must be 1 or more")
+    # a path through a folder that is not there yet leads nowhere
+    args.output.parent.absolute().mkdir(parents=True, exist_ok=True)
+    with importing(args.output, args.force) if args.kind == "arrays" else nullcontext() as samples:
+        with progress_bar("importing") as show:
+            lines = list(_counted(import_lines(args.kind, args.source, args.output, args.text_column), show))
+        if samples is not None:
+            samples.publish()
+        return _write_import(args, lines)
+
+
+def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> ExitCode:
+    """The manifest of what was imported."""
+    import tempfile
+
+    from core.audit.expand import Request
+    from core.manifests.writing import write_manifest
+
+    folder = args.output.parent.absolute()
+    if not lines:
+        raise UserError(f"{args.source}: no clip in it: correct it")
+    if args.size is None and not args.exclude:
+        count = write_manifest(args.output, lines, args.force)
+        out(f"{args.output}: {count} clips")
+        return ExitCode.ACCEPTED
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=folder) as scratch:
+        pool = Path(scratch) / "pool.jsonl"
+        write_manifest(pool, (line | {"audio_filepath": str(folder / line["audio_filepath"])} for line in lines))
+        request = Request(
+            pools=[pool],
+            size=args.size or len(lines),
+            seed=args.seed,
+            exclude=args.exclude,
+            shared_speakers=args.shared_speakers,
+        )
+        code = write_expansion(request, args.output, args.force)
+    return code if args.size else ExitCode.ACCEPTED
+
+
+def export_set(args: argparse.Namespace) -> ExitCode:
+    """Write a manifest for another tool."""
+    from core.manifests.exchange import export_rows
+    from core.manifests.manifest import read_manifest
+    from core.manifests.writing import refuse_to_overwrite
+
+    refuse_to_overwrite(args.output, args.force)
+    manifest = read_manifest(args.source)
+    with progress_bar("exporting") as show:
+        rows = list(_counted(export_rows(args.kind, manifest, args.output.parent), show))
+    write_text(args.output, "".join(rows))
+    out(f"{args.output}: {len(manifest)} clips")
+    return ExitCode.ACCEPTED
+
+
+def _counted(items: Iterable[Item], show: Progress) -> Iterator[Item]:
+    """`items`, shown as they come; nobody knows how many there will be."""
+    for done, item in enumerate(items, 1):
+        show(done, 0)
+        yield item
+
+
 def normalise(args: argparse.Namespace) -> ExitCode:
     """Write what the model hears of a file; say what was done to it."""
     import io
@@ -145,7 +216,5 @@ def normalise(args: argparse.Namespace) -> ExitCode:
 
 def run_manifest(args: argparse.Namespace) -> ExitCode:
     """`lora-cli manifest ACTION`."""
-    from core.cli.exchange_commands import export_set, import_set
-
     actions = {"check": check, "expand": expand, "import": import_set, "export": export_set}
     return actions[args.action](args)

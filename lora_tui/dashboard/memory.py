@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from core.system.files import read_json, write_json
+from lora_tui.dashboard.layout import EMPHASES
 from lora_tui.dashboard.plots.look import SMOOTHING, Look
-from lora_tui.dashboard.screens.layout import EMPHASES
 from lora_tui.dashboard.themes import DEFAULT, ROLES
 
 _LONGEST = 200

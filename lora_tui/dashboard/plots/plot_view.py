@@ -8,8 +8,8 @@ from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseSc
 from textual.message import Message
 
 from lora_tui.cells import Pieces
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.plots.look import View
-from lora_tui.dashboard.text.glyphs import plain
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from core.runs.judged import recorded_thresholds
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.reading.caches import Caches
+from lora_tui.dashboard.reading.confirmation import with_seeds
 from lora_tui.dashboard.reading.listing import Listing
 from lora_tui.dashboard.reading.machine import Resources
 from lora_tui.dashboard.reading.no_queue import FollowedQueue, NoQueue, Placed, has_queue
@@ -19,7 +20,6 @@ from lora_tui.dashboard.reading.resources import ResourceReader
 from lora_tui.dashboard.reading.row_index import RECORDED, RowIndex
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Queue, RunView, Want
 from lora_tui.dashboard.reading.watch import Watch
-from lora_tui.dashboard.text.confirmation import with_seeds
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.reading.plan_rows import PlanRows

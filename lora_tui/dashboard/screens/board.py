@@ -8,13 +8,13 @@ from textual.binding import BindingType
 from textual.widgets import Input
 
 from lora_tui.dashboard.asks import ASKS, allowed
+from lora_tui.dashboard.layout import EMPHASES
 from lora_tui.dashboard.messages import AddAsked, Asked, LookChanged, MatrixAsked
 from lora_tui.dashboard.plots.board_plots import Plots
 from lora_tui.dashboard.reading.snapshots import Board
 from lora_tui.dashboard.screens.board_keys import BOARD_KEYS
 from lora_tui.dashboard.screens.board_view import BoardView
 from lora_tui.dashboard.screens.filter_line import FilterLine
-from lora_tui.dashboard.screens.layout import EMPHASES
 from lora_tui.dashboard.screens.queue_table import QueueTable
 
 _MOST_PINS = 3

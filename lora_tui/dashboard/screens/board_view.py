@@ -10,13 +10,13 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
+from lora_tui.dashboard.layout import SMALLEST, share
 from lora_tui.dashboard.memory import Memory
 from lora_tui.dashboard.messages import FollowsBoard, RunWanted
 from lora_tui.dashboard.plots.board_plots import Plots
 from lora_tui.dashboard.plots.look import Pin
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView, Want
 from lora_tui.dashboard.screens.filter_line import FilterLine
-from lora_tui.dashboard.screens.layout import SMALLEST, share
 from lora_tui.dashboard.screens.panels import Header, StatusLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable
 from lora_tui.dashboard.text.empty_state import empty_state

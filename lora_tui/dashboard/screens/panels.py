@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, cropped, cut, width_of
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView
-from lora_tui.dashboard.text.glyphs import plain
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 
@@ -90,7 +90,7 @@ class VerdictPanel(LinesView):
         """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
         seeds: tuple[tuple[str, str], ...] = ()
         if run is not None and row is not None and row.seeds is not None:
-            from lora_tui.dashboard.text.confirmation import seeds_pieces
+            from lora_tui.dashboard.reading.confirmation import seeds_pieces
 
             seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
         goes_on = row is not None and row.goes_on

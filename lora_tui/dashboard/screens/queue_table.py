@@ -10,9 +10,9 @@ from textual.message import Message
 
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, padded
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.reading.snapshots import UNREAD, BoardRow
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
-from lora_tui.dashboard.text.glyphs import plain
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 

@@ -13,10 +13,10 @@ from textual.worker import get_current_worker
 
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, padded, width_of
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.reading.log_text import read_tail
 from lora_tui.dashboard.reading.snapshots import Board, RunView
-from lora_tui.dashboard.text.glyphs import plain
 from lora_tui.dashboard.text.health_page import health_lines
 from lora_tui.dashboard.text.run_pages import interval_lines, settings_lines
 from lora_tui.dashboard.text.transcripts import Transcripts, clip_lines, read_transcripts

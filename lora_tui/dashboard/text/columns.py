@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from core.runs.figures import NONE, clock
 from core.sanitise import sanitise
 from lora_tui.cells import Piece, cropped, padded, width_of
+from lora_tui.dashboard.glyphs import decision_pieces, plain
 from lora_tui.dashboard.reading.snapshots import BoardRow
-from lora_tui.dashboard.text.glyphs import decision_pieces, plain
 
 _BAR_WIDTH = 8
 _LONGEST = 300

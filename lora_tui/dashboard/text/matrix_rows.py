@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from core.runs.figures import NONE, duration, from_to
 from core.runs.matrix import CRITERIA, differing_values
 from core.sanitise import sanitise
+from lora_tui.dashboard.glyphs import decision_pieces
 from lora_tui.dashboard.reading.snapshots import BoardRow
-from lora_tui.dashboard.text.glyphs import decision_pieces
 
 _GLYPHS = {"PASS": "✓", "FAIL": "✗", "UNKNOWN": "?"}
 _ROLES = {"PASS": "pass", "FAIL": "fail", "UNKNOWN": "unknown"}

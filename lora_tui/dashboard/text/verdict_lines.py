@@ -10,8 +10,8 @@ from core.sanitise import sanitise
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State
 from lora_tui.cells import Piece
+from lora_tui.dashboard.glyphs import decision_pieces
 from lora_tui.dashboard.reading.snapshots import RunView
-from lora_tui.dashboard.text.glyphs import decision_pieces
 
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
 _ROLES = {State.PASS: "pass", State.FAIL: "fail", State.UNKNOWN: "unknown"}

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
 from lora_tui.cells import Pieces, broken, cut, padded, width_of
-from lora_tui.dashboard.text.glyphs import plain
+from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 

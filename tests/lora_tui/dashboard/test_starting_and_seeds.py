@@ -22,8 +22,8 @@ from core.runs.events import Final
 from core.system.locks import KernelLock
 from core.system.process import identity_of
 from lora_tui import status_command
+from lora_tui.dashboard.reading.confirmation import seeds_pieces, with_seeds
 from lora_tui.dashboard.reading.snapshots import BoardRow
-from lora_tui.dashboard.text.confirmation import seeds_pieces, with_seeds
 
 Make = Callable[..., Any]
 

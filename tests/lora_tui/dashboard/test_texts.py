@@ -12,12 +12,12 @@ import pytest
 from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.runs.position import write_positions
 from core.scoring.evidence import Thresholds
+from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
 from lora_tui.dashboard.reading.resources import ResourceReader
 from lora_tui.dashboard.reading.run_figures import half_width
 from lora_tui.dashboard.reading.snapshots import BoardRow, RunView
 from lora_tui.dashboard.reading.watch import Watch
-from lora_tui.dashboard.screens.layout import share
 from lora_tui.dashboard.screens.panels import VerdictPanel
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.text.health_page import health_lines
