@@ -141,7 +141,7 @@ class Night:
             assert snapshot.steps.step.tolist() == STEPS and [i.step for i in snapshot.intervals] == [0, 5, 10, 15, 20]
         alive: Counter[str] = Counter()
         for decision in records(self.folder.runs.decisions):
-            run = str(decision.run)
+            run = getattr(decision, "run", "")
             if decision.kind == "start":
                 assert not alive[run], self.log(f"{run} was started beside itself")
                 alive[run] = 1
