@@ -16,6 +16,7 @@ from core.audio.samples import TARGET_RMS
 from core.audit.clip_facts import ClipFacts, ClipRequest, measure_all, pictures_of
 from core.audit.fingerprint.pictures import Picture
 from core.manifests.manifest import Utterance
+from core.system.process import usable_cpus
 
 Result = TypeVar("Result")
 BATCH = 32
@@ -37,7 +38,7 @@ class Measuring:
     def __init__(self, clips: int, workers: int | None = None) -> None:
         """`clips`: how many there are; few are measured in this process. `workers`: by default one a core; 1 is
         this process."""
-        self._workers = 1 if clips < ALONE else workers or len(os.sched_getaffinity(0))
+        self._workers = 1 if clips < ALONE else workers or usable_cpus()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from core.audio.cache import SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
-from core.console import document, err, out, progress
+from core.cli.progress import progress_bar
+from core.console import document, err, out
 from core.errors import ExitCode, UserError, is_disk_full
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256
@@ -27,6 +27,7 @@ from core.scoring.caps import ran_on
 from core.scoring.joined_words import joined, joined_sentence
 from core.scoring.wer_table import wer_table
 from core.system.files import write_json
+from core.system.process import usable_cpus
 from core.user_paths import user_path
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _load(args: argparse.Namespace) -> _Loaded:
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be a number above 0")
     name = str(user_path(name)) if name.startswith("~") else name
-    torch.set_num_threads(args.threads or (facts.threads if facts else os.cpu_count() or 1))
+    torch.set_num_threads(args.threads or (facts.threads if facts else usable_cpus()))
     device = choose_device()
     asked = args.precision or (facts.precision if facts else SCORING_PRECISION)
     if args.precision is None and asked == "bf16" and device.type == "cpu":
@@ -138,15 +139,16 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
         hashes = HashCache(Path(scratch) / "hashes.json")
         clips = cached_clips(manifest, SampleCache(Path(scratch)), hashes)
         digest = manifest_sha256(manifest, hashes)
-        result = scoring.evaluate(
-            loaded.speech,
-            manifest,
-            clips,
-            normaliser_name=loaded.normaliser,
-            target_rms=loaded.target_rms,
-            batch_seconds=loaded.batch_seconds,
-            progress=_progress if sys.stderr.isatty() else None,
-        )
+        with progress_bar("scoring") as progress:
+            result = scoring.evaluate(
+                loaded.speech,
+                manifest,
+                clips,
+                normaliser_name=loaded.normaliser,
+                target_rms=loaded.target_rms,
+                batch_seconds=loaded.batch_seconds,
+                progress=progress,
+            )
         single = None
         if args.singly > 0:
             single = scoring.decode_singly(loaded.speech, clips, result, args.singly, loaded.target_rms)
@@ -211,7 +213,3 @@ def _warn_of_joined_words(manifest: Manifest) -> None:
     count = sum(1 for _ in joined(u.text for u in manifest.utterances))
     if sentence := joined_sentence(str(manifest.path), count, len(manifest)):
         err(f"warning: {sentence}")
-
-
-def _progress(done: int, total: int) -> None:
-    progress("" if done == total else f"{done}/{total} clips")

@@ -29,7 +29,7 @@ from core.corpus.synth import Synthesiser
 from core.errors import ExitCode, UserError, exit_code_for
 from core.system.files import write_bytes
 from core.system.locks import KernelLock
-from core.system.process import die_with
+from core.system.process import die_with, usable_cpus
 from core.system.signals import Interrupts
 from core.user_paths import user_path
 
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=user_path, default=Path("data"), help="folder of the manifests; default: %(default)s"
     )
     parser.add_argument("--sets", help="comma-separated; default: all that the recipe does not make on request only")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=usable_cpus(), help="worker processes; default: %(default)s")
     parser.add_argument("--force", action="store_true", help="build even what is there already")
     try:
         options = parser.parse_args(arguments)

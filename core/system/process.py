@@ -131,6 +131,11 @@ def session_members(leader: ProcessIdentity) -> list[int]:
     return [pid for pid in _pids() if session_of(pid) == leader.pid]
 
 
+def usable_cpus() -> int:
+    """How many processors this process may run on: in a container often fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
 def end_with_parent() -> None:
     """If `PARENT_VARIABLE` names a parent: die when it dies, so that nothing of a killed trainer works on unseen."""
     parent = os.environ.pop(PARENT_VARIABLE, "")

@@ -16,7 +16,7 @@ from core.runs.documents import read_config
 from core.runs.events import Notice
 from core.runs.paths import RunPaths
 from core.scoring.data_health import copies_sentence, leak_sentence
-from core.system.process import PARENT_VARIABLE, end
+from core.system.process import PARENT_VARIABLE, end, usable_cpus
 from core.training.journal import Journal
 from core.training.stopping import StopFlag
 
@@ -44,7 +44,7 @@ class HealthAudit:
 
     def _start(self) -> None:
         command = [sys.executable, "-P", "-m", "core.cli", "manifest", "check", "--run", str(self._paths.root)]
-        command += ["--workers", str(max(1, len(os.sched_getaffinity(0)) // 2))]
+        command += ["--workers", str(max(1, usable_cpus() // 2))]
         environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment)
         self._starts += 1

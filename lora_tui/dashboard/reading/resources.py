@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from core.queue.gpu.choice import GIB
 from core.queue.gpu.nvml import NvmlReader
 from lora_tui.dashboard.reading.machine import Resources
-
-_GIB = 2**30
 
 
 class ResourceReader:
@@ -41,4 +40,4 @@ def _memory() -> tuple[float | None, float | None]:
     except (OSError, ValueError, KeyError):
         return None, None
     # To what is shown: a change that nobody sees is none.
-    return round((memory.total - memory.available) / _GIB, 1), round(memory.total / _GIB, 1)
+    return round((memory.total - memory.available) / GIB, 1), round(memory.total / GIB, 1)

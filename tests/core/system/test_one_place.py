@@ -24,6 +24,7 @@ ROOT = Path(core.__file__).parents[1]
         (r"fcntl|\bflock\(|\blockf\(", {"core/system/locks.py"}, "KernelLock"),
         (r"\.terminate\(\)|child\.kill\(\)", {"core/system/process.py"}, "end"),
         (r"prctl|PR_SET_PDEATHSIG", {"core/system/process.py"}, "die_with"),
+        (r"cpu_count|sched_getaffinity", {"core/system/process.py"}, "usable_cpus"),
         (r"ctypes\.CDLL\(.*nvidia|import pynvml", {"core/queue/gpu/nvml.py"}, "NvmlReader"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +109,14 @@ def read(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
     spec.loader.exec_module(module)
     monkeypatch.setitem(__import__("sys").modules, "pynvml", module)
     return NvmlReader(torch=lambda: "2.13.0", device_folder=nvml.path.parent).read
+
+
+def test_the_fake_has_no_name_that_the_package_has_not() -> None:
+    import pynvml
+
+    fake = ast.parse((Path(__file__).parents[1] / "fake_nvml" / "pynvml.py").read_text())
+    names = [node.name for node in fake.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert len(names) > 10 and not [name for name in names if not name.startswith("_") and not hasattr(pynvml, name)]
 
 
 def test_what_nvml_tells(read: Callable[[], Devices], nvml: Any) -> None:
