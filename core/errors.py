@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from enum import IntEnum
 
 
@@ -64,6 +65,13 @@ def exit_code_for(error: BaseException) -> ExitCode:
     if isinstance(error, (KeyboardInterrupt, Interrupted)):
         return ExitCode.INTERRUPTED
     return ExitCode.INTERNAL
+
+
+def forbidden(error: BaseException) -> UserError | None:
+    """What to change where a file or folder may not be read or written; None: it is not that."""
+    if isinstance(error, PermissionError) and isinstance(error.filename, (str, os.PathLike)):
+        return UserError(f"{os.fspath(error.filename)}: {error.strerror}: give yourself permission to use it")
+    return None
 
 
 _PASSING = {

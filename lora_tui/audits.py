@@ -12,6 +12,7 @@ from core.queue.execution import PlanExecution
 from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths
 from core.runs.state_folder import STATE_VARIABLE
+from core.system.files import exists, is_file
 from core.system.process import PARENT_VARIABLE, end
 from lora_tui.diagnostics import say
 
@@ -31,7 +32,7 @@ def unaudited(execution: PlanExecution) -> list[RunPaths]:
     found: dict[str, RunPaths] = {}
     for key, placed in execution.placed.items():
         run = execution.folder(placed)
-        if key not in wanted or not run.result.is_file() or run.statement.exists() or not audit_outdated(run):
+        if key not in wanted or not is_file(run.result) or exists(run.statement) or not audit_outdated(run):
             continue
         if execution.standing(placed, ()).status is RowStatus.DONE:
             found.setdefault(run.name, run)

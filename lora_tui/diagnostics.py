@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from core.console import err
-from core.errors import ExitCode, Interrupted, RunFolderError, UserError, exit_code_for, is_disk_full
+from core.errors import ExitCode, Interrupted, RunFolderError, UserError, exit_code_for, forbidden, is_disk_full
 from core.runs.paths import RunsFolder
 from core.system.files import make_private, write_text
 
@@ -51,7 +51,7 @@ def say(text: str, *, multiline: bool = False) -> None:
 
 def fail(error: BaseException, runs: RunsFolder | None) -> ExitCode:
     """Say what ended the command; its exit code. Tracebacks go to a file, never to the terminal."""
-    error = unusable_folder(error, runs) or error
+    error = unusable_folder(error, runs) or forbidden(error) or error
     code = exit_code_for(error)
     if isinstance(error, UserError):
         say(f"error: {error}", multiline=True)
@@ -80,6 +80,9 @@ def unusable_folder(error: BaseException, runs: RunsFolder | None) -> RunFolderE
         if there != folder:
             what = f"no such folder, and none can be made there ({error.strerror})"
             return RunFolderError(f"{option} {folder}: {what}: name another one with {option}")
+        of_run = folder == runs.root and folder in path.parent.parents
+        if of_run and isinstance(error, PermissionError):
+            continue  # one file of one run, which is named for itself
         if path == runs.queue_db or error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
             what = f"cannot be written ({path.name}: {error.strerror})"
             return RunFolderError(f"{option} {folder}: {what}: make it writable, or name another one with {option}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import ExitCode, RunFolderError, UserError
 from core.plan.schema import SINKS
 from core.runs.paths import RunPaths
+from core.system.files import is_file
 from core.user_paths import user_path
 from lora_tui.diagnostics import say
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """One line for each run on stderr. UserError: what the user can mend."""
     found = [RunPaths(Path(path).absolute()) for path in args.run]
     for paths in found:
-        if not paths.config.is_file():
+        if not is_file(paths.config):
             raise RunFolderError(f"{paths.root}: no run folder (it has no run.json): name one, such as runs/2.1-…")
     for paths in found:
         if args.to == CARD:

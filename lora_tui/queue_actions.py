@@ -17,6 +17,7 @@ from core.queue.prune import prune as prune_run
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.system.files import exists
 from lora_tui.diagnostics import say
 from lora_tui.queue_list import print_json
 
@@ -126,7 +127,7 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
     asked = [Target(name) for name in whole]
     late = db.ask(args.action, asked)
     queued = listed(runs).entries
-    begun = {entry.target for entry in queued if entry.run is not None and entry.run.events.exists()}
+    begun = {entry.target for entry in queued if entry.run is not None and exists(entry.run.events)}
     held = with_sharers(queued, single)
     to_end, not_started = [t for t in held if t in begun], [t for t in held if t not in begun]
     late += db.ask(args.action, to_end, held=reason)

@@ -18,6 +18,7 @@ from core.runs.snapshot import RunState
 from core.runs.verify import Verification, verify
 from core.scoring.evidence import Decision
 from core.scoring.loosened import loosened_words
+from core.system.files import exists
 from core.user_paths import user_path
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.json_document import finite
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     cache, keys = _Forgetful(Path(os.devnull)), keys_from(os.environ)
     if args.sign:
         found = verify(paths, cache, keys)
-        missing = found.signature.problem if not paths.statement.exists() else None
+        missing = found.signature.problem if not exists(paths.statement) else None
         problems = [text for text in found.problems if text != missing]
         if problems:
             # An earlier signature that does not hold is not signed over: whoever means it deletes the folder.

@@ -45,6 +45,7 @@ _register("evidence_kit")
 _register("score_kit")
 _register("plan_kit")
 _register("hub_kit")
+_register("privileges")
 
 
 @pytest.fixture(scope="session", autouse=True)

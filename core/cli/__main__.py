@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from core.cli import data_arguments
 from core.console import err
-from core.errors import ExitCode, UserError, exit_code_for, is_disk_full
+from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
 from core.scoring.text import NAMES
 from core.system.process import end_with_parent
 from core.system.signals import Interrupts
@@ -137,6 +137,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fail(error: BaseException) -> ExitCode:
     """Say what ended the command; its exit code."""
+    error = forbidden(error) or error
     if isinstance(error, UserError):
         text = f"error: {error}"
     elif isinstance(error, KeyboardInterrupt):

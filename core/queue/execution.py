@@ -25,6 +25,7 @@ from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.preflight import preflight
 from core.runs.resolve import Progress, Resolver
+from core.system.files import exists, is_file
 
 
 class PlanExecution:
@@ -83,7 +84,7 @@ class PlanExecution:
         problems: dict[str, list[str]] = {}
         for row in rows:
             placed = self.placed.get(row.key)
-            if placed is None or self.folder(placed).events.exists():
+            if placed is None or exists(self.folder(placed).events):
                 continue
             for problem in preflight(placed.resolved.settings):
                 problems.setdefault(problem, []).append(row.key)
@@ -228,7 +229,7 @@ class PlanExecution:
         for key, placed in self.placed.items():
             known = {*running, *(other.identity for other, _ in found.values())}
             run = self.folder(placed)
-            if placed.identity not in known and run.config.is_file() and self._looks.at(run).outcome == "running":
+            if placed.identity not in known and is_file(run.config) and self._looks.at(run).outcome == "running":
                 found[key] = placed, run
         return found
 

@@ -14,6 +14,7 @@ from core.queue.looks import Looks
 from core.queue.recorded_runs import Match, RecordedRuns, newest_first
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Resolved, ResolveError, Resolver
+from core.system.files import is_file
 
 MOST_ACCUMULATION = 64
 """`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
@@ -143,7 +144,7 @@ class Placement:
     def started(self) -> list[tuple[str, RunPaths]]:
         """The rows that have a run folder, and which."""
         folders = [(key, self.folder(placed)) for key, placed in self.placed.items()]
-        return [(key, run) for key, run in folders if run.config.is_file()]
+        return [(key, run) for key, run in folders if is_file(run.config)]
 
     def _fitting(self, placed: Placed) -> Placed:
         """The run that takes the place of one that ran out of memory in training, if the plan wants that.

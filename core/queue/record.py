@@ -19,6 +19,7 @@ from core.runs.folder import write_json
 from core.runs.hub import DEFAULT_REVISION
 from core.runs.paths import RunPaths
 from core.runs.resolve import Resolved
+from core.system.files import exists
 
 RUN_SCHEMA = 1
 
@@ -47,7 +48,7 @@ def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan) -> None:
         return
     # Made earlier, by whichever experiment: it keeps its name and gate. Only what may have moved is renewed; speakers
     # and fields of the sets, too, while nothing was scored by them.
-    renewed = ("settings", "plan") if run.events.exists() else ("settings", "plan", "lines")
+    renewed = ("settings", "plan") if exists(run.events) else ("settings", "plan", "lines")
     moved = {key: config[key] for key in renewed}
     as_read = json.loads(json.dumps(moved))  # tuples are lists there
     if as_read != {key: existing.get(key) for key in moved}:

@@ -27,6 +27,7 @@ from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
 from core.scoring.evidence import Decision, State, Thresholds, Verdict
 from core.scoring.verdict import thresholds_of
+from core.system.files import exists
 
 
 class Outcome(StrEnum):
@@ -233,7 +234,7 @@ def _row(
     """`known`: runs that other rows have in common with this one are judged once."""
     placed = execution.placed.get(row.key)
     run = execution.folder(placed) if placed is not None else None
-    if placed is None or run is None or not run.events.exists():
+    if placed is None or run is None or not exists(run.events):
         skipped = execution.status_of_closed(row.key) is RowStatus.SKIPPED
         failed = execution.status_of_closed(row.key) is RowStatus.FAILED
         word = "skipped" if skipped else ("failed" if failed else _NOT_RUN)

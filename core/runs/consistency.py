@@ -20,6 +20,7 @@ from core.runs.scores import read_score
 from core.runs.shared_audit import made_here
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Artifact
+from core.system.files import exists
 
 
 def contradictions(snapshot: RunSnapshot, artifact: Artifact) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def unproven(snapshot: RunSnapshot) -> tuple[str, ...]:
     if "model" in recorded_hashes(snapshot) and not isinstance(recorded.get("lines"), dict):
         found.append(f"{paths.config}: does not say what speakers and fields were, as runs of earlier versions do not")
     with contextlib.suppress(RunFolderError):
-        if paths.best.exists() and not covers_facts(paths.best):
+        if exists(paths.best) and not covers_facts(paths.best):
             what = "not there, or not covered by the adapter's hash, as in runs of earlier versions"
             found.append(f"{paths.best / ADAPTER_FACTS}: {what}")
     return tuple(found)
@@ -90,7 +91,7 @@ def missing_files(snapshot: RunSnapshot) -> Iterator[str]:
     paths, listed = snapshot.paths, (snapshot.result or {}).get("files")
     for name in sorted(listed) if isinstance(listed, dict) else ():
         file = paths.root / name
-        if file != paths.data_health and not file.exists():
+        if file != paths.data_health and not exists(file):
             yield f"{file}: missing, though it was there when the run ended"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core.runs.folder import names, subfolders
 from core.runs.paths import RunPaths, step_of
-from core.system.files import SCORES_BYTES, open_regular, stamp
+from core.system.files import SCORES_BYTES, is_file, open_regular, stamp
 
 _CHUNK = 1 << 20
 _EVENTS_BYTES = 2 << 30
@@ -51,7 +51,7 @@ def evidence_files(paths: RunPaths) -> Iterator[Path]:
     steps = [name for name in subfolders(paths.root, paths.evals) if step_of(name) is not None]
     for folder in (*(paths.evals / name for name in steps), paths.tuned("domain").parent):
         yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
-    yield from (file for file in (paths.position, paths.data_health) if file.is_file())
+    yield from (file for file in (paths.position, paths.data_health) if is_file(file))
 
 
 def inventory(paths: RunPaths) -> dict[str, str]:

@@ -10,6 +10,7 @@ from core.runs.folder import linked_adapter
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, ScoredUtterance, read_score
 from core.scoring.counts import ErrorCounts
+from core.system.files import exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
     """
     first = _score(paths.evaluation(0, dataset), "the base model's score")
     source, path = "tuned", paths.tuned(dataset)
-    if not path.exists():
+    if not exists(path):
         step = linked_adapter(paths, paths.best)
         if step is None:
             raise RunFolderError(

@@ -23,7 +23,7 @@ from core.runs.told import Place, Told, told_by, wrong_score
 from core.scoring.caps import Capped, capped
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
-from core.system.files import stamp
+from core.system.files import exists, stamp
 
 _SETS = ("domain", "heldout")
 _FAILURES = {
@@ -70,7 +70,7 @@ def gather(
     baseline = next((i for i in snapshot.intervals if i.step == 0), None)
     base = {"domain": baseline.domain.counts, "heldout": baseline.heldout.counts} if baseline else {}
     # Before the last stage there is nothing to read, and nothing wrong with that.
-    wanted = any(paths.tuned(name).exists() for name in _SETS) or snapshot.state is RunState.DONE
+    wanted = any(exists(paths.tuned(name)) for name in _SETS) or snapshot.state is RunState.DONE
     tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
     comparable = {name: _comparable(reader, Place(name, None), tuned[name], told) for name in _SETS}
     significance, disbelief = None, None
@@ -204,7 +204,7 @@ def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
 
 def _adapter_stamp(folder: Path) -> tuple[int, ...]:
     facts = folder / ADAPTER_FACTS
-    more = stamp(facts.stat()) if facts.exists() else ()
+    more = stamp(facts.stat()) if exists(facts) else ()
     return stamp((folder / WEIGHTS).stat()) + stamp((folder / CONFIG).stat()) + more
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from core.errors import RunFolderError
+from core.system.files import is_file
 
 ADAPTER_FACTS = "reproduce.json"
 """In an adapter folder: what its WER depends on besides the weights."""
@@ -15,6 +19,8 @@ MARKER = "complete"
 _HISTORY = ".steps"
 _CONFIG, _RESULT = "run.json", "result.json"
 _STEP = re.compile(r"^step-(\d{6,})$")
+_MOST_BYTES = 160
+"""Of a run's name in the names of locks and caches: a file system takes 255, with what is put around it."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
@@ -189,17 +195,18 @@ class RunsFolder:
 
     def history_cache(self, name: str) -> Path:
         """The folded events of the run called `name`: may be deleted, is made again."""
-        return self.state / "cache" / "histories" / f"{name}{_HISTORY}"
+        return self.state / "cache" / "histories" / f"{_bounded(name)}{_HISTORY}"
 
     def histories_of_gone_runs(self) -> list[Path]:
         """Files of `history_cache`, and what killed writers left of them, whose run folders are not there any more."""
         folder = self.history_cache("").parent
+        there = {_bounded(name) for name in _names(self.root)}
         found = [(name, name.lstrip(".").rpartition(_HISTORY)) for name in _names(folder)]
-        return [folder / name for name, (run, ours, _) in found if ours and not (self.root / run).exists()]
+        return [folder / name for name, (run, ours, _) in found if ours and run not in there]
 
     def run_lock(self, name: str) -> Path:
         """Held by the trainer of the run called `name`, and by the children that it left behind."""
-        return self.state / "locks" / f"run-{name}.lock"
+        return self.state / "locks" / f"run-{_bounded(name)}.lock"
 
     def gpu_lock(self, uuid: str) -> Path:
         """Held by the trainer on the GPU, and by the children that it left behind."""
@@ -207,7 +214,7 @@ class RunsFolder:
 
     def sink_lock(self, sink: str, run: str) -> Path:
         """Held by the one process that tells `sink` of the run."""
-        return self.state / "locks" / f"sink-{sink}-{run}.lock"
+        return self.state / "locks" / f"sink-{sink}-{_bounded(run)}.lock"
 
     @property
     def matrix(self) -> Path:
@@ -242,7 +249,7 @@ class RunsFolder:
     def find_all(self, identity: str) -> list[RunPaths]:
         """The existing runs with this identity, whichever experiments made them: one, unless folders were copied."""
         names = [name for name in _names(self.root) if name.endswith(f"-{identity}")]
-        return [RunPaths(self.root / name) for name in names if (self.root / name / _CONFIG).is_file()]
+        return [RunPaths(self.root / name) for name in names if is_file(f"{self.root}/{name}/{_CONFIG}")]
 
     def runs(self) -> list[RunPaths]:
         """All run folders, by name."""
@@ -254,17 +261,29 @@ _listed: dict[str, tuple[int, list[str]]] = {}
 """Folder → its time of change, and the sorted names in it: a folder of ten thousand runs is asked for each row."""
 
 
+def _bounded(name: str) -> str:
+    """`name`, or where something that is put around it could make it too long for a file system, what stands for it."""
+    written = os.fsencode(name)
+    if len(written) <= _MOST_BYTES:
+        return name
+    return f"{_UNSAFE.sub('_', name)[: _MOST_BYTES // 2]}-{hashlib.sha256(written).hexdigest()[:32]}"
+
+
 def _names(folder: Path) -> list[str]:
-    """Of what is in the folder, sorted; none where there is no such folder."""
+    """Of what is in the folder, sorted; none where there is no such folder. RunFolderError: it may not be listed."""
     key = str(folder)
     try:
-        changed = folder.stat().st_mtime_ns
+        changed = folder.stat().st_ctime_ns  # of names, and of permission
         known = _listed.get(key)
         if known is not None and known[0] == changed:
             return known[1]
         names = sorted(os.listdir(key))  # noqa: PTH208 - ten thousand Path objects take their time
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError as error:
+        raise RunFolderError(
+            f"{folder}: cannot be read ({error.strerror}): give yourself permission to list it"
+        ) from error
     # Two changes within a tick of the file system's clock have the same time: only an old one tells them apart.
     if time.time_ns() - changed > _OLD_NS:
         _listed[key] = changed, names
@@ -273,4 +292,4 @@ def _names(folder: Path) -> list[str]:
 
 def _with_file(folder: Path, file: str) -> list[str]:
     """Names of the folders in `folder` that hold `file`."""
-    return [name for name in _names(folder) if os.path.isfile(f"{folder}/{name}/{file}")]  # noqa: PTH113 - as above
+    return [name for name in _names(folder) if is_file(f"{folder}/{name}/{file}")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from core.runs.snapshot import RunSnapshot, RunState
+from core.system.files import is_file
 from core.system.process import ProcessIdentity, other_host
 
 DAMAGED_HELP = "put a copy of the file back, or let `lora-tui queue retry` make it again"
@@ -36,7 +37,7 @@ def _wrong_result(snapshot: RunSnapshot) -> str:
     problem = next((text for text in snapshot.problems if text.startswith(f"{paths.result}: ")), "")
     if not problem:
         return "is gone"
-    empty = paths.result.stat().st_size == 0 if paths.result.is_file() else False
+    empty = paths.result.stat().st_size == 0 if is_file(paths.result) else False
     return "is empty" if empty else f"cannot be read ({problem.removeprefix(f'{paths.result}: ')})"
 
 

@@ -21,7 +21,7 @@ from core.runs.adapter_hash import CONFIG, WEIGHTS
 from core.runs.documents import read_config
 from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.system.files import STREAM_BYTES, check_size, open_regular, read_bytes, read_json, stamp
+from core.system.files import STREAM_BYTES, check_size, exists, is_file, open_regular, read_bytes, read_json, stamp
 from core.user_paths import user_path
 
 SECRET = "LORA_TUI_SIGNING_KEY"  # noqa: S105 - the variable's name, not its value
@@ -81,7 +81,7 @@ def keys_from(environ: Mapping[str, str]) -> Keys:
 
 def sign(paths: RunPaths, keys: Keys, signer: str) -> None:
     """Write the statement and its signatures. RunFolderError when that cannot be done; OSError for the disk."""
-    if not paths.result.is_file():
+    if not is_file(paths.result):
         raise RunFolderError(f"{paths.root}: only a run that is done can be signed: it has no {paths.result.name}")
     if not keys.can_sign:
         raise RunFolderError(f"no key to sign with: set {SECRET} or {SSH_KEY}")
@@ -126,7 +126,7 @@ def check(paths: RunPaths, keys: Keys) -> Signature:
 # A dashboard asks again every second; the stamps make the answer cacheable.
 @lru_cache(maxsize=64)
 def _check(paths: RunPaths, keys: Keys, _stamps: tuple[tuple[int, ...], ...]) -> Signature:
-    if not paths.statement.exists():
+    if not exists(paths.statement):
         if keys.can_check:
             return Signature("none", problem=f"{paths.root}: not signed, though a key to check with is given")
         return Signature("none", gap="signature: the run is not signed")
@@ -150,12 +150,12 @@ def _by_keys(paths: RunPaths, keys: Keys, when: str) -> Signature:
     """Whether the statement's signatures are those of the keys that there are."""
     data = read_bytes(paths.statement)
     held: list[str] = []
-    if keys.secret is not None and paths.statement_hmac.exists():
+    if keys.secret is not None and exists(paths.statement_hmac):
         written = read_bytes(paths.statement_hmac).strip()
         if not hmac.compare_digest(written, _hmac(keys.secret, data).encode()):
             return Signature(when, problem=f"{paths.statement_hmac}: not made with this {SECRET}, or edited")
         held.append("HMAC")
-    if keys.allowed_signers is not None and paths.statement_ssh.exists():
+    if keys.allowed_signers is not None and exists(paths.statement_ssh):
         try:
             held.append(f"SSH key of {_ssh_signer(paths, keys.allowed_signers, data)}")
         except RunFolderError as error:
@@ -197,7 +197,7 @@ def _hmac(secret: bytes, data: bytes) -> str:
 
 def _files(paths: RunPaths) -> Iterator[Path]:
     """The files that the verdict rests on; not logs, checkpoints, cards, and what can be computed again."""
-    yield from (file for file in (paths.config, paths.events, paths.result, paths.data_health) if file.is_file())
+    yield from (file for file in (paths.config, paths.events, paths.result, paths.data_health) if is_file(file))
     for room in subfolders(paths.root, paths.evals):
         folder = paths.evals / room
         yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
@@ -214,7 +214,7 @@ def _sha256(file: Path) -> str:
 
 
 def _signed(paths: RunPaths) -> Iterator[Path]:
-    return (file for file in (paths.statement, paths.statement_hmac, paths.statement_ssh) if file.is_file())
+    return (file for file in (paths.statement, paths.statement_hmac, paths.statement_ssh) if is_file(file))
 
 
 def _name(paths: RunPaths, file: Path) -> str:

@@ -6,6 +6,7 @@ for data. So the state folder lies outside the runs folder, and one that somebod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -44,10 +45,26 @@ def _own(root: Path) -> Path:
     try:
         home = state_home().absolute() / "lora-tui"
     except PathError:  # a user without a home folder
-        home = Path(tempfile.gettempdir()) / f"lora-tui-{os.getuid()}"
-        _check_owner(home)  # where everybody may make one of this name
+        home = _temporary_home()
     key = f"{machine_id()}\n{root.resolve()}".encode("utf-8", "surrogateescape")
     return home / "runs" / hashlib.sha256(key).hexdigest()[:16]
+
+
+def _temporary_home() -> Path:
+    """A folder of the user's own where everybody may make one of this name, or a link. RunFolderError: it is not."""
+    home = Path(tempfile.gettempdir()) / f"lora-tui-{os.geteuid()}"
+    instead = "name a folder of your own with --state"
+    try:
+        with contextlib.suppress(FileExistsError):
+            home.mkdir(mode=0o700)
+        found = home.lstat()
+    except OSError as error:
+        what = f"{home}: there is no home folder, and this one cannot be made ({error.strerror})"
+        raise RunFolderError(f"{what}: {instead}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise RunFolderError(f"{home}: a link, or no folder, where state is kept without a home folder: {instead}")
+    _check_status(home, found)
+    return home
 
 
 def _check_owner(folder: Path) -> None:
@@ -56,8 +73,11 @@ def _check_owner(folder: Path) -> None:
         found = folder.stat()
     except OSError:
         return  # it is made when it is needed, or whoever needs it says why it cannot be
-    if not stat.S_ISDIR(found.st_mode):
-        return
+    if stat.S_ISDIR(found.st_mode):
+        _check_status(folder, found)
+
+
+def _check_status(folder: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise RunFolderError(
             f"--state {folder}: belongs to another user (uid {found.st_uid}), whose queue is not obeyed: name a "

@@ -33,7 +33,7 @@ from core.runs.told import told_by, wrong_score
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval
-from core.system.files import lines, open_regular, read_json
+from core.system.files import exists, is_file, lines, open_regular, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
 
     Every check either ran, or stands in `unchecked` with the reason why not.
     """
-    if not paths.config.is_file():
+    if not is_file(paths.config):
         raise RunFolderError(f"{paths.root}: no run folder: it holds no {paths.config.name}; name runs/<run>")
     snapshot = read_run(paths)
     thresholds = _thresholds(snapshot)
@@ -115,7 +115,7 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
         return  # nothing was scored yet, and the state says so
     saved = {one.step: one.hash for one in snapshot.adapters}
     for place in told.places:
-        if place.step is None and not place.path(paths).exists():
+        if place.step is None and not exists(place.path(paths)):
             continue  # the last stage was not reached; of a finished run the evidence says that it is missing
         score, problem = read_score(place.path(paths))
         if score is None:
@@ -132,7 +132,7 @@ def _significance(
 ) -> Iterator[str]:
     """Texts recounted; what is stored of how sure the WERs are is what they give."""
     told = told_by(snapshot)
-    if not all(paths.tuned(name).exists() for name in ("domain", "heldout")):
+    if not all(exists(paths.tuned(name)) for name in ("domain", "heldout")):
         unchecked.append("how sure the WERs are: there is no tuned score of both sets")
         return
     computed = fresh(paths, told, thresholds)
@@ -150,7 +150,7 @@ def _significance(
 
 def _positions(paths: RunPaths, unchecked: list[str]) -> Iterator[str]:
     """What is kept of the order of the sets is what the score documents give."""
-    if not paths.position.exists():
+    if not exists(paths.position):
         unchecked.append(f"order of the sets: there is no {paths.position.name}")
     elif positions_differ(paths):
         yield f"{paths.position}: not what the score documents give"
@@ -177,7 +177,7 @@ def _adapters(paths: RunPaths, snapshot: RunSnapshot, unchecked: list[str]) -> I
             yield str(error)
     if gone:
         unchecked.append(f"adapters of steps {', '.join(gone)}: not here any more, so their hashes were not computed")
-    if paths.best.exists():
+    if exists(paths.best):
         yield from wrong_facts(snapshot, _step(paths, paths.best) or 0)
     for link in (paths.best, paths.last):
         try:
@@ -198,7 +198,7 @@ def _result(paths: RunPaths, found: Judged) -> Iterator[str]:
     snapshot, evidence = found.snapshot, found.evidence
     if snapshot.result is None:
         said = snapshot.final is not None and snapshot.final.outcome == "done"
-        if said and not snapshot.state.active and not paths.result.exists():
+        if said and not snapshot.state.active and not exists(paths.result):
             yield f"{paths.result}: missing, though the events say that the run is finished"
         return
     best, kept = best_interval(snapshot.intervals, found.thresholds)
@@ -213,7 +213,7 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
     """The audit is that of the run's sets: made again where they are all here, whichever method made it."""
     document, _ = read_json(paths.data_health)
     if document is None:
-        if not paths.data_health.exists():
+        if not exists(paths.data_health):
             unchecked.append(f"audit of the data: there is no {paths.data_health.name}")
         return
     from core.audio.samples import TARGET_RMS
@@ -269,7 +269,7 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
     for name, digest in sorted(recorded_hashes(snapshot).items()):
         written = paths.get(name)
         path = Path(str(written))
-        if written is None or not path.exists():
+        if written is None or not exists(path):
             unchecked.append(f"{name}: not on this machine ({written}), so its hash was taken as recorded")
             continue
         try:

@@ -64,6 +64,27 @@ def open_raw(path: Path, *, follow: bool = False, at: int | None = None) -> io.F
         raise
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether something is there, behind a link too. What may not be looked at counts: whoever reads it says so."""
+    try:
+        os.stat(path)  # noqa: PTH116 - ten thousand Path objects take their time
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """As `exists`, of a regular file."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - as above
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
 def open_regular(path: Path, *, follow: bool = False) -> io.BufferedReader:
     """`open_raw` with a buffer."""
     return io.BufferedReader(open_raw(path, follow=follow))

@@ -9,6 +9,8 @@ from lora_tui.reports import svg
 from lora_tui.reports.report import Report
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+_MOST = 160
+"""Characters of a run's name in a file's name, which may have 255 bytes with what is put around it."""
 
 
 def files(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
@@ -22,7 +24,7 @@ def files(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def safe_name(run: str) -> str:
-    """The run's name as a file name; one that had to be changed gets a hash, so that no two are the same."""
+    """The run's name as a file name; one that had to be changed, or is long, gets a hash: no two are the same."""
     safe = _UNSAFE.sub("_", run)
     digest = hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return safe if safe == run else f"{safe[:80]}-{digest}"
+    return safe if safe == run and len(safe) <= _MOST else f"{safe[:80]}-{digest}"

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from privileges import as_its_owner_only
 
+from core.errors import RunFolderError
 from core.queue.__main__ import supervise
 from core.runs.paths import RunPaths
 from core.runs.store import read_run
@@ -308,3 +310,48 @@ def test_a_queue_without_readable_decisions_says_so(
         with hanging_fails():
             code = main(["queue", "list", "--runs", str(runs.root), "--state", str(runs.state)])
     assert code == 4 and "decisions.jsonl" in capsys.readouterr().err
+
+
+def _parts(run: RunPaths) -> list[Path]:
+    return [run.root, *sorted(path for path in run.root.rglob("*") if not path.is_symlink())]
+
+
+@contextlib.contextmanager
+def _without_permission(path: Path, mode: int = 0) -> Iterator[None]:
+    before = path.stat().st_mode
+    path.chmod(mode)
+    try:
+        with as_its_owner_only():
+            yield
+    finally:
+        path.chmod(before)
+
+
+def test_what_may_not_be_read_is_named_and_never_accepted(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
+    evidence = {scene.run.root, scene.run.config, scene.run.events, scene.run.result, scene.run.adapters}
+    for part in _parts(scene.run):
+        capfd.readouterr()
+        with _without_permission(part):
+            codes = scene.codes(*scene.commands) if part in evidence else scene.codes("status", "gate", "dashboard")
+        said = "".join(capfd.readouterr())
+        assert 3 not in codes.values(), f"{part.name}: {codes}\n{said}"
+        assert "internal error" not in said and "--runs" not in said.replace("--runs DIR", ""), f"{part.name}: {said}"
+        if part in evidence:
+            assert codes["gate"] in (1, 6) and codes["verify"] in (1, 4, 6), f"{part.name}: {codes}"
+
+
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_runs_folder_that_may_not_be_read_is_one_sentence(
+    scene: Scene, mode: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with _without_permission(scene.folder.runs.root, mode):
+        codes = scene.codes("status", "status --json", "gate", "verify")
+        said = capfd.readouterr().err
+        if mode == 0:
+            assert codes.pop("verify") == 1, "it names the run's files, which it cannot read"
+            assert set(codes.values()) == {4}, codes
+            assert f"{scene.folder.runs.root}: cannot be read (Permission denied)" in said
+        assert 3 not in codes.values() and codes["gate"] != 0, codes
+        assert "internal error" not in said
+        with pytest.raises((RunFolderError, PermissionError)):  # which the board shows until it can be read again
+            scene.codes("dashboard")

@@ -20,6 +20,7 @@ from core.runs.plan_file import read_plan_text
 from core.runs.resolve import ResolveLaterError
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
+from core.system.files import is_file
 from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.unsaved_hashes import UnsavedHashes
 
@@ -153,7 +154,7 @@ class PlanRows:
         if execution is None or placed is None:
             return None
         run = execution.folder(placed)
-        return run if run.config.is_file() else None
+        return run if is_file(run.config) else None
 
 
 class _Placing(threading.Thread):

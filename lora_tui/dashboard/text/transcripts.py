@@ -10,6 +10,7 @@ from core.runs.scores import read_score
 from core.sanitise import sanitise
 from core.scoring.side_by_side import Clip, columns, compare
 from core.scoring.text import normaliser
+from core.system.files import exists
 from lora_tui.cells import Pieces, cropped, padded, width_of
 
 
@@ -41,7 +42,7 @@ class Transcripts:
 def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Transcripts:
     """Of the base model and the tuned score; while there is none, of the best interval. Never raises."""
     tuned_path, name = paths.tuned(dataset), "tuned"
-    if not tuned_path.exists() and best_step is not None:
+    if not exists(tuned_path) and best_step is not None:
         tuned_path, name = paths.evaluation(best_step, dataset), f"step {best_step}"
     first, second = read_score(paths.evaluation(0, dataset))[0], read_score(tuned_path)[0]
     if first is None or second is None:

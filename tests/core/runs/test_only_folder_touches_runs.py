@@ -55,7 +55,6 @@ NAMED: dict[str, frozenset[str]] = {
         # what a user names: a plan, a manifest, a report, a score, a card
         "core/cli/commands.py": "files.write_json",
         "core/cli/data_commands.py": "files.write_bytes files.write_text",
-        "core/cli/exchange_commands.py": "files.write_text",
         "core/runs/model_card.py": "files.write_text",
         "lora_tui/dashboard/actions.py": "files.write_text",
         "lora_tui/init_command.py": "files.write_text",

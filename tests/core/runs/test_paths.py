@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.runs.paths import RunPaths, RunsFolder, step_name, step_of
+from core.system.files import write_bytes
 
 
 @given(st.integers(0, 10**9))
@@ -60,3 +62,17 @@ def test_runs_are_found_by_identity_whichever_experiment_made_them(tmp_path: Pat
     assert folder.runs() == [run]
     assert folder.find_all("0123456789") == [run]
     assert folder.find_all("9876543210") == []
+
+
+@pytest.mark.parametrize("letter", ["a", "\udcff", "é"])
+def test_the_longest_name_of_a_run_overflows_no_name_of_a_lock_or_cache(tmp_path: Path, letter: str) -> None:
+    folder = RunsFolder(tmp_path / "runs", tmp_path / "state")
+    long = letter * (255 // len(os.fsencode(letter)))
+    (folder.root / long).mkdir(parents=True)
+    for file in (folder.run_lock(long), folder.sink_lock("tensorboard", long), folder.history_cache(long)):
+        write_bytes(file, b"")
+    assert folder.run_lock(long) != folder.run_lock(long[:-1]), "no two runs share a lock"
+    assert folder.histories_of_gone_runs() == []
+    (folder.root / long).rmdir()
+    assert folder.histories_of_gone_runs() == [folder.history_cache(long)]
+    assert folder.run_lock("a-0123456789").name == "run-a-0123456789.lock"

@@ -102,8 +102,23 @@ def test_a_user_without_a_home_has_one_for_the_time_being(tmp_path: Path, monkey
 
     monkeypatch.setattr(state_folder, "state_home", none)
     monkeypatch.setattr(state_folder.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert runs_folder(tmp_path / "runs").state.parent.parent.name == f"lora-tui-{os.getuid()}"
-    (tmp_path / f"lora-tui-{os.getuid()}").mkdir()
-    (tmp_path / f"lora-tui-{os.getuid()}").chmod(0o777)
+    home = tmp_path / f"lora-tui-{os.geteuid()}"
+    assert runs_folder(tmp_path / "runs").state.parent.parent == home
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700, "made at once, so that nobody else makes it"
+    home.chmod(0o777)
     with pytest.raises(RunFolderError, match="others may write"):
+        runs_folder(tmp_path / "runs")
+    home.rmdir()
+    for where in ("missing", "theirs"):
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        home.symlink_to(tmp_path / where)
+        with pytest.raises(RunFolderError, match="a link, or no folder"):
+            runs_folder(tmp_path / "runs")
+        home.unlink()
+    home.write_text("")
+    with pytest.raises(RunFolderError, match="a link, or no folder"):
+        runs_folder(tmp_path / "runs")
+    assert not (tmp_path / "missing").exists() and not list((tmp_path / "theirs").iterdir())
+    monkeypatch.setattr(state_folder.tempfile, "gettempdir", lambda: str(tmp_path / "nowhere"))
+    with pytest.raises(RunFolderError, match="cannot be made \\(No such file"):
         runs_folder(tmp_path / "runs")
