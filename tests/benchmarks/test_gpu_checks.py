@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +83,8 @@ def test_what_a_scene_starts_finds_the_checkout_and_the_packages_that_were_carri
 def test_a_face_that_ends_without_a_run_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "material").mkdir()
     scene = Scene.of(tmp_path, "s", {}, ("train.steps=no number",))
-    began = time.monotonic()
     try:
         with pytest.raises(Failed, match=r"the face ended with 4: .*train\.steps"):
             scene.killed(1, 12, random.Random(0))
     finally:
         scene.world.close()
-    assert time.monotonic() - began < 30

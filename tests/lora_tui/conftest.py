@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from plan_kit import twelve_steps
+from waiting import DEADLINE_S
 
 from lora_tui import queue_actions
 from lora_tui.__main__ import main
@@ -118,7 +119,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         env=os.environ | {"LORA_TUI_SIGNING_KEY": key},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=DEADLINE_S,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

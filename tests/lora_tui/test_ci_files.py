@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from waiting import DEADLINE_S
 
 from core.errors import ExitCode
 
@@ -55,7 +56,9 @@ def shell(script: str, folder: Path, more: dict[str, str], options: str) -> subp
     hidden = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "CI")
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     command = ["bash", "--noprofile", "--norc", options, "pipefail", "-c", script]
-    return subprocess.run(command, cwd=folder, env=env | more, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=env | more, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
 
 
 def installs(script: str) -> bool:

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
@@ -54,7 +54,7 @@ def start(folder: Any, *arguments: str, command: list[str] = REAL, **variables: 
 def ended(folder: Any, *arguments: str, **variables: str) -> tuple[int, str]:
     """(exit code, stderr)"""
     process = start(folder, *arguments, **variables)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, err
 
 
@@ -81,12 +81,14 @@ def interrupted(folder: Any) -> tuple[int, str]:
     folder.write()
     folder.script(a=["wait"])
     process = start(folder, "--gate", command=WITH_FAKE_TRAINERS)
-    deadline = time.monotonic() + 30
-    while not (folder.runs.runs() and folder.snapshot("a").steps_completed == 10):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+
+    def half_way() -> bool:
+        assert process.poll() is None
+        return bool(folder.runs.runs()) and folder.snapshot("a").steps_completed == 10
+
+    wait_for(half_way)
     process.send_signal(signal.SIGINT)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, err
 
 
@@ -243,7 +245,7 @@ def test_a_planted_leak_is_heard_and_never_passes(folder: Any) -> None:
     run.data_health.unlink()
     assert ended(folder, *GATE)[0] == ExitCode.UNDECIDED, "without an audit nothing passes either"
     audit = [sys.executable, "-m", "core.cli", "manifest", "check", "--run", str(run.root)]
-    done = subprocess.run(audit, capture_output=True, text=True, env=environment(), timeout=120)
+    done = subprocess.run(audit, capture_output=True, text=True, env=environment(), timeout=DEADLINE_S)
     assert done.returncode == 1, done.stderr
     assert "LEAK" in done.stdout and json.loads(run.data_health.read_text())["shared"]
     code, err = ended(folder, *GATE)

@@ -11,14 +11,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_for
+from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
@@ -155,7 +154,7 @@ def test_a_run_that_is_tried_again_is_judged_again(folder: Any, command: Command
     folder.db.ask("retry", [Target(submission.id, "a")])
     wait_for(lambda: not folder.db.open_wishes())
     os.kill(folder.births("b")[0], signal.SIGTERM)
-    _, err = headless.communicate(timeout=60)
+    _, err = headless.communicate(timeout=DEADLINE_S)
     assert headless.returncode == 0
     verdicts = re.findall("^a  verdict: ([A-Z]+)", err, re.MULTILINE)
     assert verdicts == ["FAILED", "ACCEPTED"]
@@ -167,7 +166,7 @@ def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, 
     process = command.start("--gate")
     wait_for(lambda: half_way(folder))
     process.send_signal(signal.SIGINT)
-    _out, err = process.communicate(timeout=30)
+    _out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert "a  stopped at step 10; checkpoint of step 10 saved" in err and "The same command goes on" in err
     assert folder.snapshot("a").state is RunState.STOPPED
@@ -186,7 +185,7 @@ def test_a_second_sigint_does_not_wait(folder: Any, command: Command) -> None:
     face.send_signal(signal.SIGINT)
     wait_for(lambda: folder.decisions("wish"))
     face.send_signal(signal.SIGINT)
-    assert face.wait(timeout=10) == 2
+    assert face.wait(DEADLINE_S) == 2
 
 
 def test_two_faces_with_a_run_in_common_both_follow_it_and_only_the_last_one_stops_it(
@@ -200,11 +199,11 @@ def test_two_faces_with_a_run_in_common_both_follow_it_and_only_the_last_one_sto
     second = command.start("--gate")
     wait_for(lambda: len(folder.decisions("run")) == 2)
     first.send_signal(signal.SIGINT)
-    _out, err = first.communicate(timeout=30)
+    _out, err = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 2 and "a  goes on for another submission that has it too" in err
     assert folder.snapshot("a").state is RunState.TRAINING
     os.kill(folder.births("a")[0], signal.SIGTERM)
-    _out, err = second.communicate(timeout=30)
+    _out, err = second.communicate(timeout=DEADLINE_S)
     name = folder.run("a").name
     assert f"a  run {name}: another submission has it too and started it" in err
     assert "a  stopped: asked to stop" in err and "goes on from step 10" in err and "verdict: ACCEPTED" in err
@@ -227,7 +226,7 @@ def test_death_of_the_face_leaves_training_and_another_face_attaches(
     line = second.stderr.readline()
     assert "in the queue already" in line
     second.send_signal(signal.SIGTERM)
-    second.communicate(timeout=30)
+    second.communicate(timeout=DEADLINE_S)
     assert second.returncode == 2
     assert len(folder.births("a")) == 1 and folder.snapshot("a").state is RunState.STOPPED
 
@@ -240,7 +239,7 @@ def test_the_face_starts_a_dead_supervisor_again(folder: Any, command: Command) 
     os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
     wait_for(lambda: folder.decisions("adopt"))
     face.send_signal(signal.SIGINT)
-    _out, err = face.communicate(timeout=30)
+    _out, err = face.communicate(timeout=DEADLINE_S)
     assert "ended unexpectedly" in err and face.returncode == 2
     assert len(folder.births("a")) == 1
 
@@ -250,17 +249,18 @@ def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: Any
     folder.script(a=["wait"])
     face = command.start("--gate")
     wait_for(lambda: half_way(folder))
-    killed: set[str] = set()
-    deadline = time.monotonic() + 60
-    while face.poll() is None and time.monotonic() < deadline:
-        pid = folder.runs.supervisor_lock.read_text()
-        if pid.strip() and pid not in killed and is_held(folder.runs.supervisor_lock):
+    killed: set[int] = set()
+
+    def given_up() -> bool:
+        """Whether the face has ended; kills each supervisor as soon as it is at work."""
+        for pid in {d.get("process")["pid"] for d in folder.decisions("supervisor_started")} - killed:
             killed.add(pid)
-            time.sleep(0.2)  # the face has seen it at work by then
-            os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.02)
+            os.kill(pid, signal.SIGKILL)
+        return face.poll() is not None
+
+    wait_for(given_up)
     assert len(killed) > MOST_RESTARTS
-    _out, err = face.communicate(timeout=30)
+    _out, err = face.communicate(timeout=DEADLINE_S)
     # On a busy machine it may be killed before the face saw it at work, which is told in other words.
     gave_up = "again and again" in err or "from outside while it started" in err
     assert face.returncode == ExitCode.BAD_USAGE and gave_up and "Traceback" not in err
@@ -391,11 +391,11 @@ def test_a_runs_folder_that_is_moved_ends_the_command_which_goes_on_where_it_is(
     root.rename(there)
     if replaced:
         root.mkdir()
-    out, err = first.communicate(timeout=60)
+    out, err = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 4 and f"its folder {root} was moved to {there}" in err, out + err
     wait_for(lambda: identity_of(pid) is None and not is_held(folder.runs.supervisor_lock))
     assert list(root.iterdir() if replaced else folder.root.glob("runs")) == [], "nothing was begun at the old path"
     folder.runs = replace(folder.runs, root=there)
     second = command.start("--gate")
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=DEADLINE_S)
     assert second.returncode == 0 and len(folder.births("a")) == 2, out + err

@@ -12,11 +12,12 @@ import pytest
 import soundfile
 from plan_kit import twelve_steps
 from training_kit import subset
+from waiting import DEADLINE_S
 
 
 def gate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lora_tui", "--headless", "plan.toml", "--gate", "--export", "matrix.md", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def plant(folder: Path, digits: Path, base_model: Path) -> None:

@@ -108,7 +108,7 @@ class Night:
         elif deed == "supervisor" and is_held(self.folder.runs.supervisor_lock):
             pid = int(self.folder.runs.supervisor_lock.read_text() or 0)
             self.send(pid, luck.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-        time.sleep(luck.choice([0.0, 0.02, 0.1, 0.4]))
+        time.sleep(luck.choice([0.0, 0.02, 0.1, 0.4]))  # noqa: TID251 - something is to happen in between
 
     def send(self, pid: int, number: signal.Signals) -> None:
         self.told.append(f"{number.name} {pid}")
@@ -122,12 +122,13 @@ class Night:
         """Somebody asks for all of it once more, and again for what was still at its end then, and lets it work."""
         for name in PLANS:
             self.queue("add", str(self.folder.root / f"{name}.toml"))
-        deadline = time.monotonic() + 90
-        while self.folder.db.open_submissions():
-            assert time.monotonic() < deadline, self.log("the queue does not come to its end")
-            if not self.trainers():
+
+        def over() -> bool:
+            if self.folder.db.open_submissions() and not self.trainers():
                 self.queue("retry", "--all")
-            time.sleep(0.7)
+            return not self.folder.db.open_submissions()
+
+        wait_for(over, every_s=0.7)
         wait_for(lambda: not is_held(self.folder.runs.supervisor_lock) and not self.trainers())
 
     def check(self) -> None:

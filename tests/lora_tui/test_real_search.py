@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from plan_kit import twelve_steps
+from waiting import DEADLINE_S
 
 from benchmarks.kill_matrix.material import ROOT, clips
 
@@ -30,7 +31,7 @@ def gate(folder: Path, gain: float, more: str = "") -> tuple[int, str, str, list
     plan = twelve_steps(ROOT / "data" / "base_model", gain=gain, more=more + SEARCH)
     (folder / "plan.toml").write_text(plan)
     command = [sys.executable, "-m", "lora_tui", "--headless", "plan.toml", "--gate", "--export", "matrix.md"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     decisions = map(json.loads, (folder / "runs" / "decisions.jsonl").read_text().splitlines())
     runs = [item["run"] for item in decisions if item["decision"] == "start"]

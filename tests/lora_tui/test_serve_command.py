@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import DEADLINE_S, wait_for
 
 from lora_tui import serve_command
 from lora_tui.__main__ import main
@@ -88,14 +88,16 @@ class Served:
         assert self.process.stderr is not None
         self.address = self.process.stderr.readline().split()[0]
         self.home = f"http://127.0.0.1:{self.port}"
-        deadline = time.monotonic() + 60
-        while self.get(f"{self.home}/")[0] == 0:
-            assert time.monotonic() < deadline and self.process.poll() is None
-            time.sleep(0.1)
+
+        def answers() -> bool:
+            assert self.process.poll() is None
+            return self.get(f"{self.home}/")[0] != 0
+
+        wait_for(answers)
 
     def get(self, url: str, **headers: str) -> tuple[int, str, Any]:
         """Status (0: no answer), text and headers; redirections are not followed."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
             connection.request("GET", url.removeprefix(self.home), headers=headers)
             answer = connection.getresponse()

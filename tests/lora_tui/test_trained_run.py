@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import DEADLINE_S
 
 from core.runs.digests import inventory, sha256_of
 from core.runs.paths import RunPaths
@@ -31,7 +32,7 @@ def lora_tui(folder: Path, key: str | None, *arguments: str) -> subprocess.Compl
     env = {name: value for name, value in os.environ.items() if name != "LORA_TUI_SIGNING_KEY"}
     env |= {} if key is None else {"LORA_TUI_SIGNING_KEY": key}
     command = [sys.executable, "-m", "lora_tui", *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

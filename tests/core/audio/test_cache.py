@@ -9,13 +9,13 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from waiting import DEADLINE_S, wait_for
 
 from core.audio import cache as cache_module
 from core.audio.cache import SampleCache
@@ -221,7 +221,7 @@ def test_two_processes_build_one_entry(tmp_path: Path) -> None:
     make(tmp_path, 30)
     command = [sys.executable, "-c", BUILD, str(tmp_path)]
     builders = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = {builder.communicate(timeout=60)[0] for builder in builders}
+    outputs = {builder.communicate(timeout=DEADLINE_S)[0] for builder in builders}
     assert [builder.returncode for builder in builders] == [0, 0]
     assert len(outputs) == 1
     assert files(tmp_path) == [".f32", ".json"]
@@ -250,10 +250,12 @@ def test_who_waits_for_another_builder_is_still_asked(tmp_path: Path) -> None:
 def test_a_killed_build_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     manifest = make(tmp_path, 300, seconds=1.0)
     builder = subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not any(path.stat().st_size for path in (tmp_path / "clips").glob("*.tmp")):
-        assert builder.poll() is None and time.monotonic() < deadline
-        time.sleep(0.001)
+
+    def writes() -> bool:
+        assert builder.poll() is None
+        return any(path.stat().st_size for path in (tmp_path / "clips").glob("*.tmp"))
+
+    wait_for(writes, every_s=0.001)
     builder.send_signal(signal.SIGKILL)
     builder.wait()
     assert ".json" not in files(tmp_path)

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from waiting import DEADLINE_S, wait_for
 
 SLICES = 20_000
 
@@ -62,21 +62,17 @@ def test_ctrl_c_while_listening(pool: Path, action: str) -> None:
         text=True,
         start_new_session=True,
     )
-    give_up = time.monotonic() + 60
-    while len(workers := children(process.pid)) < 2 and time.monotonic() < give_up:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    wait_for(lambda: len(children(process.pid)) >= 2)
+    workers = children(process.pid)
     assert process.poll() is None, "ended before it could be interrupted"
     os.killpg(process.pid, signal.SIGINT)
-    told, said = process.communicate(timeout=60)
+    told, said = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, told) == (2, "")
     assert said.strip().splitlines()[-1] == "interrupted"
     assert "Traceback" not in said
     assert out.read_text() == "an earlier set\n"
     assert sorted(path.name for path in folder.iterdir()) == before
-    while left := [pid for pid in workers if alive(pid)]:
-        assert time.monotonic() < give_up, f"processes {left} outlive the command"
-        time.sleep(0.05)
+    wait_for(lambda: not any(alive(pid) for pid in workers))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -87,9 +83,7 @@ def test_an_import_of_samples_leaves_nothing_half_written(tmp_path: Path, number
     command = [sys.executable, "-m", "core.cli", "manifest", "import", "arrays", str(source), "-o", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     unfinished = tmp_path / ".set_audio.unfinished"
-    give_up = time.monotonic() + 60
-    while not any(unfinished.glob("*")) and time.monotonic() < give_up:
-        time.sleep(0.02)
+    wait_for(lambda: any(unfinished.glob("*")))
     assert process.poll() is None, "ended before it could be interrupted"
     # Python loses an interrupt that comes while an object is deleted; a person presses again.
     for _ in range(20):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import clock_tick
 
 from core.errors import AudioError, ManifestError
 from core.manifests import hashing
@@ -76,7 +77,7 @@ def test_a_changed_file_is_read_again_even_with_its_old_size_and_time(tmp_path: 
     path.write_bytes(b"old")
     os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
     before = file_sha256(path, cache)
-    time.sleep(0.02)  # a tick of the kernel's clock
+    clock_tick()
     path.write_bytes(b"new")
     os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
     assert file_sha256(path, cache) == hashlib.sha256(b"new").hexdigest() != before
@@ -225,14 +226,12 @@ def test_many_slices_of_one_file_read_it_once(tmp_path: Path, reads: list[Path])
 
 
 @pytest.mark.usefixtures("now")
-def test_a_large_manifest_is_hashed_at_once_when_its_files_are_known(tmp_path: Path, reads: list[Path]) -> None:
+def test_a_manifest_whose_files_are_known_is_hashed_without_reading_one(tmp_path: Path, reads: list[Path]) -> None:
     lines = [{"audio": f"audio/{number}.wav", "text": "word " * 10, "duration": 3} for number in range(3800)]
     manifest = write(tmp_path, *lines)
     first = manifest_sha256(manifest, HashCache(tmp_path / "cache.json"))
     assert len(reads) == 3800
-    started = time.perf_counter()
     assert manifest_sha256(manifest, HashCache(tmp_path / "cache.json")) == first
-    assert time.perf_counter() - started < 1.5  # 0.05 s on an idle core; room for a busy one
     assert len(reads) == 3800
 
 
@@ -266,7 +265,7 @@ def test_a_manifest_is_read_again_when_anything_changed(tmp_path: Path, parsed: 
     path = write(tmp_path, *lines).path
     cache = HashCache(tmp_path / "state.json")
     before = manifest_file_hashes(path, cache)
-    time.sleep(0.02)  # a tick of the kernel's clock
+    clock_tick()
     match what:
         case "audio":
             (tmp_path / "b.wav").write_text("c.wav")

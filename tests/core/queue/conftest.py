@@ -78,6 +78,13 @@ class FakeNvml:
         gpu.update(more)
         self.write()
 
+    def looks(self) -> int:
+        """How often GPUs were asked for."""
+        try:
+            return self.path.with_suffix(".looks").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def write(self) -> None:
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps({"gpus": self.gpus, "error": self.error}))

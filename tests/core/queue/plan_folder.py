@@ -19,7 +19,7 @@ from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
 from core.queue.executor import LocalExecutor
 from core.queue.journal import Record, records
-from core.queue.wishes import QueueDb, Submission
+from core.queue.wishes import QueueDb, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
@@ -120,6 +120,15 @@ class PlanFolder:
     def births(self, experiment: str) -> list[int]:
         """Pids of the trainers that were started for the experiment's run."""
         return born(self.run(experiment))
+
+    def looked_at_again(self, submission: str, row: str) -> None:
+        """Until a supervisor has looked at all rows again, once while this one was held and once while it was not.
+
+        What is asked for is obeyed at the beginning of a look, so a look is over when the next request is obeyed.
+        """
+        for kind in ("hold", "release", "hold", "release"):
+            self.db.ask(kind, [Target(submission, row)])
+            wait_for(lambda: not self.db.open_wishes())
 
     def end_all(self) -> None:
         """Kill the supervisor, then what it started: it would start a trainer again."""

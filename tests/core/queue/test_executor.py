@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from waiting import wait_for
+from waiting import DEADLINE_S, wait_for
 
 from core.queue.executor import LocalExecutor
 from core.runs.paths import RunPaths, RunsFolder
@@ -102,7 +101,7 @@ def test_a_trainer_started_by_hand_is_adopted_by_the_lock_that_it_took(run: RunP
         found = executor(run).adopt(run, identity_of(by_hand.pid))
         assert found is not None and found.alive()
         found.stop()
-        by_hand.wait(timeout=10)
+        by_hand.wait(DEADLINE_S)
         wait_for(lambda: not found.alive())
         found.close()
 
@@ -133,33 +132,42 @@ def test_a_process_that_a_run_folder_names_is_left_alone(run: RunPaths, opens: s
 
 
 FACE = """
-import fcntl, sys, time
+import fcntl, sys
 lock = open(sys.argv[1], "a")
 if sys.argv[2] == "holds":
     fcntl.flock(lock, fcntl.LOCK_EX)
 print(flush=True)
-time.sleep(60)
+for asked in sys.stdin:
+    print(asked, end="", flush=True)
 """
 
 
 @contextmanager
-def face(run: RunPaths, does: str, *, leads: bool) -> Iterator[subprocess.Popen[bytes]]:
+def face(run: RunPaths, does: str, *, leads: bool) -> Iterator[subprocess.Popen[str]]:
     """`queue prune`, by the lock that it opens; it leads its session where ssh started it."""
     lock_of(run).parent.mkdir(exist_ok=True)
     command = [sys.executable, "-c", FACE, str(lock_of(run)), does]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=leads) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, start_new_session=leads) as process:
         assert process.stdout is not None
         process.stdout.readline()
         yield process
         process.kill()
 
 
+def answers(process: subprocess.Popen[str]) -> bool:
+    """Whether the face lives still. A signal that was sent to it before reaches it before the question does."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("there?\n")
+    process.stdin.flush()
+    return process.stdout.readline() == "there?\n"
+
+
 @pytest.mark.parametrize("leads", [True, False])
 def test_a_face_that_holds_the_lock_is_no_trainer_and_lives_on(run: RunPaths, leads: bool) -> None:
     with face(run, "holds", leads=leads) as process:
         assert executor(run).adopt(run, None) is None
-        time.sleep(0.1)
-        assert process.poll() is None
+        assert answers(process)
 
 
 @pytest.mark.parametrize("leads", [True, False])
@@ -170,8 +178,7 @@ def test_a_face_that_waits_for_the_lock_outlives_the_trainer(run: RunPaths, lead
         trainer.kill()
         wait_for(lambda: not trainer.alive())
         trainer.close()
-        time.sleep(0.1)
-        assert process.poll() is None
+        assert answers(process)
 
 
 @pytest.mark.parametrize("its_supervisor", ["lives", "is gone"])

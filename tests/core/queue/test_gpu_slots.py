@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(fo
     folder.write(THREE, queue='until = "all"')
     folder.script(a=["wait", "good"], b=["wait", "good"])
     client = folder.client
-    client.submit(folder.submission())
+    submission = client.submit(folder.submission())
     wait_for(lambda: trains(folder, "a") and trains(folder, "b"))
     assert [d.gpu for d in folder.decisions("start")] == ["GPU-a", "GPU-b"]
     assert gpu_of(folder, "a") == ["GPU-a"] and gpu_of(folder, "b") == ["GPU-b"]
@@ -94,7 +93,8 @@ def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(fo
     kept = [line for line in folder.runs.decisions.read_text().splitlines(True) if '"start"' not in line]
     folder.runs.decisions.write_text("".join(kept))
     client.ensure_supervisor()
-    time.sleep(1.5)
+    wait_for(lambda: len(folder.decisions("adopt")) == 2)
+    folder.looked_at_again(submission.id, "c")
     assert gpu_of(folder, "c") == []
 
     os.kill(folder.births("b")[0], signal.SIGTERM)
@@ -144,10 +144,10 @@ def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(folder: Any, nv
     assert second.decisions("wait")[-1].reason == f"GPU 0 trains {first.run('a').root}"
     assert not second.decisions("start")
     os.kill(first.births("a")[0], signal.SIGTERM)
-    wait_for(lambda: trains(second, "a"), 60)
+    wait_for(lambda: trains(second, "a"))
     os.kill(second.births("a")[-1], signal.SIGTERM)
     for each, client in zip((folder, other), clients, strict=True):
-        wait_for(lambda each=each: each.decisions("finish"), 60)
+        wait_for(lambda each=each: each.decisions("finish"))
         client._child.wait()
 
 
@@ -161,7 +161,8 @@ def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder:
     wait_for(lambda: any(d.reason == reason for d in folder.decisions("wait")))
     [entry] = listing(folder.runs, folder.db).entries
     assert (entry.state, entry.reason) == ("waiting", reason)
-    time.sleep(2.5)
+    looks = nvml.looks()
+    wait_for(lambda: nvml.looks() > looks + 2)
     assert not folder.decisions("start") and len(folder.decisions("wait")) == 1
     nvml.gpus.clear()
     nvml.add("GPU-a", 79)

@@ -112,9 +112,7 @@ def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_her
     def other_machine() -> None:
         wait_for(lambda: len(folder.runs.runs()) == 2 and folder.snapshot("a").steps_completed == 10)
         say(run, 1, *STOPPED)
-        deadline = time.monotonic() + 5
-        while not folder.births("b") and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(lambda: folder.births("b"))
         os.kill(folder.births("a")[0], signal.SIGTERM)
 
     thread = threading.Thread(target=other_machine)

@@ -10,12 +10,11 @@ import sqlite3
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_for
+from waiting import DEADLINE_S, wait_for
 
 from core.errors import is_disk_full, may_pass
 from core.queue import __main__ as entry
@@ -38,12 +37,13 @@ def trains(folder: Any, row: str) -> bool:
 
 
 class AwayExecutor(LocalExecutor):
-    """Cannot start anything until a moment."""
+    """Cannot start anything the first times."""
 
-    until = 0.0
+    refusals = 3
 
     def start(self, run: RunPaths, *rest: Any, **named: Any) -> Any:
-        if time.monotonic() < self.until:
+        if self.refusals:
+            self.refusals -= 1
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return super().start(run, *rest, **named)
 
@@ -57,10 +57,10 @@ def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(folder: Any, monk
 
     def face() -> None:
         wait_for(lambda: trains(folder, "a"))
-        db = sqlite3.connect(folder.runs.queue_db, isolation_level=None, timeout=10)
+        db = sqlite3.connect(folder.runs.queue_db, isolation_level=None, timeout=DEADLINE_S)
         db.execute("BEGIN EXCLUSIVE")
         os.utime(folder.runs.queue_db)  # as a write would do
-        wait_for(lambda: len(folder.decisions("supervisor_started")) > 1 or not is_held(folder.runs.supervisor_lock), 9)
+        wait_for(lambda: len(folder.decisions("supervisor_started")) > 1 or not is_held(folder.runs.supervisor_lock))
         db.execute("COMMIT")
         db.close()
         wait_for(lambda: folder.decisions("adopt"))
@@ -121,7 +121,6 @@ def test_a_trainer_that_cannot_be_started_now_is_started_later(folder: Any, monk
     monkeypatch.setattr(supervisor, "ELSEWHERE_S", 0.2)
     folder.write(TWO, queue='until = "all"')
     executor = AwayExecutor(folder.runs, folder.executor._command, grace_s=0.5)
-    executor.until = time.monotonic() + 1.5
     folder.db.submit(folder.submission())
     assert supervise(folder.runs, executor) == 0
     assert folder.starts() == ["a", "b"]
@@ -166,10 +165,11 @@ def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.M
     monkeypatch.setattr(entry, "LOOK_S", 0.5)
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["wait", "good"])
-    full, real = threading.Event(), files.append_whole
+    full, real, refused = threading.Event(), files.append_whole, list[Any]()
 
     def append(*given: Any) -> None:
         if full.is_set():
+            refused.append(given)
             raise OSError(errno.ENOSPC, "No space left on device")
         real(*given)
 
@@ -180,7 +180,7 @@ def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.M
         wait_for(lambda: trains(folder, "a"))
         full.set()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.8)
+        wait_for(lambda: len(refused) > 1)
         full.clear()
 
     thread = threading.Thread(target=person)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,7 +110,7 @@ def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any
     """The supervisor died between the start and the line about it; or a person started the trainer."""
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["wait"], b=["good"])
-    started()
+    submission = started()
     wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
     os.kill(supervisor_pid(folder), signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
@@ -121,7 +120,7 @@ def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any
     client.ensure_supervisor()
     wait_for(lambda: folder.decisions("adopt"))
     wait_for(lambda: folder.decisions("wait"))
-    time.sleep(0.7)
+    folder.looked_at_again(submission.id, "b")
     assert folder.starts() == [], "the slot is taken"
     [listed] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.key == "a"]
     assert listed.state == "training"
@@ -286,7 +285,7 @@ def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_unt
         wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
         folder.db.ask("kill", [Target(submission.id, "a")], "killed on request")
         wait_for(lambda: folder.decisions("exit"))
-        time.sleep(0.6)  # ticks
+        folder.looked_at_again(submission.id, "b")
         seen.extend([folder.starts(), [end.outcome for end in folder.decisions("exit")]])
         seen.append([wait.reason for wait in folder.decisions("wait")][-1])
         folder.db.release([Target(submission.id, "a")])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import clock_tick
 
 from core.runs import store
 from core.runs.events import Final
@@ -49,7 +49,7 @@ def test_whether_its_process_lives_is_looked_at_each_time(fake_run: MakeRun, mon
 def test_a_change_is_seen(fake_run: MakeRun, what: str) -> None:
     run = fake_run().good()
     read_run(run.paths)
-    time.sleep(0.02)  # a tick of the kernel's clock
+    clock_tick()
     if what == "events":
         run.event(Final("done", message="once more"))
         final = read_run(run.paths).final

@@ -81,7 +81,7 @@ def test_a_follower_measures_silence_by_its_own_clock(fake_run: MakeRun, monkeyp
     # Written just now, by a trainer whose wall clock is an hour slow.
     run.event(Heartbeat("training"))
     assert follower.refresh().state == "training"
-    later = time.monotonic() + 61
+    later = time.monotonic() + 61  # noqa: TID251 - moves the clock
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert follower.refresh().state == "stalled"
 

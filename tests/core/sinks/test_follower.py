@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_for
+from waiting import DEADLINE_S, wait_for
 
 from core.queue import followers
 from core.queue.__main__ import supervise
@@ -92,7 +92,7 @@ def test_what_goes_wrong_is_said_once(folder: Any, capfd: pytest.CaptureFixture[
         assert "pip install" in str(decision.message) and folder.snapshot("a").state.active
     finally:
         supervisor.terminate()
-        supervisor.wait(timeout=30)
+        supervisor.wait(DEADLINE_S)
 
 
 _SUPERVISE = """
@@ -120,7 +120,7 @@ sys.exit(supervise(runs, LocalExecutor(runs, plan_folder.TRAINER, 0.5)))
 def test_each_failure_ends_in_one_line(folder: Any, name: str, says: str) -> None:
     work(folder)
     follower = start(name, folder.run("a"))
-    _, said = follower.communicate(timeout=30)
+    _, said = follower.communicate(timeout=DEADLINE_S)
     assert follower.returncode == 1 and says in said and said.count("\n") == 1
 
 
@@ -131,11 +131,11 @@ def test_only_one_process_follows_a_run_and_the_next_goes_on(folder: Any) -> Non
     run.result.unlink()  # as if it went on: dead without a last word, it is crashed
     first, second = start("tensorboard", run), start("tensorboard", run)
     for follower in (first, second):
-        follower.communicate(timeout=60)
+        follower.communicate(timeout=DEADLINE_S)
         assert follower.returncode == 0
     run.result.write_bytes(result)
     third = start("tensorboard", run)
-    third.communicate(timeout=30)
+    third.communicate(timeout=DEADLINE_S)
     lines = sent(run)
     assert [line["sent"] for line in lines if "open" in line] == [0, 20, 20]
     assert sum("train/loss" in line for line in lines) == 20, "nothing is sent twice"

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from core.system.process import (
     PARENT_VARIABLE,
@@ -109,10 +109,7 @@ def test_a_command_ends_with_the_parent_that_it_names() -> None:
     assert child is not None
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 10
-    while is_alive(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_alive(child)
+    wait_for(lambda: not is_alive(child))
 
 
 def test_a_command_whose_parent_is_dead_already_ends_at_once() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import pytest
 from forked_trainer import kill_after_events, kill_at_replace, signal_at, small_files
 from safetensors.torch import load_file, save_file
 from training_kit import QUICK, TrainingRun
+from waiting import wait_for
 
 from core.runs.events import CheckpointSaved, Event, IntervalScored, Phase, Step
 from core.runs.paths import step_of
@@ -139,9 +139,12 @@ def test_the_real_command_killed_at_a_random_step_ends_as_if_undisturbed(
 ) -> None:
     """`python -m core.training` and its `lora-cli` as the queue starts them, with hash seeds of their own."""
     process = quick_run.start()
-    while quick_run.snapshot.steps.last_step < 3:
+
+    def third_step() -> bool:
         assert process.poll() is None, quick_run.log
-        time.sleep(0.01)
+        return quick_run.snapshot.steps.last_step >= 3
+
+    wait_for(third_step, every_s=0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert quick_run.start().wait() == 0, quick_run.log

@@ -10,11 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from waiting import wait_for
+
 ROOT = Path(__file__).parents[3]
+_REST_S = 0.1
 
 
 class Terminal:
@@ -40,24 +42,37 @@ class Terminal:
         os.close(slave)
         self.bytes = b""
 
-    def read_for(self, seconds: float) -> bytes:
-        """What comes in this time."""
-        deadline, got = time.monotonic() + seconds, b""
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self.master], [], [], left)[0]:
-                try:
-                    got += os.read(self.master, 65536)
-                except OSError:
-                    break
+    def read(self) -> bytes:
+        """What was written since; nothing when nothing was, or nobody can write any more."""
+        got = b""
+        while select.select([self.master], [], [], 0)[0]:
+            try:
+                more = os.read(self.master, 65536)
+            except OSError:
+                more = b""
+            got += more
+            if not more:
+                break
         self.bytes += got
         return got
 
-    def wait_for(self, wanted: bytes, seconds: float = 60.0) -> None:
+    def rest(self) -> None:
+        """Until nothing is written for a moment, so that most of what a key does can be seen. It proves nothing."""
+        while self.read() or select.select([self.master], [], [], _REST_S)[0]:
+            if self.process.poll() is not None:
+                return
+
+    def wait_for(self, wanted: bytes) -> None:
         """Until these bytes were written."""
-        deadline = time.monotonic() + seconds
-        while wanted not in self.bytes:
-            assert time.monotonic() < deadline, f"{wanted!r} never came: {self.bytes[-3000:]!r}"
-            self.read_for(0.1)
+
+        def came() -> bool:
+            self.read()
+            return wanted in self.bytes
+
+        try:
+            wait_for(came)
+        except AssertionError:
+            raise AssertionError(f"{wanted!r} never came: {self.bytes[-3000:]!r}") from None
 
     def type(self, keys: bytes) -> None:
         """Press keys."""
@@ -67,14 +82,18 @@ class Terminal:
         """The terminal is gone."""
         os.close(self.master)
 
-    def end(self, seconds: float = 60.0) -> int:
+    def end(self) -> int:
         """Wait for the exit code."""
-        deadline = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < deadline:
-            self.read_for(0.05)
-        self.read_for(0.05)
-        if self.process.poll() is None:
+
+        def ended() -> bool:
+            self.read()  # else a full terminal would hold it up
+            return self.process.poll() is not None
+
+        try:
+            wait_for(ended)
+        except AssertionError:
             self.process.kill()
-            raise AssertionError(f"it does not end: {self.bytes[-2000:]!r}")
+            raise AssertionError(f"it does not end: {self.bytes[-2000:]!r}") from None
+        self.read()
         os.close(self.master)
         return self.process.returncode

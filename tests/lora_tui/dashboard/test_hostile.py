@@ -99,20 +99,20 @@ def play(folder: Path, arguments: list[str]) -> bytes:
     """Open everything that can be opened; what was written."""
     screen = _terminal([*COMMAND, *arguments], cwd=folder, size=SIZE)
     screen.wait_for(b"failed")
-    screen.read_for(1.0)
+    screen.rest()
     for _ in range(3):
         for key in KEYS:
             screen.type(key.encode())
-            screen.read_for(0.25)
+            screen.rest()
         screen.type(b"j")
-        screen.read_for(0.2)
+        screen.rest()
         assert screen.process.poll() is None, screen.bytes[-3000:].decode("utf-8", "replace")
     for _ in range(20):
         # Out of whatever a slow machine has left open.
         screen.type(b"\x1b")
-        screen.read_for(0.5)
+        screen.rest()
         screen.type(b"q")
-        screen.read_for(0.5)
+        screen.rest()
         if screen.process.poll() is not None:
             break
     assert screen.end() == 0, screen.bytes[-3000:].decode("utf-8", "replace")
@@ -151,7 +151,7 @@ def test_the_screen_is_whole_after_hostile_text(tmp_path: Path, make_run: Make) 
     folder_with(HOSTILE, "\x1b[2J\x07[bold]\u202e", make_run, tmp_path)
     screen = _terminal(COMMAND, cwd=tmp_path, size=SIZE)
     screen.wait_for(b"failed")
-    screen.read_for(1.0)
+    screen.rest()
     seen = pyte.Screen(*SIZE)
     pyte.ByteStream(seen).feed(screen.bytes)
     screen.type(b"q")

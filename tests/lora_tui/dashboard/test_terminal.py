@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import DEADLINE_S, wait_for
 
 from core.errors import UserError
 from lora_tui import dashboard_command
@@ -15,6 +16,16 @@ from lora_tui.__main__ import _face_parser
 
 Make = Callable[..., Any]
 COMMAND = ["-m", "lora_tui"]
+COUNTING = """
+import sys
+from pathlib import Path
+from lora_tui.__main__ import main
+from lora_tui.dashboard.reading.reader import FolderSource
+read, looks = FolderSource.read, Path(sys.argv[1]).open("ab", buffering=0)
+FolderSource.read = lambda source, want: (looks.write(b"."), read(source, want))[1]
+sys.exit(main([]))
+"""
+"""The dashboard; a byte goes into the named file whenever it reads the runs folder."""
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\u202e[/][bold]\x9b31m[@click=app.quit]x\x00\r\n" + "y" * 200
 
 
@@ -34,10 +45,18 @@ def test_it_opens_starts_nothing_is_silent_when_nothing_happens_and_quits(
 ) -> None:
     run = make_run().train(1000).finish()
     before = sorted(path for path in tmp_path.rglob("*"))
-    screen = terminal(COMMAND, cwd=tmp_path)
+    looks = tmp_path.with_name("looks")
+    screen = terminal(["-c", COUNTING, str(looks)], cwd=tmp_path)
     screen.wait_for(b"accepted")
-    screen.read_for(3.0)
-    assert screen.read_for(1.5) == b""
+
+    def silent() -> bool:
+        """Whether nothing is written while the files are read five times more."""
+        screen.read()
+        before = looks.stat().st_size
+        wait_for(lambda: looks.stat().st_size > before + 5)
+        return screen.read() == b""
+
+    wait_for(silent)
     screen.type(b"q")
     assert screen.end() == 0
     kept = run.paths.root.parent / "cache"
@@ -53,7 +72,7 @@ def test_hostile_text_reaches_the_terminal_as_harmless_characters(
     screen = terminal(COMMAND, cwd=tmp_path, size=(200, 50))
     screen.wait_for(b"training")
     screen.wait_for(b"[bold]")
-    screen.read_for(1.0)
+    screen.rest()
     screen.type(b"q")
     assert screen.end() == 0
     shown = screen.bytes
@@ -68,7 +87,7 @@ def test_without_its_terminal_it_ends(tmp_path: Path, make_run: Make, terminal: 
     screen = terminal(COMMAND, cwd=tmp_path)
     screen.wait_for(b"accepted")
     screen.hang_up()
-    assert screen.process.wait(30) == 0
+    assert screen.process.wait(DEADLINE_S) == 0
 
 
 def test_no_torch_and_no_transformers_in_its_process(tmp_path: Path, make_run: Make, terminal: Any) -> None:

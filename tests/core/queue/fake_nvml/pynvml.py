@@ -52,6 +52,8 @@ def nvmlShutdown() -> None:
 
 
 def nvmlDeviceGetCount() -> int:
+    with Path(os.environ["FAKE_NVML"]).with_suffix(".looks").open("ab") as looks:
+        looks.write(b".")
     return len(_state()["gpus"])
 
 
