@@ -293,7 +293,10 @@ class TrainingRun:
         `prepare` runs in that process, before the trainer begins.
         """
         from core.training.__main__ import main
+        from core.training.evaluation import normalisation_fingerprint
 
+        data = self.config["settings"]["data"]
+        normalisation_fingerprint(data["target_rms"], data["normaliser"])  # once for all that are forked
         self.paths.root.mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if pid == 0:

@@ -9,6 +9,7 @@ figure is rounded to a digit that noise could turn over.
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,9 @@ def _decoded() -> dict[str, Samples]:
     with tempfile.TemporaryDirectory(prefix="lora-probe-") as folder:
         for signal in signals():
             path = Path(folder) / f"{signal.name}.wav"
-            soundfile.write(path, signal.frames, signal.rate_hz, subtype=signal.subtype)
+            sound = io.BytesIO()
+            soundfile.write(sound, signal.frames, signal.rate_hz, format="WAV", subtype=signal.subtype)
+            path.write_bytes(sound.getvalue())  # an OSError says that the disk is full; libsndfile does not
             clips[signal.name] = read_clip(path)
     return clips
 

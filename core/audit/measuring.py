@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -84,9 +85,15 @@ class Measuring:
 @contextmanager
 def _for_workers() -> Iterator[None]:
     """Around `pool.submit`, which starts workers, for what they inherit: a blocked SIGINT, since of the whole group
-    that Ctrl-C reaches only the parent decides (it is not lost here, only late); and `_ENVIRONMENT`.
+    that Ctrl-C reaches only the parent decides; and `_ENVIRONMENT`.
+
+    The parent hears of Ctrl-C afterwards: in the middle it would leave a worker with half of what it is to do. Blocking
+    is not enough for that, because another thread (of BLAS, say) may receive the signal, and Python then interrupts.
     """
     inherited = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(_ENVIRONMENT)
     try:
@@ -98,6 +105,10 @@ def _for_workers() -> Iterator[None]:
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 _ENVIRONMENT = {

@@ -253,7 +253,7 @@ def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: Any
 
     def given_up() -> bool:
         """Whether the face has ended; kills each supervisor as soon as it is at work."""
-        for pid in {d.get("process")["pid"] for d in folder.decisions("supervisor_started")} - killed:
+        for pid in {record.process["pid"] for record in folder.decisions("supervisor_started")} - killed:
             killed.add(pid)
             os.kill(pid, signal.SIGKILL)
         return face.poll() is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import clock_tick, wait_for
+from waiting import wait_for
 
 from core.manifests import hashing
 from core.manifests.hashing import HashCache
@@ -196,6 +196,7 @@ def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_the
     folder.db.submit(folder.submission())
     reads: list[Path] = []
     real = hashing._read
+    monkeypatch.setattr(hashing, "FRESH_NS", 0)
     monkeypatch.setattr(hashing, "_read", lambda path, cache: reads.append(path) or real(path, cache))
 
     def face() -> None:
@@ -203,7 +204,6 @@ def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_the
         shutil.copy(folder.root / "train.wav", folder.root / "other.wav")
         manifest = folder.root / "other.jsonl"
         manifest.write_text((folder.root / "train.jsonl").read_text().replace("train.wav", "other.wav"))
-        clock_tick()  # so old that its times vouch for it
         hashing.manifest_file_hashes(manifest, HashCache(folder.runs.hash_cache))
         submission = folder.db.submit(folder.submission("data.train=other.jsonl", "train.seed=9"))
         wait_for(lambda: any(d.submission == submission.id for d in folder.decisions("wait", "run")))
