@@ -20,7 +20,7 @@ from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
 from core.plan.template import plan_text
 from core.runs.hub import is_hub_id
-from core.runs.model_layers import LinearLayers, linear_layers
+from core.runs.model_files import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES

@@ -54,7 +54,7 @@ def _html(_path: Path, report: Report) -> str:
 
 def _markdown(path: Path, report: Report) -> str:
     """The Markdown; the charts it shows are written into a folder beside it."""
-    from lora_tui.reports import pictures
+    from lora_tui.reports import svg as pictures
 
     drawn = pictures.files(report)
     beside, folder = path.absolute().parent.resolve(), f"{path.stem}_files"

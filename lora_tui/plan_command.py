@@ -15,9 +15,8 @@ from core.manifests.hashing import HashCache
 from core.plan.expand import expand, matches, short, unknown_ids
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
-from core.plan.rows import all_rows
+from core.plan.rows import EXPERIMENT, all_rows, in_words
 from core.plan.schema import Plan, Row
-from core.plan.search import EXPERIMENT, in_words
 from core.queue.recorded_runs import newest_first
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, load_plan

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.kill_matrix.material import CLIPS, write_plan
 from benchmarks.kill_matrix.world import Failed, World
-from core.runs.adapter_hash import WEIGHTS
+from core.runs.adapter_files import WEIGHTS
 from core.runs.evidence import gather
 from core.runs.paths import RunPaths
 from core.runs.store import read_run

@@ -4,7 +4,7 @@
 Durations in manifests are rounded, so without an offset a duration cuts only what is clearly longer: a file
 that ends before it, or less than 0.1 s after it, is read whole. With an offset the slice is exact and must
 lie inside the file (0.1 s aside). An offset of 0 counts as none. A slice is what the whole file has there, to the
-sample, whatever the format.
+sample, whatever the format. Audio that is longer than a model takes is cut in its pauses.
 """
 
 from __future__ import annotations
@@ -18,10 +18,50 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from core.audio.pauses import pause_cuts
 from core.audio.sound_file import Inspect, Samples, opened, read_mono, total_frames
 from core.audio.sound_headers import Oddity
 from core.errors import AudioError
+
+FRAME_S = 0.05
+HOP_S = 0.01
+MIN_REST_S = 1.0
+"""A shorter rest makes recognisers repeat themselves, so the last cut leaves at least this where it can."""
+
+
+def pause_cuts(samples: Samples, max_seconds: float, sample_rate_hz: int) -> list[tuple[int, int]]:
+    """Ranges [start, stop) of `samples` (samples,), each at most `max_seconds`, that cover all of it once.
+
+    Each cut is in the middle of the quietest 50 ms of the last third of its window. No samples give no range.
+    """
+    if not (math.isfinite(max_seconds) and int(max_seconds * sample_rate_hz) >= 1):
+        raise ValueError(f"max_seconds must be at least one sample long, not {max_seconds}")
+    limit, rest = int(max_seconds * sample_rate_hz), int(MIN_REST_S * sample_rate_hz)
+    total = len(samples)
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    while total - start > limit:
+        first, last = start + limit - limit // 3, start + limit
+        if first < total - rest < last:
+            last = total - rest
+        cut = first + _quietest(samples[first:last], sample_rate_hz)
+        ranges.append((start, cut))
+        start = cut
+    if start < total:
+        ranges.append((start, total))
+    return ranges
+
+
+def _quietest(window: Samples, sample_rate_hz: int) -> int:
+    """The middle of the quietest frame (latest of equals); the end of a window shorter than a frame."""
+    frame, hop = int(FRAME_S * sample_rate_hz), int(HOP_S * sample_rate_hz)
+    if len(window) < frame:
+        return len(window)
+    energy = np.concatenate(([0.0], np.cumsum(np.square(window, dtype=np.float64))))
+    starts = np.arange(0, len(window) - frame + 1, hop)
+    frames = energy[starts + frame] - energy[starts]
+    quietest = len(frames) - 1 - int(np.argmin(frames[::-1]))
+    return int(starts[quietest]) + frame // 2
+
 
 SAMPLE_RATE_HZ = 16_000
 TARGET_RMS = 0.075

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from core.audio.sound_headers import MendedFile, Oddity, mended
 from core.errors import AudioError
-from core.system.lfs import POINTER_BYTES, pointer_problem
+from core.system.files import POINTER_BYTES, pointer_problem
 
 PLAUSIBLE_RATES_HZ = range(1_000, 1_000_000)
 """Beyond these a header is broken, and resampling would fill the memory."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError
-from core.system.lfs import folder_problem
+from core.system.files import folder_problem
 
 DEFAULT_POSITIONS = 448
 PREFIX_AND_END = 2

@@ -18,14 +18,13 @@ from core.errors import ExitCode, UserError, is_disk_full
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
-from core.runs.adapter_facts import AdapterFacts, read_facts
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import AdapterFacts, adapter_hash, read_facts
 from core.runs.hub import commit_of, hub_hash, is_commit
-from core.runs.model_hash import model_hash
+from core.runs.model_files import model_hash
 from core.sanitise import sanitise
 from core.scoring.caps import ran_on
 from core.scoring.joined_words import joined, joined_sentence
-from core.scoring.wer_table import wer_table
+from core.scoring.wer import wer_table
 from core.system.files import write_json
 from core.system.process import usable_cpus
 from core.user_paths import user_path

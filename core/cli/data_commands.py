@@ -77,7 +77,7 @@ def _safe_row(row: str) -> str:
 def expand(args: argparse.Namespace) -> ExitCode:
     """Build a set from a pool; say what the pool lacks."""
     from core.audit.expand import Request
-    from core.manifests.writing import refuse_to_overwrite
+    from core.manifests.manifest import refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     fields = None if args.stratify is None else [name.strip() for name in args.stratify.split(",") if name.strip()]
@@ -98,7 +98,7 @@ def expand(args: argparse.Namespace) -> ExitCode:
 def write_expansion(request: Request, output: Path, force: bool) -> ExitCode:
     """Choose the set, write it, say what is in it and what is not."""
     from core.audit import expand as expand_manifest
-    from core.manifests.writing import manifest_line, write_manifest
+    from core.manifests.manifest import manifest_line, write_manifest
 
     if request.size < 1:
         raise UserError(f"--size {request.size}: must be 1 or more")
@@ -118,7 +118,7 @@ def import_set(args: argparse.Namespace) -> ExitCode:
     """Make a manifest of another tool's set, whole or a fair sample of it; it must be one that can be read."""
     from core.manifests.array_import import importing
     from core.manifests.exchange import import_lines
-    from core.manifests.writing import refuse_to_overwrite
+    from core.manifests.manifest import refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     if args.size is not None and args.size < 1:
@@ -138,7 +138,7 @@ def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> Exit
     import tempfile
 
     from core.audit.expand import Request
-    from core.manifests.writing import write_manifest
+    from core.manifests.manifest import write_manifest
 
     folder = args.output.parent.absolute()
     if not lines:
@@ -164,8 +164,7 @@ def _write_import(args: argparse.Namespace, lines: list[dict[str, Any]]) -> Exit
 def export_set(args: argparse.Namespace) -> ExitCode:
     """Write a manifest for another tool."""
     from core.manifests.exchange import export_rows
-    from core.manifests.manifest import read_manifest
-    from core.manifests.writing import refuse_to_overwrite
+    from core.manifests.manifest import read_manifest, refuse_to_overwrite
 
     refuse_to_overwrite(args.output, args.force)
     manifest = read_manifest(args.source)
@@ -191,7 +190,7 @@ def normalise(args: argparse.Namespace) -> ExitCode:
 
     from core.audio import samples as audio
     from core.audio.probe import probe_fingerprint
-    from core.manifests.writing import refuse_to_overwrite
+    from core.manifests.manifest import refuse_to_overwrite
     from core.system.files import write_bytes
 
     if args.output.suffix.lower() != ".wav":

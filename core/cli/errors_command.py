@@ -10,14 +10,20 @@ from typing import Any
 
 from core.console import document, err, out
 from core.errors import ExitCode, ManifestError, UserError
-from core.manifests.manifest import Manifest, Utterance, read_manifest
-from core.manifests.writing import manifest_line, refuse_to_overwrite, write_manifest
+from core.manifests.manifest import (
+    Manifest,
+    Utterance,
+    manifest_line,
+    read_manifest,
+    refuse_to_overwrite,
+    write_manifest,
+)
 from core.runs.error_list import ClipChange, Comparison, compare
 from core.runs.paths import RunPaths
+from core.scoring.alignment import WordChange, word_changes
 from core.scoring.counts import total
 from core.scoring.position import PositionReport, ScoredClip, Slice, position_report
 from core.scoring.text import normaliser
-from core.scoring.word_changes import WordChange, word_changes
 
 KINDS = ("broken", "never learnt")
 HEARD = 3

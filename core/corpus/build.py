@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from core.console import err
-from core.corpus.recipe import Recipe, Utterance, plan_corpus
-from core.corpus.recipe_file import read_recipe
+from core.corpus.recipe import Recipe, Utterance, plan_corpus, read_recipe
 from core.corpus.render import SAMPLE_RATE_HZ, render, write_flac
 from core.corpus.synth import Synthesiser
 from core.errors import ExitCode, UserError, exit_code_for

@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 
 from core.errors import ManifestError
+from core.manifests.manifest import path_from
 from core.manifests.parsing import Problems, json_objects
-from core.manifests.writing import path_from
 from core.system.files import fsync_folder
 
 ARRAY_KEYS = ("array", "samples", "waveform")

@@ -1,25 +1,102 @@
-"""Content hashes of audio files and manifests. A file is read once; then its size and times vouch for it."""
+"""Content hashes of audio files and manifests. A file is read once; then its size and times vouch for it.
+
+A manifest has two hashes. The first (`manifest_sha256`) stands for what a run trains and is scored on, and is part of
+the run's identity. It holds neither speakers nor fields: they change no weight and no transcript, and whoever names
+speakers later need not train again. They do decide how results are sliced and which utterances are resampled together,
+so a run records the second (`lines_sha256`) beside it: texts, slices, speakers and fields. Score documents carry what
+it is taken over, and both must agree. It can be had without the audio. The path of the audio is in neither: a corpus
+may move.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from core.errors import AudioError
-from core.manifests.line_hashes import lines_of, lines_sha256
-from core.manifests.manifest import Manifest, read_manifest, refuse_joined_words
+from core.manifests.manifest import Manifest, Utterance, read_manifest, refuse_joined_words
 from core.manifests.parsing import audio_path
 from core.system.checksums import hash_lines
-from core.system.files import make_private, open_raw, open_regular, write_bytes
-from core.system.lfs import POINTER_BYTES, pointer_problem
+from core.system.files import POINTER_BYTES, make_private, open_raw, open_regular, pointer_problem, write_bytes
 from core.user_paths import PathError
+
+FIELD_LENGTH = 60
+"""Longest text of a manifest's other field, in characters, that is kept with an utterance's score."""
+_WHOLE = 2**53
+
+Field = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a score document keeps of a manifest's line, and what `lines_sha256` is taken over, but for the id."""
+
+    id: str
+    reference: str
+    offset: float
+    duration: float | None
+    """Seconds, as the line gives them."""
+    channel: int | None
+    speaker: str | None
+    fields: Mapping[str, Field]
+    """The line's other fields that are short texts or numbers: what results can be sliced by."""
+
+
+def line_of(utterance: Utterance) -> Line:
+    """What is used of a line."""
+    return Line(
+        utterance.id,
+        utterance.text,
+        utterance.offset_s,
+        utterance.duration_s,
+        utterance.channel,
+        utterance.speaker,
+        short_fields(utterance.extra),
+    )
+
+
+def lines_of(manifest: Manifest) -> Iterator[Line]:
+    """What is used of each line, in order."""
+    return map(line_of, manifest.utterances)
+
+
+def lines_sha256(lines: Iterable[Line]) -> str:
+    """64 hex digits over texts, slices, channels, speakers and fields, in order. Neither audio nor its path counts."""
+    return hash_lines(
+        "lines 1",
+        (
+            [one.reference, one.offset, one.duration, one.channel, one.speaker, sorted(one.fields.items())]
+            for one in lines
+        ),
+    )
+
+
+def references_sha256(lines: Iterable[tuple[str, str]]) -> str:
+    """64 hex digits over the (id, text) of an evaluation set: all that the scores of older runs tell of it."""
+    return hash_lines("references 1", (list(line) for line in lines))
+
+
+def short_fields(extra: Mapping[str, Any]) -> dict[str, Field]:
+    """The fields that are texts of at most 60 characters or finite numbers."""
+    return {key: value for key, value in extra.items() if _is_short(value)}
+
+
+def _is_short(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= FIELD_LENGTH
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < _WHOLE
+
 
 WORKERS = 4
 """Threads that read files: enough to keep a disk busy. Reading and hashing let other threads run."""
@@ -143,7 +220,7 @@ class ManifestHashes(NamedTuple):
     content: str
     """`manifest_sha256`: what is trained and scored on."""
     lines: str
-    """`lines_sha256` (core.manifests.line_hashes): what else is used of it."""
+    """`lines_sha256` (core.manifests.hashing): what else is used of it."""
 
 
 def manifest_file_hashes(

@@ -1,23 +1,27 @@
-"""Manifests: JSON Lines that name audio and its text. Read whole, with every problem reported at once.
+"""Manifests: JSON Lines that name audio and its text. Read whole, with every problem reported at once; written whole.
 
 A line is an object with `audio_filepath` (or `audio`) and `text` (or `sentence`), and, if wanted,
 `duration` and `offset` (seconds), `channel` (from 0) and `speaker`; other fields are kept in
 `Utterance.extra`. Relative paths start at the manifest's folder. What `duration` means with and without
-an offset is told in core.audio.samples. Blank lines and a byte order mark are tolerated.
+an offset is told in core.audio.samples. Blank lines and a byte order mark are tolerated. A manifest that somebody
+made is never overwritten.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from core.errors import AudioError, ManifestError
+from core.errors import AudioError, ManifestError, is_disk_full
 from core.manifests.parsing import Fields, Problems, audio_path, lines_of_file, parse_line, shortened
 from core.scoring.joined_words import joined, joined_sentence
+from core.system.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +170,44 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # A name too long, or a folder that may not be entered.
         return False
+
+
+def refuse_to_overwrite(path: Path, force: bool) -> None:
+    """Raise ManifestError when `path` exists and `force` was not asked for: before any work is done."""
+    if not force and os.path.lexists(path):
+        raise ManifestError(f"{path}: exists already: choose another name, or say --force to replace it")
+    if path.is_dir():
+        raise ManifestError(f"{path}: is a folder: name a file")
+
+
+def write_manifest(path: Path, lines: Iterable[dict[str, Any]], force: bool = False) -> int:
+    """Write JSON Lines, atomically; the number of lines. Raises ManifestError when `path` exists, unless `force`."""
+    refuse_to_overwrite(path, force)
+    rows = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
+    try:
+        write_text(path, "".join(rows))
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise ManifestError(f"{path}: cannot be written ({error.strerror}): give another file") from error
+    return len(rows)
+
+
+def manifest_line(utterance: Utterance, folder: Path, **more: Any) -> dict[str, Any]:
+    """An utterance as a line of a manifest in `folder`: a relative path if the audio is below it or beside it."""
+    line: dict[str, Any] = {"audio_filepath": path_from(folder, utterance.audio), "text": utterance.text}
+    if utterance.offset_s or utterance.tells_offset:
+        line["offset"] = utterance.offset_s
+    if utterance.duration_s is not None:
+        line["duration"] = utterance.duration_s
+    if utterance.channel is not None:
+        line["channel"] = utterance.channel
+    if utterance.speaker is not None:
+        line["speaker"] = utterance.speaker
+    return line | {key: value for key, value in utterance.extra.items() if key not in line} | more
+
+
+def path_from(folder: Path, audio: Path) -> str:
+    """`audio` as a manifest in `folder` names it: relative within two levels up, else absolute."""
+    relative = os.path.relpath(audio, folder.absolute())
+    return str(audio) if relative.startswith("../../..") else relative

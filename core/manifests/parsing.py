@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import ManifestError
-from core.system.files import LONGEST_LINE, POINTER, is_pointer, open_regular
-from core.system.lfs import POINTER_BYTES
+from core.system.files import LONGEST_LINE, POINTER, POINTER_BYTES, is_pointer, open_regular
 from core.user_paths import PathError, user_path
 
 SHOWN_PROBLEMS = 20

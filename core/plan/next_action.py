@@ -1,4 +1,7 @@
-"""What the queue does now. Pure: rows, what is known of each, policy and budget in; one action out."""
+"""What the queue does now. Pure: rows, what is known of each, policy and budget in; one action out.
+
+Draws have their turn when the plan is used up, and repeats with other seeds when their run was accepted.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,48 @@ from core.plan.expand import matches, short
 from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import with_seed
 from core.plan.schema import QueueSettings, Row, RunSettings
-from core.plan.turns import accepted as once_accepted
-from core.plan.turns import accepted_with_seeds, in_turn, open_repeats
+
+
+def in_turn(rows: Sequence[Row], states: Mapping[str, RowState], queue: QueueSettings) -> list[Row]:
+    """The rows that have begun, or may begin as far as search and repeats go."""
+    own = [row for row in rows if not row.drawn and row.confirms is None]
+    used_up = all(states[row.key].status in ENDED for row in own)
+    standing = {row.key: accepted_with_seeds(row, rows, states) for row in rows if row.confirms is None}
+    searching = queue.then == "search" and used_up and not any(standing.values())
+    # While what a draw brought is repeated, no other one is drawn.
+    searching = searching and None not in standing.values()
+    found: list[Row] = []
+    for row in rows:
+        waits = states[row.key].status in (RowStatus.QUEUED, RowStatus.HELD)
+        if row.confirms is not None:
+            # A seed that was not accepted settles it: the others would be run for nothing.
+            once = row.confirms in states and accepted(states[row.confirms])
+            if once and not (waits and standing.get(row.confirms) is False):
+                found.append(row)
+        elif not row.drawn or not waits or searching:
+            found.append(row)
+    return found
+
+
+def accepted_with_seeds(row: Row, rows: Sequence[Row], states: Mapping[str, RowState]) -> bool | None:
+    """Whether a row was accepted, and so were all its repeats with other seeds; None: some of these are to come."""
+    if not accepted(states[row.key]):
+        return False
+    found = [states[other.key] for other in rows if other.confirms == row.key]
+    if any(state.status in ENDED and not accepted(state) for state in found):
+        return False
+    return True if all(accepted(state) for state in found) else None
+
+
+def accepted(state: RowState) -> bool:
+    """Whether the row's own run was accepted."""
+    return state.status is RowStatus.DONE and state.facts.get("accepted") is True
+
+
+def open_repeats(rows: Sequence[Row], states: Mapping[str, RowState]) -> list[Row]:
+    """The repeats among `rows` that have not ended."""
+    return [row for row in rows if row.confirms is not None and states[row.key].status not in ENDED]
+
 
 HELD_BACK = "held until released"
 """Begins the part of a Wait's reason that names held rows."""
@@ -210,9 +253,9 @@ def _end_of_plan(
 ) -> _End | None:
     """Why nothing more is to be started; None to go on."""
     if queue.until == "accepted":
-        accepted = [row.key for row in wanted if row.confirms is None and accepted_with_seeds(row, wanted, states)]
-        if accepted:
-            return _End(f"{accepted[0]} was accepted", queue.on_accept == "stop", final=True)
+        found = [row.key for row in wanted if row.confirms is None and accepted_with_seeds(row, wanted, states)]
+        if found:
+            return _End(f"{found[0]} was accepted", queue.on_accept == "stop", final=True)
     hours = (
         f"the budget of {queue.max_hours:g} hours (queue.max_hours) is used up"
         if spent.hours >= queue.max_hours
@@ -221,7 +264,7 @@ def _end_of_plan(
     statuses = {states[row.key].status for row in wanted}
     if not statuses & {RowStatus.QUEUED, RowStatus.HELD}:
         if RowStatus.RUNNING not in statuses:
-            drawn = any(row.drawn for row in wanted) and not any(once_accepted(states[row.key]) for row in wanted)
+            drawn = any(row.drawn for row in wanted) and not any(accepted(states[row.key]) for row in wanted)
             return _End("every row of the plan has ended" + (", and [search] has no other rows" if drawn else ""))
         return _End(hours, True) if hours else _End("nothing is left to start")
     if spent.runs >= queue.max_runs:

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.plan.expand import experiment_rows, interval_steps, too_many_intervals
 from core.plan.lines import KeyPath
+from core.plan.rows import EXPERIMENT
 from core.plan.schema import (
     HIGH_LEARNING_RATE,
     Experiment,
@@ -18,7 +19,6 @@ from core.plan.schema import (
     SearchSpace,
     TrainSettings,
 )
-from core.plan.search import EXPERIMENT
 from core.plan.validate import Problems
 from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds

@@ -7,7 +7,7 @@ from pathlib import Path
 from core.plan.expand import interval_steps
 from core.plan.schema import RunSettings
 from core.runs.folder import files
-from core.runs.model_layers import linear_shapes
+from core.runs.model_files import linear_shapes
 from core.runs.paths import RunPaths
 
 _FLOAT = 4

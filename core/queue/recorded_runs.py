@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from core.manifests.line_hashes import references_sha256
+from core.manifests.hashing import references_sha256
 from core.plan.identity import run_identity
 from core.plan.schema import RunSettings
 from core.runs.contents import Comparison, Content, Recorded, compare

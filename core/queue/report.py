@@ -22,8 +22,7 @@ from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
 from core.runs.matrix import MatrixRow, differing_settings, history_row, run_row, unrun_row
 from core.runs.paths import RunPaths
-from core.runs.reason import reason
-from core.runs.snapshot import RunSnapshot
+from core.runs.snapshot import RunSnapshot, reason
 from core.runs.store import read_run
 from core.scoring.evidence import Decision, State, Thresholds, Verdict
 from core.scoring.verdict import thresholds_of

@@ -9,15 +9,14 @@ from typing import Any
 
 from core.errors import ModelError, RunFolderError
 from core.plan.identity import run_identity, settings_from
-from core.runs.adapter_facts import read_facts
-from core.runs.adapter_hash import covers_facts
+from core.runs.adapter_files import covers_facts, read_facts
 from core.runs.contents import HUB, MODEL
+from core.runs.data_health import made_here
 from core.runs.digests import inventory, sha256_of, sha256_of_start
 from core.runs.folder import links
 from core.runs.hub import hub_hash
 from core.runs.paths import ADAPTER_FACTS
 from core.runs.scores import read_score
-from core.runs.shared_audit import made_here
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Artifact
 from core.system.files import exists

@@ -34,7 +34,7 @@ class Content:
     sha256: str | None = None
     """Of the whole content; None where it cannot be had."""
     lines: str | None = None
-    """Of a manifest: the hash of its lines without the audio (core.manifests.line_hashes)."""
+    """Of a manifest: the hash of its lines without the audio (core.manifests.hashing)."""
     references: str | None = None
     """Of a manifest whose audio is not all here: the hash of its ids and texts alone."""
     hub: str | None = None

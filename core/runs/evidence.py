@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.plan.expand import interval_steps
-from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter

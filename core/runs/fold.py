@@ -25,8 +25,7 @@ from core.runs.events import (
     decode,
 )
 from core.runs.snapshot import STALLED_S, Attempt
-from core.runs.step_lines import Buffer, parse, stretches
-from core.runs.steps import StepColumns
+from core.runs.steps import Buffer, StepColumns, parse, stretches
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
 from core.system.process import identity_from_json

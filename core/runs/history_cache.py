@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.runs import events, fold, snapshot, step_lines, steps
+from core.runs import events, fold, snapshot, steps
+from core.runs import steps as step_lines
 from core.runs.events import AdapterSaved, Notice, Phase
 from core.runs.fold import History
 from core.runs.snapshot import Attempt

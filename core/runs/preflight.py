@@ -12,7 +12,7 @@ from core.manifests.manifest import read_manifest
 from core.plan.fits import batches_fit, left_out, missing_targets, model_seconds, nothing_left
 from core.plan.schema import DataSettings, ModelSettings, RunSettings
 from core.runs.hub import folder_in_cache, is_hub_id
-from core.runs.model_layers import linear_modules
+from core.runs.model_files import linear_modules
 from core.system.files import read_json, stamp
 
 MOST_HEADERS = 2000

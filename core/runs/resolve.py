@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import AudioError, ManifestError, ModelError, UserError, may_pass
-from core.manifests.hashing import HashCache, manifest_file_hashes
-from core.manifests.line_hashes import lines_of, lines_sha256, references_sha256
+from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes, references_sha256
 from core.manifests.manifest import read_manifest
 from core.plan.identity import run_identity
 from core.plan.rules import same_set
 from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.contents import MODEL, Content
 from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
-from core.runs.model_hash import model_hash
-from core.system.lfs import pointer_problem
+from core.runs.model_files import model_hash
+from core.system.files import pointer_problem
 from core.user_paths import PathError, user_path
 
 JUDGED = ("domain", "heldout", "selection")
@@ -36,7 +35,7 @@ class Resolved:
     hashes: dict[str, str]
     identity: str
     lines: dict[str, str] = field(default_factory=dict)
-    """What is used of each manifest besides its audio (core.manifests.line_hashes)."""
+    """What is used of each manifest besides its audio (core.manifests.hashing)."""
 
 
 class ResolveError(UserError):

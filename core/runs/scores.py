@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from core.manifests.line_hashes import Line, lines_sha256
+from core.manifests.hashing import Line, lines_sha256
 from core.scoring.counts import ErrorCounts, total
 from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
 
@@ -152,7 +152,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lines_sha256(self) -> str:
-        """The hash that run.json records of the manifest (core.manifests.line_hashes), by what this document has."""
+        """The hash that run.json records of the manifest (core.manifests.hashing), by what this document has."""
         return lines_sha256(utterance.line for utterance in self.utterances)
 
     def differing_clip(self, other: Score) -> str | None:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.errors import RunFolderError
-from core.runs.adapter_hash import CONFIG, WEIGHTS
+from core.runs.adapter_files import CONFIG, WEIGHTS
 from core.runs.documents import read_config
 from core.runs.folder import delete, names, subfolders, write_bytes
 from core.runs.paths import ADAPTER_FACTS, RunPaths

@@ -14,8 +14,7 @@ from core.runs.documents import read_config, read_result
 from core.runs.events import Final, decode
 from core.runs.fold import History
 from core.runs.paths import RunPaths
-from core.runs.reason import reason
-from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state
+from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state, reason
 from core.system.files import LONGEST_LINE, open_raw, stamp, tail
 from core.system.process import is_alive
 
@@ -68,7 +67,7 @@ def run_state(paths: RunPaths) -> RunState:
 
 
 def state_and_reason(paths: RunPaths) -> tuple[RunState, str]:
-    """`run_state`, and why it is in that state where the word alone does not tell (`core.runs.reason`)."""
+    """`run_state`, and why it is in that state where the word alone does not tell (`core.runs.snapshot`)."""
     if read_result(paths)[0] is not None:
         return RunState.DONE, ""
     last = _last_record(paths.events)

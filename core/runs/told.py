@@ -43,7 +43,7 @@ class Told:
     hashes: Hashes
     """Of each manifest, by run.json: texts and audio."""
     lines: Hashes
-    """Of each manifest, by run.json: what else is used of it (core.manifests.line_hashes)."""
+    """Of each manifest, by run.json: what else is used of it (core.manifests.hashing)."""
     together: tuple[Together, ...] = ()
     """Utterances that are of one recording, by the audit of the data."""
 

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ManifestError, ModelError, RunFolderError, UserError
-from core.manifests.hashing import HashCache, manifest_file_hashes
-from core.manifests.line_hashes import lines_of, lines_sha256
+from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes
 from core.manifests.manifest import read_manifest
-from core.runs.adapter_facts import read_facts
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import adapter_hash, read_facts
 from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
 from core.runs.folder import LinkError, linked_adapter
 from core.runs.judged import Judged, judged, recorded_thresholds
-from core.runs.model_hash import model_hash
+from core.runs.model_files import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.position import positions_differ
 from core.runs.scores import read_score

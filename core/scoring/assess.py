@@ -13,7 +13,6 @@ from core.scoring.alignment import Alignment, Comparison, align, compare, segmen
 from core.scoring.certainty import LEVEL, Certainty, Significance, SliceScore
 from core.scoring.data_health import Together
 from core.scoring.evidence import SliceRule, Thresholds
-from core.scoring.mapsswe import mapsswe
 from core.scoring.significance import (
     RESAMPLES,
     SEED,
@@ -21,6 +20,7 @@ from core.scoring.significance import (
     PairedErrors,
     Units,
     interval,
+    mapsswe,
     needed_units,
     optimism,
     over_blocks,

@@ -1,4 +1,8 @@
-"""Convergence, stability and artifact integrity: each PASS, FAIL or UNKNOWN with its number and one sentence.
+"""The six criteria of the gate, each PASS, FAIL or UNKNOWN with its number and one sentence. Pure.
+
+They are convergence, stability, artifact integrity, domain gain and heldout regression, and parity: that the score of
+the adapter on disk, made by another process, equals the trainer's own. The criteria on WER go by the point estimate or
+by how sure it is; they are UNKNOWN while the data or the way their texts were written forbid to judge a WER at all.
 
 WER differences are exact fractions of the error counts, so that a gain of exactly the threshold passes,
 whatever floating point would make of it.
@@ -12,8 +16,14 @@ from fractions import Fraction
 from itertools import combinations
 from statistics import median
 
+from core.scoring.caps import caps_obstacle
+from core.scoring.certainty import Certainty, more, nobody, plural
+from core.scoring.certainty import probability as in_percent
 from core.scoring.counts import ErrorCounts
-from core.scoring.evidence import Criterion, Evidence, Interval, State, Thresholds
+from core.scoring.data_health import data_obstacle, leak_sentence
+from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds
+from core.scoring.joined_words import joined_sentence
+from core.scoring.spelling import spelling_remarks
 
 POINTS = "points"
 _SLOPE_UNIT = "nats per 1000 steps"
@@ -156,3 +166,222 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
     if evidence.unproven is not None:
         return say(State.UNKNOWN, f"The scores cannot be believed: {evidence.unproven}.")
     return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")
+
+
+def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
+    """The first reason, without a full stop, or nothing."""
+    leaks = data_obstacle(evidence.data_health, thresholds.accept_leakage)
+    if leaks:
+        return leaks
+    if said := caps_obstacle(evidence.caps):
+        return said
+    for one in () if evidence.significance is None else evidence.significance.spelling:
+        if joined := joined_sentence(one.dataset, one.joined, one.utterances):
+            return joined
+    if not thresholds.normaliser_chosen and (remarks := spelling(evidence, thresholds)):
+        return (
+            f"{remarks[0].removesuffix('.')}: say which spelling counts with data.normaliser in the plan "
+            "(`digits` takes number words and digits for the same; docs/data.md)"
+        )
+    return ""
+
+
+def spelling(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ...]:
+    """A sentence for each way in which spelling may be what the WERs show, whether or not the plan chose one."""
+    if evidence.significance is None:
+        return ()
+    return spelling_remarks(evidence.significance.spelling, thresholds.heldout_regression_pp)
+
+
+def _change(  # noqa: PLR0911 - one return a case
+    dataset: str,
+    baseline: ErrorCounts | None,
+    tuned: ErrorCounts | None,
+    convergence: Criterion,
+    unsound: str,
+) -> tuple[Fraction | None, str, str]:
+    """(rise in points, the two WERs in words, why the rise cannot be judged or "")."""
+    if baseline is None:
+        return None, "", f"There is no valid baseline score of {dataset} yet."
+    if tuned is None:
+        return None, "", f"There is no valid tuned score of {dataset} yet."
+    if baseline.reference_words != tuned.reference_words:
+        words = f"{baseline.reference_words} and {tuned.reference_words} reference words"
+        return None, "", f"Baseline and tuned score of {dataset} do not compare: {words}."
+    rise = rise_points(baseline, tuned)
+    if rise is None:
+        return None, "", f"The {dataset} set has no reference words."
+    figures = f"{baseline.wer_percent:.2f} → {tuned.wer_percent:.2f} %"
+    if convergence.state is not State.PASS:
+        word = "failed" if convergence.state is State.FAIL else "is unknown"
+        return rise, figures, f"{figures} is not valid: convergence {word}."
+    if unsound:
+        return rise, figures, f"{figures} is not valid: {unsound}."
+    return rise, figures, ""
+
+
+def _leakage(evidence: Evidence, thresholds: Thresholds) -> tuple[str, str]:
+    """(why the data leave no WER valid, or nothing; what the reason says of leakage that the plan accepts)."""
+    accepted = thresholds.accept_leakage
+    unsound = obstacle(evidence, thresholds)
+    leaks = evidence.data_health.leaks if evidence.data_health is not None else ()
+    return unsound, f" Leakage accepted by the plan ({accepted}): {leak_sentence(leaks)}." if leaks and accepted else ""
+
+
+def sure(met: bool, certainty: Certainty | None, thresholds: Thresholds, among: int = 1) -> tuple[State, str]:
+    """The state by the plan's policy, and what the reason says of it. `met`: by the point estimate.
+
+    `among`: so many are judged, of which one FAIL is enough: each must then be that much surer (Bonferroni).
+    """
+    level = thresholds.confidence
+    if level is None:
+        return (State.PASS if met else State.FAIL), ""
+    if certainty is None:
+        return State.UNKNOWN, f" How sure that is cannot be told, and the plan asks for {in_percent(level)}."
+    by, reason = certainty.block_by, thresholds.unknown_speakers
+    if certainty.conditional and not reason:
+        return State.UNKNOWN, (
+            f" How sure that is for other {plural(by)} cannot be told: {nobody(certainty)}. Name the {by} of every "
+            f'utterance, of two {plural(by)} at least, or say why that cannot be: gate.speakers = "unknown: reason".'
+        )
+    state, said = _by_probability(certainty, level, among)
+    if certainty.conditional:
+        said += f" It says nothing of other {plural(by)} ({nobody(certainty)}), accepted by the plan: {reason}."
+    return state, said
+
+
+def _by_probability(certainty: Certainty, level: float, among: int) -> tuple[State, str]:
+    said = f" That it meets the threshold is {in_percent(certainty.probability)} sure"
+    if certainty.probability >= level:
+        return State.PASS, f"{said}; the plan asks for {in_percent(level)}."
+    if certainty.probability <= (1 - level) / among:
+        return State.FAIL, f"{said}."
+    need = more(certainty)
+    needs = f"; {need} would decide it" if need else ""
+    return State.UNKNOWN, f"{said}: neither a PASS nor a FAIL at {in_percent(level)}{needs}."
+
+
+def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criterion) -> Criterion:
+    """Tuned WER on domain is lower than the baseline's by at least the threshold."""
+    baseline, tuned, limit = evidence.baseline_domain, evidence.tuned_domain, thresholds.domain_gain_pp
+    unsound, leakage = _leakage(evidence, thresholds)
+    rise, figures, obstacle = _change("domain", baseline, tuned, convergence, unsound)
+    gain = None if rise is None else -rise
+    state = State.UNKNOWN
+    reason = obstacle
+    certainty = evidence.significance.domain if evidence.significance is not None else None
+    if gain is not None and not obstacle:
+        state, said = sure(gain >= points(limit), certainty, thresholds)
+        reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for.{said}"
+    reason += leakage
+    value = None if gain is None else float(gain)
+    return Criterion("domain_gain", "Domain gain", state, value, limit, POINTS, reason, certainty)
+
+
+def heldout(
+    evidence: Evidence, thresholds: Thresholds, convergence: Criterion, guardrail_kept: bool | None
+) -> Criterion:
+    """Tuned WER on heldout is higher than the baseline's by at most the threshold."""
+    baseline, tuned, limit = (
+        evidence.baseline_heldout,
+        evidence.tuned_heldout,
+        thresholds.heldout_regression_pp,
+    )
+    unsound, leakage = _leakage(evidence, thresholds)
+    rise, figures, obstacle = _change("heldout", baseline, tuned, convergence, unsound)
+    state = State.UNKNOWN
+    reason = obstacle
+    certainty = evidence.significance.heldout if evidence.significance is not None else None
+    if rise is not None and not obstacle:
+        state, said = sure(rise <= points(limit), certainty, thresholds)
+        reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed.{said}"
+    reason += leakage
+    if guardrail_kept is False:
+        reason += " No interval kept the guardrail, so the best one is that of the lowest WER."
+    value = None if rise is None else float(rise)
+    return Criterion("heldout", "Heldout regression", state, value, limit, POINTS, reason, certainty)
+
+
+def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:
+    """The tuned score, made by another process, equals the trainer's own at that interval."""
+    found = evidence.parity
+    # Nothing is known yet: the score is usually made on the device that trained.
+    same_device = found is None or found.same_device
+    limit, unit = (0.0, "transcripts") if same_device else (thresholds.parity_pp, "points")
+
+    def say(state: State, reason: str, value: float | None = None) -> Criterion:
+        return Criterion("parity", "Parity", state, value, limit, unit, reason)
+
+    if found is None:
+        return say(State.UNKNOWN, "There is no tuned score to compare with the trainer's own.")
+    delta = _trainer_difference(evidence)
+    differing = _sum(found.domain_transcripts_differing, found.heldout_transcripts_differing)
+    value = _float(differing) if found.same_device else (None if delta is None else float(delta))
+
+    failures, gaps = _fingerprints_and_singles(found, thresholds)
+    if found.same_device:
+        if differing is None:
+            gaps.append("the transcripts of the two processes could not be compared")
+        elif differing:
+            failures.append(f"transcripts that differ from the trainer's own on the same device: {differing}")
+        elif delta:
+            failures.append(f"the transcripts agree, but WER differs by {float(delta):.2f} points")
+    elif delta is not None and delta > points(thresholds.parity_pp):
+        failures.append(f"WER differs by {float(delta):.2f} points from the trainer's own")
+    if delta is None:
+        gaps.append("the trainer's own score at that interval is missing or of other words")
+
+    if failures or gaps:
+        state = State.FAIL if failures else State.UNKNOWN
+        return say(state, _sentence(failures or gaps), value)
+    where = "the same device" if found.same_device else "another device or precision"
+    singles = f"{found.single_transcripts_compared} clips decoded one by one agree"
+    same = "the same transcripts" if found.same_device else f"WER within {float(delta or 0):.2f} points"
+    return say(State.PASS, f"On {where}, {same} as the trainer's own; {singles}.", value)
+
+
+def _fingerprints_and_singles(found: Parity, thresholds: Thresholds) -> tuple[list[str], list[str]]:
+    """(what fails, what is missing) of the normalisation fingerprints and the clips decoded one by one."""
+    failures: list[str] = []
+    gaps: list[str] = []
+    if found.trainer_fingerprint is None or found.evaluator_fingerprint is None:
+        gaps.append("a normalisation fingerprint is missing")
+    elif found.trainer_fingerprint != found.evaluator_fingerprint:
+        mine, theirs = found.trainer_fingerprint, found.evaluator_fingerprint
+        told = f"their fingerprints differ: {mine} and {theirs}"
+        failures.append(f"trainer and evaluation normalised differently ({told})")
+    compared, differing = found.single_transcripts_compared, found.single_transcripts_differing
+    need = thresholds.parity_single_clips
+    if found.clips_available is not None:
+        need = min(need, found.clips_available)
+    if differing:
+        failures.append(f"clips that give another transcript when decoded one by one: {differing} of {compared}")
+    elif differing is None or compared < max(need, 1):
+        gaps.append(f"{compared} of {need} clips were decoded one by one")
+    return failures, gaps
+
+
+def _trainer_difference(evidence: Evidence) -> Fraction | None:
+    """The larger |ΔWER| of domain and heldout, in points, from the trainer's own score; None if unknown."""
+    artifact, tuned_domain, tuned_heldout = evidence.artifact, evidence.tuned_domain, evidence.tuned_heldout
+    if artifact is None or tuned_domain is None or tuned_heldout is None:
+        return None
+    own = next((i for i in evidence.intervals if i.step == artifact.scored_step), None)
+    if own is None:
+        return None
+    deltas = [rise_points(own.domain.counts, tuned_domain), rise_points(own.heldout.counts, tuned_heldout)]
+    known = [abs(delta) for delta in deltas if delta is not None]
+    return max(known) if len(known) == len(deltas) else None
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
+
+
+def _float(count: int | None) -> float | None:
+    return None if count is None else float(count)
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts) + "."
+    return text[0].upper() + text[1:]

@@ -5,20 +5,97 @@ not known. Base and tuned errors of a unit are taken together, and units with ma
 itself (Bisani & Ney 2004). Recordings are many, and are resampled: as many as there are, with replacement. Speakers are
 few, and a bootstrap of few units is too sure: their limits are Student's (`over_blocks`). Choosing the best interval
 on the set that is reported flatters it: the choice is repeated inside each resample, scored inside it and out of bag.
+
+Beside them stands MAPSSWE, NIST's matched-pairs test of two recognisers (Gillick & Cox 1989), as `sc_stats -t mapsswe`
+computes it. Student's distribution uses the closed forms for whole degrees of freedom (Abramowitz & Stegun 26.7.3 and
+26.7.4), with θ = atan(t / √ν).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.scoring.certainty import LEVEL, MINIMUM_BLOCKS
-from core.scoring.student import quantile, quantiles
+
+MOST_DEGREES = 200
+"""More count as so many: beyond, the distribution is the normal one but for 1 % of its width, on the safe side."""
+_GRID = 20_001
+"""Points of θ between which a quantile is interpolated."""
+
+
+def whole_degrees(degrees: float) -> int:
+    """Degrees of freedom as these functions take them: whole, rounded down, at least one."""
+    return max(1, min(MOST_DEGREES, math.floor(degrees + 1e-9)))
+
+
+def quantile(probability: float, degrees: float) -> float:
+    """The value that t stays below with that probability."""
+    return float(_at(np.array([probability]), whole_degrees(degrees))[0])
+
+
+@lru_cache(maxsize=64)
+def quantiles(degrees: float, count: int) -> Floats:
+    """`count` equally likely values of t, rising: what that many draws would be, without their chance."""
+    found = _at((np.arange(count) + 0.5) / count, whole_degrees(degrees))
+    found.setflags(write=False)  # shared by all who ask
+    return found
+
+
+def _at(probabilities: Floats, degrees: int) -> Floats:
+    angles, below = _distribution(degrees)
+    return np.asarray(math.sqrt(degrees) * np.tan(np.interp(probabilities, below, angles)))
+
+
+@lru_cache(maxsize=MOST_DEGREES)
+def _distribution(degrees: int) -> tuple[Floats, Floats]:
+    """(θ, the probability to be below) on a grid."""
+    angles = np.linspace(-math.pi / 2, math.pi / 2, _GRID)
+    sine, cosine = np.sin(angles), np.cos(angles)
+    odd = degrees % 2
+    term = cosine.copy() if odd else np.ones_like(cosine)
+    total = np.zeros_like(term)
+    for power in range(1 if odd else 0, degrees - 1, 2):
+        total += term
+        term = term * cosine**2 * ((power + 1) / (power + 2))
+    within = 2 / math.pi * (angles + sine * total) if odd else sine * total
+    return angles, 0.5 + within / 2
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedPairs:
+    """The test over segments. The null hypothesis is that both make the same number of errors in a segment."""
+
+    segments: int
+    mean: float
+    """Errors before minus errors after, for each segment."""
+    z: float | None
+    """mean / (standard deviation / √segments); None where all segments differ alike, or there are fewer than two."""
+    p_value: float | None
+    """Two-tailed, by the normal distribution; a small one says that the two do differ."""
+
+
+def mapsswe(pairs: Iterable[tuple[int, int]]) -> MatchedPairs:
+    """The test over (errors before, errors after) of each segment (`core.scoring.alignment.segments`)."""
+    differences = [before - after for before, after in pairs]
+    count = len(differences)
+    if count == 0:
+        return MatchedPairs(0, 0.0, None, None)
+    mean = sum(differences) / count
+    if count < 2:
+        return MatchedPairs(count, mean, None, None)
+    variance = sum((d - mean) ** 2 for d in differences) / (count - 1)
+    if variance == 0:
+        return MatchedPairs(count, mean, None, None)
+    z = mean / math.sqrt(variance / count)
+    return MatchedPairs(count, mean, z, math.erfc(abs(z) / math.sqrt(2)))
+
 
 RESAMPLES = 10_000
 CHOICES = 2_000

@@ -12,10 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 from core.scoring.certainty import SliceScore
-from core.scoring.criteria import points
+from core.scoring.criteria import obstacle, points, sure
 from core.scoring.evidence import Criterion, Evidence, SliceRule, State, Thresholds
-from core.scoring.score_obstacle import obstacle
-from core.scoring.wer_criteria import sure
 
 _TITLES = {"domain": "Gain by", "heldout": "Heldout by"}
 _NAMES = {"domain": "domain_gain by", "heldout": "heldout by"}

@@ -12,8 +12,7 @@ from typing import Any
 
 from core.scoring.certainty import SetSpelling
 from core.scoring.joined_words import joined
-from core.scoring.number_words import NUMBERS
-from core.scoring.text import Normaliser, contractions_apart, normaliser
+from core.scoring.text import NUMBERS, Normaliser, contractions_apart, normaliser
 from core.scoring.wer import count_errors
 
 Utterances = Sequence[Mapping[str, Any]]

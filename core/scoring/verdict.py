@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from core.scoring import criteria, wer_criteria
+from core.scoring import criteria
+from core.scoring import criteria as wer_criteria
 from core.scoring.counts import ErrorCounts
-from core.scoring.criteria import points, theil_sen, wer_points
+from core.scoring.criteria import parity, points, spelling, theil_sen, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
 from core.scoring.loosened import loosened, loosened_words
-from core.scoring.parity import parity
-from core.scoring.score_obstacle import spelling
 from core.scoring.slices import rules_of, slice_criteria
 
 POINT = "point"

@@ -1,10 +1,16 @@
-"""Word errors by jiwer, as counts. WER = (S + D + I) / N; the rate itself is a view of the counts."""
+"""Word errors by jiwer, as counts. WER = (S + D + I) / N; the rate itself is a view of the counts.
+
+The table of the same transcripts under every text normaliser shows what of a WER is spelling.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import jiwer
 
-from core.scoring.counts import ErrorCounts
+from core.scoring.counts import ErrorCounts, total
+from core.scoring.text import NAMES, normaliser
 
 
 def _words(sentences: list[str]) -> list[list[str]]:
@@ -24,3 +30,16 @@ def count_errors(reference: str, hypothesis: str) -> ErrorCounts:
         insertions=output.insertions,
         reference_words=output.hits + output.substitutions + output.deletions,
     )
+
+
+def wer_table(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each normaliser over (reference, hypothesis), as they are; both always pass the same one."""
+    pairs = list(texts)
+    lines = [f"{'normaliser':<18} {'WER %':>8} {'S':>6} {'D':>6} {'I':>6} {'words':>8}"]
+    for name in NAMES:
+        chosen = normaliser(name)
+        counts = total(count_errors(chosen.apply(reference), chosen.apply(heard)) for reference, heard in pairs)
+        wer = "no words" if counts.wer_percent is None else f"{counts.wer_percent:.2f}"
+        errors = f"{counts.substitutions:>6} {counts.deletions:>6} {counts.insertions:>6}"
+        lines.append(f"{f'{name} {chosen.version}':<18} {wer:>8} {errors} {counts.reference_words:>8}")
+    return lines

@@ -2,6 +2,7 @@
 
 Whatever lies in a runs folder may have come from elsewhere: a FIFO would wait for ever, a device would never end, a
 link would lead to somebody's other files. Readers of documents use `read_json`, those of streams `open_regular`.
+Both say when a file is only a pointer of git-lfs; `pointer_problem` asks that of files that other libraries read.
 """
 
 from __future__ import annotations
@@ -256,3 +257,26 @@ def cut_torn_line(file: io.FileIO) -> None:
     if whole != end:
         file.truncate(whole)
         os.fsync(file.fileno())
+
+
+POINTER_BYTES = 1024
+"""No pointer is larger."""
+
+
+def pointer_problem(path: Path) -> str | None:
+    """What is wrong with a file that is one and what to do; None: it is not, or cannot be read."""
+    try:
+        with open_raw(path, follow=True) as file:
+            return POINTER if is_pointer(file.read(POINTER_BYTES) or b"") else None
+    except (OSError, ValueError):
+        return None
+
+
+def folder_problem(folder: Path) -> str | None:
+    """The first file in `folder` that is one, with what to do; None: there is none."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        small = [path for path in files if path.stat().st_size <= POINTER_BYTES]
+    except OSError:
+        return None
+    return next((f"{path}: {problem}" for path in small if (problem := pointer_problem(path))), None)

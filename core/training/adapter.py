@@ -22,11 +22,10 @@ from torch import nn
 from core.errors import ModelError
 from core.plan.fits import missing_targets
 from core.plan.schema import AdapterSettings
-from core.runs.adapter_facts import AdapterFacts, read_facts
-from core.runs.adapter_hash import CONFIG, WEIGHTS
+from core.runs.adapter_files import CONFIG, WEIGHTS, AdapterFacts, read_facts
 from core.runs.folder import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
-from core.system.lfs import folder_problem
+from core.system.files import folder_problem
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.model import SpeechModel, one_line
 

@@ -10,8 +10,7 @@ from core.audio.cache import ClipStore, SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ManifestError
 from core.manifests.decoding import cached_clips
-from core.manifests.hashing import HashCache, manifest_sha256
-from core.manifests.line_hashes import lines_of, lines_sha256
+from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
 from core.plan.fits import left_out, nothing_left
 from core.plan.schema import RunSettings

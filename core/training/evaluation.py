@@ -20,7 +20,7 @@ from core.audio.cache import ClipStore
 from core.audio.probe import probe_fingerprint
 from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
 from core.errors import ManifestError
-from core.manifests.line_hashes import Line, line_of
+from core.manifests.hashing import Line, line_of
 from core.manifests.manifest import Manifest
 from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.counts import ErrorCounts, total

@@ -21,8 +21,7 @@ from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
 from core.plan.fits import model_seconds
 from core.runs.hub import is_hub_id
-from core.system.files import read_bytes
-from core.system.lfs import folder_problem
+from core.system.files import folder_problem, read_bytes
 from core.training.decode import Vocabulary
 from core.training.determinism import steady_kernels
 from core.training.padding import make_padding_invariant

@@ -22,15 +22,14 @@ from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
-from core.runs.adapter_facts import AdapterFacts
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import AdapterFacts, adapter_hash
 from core.runs.contents import HUB
 from core.runs.digests import inventory, sha256_of_start
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, names, write_json
 from core.runs.hub import hub_hash
-from core.runs.model_hash import model_hash
+from core.runs.model_files import model_hash
 from core.runs.paths import RunPaths, step_of
 from core.runs.position import write_positions
 from core.runs.scores import read_score

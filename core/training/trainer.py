@@ -1,7 +1,8 @@
 """Train one run: what happens between a loaded model and the last step.
 
 Every step is a pure function of (settings, data, step number): its batch comes from the batch plan, its dropout from a
-seed of its own, its learning rate from the schedule. So a run that was interrupted anywhere ends as if it had not been.
+seed of its own, its learning rate from the schedule. So a run that was interrupted anywhere ends as if it had not been,
+and resuming needs no state of a scheduler.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import torch
 from core.audio.samples import SAMPLE_RATE_HZ, normalise
 from core.errors import Interrupted
 from core.plan.schema import RunSettings, TrainSettings
-from core.runs.adapter_facts import AdapterFacts
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import AdapterFacts, adapter_hash
 from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, replace_link, write_json
@@ -33,8 +33,20 @@ from core.training.determinism import deterministic_kernels, seed_step
 from core.training.journal import Journal
 from core.training.loss import pad_targets, summed_cross_entropy
 from core.training.model import SpeechModel
-from core.training.schedule import learning_rate
 from core.training.scorer import Scorer
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float, schedule: str) -> float:
+    """The rate of optimiser step `step` (1 … `steps`): linear warm-up over a share of the steps, then decay.
+
+    `linear` falls to 0 just after the last step; `constant` stays at the peak.
+    """
+    warm = round(steps * warmup)
+    if step <= warm:
+        return peak * step / warm
+    if schedule == "constant":
+        return peak
+    return peak * (steps - step + 1) / (steps - warm + 1)
 
 
 class StoppedEarly(Exception):

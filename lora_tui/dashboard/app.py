@@ -1,7 +1,12 @@
-"""The application: wiring between the reader thread, the screens and the keys that work everywhere."""
+"""The application: wiring between the reader thread, the screens and the keys that work everywhere.
+
+It also sees that the terminal is gone: SIGHUP tells most programs so; without a controlling terminal nothing does.
+"""
 
 from __future__ import annotations
 
+import select
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -10,12 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandList, CommandPalette
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
 
 from lora_tui.dashboard.acting import Acting
-from lora_tui.dashboard.hangup import LOOKS_S, terminal_is_gone
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
 from lora_tui.dashboard.messages import BoardRead, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.options import Options
@@ -23,9 +28,32 @@ from lora_tui.dashboard.reading.snapshots import Board
 from lora_tui.dashboard.reading.source import ReaderThread, Source
 from lora_tui.dashboard.screens.board import BoardScreen
 from lora_tui.dashboard.themes import ROLES, THEMES
+from lora_tui.dashboard.widgets.mended import ClosesOnce
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
+
+
+LOOKS_S = 2.0
+"""How often the dashboard looks."""
+
+
+def terminal_is_gone() -> bool:
+    """Whether whoever held the other end of the standard input has left for good. Never waits."""
+    if sys.__stdin__ is None or sys.__stdin__.closed:
+        return True
+    poll = select.poll()
+    poll.register(sys.__stdin__.fileno(), 0)
+    return any(mask & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, mask in poll.poll(0))
+
+
+class Palette(ClosesOnce, CommandPalette):
+    """Textual's own (8.2) ends the program when its list is to be hidden after it was closed: Esc right after ^P."""
+
+    def _watch__list_visible(self) -> None:
+        if self.query(CommandList):
+            super()._watch__list_visible()
+
 
 _SAVE_S = 1.0
 
@@ -115,7 +143,7 @@ class Dashboard(Acting):
 
     def action_command_palette(self) -> None:
         """Every key by its name."""
-        from lora_tui.dashboard.screens.palette import Palette
+        from lora_tui.dashboard.app import Palette
 
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))

@@ -1,4 +1,4 @@
-"""A line chart as SVG text that needs no script, font or network. Pure.
+"""The charts of a report as SVG text that needs no script, font or network. Pure: `lora_tui.output` writes the files.
 
 Own code, because it is two kinds of line and an axis: matplotlib would add a second to a gate that answers in less,
 and charts with both a light and a dark face are not what it draws.
@@ -6,13 +6,16 @@ and charts with both a light and a dark face are not what it draws.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
 
 from core.sanitise import sanitise
 from lora_tui.reports.curves import Chart, Line
+from lora_tui.reports.report import Report
 
 WIDTH, HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 132, 46, 40
@@ -146,3 +149,25 @@ def _apart(heights: Sequence[float]) -> list[float]:
 
 def _text(text: str) -> str:
     return escape(sanitise(text, 200))
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+_MOST = 160
+"""Characters of a run's name in a file's name, which may have 255 bytes with what is put around it."""
+
+
+def files(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
+    """(run, key of the chart) → (file name, SVG text), of every run that has a section."""
+    return {
+        (row.line.run, chart.key): (f"{safe_name(row.line.run)}-{chart.key}.svg", render(chart, row.line.run))
+        for row, same in report.sectioned()
+        if row.line.run is not None and same is None
+        for chart in row.charts
+    }
+
+
+def safe_name(run: str) -> str:
+    """The run's name as a file name; one that had to be changed, or is long, gets a hash: no two are the same."""
+    safe = _UNSAFE.sub("_", run)
+    digest = hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return safe if safe == run and len(safe) <= _MOST else f"{safe[:80]}-{digest}"

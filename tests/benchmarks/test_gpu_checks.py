@@ -16,7 +16,7 @@ from benchmarks.gpu_checks.scene import Apart, Scene, apart, parity_of
 from benchmarks.gpu_checks.table import Table
 from benchmarks.kill_matrix.material import ROOT
 from benchmarks.kill_matrix.world import Failed
-from core.runs.adapter_hash import WEIGHTS
+from core.runs.adapter_files import WEIGHTS
 from core.runs.paths import RunPaths
 
 

@@ -19,7 +19,7 @@ from lora_tui.dashboard.plots.plot import Plot
 from lora_tui.dashboard.reading.log_text import resolved
 from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.dashboard.text.columns import fitting, row_pieces
-from lora_tui.dashboard.text.transcripts import clip_lines
+from lora_tui.dashboard.text.run_pages import clip_lines
 
 CHINESE = "这个实验的学习率比上一个小一半，所以它收敛得更慢，但是保持了普通语音的准确率"
 COMBINING = "re\u0301sume\u0301 nai\u0308ve co\u0302te\u0301 " * 4

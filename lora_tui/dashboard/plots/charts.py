@@ -10,8 +10,7 @@ from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
 from lora_tui.dashboard.plots.look import Look, Pin
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
-from lora_tui.dashboard.plots.reduction import minutes
-from lora_tui.dashboard.plots.series import Floats, Xs
+from lora_tui.dashboard.plots.series import Floats, Xs, minutes
 from lora_tui.dashboard.reading.snapshots import RunView
 
 _SETS = {"domain": "dom", "heldout": "held"}

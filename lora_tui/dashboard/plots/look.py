@@ -1,12 +1,14 @@
-"""How plots are looked at: which part, how smooth, what is laid over them. Values only: the first frame needs them."""
+"""How plots are looked at: zoom, pan, cursor, smoothing, what is laid over them. Pure: the first frame needs it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.reading.snapshots import RunView
+
 
 SMOOTHING = (1, 10, 30, 100)
 """Steps that a smoothed point is the mean of; 1 is off."""
@@ -57,3 +59,63 @@ class Pin:
     def role(self) -> str:
         """Its colour."""
         return f"pin-{(ord(self.letter) - ord('a')) % 3}"
+
+
+_SMALLEST = 1e-4
+"""Share of the whole that can still be zoomed into."""
+
+
+def zoom(view: View, whole: float, factor: float, at: float | None = None) -> View:
+    """`factor` < 1 shows less: `at` stays in its place, else the cursor or the middle comes to the middle.
+
+    Never more than the whole.
+    """
+    low, high = _range(view, whole)
+    width = max((high - low) * factor, whole * _SMALLEST)
+    if width >= whole:
+        return replace(view, low=None, high=None)
+    middle = view.cursor if view.cursor is not None and low <= view.cursor <= high else (low + high) / 2
+    start = middle - width / 2 if at is None else at - (at - low) * width / (high - low)
+    start = min(max(0.0, start), whole - width)
+    return replace(view, low=start, high=start + width)
+
+
+def pan(view: View, whole: float, direction: int) -> View:
+    """A quarter of what is seen to the left or the right; stops at the ends."""
+    if view.low is None or view.high is None:
+        return view
+    return pan_by(view, whole, direction * (view.high - view.low) / 4)
+
+
+def pan_by(view: View, whole: float, distance: float) -> View:
+    """So far along x to the right; stops at the ends."""
+    if view.low is None or view.high is None:
+        return view
+    width = view.high - view.low
+    start = min(max(0.0, view.low + distance), max(0.0, whole - width))
+    return replace(view, low=start, high=start + width)
+
+
+def move_cursor(view: View, whole: float, direction: int) -> View:
+    """A fiftieth of what is seen; it begins in the middle."""
+    low, high = _range(view, whole)
+    if view.cursor is None:
+        return replace(view, cursor=(low + high) / 2)
+    return replace(view, cursor=min(max(low, view.cursor + direction * (high - low) / 50), high))
+
+
+def snap_cursor(view: View, whole: float, places: Sequence[float], direction: int) -> View:
+    """To the next of `places` (rising) in this direction that is seen; it begins at the last one."""
+    low, high = _range(view, whole)
+    seen = [place for place in places if low <= place <= high]
+    if not seen:
+        return view
+    if view.cursor is None:
+        return replace(view, cursor=seen[-1])
+    here = view.cursor
+    beyond = [p for p in seen if p > here] if direction > 0 else [p for p in reversed(seen) if p < here]
+    return replace(view, cursor=beyond[0]) if beyond else view
+
+
+def _range(view: View, whole: float) -> tuple[float, float]:
+    return (0.0 if view.low is None else view.low), (whole if view.high is None else view.high)

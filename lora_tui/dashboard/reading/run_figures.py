@@ -13,9 +13,8 @@ import numpy as np
 from core.runs.judged import Judged
 from core.runs.matrix import first_reason
 from core.runs.paths import RunPaths
-from core.runs.reason import reason
 from core.runs.scores import read_score
-from core.runs.snapshot import RunSnapshot
+from core.runs.snapshot import RunSnapshot, reason
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Interval
 from core.system.files import stamp

@@ -14,7 +14,7 @@ from lora_tui.dashboard.plots.board_plots import Plots
 from lora_tui.dashboard.reading.snapshots import Board
 from lora_tui.dashboard.screens.board_keys import BOARD_KEYS
 from lora_tui.dashboard.screens.board_view import BoardView
-from lora_tui.dashboard.screens.filter_line import FilterLine
+from lora_tui.dashboard.screens.panels import FilterLine
 from lora_tui.dashboard.screens.queue_table import QueueTable
 
 _MOST_PINS = 3
@@ -85,7 +85,7 @@ class BoardScreen(BoardView):
 
     def action_problems(self) -> None:
         """What is wrong with the plan."""
-        from lora_tui.dashboard.screens.problems import ProblemsScreen
+        from lora_tui.dashboard.screens.dialogs import ProblemsScreen
 
         self.app.push_screen(ProblemsScreen(self.board, ascii_only=self._ascii))
 

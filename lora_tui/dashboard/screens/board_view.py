@@ -16,12 +16,11 @@ from lora_tui.dashboard.messages import FollowsBoard, RunWanted
 from lora_tui.dashboard.plots.board_plots import Plots
 from lora_tui.dashboard.plots.look import Pin
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView, Want
-from lora_tui.dashboard.screens.filter_line import FilterLine
-from lora_tui.dashboard.screens.panels import Header, StatusLine, VerdictPanel
+from lora_tui.dashboard.screens.panels import FilterLine, Header, StatusLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable
-from lora_tui.dashboard.text.empty_state import empty_state
+from lora_tui.dashboard.text.columns import empty_state
 from lora_tui.dashboard.text.filters import parse
-from lora_tui.dashboard.widgets.keys_footer import KeysFooter
+from lora_tui.dashboard.widgets.mended import KeysFooter
 
 _FEW = 4
 _SETTLE_S = 0.05

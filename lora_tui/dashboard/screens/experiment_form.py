@@ -20,9 +20,7 @@ from core.plan.read import parse_plan
 from core.plan.schema import Plan, Row
 from core.plan.validate import keys_of
 from lora_tui.dashboard.screens.panels import OneLine
-from lora_tui.dashboard.widgets.closing import ClosesOnce
-from lora_tui.dashboard.widgets.keys_footer import KeysFooter
-from lora_tui.dashboard.widgets.text_field import TextField
+from lora_tui.dashboard.widgets.mended import ClosesOnce, KeysFooter, TextField
 
 _CHECK_S = 0.1
 """After the last key: a check takes longer than a key."""

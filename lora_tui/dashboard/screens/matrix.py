@@ -16,13 +16,11 @@ from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow
-from lora_tui.dashboard.screens.filter_line import FilterLine
-from lora_tui.dashboard.screens.panels import OneLine
+from lora_tui.dashboard.screens.panels import FilterLine, OneLine
 from lora_tui.dashboard.text.filters import EXAMPLE, parse
 from lora_tui.dashboard.text.matrix_rows import Cell, Matrix, matrix_of, reason_of, sort_rows
 from lora_tui.dashboard.themes import style_of
-from lora_tui.dashboard.widgets.closing import ClosesOnce
-from lora_tui.dashboard.widgets.keys_footer import KeysFooter
+from lora_tui.dashboard.widgets.mended import ClosesOnce, KeysFooter
 
 _SHORTEST_NAME = 22
 

@@ -1,14 +1,22 @@
-"""The panels around the queue: header, plots, verdict, status line. They paint the newest board, nothing else."""
+"""The panels around the queue: header, plots, verdict, status line, and the line in which a filter is typed.
+
+They paint the newest board, nothing else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
 
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, cropped, cut, width_of
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView
+from lora_tui.dashboard.text.filters import EXAMPLE
 from lora_tui.dashboard.widgets.lines_view import LinesView
+from lora_tui.dashboard.widgets.mended import TextField
 
 
 class Header(LinesView):
@@ -148,3 +156,19 @@ class StatusLine(LinesView):
             said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
         said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]
         return next((one for one in said if one[1]), ("", "", ""))
+
+
+class FilterLine(TextField):
+    """Filters as it is typed. The keys that end that are its own, so that the footer has them meanwhile."""
+
+    DEFAULT_CSS = """
+    FilterLine { height: 1; border: none; padding: 0 1; background: $panel; }
+    FilterLine:focus { border: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Keep filter"),
+        Binding("escape", "screen.back", "Clear filter"),
+    ]
+
+    def __init__(self, value: str = "") -> None:
+        super().__init__(value, placeholder=f"{EXAMPLE}. Enter keeps, Esc clears")

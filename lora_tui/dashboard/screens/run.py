@@ -17,13 +17,16 @@ from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.reading.log_text import read_tail
 from lora_tui.dashboard.reading.snapshots import Board, RunView
-from lora_tui.dashboard.text.health_page import health_lines
-from lora_tui.dashboard.text.run_pages import interval_lines, settings_lines
-from lora_tui.dashboard.text.transcripts import Transcripts, clip_lines, read_transcripts
-from lora_tui.dashboard.widgets.closing import ClosesOnce
-from lora_tui.dashboard.widgets.keys_footer import KeysFooter
-from lora_tui.dashboard.widgets.lines_view import LinesView
-from lora_tui.dashboard.widgets.text_view import TextView
+from lora_tui.dashboard.text.run_pages import (
+    Transcripts,
+    clip_lines,
+    health_lines,
+    interval_lines,
+    read_transcripts,
+    settings_lines,
+)
+from lora_tui.dashboard.widgets.lines_view import LinesView, TextView
+from lora_tui.dashboard.widgets.mended import ClosesOnce, KeysFooter
 
 PAGES = ("intervals", "settings", "log", "transcripts", "data")
 _MOST_CLIPS = 500

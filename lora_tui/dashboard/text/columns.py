@@ -1,4 +1,4 @@
-"""The queue as a table of text: which columns fit, and what is in their cells. Pure."""
+"""The queue as a table of text: which columns fit, what is in their cells, what is said without rows. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.runs.figures import NONE, clock
 from core.sanitise import sanitise
 from lora_tui.cells import Piece, cropped, padded, width_of
 from lora_tui.dashboard.glyphs import decision_pieces, plain
-from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.reading.snapshots import Board, BoardRow
 
 _BAR_WIDTH = 8
 _LONGEST = 300
@@ -184,3 +184,30 @@ def _shorter(text: str, row: BoardRow, title: str, width: int) -> str:
 
 def _cell(text: str, width: int, right: bool) -> str:
     return padded(cropped(text, width), width, right=right)
+
+
+def empty_state(board: Board) -> list[str]:
+    """What to do when there is nothing to show."""
+    if not board.where:
+        return ["Reading the runs …"]
+    if board.problems:
+        return [
+            "The plan cannot be read. Its problems:",
+            *board.problems[:8],
+            "Mend them: the board looks again by itself. P shows all of them.",
+        ]
+    if board.loading:
+        return [f"Opening {board.plan}: {board.loading} …"]
+    if board.plan is None:
+        return [
+            f"There is no run in {board.where}, and no plan in this folder.",
+            "",
+            "`lora-tui init` writes a plan for your model and manifests.",
+            "`lora-tui PLAN` opens a plan of another folder.",
+            "`lora-tui --runs DIR` shows the runs of another folder.",
+            "`lora-tui --replay RUN_DIR` plays a recorded run.",
+        ]
+    return [
+        "The plan has no experiment.",
+        f"Add an [[experiment]] to {board.plan}; the board reads it again by itself.",
+    ]

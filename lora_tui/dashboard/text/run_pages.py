@@ -1,19 +1,36 @@
-"""The pages of one run as lines: intervals, settings with identity and files. Pure but for the files' sizes."""
+"""The pages of one run as lines: intervals, settings and files, transcripts side by side, and the health of its data.
+
+Transcripts show the reference, the base model and the tuned one, with the words that were fixed and broken. Pure but
+for the files' sizes.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.runs.figures import NONE, duration, percent
+from core.runs.health_text import health_facts
 from core.runs.paths import RunPaths
+from core.runs.position import Position
+from core.runs.scores import read_score
 from core.sanitise import sanitise
 from core.scoring.evidence import SetScore
-from lora_tui.cells import Pieces, padded
+from core.scoring.side_by_side import Clip, columns, compare
+from core.scoring.text import normaliser
+from core.system.files import exists
+from lora_tui.cells import Pieces, broken, cropped, padded, width_of
+from lora_tui.dashboard.plots.drawing import draw
+from lora_tui.dashboard.plots.plot import Curve, Level, Plot
+from lora_tui.dashboard.plots.series import Floats
 from lora_tui.dashboard.reading.snapshots import RunView
+from lora_tui.dashboard.text.verdict_lines import health_pieces
 
 _LONGEST = 300
 _ERRORS = f"{'S':>5} {'D':>5} {'I':>5} {'loss':>7}"
@@ -137,3 +154,128 @@ def _change(score: SetScore, base: SetScore) -> float | None:
 
 def _signed(value: float | None) -> str:
     return NONE if value is None else f"{value:+.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcripts:
+    """All clips of one manifest. `problem`: why there are none."""
+
+    clips: tuple[Clip, ...] = ()
+    tuned_name: str = ""
+    problem: str = ""
+
+    @property
+    def fixed(self) -> int:
+        """Words fixed, in total."""
+        return sum(clip.fixed for clip in self.clips)
+
+    @property
+    def broken(self) -> int:
+        """Words broken, in total."""
+        return sum(clip.broken for clip in self.clips)
+
+    def sorted(self, *, broken_first: bool) -> list[Clip]:
+        """Most fixed first (words fixed less words broken, then errors saved), or most broken first."""
+        sign = -1 if broken_first else 1
+        worse = {clip.id: (clip.broken - clip.fixed, clip.errors[1] - clip.errors[0]) for clip in self.clips}
+        return sorted(self.clips, key=lambda c: (sign * worse[c.id][0], sign * worse[c.id][1], c.id))
+
+
+def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Transcripts:
+    """Of the base model and the tuned score; while there is none, of the best interval. Never raises."""
+    tuned_path, name = paths.tuned(dataset), "tuned"
+    if not exists(tuned_path) and best_step is not None:
+        tuned_path, name = paths.evaluation(best_step, dataset), f"step {best_step}"
+    first, second = read_score(paths.evaluation(0, dataset))[0], read_score(tuned_path)[0]
+    if first is None or second is None:
+        return Transcripts(problem=f"No {dataset} transcripts to compare yet: they come with the first interval.")
+    later = {utterance.id: utterance.hypothesis for utterance in second.utterances}
+    apply = _normaliser(first.normaliser.name)
+    clips = [
+        compare(clip.id, apply(clip.reference), apply(clip.hypothesis), apply(later[clip.id]))
+        for clip in first.utterances
+        if clip.id in later
+    ]
+    return Transcripts(tuple(clips), name)
+
+
+def clip_lines(clip: Clip, width: int) -> list[Pieces]:
+    """The clip as aligned lines, broken where the screen ends. Errors are marked: [substituted], +inserted, ---."""
+    head: list[tuple[str, str]] = [(cropped(sanitise(clip.id), max(10, width - 30)), "muted"), ("  ", "")]
+    head.append((f"{clip.fixed} fixed", "fixed" if clip.fixed else "muted"))
+    head.append((f", {clip.broken} broken", "broken" if clip.broken else "muted"))
+    lines: list[Pieces] = [head]
+    block: list[list[tuple[str, str]]] = _block()
+    used = _LABEL
+    for cells in columns(clip):
+        size = max(width_of(text) for text, _ in cells)
+        if used + size + 1 > width and used > _LABEL:
+            lines += block
+            block, used = _block(), _LABEL
+        for line, (text, role) in zip(block, cells, strict=True):
+            line.append((padded(text, size) + " ", role))
+        used += size + 1
+    return [*lines, *block, []]
+
+
+_LABEL = 8
+
+
+def _block() -> list[list[tuple[str, str]]]:
+    return [[(f"  {name:<6}", "muted")] for name in ("ref", "base", "tuned")]
+
+
+def _normaliser(name: str) -> Callable[[str], str]:
+    try:
+        return normaliser(name).apply
+    except ValueError:
+        return normaliser("basic").apply  # of a later version: the words are worth seeing all the same
+
+
+PLOT_HEIGHT = 14
+_NAME = 24
+
+
+def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]:
+    """The whole page at `width` cells: the headline, the plots of the running WER, then every fact, folded."""
+    (mark, role), (title, _), (told, _) = health_pieces(view)
+    lines: list[Pieces] = [[(mark, role)], *_folded(title, told, width, ""), []]
+    shown = [p for p in view.positions if p.score == "tuned"] or list(view.positions)
+    for position in shown:
+        lines += [list(line) for line in draw(running_plot(position), width, PLOT_HEIGHT, ascii_only=ascii_only)]
+        lines.append([])
+    health = view.judged.evidence.data_health
+    leaky = health is not None and bool(health.leaks)
+    facts = health_facts(view.judged.evidence, view.verdict, view.thresholds, view.positions)
+    for name, value in facts:
+        role = "fail" if name == "Leakage" and leaky else ""
+        role = "unknown" if "POSITION EFFECT" in value else role
+        lines += _folded(sanitise(name, 60), sanitise(value), width, role)
+    if not shown:
+        missing = "No running WER yet: it is drawn from evals/position.json, once the base model is scored."
+        lines += [[], [(missing, "muted")]]
+    return lines
+
+
+def running_plot(position: Position) -> Plot:
+    """The WER of the first n clips, between the bounds that 95 of 100 shuffled orders keep to."""
+    first = position.drawn_from
+    xs = np.array(position.at[first:], np.float64)
+
+    def curve(label: str, role: str, values: tuple[float, ...], *, dots: bool = False) -> Curve:
+        ys: Floats = np.array(values[first:], np.float64)
+        return Curve(label, role, xs, ys, dots=dots, legend=not dots, unit_digits=2)
+
+    curves = (
+        curve("low", "raw", position.low, dots=True),
+        curve("high", "raw", position.high, dots=True),
+        curve("", position.dataset, position.running),
+    )
+    effect = ", POSITION EFFECT" if position.effect else ""
+    title = f"running {position.dataset} WER %, {position.score}{effect} (dots: 95 % of shuffled orders)"
+    return Plot(title, curves, (Level(position.wer, "all", "line-base"),), x_name="clips")
+
+
+def _folded(name: str, value: str, width: int, role: str) -> list[Pieces]:
+    """A fact over as many lines as it takes."""
+    return broken([(padded(cropped(name, _NAME - 1), _NAME), "muted"), (value, role)], width)

@@ -13,7 +13,7 @@ import soundfile
 
 from core.audio import probe
 from core.audio import samples as audio
-from core.audio.probe_figures import EXPECTED
+from core.audio.probe import EXPECTED
 from core.audio.samples import TARGET_RMS, normalise, read_clip
 from core.cli.__main__ import main
 

@@ -12,9 +12,8 @@ import pytest
 import soundfile
 
 from core.corpus import build as corpus
-from core.corpus.noise import noise, rms
-from core.corpus.recipe import Recipe, plan_corpus
-from core.corpus.recipe_file import read_recipe
+from core.corpus.recipe import Recipe, plan_corpus, read_recipe
+from core.corpus.render import noise, rms
 from core.corpus.synth import Prosody, Synthesiser
 from core.corpus.texts import make_texts, read_vocabulary
 from core.errors import UserError

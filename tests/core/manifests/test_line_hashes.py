@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.manifests.hashing import HashCache, manifest_file_hashes
-from core.manifests.line_hashes import lines_of, lines_sha256, short_fields
+from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes, short_fields
 from core.manifests.manifest import read_manifest
 
 LINE: dict[str, Any] = {

@@ -13,9 +13,8 @@ from core.plan.conditions import Fact
 from core.plan.next_action import Action, Finished, Skip, Spent, Start, Wait, next_action
 from core.plan.read import parse_plan
 from core.plan.row_state import RowState, RowStatus
-from core.plan.rows import all_rows
+from core.plan.rows import all_rows, draw, in_words
 from core.plan.schema import Plan, Range, SearchSpace
-from core.plan.search import draw, in_words
 
 HEAD = "[model]\nid='m'\n[data]\ntrain='t'\ndomain='d'\nheldout='h'\n"
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\nadapter.rank = 4\n'

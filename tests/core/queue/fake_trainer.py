@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.manifests.line_hashes import lines_of
+from core.manifests.hashing import lines_of
 from core.manifests.manifest import read_manifest
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import adapter_hash
 from core.runs.data_health import audited_hashes
 from core.runs.events import (
     SCHEMA_VERSION,

@@ -12,7 +12,7 @@ import pytest
 
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.queue.forecast import adapter_weights, forecast_bytes, measured_bytes
-from core.runs.model_layers import linear_shapes
+from core.runs.model_files import linear_shapes
 from core.runs.paths import RunPaths
 
 MODEL = Path(__file__).resolve().parents[3] / "data" / "base_model"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from score_kit import adapter_facts, score_document, utterance, write_result
 
-from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash
+from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.data_health import audited_hashes
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
 from core.runs.folder import replace_link

@@ -5,7 +5,7 @@ import pytest
 from score_kit import adapter_facts
 
 from core.errors import RunFolderError
-from core.runs.adapter_hash import CONFIG, WEIGHTS, adapter_hash, covers_facts
+from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash, covers_facts
 
 
 def adapter(folder: Path, weights: bytes = b"w" * 3_000_000, **config: object) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.runs.adapter_hash import CONFIG, WEIGHTS
+from core.runs.adapter_files import CONFIG, WEIGHTS
 from core.runs.events import Final
 from core.runs.evidence import Gathered, gather
 from core.runs.store import read_run

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from score_kit import edit
 
 from core.errors import RunFolderError
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import adapter_hash
 from core.runs.model_card import write_card
 from core.system.files import write_json
 

@@ -32,9 +32,7 @@ NAMED: dict[str, frozenset[str]] = {
         # the names in a runs folder; whoever reads what is there goes through the two
         "core/runs/paths.py": "os.listdir",
         # the user's own model folder, whose weights and links are the user's
-        "core/runs/model_hash.py": "glob",
-        "core/runs/model_layers.py": "glob",
-        "core/system/lfs.py": "iterdir",
+        "core/runs/model_files.py": "glob",
         "core/training/model.py": "glob",
         "core/training/pretrain.py": "shutil files.write_json",
         # the state folder, /proc, the package itself, and what the shell gives

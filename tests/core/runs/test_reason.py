@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.runs.events import Final, Phase
-from core.runs.reason import reason
+from core.runs.snapshot import reason
 from core.runs.store import read_run, state_and_reason
 from core.system.process import current_process
 

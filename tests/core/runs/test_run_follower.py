@@ -24,7 +24,7 @@ from core.runs.events import (
 )
 from core.runs.fold import History
 from core.runs.snapshot import STALLED_S
-from core.runs.step_lines import STEP_PREFIX
+from core.runs.steps import STEP_PREFIX
 from core.runs.store import RunFollower, read_run
 
 MakeRun = Callable[..., Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from core.runs.data_health import read_shared, write_shared
 from core.runs.folder import read_json
 from core.runs.paths import RunsFolder
-from core.runs.shared_audit import read_shared, write_shared
 
 KEY = "0123456789abcdef"
 AUDIT: dict[str, Any] = {"key": KEY, "leaks": []}

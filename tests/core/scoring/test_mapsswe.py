@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.scoring.alignment import Alignment, Comparison, align, compare, segments
-from core.scoring.mapsswe import mapsswe
+from core.scoring.significance import mapsswe
 
 SC_STATS = shutil.which("sc_stats") or shutil.which("sc_stats", path="/usr/lib/sctk/bin")
 

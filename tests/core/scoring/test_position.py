@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from core.scoring.alignment import heard_words, word_changes
 from core.scoring.counts import ErrorCounts
 from core.scoring.position import ScoredClip, position_report
-from core.scoring.word_changes import heard_words, word_changes
 
 
 def clips(rates: list[float], seed: int = 0, words: int = 10) -> list[ScoredClip]:

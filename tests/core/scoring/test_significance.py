@@ -22,12 +22,12 @@ from core.scoring.significance import (
     optimism,
     over_blocks,
     probability_up_to,
+    quantile,
     rises,
     share_up_to,
     units_of,
     widening,
 )
-from core.scoring.student import quantile
 from core.scoring.text import normaliser
 
 WORDS = 12

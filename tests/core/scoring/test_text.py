@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.scoring.text import NAMES, normaliser
-from core.scoring.wer_table import wer_table
+from core.scoring.wer import wer_table
 
 BASIC = normaliser("basic").apply
 

@@ -9,11 +9,10 @@ import pytest
 from core.audit.writable import TextCheck
 from core.errors import ModelError, PlanError, RunFolderError
 from core.manifests.hashing import HashCache
-from core.runs.adapter_hash import adapter_hash
-from core.runs.model_hash import model_hash
+from core.runs.adapter_files import adapter_hash
+from core.runs.model_files import model_hash
 from core.runs.plan_file import read_plan_text
-from core.system.files import read_json
-from core.system.lfs import folder_problem
+from core.system.files import folder_problem, read_json
 
 SAYS = "a git-lfs pointer, not the file itself: run `git lfs pull`"
 

@@ -19,7 +19,7 @@ from training_kit import FAMILIES, TrainingRun, digit_texts, speechlike
 from core.audio.samples import normalise
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import adapter_hash
 from core.training.adapter import (
     AdapterFacts,
     attach,
@@ -351,7 +351,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from core.plan.schema import AdapterSettings
-from core.runs.adapter_facts import AdapterFacts
+from core.runs.adapter_files import AdapterFacts
 from core.training.adapter import attach, save_adapter
 from core.training.model import load_model
 targets = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")

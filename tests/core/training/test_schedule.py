@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.training.schedule import learning_rate
+from core.training.trainer import learning_rate
 
 
 def test_ten_percent_warm_up_then_linear_decay_to_nearly_nothing() -> None:

@@ -16,7 +16,7 @@ from score_kit import edit
 from training_kit import QUICK, TrainingRun
 
 from core.manifests.hashing import HashCache
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import adapter_hash
 from core.runs.consistency import changed_files, missing_files
 from core.runs.data_health import read_health
 from core.runs.digests import sha256_of

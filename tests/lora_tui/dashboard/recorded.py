@@ -10,7 +10,7 @@ from typing import Any
 
 from score_kit import adapter_facts, counts, score_document, utterance, write_result
 
-from core.runs.adapter_hash import adapter_hash
+from core.runs.adapter_files import adapter_hash
 from core.runs.data_health import audited_hashes
 from core.runs.events import (
     SCHEMA_VERSION,

@@ -11,8 +11,7 @@ from textual.events import Key
 from textual.widgets import Input
 
 from lora_tui.dashboard.memory import Memory, read_memory, write_memory
-from lora_tui.dashboard.plots.board_plots import Plots
-from lora_tui.dashboard.plots.plot_view import PlotView
+from lora_tui.dashboard.plots.board_plots import Plots, PlotView
 
 Make = Callable[..., Any]
 PLAN = '[[experiment]]\nid = "a"\n\n# a comment that stays\n[[history]]\nid = "old"\n'

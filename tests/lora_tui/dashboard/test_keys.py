@@ -11,12 +11,11 @@ from textual.widgets import Input
 
 from core.scoring.side_by_side import align, compare
 from lora_tui.dashboard.messages import Asked
-from lora_tui.dashboard.plots.look import View
-from lora_tui.dashboard.plots.zoom import move_cursor, pan, zoom
+from lora_tui.dashboard.plots.look import View, move_cursor, pan, zoom
 from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.dashboard.screens.board_keys import BOARD_KEYS
 from lora_tui.dashboard.text.filters import parse
-from lora_tui.dashboard.text.transcripts import clip_lines
+from lora_tui.dashboard.text.run_pages import clip_lines
 
 Make = Callable[..., Any]
 

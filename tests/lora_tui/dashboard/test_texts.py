@@ -20,7 +20,7 @@ from lora_tui.dashboard.reading.snapshots import BoardRow, RunView
 from lora_tui.dashboard.reading.watch import Watch
 from lora_tui.dashboard.screens.panels import VerdictPanel
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
-from lora_tui.dashboard.text.health_page import health_lines
+from lora_tui.dashboard.text.run_pages import health_lines
 from lora_tui.dashboard.text.verdict_lines import verdict_lines
 
 Make = Callable[..., Any]

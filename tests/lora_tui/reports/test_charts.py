@@ -20,7 +20,8 @@ from core.runs.position import write_positions
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
 from lora_tui.output import export
-from lora_tui.reports import html_page, json_document, markdown, pictures, svg
+from lora_tui.reports import html_page, json_document, markdown, svg
+from lora_tui.reports import svg as pictures
 from lora_tui.reports.clips import MOST_WORDS, aligned_lines, chosen_clips, heading
 from lora_tui.reports.curves import Chart, Level, Line, charts, position_charts, thinned
 from lora_tui.reports.report import Report, ReportRow

@@ -22,7 +22,8 @@ from core.scoring.evidence import Criterion, Decision, State, Verdict
 from core.scoring.side_by_side import columns, compare
 from lora_tui import diagnostics
 from lora_tui.__main__ import main
-from lora_tui.reports import csv_table, github_actions, html_page, json_document, junit_xml, markdown, pictures
+from lora_tui.reports import csv_table, github_actions, html_page, json_document, junit_xml, markdown
+from lora_tui.reports import svg as pictures
 from lora_tui.reports.clips import ClipReport
 from lora_tui.reports.curves import Chart, Level, Line
 from lora_tui.reports.report import Report, ReportRow, fit, of_lines

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from core.runs.steps import Lineage, StepColumns, StepSeries
-from lora_tui.dashboard.plots import reduction
+from lora_tui.dashboard.plots import series as reduction
 from lora_tui.dashboard.plots.drawing import draw
 from lora_tui.dashboard.plots.look import View
 from lora_tui.dashboard.plots.plot import Curve, Plot
-from lora_tui.dashboard.plots.reduction import Blocks, blocks_of, minutes
-from lora_tui.dashboard.plots.series import Floats, logarithm, reduce, smooth
+from lora_tui.dashboard.plots.series import Blocks, Floats, blocks_of, logarithm, minutes, reduce, smooth
 
 N = 300_000
 RANGES = [(0, N), (0, 2 * N), (1234, 290_000), (100_000, 140_000), (5000, 5600), (N - 3000, N), (N + 5, N + 9)]

@@ -10,7 +10,7 @@ import pytest
 from score_kit import adapter_facts
 
 from core.errors import ModelError
-from core.runs.adapter_facts import read_facts
+from core.runs.adapter_files import read_facts
 
 CONFIG: dict[str, Any] = {"identity": "0123456789", "settings": {}}
 

@@ -1,12 +1,35 @@
-"""The footer: the keys that do something now."""
+"""Widgets of Textual, mended for long sessions: a footer, screens that may be told to close twice, a line to type in.
+
+The footer shows the keys that do something now. Keys that wait in a row are all handed to the screen that was on top,
+so it may be told to close more than once. The line takes keys in the order in which they were typed.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.dom import DOMNode
-from textual.events import Resize
+from textual.events import Key, Resize
 from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widgets import Footer, Input
+
+if TYPE_CHECKING:
+    from textual.screen import Screen as _Screen
+
+    _Base = _Screen[Any]
+else:
+    _Base = object  # Textual takes a screen's style from its first base that is a node
+
+
+class ClosesOnce(_Base):
+    """Comes before the screen among the bases. Textual's (8.2) `dismiss` of a closed screen closes the one below it."""
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Close, with the result, unless it is closed already or something lies on it."""
+        return super().dismiss(result) if self.is_current else AwaitComplete()
+
 
 _PALETTE = 12
 """Cells of `^p palette`, with a blank on both sides."""
@@ -62,3 +85,15 @@ def let_go(watched: DOMNode, attribute: str) -> None:
     """
     watchers = getattr(watched, "__watchers", {}).get(attribute, [])
     watchers[:] = [(node, callback) for node, callback in watchers if node is watched or node.is_attached]
+
+
+class TextField(Input):
+    """Textual's own (8.2) answers backspace after the letters behind it, when all are typed in one breath."""
+
+    async def on_key(self, event: Key) -> None:
+        """Its own keys at once, as it does with letters."""
+        own = self._bindings.key_to_bindings.get(event.key)
+        if own and not event.is_printable:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(own[0].action)
