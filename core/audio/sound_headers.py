@@ -1,6 +1,6 @@
-"""Headers of WAV and MP3 files that do not say how long the sound is, mended on the way to the decoder.
+"""Headers of WAV, AU, AIFF and MP3 files that do not say how long the sound is, mended on the way to the decoder.
 
-A WAV that was written through a pipe has a length of 0, 0xFFFFFFFF or about 2^31 in its header, a recorder that lost
+A file that was written through a pipe has a length of 0, 0xFFFFFFFF or about 2^31 in its header, a recorder that lost
 its power leaves the length of its first seconds, and an MP3 of changing bitrates without a Xing frame has none at all.
 Decoders then hear nothing, a part, or believe the header. Here the bytes that are there decide. Files whose headers are
 right are opened as they are.
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from core.system.files import open_regular
 
@@ -64,7 +64,11 @@ def mended(path: Path) -> Mended:
         size = os.fstat(file.fileno()).st_size
         head = file.read(12)
         if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-            return _wav(file, size, large=head[:4] != b"RIFF")
+            return _length(file, size, _sound_chunk(file, large=head[:4] != b"RIFF"))
+        if head[:4] in _AU_ORDER:
+            return _length(file, size, _au_sound(file, _AU_ORDER[head[:4]]))
+        if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+            return _length(file, size, _aiff_sound(file))
         if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
             return _mp3(file, size)
     return AS_IT_IS
@@ -136,7 +140,7 @@ class MendedFile(io.RawIOBase):
 
 
 class _Chunk(NamedTuple):
-    """The chunk of a WAV that holds its sound."""
+    """The part of a file that holds its sound."""
 
     start: int
     said: int
@@ -145,12 +149,20 @@ class _Chunk(NamedTuple):
     """Bytes a second."""
     place: int
     """Where its length stands."""
-    wide: bool
+    wide: bool = False
     """Whether that has 64 bits."""
+    order: Literal["little", "big"] = "little"
+    also: int = 0
+    """Bytes that the length counts besides."""
+    patched: bool = False
+    """Whether libsndfile must be told the length that is true, for one that is too large too."""
 
     def patch(self, there: int) -> tuple[int, bytes]:
         """The length that is true."""
-        return self.place, struct.pack("<Q", there) if self.wide else struct.pack("<I", min(there, 0xFFFFFFFE))
+        length = there + self.also
+        if self.wide:
+            return self.place, length.to_bytes(8, self.order)
+        return self.place, min(length, 0xFFFFFFFE).to_bytes(4, self.order)
 
 
 def _sound_chunk(file: io.BufferedReader, *, large: bool) -> _Chunk | None:
@@ -173,8 +185,68 @@ def _sound_chunk(file: io.BufferedReader, *, large: bool) -> _Chunk | None:
     return None
 
 
-def _wav(file: io.BufferedReader, size: int, *, large: bool) -> Mended:
-    chunk = _sound_chunk(file, large=large)
+_AU_ORDER: dict[bytes, Literal["little", "big"]] = {b".snd": "big", b"dns.": "little"}
+_AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+"""Of a sample, by its encoding."""
+_AIFC_PLAIN = (
+    b"NONE",
+    b"sowt",
+    b"twos",
+    b"raw ",
+    b"fl32",
+    b"FL32",
+    b"fl64",
+    b"FL64",
+    b"ulaw",
+    b"ULAW",
+    b"alaw",
+    b"ALAW",
+)
+"""Compressions whose samples have the size that COMM says, or one byte (`_law`)."""
+
+
+def _au_sound(file: io.BufferedReader, order: Literal["little", "big"]) -> _Chunk | None:
+    file.seek(4)
+    numbers = file.read(20)
+    if len(numbers) < 20:
+        return None
+    start, said, encoding, rate, channels = (int.from_bytes(numbers[n : n + 4], order) for n in range(0, 20, 4))
+    a_second = _AU_BYTES.get(encoding, 0) * rate * channels
+    return _Chunk(start, said, a_second, 8, order=order, patched=True) if a_second else None
+
+
+def _aiff_sound(file: io.BufferedReader) -> _Chunk | None:
+    place, rate = 12, 0
+    for _ in range(_CHUNKS):
+        file.seek(place)
+        head = file.read(8)
+        name, said = head[:4], int.from_bytes(head[4:], "big")
+        if len(head) < 8:
+            return None
+        if name == b"SSND" and rate:
+            skipped = int.from_bytes(file.read(4), "big")
+            return _Chunk(
+                place + 16 + skipped, max(0, said - 8 - skipped), rate, place + 4, order="big", also=8 + skipped
+            )
+        if name == b"COMM":
+            rate = _aiff_bytes_a_second(file.read(min(said, 22)))
+        place += 8 + said + said % 2
+    return None
+
+
+def _aiff_bytes_a_second(common: bytes) -> int:
+    """By the chunk COMM; 0 for compressed sound, and for what no recording has."""
+    compression = common[18:22]
+    if len(common) < 18 or (compression and compression not in _AIFC_PLAIN):
+        return 0
+    exponent, mantissa = int.from_bytes(common[8:10], "big") - 16383 - 63, int.from_bytes(common[10:18], "big")
+    rate_hz = mantissa >> -exponent if -64 < exponent <= 0 else 0
+    sample = 1 if compression.lower() in (b"ulaw", b"alaw") else (int.from_bytes(common[6:8], "big") + 7) // 8
+    return int.from_bytes(common[:2], "big") * sample * rate_hz
+
+
+def _length(file: io.BufferedReader, size: int, chunk: _Chunk | None) -> Mended:
+    """What is odd about the length that the header tells, and how all of the sound is heard."""
     if chunk is None or size <= chunk.start:
         return AS_IT_IS
     there = size - chunk.start
@@ -182,20 +254,20 @@ def _wav(file: io.BufferedReader, size: int, *, large: bool) -> Mended:
     heard = f"all {there / chunk.rate:.2f} s that are there are heard"
     if chunk.said > there + 1:
         # libsndfile reads what is there by itself, unless the length is one of 64 bits.
-        patches = (chunk.patch(there),) if chunk.wide else ()
+        patches = (chunk.patch(there),) if chunk.wide or chunk.patched else ()
         if any(chunk.said in one for one in _PIPES) or chunk.said >= 1 << 62:
             what = "its header does not say how long it is, as of a file that came through a pipe"
             return Mended(("odd_header", f"{what}: {heard}"), patches)
         return Mended(("cut_off", f"ends at {there / chunk.rate:.2f} s, but its header says {told}"), patches)
     end = chunk.start + chunk.said
     goes_on = there - chunk.said >= _LEAST_S * chunk.rate
-    if not goes_on or _are_chunks(file, end + chunk.said % 2, size) or not _holds_sound(file, end, size):
+    if not goes_on or _are_chunks(file, end + chunk.said % 2, size, chunk.order) or not _holds_sound(file, end, size):
         return AS_IT_IS
     what = told if chunk.said else "that there is no sound"
     return Mended(("odd_header", f"its header says {what}, but sound goes on: {heard}"), (chunk.patch(there),))
 
 
-def _are_chunks(file: io.BufferedReader, place: int, size: int) -> bool:
+def _are_chunks(file: io.BufferedReader, place: int, size: int, order: Literal["little", "big"]) -> bool:
     """Whether other chunks follow the sound, or an old MP3 tag."""
     file.seek(place)
     head = file.read(8)
@@ -208,7 +280,7 @@ def _are_chunks(file: io.BufferedReader, place: int, size: int) -> bool:
         head = file.read(8)
         if len(head) < 8 or not all(0x20 <= byte < 0x7F for byte in head[:4]):
             return False
-        said = int.from_bytes(head[4:], "little")
+        said = int.from_bytes(head[4:], order)
         place += 8 + said + said % 2
     return False
 

@@ -82,6 +82,60 @@ def test_a_large_wav_whose_length_is_wrong_is_heard_whole(tmp_path: Path, length
     assert "odd_header" not in kinds(good)
 
 
+AU_LENGTH, AIFF_LENGTH, W64_LENGTH = (b".snd", 8), (b"SSND", 4), (b"data\xf3\xac", 16)
+
+
+@pytest.mark.parametrize(
+    ("form", "place", "length", "named"),
+    [
+        *(("AU", AU_LENGTH, n, "does not say how long") for n in (0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000)),
+        ("AU", AU_LENGTH, 0, "that there is no sound"),
+        ("AU", AU_LENGTH, 8_000, "0.25 s, but sound goes on"),
+        *(("AIFF", AIFF_LENGTH, n, "does not say how long") for n in (0x7FFFFFFF, 0xFFFFFFFF)),
+        *(("AIFF", AIFF_LENGTH, n, "that there is no sound") for n in (0, 8)),
+        ("AIFF", AIFF_LENGTH, 8_008, "0.25 s, but sound goes on"),
+        *(("W64", W64_LENGTH, n, None) for n in (0, 24, 8_000, 2**63 - 1, 2**64 - 1)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_other_forms_through_a_pipe_are_heard_whole_and_named(
+    tmp_path: Path, form: str, place: tuple[bytes, int], length: int, named: str | None, channels: int
+) -> None:
+    data = wav(noise(SECONDS, channels=channels), form)
+    good, odd = tmp_path / f"good.{form}", tmp_path / f"odd.{form}"
+    good.write_bytes(data)
+    start = data.index(place[0]) + place[1]
+    little = form == "W64"
+    size = 8 if little else 4
+    per_channel = (
+        length if little or length > 1 << 30 or length <= 8 else (length - length % 100) * channels + length % 100
+    )
+    data[start : start + size] = per_channel.to_bytes(size, "little" if little else "big")
+    odd.write_bytes(data)
+    assert np.array_equal(read_clip(odd), read_clip(good))
+    assert np.array_equal(read_clip(odd, 0.5, 1.25), read_clip(good, 0.5, 1.25))
+    assert mended(good) == AS_IT_IS
+    if named is not None:
+        found = kinds(odd)
+        assert named in found["odd_header"] and "2.00 s that are there are heard" in found["odd_header"]
+
+
+@pytest.mark.parametrize("form", ["AU", "AIFF"])
+def test_other_forms_that_were_cut_are_heard_as_far_as_they_go(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a").write_bytes(wav(noise(SECONDS), form)[:-16_000])
+    assert len(read_clip(tmp_path / "a")) == 24_000
+    assert kinds(tmp_path / "a")["cut_off"] == "ends at 1.50 s, but its header says 2.00 s"
+
+
+def test_what_follows_the_sound_of_an_aiff_is_not_heard(tmp_path: Path) -> None:
+    data = bytes(wav(noise(SECONDS), "AIFF"))
+    (tmp_path / "a").write_bytes(data)
+    for tail in (b"APPL" + struct.pack(">I", 9_996) + b"words " * 1666, b"\0" * 20_000):
+        (tmp_path / "b").write_bytes(data + tail)
+        assert np.array_equal(read_clip(tmp_path / "a"), read_clip(tmp_path / "b"))
+        assert not {"odd_header", "cut_off"} & set(kinds(tmp_path / "b"))
+
+
 @pytest.mark.parametrize(
     "tail",
     [
