@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.gate_attacks.material import SETS, Material, environment
+from benchmarks.gate_attacks.material import SETS, Layout, Material, environment
 
 LIMIT_S = 10.0
 MEMORY_BYTES = 4 << 30
@@ -28,7 +28,7 @@ _KILLED = -9
 
 
 @dataclass
-class Case:
+class Case(Layout):
     """A copy that an attack may change: plan, manifests, runs, state. `outside` holds what nobody may touch."""
 
     material: Material
@@ -36,26 +36,6 @@ class Case:
     random: Random
     target: str = "a"
     """The run that is to be judged."""
-
-    @property
-    def plan(self) -> Path:
-        """The copied plan."""
-        return self.folder / "plan.toml"
-
-    @property
-    def runs(self) -> Path:
-        """The copied runs folder."""
-        return self.folder / "runs"
-
-    @property
-    def state(self) -> Path:
-        """The copied state folder."""
-        return self.folder / "state"
-
-    @property
-    def home(self) -> Path:
-        """The copied `$XDG_STATE_HOME`."""
-        return self.folder / "home"
 
     @property
     def outside(self) -> Path:

@@ -58,9 +58,8 @@ train.learning_rate = 1e-7
 """
 
 
-@dataclass(frozen=True)
-class Material:
-    """A folder with the plan, its manifests and its runs, as training left them. Nothing in it is changed."""
+class Layout:
+    """What lies where in a folder with a plan, its manifests and its runs."""
 
     folder: Path
 
@@ -83,6 +82,13 @@ class Material:
     def home(self) -> Path:
         """`$XDG_STATE_HOME` of the user who trained."""
         return self.folder / "home"
+
+
+@dataclass(frozen=True)
+class Material(Layout):
+    """All of it as training left it. Nothing in it is changed."""
+
+    folder: Path
 
     def run(self, experiment: str) -> Path:
         """The folder of the run of `a` or `r`."""
