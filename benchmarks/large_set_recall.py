@@ -61,7 +61,7 @@ def found(sources: list[Peaks], clips: int, pairs: int, kept: float) -> tuple[in
     for number in range(clips):
         store.append(real[number] if number in real else warped(sources[rng.integers(len(sources))], rng))
     began = time.process_time()
-    some = {(one.first, one.second) for one in candidates(store)}
+    some = {(first, second) for first, second, _ in candidates(store).tolist()}
     took = time.process_time() - began
     hits = some & {(int(min(pair)), int(max(pair))) for pair in places}
     return len(hits), len(some) - len(hits), took

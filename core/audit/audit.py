@@ -10,6 +10,7 @@ from pathlib import Path
 from core.audio.samples import TARGET_RMS
 from core.audit.clip_facts import ClipFacts
 from core.audit.figures import Figures, Summary
+from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.pictures import Picture
 from core.audit.kinds import JUDGED, TRAINED, Finding, Severity
 from core.audit.leakage import AuditSet, common_findings
@@ -100,7 +101,7 @@ def audit(
         for source, one in zip(sources, sets, strict=True)
     ]
     total = sum(len(one.utterances) for one in sets)
-    done = 0
+    done, heard = 0, Fingerprints()
     if text_check:
         text_check.train(u.text for one in sets if one.role in TRAINED for u in one.utterances)
     with Measuring(total if listen else 0, workers) as measuring:
@@ -109,9 +110,10 @@ def audit(
             seconds = [utterance.duration_s or 0.0 for utterance in one.utterances]
             if listen:
                 figures = Figures()
-                requests = [clip_request(utterance) for utterance in one.utterances]
+                requests = map(clip_request, one.utterances)
                 for index, facts in enumerate(measuring.facts(requests, target_rms)):
                     findings += _check_clip(one, one.utterances[index], facts)
+                    heard.append(b"" if facts.problem or facts.silent else facts.digest, facts.peaks, facts.shape)
                     figures.add(facts)
                     seconds[index] = facts.seconds
                     done += 1
@@ -128,21 +130,17 @@ def audit(
         # Other processes than those before: while all clips are compared, none takes memory.
         with Measuring(len(utterances), workers) as measuring:
             pictures = []
-            for one in measuring.pictures([clip_request(utterance) for utterance in utterances]):
+            for one in measuring.pictures(map(clip_request, utterances)):
                 pictures.append(one)
                 if progress:
                     progress(done + len(pictures), total + len(utterances))
             return pictures
 
-    findings += common_findings(sets, listen_again)
+    findings += common_findings(sets, heard if listen else None, listen_again)
     return Audit(tuple(summaries), tuple(findings), listen)
 
 
 def _check_clip(one: AuditSet, utterance: Utterance, facts: ClipFacts) -> list[Finding]:
-    usable = not facts.problem and not facts.silent
-    one.digests.append(facts.digest if usable else b"")
-    one.peaks.append(facts.peaks)
-    one.shapes += facts.shape
     return [_finding(one, utterance, kind, detail) for kind, detail in clip_problems(utterance, facts)]
 
 

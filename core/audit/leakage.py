@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from core.audit.fingerprint.landmarks import matches
-from core.audit.fingerprint.peak_store import PeakStore
-from core.audit.fingerprint.peaks import Peaks
+from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.pictures import Picture
-from core.audit.fingerprint.shapes import SHAPE_BYTES
 from core.audit.kinds import Finding, leaks
 from core.audit.near_text import near_texts
 from core.manifests.manifest import Utterance
@@ -24,11 +24,6 @@ class AuditSet:
     utterances: Sequence[Utterance]
     texts: list[str] = field(default_factory=list)
     """Normalised."""
-    digests: list[bytes] = field(default_factory=list)
-    """Of decoded audio; empty where it cannot be decoded, or is silence. No list without audio."""
-    peaks: PeakStore = field(default_factory=PeakStore)
-    """Coarse ones."""
-    shapes: bytearray = field(default_factory=bytearray)
 
 
 Place = tuple[int, int]
@@ -37,57 +32,34 @@ Listen = Callable[[Sequence[Utterance]], Sequence[Picture]]
 """Decodes clips once more, for their pictures."""
 
 
-def common_findings(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
-    """All that lines have in common with each other. Digests and peaks are let go on the way."""
-    yield from _audio(sets, listen)
-    for one in sets:
-        one.digests, one.peaks = [], PeakStore()
+def common_findings(sets: Sequence[AuditSet], heard: Fingerprints | None, listen: Listen) -> Iterator[Finding]:
+    """All that lines have in common with each other. `heard`: of all their lines, in order; None without audio."""
+    if heard is not None:
+        yield from _audio(sets, heard, listen)
     yield from _texts(sets)
     yield from _speakers(sets)
 
 
-def _audio(sets: Sequence[AuditSet], listen: Listen) -> Iterator[Finding]:
-    groups: dict[bytes, list[Place]] = {}
-    for number, one in enumerate(sets):
-        for index, digest in enumerate(one.digests):
-            if digest:
-                groups.setdefault(digest, []).append((number, index))
-    for places in groups.values():
+def _audio(sets: Sequence[AuditSet], heard: Fingerprints, listen: Listen) -> Iterator[Finding]:
+    starts = list(accumulate((len(one.utterances) for one in sets), initial=0))
+
+    def place(clip: int) -> Place:
+        number = bisect_right(starts, clip) - 1
+        return number, clip - starts[number]
+
+    groups = {}
+    for clips in heard.take_equal_samples():
+        groups[clips[0]] = places = [place(clip) for clip in clips]
         yield from _repeats(sets, places, "leaked_audio", "same_audio", "the same samples")
-    firsts = list(groups.values())
-    peaks = _FirstPeaks(sets, firsts)
 
-    shapes = bytearray()
-    for number, line in (places[0] for places in firsts):
-        shapes += sets[number].shapes[line * SHAPE_BYTES : (line + 1) * SHAPE_BYTES]
-    for one in sets:
-        one.shapes = bytearray()
+    def listen_to(clips: Sequence[int]) -> Sequence[Picture]:
+        return listen([sets[number].utterances[line] for number, line in map(place, clips)])
 
-    def listen_to(indexes: Sequence[int]) -> Sequence[Picture]:
-        return listen([sets[number].utterances[line] for number, line in (firsts[one][0] for one in indexes)])
-
-    for match in matches(peaks, shapes, listen_to):
+    for match in matches(heard, listen_to):
         detail = f"the same recording ({match.share:.0%} of its sound, {match.how})"
-        for leaked, place, other in _pairs(sets, firsts[match.first], firsts[match.second]):
-            yield _finding(sets, "leaked_near_audio" if leaked else "near_audio", place, other, detail)
-
-
-@dataclass(frozen=True, slots=True)
-class _FirstPeaks:
-    """The peaks of the first of each group of clips, where they are."""
-
-    sets: Sequence[AuditSet]
-    groups: Sequence[Sequence[Place]]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int, /) -> Peaks:
-        number, line = self.groups[index][0]
-        return self.sets[number].peaks[line]
-
-    def __iter__(self) -> Iterator[Peaks]:
-        return map(self.__getitem__, range(len(self)))
+        one, another = (groups.get(clip) or [place(clip)] for clip in (match.first, match.second))
+        for leaked, here, there in _pairs(sets, one, another):
+            yield _finding(sets, "leaked_near_audio" if leaked else "near_audio", here, there, detail)
 
 
 def _texts(sets: Sequence[AuditSet]) -> Iterator[Finding]:

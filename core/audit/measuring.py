@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Self, TypeVar
 
 from core.audio.samples import TARGET_RMS
@@ -56,18 +57,19 @@ class Measuring:
         if self._pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def facts(self, requests: Sequence[ClipRequest], target_rms: float = TARGET_RMS) -> Iterator[ClipFacts]:
+    def facts(self, requests: Iterable[ClipRequest], target_rms: float = TARGET_RMS) -> Iterator[ClipFacts]:
         """The facts of each clip, in order."""
         return self._in_order(partial(measure_all, target_rms=target_rms), requests)
 
-    def pictures(self, requests: Sequence[ClipRequest]) -> Iterator[Picture]:
+    def pictures(self, requests: Iterable[ClipRequest]) -> Iterator[Picture]:
         """The picture of each clip, in order."""
         return self._in_order(pictures_of, requests)
 
     def _in_order(
-        self, work: Callable[[Sequence[ClipRequest]], list[Result]], requests: Sequence[ClipRequest]
+        self, work: Callable[[Sequence[ClipRequest]], list[Result]], requests: Iterable[ClipRequest]
     ) -> Iterator[Result]:
-        batches = (requests[start : start + BATCH] for start in range(0, len(requests), BATCH))
+        clips = iter(requests)
+        batches = iter(lambda: list(islice(clips, BATCH)), [])
         if not self._pool:
             for batch in batches:
                 yield from work(batch)

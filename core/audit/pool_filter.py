@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.audit.clip_facts import ClipRequest
 from core.audit.fingerprint.landmarks import matches
-from core.audit.fingerprint.peak_store import PeakStore
+from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.pictures import Picture
 from core.audit.measuring import Measuring, clip_request
 from core.audit.near_text import near_texts
@@ -80,24 +80,24 @@ def without_recordings(
 ) -> list[Utterance]:
     """Those of `usable` whose recordings are in neither of the other two."""
     everything = [*excluded, *kept, *usable]
-    digests, peaks, shapes = [], PeakStore(), bytearray()
+    heard = Fingerprints()
     requests = [clip_request(u) for u in everything]
     with Measuring(len(requests)) as measuring:
         for facts in measuring.facts(requests):
-            digests.append(facts.digest)
-            peaks.append(facts.peaks)
-            shapes += facts.shape
+            heard.append(facts.digest, facts.peaks, facts.shape)
             if progress:
-                progress(len(digests), len(everything))
+                progress(len(heard), len(everything))
     first = len(everything) - len(usable)
-    taken = set(digests[:first]) - {b""}
-    leaked = {index for index in range(first, len(everything)) if digests[index] in taken}
+    groups = heard.take_equal_samples()
+    leaked = {clip for group in groups if group[0] < first for clip in group if clip >= first}
 
     def listen(indexes: Sequence[int]) -> list[Picture]:
         with Measuring(len(indexes)) as measuring:
             return list(measuring.pictures([requests[index] for index in indexes]))
 
-    leaked |= {match.second for match in matches(peaks, shapes, listen, first)}
+    alike = {group[0]: group for group in groups}
+    for match in matches(heard, listen, first):
+        leaked.update(alike.get(match.second, [match.second]))
     dropped["recording"] += len(leaked)
     return [utterance for index, utterance in enumerate(usable, first) if index not in leaked]
 

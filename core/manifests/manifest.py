@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +39,7 @@ class Utterance:
     duration_s: float | None = None
     offset_s: float = 0.0
     speaker: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
     """Line in the manifest, from 1; 0 for an utterance that was not read from a file."""
     channel: int | None = None
@@ -112,12 +112,12 @@ def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True)
 
     Raises ManifestError when the file itself cannot be read.
     """
-    is_file = _file_check() if check_audio else (lambda _: True)
+    files = _Files(check_audio)
     seen: dict[tuple[str, tuple[float, float | None] | None, int | None], int] = {}
     index = 0
     home = str(path.parent.absolute())
     for number, fields in _good_lines(path, problems):
-        audio = Path(audio_path(home, fields.audio))
+        audio = files.path(audio_path(home, fields.audio))
         # A file may be named once, or once for each slice and channel.
         key = (str(audio), fields.slice, fields.channel)
         if key in seen:
@@ -125,7 +125,7 @@ def good_utterances(path: Path, problems: Problems, *, check_audio: bool = True)
             problems.add(number, f"the same audio as line {seen[key]} ({shortened(fields.audio)}): {advice}", "repeat")
             continue
         seen[key] = number
-        if not is_file(audio):
+        if not files.has(audio):
             what = f"no audio file {shortened(str(audio))}: correct the path, or bring the audio there"
             problems.add(number, what, "missing")
             continue
@@ -153,16 +153,28 @@ def _good_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Fields]]:
             yield number, fields
 
 
-def _file_check() -> Callable[[Path], bool]:
-    """`Path.is_file` that looks once at a file that many lines cut from."""
-    known: dict[Path, bool] = {}
+class _Files:
+    """The audio files of a manifest: each is held once, and looked for once, though many lines may cut from it."""
 
-    def check(path: Path) -> bool:
-        if path not in known:
-            known[path] = _is_file(path)
-        return known[path]
+    def __init__(self, check: bool) -> None:
+        self._check = check
+        self._paths: dict[str, Path] = {}
+        self._known: dict[Path, bool] = {}
 
-    return check
+    def path(self, name: str) -> Path:
+        """The path of that name."""
+        path = self._paths.get(name)
+        if path is None:
+            path = self._paths[name] = Path(name)
+        return path
+
+    def has(self, path: Path) -> bool:
+        """`Path.is_file`."""
+        if not self._check:
+            return True
+        if path not in self._known:
+            self._known[path] = _is_file(path)
+        return self._known[path]
 
 
 def _is_file(path: Path) -> bool:

@@ -6,7 +6,8 @@ import errno
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,10 @@ _MOST_CHANNELS = 1024
 _NEMO_UNKNOWN = "-1 is how NeMo says unknown: remove it, or let `lora-cli manifest import nemo` do so"
 
 
+_NO_EXTRA: Mapping[str, Any] = {}
+"""Of most lines: one for all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
     """What a line says, checked. None stands for what it does not say."""
@@ -41,7 +46,7 @@ class Fields:
     channel: int | None
     """Of the file, from 0."""
     speaker: str | None
-    extra: dict[str, Any]
+    extra: Mapping[str, Any]
 
     @property
     def slice(self) -> tuple[float, float | None] | None:
@@ -145,7 +150,7 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
         return None
     used = {_first(document, AUDIO_KEYS), _first(document, TEXT_KEYS), *OTHER_KEYS}
     extra = {key: value for key, value in document.items() if key not in used}
-    return Fields(audio, text, duration_s, offset_s, channel, speaker, extra)
+    return Fields(audio, text, duration_s, offset_s, channel, speaker, extra or _NO_EXTRA)
 
 
 def audio_path(folder: str, written: str) -> str:
@@ -246,8 +251,10 @@ def _channel(document: dict[str, Any], number: int, problems: Problems) -> int |
 def _speaker(document: dict[str, Any], number: int, problems: Problems) -> str | None:
     """A string; numbers are taken as names, for many corpora number their speakers."""
     value = document.get("speaker")
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return sys.intern(value)  # one speaker says many lines
     if value == -1:
         problems.add(number, f"'speaker': {_NEMO_UNKNOWN}")
         return None

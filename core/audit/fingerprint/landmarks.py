@@ -10,16 +10,19 @@ it.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from core.audit.fingerprint.peak_store import ClipPeaks
-from core.audit.fingerprint.peaks import COARSE_HOP_S, NO_PEAKS
+from core.audit.fingerprint.peak_store import ClipPeaks, Fingerprints
+from core.audit.fingerprint.peaks import COARSE_HOP_S, NO_PEAKS, Peaks
 from core.audit.fingerprint.pictures import Course, Picture, Sound, is_same, tuned
 from core.audit.fingerprint.shapes import Alike, alike
 from core.audit.fingerprint.shares import Clip, may_share, share
@@ -36,20 +39,6 @@ LEAST_CHANGE = 0.012
 """Of speed or pitch, to be told."""
 FRAMES_AT_ONCE = 400_000
 """Frames of clips whose pictures are held together: bounds the memory where very many clips are alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Two clips, by position in the list, that may be the same recording."""
-
-    first: int
-    second: int
-    share: float
-    """Of the peaks where the two overlap."""
-    peaks: int
-    """How many those are, of the sparser one."""
-    offset: int
-    """Frames: where the second begins in the first; negative when it begins earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,67 +69,93 @@ Listen = Callable[[Sequence[int]], Iterable[Picture]]
 """The pictures of clips, given by position in the list, in order; none of what cannot be decoded any more."""
 
 
-def matches(
-    peaks: ClipPeaks,
-    shapes: bytes | bytearray,
-    listen: Listen,
-    first_only: int | None = None,
-) -> list[Match]:
-    """Pairs of clips that have a recording or a part of one in common, ordered by their positions.
+def matches(prints: Fingerprints, listen: Listen, first_only: int | None = None) -> list[Match]:
+    """Pairs of clips that have a recording or a part of one in common, ordered by their positions. The courses are let
+    go on the way, for there may be very many clips.
 
-    `shapes`: as many as there are `peaks`, joined. `first_only`: only pairs of one of so many clips at the head of the
-    list and one behind them.
+    `first_only`: only pairs of one of so many clips at the head of the list and one behind them.
     """
-    found: dict[tuple[int, int], list[Candidate | Alike]] = {}
-    every: list[Candidate | Alike] = [*candidates(peaks), *alike(shapes)]
-    for one in every:
-        if first_only is None or one.first < first_only <= one.second:
-            found.setdefault((one.first, one.second), []).append(one)
+    whole = alike(prints.shapes)
+    prints.shapes = bytearray()
+    rows = np.concatenate([_rows(candidates(prints.peaks), whole=False), _rows(whole.pairs, whole=True)])
+    if first_only is not None:
+        rows = rows[(rows["first"] < first_only) & (rows["second"] >= first_only)]
+    rows = rows[np.lexsort((rows["whole"], rows["second"], rows["first"]))]
     good = []
-    for pairs in _together(list(found), peaks):
-        clips = sorted({clip for pair in pairs for clip in pair})
+    for some in _together(rows, prints.peaks):
+        clips = np.unique([some["first"], some["second"]]).tolist()
         pictures = dict(zip(clips, listen(clips), strict=True))
         base, here = -1, Sound(pictures[clips[0]])
-        for pair in pairs:
-            if pair[0] != base:
-                base, here = pair[0], Sound(pictures[pair[0]])
-            match = judged(here, Sound(pictures[pair[1]]), found[pair])
+        for (first, second), ways in groupby(some.tolist(), itemgetter(0, 1)):
+            if first != base:
+                base, here = first, Sound(pictures[first])
+            match = judged(first, second, here, Sound(pictures[second]), _courses(ways, whole))
             if match:
                 good.append(match)
     return sorted(good, key=lambda match: (match.first, match.second))
 
 
-def _together(pairs: Sequence[tuple[int, int]], peaks: ClipPeaks) -> Iterator[list[tuple[int, int]]]:
+_ROW = np.dtype([("first", np.int32), ("second", np.int32), ("whole", np.bool_), ("how", np.int32)])
+"""Two clips, by position (first < second), that may be the same: from end to end, where `how` says whether one of them
+is backwards, or in a part, where it is the frame of the first one at which the second begins."""
+
+
+def _rows(pairs: NDArray[np.int64], whole: bool) -> NDArray[np.void]:
+    """`pairs`: (pairs, 3)."""
+    rows = np.empty(len(pairs), _ROW)
+    rows["first"], rows["second"], rows["how"] = pairs.T
+    rows["whole"] = whole
+    return rows
+
+
+def _courses(ways: Iterable[tuple[int, int, bool, int]], alike: Alike) -> Iterator[tuple[Course, bool]]:
+    """Where the second clip of a pair may be in the first one, and whether both are compared from end to end."""
+    for first, second, whole, how in ways:
+        if whole:
+            yield from ((course, True) for course in alike.courses(first, second, bool(how)))
+        else:
+            yield Course.line(1.0, -how), False
+
+
+def _together(rows: NDArray[np.void], peaks: ClipPeaks) -> Iterator[NDArray[np.void]]:
     """The pairs in parts whose clips are held together; those that hang together by others stand side by side, so that
     few clips are listened to twice."""
-    if not pairs:
+    if not len(rows):
         return
-    first, second = np.array(pairs).T
-    links = scipy.sparse.coo_matrix((np.ones(len(first), np.int8), (first, second)), (len(peaks), len(peaks)))
+    first, second = rows["first"], rows["second"]
+    links = scipy.sparse.coo_matrix((np.ones(len(rows), np.int8), (first, second)), (len(peaks), len(peaks)))
     _, label = connected_components(links, directed=False)
-    some: list[tuple[int, int]] = []
-    close: dict[int, int] = {}
-    for at in np.lexsort((second, first, label[first])).tolist():
-        pair = pairs[at]
-        more = {clip: int(peaks[clip][-1] >> 8) if len(peaks[clip]) else 0 for clip in pair if clip not in close}
-        if some and sum(close.values()) + sum(more.values()) > FRAMES_AT_ONCE:
-            yield some
-            some, close = [], {}
-            more = {clip: int(peaks[clip][-1] >> 8) if len(peaks[clip]) else 0 for clip in pair}
-        some.append(pair)
-        close |= more
-    yield some
+    rows = rows[np.lexsort((rows["whole"], second, first, label[first]))]
+    start, held, before = 0, 0, (-1, -1)
+    close = set[int]()
+    for at, pair in enumerate(zip(rows["first"].tolist(), rows["second"].tolist(), strict=True)):
+        if pair == before:
+            continue
+        before = pair
+        held += sum(_frames(peaks[clip]) for clip in pair if clip not in close)
+        if at > start and held > FRAMES_AT_ONCE:
+            yield rows[start:at]
+            start, close, held = at, set(), sum(_frames(peaks[clip]) for clip in pair)
+        close.update(pair)
+    yield rows[start:]
 
 
-def candidates(coarse: ClipPeaks) -> list[Candidate]:
-    """Pairs of clips, by their peaks, that must be looked at closely, ordered by their positions."""
+def _frames(peaks: Peaks) -> int:
+    """Of a clip, about."""
+    return int(peaks[-1] >> 8) if len(peaks) else 0
+
+
+def candidates(coarse: ClipPeaks) -> NDArray[np.int64]:
+    """Pairs of clips, by their peaks, that must be looked at closely, ascending: (pairs, 3), the position of the first
+    and of the second one in the list, and at which frame of the first one the second begins; negative when it begins
+    earlier."""
     voted, counts = votes(coarse)
     firsts, seconds = (voted >> 40).astype(np.int64), (voted >> 16 & 0xFFFFFF).astype(np.int64)
     offsets = (voted & 0xFFFF).astype(np.int64) - 0x8000
     likely = np.flatnonzero(
         may_share(coarse, firsts, seconds, offsets, LEAST_PEAKS, CHANCE_SHARE, CANDIDATE_SPREAD)
     ).tolist()
-    found = []
+    found = array("q")
     base, here = -1, Clip(NO_PEAKS)
     for (first, second), group in groupby(likely, lambda at: (int(firsts[at]), int(seconds[at]))):
         if first != base:
@@ -151,20 +166,19 @@ def candidates(coarse: ClipPeaks) -> list[Candidate]:
             share(here, there, offset, LEAST_PEAKS, CHANCE_SHARE, CANDIDATE_SPREAD) for _, offset in most
         )
         if best >= CHANCE_SHARE + CANDIDATE_SPREAD / math.sqrt(max(1, peaks)):
-            found.append(Candidate(first, second, best, peaks, offset))
-    return found
+            found.extend((first, second, offset))
+    return np.array(found, np.int64).reshape(-1, 3)
 
 
-def judged(here: Sound, there: Sound, found: Sequence[Candidate | Alike]) -> Match | None:
-    """The match of two clips, if they are the same recording."""
+def judged(first: int, second: int, here: Sound, there: Sound, courses: Iterable[tuple[Course, bool]]) -> Match | None:
+    """The match of two clips, if they are the same recording. `courses`: where the second may be in the first, and
+    whether both are compared from end to end."""
     if not len(here.picture) or not len(there.picture):
         return None
-    for one in found:
-        whole = isinstance(one, Alike)
-        for course in one.courses if isinstance(one, Alike) else (Course.line(1.0, -one.offset),):
-            pitch = tuned(here, there, course) if whole else 1.0
-            share = is_same(here, there, course, pitch, whole)
-            if share:
-                offset_s = round(float(course.turned()(np.zeros(1))[0]) * COARSE_HOP_S, 2)
-                return Match(one.first, one.second, round(share, 3), offset_s, round(1 / course.pace, 3), pitch)
+    for course, whole in courses:
+        pitch = tuned(here, there, course) if whole else 1.0
+        share = is_same(here, there, course, pitch, whole)
+        if share:
+            offset_s = round(float(course.turned()(np.zeros(1))[0]) * COARSE_HOP_S, 2)
+            return Match(first, second, round(share, 3), offset_s, round(1 / course.pace, 3), pitch)
     return None

@@ -7,7 +7,7 @@ where most of the energy is: pieces of a quarter of a second are laid over the o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.fft
@@ -136,7 +136,11 @@ class Sound:
         """As it would be with all frequencies divided by `pitch`."""
         if pitch == 1.0:
             return self.plain
-        return Bands(np.sqrt(np.square(self.loud) @ _moved(pitch)))
+        return Bands(np.sqrt(self._power @ _moved(pitch)))
+
+    @cached_property
+    def _power(self) -> NDArray[np.float32]:
+        return np.square(self.loud)
 
 
 class Bands:
@@ -148,7 +152,7 @@ class Bands:
         self.squares = np.einsum("nb,nb->n", self.loud, self.loud).astype(np.float64)
 
 
-@cache
+@lru_cache(maxsize=64)  # the pitches that are tried, and few of the others: nearly every pair has one of its own
 def _moved(pitch: float) -> NDArray[np.float32]:
     """(BANDS, compared bands): how much of the power of each band comes into each, when frequencies are divided."""
     low, high = EDGES[:-1, None].astype(float), EDGES[1:, None].astype(float)

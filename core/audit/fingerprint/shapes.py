@@ -9,7 +9,6 @@ how long they are must be in one proportion, which tells the speed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
@@ -30,7 +29,8 @@ WAVES, TONES = 16, 6
 """Of the parts' bands, how many cosines are kept along the parts, but for their mean, and along the bands."""
 _STEP = 1 / 40
 VALUES = WAVES * TONES
-_LAYOUT = np.dtype([("bands", np.int8, (3, VALUES)), ("ends", np.uint16, (PARTS + 1,)), ("frames", np.uint16)])
+_LENGTHS = np.dtype([("ends", np.uint16, (PARTS + 1,)), ("frames", np.uint16)])
+_LAYOUT = np.dtype([("bands", np.int8, (3, VALUES)), *((name, _LENGTHS[name]) for name in ("ends", "frames"))])
 SHAPE_BYTES = _LAYOUT.itemsize
 NO_SHAPE = bytes(SHAPE_BYTES)
 LEAST_FRAMES = 12
@@ -92,51 +92,69 @@ def shape(plane: Powers) -> bytes:
     return found.tobytes()
 
 
-@dataclass(frozen=True, slots=True)
 class Alike:
-    """Two clips, by position in the list (`first` < `second`), that may be the same."""
+    """Pairs of clips that may be the same, by position in the list, and where in each other they are.
 
-    first: int
-    second: int
-    backwards: bool
-    """Whether one of them is."""
-    table: NDArray[np.void] = field(repr=False, compare=False)
-    """Of all clips: there are many pairs, so that where they are the same is found when it is asked for."""
+    Where they are the same is found when it is asked for: there are many pairs.
+    """
 
-    @property
-    def courses(self) -> Iterator[Course]:
+    def __init__(self, pairs: Integers, lengths: NDArray[np.void]) -> None:
+        """`pairs`, ascending: (pairs, 3), first < second, and 1 where one of them is backwards; `lengths`: of the parts
+        of all clips."""
+        self.pairs = pairs
+        self._lengths = lengths
+
+    def courses(self, first: int, second: int, backwards: bool) -> Iterator[Course]:
         """From the first one's frames to the second one's: evenly, and with pauses put in."""
-        first, second = np.array([self.first]), np.array([self.second])
-        here, there, usual, _ = _ends(self.table, first, second, self.backwards)
+        here, there, usual, _ = _ends(self._lengths, np.array([first]), np.array([second]), backwards)
         here, there = here[:, 1:-1], there[:, 1:-1]
         pace, start = _line(here, there)
-        sign = -1 if self.backwards else 1
+        sign = -1 if backwards else 1
         if 1 / FASTEST <= sign * pace[0] <= FASTEST:
             yield Course.line(float(pace[0]), float(start[0]))
         if abs(usual[0]) <= np.log(FASTEST):
             yield Course(here[0], there[0], float(sign * np.exp(usual[0])))
 
 
-def alike(shapes: bytes | bytearray) -> list[Alike]:
-    """Pairs of clips whose courses are alike, in order. `shapes`: of all clips, joined."""
+def alike(shapes: bytes | bytearray) -> Alike:
+    """Pairs of clips whose courses are alike. `shapes`: of all clips, joined; they may be let go afterwards."""
     table = np.frombuffer(shapes, _LAYOUT)
     heard = np.flatnonzero(table["frames"])
-    found = _Pairs(table, heard)
-    plain = _unit(table["bands"][heard, 1])
-    _near(plain, plain, found)
-    _near(plain, plain, found, backwards=True)
-    del plain
-    _near(_unit(table["bands"][heard, 0]), _unit(table["bands"][heard, 2]), found, both_ways=True)
-    return [Alike(first, second, backwards, table) for first, second, backwards in found.ordered()]
+    lengths = np.empty(len(table), _LENGTHS)
+    for name in lengths.dtype.names or ():
+        lengths[name] = table[name]
+    found = _Pairs(lengths, heard)
+    usual, lower, higher = (_Courses(table["bands"], heard, at) for at in (1, 0, 2))
+    _near(usual, usual, found)
+    _near(usual, usual, found, backwards=True)
+    _near(lower, higher, found, both_ways=True)
+    return Alike(found.ordered(), lengths)
+
+
+class _Courses:
+    """One of the three looks at the bands of the clips that were heard, each of length 1. Only rows that are asked for
+    are made numbers of four bytes."""
+
+    def __init__(self, bands: NDArray[np.int8], heard: Integers, look: int) -> None:
+        self._bands, self._heard, self._look = bands, heard, look
+
+    def __len__(self) -> int:
+        return len(self._heard)
+
+    def __getitem__(self, rows: Integers | slice) -> NDArray[np.float32]:
+        some: NDArray[np.float32] = self._bands[self._heard[rows], self._look].astype(np.float32)
+        some /= np.linalg.norm(some, axis=1, keepdims=True) + 1e-9
+        return some
 
 
 def _ends(
-    table: NDArray[np.void], first: Integers, second: Integers, backwards: bool
+    lengths: NDArray[np.void], first: Integers, second: Integers, backwards: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """The frames where the parts of the first and of the second clips of pairs end; the usual proportion of the parts'
     lengths, and how far they are from it, as logarithms."""
     here, there = (
-        table["ends"][one] * (table["frames"][one].astype(np.float64) / 65535)[:, None] - 0.5 for one in (first, second)
+        lengths["ends"][one] * (lengths["frames"][one].astype(np.float64) / 65535)[:, None] - 0.5
+        for one in (first, second)
     )
     if backwards:
         there = there[:, ::-1]
@@ -163,18 +181,12 @@ _BACKWARDS = np.repeat((-1.0) ** np.arange(1, WAVES + 1), TONES).astype(np.float
 """What turns the cosines of a clip into those of the clip backwards."""
 
 
-def _unit(values: NDArray[np.floating] | NDArray[np.int8]) -> NDArray[np.float32]:
-    some = values.astype(np.float32)
-    some /= np.linalg.norm(some, axis=1, keepdims=True) + 1e-9
-    return some
-
-
 class _Pairs:
     """The likeliest pairs so far whose parts are in one proportion."""
 
-    def __init__(self, table: NDArray[np.void], heard: Integers) -> None:
+    def __init__(self, lengths: NDArray[np.void], heard: Integers) -> None:
         self.least = LEAST_LIKENESS
-        self._table, self._heard = table, heard
+        self._lengths, self._heard = lengths, heard
         self._parts = [np.empty((4, 0))]
         """(first, second, likeness, whether one runs backwards) by pairs."""
 
@@ -182,7 +194,7 @@ class _Pairs:
         for start in range(0, len(first), _PAIRS_AT_ONCE):
             some = slice(start, start + _PAIRS_AT_ONCE)
             one, another = self._heard[first[some]], self._heard[second[some]]
-            _, _, usual, far = _ends(self._table, one, another, backwards)
+            _, _, usual, far = _ends(self._lengths, one, another, backwards)
             part = np.stack([one, another, likeness[some], np.full(len(far), backwards)])
             self._parts.append(part[:, (far <= EVEN) & (np.abs(usual) <= np.log(LOOSELY))])
         if sum(part.shape[1] for part in self._parts) > 4 * MOST_ALIKE:
@@ -198,16 +210,15 @@ class _Pairs:
             every = every[:, every[2] > self.least]
         self._parts = [every]
 
-    def ordered(self) -> Iterator[tuple[int, int, bool]]:
-        """(first, second, whether one runs backwards), ascending, each pair once as it is likest."""
+    def ordered(self) -> Integers:
+        """(pairs, 3): first, second, whether one runs backwards; ascending, each pair once as it is likest."""
         self._cut()
-        for first, second, _, backwards in self._parts[0].T.tolist():
-            yield int(first), int(second), bool(backwards)
+        return self._parts[0][[0, 1, 3]].T.astype(np.int64)
 
 
 def _near(
-    some: NDArray[np.float32],
-    others: NDArray[np.float32],
+    some: _Courses,
+    others: _Courses,
     found: _Pairs,
     *,
     backwards: bool = False,
@@ -216,10 +227,10 @@ def _near(
     """Add the pairs of rows whose product is large enough; `both_ways`: one of either with one of either."""
     signs = _BACKWARDS if backwards else np.ones(1, np.float32)
     for rows, columns in _groups(some, others, signs):
-        step = max(1, _AT_ONCE // len(columns))
+        step, there = max(1, _AT_ONCE // len(columns)), others[columns]
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
-            products = some[block] * signs @ others[columns].T
+            products = some[block] * signs @ there.T
             row, column = np.nonzero(products > found.least)
             first, second = block[row], columns[column]
             # Among groups, one of a pair may look for the other and not the other for it.
@@ -228,24 +239,21 @@ def _near(
             found.add(np.minimum(first, second), np.maximum(first, second), products[row, column][good], backwards)
 
 
-def _groups(
-    some: NDArray[np.float32], others: NDArray[np.float32], signs: NDArray[np.float32]
-) -> Iterator[tuple[Integers, Integers]]:
+def _groups(some: _Courses, others: _Courses, signs: NDArray[np.float32]) -> Iterator[tuple[Integers, Integers]]:
     """(rows of `some`, rows of `others`) that are compared with each other."""
     count = len(some)
     if count <= ALL_WITH_ALL:
         if count:
             yield np.arange(count), np.arange(count)
         return
-    middles = others[::A_GROUP]
-    member, asked = np.empty(count, np.int64), np.empty((count, GROUPS), np.int64)
+    middles = others[np.arange(0, count, A_GROUP)]
+    member, asked = np.empty(count, np.int32), np.empty((count, GROUPS), np.int32)
     for start in range(0, count, 4096):
         block = slice(start, start + 4096)
         member[block] = (others[block] @ middles.T).argmax(1)
         asked[block] = np.argpartition(some[block] * signs @ middles.T, -GROUPS, axis=1)[:, -GROUPS:]
     order, asking = np.argsort(member, kind="stable"), np.argsort(asked.ravel(), kind="stable")
-    members = np.searchsorted(member[order], np.arange(len(middles) + 1))
-    asks = np.searchsorted(asked.ravel()[asking], np.arange(len(middles) + 1))
+    members, asks = (np.append(0, np.cumsum(np.bincount(of.ravel(), minlength=len(middles)))) for of in (member, asked))
     for at in range(len(middles)):
         columns = order[members[at] : members[at + 1]]
         if len(columns):

@@ -15,6 +15,7 @@ from core.audio.samples import decode_native
 from core.audio.sound_file import Samples
 from core.audit.clip_facts import measure
 from core.audit.fingerprint.landmarks import Match, matches
+from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.peaks import Peaks, coarse_look, low_band
 from core.audit.fingerprint.pictures import Picture, picture
 from core.audit.fingerprint.shapes import shape
@@ -42,7 +43,10 @@ def found(clips: list[tuple[Samples, int]], first_only: int | None = None) -> li
     def listen(indexes: Sequence[int]) -> list[Picture]:
         return [picture(*clips[index]) for index in indexes]
 
-    return matches([peaks for peaks, _ in looks], b"".join(shape(plane) for _, plane in looks), listen, first_only)
+    prints = Fingerprints()
+    for peaks, plane in looks:
+        prints.append(b"", peaks, shape(plane))
+    return matches(prints, listen, first_only)
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 11_025, 22_050, 24_000, 44_100, 48_000])
