@@ -34,11 +34,13 @@ def is_utf8(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def prepare_streams(*, data: bool = False) -> None:
-    """No print fails for a character, and none that the terminal cannot show goes to it.
+    """No print fails for a character, nor for a stream that is closed, and nothing that the terminal cannot show goes
+    to it.
 
     Under a locale that is not UTF-8 the program's own signs become ASCII; other characters go out as their escapes, or,
     where Python writes UTF-8 nevertheless and a file or pipe reads it, as they are. `data`: stdout has only data.
     """
+    _open_closed_streams()
     utf8 = is_utf8()
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):
@@ -50,6 +52,18 @@ def prepare_streams(*, data: bool = False) -> None:
             stream.reconfigure(encoding="ascii" if writes_utf8 else None, errors=errors)
         elif stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _open_closed_streams() -> None:
+    """Where whoever starts the command closed a stream (`>&-`, some daemons), /dev/null takes its place.
+
+    Python leaves None there, and the next file that is opened gets its number: that of what children write to.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            mode = "w" if number else "r"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _own_signs(error: UnicodeError) -> tuple[str, int] | None:

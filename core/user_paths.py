@@ -5,6 +5,7 @@ Nobody else looks for home folders: there may be none, nor such a user, which Py
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -18,13 +19,27 @@ class PathError(UserError):
 def user_path(written: str | os.PathLike[str], key: str = "") -> Path:
     """The path that was written, `~` and `~user` resolved. PathError names it, and the `key` that it stands under."""
     path = Path(written)
+    if "\0" in str(path):
+        told = f"{key}: {str(path)!r}" if key else repr(str(path))
+        raise PathError(f"{told} has a character that no file name can have: correct it")
     try:
-        return path.expanduser()
+        path = path.expanduser()
+        _measure(path, key)
+        return path
     except (RuntimeError, KeyError, OSError) as error:
         name = path.parts[0].removeprefix("~")
         what = f"there is no home folder of {name!r} here" if name else "there is no home folder here (HOME is not set)"
         told = f"{key}: {path}" if key else str(path)
         raise PathError(f"{told}: {what}: write the whole path") from error
+
+
+def _measure(path: Path, key: str) -> None:
+    """PathError for a path that is longer than the system takes: asking for it would be an error everywhere."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PathError(f"{key}: {path}: longer than a path can be: correct it".removeprefix(": ")) from error
 
 
 def state_home() -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from core import console
@@ -16,7 +17,7 @@ from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import named
 from core.queue.other_version import supervisor_note
-from core.queue.report import report
+from core.queue.report import Outcome, RowReport, report
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
@@ -143,8 +144,16 @@ def _conclude(
         looser = f", {loosened_words(found.loosened)}" if found.loosened else ""
         nothing = code is ExitCode.NOTHING_TO_JUDGE
         why = next((f": {row.row.key}: {named(row.near)}" for row in reports if nothing and row.near), "")
-        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){looser}{why}")
+        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){_left_out(request, reports)}{looser}{why}")
     return code
+
+
+def _left_out(request: Request, reports: Sequence[RowReport]) -> str:
+    """The rows without a run, where all are to be accepted and only the runs that are there are judged."""
+    left = [item.row.key for item in reports if item.outcome is Outcome.PENDING and item.row.confirms is None]
+    if request.train or request.accept != "all" or not left or len(left) == len(reports):
+        return ""
+    return f", without a run of {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
 
 
 def _tell_github(request: Request, execution: PlanExecution, found: Report) -> None:

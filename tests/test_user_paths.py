@@ -167,3 +167,9 @@ def test_annotations_name_a_file_as_github_does(tmp_path: Path, monkeypatch: pyt
         (Path("plan.toml"), Path(f"{repository}{os.sep}sub{os.sep}.."), "sub/plan.toml"),
     ):
         assert path_in_repository(path, repo) == told
+
+
+@pytest.mark.parametrize(("written", "said"), [("a\0b", "no file name can have"), ("x" * 5000, "longer than a path")])
+def test_a_path_that_can_be_none_is_named(written: str, said: str) -> None:
+    with pytest.raises(PathError, match=f"data.train: .*{said}"):
+        user_path(written, "data.train")

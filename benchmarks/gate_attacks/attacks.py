@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.gate_attacks.cases import Case
+from benchmarks.gate_attacks.cases import Case, command
 from benchmarks.gate_attacks.edits import (
     digests,
     edit,
@@ -103,6 +104,7 @@ def spoiled_file(case: Case) -> str:
 def odd_files(case: Case) -> str:
     """Something that is no plain file."""
     paths = [*documents(case.run), case.run / "events.jsonl", case.run / "log.txt", case.runs / "decisions.jsonl"]
+    paths += case.run.glob("adapters/*/*.safetensors")
     path = case.random.choice([path for path in paths if path.exists()])
     return f"{path.relative_to(case.runs)}: {odd_file(case.random, path, case.outside)}"
 
@@ -375,6 +377,55 @@ def caches_from_elsewhere(case: Case) -> str:
     return f"{name}.jsonl: other texts of the same size and time, hashes of the old ones among the runs"
 
 
+def long_transcripts(case: Case) -> str:
+    """A transcript so long, and so nearly the same again and again, that comparing it may take minutes."""
+    name = case.random.choice(JUDGED)
+    parts = ["a" * case.random.choice((3_000, 30_000)) for _ in range(3)]
+    text = "b".join(parts) if case.random.random() < 0.5 else " b ".join(" ".join(part) for part in parts)
+
+    def change(document: Any) -> None:
+        chosen = document["utterances"][0]
+        chosen["reference"] = chosen["hypothesis"] = text
+        document["capped"] = [chosen["id"]]
+
+    paths = [case.run / "evals" / folder / f"{name}.json" for folder in ("tuned", "step-000000")]
+    before = digests(*paths)
+    for path in paths:
+        edit(path, change)
+    return f"{name}: an utterance of {len(text)} letters{_follow(case, before)}"
+
+
+def turned_links(case: Case) -> str:
+    """The manifest, or a file of the model, turns to another of the same size, written in the same moment."""
+    if case.random.random() < 0.5:
+        place = case.folder / f"{case.random.choice(SETS)}.jsonl"
+        old, new = b'"text": "the ', b'"text": "teh '
+    else:
+        shutil.copytree(case.material.folder / "model", case.folder / "model")
+        _replace_in_plan(case, str(case.material.folder / "model"), str(case.folder / "model"))
+        place = case.folder / "model" / "config.json"
+        old, new = b"1", b"2"
+    data = place.read_bytes()
+    if old not in data:
+        raise ValueError(f"{place.name} has no {old!r}")
+    twins = [place.with_name(f"{name}-{place.name}") for name in ("before", "after")]
+    for _ in range(2000):
+        for twin, content in zip(twins, (data, data.replace(old, new, 1)), strict=True):
+            twin.unlink(missing_ok=True)
+            twin.write_bytes(content)
+        for twin in twins:
+            os.utime(twin, ns=(10**18, 10**18))
+        if len({twin.stat().st_ctime_ns for twin in twins}) == 1:
+            break
+    place.unlink()
+    place.symlink_to(twins[0].name)
+    time.sleep(0.06)  # until its times can vouch for it
+    command(case, ["--headless", str(case.plan), "--gate", "--no-train"])
+    place.unlink()
+    place.symlink_to(twins[1].name)
+    return f"{place.name}: the link leads to another file of the same size and times"
+
+
 def second_copy(case: Case) -> str:
     """A second run folder of the same identity, with better or worse figures, older or newer."""
     copy = case.runs / f"{case.random.choice(('A', 'z'))}-{case.run.name.rpartition('-')[2]}"
@@ -488,6 +539,7 @@ EVIDENCE: tuple[tuple[Attack, int], ...] = (
     (stored_figures, 6),
     (queue_files, 5),
     (second_copy, 3),
+    (long_transcripts, 3),
 )
 """Attacks on what a run left, with how often each is drawn."""
 PLANS: tuple[tuple[Attack, int], ...] = (
@@ -496,6 +548,7 @@ PLANS: tuple[tuple[Attack, int], ...] = (
     (other_model, 4),
     (other_settings, 3),
     (caches_from_elsewhere, 3),
+    (turned_links, 3),
 )
 """Attacks on what the plan names; the run that was accepted is judged."""
 

@@ -148,7 +148,7 @@ def spoil(random: Random, path: Path) -> str:
 def odd_file(random: Random, path: Path, outside: Path) -> str:
     """Put something that is no plain file where a file was; says what."""
     path.unlink()
-    kind = random.choice(("fifo", "zero", "null", "loop", "folder", "gone", "huge", "outside"))
+    kind = random.choice(("fifo", "zero", "null", "loop", "folder", "gone", "huge", "outside", "endless"))
     if kind == "fifo":
         os.mkfifo(path)
     elif kind in ("zero", "null"):
@@ -160,6 +160,8 @@ def odd_file(random: Random, path: Path, outside: Path) -> str:
     elif kind == "huge":
         with path.open("wb") as file:
             file.truncate(1 << 40)
+    elif kind == "endless":  # regular and empty, by what the kernel says of it
+        path.symlink_to("/proc/self/pagemap")
     elif kind == "outside":
         path.symlink_to(outside / "notes.txt")
     return {"gone": "removed", "huge": "a sparse file of 1 TiB"}.get(kind, f"{kind} in its place")

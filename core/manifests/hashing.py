@@ -1,4 +1,4 @@
-"""Content hashes of audio files and manifests. A file is read once; then its size and times vouch for it.
+"""Content hashes of audio files and manifests. A file is read once; then its inode, size and times vouch for it.
 
 A manifest has two hashes. The first (`manifest_sha256`) stands for what a run trains and is scored on, and is part of
 the run's identity. It holds neither speakers nor fields: they change no weight and no transcript, and whoever names
@@ -26,7 +26,15 @@ from core.errors import AudioError
 from core.manifests.manifest import Manifest, Utterance, read_manifest, refuse_joined_words
 from core.manifests.parsing import audio_path
 from core.system.checksums import hash_lines
-from core.system.files import POINTER_BYTES, make_private, open_raw, open_regular, pointer_problem, write_bytes
+from core.system.files import (
+    POINTER_BYTES,
+    check_size,
+    make_private,
+    open_raw,
+    pointer_problem,
+    read_bytes,
+    write_bytes,
+)
 from core.user_paths import PathError
 
 FIELD_LENGTH = 60
@@ -102,15 +110,22 @@ WORKERS = 4
 """Threads that read files: enough to keep a disk busy. Reading and hashing let other threads run."""
 BATCH = 256
 MAX_ENTRIES = 500_000
+FILE_BYTES = 64 << 30
+"""More than any audio file or part of a model has. A file full of holes can say any size, and be read for hours."""
 FRESH_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
 
 _MANIFEST_KEY = "manifest 3:"
 """Before the path of a manifest among the cache's files. Raise it when `read_manifest` refuses more than it did."""
 _DIGITS = 64
+_ALL_BYTES = 1 << 30
+"""Of a manifest, or of this cache, at once; a longer manifest is read line by line each time."""
 
-Stamp = tuple[int, int, int]
-"""Size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes."""
+Stamp = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime (ns). ctime notices a replacement that keeps the mtime, as `rsync -t` makes; the inode
+tells files apart that were written in one tick of the clock, where a link or a folder's name turns from one to another.
+The device would do so across file systems, but many give it anew at each boot, and all would be read again."""
+_VERSION = 2
 Progress = Callable[[int, int], None]
 """Called as (done, total). May raise, to stop."""
 
@@ -126,7 +141,7 @@ _NAMES = msgspec.json.Decoder(_Names)
 
 
 class HashCache:
-    """SHA-256 of files by path, size and times, kept in a JSON file. Missing or corrupt: an empty cache."""
+    """SHA-256 of files by path, inode, size and times, kept in a JSON file. Missing or corrupt: an empty cache."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -135,13 +150,13 @@ class HashCache:
         self._changed: dict[str, list[int | str]] = {}
 
     def find(self, path: str, stamp: Stamp) -> str | None:
-        """The hash of the file at the absolute `path`, if it still has this size and these times."""
+        """The hash of the file at the absolute `path`, if it is still that file, of this size and these times."""
         entry = self._loaded().get(path)
-        return str(entry[3]) if entry and entry[:3] == [*stamp] else None
+        return str(entry[-1]) if entry and entry[:-1] == [*stamp] else None
 
     def remember(self, path: str, stamp: Stamp, digest: str) -> None:
         """Keep a hash, unless the file is so young that its times cannot vouch for it."""
-        if time.time_ns() - max(stamp[1], stamp[2]) > FRESH_NS:
+        if time.time_ns() - max(stamp[-2:]) > FRESH_NS:
             self._loaded()[path] = self._changed[path] = [*stamp, digest]
 
     def forget(self) -> None:
@@ -157,7 +172,7 @@ class HashCache:
             entries = self._changed
         try:
             make_private(self.path.parent)
-            write_bytes(self.path, json.dumps({"version": 1, "files": entries}, separators=(",", ":")).encode())
+            write_bytes(self.path, json.dumps({"version": _VERSION, "files": entries}, separators=(",", ":")).encode())
         except OSError:
             return  # Only time is lost: a full disk or a read-only folder must not stop whoever needs a hash.
         self._changed = {}
@@ -299,8 +314,9 @@ def _known_or_none(path: Path, cache: HashCache) -> str | None:
 
 def _read(path: Path, cache: HashCache) -> str:
     with open_raw(path, follow=True) as file:
+        check_size(file, path, FILE_BYTES)
         before = _stamp(os.fstat(file.fileno()))
-        if before[0] <= POINTER_BYTES and (pointer := pointer_problem(path)):
+        if os.fstat(file.fileno()).st_size <= POINTER_BYTES and (pointer := pointer_problem(path)):
             raise AudioError(f"{path}: {pointer}", "missing")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if _stamp(os.fstat(file.fileno())) == before:
@@ -309,18 +325,17 @@ def _read(path: Path, cache: HashCache) -> str:
 
 
 def _all_of(path: Path) -> bytes:
-    with open_regular(path, follow=True) as file:
-        return file.read()
+    return read_bytes(path, _ALL_BYTES, follow=True)
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _load(path: Path) -> dict[str, list[int | str]]:
     try:
         document = json.loads(_all_of(path))
-        files = document["files"] if document["version"] == 1 else {}
-        return {name: entry for name, entry in files.items() if isinstance(entry, list) and len(entry) == 4}
+        files = document["files"] if document["version"] == _VERSION else {}
+        return {name: entry for name, entry in files.items() if isinstance(entry, list) and len(entry) == 5}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

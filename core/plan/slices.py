@@ -12,9 +12,9 @@ from typing import Any
 from core.plan.lines import KeyPath
 from core.plan.schema import SliceSettings
 from core.plan.validate import Problems, kind_of, out_of_range, show
+from core.scoring.slices import MOST_EDGES, MOST_SLICES, MOST_VALUES
 
 _THRESHOLDS = ("domain_gain", "heldout_regression")
-_MAX_EDGES = 20
 _COUNT = next(spec.metadata for spec in fields(SliceSettings) if spec.name == "min_utterances")
 _FEWEST, _MOST = _COUNT["minimum"], _COUNT["maximum"]
 
@@ -26,6 +26,9 @@ def read_slices(raw: Any, problems: Problems) -> tuple[SliceSettings, ...]:
         return ()
     if not isinstance(raw, list):
         problems.add(path, f"expected an array of tables, found {kind_of(raw)}: write [[gate.slice]]")
+        return ()
+    if len(raw) > MOST_SLICES:
+        problems.add(path, f"{len(raw)} slices, and there may be {MOST_SLICES}: leave out what decides nothing")
         return ()
     found = [_slice(entry, (*path, index), problems) for index, entry in enumerate(raw)]
     return tuple(item for item in found if item is not None)
@@ -64,12 +67,12 @@ def _name(value: Any) -> str | None:
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
-    sound = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    sound = isinstance(value, list) and 0 < len(value) <= MOST_VALUES and all(isinstance(item, str) for item in value)
     return tuple(dict.fromkeys(value)) if sound else None
 
 
 def _edges(value: Any) -> tuple[float, ...] | None:
-    if not isinstance(value, list) or not 0 < len(value) <= _MAX_EDGES or None in map(_number, value):
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_EDGES or None in map(_number, value):
         return None
     return tuple(map(float, value)) if value[0] > 0 and all(a < b for a, b in pairwise(value)) else None
 
@@ -98,7 +101,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 _EXPECTED = {
     "by": "the name of a field",
     "values": 'an array of strings, as in ["alice", "bob"]',
-    "edges": f"1 to {_MAX_EDGES} rising numbers of seconds, as in [2.0, 5.0]",
+    "edges": f"1 to {MOST_EDGES} rising numbers of seconds, as in [2.0, 5.0]",
     "domain_gain": "a finite number of points",
     "heldout_regression": "a finite number of points",
     "min_utterances": f"a whole number from {_FEWEST} to {_MOST}",

@@ -175,7 +175,7 @@ class RunsFolder:
 
     @property
     def hash_cache(self) -> Path:
-        """File hashes by path, size and time, so that plans resolve without reading all the audio again."""
+        """File hashes by path, inode, size and times, so that plans resolve without reading all the audio again."""
         return self.state / "cache" / "hashes.json"
 
     @property

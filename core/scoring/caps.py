@@ -72,11 +72,25 @@ def ran_on(reference: str, hypothesis: str) -> bool:
 
 def repeated_end(text: str) -> str:
     """The end of `text`, which has no spaces, that is one piece again and again (the last may be cut); or nothing."""
-    for period in range(1, int(len(text) / REPEATS) + 1):
-        same = 0
-        while same < len(text) - period and text[-1 - same] == text[-1 - same - period]:
-            same += 1
+    for period, same in enumerate(_same_as_shifted(text[::-1])):
         length = same + period
-        if length >= REPEATS * period and length >= _LEAST_REPEATED * len(text):
+        if 0 < period <= len(text) / REPEATS and length >= max(REPEATS * period, _LEAST_REPEATED * len(text)):
             return text[-length:]
     return ""
+
+
+def _same_as_shifted(text: str) -> list[int]:
+    """For each shift, how many characters of the text are the same as those that begin it (the Z function).
+
+    Its time grows with the length alone: who writes a transcript must not decide how long a verdict takes.
+    """
+    found = [0] * len(text)
+    left = right = 0  # the match that reaches furthest
+    for at in range(1, len(text)):
+        same = min(right - at, found[at - left]) if at < right else 0
+        while at + same < len(text) and text[same] == text[at + same]:
+            same += 1
+        found[at] = same
+        if at + same > right:
+            left, right = at, at + same
+    return found

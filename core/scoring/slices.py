@@ -17,6 +17,9 @@ from core.scoring.evidence import Criterion, Evidence, SliceRule, State, Thresho
 
 _TITLES = {"domain": "Gain by", "heldout": "Heldout by"}
 _NAMES = {"domain": "domain_gain by", "heldout": "heldout by"}
+MOST_SLICES, MOST_VALUES, MOST_EDGES = 50, 500, 20
+"""Entries of `[[gate.slice]]`, and of their `values` and `edges`: each slice is weighed for itself, and
+ten thousand take seconds."""
 _SHOWN = 3
 """Slices that a reason names."""
 _WORDS = {State.FAIL: "fail", State.UNKNOWN: "unknown", State.PASS: "pass"}
@@ -24,9 +27,14 @@ _WORDS = {State.FAIL: "fail", State.UNKNOWN: "unknown", State.PASS: "pass"}
 
 
 def rules_of(entries: Iterable[Mapping[str, Any]]) -> tuple[SliceRule, ...]:
-    """The rules in `[[gate.slice]]`, as in `run.json`. ValueError for one without a field or a least size."""
+    """The rules in `[[gate.slice]]`, as in `run.json`. ValueError for what is missing, or too many."""
     found = list(entries)
+    if len(found) > MOST_SLICES:
+        raise ValueError(f"{len(found)} slices, and there may be {MOST_SLICES}")
     for number, entry in enumerate(found, 1):
+        for key, most in (("values", MOST_VALUES), ("edges", MOST_EDGES)):
+            if len(entry.get(key) or ()) > most:
+                raise ValueError(f"slice {number} has {len(entry[key])} {key}, and may have {most}")
         for key in ("by", "min_utterances"):
             if key not in entry:
                 raise ValueError(f"slice {number} has no {key}")

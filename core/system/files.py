@@ -57,7 +57,7 @@ def open_raw(path: Path, *, follow: bool = False, at: int | None = None) -> io.F
         kind = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
-        if not stat.S_ISREG(kind):
+        if not stat.S_ISREG(kind) or _has_no_size(descriptor):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         return io.FileIO(descriptor, "rb")
     except BaseException:
@@ -84,6 +84,16 @@ def is_file(path: str | os.PathLike[str]) -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def _has_no_size(descriptor: int) -> bool:
+    """Whether it is one of the kernel's files, such as those of /proc: empty, by its size, and may never end."""
+    if os.fstat(descriptor).st_size > 0:
+        return False
+    try:
+        return os.pread(descriptor, 1, 0) != b"" and os.fstat(descriptor).st_size == 0
+    except OSError:
+        return True
 
 
 def open_regular(path: Path, *, follow: bool = False) -> io.BufferedReader:

@@ -203,6 +203,15 @@ def test_the_encoding_of_stdout_never_changes_the_code(folder: Any) -> None:
         assert len(codes) == 1
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_never_changes_the_code(folder: Any, closed: str) -> None:
+    trained(folder, "poor")
+    where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    command = [*REAL, "--headless", str(folder.plan), *GATE, *where]
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], env=environment(), check=False)
+    assert done.returncode == ExitCode.REJECTED
+
+
 def test_every_exit_code_has_its_situation() -> None:
     assert set(SITUATIONS) == set(ExitCode) and sorted(SITUATIONS) == [0, 1, 2, 3, 4, 5, 6]
 

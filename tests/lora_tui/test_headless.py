@@ -281,6 +281,8 @@ def test_no_train_judges_without_the_audio_and_starts_nothing(folder: Any, face:
     (folder.root / "domain.wav").unlink()
     code, out, err = face("--gate", "--no-train", "--accept", "all")
     assert code == 0 and "accepted" in out
+    # whoever takes away a run that was rejected must not go unnoticed
+    assert "gate: accepted (exit 0), without a run of b, by a gate looser" in err.splitlines()[-1]
     assert not folder.runs.matrix.exists()
     code, out, err = face("--gate")
     assert code == 4 and "domain.wav" in err and "Traceback" not in err

@@ -78,3 +78,10 @@ def test_the_reason_says_how_often() -> None:
         "100 of 500 transcripts of the base model on heldout reached their token cap, 72 of them (14.4% of all) before "
     )
     assert "domain" not in said
+
+
+def test_a_long_transcript_takes_no_longer_than_its_length() -> None:
+    """Nearly the same again and again, and never long enough: compared shift by shift it would take minutes."""
+    text = "a" * 30_000 + "b" + "a" * 40_000 + "c" + "a" * 30_000
+    assert repeated_end(text) == ""
+    assert repeated_end(text + "xyz" * 60_000) == "xyz" * 60_000

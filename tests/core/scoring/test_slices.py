@@ -147,3 +147,13 @@ def test_a_rule_without_what_makes_it_one_is_refused(key: str) -> None:
     del entry[key]
     with pytest.raises(ValueError, match=f"slice 1 has no {key}"):
         rules_of([entry])
+
+
+@pytest.mark.parametrize(("key", "count"), [("values", 501), ("edges", 21), (None, 51)])
+def test_too_many_slices_are_refused(key: str | None, count: int) -> None:
+    """A run.json from elsewhere may name a million, and each is weighed for itself."""
+    one = {"by": "speaker", "min_utterances": 2}
+    entries = [one] * count if key is None else [one | {key: ["x"] * count}]
+    with pytest.raises(ValueError, match=str(count)):
+        rules_of(entries)
+    assert rules_of(entries[:-1] if key is None else [one | {key: ["x"] * (count - 1)}])

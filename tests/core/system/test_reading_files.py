@@ -68,8 +68,18 @@ def test_the_limit_counts_the_bytes_read_not_those_promised(tmp_path: Path) -> N
     path.write_bytes(b" " * (1 << 20) + b"{}")
     assert "larger than 1 MiB" in problem(path, limit=1 << 20)
     assert files.read_json(path, limit=(1 << 20) + 2) == ({}, None)
-    # a file of the kernel says that its size is 0
-    assert len(files.read_bytes(Path("/proc/self/status"), 1 << 20)) > 0
+
+
+@pytest.mark.parametrize("name", ["/proc/self/status", "/proc/self/pagemap"])
+def test_a_file_of_the_kernel_which_may_never_end_is_refused_wherever_a_link_leads_to_it(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "a.json").symlink_to(name)
+    for path in (Path(name), tmp_path / "a.json"):
+        with pytest.raises(OSError, match="not a regular file"):
+            files.open_regular(path, follow=True)
+    (tmp_path / "empty").touch()
+    assert files.read_bytes(tmp_path / "empty") == b""
 
 
 @pytest.mark.parametrize(
