@@ -42,8 +42,8 @@ def _classes(base: type) -> Iterator[type]:
 
 def bound_keys() -> list[tuple[str, str, str]]:
     """(class, key, action) of all bindings that the dashboard makes itself."""
-    for module in pkgutil.iter_modules(dashboard.__path__):
-        importlib.import_module(f"{dashboard.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(dashboard.__path__, f"{dashboard.__name__}."):
+        importlib.import_module(module.name)
     own = {cls for cls in _classes(DOMNode) if cls.__module__.startswith(f"{dashboard.__name__}.")}
     bindings = [(cls.__name__, binding) for cls in own for binding in cls.__dict__.get("BINDINGS", ())]
     assert all(isinstance(binding, Binding) for _, binding in bindings)

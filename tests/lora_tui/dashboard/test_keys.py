@@ -13,7 +13,7 @@ from core.scoring.side_by_side import align, compare
 from lora_tui.dashboard.messages import Asked
 from lora_tui.dashboard.plots.look import View, move_cursor, pan, zoom
 from lora_tui.dashboard.reading.snapshots import BoardRow
-from lora_tui.dashboard.screens.board_keys import BOARD_KEYS
+from lora_tui.dashboard.screens.board import BOARD_KEYS
 from lora_tui.dashboard.text.filters import parse
 from lora_tui.dashboard.text.run_pages import clip_lines
 
