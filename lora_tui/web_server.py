@@ -61,7 +61,8 @@ class LoopbackServer(Server):  # type: ignore[misc,unused-ignore] # it has no ty
     async def handle_index(self, request: web.Request) -> web.Response:
         """The page with the terminal."""
         page: web.Response = await super().handle_index(request)
-        page.text = without_links_out(page.text or "")
+        # textual-serve names its own script and style with this host, too
+        page.text = without_links_out((page.text or "").replace(f'"{self.public_url}/', '"/'))
         return page
 
     def initialize_logging(self) -> None:

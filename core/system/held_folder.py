@@ -35,8 +35,10 @@ class HeldFolder:
         try:
             now = self.here
         except OSError:
-            if not os.fstat(self._descriptor).st_nlink or not os.path.lexists(self.path):
+            if not os.fstat(self._descriptor).st_nlink:
                 return f"its folder {self.path} was deleted"
+            if not os.path.lexists(self.path):
+                return f"its folder {self.path} was deleted, or its disk was taken away"
             return f"its folder {self.path} is another one now: replaced, or its disk was taken away"
         return f"its folder {self.path} was moved to {now}"
 

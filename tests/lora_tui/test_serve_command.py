@@ -160,6 +160,16 @@ def test_the_page_is_in_no_frame_and_asks_nobody_else(served: Served) -> None:
         assert hosts <= {f"127.0.0.1:{served.port}", "www.w3.org"}, "the name of SVG is no request"
 
 
+def test_the_page_has_the_script_and_the_style_without_which_it_stays_empty(served: Served) -> None:
+    path, cookie = served.enter()
+    known = {"Cookie": cookie.split(";")[0]}
+    _, page, _ = served.get(path, **known)
+    own = re.findall(r"<(?:script|link)\b[^>]*\b(?:src|href)=\"([^\"]+)\"", page)
+    assert {name.rpartition("/")[2] for name in own} == {"textual.js", "xterm.css"}
+    assert all(served.get(name, **known)[0] == 200 for name in own)
+    assert f'"ws://127.0.0.1:{served.port}{path}ws"' in page, "where the script finds the dashboard"
+
+
 def test_other_names_and_pages_are_refused_though_they_have_the_token(served: Served) -> None:
     path, cookie = served.enter()
     known = {"Cookie": cookie.split(";")[0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,3 +98,18 @@ def test_a_network_disk_that_is_away_is_no_loss(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "stat", stale)
     assert folder.lost() == ""
+
+
+def test_a_disk_that_was_taken_away_is_no_deletion(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        (disk / "run").mkdir()
+        folder = HeldFolder(disk / "run")
+        assert folder.lost() == ""
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert folder.lost() == f"its folder {disk / 'run'} was deleted, or its disk was taken away"
+    folder.close()
