@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
+import pickle
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -15,6 +18,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from training_kit import TrainingRun
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 WHOLE_DIGITS = ROOT.parent / "shared" / "speech" / "digits"
 """All 3,000 clips of which tests/data/digits has 60. What needs them is skipped where they are not."""
@@ -48,11 +52,31 @@ _register("hub_kit")
 _register("privileges")
 
 
+def _common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of this session, which the workers of pytest-xdist share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> T:
+    """What `make` gives for a folder called `name`, made by the first worker that wants it, read by the others."""
+    folder = _common(tmp_path_factory) / name
+    made = folder.with_suffix(".pickle")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            made.write_bytes(pickle.dumps(make(folder)))
+    result: T = pickle.loads(made.read_bytes())  # noqa: S301 - our own
+    return result
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of a test is kept in the state folder of whoever runs it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state-home")))
+        home = _common(tmp_path_factory) / "state-home"
+        home.mkdir(exist_ok=True)
+        patch.setenv("XDG_STATE_HOME", str(home))
         yield
 
 
@@ -80,7 +104,7 @@ def base_model() -> Path:
 def tiny_moonshine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import training_kit
 
-    return training_kit.tiny_moonshine(tmp_path_factory.mktemp("tiny") / "moonshine")
+    return _once(tmp_path_factory, "tiny-moonshine", training_kit.tiny_moonshine)
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +112,7 @@ def quick_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Manifests of made-up speech, with odd clips among them."""
     import training_kit
 
-    return training_kit.quick_sets(tmp_path_factory.mktemp("quick"))
+    return _once(tmp_path_factory, "quick-sets", training_kit.quick_sets)
 
 
 @pytest.fixture(scope="session")
@@ -96,28 +120,21 @@ def finished_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, quick_sets: dict[str, Path]
 ) -> TrainingRun:
     """A whole run of a tiny model. Nobody may change it."""
-    import torch
     import training_kit
 
-    torch.set_num_threads(1)
-    run = training_kit.TrainingRun(tmp_path_factory.mktemp("finished"), tiny_moonshine, quick_sets, *training_kit.QUICK)
-    assert run.fork() == 0, run.log
-    return run
+    def make(folder: Path) -> TrainingRun:
+        return training_kit.TrainingRun(folder, tiny_moonshine, quick_sets, *training_kit.QUICK).trained()
+
+    return _once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory, digits: Path, base_model: Path) -> TrainingRun:
     """The trained base model with a DoRA adapter that a few steps on real speech have moved. Nobody may change it."""
-    import torch
     import training_kit
 
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("digits")
     sets = {name: digits / f"{name}_manifest.jsonl" for name in ("train", "replay", "domain", "heldout")}
-    run = training_kit.TrainingRun(
-        folder,
-        base_model,
-        sets,
+    settings = (
         "train.steps=8",
         "train.eval_every=4",
         "train.batch_seconds=20",
@@ -127,19 +144,22 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory, digits: Path, base_mode
         'adapter.target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]',
         "gate.stability_min_steps=0",
     )
-    assert run.fork() == 0, run.log
-    return run
+
+    def make(folder: Path) -> TrainingRun:
+        return training_kit.TrainingRun(folder, base_model, sets, *settings).trained()
+
+    return _once(tmp_path_factory, "digits", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import training_kit
 
-    return training_kit.tiny_whisper(tmp_path_factory.mktemp("tiny") / "whisper")
+    return _once(tmp_path_factory, "tiny-whisper", training_kit.tiny_whisper)
 
 
 @pytest.fixture(scope="session")
 def tiny_streaming(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import training_kit
 
-    return training_kit.tiny_streaming(tmp_path_factory.mktemp("tiny") / "streaming")
+    return _once(tmp_path_factory, "tiny-streaming", training_kit.tiny_streaming)

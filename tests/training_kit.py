@@ -303,6 +303,14 @@ class TrainingRun:
             run_and_end(self.paths.log, lambda: (use_warm_lora_cli(), prepare(), main([str(self.paths.root)]))[-1])
         return os.waitpid(pid, 0)[1]
 
+    def trained(self) -> TrainingRun:
+        """This run, after a trainer that came to its end."""
+        import torch
+
+        torch.set_num_threads(1)
+        assert self.fork() == 0, self.log
+        return self
+
     @property
     def records(self) -> list[Record]:
         """Every event in the file."""

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Self, TypeVar
@@ -19,6 +19,7 @@ from core.audit.clip_facts import ClipFacts, ClipRequest, measure_all, pictures_
 from core.audit.fingerprint.pictures import Picture
 from core.manifests.manifest import Utterance
 from core.system.process import usable_cpus
+from core.system.signals import Later
 
 Result = TypeVar("Result")
 BATCH = 32
@@ -93,13 +94,12 @@ def _for_workers() -> Iterator[None]:
     is not enough for that, because another thread (of BLAS, say) may receive the signal, and Python then interrupts.
     """
     inherited = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    came: list[int] = []
     main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(_ENVIRONMENT)
     try:
-        yield
+        with Later() if main else nullcontext():
+            yield
     finally:
         for name, value in inherited.items():
             if value is None:
@@ -107,10 +107,6 @@ def _for_workers() -> Iterator[None]:
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if main:
-            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
-        if came:
-            signal.raise_signal(signal.SIGINT)
 
 
 _ENVIRONMENT = {

@@ -15,6 +15,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.count = 0
+        self.last = signal.SIGINT
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -32,6 +33,7 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        self.last = signal.Signals(number)
         self.came()
 
 
@@ -41,3 +43,12 @@ class Interrupts(StopSignals):
     def came(self) -> None:
         """Raise it."""
         raise KeyboardInterrupt
+
+
+class Later(StopSignals):
+    """Both wait for the end of what must not be left in the middle, and then do what they did before."""
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self.count:
+            signal.raise_signal(self.last)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from core.system.signals import Interrupts, StopSignals
+from core.system.signals import Interrupts, Later, StopSignals
 
 BOTH = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,3 +37,13 @@ def test_what_was_ignored_stays_ignored() -> None:
         assert signals.count == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_in_the_middle_of_what_must_be_whole_comes_afterwards() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with Later():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest")
+        done.append("what follows")
+    assert done == ["the rest"]
