@@ -25,9 +25,9 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.reported import Reported, reported_by
 from core.runs.significance import assess_run, fresh
 from core.runs.store import read_run
-from core.runs.told import Told, told_by
 from core.scoring.certainty import Significance
 from core.scoring.evidence import Thresholds
 from core.scoring.significance import RESAMPLES
@@ -83,25 +83,28 @@ def figures(runs: Path, rounds: int) -> tuple[str, dict[str, list[Round]]]:
     if not found:
         raise RuntimeError(f"{runs}: no finished run with two scored sets")
     _, paths, sure = max(found, key=lambda item: item[0])
-    told, thresholds = _asked(paths)
-    new = [call_times(lambda: fresh(paths, told, thresholds)) for _ in range(rounds + 1)][1:]
+    reported, thresholds = _asked(paths)
+    new = [call_times(lambda: fresh(paths, reported, thresholds)) for _ in range(rounds + 1)][1:]
 
     def look_up() -> None:
         # What this process has in memory already would be found there.
         from core.runs import significance
 
         significance._assess.cache_clear()
-        assess_run(paths, told, thresholds)
+        assess_run(paths, reported, thresholds)
 
     kept = [call_times(look_up) for _ in range(rounds)]
     what = f"{sure.domain.utterances} + {sure.heldout.utterances} utterances × {RESAMPLES}"
-    return f"{what} resamples, {len(told.intervals) - 1} intervals", {"figures, computed": new, "figures, stored": kept}
+    return f"{what} resamples, {len(reported.intervals) - 1} intervals", {
+        "figures, computed": new,
+        "figures, stored": kept,
+    }
 
 
-def _asked(paths: RunPaths) -> tuple[Told, Thresholds]:
+def _asked(paths: RunPaths) -> tuple[Reported, Thresholds]:
     snapshot = read_run(paths)
     thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
-    return told_by(snapshot), thresholds
+    return reported_by(snapshot), thresholds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from core.queue.report import Outcome, RowReport, report
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
-from core.scoring.loosened import loosened_words
+from core.scoring.verdict import loosened_words
 from lora_tui import output
 from lora_tui.attending import Session, Signals
 from lora_tui.audits import make_missing, name_missing

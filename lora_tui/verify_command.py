@@ -17,7 +17,7 @@ from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
 from core.runs.snapshot import RunState
 from core.runs.verify import Verification, verify
 from core.scoring.evidence import Decision
-from core.scoring.loosened import loosened_words
+from core.scoring.verdict import loosened_words
 from core.system.files import exists
 from core.user_paths import user_path
 from lora_tui.progress import verdict_lines

@@ -27,7 +27,7 @@ FOREIGN = "lora-tui serve answers only its own pages.\n"
 _LINK_OUT = re.compile(r"<(?:link|script)\b[^>]*\b(?:href|src)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE)
 
 
-class _Told(logging.Handler):
+class _Warnings(logging.Handler):
     """Says what a library logs as everything is said."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -68,7 +68,7 @@ class LoopbackServer(Server):  # type: ignore[misc,unused-ignore] # it has no ty
     def initialize_logging(self) -> None:
         """Only what goes wrong: a list of requests would show the token."""
         logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
-        logging.basicConfig(level=logging.WARNING, handlers=[_Told()])
+        logging.basicConfig(level=logging.WARNING, handlers=[_Warnings()])
 
     async def on_startup(self, app: web.Application) -> None:
         """No banner: what there is to say was said."""

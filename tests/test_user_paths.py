@@ -16,7 +16,7 @@ from core.cli.__main__ import main as lora_cli
 from core.manifests.hashing import HashCache, manifest_file_hashes
 from core.manifests.manifest import read_manifest
 from core.runs.signing import keys_from
-from core.system.machine_key import machine_key
+from core.system.seals import machine_key
 from core.user_paths import PathError, user_path
 from lora_tui.__main__ import main as lora_tui
 from lora_tui.reports.github_actions import path_in_repository

@@ -32,9 +32,9 @@ from core.audio.samples import (
     root_mean_square,
 )
 from core.audio.sound_file import Samples
-from core.system.checksums import hash_lines
 from core.system.files import fsync_folder, write_json
 from core.system.locks import held
+from core.system.seals import hash_lines
 
 Progress = Callable[[int, int], None]
 """`progress(done, total)`."""

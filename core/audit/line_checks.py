@@ -47,9 +47,9 @@ def clip_problems(utterance: Utterance, facts: ClipFacts) -> Iterator[Said]:
         yield "clipped", f"{facts.clipped_share:.2%} of its samples, peak {facts.peak:.2f}"
     if not facts.silent and abs(facts.dc) > DC_SHARE * facts.rms:
         yield "dc", f"mean {facts.dc:+.3f} at RMS {facts.rms:.3f}"
-    told_s = utterance.duration_s
-    if told_s is not None and is_other_duration(utterance, facts.file_s):
-        yield "duration", f"{told_s:g} s in the manifest, {facts.file_s:.2f} s in the file"
+    given_s = utterance.duration_s
+    if given_s is not None and is_other_duration(utterance, facts.file_s):
+        yield "duration", f"{given_s:g} s in the manifest, {facts.file_s:.2f} s in the file"
 
 
 def text_problems(text: str, words: str) -> Iterator[Said]:
@@ -80,16 +80,16 @@ def pace_problems(texts: list[str], seconds: list[float]) -> Iterator[tuple[int,
         if not count or length_s <= 0:
             continue
         pace = count / length_s
-        told = f"{count} letters in {length_s:.2f} s"
+        said = f"{count} letters in {length_s:.2f} s"
         comparable = usual is not None and count >= PACE_LEAST_LETTERS
         if pace > MOST_LETTERS_PER_S or len(text.split()) / length_s > MOST_WORDS_PER_S:
-            yield index, "too_fast", told
+            yield index, "too_fast", said
         elif usual is not None and comparable and pace > PACE_FACTOR * usual:
-            yield index, "too_fast", f"{told}; the set's median is {usual:.1f} letters/s"
+            yield index, "too_fast", f"{said}; the set's median is {usual:.1f} letters/s"
         elif length_s >= SLOW_FROM_S and pace < LEAST_LETTERS_PER_S:
-            yield index, "too_slow", told
+            yield index, "too_slow", said
         elif usual is not None and length_s >= SLOW_FROM_S and pace * PACE_FACTOR < usual:
-            yield index, "too_slow", f"{told}; the set's median is {usual:.1f} letters/s"
+            yield index, "too_slow", f"{said}; the set's median is {usual:.1f} letters/s"
 
 
 def case_of(text: str) -> str | None:

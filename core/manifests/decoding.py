@@ -89,11 +89,11 @@ def is_other_duration(utterance: Utterance, file_s: float) -> bool:
 
 def duration_notice(manifest: Manifest, utterance: Utterance, file_s: float) -> str | None:
     """A sentence when a line tells another duration than its file has."""
-    told_s = utterance.duration_s
-    if told_s is None or not is_other_duration(utterance, file_s):
+    given_s = utterance.duration_s
+    if given_s is None or not is_other_duration(utterance, file_s):
         return None
-    done = "only that much of it is used" if told_s < file_s else "all of it is used"
-    return f"{manifest.where(utterance)}: duration is {told_s:g} s, but the file has {file_s:.3f} s: {done}"
+    done = "only that much of it is used" if given_s < file_s else "all of it is used"
+    return f"{manifest.where(utterance)}: duration is {given_s:g} s, but the file has {file_s:.3f} s: {done}"
 
 
 def _decode(utterance: Utterance) -> Decoded:

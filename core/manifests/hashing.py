@@ -25,7 +25,6 @@ import msgspec
 from core.errors import AudioError
 from core.manifests.manifest import Manifest, Utterance, read_manifest, refuse_joined_words
 from core.manifests.parsing import audio_path
-from core.system.checksums import hash_lines
 from core.system.files import (
     POINTER_BYTES,
     check_size,
@@ -35,6 +34,7 @@ from core.system.files import (
     read_bytes,
     write_bytes,
 )
+from core.system.seals import hash_lines
 from core.user_paths import PathError
 
 FIELD_LENGTH = 60

@@ -85,7 +85,7 @@ def read_manifest(path: Path, *, check_audio: bool = True, seen: Callable[[], No
     `check_audio` also looks whether each audio file is there; none is opened. `seen` is called for each usable line.
     """
     problems = Problems(path)
-    utterances = tuple(_told(good_utterances(path, problems, check_audio=check_audio), seen))
+    utterances = tuple(_counted(good_utterances(path, problems, check_audio=check_audio), seen))
     problems.raise_if_any()
     if not utterances:
         raise ManifestError(f"{path}: the manifest is empty: write a JSON object a line with audio_filepath and text")
@@ -100,7 +100,7 @@ def refuse_joined_words(manifest: Manifest) -> None:
         raise ManifestError(sentence)
 
 
-def _told(utterances: Iterator[Utterance], seen: Callable[[], None] | None) -> Iterator[Utterance]:
+def _counted(utterances: Iterator[Utterance], seen: Callable[[], None] | None) -> Iterator[Utterance]:
     for utterance in utterances:
         if seen:
             seen()

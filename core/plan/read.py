@@ -1,26 +1,267 @@
-"""Reads a plan; finds all problems at once, each with its file and line. Pure: text in, a Plan out."""
+"""Reads a plan; finds all problems at once, each with its file and line. Pure: text in, a Plan out.
+
+The order is that of the plan: `[search]`, the `[[gate.slice]]` entries, how experiments refer to each other, the whole.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import tomli
 
 from core.errors import PlanError
 from core.plan.conditions import ConditionError, parse_condition
-from core.plan.expand import complete
+from core.plan.expand import complete, too_many_intervals
 from core.plan.experiments import read_experiments, read_history
 from core.plan.lines import KeyPath, key_lines
 from core.plan.overrides import apply_overrides
 from core.plan.rules import check_batch, check_rows, check_search, warn_of_masked, warn_of_rows
-from core.plan.schema import Experiment, Plan, RunSettings
-from core.plan.search_table import read_search
-from core.plan.slices import read_slices
-from core.plan.validate import SECTIONS, Problems, check_table
+from core.plan.schema import (
+    HIGH_LEARNING_RATE,
+    MOST_SEED,
+    Experiment,
+    Plan,
+    Range,
+    RunSettings,
+    SearchSpace,
+    SliceSettings,
+)
+from core.plan.validate import (
+    OVERRIDABLE,
+    SECTIONS,
+    Problems,
+    check_table,
+    check_value,
+    keys_of,
+    kind_of,
+    out_of_range,
+    show,
+)
+from core.scoring.slices import MOST_EDGES, MOST_SLICES, MOST_VALUES
+
+_THRESHOLDS = ("domain_gain", "heldout_regression")
+_COUNT = next(spec.metadata for spec in fields(SliceSettings) if spec.name == "min_utterances")
+_FEWEST, _MOST = _COUNT["minimum"], _COUNT["maximum"]
+
+
+def read_slices(raw: Any, problems: Problems) -> tuple[SliceSettings, ...]:
+    """All entries that are right. `raw`: what stands under `slice` in `[gate]`, or None."""
+    path: KeyPath = ("gate", "slice")
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        problems.add(path, f"expected an array of tables, found {kind_of(raw)}: write [[gate.slice]]")
+        return ()
+    if len(raw) > MOST_SLICES:
+        problems.add(path, f"{len(raw)} slices, and there may be {MOST_SLICES}: leave out what decides nothing")
+        return ()
+    found = [_slice(entry, (*path, index), problems) for index, entry in enumerate(raw)]
+    return tuple(item for item in found if item is not None)
+
+
+def _slice(entry: Any, path: KeyPath, problems: Problems) -> SliceSettings | None:
+    if not isinstance(entry, dict):
+        problems.add(path, f"expected a table, found {kind_of(entry)}: write [[gate.slice]]")
+        return None
+    values: dict[str, Any] = {}
+    sound = True
+    for name, value in entry.items():
+        typed, what = _typed(name, value)
+        if what is not None:
+            problems.add((*path, name), what)
+            sound = False
+        values[name] = typed
+    for what in _missing(values) if sound else ():
+        problems.add(path, what)
+        sound = False
+    return SliceSettings(**values) if sound else None
+
+
+def _typed(name: str, value: Any) -> tuple[Any, str | None]:
+    """(the value, None), or (None, what is wrong with it)."""
+    if name not in _CHECKS:
+        near = get_close_matches(name, _CHECKS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"[[gate.slice]] has {', '.join(_CHECKS)}"
+        return None, f"unknown key; {hint}"
+    typed = _CHECKS[name](value)
+    return (typed, None) if typed is not None else (None, f"expected {_EXPECTED[name]}, found {show(value)}")
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    sound = isinstance(value, list) and 0 < len(value) <= MOST_VALUES and all(isinstance(item, str) for item in value)
+    return tuple(dict.fromkeys(value)) if sound else None
+
+
+def _edges(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_EDGES or None in map(_number, value):
+        return None
+    return tuple(map(float, value)) if value[0] > 0 and all(a < b for a, b in pairwise(value)) else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        sound = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+    return float(value) if sound and out_of_range(value, {}) is None else None
+
+
+def _count(value: Any) -> int | None:
+    sound = isinstance(value, int) and not isinstance(value, bool) and _FEWEST <= value <= _MOST
+    return value if sound else None
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "by": _name,
+    "values": _names,
+    "edges": _edges,
+    "domain_gain": _number,
+    "heldout_regression": _number,
+    "min_utterances": _count,
+}
+_EXPECTED = {
+    "by": "the name of a field",
+    "values": 'an array of strings, as in ["alice", "bob"]',
+    "edges": f"1 to {MOST_EDGES} rising numbers of seconds, as in [2.0, 5.0]",
+    "domain_gain": "a finite number of points",
+    "heldout_regression": "a finite number of points",
+    "min_utterances": f"a whole number from {_FEWEST} to {_MOST}",
+}
+
+
+def _missing(values: dict[str, Any]) -> list[str]:
+    """What an entry of sound values lacks, or has too much of."""
+    found = []
+    if "by" not in values:
+        found.append("by is missing: give duration, speaker, or another field of the manifest")
+    if not any(name in values for name in _THRESHOLDS):
+        found.append("a slice needs a threshold: give domain_gain, heldout_regression, or both")
+    by_duration = values.get("by") == "duration"
+    if by_duration and "edges" not in values:
+        found.append("by = duration needs edges, the seconds where slices end, as in edges = [2.0, 5.0]")
+    if by_duration and "values" in values:
+        found.append("by = duration takes edges, not values")
+    if not by_duration and "edges" in values:
+        found.append("edges go with by = duration; for other fields give values, or nothing for all")
+    return found
+
+
+_KINDS = ("log_uniform", "uniform")
+_FORM = "{ log_uniform = [low, high] }, { uniform = [low, high] } or an array of choices"
+
+
+def read_search(raw: Any, defaults: RunSettings, problems: Problems) -> SearchSpace | None:
+    """The table; None without one, or after a problem with the whole of it."""
+    if raw is None:
+        return None
+    path: KeyPath = ("search",)
+    if not isinstance(raw, dict):
+        problems.add(path, f"expected a table, found {kind_of(raw)}: write [search]")
+        return None
+    seed = raw.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+        problems.add((*path, "seed"), f"expected a whole number from 0 to {MOST_SEED}, found {kind_of(seed)}")
+        seed = 0
+    ranges: dict[str, Range] = {}
+    for key_path, value in _entries({key: value for key, value in raw.items() if key != "seed"}, path):
+        dotted = ".".join(str(part) for part in key_path[1:])
+        section, _, name = dotted.partition(".")
+        if section not in OVERRIDABLE or not name:
+            where = f"{section} cannot be searched" if section in SECTIONS else "unknown key"
+            problems.add(key_path, f"{where}; [search] has seed, and keys like train.learning_rate or adapter.rank")
+        elif dotted in ranges:
+            problems.add(key_path, "is given twice")
+        elif (found := _range(section, name, value, key_path, problems)) is not None:
+            ranges[dotted] = found
+    if not ranges and len(raw) <= ("seed" in raw):
+        problems.add(path, f"has nothing to draw from: give keys such as train.learning_rate = {_FORM}", "")
+    _check(ranges, defaults, problems)
+    return SearchSpace(seed, ranges)
+
+
+def _entries(table: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Each dotted key with what it is to be drawn from."""
+    for key, value in table.items():
+        deeper = isinstance(value, dict) and not (value.keys() & set(_KINDS)) and len(path) == 1
+        if deeper and str(key) in SECTIONS:
+            yield from ((((*path, key, name)), inner) for name, inner in value.items())
+        else:
+            yield (*path, key), value
+
+
+def _range(section: str, name: str, value: Any, path: KeyPath, problems: Problems) -> Range | None:
+    if name not in keys_of(section):
+        check_value(section, name, value, path, problems)  # says that there is no such key
+    elif isinstance(value, list) and value:
+        checked = [check_value(section, name, item, (*path, index), problems) for index, item in enumerate(value)]
+        choices = tuple(item for item in checked if item is not None)
+        return Range("choices", values=choices) if len(choices) == len(value) else None
+    elif not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in _KINDS:
+        problems.add(path, f"expected {_FORM}, found {kind_of(value)}")
+    elif not {int, float} & set(keys_of(section)[name][1]):
+        problems.add(path, "has no range of numbers: give an array of choices")
+    else:
+        [(kind, bounds)] = value.items()
+        return _between(section, name, kind, bounds, (*path, kind), problems)
+    return None
+
+
+def _between(section: str, name: str, kind: str, bounds: Any, path: KeyPath, problems: Problems) -> Range | None:
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        problems.add(path, f"expected [low, high], found {kind_of(bounds)}")
+        return None
+    low, high = (check_value(section, name, bound, (*path, index), problems) for index, bound in enumerate(bounds))
+    if low is None or high is None:
+        return None
+    if isinstance(low, str) or isinstance(high, str) or low >= high:
+        problems.add(path, f"expected [low, high], the lower one first, found [{low}, {high}]")
+        return None
+    if kind == "log_uniform" and low <= 0:
+        problems.add(path, f"a logarithmic range begins above 0, not at {low:g}")
+        return None
+    return Range(kind, float(low), float(high), whole=float not in keys_of(section)[name][1])
+
+
+def _check(ranges: dict[str, Range], defaults: RunSettings, problems: Problems) -> None:
+    """What no single key shows: the rules that hold for the rows of experiments, too."""
+    if {"train.epochs", "train.batch_seconds"} <= ranges.keys():
+        problems.add(_place("train.batch_seconds"), "give epochs or batch_seconds, not both: each derives the batch")
+    rate = ranges.get("train.learning_rate")
+    allowed = ranges.get("train.allow_high_learning_rate")
+    permitted = defaults.train.allow_high_learning_rate if allowed is None else all(allowed.values)
+    highest = 0.0 if rate is None else max(rate.values or (rate.high,))
+    if highest >= HIGH_LEARNING_RATE and not permitted:
+        problems.add(
+            _place("train.learning_rate"),
+            f"reaches {highest:g}, which is {HIGH_LEARNING_RATE:g} or more, where models forget what they knew; "
+            "lower it, or set train.allow_high_learning_rate = true",
+        )
+
+    steps = _bound("train.steps", ranges, defaults.train.steps, max)
+    every = _bound("train.eval_every", ranges, defaults.train.eval_every, min)
+    searched = next((key for key in ("train.eval_every", "train.steps") if key in ranges), None)
+    if searched is not None and (what := too_many_intervals(steps, every)) is not None:
+        problems.add(_place(searched), what)
+
+
+def _bound(dotted: str, ranges: Mapping[str, Range], default: int, pick: Callable[[Iterable[Any]], Any]) -> int:
+    """The largest or the smallest value that a draw may take."""
+    found = ranges.get(dotted)
+    return default if found is None else int(pick(found.values or (found.low, found.high)))
+
+
+def _place(dotted: str) -> KeyPath:
+    return ("search", *dotted.split("."))
 
 
 def check_references(experiments: Mapping[KeyPath, Experiment], problems: Problems) -> None:

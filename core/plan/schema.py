@@ -160,7 +160,7 @@ class GateSettings:
     )
     block_by: str = _key("speaker", "manifest field, of whose values each counts as one in how sure the verdict is")
     slice: tuple[SliceSettings, ...] = ()
-    """`[[gate.slice]]`, read by `core.plan.slices`."""
+    """`[[gate.slice]]`, read by `core.plan.read`."""
     normaliser_chosen: bool = field(default=False, metadata={"derived": True})
     """No key of its own: whether the plan names `data.normaliser`, whose default nobody chose."""
     confirm_seeds: int = _key(

@@ -22,9 +22,8 @@ from core.runs.folder import LinkError
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.data_health import JUDGED, KINDS, SCHEMA_VERSION, SETS, DataHealth
 from core.system import files
-from core.system.checksums import is_whole
 from core.system.files import read_json
-from core.system.machine_key import machine_key, name_of, seal, sealed_by
+from core.system.seals import is_whole, machine_key, name_of, seal, sealed_by
 
 _MOST = 10**12
 """No set has so many of anything."""

@@ -15,11 +15,11 @@ from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.reported import Place, Reported, reported_by, wrong_score
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot, RunState
-from core.runs.told import Place, Told, told_by, wrong_score
 from core.scoring.caps import Capped, capped
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
@@ -66,16 +66,16 @@ def gather(
     says how sure the WER differences are: computed once, and stored in the run folder.
     """
     reader = _Reader(paths, list(snapshot.problems))
-    told = told_by(snapshot)
+    reported = reported_by(snapshot)
     baseline = next((i for i in snapshot.intervals if i.step == 0), None)
     base = {"domain": baseline.domain.counts, "heldout": baseline.heldout.counts} if baseline else {}
     # Before the last stage there is nothing to read, and nothing wrong with that.
     wanted = any(exists(paths.tuned(name)) for name in _SETS) or snapshot.state is RunState.DONE
     tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
-    comparable = {name: _comparable(reader, Place(name, None), tuned[name], told) for name in _SETS}
+    comparable = {name: _comparable(reader, Place(name, None), tuned[name], reported) for name in _SETS}
     significance, disbelief = None, None
     if thresholds is not None and all(score is not None for score in comparable.values()):
-        found = assess_run(paths, told, thresholds)
+        found = assess_run(paths, reported, thresholds)
         significance = found.significance
         reader.problems += [found.problem] if found.problem is not None else []
         if not found.believed:
@@ -162,7 +162,7 @@ def _counts(score: Score | None) -> ErrorCounts | None:
     return None if score is None else score.counts.plain
 
 
-def _comparable(reader: _Reader, place: Place, tuned: Score | None, told: Told) -> Score | None:
+def _comparable(reader: _Reader, place: Place, tuned: Score | None, reported: Reported) -> Score | None:
     """`tuned`, unless it or the baseline is not what events, run.json and the other say: then it is no evidence."""
     if tuned is None:
         return None
@@ -170,8 +170,8 @@ def _comparable(reader: _Reader, place: Place, tuned: Score | None, told: Told) 
     if base is None:
         return None
     wrong = [
-        *wrong_score(reader.paths, place.baseline, base, None, told),
-        *wrong_score(reader.paths, place, tuned, base, told),
+        *wrong_score(reader.paths, place.baseline, base, None, reported),
+        *wrong_score(reader.paths, place, tuned, base, reported),
     ]
     reader.problems += wrong
     return None if wrong else tuned

@@ -13,8 +13,8 @@ from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import read_score
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
-from core.system.checksums import is_whole, with_checksum
 from core.system.files import read_json
+from core.system.seals import is_whole, with_checksum
 
 SCHEMA_VERSION = 1
 SETS = ("domain", "heldout")

@@ -20,12 +20,12 @@ from typing import Any
 from core.runs.digests import sha256_of
 from core.runs.folder import write_json
 from core.runs.paths import RunPaths
+from core.runs.reported import Place, Reported, wrong_score
 from core.runs.scores import Score, mappings, read_score
-from core.runs.told import Place, Told, wrong_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
 from core.system.files import read_json
-from core.system.machine_key import machine_key, name_of, seal, sealed_by
+from core.system.seals import machine_key, name_of, seal, sealed_by
 
 SCHEMA_VERSION = 3
 METHOD_VERSION = 7
@@ -42,26 +42,26 @@ class Assessed:
     """False: a document is missing, or not what its texts, the events or the others say: no score can be believed."""
 
 
-def assess_run(paths: RunPaths, told: Told, thresholds: Thresholds) -> Assessed:
+def assess_run(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> Assessed:
     """How sure the WER criteria of a scored run are. Never raises for what is in files.
 
     All score documents must be of the same clips and bear out their own texts, the events and run.json.
     """
     try:
-        key = _key(paths, told, thresholds)
+        key = _key(paths, reported, thresholds)
     except OSError as error:
         return Assessed(None, _unreadable(error), believed=False)
-    return _assess(paths, told, thresholds, key)
+    return _assess(paths, reported, thresholds, key)
 
 
-def fresh(paths: RunPaths, told: Told, thresholds: Thresholds) -> Assessed:
+def fresh(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> Assessed:
     """Computed from the documents, whatever is stored; nothing is written."""
-    return _compute(paths, told, thresholds, "")
+    return _compute(paths, reported, thresholds, "")
 
 
-def stored(paths: RunPaths, told: Told, thresholds: Thresholds) -> Significance | None:
+def stored(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> Significance | None:
     """What is stored for these documents and thresholds, whether or not it is right. OSError for missing documents."""
-    return _figures(_content(paths.significance(_key(paths, told, thresholds))))
+    return _figures(_content(paths.significance(_key(paths, reported, thresholds))))
 
 
 def alike(one: Significance, other: Significance) -> bool:
@@ -79,13 +79,13 @@ def _alike(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _key(paths: RunPaths, told: Told, thresholds: Thresholds) -> str:
+def _key(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> str:
     """Over contents and names within the run folder, so that a copied folder keeps its figures. OSError."""
-    documents = [place.path(paths) for place in told.places]
+    documents = [place.path(paths) for place in reported.places]
     what = {
         "method": METHOD_VERSION,
         "documents": [[file.relative_to(paths.root).as_posix(), sha256_of(file)] for file in documents],
-        "told": asdict(told),
+        "told": asdict(reported),
         "thresholds": [
             thresholds.domain_gain_pp,
             thresholds.heldout_regression_pp,
@@ -103,13 +103,13 @@ def _unreadable(error: OSError) -> str:
 
 # A dashboard asks again every second, for figures that may be missing too.
 @lru_cache(maxsize=64)
-def _assess(paths: RunPaths, told: Told, thresholds: Thresholds, key: str) -> Assessed:
+def _assess(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: str) -> Assessed:
     file = paths.significance(key)
     secret = machine_key()
     kept = None if secret is None else _figures(_sealed(file, key, secret))
     if kept is not None:
         return Assessed(kept)
-    found = _compute(paths, told, thresholds, key)
+    found = _compute(paths, reported, thresholds, key)
     if found.significance is not None:
         content = json.loads(json.dumps(asdict(found.significance)))
         # Machines that share a folder seal the same figures, each for itself.
@@ -165,18 +165,18 @@ def _bytes(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
-def _compute(paths: RunPaths, told: Told, thresholds: Thresholds, key: str) -> Assessed:
+def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: str) -> Assessed:
     # Aligning words takes jiwer and rapidfuzz, which a stored answer does without.
     from core.scoring.assess import Documents, RecountError, assess
     from core.scoring.text import normaliser
 
     where = paths.evals
     scores: dict[Place, Score] = {}
-    for place in told.places:
+    for place in reported.places:
         score, problem = read_score(place.path(paths))
         if score is not None:
             base = None if place.step == 0 else scores[place.baseline]
-            problem = next(wrong_score(paths, place, score, base, told), None)
+            problem = next(wrong_score(paths, place, score, base, reported), None)
         if score is None or problem is not None:
             return Assessed(None, problem, believed=False)
         scores[place] = score
@@ -191,11 +191,11 @@ def _compute(paths: RunPaths, told: Told, thresholds: Thresholds, key: str) -> A
         return Assessed(None, f"{where}: {other}: {why}", believed=False)
     try:
         sets: dict[str, Documents] = {}
-        for name in told.sets:
+        for name in reported.sets:
             tuned = scores.get(Place(name, None))
-            baseline, *intervals = (mappings(scores[place].utterances) for place in told.intervals_of(name))
+            baseline, *intervals = (mappings(scores[place].utterances) for place in reported.intervals_of(name))
             sets[name] = Documents(baseline, None if tuned is None else mappings(tuned.utterances), intervals)
-        found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key, told.together)
+        found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key, reported.together)
     except RecountError as error:
         return Assessed(None, f"{where}: {error}: a score document was edited", believed=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -22,12 +22,12 @@ from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_files import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.position import positions_differ
+from core.runs.reported import reported_by, wrong_score
 from core.runs.scores import read_score
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import read_run
-from core.runs.told import told_by, wrong_score
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
 from core.scoring.verdict import best_interval
@@ -108,11 +108,11 @@ def _events(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
 
 def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     """Every score document is what events, run.json and the base model's score say."""
-    told = told_by(snapshot)
-    if not told.intervals:
+    reported = reported_by(snapshot)
+    if not reported.intervals:
         return  # nothing was scored yet, and the state says so
     saved = {one.step: one.hash for one in snapshot.adapters}
-    for place in told.places:
+    for place in reported.places:
         if place.step is None and not exists(place.path(paths)):
             continue  # the last stage was not reached; of a finished run the evidence says that it is missing
         score, problem = read_score(place.path(paths))
@@ -120,7 +120,7 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
             yield problem or ""
             continue
         base = None if place.step == 0 else read_score(place.baseline.path(paths))[0]
-        yield from wrong_score(paths, place, score, base, told)
+        yield from wrong_score(paths, place, score, base, reported)
         if place.step and score.adapter_hash is not None and score.adapter_hash != saved.get(place.step):
             yield f"{place.path(paths)}: scored with another adapter than that which was saved at its step"
 
@@ -129,16 +129,16 @@ def _significance(
     paths: RunPaths, snapshot: RunSnapshot, thresholds: Thresholds, unchecked: list[str]
 ) -> Iterator[str]:
     """Texts recounted; what is stored of how sure the WERs are is what they give."""
-    told = told_by(snapshot)
+    reported = reported_by(snapshot)
     if not all(exists(paths.tuned(name)) for name in ("domain", "heldout")):
         unchecked.append("how sure the WERs are: there is no tuned score of both sets")
         return
-    computed = fresh(paths, told, thresholds)
+    computed = fresh(paths, reported, thresholds)
     if computed.problem is not None or computed.significance is None:
         yield computed.problem or ""
         return
     try:
-        kept = stored(paths, told, thresholds)
+        kept = stored(paths, reported, thresholds)
     except OSError as error:
         yield f"{error.filename}: cannot be read: {error.strerror}"
         return
@@ -261,7 +261,7 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
         if isinstance(data, dict)
         else {}
     )
-    recorded_lines = dict(told_by(snapshot).lines)
+    recorded_lines = dict(reported_by(snapshot).lines)
     if not recorded_hashes(snapshot):
         unchecked.append("model and manifests: run.json records no hashes of them")
     for name, digest in sorted(recorded_hashes(snapshot).items()):

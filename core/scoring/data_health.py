@@ -136,7 +136,7 @@ def copies_sentence(health: DataHealth, copies: Sequence[Copies]) -> str:
     """`60 of 500 domain clips (12.0 %) are copies of others in domain, …`, without a full stop."""
     clips = {one.name: one.clips for one in health.sets}
 
-    def told(one: Copies) -> str:
+    def in_words(one: Copies) -> str:
         whole = clips.get(one.dataset, 0)
         of, share = (f" of {whole}", f" ({100 * one.count / whole:.1f} %)") if whole else ("", "")
         verb = "is a copy" if one.count == 1 else "are copies"
@@ -144,7 +144,7 @@ def copies_sentence(health: DataHealth, copies: Sequence[Copies]) -> str:
             f"{one.count}{of} {one.dataset} clips{share} {verb} of {'others' if one.within else 'clips'} in {one.other}"
         )
 
-    return ", ".join(map(told, copies))
+    return ", ".join(map(in_words, copies))
 
 
 def data_obstacle(health: DataHealth | None, accepted: str | None) -> str:

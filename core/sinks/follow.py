@@ -13,8 +13,7 @@ from core.runs.judged import judged, recorded_thresholds
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot, RunState
 from core.runs.store import RunFollower
-from core.sinks.points import Cursor, facts, news, outcome
-from core.sinks.sink import Opener, Subject
+from core.sinks.sink import Cursor, Opener, Subject, facts, news, outcome
 from core.system.files import read_json
 from core.system.held_folder import HeldFolder
 

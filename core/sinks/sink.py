@@ -1,4 +1,8 @@
-"""What a sink is, and which there are. Their packages are extras, imported only in the sink's own process."""
+"""What a run has to say to a sink, what a sink is, and which there are.
+
+A run says points by step, its settings, and how it ended. The packages of sinks are extras, imported only in the
+sink's own process.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,101 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from core.errors import UserError
 from core.plan.schema import SINKS
-from core.sinks.points import Point
+from core.runs.snapshot import RunSnapshot
+from core.scoring.evidence import Interval, Verdict
+
+_PER_STEP = ("loss", "learning_rate", "grad_norm", "seconds")
+_SETS = ("domain", "heldout", "selection")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Values at one step. Non-finite ones stay: it is for the sink to show or to leave them out."""
+
+    step: int
+    time: float
+    """Unix seconds, reckoned from the start and the steps' own durations: pauses between attempts are not in it."""
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What was sent already."""
+
+    step: int = 0
+    interval: int = -1
+
+
+def news(snapshot: RunSnapshot, cursor: Cursor) -> tuple[list[Point], Cursor]:
+    """The points after `cursor` in rising order of steps, and the cursor behind them.
+
+    A run that was resumed from an earlier checkpoint goes on where the cursor stands: what was sent stays sent.
+    """
+    steps = snapshot.steps
+    started = snapshot.attempts[0].started if snapshot.attempts else 0.0
+    seconds = np.where(np.isfinite(steps.seconds), steps.seconds, 0.0)
+    times = started + np.cumsum(seconds)
+    first = int(np.searchsorted(steps.step, cursor.step, side="right"))
+    found: dict[int, tuple[float, dict[str, float]]] = {}
+    for index in range(first, len(steps)):
+        values = {f"train/{name}": float(getattr(steps, name)[index]) for name in _PER_STEP}
+        found[int(steps.step[index])] = (float(times[index]), values)
+    for interval in snapshot.intervals:
+        if interval.step <= cursor.interval:
+            continue
+        behind = int(np.searchsorted(steps.step, interval.step, side="right"))
+        time = float(times[behind - 1]) if behind else started
+        kept = found.setdefault(interval.step, (time, {}))
+        kept[1].update(interval_values(interval))
+    points = [Point(step, *found[step]) for step in sorted(found)]
+    last = max((i.step for i in snapshot.intervals), default=cursor.interval)
+    return points, Cursor(max(cursor.step, steps.last_step), max(cursor.interval, last))
+
+
+def interval_values(interval: Interval) -> dict[str, float]:
+    """WER in percent, loss, and the errors by kind, of each set."""
+    values: dict[str, float] = {}
+    for name in _SETS:
+        score = getattr(interval, name)
+        if score is None:
+            continue
+        counts = score.counts
+        known = {"wer": counts.wer_percent, "loss": score.loss, "substitutions": counts.substitutions}
+        known |= {"deletions": counts.deletions, "insertions": counts.insertions}
+        values |= {f"{name}/{key}": float(value) for key, value in known.items() if value is not None}
+    return values
+
+
+def facts(snapshot: RunSnapshot) -> dict[str, Any]:
+    """The run's settings and content hashes, flat: `train.learning_rate` → 1e-4."""
+    config = snapshot.config or {}
+    plain = {name: config.get(name) for name in ("experiment", "title", "identity")}
+    return plain | flat(snapshot.settings) | flat({"hashes": config.get("hashes") or {}})
+
+
+def outcome(snapshot: RunSnapshot, verdict: Verdict) -> dict[str, Any]:
+    """How the run ended: its state, the verdict, and each criterion."""
+    states = {f"criterion.{item.name}": item.state.value for item in verdict.criteria}
+    values = {f"value.{item.name}": item.value for item in verdict.criteria if item.value is not None}
+    plain = {"state": str(snapshot.state), "verdict": verdict.decision.value, "best_step": verdict.best_step}
+    if verdict.remarks:
+        plain["remarks"] = " ".join(verdict.remarks)
+    return plain | states | values
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys; lists are joined by commas."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    return found
 
 
 @dataclass(frozen=True, slots=True)

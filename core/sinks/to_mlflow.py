@@ -9,8 +9,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from core.sinks.points import Point
-from core.sinks.sink import Subject
+from core.sinks.sink import Point, Subject
 
 EXPERIMENT = "lora-tui"
 _MOST_METRICS, _MOST_PARAMS = 1000, 100

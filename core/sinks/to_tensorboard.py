@@ -8,8 +8,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from core.sinks.points import Point
-from core.sinks.sink import Subject
+from core.sinks.sink import Point, Subject
 
 
 class TensorBoard:

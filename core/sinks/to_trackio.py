@@ -9,8 +9,7 @@ from typing import Any
 
 import trackio
 
-from core.sinks.points import Point
-from core.sinks.sink import Subject
+from core.sinks.sink import Point, Subject
 
 PROJECT = "lora-tui"
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import wandb
 
-from core.sinks.points import Point
-from core.sinks.sink import Subject
+from core.sinks.sink import Point, Subject
 
 PROJECT = "lora-tui"
 

@@ -21,7 +21,7 @@ from core.runs.folder import LinkError, read_json, write_json
 from core.runs.paths import RunsFolder
 from core.system.files import SCORES_BYTES
 from core.system.locks import held
-from core.system.machine_key import machine_key, name_of, seal, sealed_by
+from core.system.seals import machine_key, name_of, seal, sealed_by
 from core.training.evaluation import Transcripts, normalisation_fingerprint
 from core.training.model import SpeechModel
 

@@ -9,8 +9,7 @@ from core.errors import ExitCode
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.reading.first_rows import first_rows
-from lora_tui.dashboard.reading.row_index import RowIndex
+from lora_tui.dashboard.reading.row_index import RowIndex, first_rows
 from lora_tui.dashboard.reading.snapshots import Board, Want
 from lora_tui.diagnostics import say
 

@@ -17,8 +17,8 @@ from core.runs.digests import inventory
 from core.runs.folder import replace_link
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
-from core.system.checksums import with_checksum
 from core.system.files import write_json
+from core.system.seals import with_checksum
 from lora_tui.__main__ import main
 
 Capture = pytest.CaptureFixture[str]
@@ -431,7 +431,7 @@ def test_a_run_without_its_audit_is_undecided(accepted: Any) -> None:
 def forge(run: RunPaths, change: Callable[[Any], None]) -> None:
     """Edit what is stored of how sure the WERs are; sealed as somebody without this machine's key can."""
     from core.runs.significance import _bytes
-    from core.system.machine_key import name_of, seal
+    from core.system.seals import name_of, seal
 
     for file in run.evals.glob("significance-*.json"):
 
@@ -600,11 +600,11 @@ def test_a_stored_figure_hides_no_edited_count(accepted: Any) -> None:
 def plant(run: RunPaths, document: Any) -> None:
     """`document` as what is stored for the score documents as they are now, under the thresholds of run.json."""
     from core.runs import significance
+    from core.runs.reported import reported_by
     from core.runs.store import read_run
-    from core.runs.told import told_by
     from core.scoring.verdict import thresholds_of
 
     snapshot = read_run(run)
     thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
-    document["significance"]["key"] = key = significance._key(run, told_by(snapshot), thresholds)
+    document["significance"]["key"] = key = significance._key(run, reported_by(snapshot), thresholds)
     run.significance(key).write_text(json.dumps(document))

@@ -21,7 +21,7 @@ from waiting import wait_for
 
 from core.errors import ExitCode
 from core.runs.paths import RunPaths
-from core.system.checksums import with_checksum
+from core.system.seals import with_checksum
 from lora_tui.__main__ import main
 from lora_tui.dashboard.reading.plan_rows import PlanRows
 from lora_tui.dashboard.reading.reader import FolderSource

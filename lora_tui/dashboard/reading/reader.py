@@ -1,9 +1,13 @@
-"""The board, read from files: plan rows, run folders, the queue. For the reader thread."""
+"""The board, read from files: plan rows, run folders, the queue. For the reader thread.
+
+Long histories and the figures of ended runs are kept for the next time; gone runs leave nothing behind.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +15,6 @@ from core.runs.documents import read_config
 from core.runs.judged import recorded_thresholds
 from core.runs.paths import RunPaths, RunsFolder
 from core.scoring.evidence import Thresholds
-from lora_tui.dashboard.reading.caches import Caches
 from lora_tui.dashboard.reading.confirmation import with_seeds
 from lora_tui.dashboard.reading.listing import Listing
 from lora_tui.dashboard.reading.machine import Resources
@@ -23,6 +26,38 @@ from lora_tui.dashboard.reading.watch import Watch
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.reading.plan_rows import PlanRows
+
+
+_SAVE_S = 20.0
+
+
+class Caches:
+    """In the state folder. Used by the reader thread, when everything is on the screen."""
+
+    def __init__(self, runs: RunsFolder, index: RowIndex, *, kept: bool) -> None:
+        """`kept`: whether anything may be written."""
+        self._runs, self._index, self.kept = runs, index, kept
+        self._saved = float("-inf")
+        self._swept: Sequence[str] | None = None
+
+    def write_down(self, watches: Mapping[str, Watch], awake: Iterable[str], names: Sequence[str]) -> None:
+        """A long history, one in a round; the index, and what is left of gone runs, now and then.
+
+        `names`: of the run folders there are, the same object as long as they are the same.
+        """
+        if any(watches[name].keep() for name in awake):
+            return
+        if not self.kept or time.monotonic() - self._saved <= _SAVE_S:
+            return
+        self._saved = time.monotonic()
+        self._index.save(watches.keys())
+        # A folder without any run may be one that is not mounted.
+        if names and names is not self._swept:
+            self._swept = names
+            for path in self._runs.histories_of_gone_runs():
+                with suppress(OSError):
+                    path.unlink()
+
 
 BUDGET_S = 0.1
 """Reading in one round; what is left comes in the next, so that a folder of a thousand runs shows at once."""

@@ -1,7 +1,8 @@
 """The figures of runs that ended, kept so that a folder of a thousand is on the screen at once. It may be deleted.
 
 An entry holds as long as the files that its figures came from (inode, size, time of change), the thresholds and the
-program are the same. Importable in a moment: the board is drawn from it before anything else is.
+program are the same. Importable in a moment: the first board is drawn from it, before the libraries that read runs are
+imported.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from core.runs.paths import RunPaths
+from core.runs.paths import RunPaths, RunsFolder
 from core.system.files import read_json, write_text
-from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.reading.listing import Listing
+from lora_tui.dashboard.reading.snapshots import UNREAD, Board, BoardRow
 
 Stamps = tuple[tuple[int, int, int] | None, ...]
 _FIELDS = (
@@ -161,3 +163,14 @@ def hash_of(text: str) -> str:
     from hashlib import blake2b
 
     return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def first_rows(runs: RunsFolder, index: RowIndex) -> Board:
+    """The runs of the folder, by name; those whose figures are not in the index, or do not hold, are yet to be read."""
+    listing, rows, unread = Listing(runs), [], 0
+    for name in listing.names():
+        kept = index.find(name, stamps_of(listing.run(name)), RECORDED)
+        row = BoardRow(f"run:{name}", name if kept is None else kept.key, run=name, state=UNREAD, planned=False)
+        rows.append(row if kept is None else with_figures(row, kept))
+        unread += kept is None
+    return Board(str(runs.root), rows=tuple(rows), loading="reading the runs", unread=max(1, unread))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.audit.copies import of_one_recording
+from core.audit.health import of_one_recording
 from core.audit.kinds import Finding
 
 TEXTS = {

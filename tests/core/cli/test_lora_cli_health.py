@@ -21,8 +21,8 @@ from core.cli.__main__ import main
 from core.manifests.hashing import HashCache
 from core.runs.signing import Keys
 from core.runs.verify import verify
-from core.system.checksums import with_checksum
 from core.system.files import write_json
+from core.system.seals import with_checksum
 
 RATE = 16_000
 

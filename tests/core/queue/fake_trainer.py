@@ -43,10 +43,10 @@ from core.runs.events import (
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.scoring.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
-from core.system.checksums import with_checksum
 from core.system.files import append_line, write_bytes, write_json
 from core.system.held_folder import HeldFolder
 from core.system.process import current_process
+from core.system.seals import with_checksum
 
 # a process of its own: what tests import as `score_kit` lies two folders up
 sys.path.append(str(Path(__file__).parents[2]))

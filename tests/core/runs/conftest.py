@@ -17,9 +17,9 @@ from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.scoring.data_health import SCHEMA_VERSION
-from core.system.checksums import with_checksum
 from core.system.files import append_line, write_json
 from core.system.process import current_process
+from core.system.seals import with_checksum
 
 START = 1_767_225_600.0
 CLIPS = 60

@@ -15,8 +15,8 @@ from core.runs.store import read_run
 from core.scoring.data_health import SetHealth, Shared
 from core.scoring.evidence import Decision, Thresholds, Verdict
 from core.scoring.verdict import judge
-from core.system.checksums import with_checksum
 from core.system.files import write_json
+from core.system.seals import with_checksum
 
 LEAK: dict[str, Any] = {
     "kind": "near_audio",

@@ -9,8 +9,7 @@ import pytest
 
 from core.plan.schema import GateSettings, SliceSettings
 from core.scoring.evidence import Evidence, SliceRule, Thresholds
-from core.scoring.loosened import loosened, loosened_words
-from core.scoring.verdict import judge, thresholds_of
+from core.scoring.verdict import judge, loosened, loosened_words, thresholds_of
 
 NOT_LOOSER = {
     "confirm_seeds": "asks for further runs; what one run must meet stays as it is",

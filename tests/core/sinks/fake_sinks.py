@@ -16,8 +16,7 @@ from typing import Any
 from core.errors import UserError
 from core.sinks import __main__ as process
 from core.sinks import follow
-from core.sinks.points import Point
-from core.sinks.sink import Opener, Subject
+from core.sinks.sink import Opener, Point, Subject
 
 
 class FakeSink:

@@ -12,8 +12,7 @@ from event_file import records, scalars
 
 from core.runs.store import RunFollower, read_run
 from core.sinks.follow import send_once
-from core.sinks.points import Cursor, facts, news
-from core.sinks.sink import opener
+from core.sinks.sink import Cursor, facts, news, opener
 
 MakeRun = Callable[..., Any]
 

@@ -27,9 +27,9 @@ from core.runs.events import (
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.scoring.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
-from core.system.checksums import with_checksum
 from core.system.files import write_bytes, write_json
 from core.system.process import current_process
+from core.system.seals import with_checksum
 
 CLIPS, WORDS = 50, 1000
 GOOD_DOMAIN = {0: 400, 250: 360, 500: 350, 750: 348, 1000: 349}

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.audit.fingerprint import triples, votes
+from core.audit.fingerprint import votes
+from core.audit.fingerprint import votes as triples
 from core.audit.fingerprint.peak_store import PART, PeakStore
 from core.audit.fingerprint.peaks import Peaks
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from core.runs.paths import RunsFolder
-from lora_tui.dashboard.reading.first_rows import first_rows
 from lora_tui.dashboard.reading.reader import FolderSource
-from lora_tui.dashboard.reading.row_index import RowIndex
+from lora_tui.dashboard.reading.row_index import RowIndex, first_rows
 from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Want
 
 Make = Callable[..., Any]

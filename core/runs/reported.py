@@ -35,7 +35,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """What is said of the score documents elsewhere."""
 
     intervals: tuple[Interval, ...]
@@ -70,31 +70,31 @@ class Told:
         return found
 
 
-def told_by(snapshot: RunSnapshot) -> Told:
+def reported_by(snapshot: RunSnapshot) -> Reported:
     """What events, run.json and the audit of the data say of the run's scores."""
     config = snapshot.config or {}
     health, _ = read_health(snapshot.paths, config)
     together = () if health is None else health.together
-    return Told(snapshot.intervals, _hashes(config.get("hashes")), _hashes(config.get("lines")), together)
+    return Reported(snapshot.intervals, _hashes(config.get("hashes")), _hashes(config.get("lines")), together)
 
 
 def _hashes(value: object) -> Hashes:
     return tuple(sorted((str(name), str(digest)) for name, digest in value.items())) if isinstance(value, dict) else ()
 
 
-def wrong_score(paths: RunPaths, place: Place, score: Score, base: Score | None, told: Told) -> Iterator[str]:
+def wrong_score(paths: RunPaths, place: Place, score: Score, base: Score | None, reported: Reported) -> Iterator[str]:
     """One sentence for each thing in a score document that events, run.json or the base model's score do not say.
 
     `base` None: it is the base model's score itself, which must be of the lines that run.json records.
     """
     path = place.path(paths)
     wanted: dict[str, Any] = {"dataset": place.dataset}
-    hashes = dict(told.hashes)
+    hashes = dict(reported.hashes)
     if place.dataset in hashes:
         wanted["manifest_sha256"] = hashes[place.dataset]
     if place.step is not None:
         wanted["step"] = place.step
-    said = told.said(place)
+    said = reported.said(place)
     if said is not None:
         wanted["loss"] = said.loss
     for key, value in wanted.items():
@@ -103,7 +103,7 @@ def wrong_score(paths: RunPaths, place: Place, score: Score, base: Score | None,
     if said is not None and score.counts.plain != said.counts:
         yield f"{path}: its counts are not those of the interval event of step {place.step}"
     if base is None:
-        lines = dict(told.lines)
+        lines = dict(reported.lines)
         if place.dataset in lines and score.lines_sha256 != lines[place.dataset]:
             yield f"{path}: its texts, slices, speakers or fields are not those that run.json records of the manifest"
         return

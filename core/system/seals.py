@@ -1,20 +1,45 @@
-"""A secret of this user on this machine: it tells what was computed here from what arrived with a run folder.
+"""Checksums over JSON values, and a secret of this user on this machine that seals what was computed here.
 
-It lies outside the runs folder, under `$XDG_STATE_HOME`, and is never copied with a run. Where it cannot be kept to
-its owner, there is none, and what it would vouch for is computed anew.
+A checksum shows that a document was edited. The seal tells what was computed here from what arrived with a run folder.
+Its secret lies outside the runs folder, under `$XDG_STATE_HOME`, and is never copied with a run. Where it cannot be
+kept to its owner, there is none, and what it would vouch for is computed anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.user_paths import PathError, state_home
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with a checksum over it: a document that an editor changed is found out, a forger is not."""
+    return {**content, "checksum": _checksum(content)}
+
+
+def is_whole(document: Mapping[str, Any]) -> bool:
+    """Whether a document bears out its own checksum."""
+    return document.get("checksum") == _checksum({key: value for key, value in document.items() if key != "checksum"})
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def hash_lines(kind: str, lines: Iterable[object]) -> str:
+    """SHA-256 over a kind and JSON values, one a line."""
+    digest = hashlib.sha256(f"{kind}\n".encode())
+    for line in lines:
+        digest.update(json.dumps(line).encode() + b"\n")
+    return digest.hexdigest()
+
 
 NAME = "machine.key"
 _LENGTH = 32

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.system.machine_key import NAME, machine_key, name_of, seal
+from core.system.seals import NAME, machine_key, name_of, seal
 
 
 @pytest.fixture(autouse=True)
