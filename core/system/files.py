@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Never
 
 _BLOCK = 65536
-DOCUMENT_BYTES = 64 << 20
+DOCUMENT_BYTES = 16 << 20
 """More than any JSON document of a run has that does not grow with its data."""
 SCORES_BYTES = 512 << 20
 """For documents with an entry for each clip: a million clips of short texts."""

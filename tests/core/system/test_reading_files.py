@@ -60,7 +60,7 @@ def test_a_file_that_is_larger_than_any_document_is_not_read(tmp_path: Path) -> 
     path = tmp_path / "a.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # holes only
-    assert "larger than 64 MiB" in problem(path)
+    assert "larger than 16 MiB" in problem(path)
 
 
 def test_the_limit_counts_the_bytes_read_not_those_promised(tmp_path: Path) -> None:
