@@ -87,7 +87,7 @@ def use_warm_lora_cli() -> None:
     names = {"DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
     for module in (session, health):
         module.subprocess = SimpleNamespace(Popen=WarmLoraCli, **names)  # type: ignore[attr-defined]
-        module._POLL_S = 0.01
+    session._POLL_S = health._POLL_S = 0.01
 
 
 def signal_at(number: int, when: Callable[[Event], bool]) -> Callable[[], None]:
@@ -97,7 +97,7 @@ def signal_at(number: int, when: Callable[[Event], bool]) -> Callable[[], None]:
         from core.training.journal import Journal
 
         emit = Journal.emit
-        sent = []
+        sent: list[Event] = []
 
         def emit_and_signal(self: Journal, event: Event) -> None:
             emit(self, event)

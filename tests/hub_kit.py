@@ -29,6 +29,6 @@ def write_cache(folder: Path, model: str = "org/model", source: Path | None = No
 
 def cached(folder: Path, monkeypatch: pytest.MonkeyPatch, **revisions: str) -> None:
     """`org/model` in the cache of this process, which cannot ask the hub."""
-    write_cache(folder, **revisions)
+    write_cache(folder, "org/model", None, **revisions)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

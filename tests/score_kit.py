@@ -22,7 +22,14 @@ def counts(substitutions: int, words: int) -> dict[str, int]:
 
 def utterance(identifier: str, reference: str, hypothesis: str, errors: dict[str, int], **more: Any) -> dict[str, Any]:
     """An entry of a score document; `more` replaces what is said of its clip."""
-    clip = {"seconds": 1.0, "offset": 0.0, "duration": None, "channel": None, "speaker": None, "fields": {}}
+    clip: dict[str, Any] = {
+        "seconds": 1.0,
+        "offset": 0.0,
+        "duration": None,
+        "channel": None,
+        "speaker": None,
+        "fields": {},
+    }
     return {"id": identifier, "reference": reference, "hypothesis": hypothesis} | clip | errors | more
 
 

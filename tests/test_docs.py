@@ -25,11 +25,11 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
 
 
-class _Site(yaml.SafeLoader):
+class _Site(yaml.SafeLoader):  # type: ignore[misc]
     """mkdocs.yml, without what its extensions put into it."""
 
 
-_Site.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)  # type: ignore[no-untyped-call]
+_Site.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
 
 
 def _named(nav: Any) -> Iterator[str]:

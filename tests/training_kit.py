@@ -300,7 +300,13 @@ class TrainingRun:
         self.paths.root.mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if pid == 0:
-            run_and_end(self.paths.log, lambda: (use_warm_lora_cli(), prepare(), main([str(self.paths.root)]))[-1])
+
+            def attempt() -> int:
+                use_warm_lora_cli()
+                prepare()
+                return main([str(self.paths.root)])
+
+            run_and_end(self.paths.log, attempt)
         return os.waitpid(pid, 0)[1]
 
     def trained(self) -> TrainingRun:
