@@ -18,7 +18,7 @@ from core.runs.paths import RunsFolder
 from core.system.files import make_private, write_text
 
 if TYPE_CHECKING:
-    from core.queue.report import Outcome
+    from core.runs.row import Outcome
 
 EXIT_CODES = """\
 exit codes:
@@ -115,7 +115,7 @@ def exit_code(
     another reason than its result. `complete`: the queue did all it had to, within the budget. `accept`: any,
     all, or the id of an experiment or a row, which must be among the outcomes.
     """
-    from core.queue.report import Outcome  # brings most of the engine, which few commands need
+    from core.runs.row import Outcome
 
     judged = [item for item in outcomes if item[2] is not Outcome.SKIPPED]
     if no_train:

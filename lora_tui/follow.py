@@ -12,6 +12,7 @@ from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
 from core.queue.state import FAILURES, TOLD_TO_STOP, QueueState
+from core.runs.judged import Judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower, last_line
 from core.scoring.evidence import Verdict
@@ -154,21 +155,19 @@ class Follower:
             message = f"killed by signal {-status}"
         if outcome == "done" or followed.follower.refresh().state.broken:
             del self._live[record.run]
-            self.say_verdict(label, followed.follower.paths)
+            self.say_verdict(label, judge_run(self._execution, followed.follower.paths))
         else:
             say(f"{label}  {outcome.replace('_', ' ')}{f': {message}' if message else ''}")
             if outcome == "crashed":
                 log = followed.follower.paths.log
                 say(f"{label}  the end of {log}: {last_line(log) or 'it is empty'}")
 
-    def say_verdict(
-        self, label: str, run: RunPaths, gave_up: str | None = None, instead: Verdict | None = None
-    ) -> None:
+    def say_verdict(self, label: str, found: Judged, instead: Verdict | None = None) -> None:
         """The verdict table of a run, once. `instead`: what the row comes to, where that is not the run's verdict."""
-        if run.name in self.judged:
+        run = found.snapshot.paths.name
+        if run in self.judged:
             return
-        self.judged.add(run.name)
-        found = judge_run(self._execution, run, gave_up)
+        self.judged.add(run)
         if found.evidence.failure:
             say(f"{label}  {found.evidence.failure}")
         for line in verdict_lines(label, instead or found.verdict, found.snapshot.duration_s):

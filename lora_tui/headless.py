@@ -15,12 +15,12 @@ from core.errors import ExitCode, PlanError
 from core.manifests.hashing import HashCache
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
-from core.queue.near_runs import named
 from core.queue.other_version import supervisor_note
-from core.queue.report import Outcome, RowReport, report
+from core.queue.report import report
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.runs.row import Outcome, Row
 from core.scoring.verdict import loosened_words
 from lora_tui import output
 from lora_tui.attending import Session, Signals
@@ -114,24 +114,23 @@ def _conclude(
     reports = report(execution, ending.not_run if ending is not None else {}, request.require_data)
     first: dict[str, str] = {}
     for row in reports:
-        key = row.row.key
-        if row.run is not None:
+        if row.judged is not None and row.run is not None:
             if row.run.name in first:
-                say(f"{key}  is the same run as {first[row.run.name]}: {row.outcome}")
-            first.setdefault(row.run.name, key)
-            said.say_verdict(key, row.run, row.gave_up, row.verdict)
-        elif key not in execution.closed:
-            say(f"{key}  not run{f': {row.matrix.note}' if row.matrix.note else ''}")
+                say(f"{row.key}  is the same run as {first[row.run.name]}: {row.outcome}")
+            first.setdefault(row.run.name, row.key)
+            said.say_verdict(row.key, row.judged, row.verdict)
+        elif row.key not in execution.closed:
+            say(f"{row.key}  not run{f': {row.note}' if row.note else ''}")
     complete = ending is None or ending.complete
     if ending is not None:
         say(ending.reason if complete else f"the queue stopped: {ending.reason}")
     code = exit_code(
         # Repeats with other seeds count in the row that they repeat.
-        [(item.row.key, item.row.experiment, item.outcome) for item in reports if item.row.confirms is None],
+        [(row.key, row.experiment, row.outcome) for row in reports if row.confirms is None],
         gate=request.gate,
         accept=request.accept,
         no_train=not request.train,
-        failed=any(item.failed for item in reports),
+        failed=any(row.failed for row in reports),
         complete=complete,
     )
     github = request.gate and console.in_github_actions()
@@ -143,15 +142,15 @@ def _conclude(
             _tell_github(request, execution, found)
         looser = f", {loosened_words(found.loosened)}" if found.loosened else ""
         nothing = code is ExitCode.NOTHING_TO_JUDGE
-        why = next((f": {row.row.key}: {named(row.near)}" for row in reports if nothing and row.near), "")
+        why = next((f": {row.key}: {row.near}" for row in reports if nothing and row.near), "")
         say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){_left_out(request, reports)}{looser}{why}")
     return code
 
 
-def _left_out(request: Request, reports: Sequence[RowReport]) -> str:
+def _left_out(request: Request, rows: Sequence[Row]) -> str:
     """The rows without a run, where all are to be accepted and only the runs that are there are judged."""
-    left = [item.row.key for item in reports if item.outcome is Outcome.PENDING and item.row.confirms is None]
-    if request.train or request.accept != "all" or not left or len(left) == len(reports):
+    left = [row.key for row in rows if row.outcome is Outcome.PENDING and row.confirms is None]
+    if request.train or request.accept != "all" or not left or len(left) == len(rows):
         return ""
     return f", without a run of {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from core.runs.figures import NONE, clock, duration, percent
 from core.runs.snapshot import RunSnapshot
+from core.runs.wers import change
 from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import SIGNS
@@ -141,9 +142,8 @@ def _threshold(criterion: Criterion) -> str:
 
 
 def _wer(counts: ErrorCounts, before: ErrorCounts | None) -> str:
-    now, then = counts.wer_percent, before.wer_percent if before is not None else None
-    change = "" if now is None or then is None else f" ({_signed(now - then)})"
-    return f"{percent(now)} %{change}"
+    rise = change(before, counts)
+    return f"{percent(counts.wer_percent)} %{'' if rise is None else f' ({_signed(rise)})'}"
 
 
 def _signed(value: float) -> str:

@@ -10,13 +10,14 @@ from core.errors import ExitCode, RunFolderError, UserError
 from core.queue.again import row_again, submit_again
 from core.queue.client import QueueClient
 from core.queue.command import SUPERVISOR_COMMAND
-from core.queue.entries import Entry, listed
 from core.queue.naming import named, with_sharers
 from core.queue.prune import prunable
 from core.queue.prune import prune as prune_run
+from core.queue.rows import queue_rows, retriable, target_of
 from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.runs.row import Row
 from core.system.files import exists
 from lora_tui.diagnostics import say
 from lora_tui.queue_list import print_json
@@ -43,11 +44,11 @@ def add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Rows are not started until they are released."""
-    entries = [entry for entry in _chosen(args, runs) if not entry.active and entry.state != "done"]
+    entries = [entry for entry in _chosen(args, runs) if not entry.active and entry.status != "done"]
     if not entries:
         raise UserError("nothing to hold: what is training can be stopped (`lora-tui queue stop`)")
     db = QueueDb(runs.queue_db)
-    targets = with_sharers(listed(runs).entries, entries)
+    targets = with_sharers(queue_rows(runs).rows, entries)
     db.hold(targets, HELD)
     _done(args, "hold", targets, "held until released")
     return ExitCode.ACCEPTED
@@ -56,7 +57,7 @@ def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Held rows may start; with `--all` a queue that paused goes on."""
     chosen = _chosen(args, runs)
-    entries = [entry for entry in chosen if not entry.ending]
+    entries = [entry for entry in chosen if not entry.queued.ending]
     if not args.all and not entries:
         raise UserError(
             f"nothing to release: {_names(chosen)} ends as asked; `lora-tui queue add PLAN` goes on with it"
@@ -64,32 +65,32 @@ def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     db = QueueDb(runs.queue_db)
     wishes = db.row_wishes()
     held = {Target(name, row) for name, wished in wishes.items() for row in wished.held}
-    targets = [target for target in with_sharers(listed(runs).entries, entries) if target in held]
+    targets = [target for target in with_sharers(queue_rows(runs).rows, entries) if target in held]
     if args.all or targets:
-        db.release(targets + ([Target(e.submission.id) for e in entries] if args.all else []))
+        db.release(targets + ([Target(e.queued.submission) for e in entries] if args.all else []))
     _client(runs).ensure_supervisor()
     _done(args, "release", targets, "released")
     for entry in [] if args.all else entries:
-        if entry.target not in held:
-            say(f"{entry.row.key}: was not held: it is {entry.state}")
+        if target_of(entry) not in held:
+            say(f"{entry.key}: was not held: it is {entry.status.text}")
     return ExitCode.ACCEPTED
 
 
 def move(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Another order of rows, or of submissions."""
     db = QueueDb(runs.queue_db)
-    found = listed(runs)
+    found = queue_rows(runs)
     ids = [submission.id for submission in found.submissions]
     if args.names and set(args.names) <= set(ids):
         db.reorder_submissions(_order(ids, args.names, args))
         _done(args, "move", [Target(name) for name in args.names], "moved")
         return ExitCode.ACCEPTED
-    entries = named(found.entries, args.names)
-    if len({entry.submission.id for entry in entries}) != 1:
+    entries = named(found.rows, args.names)
+    if len({entry.queued.submission for entry in entries}) != 1:
         raise UserError("move takes rows of one submission at a time, or submissions: name some")
-    submission = entries[0].submission.id
-    keys = [entry.row.key for entry in found.entries if entry.submission.id == submission]
-    db.reorder(submission, _order(keys, [entry.row.key for entry in entries], args))
+    submission = entries[0].queued.submission
+    keys = [entry.key for entry in found.rows if entry.queued.submission == submission]
+    db.reorder(submission, _order(keys, [entry.key for entry in entries], args))
     _done(args, "move", _targets(entries), "moved")
     return ExitCode.ACCEPTED
 
@@ -117,8 +118,8 @@ def kill(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> ExitCode:
     """Whole submissions end; single rows end and are held."""
     entries, ids = _chosen(args, runs), set(args.names)
-    whole = list(dict.fromkeys(e.submission.id for e in entries if args.all or e.submission.id in ids))
-    single = [entry for entry in entries if entry.submission.id not in whole and entry.state != "done"]
+    whole = list(dict.fromkeys(e.queued.submission for e in entries if args.all or e.queued.submission in ids))
+    single = [entry for entry in entries if entry.queued.submission not in whole and entry.status != "done"]
     if not whole and not single:
         raise UserError(f"nothing to {args.action}: what is named has ended")
     if not _confirmed(args, f"{args.action} {_names(entries)}"):
@@ -126,8 +127,8 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
     db = QueueDb(runs.queue_db)
     asked = [Target(name) for name in whole]
     late = db.ask(args.action, asked)
-    queued = listed(runs).entries
-    begun = {entry.target for entry in queued if entry.run is not None and exists(entry.run.events)}
+    queued = queue_rows(runs).rows
+    begun = {target_of(entry) for entry in queued if entry.run is not None and exists(entry.run.events)}
     held = with_sharers(queued, single)
     to_end, not_started = [t for t in held if t in begun], [t for t in held if t not in begun]
     late += db.ask(args.action, to_end, held=reason)
@@ -136,40 +137,40 @@ def _end(args: argparse.Namespace, runs: RunsFolder, reason: str, word: str) -> 
     words = dict.fromkeys([*asked, *to_end], word) | dict.fromkeys(not_started, "had not started; held until released")
     words |= dict.fromkeys(late, "had ended already")
     _told(args, args.action, words, late)
-    ended = {entry.run for entry in entries if entry.submission.id in whole}
+    ended = {entry.run for entry in entries if entry.queued.submission in whole}
     wishes = db.row_wishes()
     for entry in queued:
-        wished = wishes.get(entry.submission.id, RowWishes())
-        away = entry.ending or entry.row.key in {*wished.held, *wished.removed}
-        wanted = entry.active and not entry.asked and not away
+        wished = wishes.get(entry.queued.submission, RowWishes())
+        away = entry.queued.ending or entry.key in {*wished.held, *wished.removed}
+        wanted = entry.active and not entry.queued.asked and not away
         if wanted and entry.run in ended:
-            say(f"{entry.row.key}: goes on where submission {entry.submission.id}, which has it too, wants it now")
+            say(f"{entry.key}: goes on where submission {entry.queued.submission}, which has it too, wants it now")
     return ExitCode.ACCEPTED
 
 
 def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Once more, whatever became of it."""
     db = QueueDb(runs.queue_db)
-    entries = listed(runs).entries
-    going = [entry for entry in entries if not entry.ending]
+    entries = queue_rows(runs).rows
+    going = [entry for entry in entries if not entry.queued.ending]
     targets: list[Target] = []
     late: list[Target] = []
-    for name in [entry.row.key for entry in going] if args.all else _given(args):
+    for name in [entry.key for entry in going] if args.all else _given(args):
         try:
             found = named(entries, [name])
         except RunFolderError:
             targets.append(submit_again(runs, db, name))
             continue
-        hits = [entry for entry in found if entry.retriable and not entry.ending]
-        ending = [entry.target for entry in found if entry.ending and entry.state != "done"]
+        hits = [entry for entry in found if retriable(entry) and not entry.queued.ending]
+        ending = [target_of(entry) for entry in found if entry.queued.ending and entry.status != "done"]
         if not hits and not ending and not args.all:
             raise UserError(f"{name}: nothing to try again: it is done, at work, or waits for its turn")
-        targets += with_sharers([entry for entry in going if entry.state != "removed"], hits)
+        targets += with_sharers([entry for entry in going if entry.status != "removed"], hits)
         late += [] if hits or args.all else ending
     if args.all and not runs.queue_db.exists():
         raise RunFolderError(f"--all: nothing to try again: {runs.root} has no queue")
     late += db.ask("retry", [target for target in dict.fromkeys(targets) if target.row is not None])
-    made = {entry.target: entry.run or entry.row.settings for entry in entries}
+    made = {target_of(entry): entry.run or (entry.wanted and entry.wanted.settings) for entry in entries}
     once = {made.get(target, target): target for target in late}  # rows that share a run: one of them is enough
     targets = [target for target in targets if target not in late]
     targets += [again for target in once.values() if (again := row_again(db, target)) is not None]
@@ -180,14 +181,14 @@ def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 def remove(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Out of the queue; run folders stay."""
-    entries = [entry for entry in _chosen(args, runs) if entry.state != "done"]
-    if busy := [entry.row.key for entry in entries if entry.active]:
+    entries = [entry for entry in _chosen(args, runs) if entry.status != "done"]
+    if busy := [entry.key for entry in entries if entry.active]:
         raise UserError(f"{', '.join(busy)} is at work: `lora-tui queue stop` it first")
     if not entries:
         raise UserError("nothing to remove: what is named is done; `lora-tui queue prune` frees disk space")
     if not _confirmed(args, f"remove {_names(entries)} from the queue"):
         return ExitCode.INTERRUPTED
-    busy = [entry.row.key for entry in _chosen(args, runs) if entry.active and entry.target in _targets(entries)]
+    busy = [entry.key for entry in _chosen(args, runs) if entry.active and target_of(entry) in _targets(entries)]
     if busy:  # it was started while the question stood there
         raise UserError(f"{', '.join(busy)} is at work: `lora-tui queue stop` it first")
     QueueDb(runs.queue_db).remove(_targets(entries))
@@ -231,18 +232,18 @@ def _given(args: argparse.Namespace) -> list[str]:
     return list(args.names)
 
 
-def _chosen(args: argparse.Namespace, runs: RunsFolder) -> list[Entry]:
+def _chosen(args: argparse.Namespace, runs: RunsFolder) -> list[Row]:
     """The entries that are named. UserError: none is."""
-    entries = list(listed(runs).entries)
+    entries = list(queue_rows(runs).rows)
     return entries if args.all and entries else named(entries, _given(args) if not args.all else ["--all"])
 
 
-def _targets(entries: Sequence[Entry]) -> list[Target]:
-    return [entry.target for entry in entries]
+def _targets(entries: Sequence[Row]) -> list[Target]:
+    return [target_of(entry) for entry in entries]
 
 
-def _names(entries: Sequence[Entry]) -> str:
-    return ", ".join(dict.fromkeys(entry.row.key for entry in entries))
+def _names(entries: Sequence[Row]) -> str:
+    return ", ".join(dict.fromkeys(entry.key for entry in entries))
 
 
 def _confirmed(args: argparse.Namespace, what: str) -> bool:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from core import console
 from core.errors import ExitCode
-from core.queue.entries import Entry, listed, told
-from core.queue.journal import records
 from core.queue.other_version import supervisor_note
-from core.queue.state import QueueState
+from core.queue.rows import queue_rows
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.row import Row, Status
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
-from core.system.locks import is_held
 from lora_tui.cells import table
 
 SCHEMA_VERSION = 1
@@ -25,13 +23,13 @@ _KEYS = ("row", "state", "run", "submission", "reason")
 
 def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Print the rows: of open submissions, with `--all` the runs of closed ones too."""
-    state = QueueState(records(runs.decisions))
-    found = listed(runs, state)
-    rows = [_row(entry) for entry in found.entries]
+    found = queue_rows(runs)
+    rows = [_row(row) for row in found.rows]
     if args.all:
-        queued = {entry.run.name for entry in found.entries if entry.run is not None}
-        rows += _others([run for run in runs.runs() if run.name not in queued], state)
-    works, note = is_held(runs.supervisor_lock), supervisor_note(runs)
+        queued = {row.run.name for row in found.rows if row.run is not None}
+        others = _others(run for run in runs.runs() if run.name not in queued)
+        rows += [_row(found.row(row, None)) for row in others]
+    works, note = found.supervised, supervisor_note(runs)
     if args.json:
         print_json({"supervisor": works, "paused": found.paused or None, "note": note or None, "rows": rows})
         return ExitCode.ACCEPTED
@@ -52,29 +50,25 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sanitise(str(shown[key] or "-")) for key in _KEYS)
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    run = None if entry.run is None else entry.run.name
-    state, plan = str(entry.state), entry.submission.plan_path
+def _row(row: Row) -> dict[str, Any]:
+    queued = row.queued.submission != ""
     return {
-        "row": entry.row.key,
-        "experiment": entry.row.experiment,
-        "state": state,
-        "reason": entry.reason,
-        "run": run,
-        "submission": entry.submission.id,
-        "plan": plan,
+        "row": row.key if queued else None,
+        "experiment": row.experiment,
+        "state": row.status.value,
+        "reason": row.reason,
+        "run": None if row.run is None else row.run.name,
+        "submission": row.queued.submission or None,
+        "plan": row.queued.plan_path or None,
     }
 
 
-def _others(others: Sequence[RunPaths], queue: QueueState) -> list[dict[str, Any]]:
-    """The rows of runs that no open submission has."""
-    rows = []
-    for run in others:
-        name, (state, why) = run.name, state_and_reason(run)
-        word, reason = told(state.value, why, None, killed=queue.is_killed(name))
-        row = {"row": None, "experiment": name.rpartition("-")[0], "state": word, "reason": reason, "run": name}
-        rows.append(row | {"submission": None, "plan": None})
-    return rows
+def _others(runs: Iterable[RunPaths]) -> Iterator[Row]:
+    """Runs as their folders tell them."""
+    for run in runs:
+        state, reason = state_and_reason(run)
+        name = run.name.rpartition("-")[0]
+        yield Row(f"run:{run.name}", name, Status(state.value), reason, run=run, planned=False)
 
 
 def print_json(fields: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from core.plan.schema import Row
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
 from core.queue.looks import Facts, Looks
 from core.queue.placement import Placed, Placement
-from core.queue.recorded_runs import RecordedRuns, recorded_run
+from core.queue.recorded_runs import RecordedRun, RecordedRuns, recorded_run
 from core.queue.standing import Standing, standing
 from core.queue.state import SubmissionState
 from core.queue.wishes import RowWishes, Submission
@@ -210,10 +210,14 @@ class PlanExecution:
         """What the row names with what its run recorded."""
         if placed.match is not None:
             return placed.match.comparison
-        recorded = recorded_run(self.folder(placed))
+        recorded = self.recorded_run(placed)
         if recorded is None:
             return Comparison((), ("its run.json cannot be read",))
         return recorded.compared(placed.resolved.settings, self.contents(placed.row))
+
+    def recorded_run(self, placed: Placed) -> RecordedRun | None:
+        """What the `run.json` of the row's run says; None where it cannot be read."""
+        return recorded_run(self.folder(placed))
 
     def contents(self, row: Row) -> dict[str, Content]:
         """The model and the manifests that the row names, as far as they can be hashed here."""

@@ -17,12 +17,18 @@ _SILENT = f"it was on another machine, and has given no sign of life for {LOST_S
 def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
     """(outcome, message) of a dead trainer; at its start the folder held `attempts_before` attempts."""
     snapshot = read_run(run)
-    outcome = outcome_of(snapshot.state)
-    if outcome == "done":
+    outcome, message = ended_as(snapshot.state, process, spoke=len(snapshot.attempts) > attempts_before)
+    return outcome, message or ("" if snapshot.final is None or outcome == "done" else snapshot.final.message)
+
+
+def ended_as(state: RunState, process: ProcessIdentity | None, *, spoke: bool) -> tuple[str, str]:
+    """(outcome, what the trainer itself could not say of it) of a dead trainer, by its run's state.
+
+    `spoke`: whether its attempt is in the run folder.
+    """
+    outcome = outcome_of(state)
+    if outcome == "done" or (spoke and outcome not in ("running", "queued", "crashed")):
         return outcome, ""
-    spoke = len(snapshot.attempts) > attempts_before
-    if spoke and outcome not in ("running", "queued", "crashed"):
-        return outcome, "" if snapshot.final is None else snapshot.final.message
     if process is not None and not of_this_boot(process):
         return "rebooted", _RESTARTED if other_host(process) == "boot" else _SILENT
     return "crashed", "" if spoke else UNSPOKEN

@@ -37,9 +37,6 @@ FAILURES = "failures"
 DISK = "disk"
 """Causes of a pause."""
 NOT_RUN = "not run"
-KILLED = "killed"
-"""The word for a run whose trainer somebody had the queue kill. Its folder alone tells a crash; it is resumed alike."""
-KILLED_REASON = "on request; what was saved last can be resumed"
 OVER = {"stop": "stopped on request", "kill": "killed on request"}
 """Why nothing more is started for a submission that was asked for that as a whole."""
 _NEUTRAL = ("stopped", "rebooted", "disk_full", "lost")

@@ -35,9 +35,7 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}"
 
 
-def points(from_value: float | None, to_value: float | None) -> str:
-    """`to_value` - `from_value` in points, with its sign."""
-    if from_value is None or to_value is None:
-        return NONE
+def points(change: float | None, sign: int = 1) -> str:
+    """A change of WER in points, with its sign; `sign` -1 makes a gain of a fall."""
     # Adding 0 turns a rounded -0.00 into +0.00.
-    return f"{round(to_value - from_value, 2) + 0.0:+.2f}"
+    return NONE if change is None else f"{round(sign * change, 2) + 0.0:+.2f}"

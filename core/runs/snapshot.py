@@ -210,24 +210,34 @@ def derive_state(  # noqa: PLR0911 - one return a case
 DAMAGED_HELP = "put a copy of the file back, or let `lora-tui queue retry` make it again"
 
 
-def reason(snapshot: RunSnapshot, now: float | None = None) -> str:  # noqa: PLR0911 - one return a case
-    """The sentence; empty where the state says all. `now` (Unix seconds) stands in for the clock."""
+def reason(snapshot: RunSnapshot) -> str:  # noqa: PLR0911 - one return a case
+    """The sentence; empty where the state says all. The same whenever it is asked for, as long as the files rest."""
     if snapshot.state is RunState.DAMAGED:
         return f"its trainer had finished it, but result.json {_wrong_result(snapshot)}; {DAMAGED_HELP}"
     if snapshot.final is not None and snapshot.state not in (RunState.DONE, RunState.CRASHED):
         return snapshot.final.message
     process = snapshot.attempts[-1].process if snapshot.attempts else None
     where = _elsewhere(process)
-    silent_s = max(0.0, (time.time() if now is None else now) - (snapshot.last_event_time or 0.0))
+    silent = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(snapshot.last_event_time or 0.0))}"
     if snapshot.state is RunState.CRASHED:
         if where:
-            return f"its trainer is {where}, and has given no sign of life for {_duration(silent_s)}"
+            return f"its trainer is {where}, and has given no sign of life {silent}"
         if process is not None and other_host(process) == "boot":
             return f"the machine was restarted while it was {_doing(snapshot)}"
         return f"its trainer was killed or died without a word while it was {_doing(snapshot)}"
     if snapshot.state is RunState.STALLED:
-        return f"its trainer{f', {where},' if where else ''} has been silent for {_duration(silent_s)}"
-    return f"its trainer is {where}: only its events tell" if snapshot.state.active and where else ""
+        return f"its trainer{f', {where},' if where else ''} has been silent {silent}"
+    if not snapshot.state.active:
+        return ""
+    elsewhere = f"its trainer is {where}: only its events tell" if where else ""
+    return "; ".join(filter(None, (_detail(snapshot), elsewhere)))
+
+
+def _detail(snapshot: RunSnapshot) -> str:
+    """How far the phase is that its trainer is in."""
+    if snapshot.progress is not None:
+        return f"{snapshot.progress[0]}/{snapshot.progress[1]}"
+    return snapshot.phase_detail
 
 
 def _wrong_result(snapshot: RunSnapshot) -> str:
@@ -250,9 +260,3 @@ def _doing(snapshot: RunSnapshot) -> str:
     phase = {"baseline": "scoring the base model", "saving": "saving the adapter"}.get(snapshot.phase or "", "")
     at = f" at step {snapshot.steps_completed}" if snapshot.steps_completed else ""
     return (phase or snapshot.phase or "starting") + at
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

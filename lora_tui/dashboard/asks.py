@@ -6,13 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow
+from core.runs.row import Row, Status
+from lora_tui.dashboard.reading.snapshots import Board
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
 
 _RETRIED = frozenset(
-    {"failed", "crashed", "damaged", "killed", "diverged", "out of memory", "disk full", "stopped", "stopped early"}
+    {
+        Status.FAILED,
+        Status.CRASHED,
+        Status.DAMAGED,
+        Status.KILLED,
+        Status.DIVERGED,
+        Status.OUT_OF_MEMORY,
+        Status.DISK_FULL,
+        Status.STOPPED,
+        Status.STOPPED_EARLY,
+        Status.SKIPPED,
+        Status.REMOVED,
+        Status.HELD,
+    }
 )
 
 
@@ -20,8 +34,8 @@ _RETRIED = frozenset(
 class Ask:
     """One of them. `question`, when given, is asked before; `{row}` in it is the row's key."""
 
-    do: Callable[[Actions, BoardRow | None], str]
-    sensible: Callable[[Board, BoardRow], bool]
+    do: Callable[[Actions, Row | None], str]
+    sensible: Callable[[Board, Row], bool]
     """For this row, now; asked only where there is a row."""
     question: str = ""
     consequence: str = ""
@@ -29,33 +43,30 @@ class Ask:
 
 
 def _row_ask(
-    do: Callable[[Actions, BoardRow], str],
-    sensible: Callable[[Board, BoardRow], bool],
+    do: Callable[[Actions, Row], str],
+    sensible: Callable[[Board, Row], bool],
     question: str = "",
     consequence: str = "",
 ) -> Ask:
     return Ask(lambda a, r: "" if r is None else do(a, r), sensible, question, consequence, of_row=True)
 
 
-def _waits(row: BoardRow) -> bool:
-    return row.submission is not None and not row.active and row.state not in ("done", "removed")
+def _waits(row: Row) -> bool:
+    return _is_queued(row) and not row.active and row.status not in (Status.DONE, Status.REMOVED)
+
+
+def _is_queued(row: Row) -> bool:
+    return row.queued.submission != ""
 
 
 ROW_ASKS = {
-    "hold": _row_ask(lambda a, r: a.wishes.hold(r), lambda b, r: _waits(r) and r.queued != "held"),
-    "release": _row_ask(lambda a, r: a.wishes.release(r), lambda b, r: r.queued == "held" and not r.active),
+    "hold": _row_ask(lambda a, r: a.wishes.hold(r), lambda b, r: _waits(r) and r.status is not Status.HELD),
+    "release": _row_ask(lambda a, r: a.wishes.release(r), lambda b, r: r.status is Status.HELD),
     "earlier": _row_ask(lambda a, r: a.wishes.move(r, -1), lambda b, r: _waits(r)),
     "later": _row_ask(lambda a, r: a.wishes.move(r, 1), lambda b, r: _waits(r)),
     "retry": _row_ask(
         lambda a, r: a.wishes.retry(r),
-        lambda b, r: (
-            not r.active
-            and (
-                r.state in _RETRIED
-                or r.queued in ("skipped", "removed", "held")
-                or (r.run is not None and r.state in ("queued", "waiting"))
-            )
-        ),
+        lambda b, r: r.status in _RETRIED or (r.run is not None and r.status.in_turn),
     ),
     "remove": _row_ask(
         lambda a, r: a.wishes.remove(r),
@@ -65,13 +76,13 @@ ROW_ASKS = {
     ),
     "stop": _row_ask(
         lambda a, r: a.wishes.end(r, "stop"),
-        lambda b, r: r.active and r.submission is not None,
+        lambda b, r: r.active and _is_queued(r),
         "Stop {row} after this step?",
         "The trainer finishes its step and saves; Release goes on from there. The queue goes on with other rows.",
     ),
     "kill": _row_ask(
         lambda a, r: a.wishes.end(r, "kill"),
-        lambda b, r: r.active and r.submission is not None,
+        lambda b, r: r.active and _is_queued(r),
         "Kill the trainer of {row} now?",
         "What it did since its last checkpoint is lost; Release goes on from it.",
     ),
@@ -98,16 +109,16 @@ QUEUE_ASKS = {
 ASKS = ROW_ASKS | QUEUE_ASKS
 
 
-def allowed(what: str, board: Board, row: BoardRow | None) -> bool:
+def allowed(what: str, board: Board, row: Row | None) -> bool:
     """Whether asking for it makes sense now."""
     if what in ROW_ASKS:
         return row is not None and ROW_ASKS[what].sensible(board, row)
     planned = board.plan is not None and not board.problems_only
-    unqueued = any(r.planned and r.submission is None and r.state != "done" for r in board.rows)
+    unqueued = any(r.planned and not _is_queued(r) and r.status is not Status.DONE for r in board.rows)
     return {
         "start": planned and (unqueued or board.queue.stands_still),
         "export": planned,
         "go_on": bool(board.queue.paused),
         "stop_all": bool(board.queue.submissions),
-        "kill_all": any(r.active and r.submission is not None for r in board.rows),
+        "kill_all": any(r.active and _is_queued(r) for r in board.rows),
     }[what]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Want
+from core.runs.row import Row
+from lora_tui.dashboard.reading.snapshots import Board, Want
 
 
 class FollowsBoard:
@@ -34,7 +35,7 @@ class RunWanted(Message):
 class Asked(Message):
     """A key asks for something beyond the screen: a name of `asks.ASKS`, and the row that it is for, if any."""
 
-    def __init__(self, what: str, row: BoardRow | None = None) -> None:
+    def __init__(self, what: str, row: Row | None = None) -> None:
         super().__init__()
         self.what, self.row = what, row
 
@@ -42,7 +43,7 @@ class Asked(Message):
 class AddAsked(Message):
     """A copy of this row's experiment is to be edited and added to the plan."""
 
-    def __init__(self, row: BoardRow) -> None:
+    def __init__(self, row: Row) -> None:
         super().__init__()
         self.row = row
 

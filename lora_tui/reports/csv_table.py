@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from core.runs.matrix import verdict_word
+from core.runs.matrix import values, verdict_word
 from core.sanitise import sanitise
 from lora_tui.reports.report import Report
 
@@ -28,7 +28,8 @@ def render(report: Report) -> str:
     writer.writerow([*COLUMNS, *map(_cell, criteria), "verdict", "remarks"])
     for line in lines:
         states = {c.name: c.state.value for c in line.verdict.criteria} if line.verdict else {}
-        cells: list[object] = [getattr(line, name) for name in COLUMNS]
+        known = values(line)
+        cells: list[object] = [known[name] for name in COLUMNS]
         cells += [*(states.get(name) for name in criteria), verdict_word(line), " ".join(line.remarks)]
         writer.writerow([_cell(cell) for cell in cells])
     return text.getvalue()

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.runs.position import Position
+from core.runs.row import Wer
 from core.runs.snapshot import RunSnapshot
+from core.runs.wers import wer
 from core.scoring.evidence import Interval, SetScore, Thresholds
 
 BUCKETS = 300
@@ -62,11 +64,17 @@ def charts(snapshot: RunSnapshot, thresholds: Thresholds, best_step: int | None)
         ("heldout", "guardrail", thresholds.heldout_regression_pp),
     ):
         points = tuple((i.step, finite(_set(i, name).counts.wer_percent)) for i in snapshot.intervals)
-        base = next((value for step, value in points if step == 0), None)
-        levels = () if base is None else (Level("baseline", base), Level(word, base + allowed))
+        first = next((_set(i, name).counts for i in snapshot.intervals if i.step == 0), None)
+        levels = _levels(wer(first, None, allowed=allowed), word)
         lines = tuple(_drawn([Line(name, points)]))
         found.append(Chart(name, f"{name.capitalize()} WER", "%", lines, levels, best_step))
     return tuple(chart for chart in found if chart.lines)
+
+
+def _levels(base: Wer, word: str) -> tuple[Level, ...]:
+    if base.baseline is None or base.limit is None:
+        return ()
+    return Level("baseline", base.baseline), Level(word, base.limit)
 
 
 def position_charts(positions: Sequence[Position]) -> tuple[Chart, ...]:

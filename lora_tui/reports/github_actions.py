@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.queue.report import Outcome
+from core.runs.row import Outcome
 from core.sanitise import sanitise
 from core.scoring.evidence import State
 from lora_tui.reports.report import Report, ReportRow
@@ -40,9 +40,9 @@ def path_in_repository(path: Path, repository: Path) -> str:
 
 
 def _command(row: ReportRow, plan: str, lines: Mapping[str, int | None]) -> str:
-    line = lines.get(row.line.experiment, lines.get(row.line.experiment.rpartition("#")[0]))
+    line = lines.get(row.line.key, lines.get(row.line.key.rpartition("#")[0]))
     where = f"file={_property(plan)}" + (f",line={line}" if line is not None else "")
-    title = _property(f"{row.line.experiment}: {row.outcome}")
+    title = _property(f"{row.line.key}: {row.outcome}")
     reasons = []
     if row.line.verdict is not None:
         wrong = [c for c in row.line.verdict.criteria if c.state is not State.PASS]

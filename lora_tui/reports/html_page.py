@@ -92,26 +92,26 @@ def _cell(text: str, kind: str = "") -> str:
 
 def _section(row: ReportRow, verdict: Verdict, same: str | None) -> str:
     line = row.line
-    lines = [f"<h2>{_text(f'{line.experiment} {line.title}'.strip())}</h2>"]
+    lines = [f"<h2>{_text(line.name)}</h2>"]
     if same is not None:
-        return f"{lines[0]}\n<p>The same run as {_text(same)}: {_text(line.run or NONE)}.</p>\n"
+        return f"{lines[0]}\n<p>The same run as {_text(same)}: {_text(row.run or NONE)}.</p>\n"
     decision = f'<b class="{verdict.decision.value}">{_text(verdict_word(line))}</b>'
-    lines.append(f"<p>Run {_text(line.run or NONE)}: {decision}</p>")
+    lines.append(f"<p>Run {_text(row.run or NONE)}: {decision}</p>")
     lines += [_remark(remark).rstrip() for remark in line.remarks]
     if line.note and all(line.note != criterion.reason for criterion in verdict.criteria):
         lines.append(f"<p>{_text(line.note)}</p>")
     titles = _headings(("Criterion", "State", "Measured", "Threshold", "Why"))
     criteria = "".join(_criterion(criterion) for criterion in verdict.criteria)
     lines.append(f'<div class="wide"><table>\n<tr>{titles}</tr>\n{criteria}</table></div>')
-    if line.problems:
-        lines.append(f"<ul>{''.join(f'<li>Problem: {_text(problem)}</li>' for problem in line.problems)}</ul>")
-    lines += [f"<h3>{_text(group.title)}</h3><dl>{_facts(group.facts)}</dl>" for group in line.findings]
-    label = f"{line.experiment} {line.title}".strip()
+    if row.problems:
+        lines.append(f"<ul>{''.join(f'<li>Problem: {_text(problem)}</li>' for problem in row.problems)}</ul>")
+    lines += [f"<h3>{_text(group.title)}</h3><dl>{_facts(group.facts)}</dl>" for group in row.findings]
+    label = line.name
     drawn = "".join(svg.render(chart, label, standalone=False) for chart in row.charts)
     lines += [f'<div class="charts">{drawn}</div>'] if drawn else []
     lines += [_clip(clip) for clip in row.clips]
-    if line.evidence:
-        lines.append(f"<details><summary>Evidence</summary><dl>{_facts(line.evidence)}</dl></details>")
+    if row.evidence:
+        lines.append(f"<details><summary>Evidence</summary><dl>{_facts(row.evidence)}</dl></details>")
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.console import quiet
+from core.runs.matrix import values
 from lora_tui.reports.csv_table import COLUMNS
 from lora_tui.reports.report import Report, ReportRow
 
@@ -32,14 +33,15 @@ def document(report: Report) -> dict[str, Any]:
 def _row(row: ReportRow) -> dict[str, Any]:
     line = row.line
     verdict = line.verdict
-    plain = {name: getattr(line, name) for name in COLUMNS}
+    known = values(line)
+    plain: dict[str, Any] = {name: known[name] for name in COLUMNS}
     plain |= {"remarks": list(line.remarks)}
-    plain |= {"problems": list(line.problems), "evidence": dict(line.evidence)}
-    plain["findings"] = {findings.title: [list(fact) for fact in findings.facts] for findings in line.findings}
-    health = line.data_health
+    plain |= {"problems": list(row.problems), "evidence": dict(row.evidence)}
+    plain["findings"] = {findings.title: [list(fact) for fact in findings.facts] for findings in row.findings}
+    health = None if line.judged is None else line.judged.evidence.data_health
     plain["data_health"] = None if health is None else asdict(health)
-    plain["positions"] = [finite(asdict(position)) for position in line.positions]
-    plain |= {"outcome": row.outcome, "folder": row.folder}
+    plain["positions"] = [finite(asdict(position)) for position in row.positions]
+    plain |= {"outcome": row.outcome, "folder": None if line.run is None else str(line.run.root)}
     plain["verdict"] = None if verdict is None else verdict.decision.value
     plain["best_step"] = None if verdict is None else verdict.best_step
     plain["criteria"] = [

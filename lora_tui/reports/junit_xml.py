@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from html import escape  # what it escapes and how is XML too; xml.sax would import a network client
 
-from core.runs.matrix import MatrixRow, verdict_word
+from core.runs.matrix import verdict_word
 from core.sanitise import sanitise
 from core.scoring.certainty import sentence
 from core.scoring.evidence import Criterion, State
-from lora_tui.reports.report import Report
+from lora_tui.reports.report import Report, ReportRow
 
 TEXT_LENGTH = 2000
 """Characters of one text; longer ones end in an ellipsis."""
@@ -16,30 +16,35 @@ TEXT_LENGTH = 2000
 
 def render(report: Report) -> str:
     """FAIL is a failure, UNKNOWN an error: neither may read as a pass. A row without a run is skipped."""
-    suites = [_suite(row.line) for row in report.rows]
+    suites = [_suite(row) for row in report.rows]
     if report.rows_left_out:
         suites.append(_case_suite("rows left out", f"{report.rows_left_out} rows left out", "error"))
     return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n' + "".join(suites) + "</testsuites>\n"
 
 
-def _suite(row: MatrixRow) -> str:
-    name = f"{row.experiment} {row.title}".strip()
+def _suite(shown: ReportRow) -> str:
+    row, name = shown.line, shown.line.name
     if row.verdict is None:
         return _case_suite(name, ": ".join(filter(None, (verdict_word(row), row.note))), "skipped")
     criteria = row.verdict.criteria
     failed = sum(c.state is State.FAIL for c in criteria)
     unknown = sum(c.state is State.UNKNOWN for c in criteria)
-    seconds = "" if row.duration_s is None else f' time="{row.duration_s:.3f}"'
+    seconds = "" if row.figures.duration_s is None else f' time="{row.figures.duration_s:.3f}"'
     # A run can be rejected with no criterion failing (it diverged), or be open while it goes on.
     broken = row.verdict.decision.value != "accepted" and not failed and not unknown
     counts = f'tests="{len(criteria) + broken}" failures="{failed + broken}" errors="{unknown}" skipped="0"'
     head = f"  <testsuite name={_attribute(name)} {counts}{seconds}>\n    <properties>\n"
-    findings = [(f"{group.title}: {name}", value) for group in row.findings for name, value in group.facts]
-    facts = (*(("Remark", remark) for remark in row.remarks), ("Verdict", verdict_word(row)), *row.evidence, *findings)
+    findings = [(f"{group.title}: {name}", value) for group in shown.findings for name, value in group.facts]
+    facts = (
+        *(("Remark", remark) for remark in row.remarks),
+        ("Verdict", verdict_word(row)),
+        *shown.evidence,
+        *findings,
+    )
     head += "".join(f"      <property name={_attribute(k)} value={_attribute(v)}/>\n" for k, v in facts)
-    cases = "".join(_case(row.experiment, criterion) for criterion in criteria)
+    cases = "".join(_case(row.key, criterion) for criterion in criteria)
     if broken:
-        cases += _open(row.experiment, "Run", "failure", row.note)
+        cases += _open(row.key, "Run", "failure", row.note)
     return f"{head}    </properties>\n{cases}  </testsuite>\n"
 
 

@@ -48,23 +48,23 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 def _section(row: ReportRow, verdict: Verdict, same: str | None, pictures: Pictures) -> list[str]:
     line = row.line
-    lines = [f"## {escape_markdown(f'{line.experiment} {line.title}'.strip())}", ""]
+    lines = [f"## {escape_markdown(line.name)}", ""]
     if same is not None:
-        return [*lines, f"The same run as {escape_markdown(same)}: {escape_markdown(line.run or '')}."]
-    if line.run is not None:
-        lines += [f"Run {escape_markdown(line.run)}: **{escape_markdown(verdict_word(line))}**.", ""]
+        return [*lines, f"The same run as {escape_markdown(same)}: {escape_markdown(row.run or '')}."]
+    if row.run is not None:
+        lines += [f"Run {escape_markdown(row.run)}: **{escape_markdown(verdict_word(line))}**.", ""]
     lines += [text for remark in line.remarks for text in (f"**{escape_markdown(remark)}**", "")]
     if line.note and all(line.note != criterion.reason for criterion in verdict.criteria):
         lines += [escape_markdown(line.note), ""]
     lines += _table(_CRITERION_HEADINGS, (_criterion(criterion) for criterion in verdict.criteria))
     sure = [(c.title, sentence(c.certainty, c.name)) for c in verdict.criteria if c.certainty is not None]
     lines += _facts("How sure", sure)
-    lines += _facts("Problems", [("Problem", problem) for problem in line.problems])
-    for findings in line.findings:
+    lines += _facts("Problems", [("Problem", problem) for problem in row.problems])
+    for findings in row.findings:
         lines += _facts(findings.title, findings.facts)
     lines += _pictures(row, pictures)
     lines += [text for clip in row.clips for text in _clip(clip)]
-    lines += _facts("Evidence", line.evidence)
+    lines += _facts("Evidence", row.evidence)
     return lines
 
 
@@ -79,7 +79,7 @@ def _facts(title: str, facts: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _pictures(row: ReportRow, pictures: Pictures) -> list[str]:
-    found = [(chart.title, pictures.get((row.line.run or "", chart.key))) for chart in row.charts]
+    found = [(chart.title, pictures.get((row.run or "", chart.key))) for chart in row.charts]
     images = [f"![{escape_markdown(title)}]({quote(path)})" for title, path in found if path is not None]
     return ["", *images] if images else []
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.errors import ExitCode
 from core.queue.execution import PlanExecution
-from core.queue.report import RowReport, matrix_rows
-from core.runs.matrix import MatrixRow
+from core.runs.health_text import health_facts
+from core.runs.matrix import history_row
+from core.runs.origin import Fact, origin
 from core.runs.paths import RunPaths
-from core.scoring.evidence import Thresholds
-from core.scoring.verdict import thresholds_of
+from core.runs.position import Position, read_positions
+from core.runs.row import Row, Status
 
 if TYPE_CHECKING:
     from lora_tui.reports.clips import ClipReport
@@ -20,16 +21,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportRow:
-    """One row of the matrix, and what is shown below it."""
+class Findings:
+    """A titled list of facts that every format of a report shows under the run."""
 
-    line: MatrixRow
-    outcome: str | None = None
-    """accepted, rejected, undecided, pending or skipped; None for history."""
-    folder: str | None = None
-    """The run folder's path."""
+    title: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A row, and what is shown below it."""
+
+    line: Row
+    problems: tuple[str, ...] = ()
+    evidence: tuple[Fact, ...] = ()
+    """What the verdict rests on."""
+    findings: tuple[Findings, ...] = ()
+    """What else a reader must know of the run: a heading and its facts each, such as the health of the data."""
+    positions: tuple[Position, ...] = ()
+    """What the order of the evaluation sets does to their WER."""
     charts: tuple[Chart, ...] = ()
     clips: tuple[ClipReport, ...] = ()
+
+    @property
+    def outcome(self) -> str | None:
+        """accepted, rejected, undecided, pending or skipped; None for history."""
+        return None if self.line.status is Status.HISTORY else self.line.outcome.value
+
+    @property
+    def run(self) -> str | None:
+        """Name of the run folder."""
+        return None if self.line.run is None else self.line.run.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +72,9 @@ class Report:
             line = row.line
             if line.verdict is None:
                 continue
-            yield row, None if line.run is None else first.get(line.run)
-            if line.run is not None:
-                first.setdefault(line.run, line.experiment)
+            yield row, None if row.run is None else first.get(row.run)
+            if row.run is not None:
+                first.setdefault(row.run, line.key)
 
     def remarks(self) -> tuple[str, ...]:
         """What must be known before the verdicts are believed, a sentence each with the rows that it is true of."""
@@ -60,7 +82,7 @@ class Report:
         judged = [row.line for row in self.rows if row.line.verdict is not None]
         for line in judged:
             for remark in line.remarks:
-                told.setdefault(remark, []).append(line.experiment)
+                told.setdefault(remark, []).append(line.key)
         return tuple(
             remark if len(names) == len(judged) else f"{', '.join(dict.fromkeys(names))}: {remark}"
             for remark, names in told.items()
@@ -80,43 +102,41 @@ class Report:
         return (*said, f"the details of {runs} rows left out") if runs else tuple(said)
 
 
-def assemble(execution: PlanExecution, reports: Sequence[RowReport], code: ExitCode, *, details: bool = True) -> Report:
-    """Everything that a report of this plan shows. Without `details` there are no charts and clips."""
-    thresholds = thresholds_of(asdict(execution.plan.gate))
-    by_line = {id(item.matrix): item for item in reports}
-    lines = matrix_rows(execution, reports)
+def assemble(execution: PlanExecution, rows: Sequence[Row], code: ExitCode, *, details: bool = True) -> Report:
+    """Everything that a report of this plan shows, earlier results first. Without `details` no charts and clips."""
+    history = [history_row(number, entry) for number, entry in enumerate(execution.plan.history)]
     clips: dict[RunPaths, tuple[ClipReport, ...]] = {}
-    rows = [_row(line, by_line.get(id(line)), thresholds, clips, details=details) for line in lines]
-    return Report(tuple(rows), code)
+    told = [_row(row) for row in (*history, *rows)]
+    return Report(tuple(_with_details(row, clips) if details else row for row in told), code)
 
 
-def of_lines(lines: Sequence[MatrixRow], code: ExitCode = ExitCode.ACCEPTED) -> Report:
-    """A report of nothing but the matrix."""
-    return Report(tuple(ReportRow(line) for line in lines), code)
+def of_lines(lines: Sequence[Row], code: ExitCode = ExitCode.ACCEPTED) -> Report:
+    """A report of nothing but the matrix, and of what the verdicts rest on."""
+    return Report(tuple(map(_row, lines)), code)
 
 
-def _row(
-    line: MatrixRow,
-    item: RowReport | None,
-    thresholds: Thresholds,
-    clips: dict[RunPaths, tuple[ClipReport, ...]],
-    *,
-    details: bool,
-) -> ReportRow:
-    """`clips`: those of the runs that earlier rows had, too."""
-    if item is None:
+def _row(line: Row) -> ReportRow:
+    found = line.judged
+    if found is None:
         return ReportRow(line)
-    folder = None if item.run is None else str(item.run.root)
-    row = ReportRow(line, item.outcome.value, folder)
-    if not details or item.run is None or item.snapshot is None or item.verdict is None:
+    positions, _ = read_positions(found.snapshot.paths)
+    facts = health_facts(found.evidence, line.verdict or found.verdict, found.thresholds, positions)
+    return ReportRow(line, found.problems, origin(found), (Findings("Data health", facts),), positions)
+
+
+def _with_details(row: ReportRow, clips: dict[RunPaths, tuple[ClipReport, ...]]) -> ReportRow:
+    """`clips`: those of the runs that earlier rows had, too."""
+    found = row.line.judged
+    if found is None or row.line.verdict is None:
         return row
     from lora_tui.reports.clips import chosen_clips
     from lora_tui.reports.curves import charts, position_charts
 
-    drawn = charts(item.snapshot, thresholds, item.verdict.best_step) + position_charts(line.positions)
-    if item.run not in clips:
-        clips[item.run] = chosen_clips(item.run)
-    return replace(row, charts=drawn, clips=clips[item.run])
+    run = found.snapshot.paths
+    drawn = charts(found.snapshot, found.thresholds, row.line.verdict.best_step) + position_charts(row.positions)
+    if run not in clips:
+        clips[run] = chosen_clips(run)
+    return replace(row, charts=drawn, clips=clips[run])
 
 
 def fit(report: Report, limit: int, render: Callable[[Report], str]) -> str:

@@ -159,9 +159,9 @@ _MOST = 160
 def files(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
     """(run, key of the chart) → (file name, SVG text), of every run that has a section."""
     return {
-        (row.line.run, chart.key): (f"{safe_name(row.line.run)}-{chart.key}.svg", render(chart, row.line.run))
+        (row.run, chart.key): (f"{safe_name(row.run)}-{chart.key}.svg", render(chart, row.run))
         for row, same in report.sectioned()
-        if row.line.run is not None and same is None
+        if row.run is not None and same is None
         for chart in row.charts
     }
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import lora_tui
+from core.runs.row import Row, Status
 from core.sanitise import sanitise
 from core.scoring.side_by_side import compare
 from lora_tui.cells import broken, cropped, cut, in_cells, padded, table, width_of
 from lora_tui.dashboard.plots.drawing import draw
 from lora_tui.dashboard.plots.plot import Plot
 from lora_tui.dashboard.reading.log_text import resolved
-from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.dashboard.text.columns import fitting, row_pieces
 from lora_tui.dashboard.text.run_pages import clip_lines
 
@@ -58,9 +58,9 @@ def test_a_cell_of_a_table_is_as_wide_as_its_column(text: str, width: int) -> No
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_columns_of_the_board_stay_columns(text: str, width: int) -> None:
-    row = BoardRow("a", text, title=text, state="waiting", reason=text)
+    row = Row("a", text, Status.WAITING, text, title=text)
     shown = text_of(row_pieces(row, fitting(width), selected=True, pinned="", ascii_only=False))
-    plain = text_of(row_pieces(BoardRow("a", "a"), fitting(width), selected=True, pinned="", ascii_only=False))
+    plain = text_of(row_pieces(Row("a", "a"), fitting(width), selected=True, pinned="", ascii_only=False))
     assert cell_len(shown) == cell_len(plain) <= width
 
 

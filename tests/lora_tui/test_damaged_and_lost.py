@@ -15,8 +15,9 @@ from waiting import wait_for
 
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
-from core.queue.report import Outcome, report
+from core.queue.report import report
 from core.runs.paths import RunPaths
+from core.runs.row import Outcome
 from core.runs.snapshot import RunState
 from core.runs.store import read_run, state_and_reason
 from core.system.process import identity_of
@@ -69,7 +70,7 @@ def test_a_finished_run_with_a_damaged_result(queue: Any, damage: Callable[[Path
     [listed] = queue.json("list", "--all")["rows"]
     assert (listed["state"], listed["reason"]) == ("damaged", why)
     row = reported(folder)
-    assert (row.matrix.status, row.why, row.outcome, row.failed) == ("damaged", why, Outcome.UNDECIDED, False)
+    assert (row.status, row.reason, row.outcome, row.failed) == ("damaged", why, Outcome.UNDECIDED, False)
 
     # The plan, submitted again, does not train it again by itself; somebody has to ask.
     queue("add", str(folder.plan))

@@ -21,7 +21,7 @@ ROWS = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "c"\ntrain.seed = 1\nafte
 def board(folder: Any, plan: Path) -> dict[str, tuple[str, str]]:
     source = FolderSource(folder.runs, PlanRows(plan, folder.runs))
     wait_for(lambda: (found := source.read(Want())) and not found.loading and any(r.run for r in found.rows))
-    return {row.key: (row.state, row.reason) for row in source.read(Want()).rows if row.planned}
+    return {row.key: (row.status.value, row.reason) for row in source.read(Want()).rows if row.planned}
 
 
 def status(folder: Any, plan: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
@@ -54,7 +54,7 @@ def test_another_plan_and_an_edited_row_inherit_nothing(folder: Any, capsys: pyt
         assert status(folder, plan, capsys)["c"][0] == ("not run" if plan == other else "skipped")
     assert board(folder, other)["c"] == ("not run", "after a; if finished")
     folder.plan.write_text(other.read_text())
-    assert status(folder, folder.plan, capsys)["c"] == ("not run", "")
+    assert status(folder, folder.plan, capsys)["c"] == ("not run", "after a; if finished")
     assert board(folder, folder.plan)["c"] == ("not run", "after a; if finished")
 
 
@@ -67,4 +67,5 @@ def test_the_newest_submission_with_the_row_tells(folder: Any, capsys: pytest.Ca
     assert status(folder, folder.plan, capsys)["c"][0] == "queued", "what is queued is told by the queue"
     folder.db.close_submission(queued.id)
     folder.runs.queue_db.unlink()
-    assert status(folder, folder.plan, capsys)["c"] == ("not run", ""), "nobody knows which row it was"
+    last = status(folder, folder.plan, capsys)["c"]
+    assert last == ("not run", "after a; if failed"), "nobody knows which row it was"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.errors import ExitCode
-from core.queue.report import Outcome
+from core.runs.row import Outcome
 from lora_tui import plan_command
 from lora_tui.__main__ import COMMANDS, Command, main
 from lora_tui.diagnostics import exit_code

@@ -5,6 +5,8 @@ A night is repeated by its seed. NIGHTS in the environment: how many more than t
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -20,14 +22,17 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.entries import listed
 from core.queue.journal import records
+from core.queue.rows import queue_rows
 from core.runs.snapshot import RunState
 from core.runs.store import read_run
 from core.system.locks import is_held
 from core.system.process import session_of
 from lora_tui import queue_actions
 from lora_tui.__main__ import main
+from lora_tui.dashboard.reading.plan_rows import PlanRows
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.reading.snapshots import Want
 
 SUPERVISOR = Path(__file__).parents[1] / "core" / "queue" / "fake_supervisor.py"
 ROWS = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n[[experiment]]\nid = "c"\nafter = ["a"]\n'
@@ -44,9 +49,53 @@ ALLOWED = (0, 4, 5)
 NIGHTS = int(os.environ.get("NIGHTS", "0"))
 
 
+class Faces:
+    """What each of them says of the rows of the plans, at one moment."""
+
+    def __init__(self, folder: Any) -> None:
+        self._folder = folder
+        plans = {name: PlanRows(folder.root / f"{name}.toml", folder.runs) for name in PLANS}
+        self._boards = {name: FolderSource(folder.runs, rows) for name, rows in plans.items()}
+
+    def disagreement(self, name: str) -> str:
+        """What two of them say differently of the rows of a plan; empty: nothing."""
+        plan = str(self._folder.root / f"{name}.toml")
+        status = {row["key"]: (row["state"], row["reason"]) for row in self._rows("status", plan, "--json")}
+        gate = self._rows("--headless", "--gate", "--no-train", plan, "--json")
+        wrong = [f"gate: {one}" for one in gate if one["status"] != status[one["experiment"]][0]]
+        for one in self._rows("queue", "list", "--json"):
+            mine = one["plan"] == plan and one["row"] in status
+            if mine and self._is_alone(plan) and (one["state"], one["reason"]) != status[one["row"]]:
+                wrong.append(f"queue list: {one}")
+        other: list[str] = []
+
+        def agrees() -> bool:
+            board = self._boards[name].read(Want())
+            rows = [row for row in board.rows if row.planned]
+            other[:] = [f"board: {row}" for row in rows if (row.status.value, row.reason) != status[row.key]]
+            return bool(rows) and not board.loading and not other
+
+        with contextlib.suppress(AssertionError):
+            # It looks again every two seconds at what it is unsure of.
+            wait_for(agrees, deadline_s=20.0)
+        wrong += other
+        return "\n".join([*wrong, f"status: {status}"]) if wrong else ""
+
+    def _is_alone(self, plan: str) -> bool:
+        """Whether no two open submissions are of this plan: each of them may tell another story of a row."""
+        return sum(submission.plan_path == plan for submission in self._folder.db.open_submissions()) == 1
+
+    def _rows(self, *command: str) -> list[dict[str, Any]]:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            main([*command, "--runs", str(self._folder.runs.root), "--state", str(self._folder.runs.state)])
+        return list(json.loads(out.getvalue())["rows"])
+
+
 class Night:
     def __init__(self, folder: Any, seed: int, slots: int) -> None:
         self.folder, self.luck, self.told = folder, random.Random(seed), [f"night {seed}"]
+        self.eyes, self.faces = random.Random(seed), Faces(folder)
         self.slots = slots
         """As many trainers may live at a time, each on a GPU of its own where there are several."""
         self.beside: set[str] = set()
@@ -110,6 +159,24 @@ class Night:
             self.send(pid, luck.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
         time.sleep(luck.choice([0.0, 0.02, 0.1, 0.4]))  # noqa: TID251 - something is to happen in between
 
+    def compare_faces(self) -> None:
+        """While nothing moves: every process of the queue is stopped for as long as the faces are looked at."""
+        alive = [pid for pid, _ in self.trainers()]
+        if is_held(self.folder.runs.supervisor_lock):
+            alive.append(int(self.folder.runs.supervisor_lock.read_text() or 0))
+        with self.folder.db.transaction():  # none of them is in the middle of one
+            self._signal(alive, signal.SIGSTOP)
+        try:
+            wrong = self.faces.disagreement(self.eyes.choice(list(PLANS)))
+            assert not wrong, self.log(f"two faces disagree: {wrong}")
+        finally:
+            self._signal(alive, signal.SIGCONT)
+
+    def _signal(self, pids: list[int], number: signal.Signals) -> None:
+        for pid in filter(None, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def send(self, pid: int, number: signal.Signals) -> None:
         self.told.append(f"{number.name} {pid}")
         try:
@@ -134,7 +201,7 @@ class Night:
     def check(self) -> None:
         """Nothing lost, nothing twice."""
         assert not self.beside, self.log(f"at the same time: {self.beside}")
-        assert not self.folder.db.open_submissions() and not listed(self.folder.runs).entries, self.log("still open")
+        assert not self.folder.db.open_submissions() and not queue_rows(self.folder.runs).rows, self.log("still open")
         assert len(self.folder.runs.runs()) == 4
         for run in self.folder.runs.runs():
             snapshot = read_run(run)
@@ -211,5 +278,6 @@ def test_after_any_night_every_run_is_done_once(nights: Any, seed: int, slots: i
     night = nights(seed, slots)
     for _ in range(30):
         night.something()
+        night.compare_faces()
     night.morning()
     night.check()

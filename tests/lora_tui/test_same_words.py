@@ -142,7 +142,7 @@ def faces(
     def settled() -> bool:
         before, rows = dict(board), source.read(Want()).rows
         board.clear()
-        board.update({row.key: row.state for row in rows})
+        board.update({row.key: row.status.value for row in rows})
         return before == board and "…" not in board.values()
 
     wait_for(settled)

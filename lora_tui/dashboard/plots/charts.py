@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from core.scoring.counts import ErrorCounts
+from core.runs.wers import wer
 from core.scoring.evidence import Interval, SetScore
 from lora_tui.dashboard.plots.look import Look, Pin
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
@@ -56,12 +56,9 @@ def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) ->
     xs, ys = _wers(view, look)
     curves.append(Curve("", "domain", xs, ys, marker=look.point, unit_digits=2))
     levels: list[Level] = []
-    base = _wer(view.judged.evidence.baseline_domain)
-    if base is not None:
-        levels = [
-            Level(base, "base", "line-base"),
-            Level(base - view.thresholds.domain_gain_pp, "target", "line-target"),
-        ]
+    base = wer(view.judged.evidence.baseline_domain, None, allowed=-view.thresholds.domain_gain_pp)
+    if base.baseline is not None and base.limit is not None:
+        levels = [Level(base.baseline, "base", "line-base"), Level(base.limit, "target", "line-target")]
     marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
     return Plot(
         title, tuple(curves), tuple(levels), (), marks, _window(view, look), _end(view, look), _NO_INTERVALS,
@@ -187,7 +184,3 @@ def _best_mark(view: RunView, look: Look, points: dict[float, float]) -> tuple[M
 
 def _set(interval: Interval, name: str) -> SetScore:
     return interval.domain if name == "domain" else interval.heldout
-
-
-def _wer(counts: ErrorCounts | None) -> float | None:
-    return None if counts is None else counts.wer_percent

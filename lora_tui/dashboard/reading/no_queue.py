@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from core.runs.paths import RunPaths, RunsFolder
-from lora_tui.dashboard.reading.snapshots import BoardRow, Queue
+from core.runs.row import Row, Status, told_by_plan
+from lora_tui.dashboard.reading.snapshots import Queue
 
-Placed = tuple[BoardRow, RunPaths | None]
+Placed = tuple[Row, RunPaths | None]
 
 
 class FollowedQueue(Protocol):
@@ -25,11 +27,8 @@ class FollowedQueue(Protocol):
     def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
         """The rows in the order of starting."""
 
-    def told(self, row: BoardRow, plan: str | None) -> BoardRow:
-        """The row of a run with what the queue says of it."""
-
-    def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
-        """The same of a row that has no run."""
+    def row(self, bare: Row, plan: str | None) -> Row:
+        """The row with the queue's word for it."""
 
 
 class NoQueue:
@@ -47,13 +46,10 @@ class NoQueue:
         """As they are."""
         return list(planned)
 
-    def told(self, row: BoardRow, plan: str | None) -> BoardRow:
-        """As it is."""
-        return row
-
-    def told_without_run(self, row: BoardRow, plan: str | None) -> BoardRow:
-        """As it is."""
-        return row
+    def row(self, bare: Row, plan: str | None) -> Row:
+        """As it is; what its plan says of it, where it has no run."""
+        never = bare.status is Status.QUEUED  # a folder in which no trainer has ever worked
+        return told_by_plan(replace(bare, status=Status.NOT_RUN) if never else bare)
 
 
 def has_queue(runs: RunsFolder) -> bool:

@@ -10,18 +10,18 @@ from typing import Any
 
 from core.errors import UserError
 from core.manifests.hashing import HashCache
-from core.plan.schema import Row
+from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
-from core.queue.report import remarks
+from core.queue.report import asked_repeats, doubt, remarks, surely
 from core.queue.wishes import Submission
-from core.runs.matrix import differing_settings
+from core.runs.matrix import differing_settings, history_row
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.resolve import ResolveLaterError
+from core.runs.row import Figures, Row
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
 from core.system.files import is_file
-from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.unsaved_hashes import UnsavedHashes
 
 
@@ -39,6 +39,9 @@ class PlanRows:
         self._placing: _Placing | None = None
         self._texts: tuple[str, ...] = ()
         self._values: tuple[Mapping[str, Any], ...] = ()
+        self._doubts: dict[str, tuple[RunPaths, tuple[str, ...], str]] = {}
+        """Row key → its run, the remarks on it, and why its verdict may be one on something else."""
+        self._repeats: Mapping[str, int] = {}
 
     def refresh(self) -> None:
         """Read the plan again if its file changed, and take over what the placing thread has found."""
@@ -59,13 +62,15 @@ class PlanRows:
             self._placing, self.loading = None, ""
             self.execution, self.problems = placing.execution, self._short(placing.problems)
             self._texts = ()
+            self._doubts.clear()
+            self._repeats = asked_repeats(self.execution)
 
     @property
     def thresholds(self) -> Thresholds | None:
         """By the plan's `[gate]`."""
         return None if self.execution is None else thresholds_of(asdict(self.execution.plan.gate))
 
-    def rows(self) -> list[tuple[BoardRow, RunPaths | None]]:
+    def rows(self) -> list[tuple[Row, RunPaths | None]]:
         """The wanted rows in the plan's order, without the figures of their runs."""
         execution = self.execution
         if execution is None:
@@ -78,37 +83,32 @@ class PlanRows:
         return [(self._row(row, text, settings), self._folder(row)) for row, text, settings in each]
 
     @property
-    def confirm_seeds(self) -> int:
-        """Repeats with other seeds that an accepted run needs."""
-        return 0 if self.execution is None else self.execution.plan.gate.confirm_seeds
+    def repeats(self) -> Mapping[str, int]:
+        """Row key → repeats with other seeds that it needs once it is accepted."""
+        return self._repeats
 
-    def history(self) -> tuple[BoardRow, ...]:
+    def history(self) -> tuple[Row, ...]:
         """Earlier results made elsewhere."""
-        if self.execution is None:
-            return ()
-        return tuple(
-            BoardRow(
-                id=f"history:{i}",
-                key=entry.id,
-                title=entry.title,
-                state="history",
-                reason=entry.note,
-                domain=entry.domain_wer,
-                heldout=entry.heldout_wer,
-                planned=False,
-            )
-            for i, entry in enumerate(self.execution.plan.history)
-        )
+        found = () if self.execution is None else self.execution.plan.history
+        return tuple(history_row(number, entry) for number, entry in enumerate(found))
 
-    def remarks(self, row: Row | None) -> tuple[str, ...]:
-        """What of the row must be known before the verdict on its run is believed."""
-        return () if self.execution is None or row is None else remarks(self.execution, row.key)
+    def sure(self, row: Row) -> Row:
+        """The row with what must be known before its verdict is believed: it may be one on something else."""
+        execution, thresholds = self.execution, self.thresholds
+        if execution is None or thresholds is None or row.run is None or not row.planned:
+            return row
+        known = self._doubts.get(row.key)
+        if known is None or known[0] != row.run:
+            found = row.run, remarks(execution, row.key), doubt(execution, row.key, thresholds)
+            known = self._doubts[row.key] = found
+        return surely(row, *known[1:])
 
     def forget(self, run: RunPaths) -> None:
         """The run's files changed: what depends on its result is decided again."""
         if self.execution is not None and self._placing is None:
             self.execution.forget(run)
             self.execution.place_decided()
+            self._doubts.clear()
 
     def submission(self) -> Submission:
         """The plan as it is now, to be queued. UserError when it cannot be read."""
@@ -132,23 +132,12 @@ class PlanRows:
         """Without the folder of the plan, which stands on the screen already."""
         return tuple(problem.replace(f"{self.path.absolute().parent}/", "") for problem in problems)
 
-    def _row(self, row: Row, text: str, settings: Mapping[str, Any]) -> BoardRow:
-        reasons = [f"after {', '.join(row.after)}"] if row.after else []
-        reasons += [f"if {row.when}"] if row.when else []
-        return BoardRow(
-            id=f"plan:{row.key}",
-            key=row.key,
-            title=row.title,
-            settings=text,
-            reason="; ".join(reasons),
-            steps_planned=row.settings.train.steps,
-            learning_rate=row.settings.train.learning_rate,
-            values=settings,
-            confirms=row.confirms,
-            wanted=row,
-        )
+    def _row(self, row: PlanRow, text: str, settings: Mapping[str, Any]) -> Row:
+        train = row.settings.train
+        figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, settings=settings)
+        return Row(f"plan:{row.key}", row.key, title=row.title, settings=text, wanted=row, figures=figures)
 
-    def _folder(self, row: Row) -> RunPaths | None:
+    def _folder(self, row: PlanRow) -> RunPaths | None:
         execution = self.execution
         placed = execution.placed.get(row.key) if execution is not None else None
         if execution is None or placed is None:

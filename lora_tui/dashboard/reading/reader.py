@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 from core.runs.documents import read_config
 from core.runs.judged import recorded_thresholds
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.row import Row
+from core.runs.run_figures import with_seeds
 from core.scoring.evidence import Thresholds
-from lora_tui.dashboard.reading.confirmation import with_seeds
 from lora_tui.dashboard.reading.listing import Listing
 from lora_tui.dashboard.reading.machine import Resources
 from lora_tui.dashboard.reading.no_queue import FollowedQueue, NoQueue, Placed, has_queue
 from lora_tui.dashboard.reading.resources import ResourceReader
 from lora_tui.dashboard.reading.row_index import RECORDED, RowIndex
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Queue, RunView, Want
+from lora_tui.dashboard.reading.snapshots import Board, Queue, RunView, Want
 from lora_tui.dashboard.reading.watch import Watch
 
 if TYPE_CHECKING:
@@ -91,11 +92,11 @@ class FolderSource:
         self._listing = Listing(runs)
         self._arranged: object = None
         self._pairs: list[Placed] = []
-        self._rows: list[BoardRow] = []
+        self._rows: list[Row] = []
         self._places: dict[str, list[int]] = {}
         """Folder name → where its rows are: rows may share a run."""
         self._ids: dict[str, int] = {}
-        self._shown: tuple[BoardRow, ...] = ()
+        self._shown: tuple[Row, ...] = ()
 
     def read(self, want: Want) -> Board:
         """The board now. Runs that were not read yet, for want of time, have the state `…`."""
@@ -147,7 +148,7 @@ class FolderSource:
         """Which rows there are, in which order; new runs are looked up in the index."""
         pairs = self._queue.in_order(planned, self._plan_path)
         known = {run.name for _, run in pairs if run is not None}
-        pairs += [(BoardRow(f"run:{name}", name, planned=False), self._listing.run(name)) for name in names
+        pairs += [(Row(f"run:{name}", name, planned=False), self._listing.run(name)) for name in names
                   if name not in known]  # fmt: skip
         self._pairs, self._places = pairs, {}
         self._ids = {row.id: i for i, (row, _) in enumerate(pairs)}
@@ -164,7 +165,7 @@ class FolderSource:
     def _make_rows(self, places: Iterable[int]) -> None:
         for place in places:
             self._rows[place] = self._row(*self._pairs[place])
-        self._shown = with_seeds(self._rows, 0 if self._plan is None else self._plan.confirm_seeds)
+        self._shown = with_seeds(self._rows, {} if self._plan is None else self._plan.repeats)
         self._active = any(row.active for row in self._shown)
 
     def _judge_by(self, planned: Thresholds | None) -> None:
@@ -230,23 +231,20 @@ class FolderSource:
             self._gates[run.name] = recorded_thresholds(read_config(run)[0])
         return self._gates[run.name]
 
-    def _row(self, row: BoardRow, run: RunPaths | None) -> BoardRow:
+    def _row(self, row: Row, run: RunPaths | None) -> Row:
         watch = self._watches.get(run.name) if run is not None else None
         if watch is not None and row.key != watch.experiment and row.id == f"run:{watch.paths.name}":
             row = replace(row, key=watch.experiment)
-        if watch is None:
-            return self._queue.told_without_run(row, self._plan_path)
-        # What the plan says of a row is no news of a run.
-        bare = row if row.planned or not row.reason else replace(row, reason="")
-        return self._queue.told(watch.row(bare), self._plan_path)
+        told = row if watch is None else watch.row(row)
+        if watch is not None and self._plan is not None:
+            told = self._plan.sure(told)
+        return self._queue.row(told, self._plan_path)
 
     def _view(self, row_id: str | None) -> RunView | None:
         run = self._run_of(row_id)
         if run is None or run.name not in self._watches:
             return None
-        row = self._rows[self._ids[row_id or ""]]
-        remarks = self._plan.remarks(row.wanted) if self._plan is not None else ()
-        return self._watches[run.name].view(row.id, f"{row.key} {row.title}".strip(), remarks)
+        return self._watches[run.name].view(self._rows[self._ids[row_id or ""]])
 
     def _measure(self, active: bool) -> Resources:
         """Measured while something runs; an idle board stays as it is, so that nothing is written."""

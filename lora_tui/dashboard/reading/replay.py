@@ -14,11 +14,12 @@ from core.errors import RunFolderError
 from core.runs.documents import read_config
 from core.runs.judged import recorded_thresholds
 from core.runs.paths import RunPaths
+from core.runs.row import Row
 from core.system.files import SCORES_BYTES, STREAM_BYTES, lines, open_regular, read_bytes
 from core.system.process import current_process
 from lora_tui.dashboard.reading.log_text import read_tail
 from lora_tui.dashboard.reading.machine import Resources
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Want
+from lora_tui.dashboard.reading.snapshots import Board, Want
 from lora_tui.dashboard.reading.watch import Watch
 
 _LONGEST_PAUSE_S = 30.0
@@ -63,9 +64,9 @@ class ReplaySource:
         at = (self._clock() - self._began) * self._speed
         self._play(at)
         self._watch.refresh(self._thresholds)
-        row = self._watch.row(BoardRow(f"run:{self._paths.name}", self._key()))
+        row = self._watch.row(Row(f"run:{self._paths.name}", self._key()))
         done = min(1.0, at / self.length_s) if self.length_s > 0 else 1.0
-        selected = self._watch.view(row.id, f"{row.key} {row.title}".strip())
+        selected = self._watch.view(row)
         return Board(
             where=self._recorded.name,
             rows=(row,),

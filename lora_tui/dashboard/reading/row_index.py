@@ -11,22 +11,18 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.row import Figures, Outcome, Row, Status, Wer
 from core.system.files import read_json, write_text
 from lora_tui.dashboard.reading.listing import Listing
-from lora_tui.dashboard.reading.snapshots import UNREAD, Board, BoardRow
+from lora_tui.dashboard.reading.snapshots import Board
 
 Stamps = tuple[tuple[int, int, int] | None, ...]
-_FIELDS = (
-    "title", "run", "state", "reason", "steps", "steps_planned", "pace_s", "best_step", "domain", "domain_change",
-    "heldout", "heldout_change", "decision", "learning_rate", "baseline_domain", "baseline_heldout", "criteria", "note",
-    "duration_s", "adapter_hash", "values",
-)  # fmt: skip
 _YOUNG_NS = 2_000_000_000
 """A file that is younger may change within the same tick of the clock: its figures are kept later."""
 RECORDED = "recorded"
@@ -88,7 +84,7 @@ class RowIndex:
         found = document.get("runs") if document is not None and same else None
         return found if isinstance(found, dict) else {}
 
-    def find(self, name: str, stamps: Stamps, judged_by: str) -> BoardRow | None:
+    def find(self, name: str, stamps: Stamps, judged_by: str) -> Row | None:
         """The figures of the run in this folder, with its experiment as key, if they hold."""
         entry = self._runs.get(name)
         try:
@@ -98,10 +94,11 @@ class RowIndex:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def keep(self, name: str, stamps: Stamps, judged_by: str, row: BoardRow) -> None:
+    def keep(self, name: str, stamps: Stamps, judged_by: str, row: Row) -> None:
         """Keep the figures of a run that ended."""
-        figures = {field: getattr(row, field) for field in _FIELDS}
-        self._runs[name] = {"by": judged_by, "stamps": _listed(stamps), "key": row.key, "row": figures}
+        kept: dict[str, Any] = {"title": row.title, "status": row.status, "reason": row.reason}
+        kept |= {"outcome": row.outcome, "figures": asdict(row.figures)}
+        self._runs[name] = {"by": judged_by, "stamps": _listed(stamps), "key": row.key, "row": kept}
         self._changed = True
 
     def save(self, names: Collection[str]) -> None:
@@ -117,24 +114,32 @@ class RowIndex:
             self._changed = False
 
 
-def with_figures(row: BoardRow, kept: BoardRow) -> BoardRow:
+def with_figures(row: Row, kept: Row) -> Row:
     """`row` with the figures that were kept of its run. Pure."""
-    figures = {field: getattr(kept, field) for field in _FIELDS}
+    figures = kept.figures
     return replace(
         row,
-        **figures
-        | {
-            "title": row.title or kept.title,
-            "reason": kept.reason or row.reason,
-            "values": kept.values or row.values,
-        },
+        title=row.title or kept.title,
+        status=kept.status,
+        reason=kept.reason,
+        outcome=kept.outcome,
+        figures=figures if figures.settings else replace(figures, settings=row.figures.settings),
     )
 
 
-def _row(key: object, figures: Mapping[str, Any]) -> BoardRow:
-    known = {field: figures[field] for field in _FIELDS}
-    known["criteria"] = tuple((str(name), str(state)) for name, state in known["criteria"])
-    return BoardRow("", str(key), **known)
+def _row(key: object, kept: Mapping[str, Any]) -> Row:
+    figures = dict(kept["figures"])
+    figures |= {name: Wer(**figures[name]) for name in ("domain", "heldout")}
+    figures["criteria"] = tuple((str(name), str(state)) for name, state in figures["criteria"])
+    return Row(
+        "",
+        str(key),
+        Status(kept["status"]),
+        str(kept["reason"]),
+        title=str(kept["title"]),
+        outcome=Outcome(kept["outcome"]),
+        figures=Figures(**figures),
+    )
 
 
 def _listed(stamps: Stamps) -> list[list[int] | None]:
@@ -170,7 +175,8 @@ def first_rows(runs: RunsFolder, index: RowIndex) -> Board:
     listing, rows, unread = Listing(runs), [], 0
     for name in listing.names():
         kept = index.find(name, stamps_of(listing.run(name)), RECORDED)
-        row = BoardRow(f"run:{name}", name if kept is None else kept.key, run=name, state=UNREAD, planned=False)
+        run, key = listing.run(name), name if kept is None else kept.key
+        row = Row(f"run:{name}", key, Status.UNREAD, run=run, planned=False)
         rows.append(row if kept is None else with_figures(row, kept))
         unread += kept is None
     return Board(str(runs.root), rows=tuple(rows), loading="reading the runs", unread=max(1, unread))

@@ -4,80 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from core.runs.row import Row
 from lora_tui.dashboard.reading.machine import Resources
 
 if TYPE_CHECKING:
-    from core.plan.schema import Row
     from core.runs.judged import Judged
     from core.runs.position import Position
     from core.runs.snapshot import RunSnapshot
     from core.scoring.evidence import Criterion, Thresholds, Verdict
-
-
-UNREAD = "…"
-"""The state of a run that was not read yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class BoardRow:
-    """One line of the queue. WER in percent, changes in points; what is not known is None. Text as it is in files."""
-
-    id: str
-    """Unique on the board."""
-    key: str
-    """The row of the plan, or the experiment that made the run."""
-    title: str = ""
-    settings: str = ""
-    run: str | None = None
-    """Name of the run folder."""
-    state: str = "not run"
-    reason: str = ""
-    steps: int | None = None
-    steps_planned: int | None = None
-    pace_s: float | None = None
-    """Seconds of a step, evaluations left out: the median."""
-    eta_s: float | None = None
-    best_step: int | None = None
-    domain: float | None = None
-    """Of the tuned score, else at the best interval so far."""
-    domain_change: float | None = None
-    heldout: float | None = None
-    heldout_change: float | None = None
-    decision: str | None = None
-    """accepted, rejected, undecided."""
-    confirms: str | None = None
-    """The key of the row that this one repeats with another seed."""
-    seeds: tuple[int, int] | None = None
-    """(accepted, asked for): repeats with other seeds of an accepted run."""
-    repeats: tuple[tuple[str, str], ...] = ()
-    """(key, what came of it) of those repeats."""
-    active: bool = False
-    learning_rate: float | None = None
-    planned: bool = True
-    """Whether the plan asks for it; else it is only in the folder, or queued by another plan."""
-    submission: str | None = None
-    """The open submission that holds the row."""
-    queued: str = ""
-    """The queue's word for the row: `EntryState`, or the state of its run."""
-    baseline_domain: float | None = None
-    baseline_heldout: float | None = None
-    criteria: tuple[tuple[str, str], ...] = ()
-    """(name, PASS, FAIL or UNKNOWN) of the verdict."""
-    note: str = ""
-    """Why the verdict is not ACCEPTED, in the words of the first criterion that is not PASS."""
-    duration_s: float | None = None
-    adapter_hash: str | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """The settings, by section."""
-    wanted: Row | None = None
-    """The row of the plan, as the plan has it now."""
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether its run trains, or is to: what its verdict would be now is not the last word."""
-        return self.active or (self.state != "done" and self.queued in ("queued", "waiting", "held"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +79,7 @@ class Board:
     where: str
     """The runs folder."""
     plan: str | None = None
-    rows: tuple[BoardRow, ...] = ()
+    rows: tuple[Row, ...] = ()
     queue: Queue = Queue()
     selected: RunView | None = None
     pinned: tuple[RunView, ...] = ()
@@ -153,7 +89,7 @@ class Board:
     loading: str = ""
     unread: int = 0
     """Runs of which nothing is known yet."""
-    history: tuple[BoardRow, ...] = ()
+    history: tuple[Row, ...] = ()
     """Earlier results made elsewhere, by the plan."""
     replay: str = ""
     """Where a replay stands; empty without one."""
@@ -163,7 +99,7 @@ class Board:
         """Whether the plan could never be read."""
         return bool(self.problems) and not any(row.planned for row in self.rows)
 
-    def row(self, row_id: str | None) -> BoardRow | None:
+    def row(self, row_id: str | None) -> Row | None:
         """The row with this id."""
         return next((row for row in self.rows if row.id == row_id), None)
 

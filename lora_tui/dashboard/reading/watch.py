@@ -9,13 +9,15 @@ from functools import cached_property
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
+from core.runs.row import Row, Status
+from core.runs.run_figures import of_run
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.reading.log_text import last_line
 from lora_tui.dashboard.reading.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
-from lora_tui.dashboard.reading.run_figures import figures, heldout_changes
-from lora_tui.dashboard.reading.snapshots import UNREAD, BoardRow, RunView
+from lora_tui.dashboard.reading.run_figures import heldout_changes
+from lora_tui.dashboard.reading.snapshots import RunView
 
 
 class Watch:
@@ -27,10 +29,10 @@ class Watch:
         self._events = str(paths.events)
         self._stamps: Stamps | None = None
         self._judged_by: tuple[Thresholds, str | None] | None = None
-        self._kept: BoardRow | None = None
+        self._kept: Row | None = None
         """Figures from the index, as long as the files are what they came from and nobody looks at the run."""
         self._view: RunView | None = None
-        self._row: tuple[BoardRow, BoardRow] | None = None
+        self._row: tuple[Row, Row] | None = None
         self.reading = False
         self.restless = True
         """Whether it may change without its files changing, as a trainer that fell silent does, or is yet to begin."""
@@ -78,8 +80,7 @@ class Watch:
         if self._stamps is None or self.snapshot is None or self.judged is None:
             return
         if self.snapshot.attempts and not self.snapshot.state.active:
-            row = figures(BoardRow("", self.experiment), self.judged)
-            index.keep(self.paths.name, self._stamps, judged_by, row)
+            index.keep(self.paths.name, self._stamps, judged_by, of_run(Row("", self.experiment), self.judged))
 
     def refresh(
         self, thresholds: Thresholds, gave_up: str | None = None, until: float = math.inf, *, whole: bool = True
@@ -124,33 +125,28 @@ class Watch:
         """Write a long history down for the next reader; whether that was done."""
         return not self.reading and self.snapshot is not None and self._follower.keep()
 
-    def row(self, row: BoardRow) -> BoardRow:
+    def row(self, row: Row) -> Row:
         """`row` with all that the run says. The same object as long as nothing of it changes."""
         if self.judged is None:
             if self._kept is not None:
                 if self._row is None or self._row[0] != row:
-                    self._row = row, with_figures(row, self._kept)
+                    self._row = row, with_figures(replace(row, run=self.paths), self._kept)
                 return self._row[1]
             said = f"reading, {100 * self._follower.share_read:.0f} %" if self.reading else row.reason
-            return replace(row, run=self.paths.name, state=UNREAD, reason=said)
+            return replace(row, run=self.paths, status=Status.UNREAD, reason=said)
         if self._row is None or (self._row[0] is not row and self._row[0] != row):
-            self._row = row, figures(row, self.judged)
+            self._row = row, of_run(row, self.judged)
         return self._row[1]
 
-    def view(self, row_id: str, label: str, remarks: tuple[str, ...] = ()) -> RunView | None:
-        """The run as the plots and the panels show it. `remarks`: those of the row, before the verdict's own."""
-        found = self.judged
-        if found is None:
+    def view(self, row: Row) -> RunView | None:
+        """The run as the plots and the panels show it, with the verdict on this row."""
+        found, verdict = self.judged, row.verdict
+        if found is None or verdict is None:
             return None
-        view = self._view
-        line = last_line(self.paths.log)
-        remarks = (*remarks, *found.verdict.remarks)
-        if view is None or (view.row_id, view.label, view.log_line, view.verdict.remarks) != (
-            row_id, label, line, remarks,
-        ):  # fmt: skip
-            verdict = replace(found.verdict, remarks=remarks)
+        view, line = self._view, last_line(self.paths.log)
+        if view is None or (view.row_id, view.label, view.log_line, view.verdict) != (row.id, row.name, line, verdict):
             self._view = view = RunView(
-                row_id, label, found, verdict, found.so_far(),
+                row.id, row.name, found, verdict, found.so_far(),
                 heldout_changes(self.paths, found.snapshot.intervals), line, read_positions(self.paths)[0],
             )  # fmt: skip
         return view

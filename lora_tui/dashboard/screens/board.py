@@ -15,13 +15,14 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
 
+from core.runs.row import Row
 from lora_tui.dashboard.asks import ASKS, allowed
 from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
 from lora_tui.dashboard.memory import Memory
 from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.plots.board_plots import Plots
 from lora_tui.dashboard.plots.look import Pin
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView, Want
+from lora_tui.dashboard.reading.snapshots import Board, RunView, Want
 from lora_tui.dashboard.screens.panels import FilterLine, Header, StatusLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable
 from lora_tui.dashboard.text.columns import empty_state
@@ -172,7 +173,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         return self.query_one(Plots)
 
     @property
-    def row(self) -> BoardRow | None:
+    def row(self) -> Row | None:
         """The selected row."""
         return self.board.row(self.table.selected)
 
@@ -236,7 +237,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
     def _foot(self) -> None:
         """Have the footer drawn again when other keys make sense."""
         board, row = self.board, self.row
-        row_part = None if row is None else (row.active, row.state, row.queued, row.submission, row.planned)
+        row_part = None if row is None else (row.status, row.queued, row.planned)
         depends = (board.queue, bool(board.rows), bool(board.problems), row_part, self._has_run)
         if depends != self._footed:
             self._footed = depends
@@ -298,7 +299,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self.table.stay()
         self._opening = self.table.selected if self.run_view is None and self._has_run else None
         if self.run_view is not None:
-            state = str(self.run_view.snapshot.state) if self.row is None else self.row.state
+            state = str(self.run_view.snapshot.state) if self.row is None else self.row.status.text
             self.app.push_screen(RunScreen(self.run_view, state, ascii_only=self._ascii))
 
     def action_matrix(self) -> None:

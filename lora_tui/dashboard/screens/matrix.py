@@ -11,11 +11,12 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input
 
+from core.runs.row import Row, Status
 from core.sanitise import sanitise
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow
+from lora_tui.dashboard.reading.snapshots import Board
 from lora_tui.dashboard.screens.panels import FilterLine, OneLine
 from lora_tui.dashboard.text.filters import EXAMPLE, parse
 from lora_tui.dashboard.text.matrix_rows import Cell, Matrix, matrix_of, reason_of, sort_rows
@@ -80,13 +81,13 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         self.show(self._board)
 
     @property
-    def rows(self) -> tuple[BoardRow, ...]:
+    def rows(self) -> tuple[Row, ...]:
         """Earlier results first, as in the exported matrix; those that pass the filter."""
         passes, _ = parse(self.filter)
         return tuple(row for row in (*self._board.history, *self._board.rows) if passes(row))
 
     @property
-    def row(self) -> BoardRow | None:
+    def row(self) -> Row | None:
         """The row under the cursor."""
         at = self.query_one(MatrixTable).cursor_row
         found = self._shown.rows[at][0] if 0 <= at < len(self._shown.rows) else None
@@ -146,7 +147,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
 
     def on_data_table_cell_selected(self, event: DataTable.CellSelected) -> None:
         """Enter, or a click: back to the board, with this row selected."""
-        if self.row is not None and self.row.state != "history":
+        if self.row is not None and self.row.status is not Status.HISTORY:
             self.dismiss(self.row.id)
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
@@ -214,5 +215,5 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         count = f"{len(self._shown.rows)} of {len(self._board.rows) + len(self._board.history)}"
         order = f"by {self.sort}{', falling' if self.descending else ''}" if self.sort else "in the plan's order"
         self.query_one("#title", OneLine).say([(" run matrix ", "title"), (f" {count} rows, {order}", "muted")])
-        what = [] if row is None else [(f" {sanitise(row.key, 40)} {row.state} ", "strong"), (reason_of(row), "")]
+        what = [] if row is None else [(f" {sanitise(row.key, 40)} {row.status.text} ", "strong"), (reason_of(row), "")]
         self.query_one("#reason", OneLine).say([(f" {problem}", "fail")] if problem else what)

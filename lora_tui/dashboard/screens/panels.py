@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from core.runs.row import Row, Status
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, cropped, cut, width_of
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow, RunView
+from lora_tui.dashboard.reading.snapshots import Board, RunView
 from lora_tui.dashboard.text.filters import EXAMPLE
 from lora_tui.dashboard.widgets.lines_view import LinesView
 from lora_tui.dashboard.widgets.mended import TextField
@@ -94,11 +95,11 @@ class VerdictPanel(LinesView):
         self._seeds: tuple[tuple[str, str], ...] = ()
         self._goes_on = False
 
-    def show(self, run: RunView | None, row: BoardRow | None = None) -> None:
+    def show(self, run: RunView | None, row: Row | None = None) -> None:
         """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
         seeds: tuple[tuple[str, str], ...] = ()
         if run is not None and row is not None and row.seeds is not None:
-            from lora_tui.dashboard.reading.confirmation import seeds_pieces
+            from lora_tui.dashboard.text.confirmation import seeds_pieces
 
             seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
         goes_on = row is not None and row.goes_on
@@ -126,9 +127,9 @@ class StatusLine(LinesView):
         super().__init__(id=id)
         self._ascii = ascii_only
         self.board = Board("")
-        self.row: BoardRow | None = None
+        self.row: Row | None = None
 
-    def show(self, board: Board, row: BoardRow | None) -> None:
+    def show(self, board: Board, row: Row | None) -> None:
         """The newest board and its selected row."""
         self.board, self.row = board, row
         self.update()
@@ -150,8 +151,8 @@ class StatusLine(LinesView):
             ("queue", board.queue.note, "unknown"),
         ]
         read = board.selected is not None and row is not None and board.selected.row_id == row.id
-        if row is not None and (not read or row.state != "done"):
-            said.append((row.state, row.reason.removeprefix(f"{row.state} "), ""))
+        if row is not None and (not read or row.status is not Status.DONE):
+            said.append((row.status.text, row.reason.removeprefix(f"{row.status.text} "), ""))
         if read and board.selected is not None:
             said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
         said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]

@@ -8,10 +8,10 @@ from textual.binding import Binding
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
+from core.runs.row import Row, Status
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, padded
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.reading.snapshots import UNREAD, BoardRow
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
@@ -41,7 +41,7 @@ class QueueTable(LinesView, can_focus=True):
     def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._ascii = ascii_only
-        self.rows: tuple[BoardRow, ...] = ()
+        self.rows: tuple[Row, ...] = ()
         self.pinned: tuple[str, ...] = ()
         self.selected: str | None = None
         self.empty: Sequence[str] = ()
@@ -50,14 +50,14 @@ class QueueTable(LinesView, can_focus=True):
         self._unsure = False
         """Nobody chose this row, and there may be a run that is alive among those that are yet to be read."""
 
-    def show(self, rows: tuple[BoardRow, ...], pinned: tuple[str, ...], empty: Sequence[str]) -> None:
+    def show(self, rows: tuple[Row, ...], pinned: tuple[str, ...], empty: Sequence[str]) -> None:
         """New rows. The cursor stays on its row; if that is gone, it goes to one that is alive, or the first."""
         self.rows, self.pinned, self.empty = rows, pinned, empty
         if self._unsure or self._index() is None:
             alive = next((row for row in rows if row.active), None)
             best = alive or next((row for row in rows if row.run), None)
             self._select((best or rows[0]).id if rows else None)
-            self._unsure = alive is None and any(row.state == UNREAD for row in rows)
+            self._unsure = alive is None and any(row.status is Status.UNREAD for row in rows)
         self.update()
 
     def stay(self) -> None:

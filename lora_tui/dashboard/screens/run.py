@@ -109,7 +109,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         fresh = new is not None and new.row_id == self.view.row_id and new is not self.view
         if fresh and new is not None:
             self.view = new
-        word = self.state if row is None else row.state
+        word = self.state if row is None else row.status.text
         if fresh or word != self.state:
             self.state = word
             self._fill()

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.runs.figures import NONE, clock
+from core.runs.row import Row, Status, Wer
 from core.sanitise import sanitise
 from lora_tui.cells import Piece, cropped, padded, width_of
 from lora_tui.dashboard.glyphs import decision_pieces, plain
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow
+from lora_tui.dashboard.reading.snapshots import Board
 
+_TROUBLE = frozenset(
+    {
+        Status.FAILED,
+        Status.CRASHED,
+        Status.DAMAGED,
+        Status.DIVERGED,
+        Status.OUT_OF_MEMORY,
+        Status.DISK_FULL,
+        Status.STALLED,
+    }
+)
 _BAR_WIDTH = 8
 _LONGEST = 300
 
@@ -22,7 +34,7 @@ class Column:
     title: str
     width: int
     rank: int
-    cell: Callable[[BoardRow, bool], Piece]
+    cell: Callable[[Row, bool], Piece]
     """(row, ASCII only) → text and role."""
     right: bool = False
     grows: int = 0
@@ -31,26 +43,26 @@ class Column:
     """Columns of the table below which it is left out, so that what grows has the room."""
 
 
-def _key(row: BoardRow, ascii_only: bool) -> Piece:
+def _key(row: Row, ascii_only: bool) -> Piece:
     return row.key, "strong" if row.planned else "muted"
 
 
-def _title(row: BoardRow, ascii_only: bool) -> Piece:
+def _title(row: Row, ascii_only: bool) -> Piece:
     return ", ".join(part for part in (row.title, row.settings) if part), "muted"
 
 
-def _state(row: BoardRow, ascii_only: bool) -> Piece:
-    if row.state in ("failed", "crashed", "damaged", "diverged", "out of memory", "disk full", "stalled"):
-        return row.state, "fail"
-    return row.state, "active" if row.active else ("" if row.run else "muted")
+def _state(row: Row, ascii_only: bool) -> Piece:
+    if row.status in _TROUBLE:
+        return row.status.text, "fail"
+    return row.status.text, "active" if row.active else ("" if row.run else "muted")
 
 
-def _percent(row: BoardRow, ascii_only: bool) -> Piece:
+def _percent(row: Row, ascii_only: bool) -> Piece:
     share = progress(row)
     return (NONE if share is None else f"{100 * share:.0f}%"), ""
 
 
-def _bar(row: BoardRow, ascii_only: bool) -> Piece:
+def _bar(row: Row, ascii_only: bool) -> Piece:
     share = progress(row)
     if share is None:
         return "", ""
@@ -59,31 +71,31 @@ def _bar(row: BoardRow, ascii_only: bool) -> Piece:
     return full * filled + empty * (_BAR_WIDTH - filled), "active" if row.active else "muted"
 
 
-def _steps(row: BoardRow, ascii_only: bool) -> Piece:
-    return f"{NONE if row.steps is None else row.steps}/{row.steps_planned or '?'}", ""
+def _steps(row: Row, ascii_only: bool) -> Piece:
+    return f"{NONE if row.figures.steps is None else row.figures.steps}/{row.figures.steps_planned or '?'}", ""
 
 
-def _eta(row: BoardRow, ascii_only: bool) -> Piece:
-    return (NONE if row.eta_s is None else clock(row.eta_s)), ""
+def _eta(row: Row, ascii_only: bool) -> Piece:
+    return (NONE if row.figures.eta_s is None else clock(row.figures.eta_s)), ""
 
 
-def _pace(row: BoardRow, ascii_only: bool) -> Piece:
-    return (NONE if row.pace_s is None else f"{row.pace_s:.2f}"), ""
+def _pace(row: Row, ascii_only: bool) -> Piece:
+    return (NONE if row.figures.pace_s is None else f"{row.figures.pace_s:.2f}"), ""
 
 
-def _domain(row: BoardRow, ascii_only: bool) -> Piece:
-    return wer_with_change(row.domain, row.domain_change), ""
+def _domain(row: Row, ascii_only: bool) -> Piece:
+    return wer_with_change(row.figures.domain), ""
 
 
-def _heldout(row: BoardRow, ascii_only: bool) -> Piece:
-    return wer_with_change(row.heldout, row.heldout_change), ""
+def _heldout(row: Row, ascii_only: bool) -> Piece:
+    return wer_with_change(row.figures.heldout), ""
 
 
-def _verdict(row: BoardRow, ascii_only: bool) -> Piece:
-    return decision_pieces(row.decision, row.goes_on, row.seeds)[0]
+def _verdict(row: Row, ascii_only: bool) -> Piece:
+    return decision_pieces(row.word, row.goes_on, row.seeds)[0]
 
 
-def _reason(row: BoardRow, ascii_only: bool) -> Piece:
+def _reason(row: Row, ascii_only: bool) -> Piece:
     return row.reason, "muted"
 
 
@@ -107,24 +119,24 @@ _NARROW = {"verdict": (140, 11), "state": (110, 10), "domain WER": (220, 12), "h
 _SHORT_STATES = {"checkpointing": "checkpoint", "out of memory": "no memory", "stopped early": "early stop"}
 
 
-def progress(row: BoardRow) -> float | None:
+def progress(row: Row) -> float | None:
     """Share of the planned steps that is done."""
-    if row.steps is None or not row.steps_planned:
+    if row.figures.steps is None or not row.figures.steps_planned:
         return None
-    return min(1.0, row.steps / row.steps_planned)
+    return min(1.0, row.figures.steps / row.figures.steps_planned)
 
 
-def wer_with_change(wer: float | None, change: float | None, nothing: str = NONE, decimals: int = 2) -> str:
+def wer_with_change(wer: Wer, nothing: str = NONE, decimals: int = 2) -> str:
     """`35.00 -5.00`: percent, and points against the base model."""
-    if wer is None:
+    if wer.now is None:
         return nothing
-    told = f"{wer:.{decimals}f}"
-    return told if change is None else f"{told} {round(change, decimals) + 0.0:+.{decimals}f}"
+    told = f"{wer.now:.{decimals}f}"
+    return told if wer.change is None else f"{told} {round(wer.change, decimals) + 0.0:+.{decimals}f}"
 
 
-def _rounded(wer: float | None, change: float | None, width: int) -> str:
-    tries = (wer_with_change(wer, change, decimals=decimals) for decimals in (1, 0))
-    return next((text for text in tries if len(text) <= width), wer_with_change(wer, None, decimals=0))
+def _rounded(wer: Wer, width: int) -> str:
+    tries = (wer_with_change(wer, decimals=decimals) for decimals in (1, 0))
+    return next((text for text in tries if len(text) <= width), wer_with_change(replace(wer, change=None), decimals=0))
 
 
 def fitting(width: int) -> list[tuple[Column, int]]:
@@ -156,7 +168,7 @@ def heading(columns: Sequence[tuple[Column, int]]) -> list[Piece]:
 
 
 def row_pieces(
-    row: BoardRow, columns: Sequence[tuple[Column, int]], *, selected: bool, pinned: str, ascii_only: bool
+    row: Row, columns: Sequence[tuple[Column, int]], *, selected: bool, pinned: str, ascii_only: bool
 ) -> list[Piece]:
     """One row. `pinned`: the letter of a pinned run. The cursor is a glyph too, for screens without colour."""
     cursor = (">" if ascii_only else "▸") if selected else " "
@@ -170,15 +182,15 @@ def row_pieces(
     return pieces
 
 
-def _shorter(text: str, row: BoardRow, title: str, width: int) -> str:
+def _shorter(text: str, row: Row, title: str, width: int) -> str:
     """A word that fits a narrow column, or a number with fewer decimals: none is cut."""
     if title == "verdict":
         glyph, _, word = text.partition(" so far ")
         return f"{glyph} {word if word == 'undecided' else 'so far'}" if word else text
     if title == "domain WER":
-        return _rounded(row.domain, row.domain_change, width)
+        return _rounded(row.figures.domain, width)
     if title == "heldout WER":
-        return _rounded(row.heldout, row.heldout_change, width)
+        return _rounded(row.figures.heldout, width)
     return _SHORT_STATES.get(text, text)
 
 

@@ -6,27 +6,27 @@ import operator
 import re
 from collections.abc import Callable
 
-from lora_tui.dashboard.reading.snapshots import BoardRow
+from core.runs.row import Row
 from lora_tui.dashboard.text.columns import progress
 
-Predicate = Callable[[BoardRow], bool]
+Predicate = Callable[[Row], bool]
 
 _TERM = re.compile(r"^([a-z/]+)(:|>=|<=|>|<|=)(.+)$", re.IGNORECASE)
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq}
-_TEXTS: dict[str, Callable[[BoardRow], str]] = {
+_TEXTS: dict[str, Callable[[Row], str]] = {
     "id": lambda row: row.key,
     "title": lambda row: row.title,
-    "run": lambda row: row.run or "",
-    "state": lambda row: row.state,
-    "verdict": lambda row: row.decision or "",
+    "run": lambda row: "" if row.run is None else row.run.name,
+    "state": lambda row: row.status.text,
+    "verdict": lambda row: row.word or "",
 }
-_NUMBERS: dict[str, Callable[[BoardRow], float | None]] = {
-    "lr": lambda row: row.learning_rate,
-    "wer": lambda row: row.domain,
-    "domain": lambda row: row.domain,
-    "heldout": lambda row: row.heldout,
-    "gain": lambda row: None if row.domain_change is None else -row.domain_change,
-    "steps": lambda row: row.steps,
+_NUMBERS: dict[str, Callable[[Row], float | None]] = {
+    "lr": lambda row: row.figures.learning_rate,
+    "wer": lambda row: row.figures.domain.now,
+    "domain": lambda row: row.figures.domain.now,
+    "heldout": lambda row: row.figures.heldout.now,
+    "gain": lambda row: None if row.figures.domain.change is None else -row.figures.domain.change,
+    "steps": lambda row: row.figures.steps,
     "done": lambda row: None if (share := progress(row)) is None else 100 * share,
 }
 _MEANT = {"pass": "accepted", "fail": "rejected", "unknown": "undecided"}
@@ -64,14 +64,14 @@ def _contains(word: str) -> Predicate:
 def _field_contains(name: str, value: str) -> Predicate:
     wanted = _MEANT.get(value.lower(), value.lower()) if name == "verdict" else value.lower()
     if name == "verdict" and value.lower() == "fail":
-        return lambda row: row.decision in ("rejected", "failed")
+        return lambda row: row.word in ("rejected", "failed")
     if name == "id":
         return lambda row: row.key.lower().startswith(wanted)
     return lambda row: wanted in _TEXTS[name](row).lower()
 
 
 def _compares(name: str, compare: Callable[[float, float], bool], number: float) -> Predicate:
-    def holds(row: BoardRow) -> bool:
+    def holds(row: Row) -> bool:
         value = _NUMBERS[name](row)
         return value is not None and compare(value, number)
 

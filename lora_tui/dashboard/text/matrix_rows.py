@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from core.runs.figures import NONE, duration, from_to
 from core.runs.matrix import CRITERIA, differing_values
+from core.runs.row import Row
 from core.sanitise import sanitise
 from lora_tui.dashboard.glyphs import decision_pieces
-from lora_tui.dashboard.reading.snapshots import BoardRow
 
 _GLYPHS = {"PASS": "✓", "FAIL": "✗", "UNKNOWN": "?"}
 _ROLES = {"PASS": "pass", "FAIL": "fail", "UNKNOWN": "unknown"}
@@ -46,10 +46,10 @@ class Matrix:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def matrix_of(rows: Sequence[BoardRow]) -> Matrix:
+def matrix_of(rows: Sequence[Row]) -> Matrix:
     """All rows, in their order. Settings in which the rows that have any differ are columns of their own."""
-    with_settings = [row for row in rows if row.values]
-    values = differing_values([row.values for row in with_settings], (*_BEFORE_SETTINGS, *_BEHIND_SETTINGS))
+    with_settings = [row for row in rows if row.figures.settings]
+    values = differing_values([row.figures.settings for row in with_settings], (*_BEFORE_SETTINGS, *_BEHIND_SETTINGS))
     by_id = {row.id: one for row, one in zip(with_settings, values, strict=True)}
     names = list(dict.fromkeys(name for one in values for name in one))
     headings = (*_BEFORE_SETTINGS, *names, *_BEHIND_SETTINGS)
@@ -67,29 +67,29 @@ def sort_rows(matrix: Matrix, heading: str, *, descending: bool) -> Matrix:
     return Matrix(matrix.headings, (*known, *unknown))
 
 
-def reason_of(row: BoardRow) -> str:
+def reason_of(row: Row) -> str:
     """Why it did not run, failed, waits or is not accepted; the remark on an earlier result."""
-    return row.reason or ("" if row.decision == "accepted" else row.note)
+    return row.reason or ("" if row.word == "accepted" else row.figures.note)
 
 
-def _cells(row: BoardRow, values: Mapping[str, str], names: Sequence[str]) -> tuple[Cell, ...]:
-    gain = None if row.domain_change is None else -row.domain_change
-    word, role = decision_pieces(row.decision, row.goes_on, row.seeds)[0]
-    name = f"{row.key} {row.title}".strip()
-    states = dict(row.criteria)
+def _cells(row: Row, values: Mapping[str, str], names: Sequence[str]) -> tuple[Cell, ...]:
+    figures = row.figures
+    gain = None if figures.domain.change is None else -figures.domain.change
+    word, role = decision_pieces(row.word, row.goes_on, row.seeds)[0]
+    states = dict(figures.criteria)
     return (
-        _text(name, "strong" if row.planned else "muted"),
-        _text(row.state, "active" if row.active else ""),
-        Cell(word, role, _key(row.decision)),
+        _text(row.name, "strong" if row.planned else "muted"),
+        _text(row.status.text, "active" if row.active else ""),
+        Cell(word, role, _key(row.word)),
         _number(gain, f"{gain:+.2f}" if gain is not None else ""),
-        _number(row.heldout_change, f"{row.heldout_change:+.2f}" if row.heldout_change is not None else ""),
-        _number(row.domain, from_to(row.baseline_domain, row.domain)),
-        _number(row.heldout, from_to(row.baseline_heldout, row.heldout)),
+        _number(figures.heldout.change, f"{figures.heldout.change:+.2f}" if figures.heldout.change is not None else ""),
+        _number(figures.domain.now, from_to(figures.domain.baseline, figures.domain.now)),
+        _number(figures.heldout.now, from_to(figures.heldout.baseline, figures.heldout.now)),
         *(_criterion(states.get(criterion)) for criterion in CRITERIA),
         *(_setting(values.get(setting)) for setting in names),
-        _number(row.steps, f"{row.steps}/{row.steps_planned or '?'}"),
-        _number(row.duration_s, "" if row.duration_s is None else duration(row.duration_s)),
-        _text((row.adapter_hash or "")[:_HASH_LENGTH], "muted"),
+        _number(figures.steps, f"{figures.steps}/{figures.steps_planned or '?'}"),
+        _number(figures.duration_s, "" if figures.duration_s is None else duration(figures.duration_s)),
+        _text((figures.adapter_hash or "")[:_HASH_LENGTH], "muted"),
         _text(reason_of(row), "muted"),
     )
 

@@ -20,6 +20,7 @@ from core.runs.health_text import health_facts
 from core.runs.paths import RunPaths
 from core.runs.position import Position
 from core.runs.scores import read_score
+from core.runs.wers import change
 from core.sanitise import sanitise
 from core.scoring.evidence import SetScore
 from core.scoring.side_by_side import Clip, columns, compare
@@ -47,7 +48,7 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     step: list[Pieces] = [[(f"{'':2}{'step':>7}  ", "muted")]]
     domain: list[Pieces] = [[(f"{'domain WER':>11} {'change':>7} {'':>5} {_ERRORS}", "muted")]]
     heldout: list[Pieces] = [[(f"{'heldout WER':>11} {'change':>7} {'±95%':>5} {_ERRORS}", "muted")]]
-    widths = {change.step: change.half_width for change in view.heldout}
+    widths = {one.step: one.half_width for one in view.heldout}
     limit = view.thresholds.heldout_regression_pp
     for interval in view.snapshot.intervals:
         best = interval.step == view.verdict.best_step
@@ -132,11 +133,11 @@ def _size(path: Path) -> str:
 
 
 def _score(score: SetScore, base: SetScore, half_width: str, limit: float | None) -> list[tuple[str, str]]:
-    change = _change(score, base)
-    over = limit is not None and change is not None and change > limit
+    rise = _change(score, base)
+    over = limit is not None and rise is not None and rise > limit
     return [
         (f"{percent(score.counts.wer_percent):>11} ", ""),
-        (padded(f"{'!' if over else ''}{_signed(change)}", 7, right=True), "fail" if over else ""),
+        (padded(f"{'!' if over else ''}{_signed(rise)}", 7, right=True), "fail" if over else ""),
         (f" {half_width:>5} {_errors(score)}", ""),
     ]
 
@@ -148,8 +149,8 @@ def _errors(score: SetScore) -> str:
 
 
 def _change(score: SetScore, base: SetScore) -> float | None:
-    now, before = score.counts.wer_percent, base.counts.wer_percent
-    return None if now is None or before is None else round(now - before, 2) + 0.0
+    rise = change(base.counts, score.counts)
+    return None if rise is None else round(rise, 2) + 0.0
 
 
 def _signed(value: float | None) -> str:

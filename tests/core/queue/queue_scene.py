@@ -7,16 +7,17 @@ from typing import Any
 
 from core.manifests.hashing import HashCache
 from core.plan.row_state import RowStatus
-from core.queue.entries import Entry, listing
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Record, decode, records
 from core.queue.pauses import Pauses
+from core.queue.rows import queue_rows
 from core.queue.slots import Slots
 from core.queue.state import QueueState, SubmissionState
 from core.queue.work import Work
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Phase, Step, encode
 from core.runs.events import Record as EventRecord
 from core.runs.paths import RunPaths
+from core.runs.row import Row
 from core.system.files import append_line
 
 ENDS = {"crash": "crashed", "stop": "stopped", "error": "error", "disk": "disk_full", "diverge": "diverged"}
@@ -89,8 +90,8 @@ class Scene:
         self.say("submitted", plan=str(self.folder.plan), overrides=[], only=[])
         self.say("run", row="a", run=self.run.name)
 
-    def entry(self) -> Entry:
-        [entry] = listing(self.folder.runs, self.folder.db).entries
+    def entry(self) -> Row:
+        [entry] = queue_rows(self.folder.runs).rows
         return entry
 
     def would_start(self) -> bool:

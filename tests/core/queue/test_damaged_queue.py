@@ -20,15 +20,15 @@ CRASHED = "its trainer was killed or died without a word while it was training a
 def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Any, make: Callable[[Path], None]) -> None:
     scene.attempt("crash")
     [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("queued", scene.entry().reason)
+    assert (row.status, row.reason) == ("queued", scene.entry().reason)
     scene.folder.runs.queue_db.unlink()
     make(scene.folder.runs.queue_db)
     [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("crashed", CRASHED)
+    assert (row.status, row.reason) == ("crashed", CRASHED)
     scene.folder.runs.decisions.unlink()
     scene.folder.runs.decisions.mkdir()
     [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("crashed", CRASHED)
+    assert (row.status, row.reason) == ("crashed", CRASHED)
 
 
 def test_runs_are_judged_where_there_is_no_proc(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,11 +37,11 @@ def test_runs_are_judged_where_there_is_no_proc(scene: Any, monkeypatch: pytest.
     with pytest.raises(RuntimeError):
         process.current_process()
     [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("queued", f"crashed before ({CRASHED}), is started again")
+    assert (row.status, row.reason) == ("queued", f"crashed before ({CRASHED}), is started again")
     scene.start()
     scene.train("crash")
     [row] = report(scene.execution(), {})
-    assert row.matrix.status == "crashed", "an end that is not written down counts too"
+    assert row.status == "crashed", "an end that is not written down counts too"
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_a_line_of_the_decisions_that_cannot_be_meant_is_passed_over(scene: Any,
         file.write("[" * 100_000 + "\n")
     assert scene.entry() == before
     [row] = report(scene.execution(), {})
-    assert (row.matrix.status, row.why) == ("queued", before.reason)
+    assert (row.status, row.reason) == ("queued", before.reason)

@@ -17,9 +17,9 @@ from waiting import wait_for
 from core.errors import RunFolderError
 from core.manifests.hashing import HashCache
 from core.queue.__main__ import main, supervise
-from core.queue.entries import listed
 from core.queue.execution import PlanExecution
 from core.queue.record import write_run
+from core.queue.rows import queue_rows
 from core.queue.wishes import QueueDb, Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, encode
 from core.runs.state_folder import STATE_VARIABLE, runs_folder
@@ -38,7 +38,7 @@ def test_a_queue_that_came_with_a_runs_folder_is_not_obeyed(folder: Any, monkeyp
     brought.submit(folder.submission())
     monkeypatch.delenv(STATE_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(folder.root / "home"))
-    assert listed(runs_folder(root)).submissions == ()
+    assert queue_rows(runs_folder(root)).submissions == ()
     assert main([str(root)]) == 0, "there is nothing to do"
     assert not told.exists() and runs_folder(root).runs() == []
     assert len(brought.open_submissions()) == 1, "it is left as it is"

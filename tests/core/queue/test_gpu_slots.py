@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.entries import listing
 from core.queue.gpu import locks as gpu_locks
 from core.queue.gpu.choice import GIB, Devices, Gpu
+from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
 from core.runs.paths import RunPaths
@@ -159,8 +159,8 @@ def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder:
     client.submit(folder.submission())
     reason = "GPU 0 has 3.1 of 80.0 GiB free, a run needs 64.0; another process (pid 4711) holds it"
     wait_for(lambda: any(d.reason == reason for d in folder.decisions("wait")))
-    [entry] = listing(folder.runs, folder.db).entries
-    assert (entry.state, entry.reason) == ("waiting", reason)
+    [entry] = queue_rows(folder.runs).rows
+    assert (entry.status, entry.reason) == ("waiting", reason)
     looks = nvml.looks()
     wait_for(lambda: nvml.looks() > looks + 2)
     assert not folder.decisions("start") and len(folder.decisions("wait")) == 1

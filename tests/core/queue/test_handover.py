@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.entries import listed
 from core.queue.journal import records
+from core.queue.rows import queue_rows
 from core.queue.state import QueueState
 from core.queue.wishes import Submission, Target
 from core.runs.snapshot import RunState
@@ -29,7 +29,7 @@ def twice(folder: Any, *overrides: str) -> tuple[Submission, Submission]:
 
 
 def words(folder: Any, key: str) -> list[str]:
-    return [str(entry.state) for entry in listed(folder.runs).entries if entry.row.key == key]
+    return [entry.status.value for entry in queue_rows(folder.runs).rows if entry.key == key]
 
 
 def kill_supervisor(folder: Any) -> None:
@@ -77,7 +77,7 @@ def test_a_run_goes_on_for_the_submission_that_is_not_ended(at_work: Any, kind: 
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     folder.client.ensure_supervisor()
     wait_for(lambda: len(folder.decisions("adopt")) == 2)
-    assert [entry.asked for entry in listed(folder.runs).entries] == [""] and words(folder, "a") == ["training"]
+    assert [entry.queued.asked for entry in queue_rows(folder.runs).rows] == [""] and words(folder, "a") == ["training"]
     folder.client.ask(kind, second.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is (RunState.STOPPED if kind == "stop" else RunState.CRASHED)
@@ -148,7 +148,7 @@ def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_ha
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("finish"))
     wait_for(lambda: len(words(folder, "a")) == 1)
-    assert [(entry.state, entry.asked) for entry in listed(folder.runs).entries] == [("training", "")]
+    assert [(entry.status, entry.queued.asked) for entry in queue_rows(folder.runs).rows] == [("training", "")]
     os.kill(folder.births("a")[1], signal.SIGKILL)
     wait_for(lambda: len(folder.decisions("exit")) == 2)
     assert not QueueState(records(folder.runs.decisions)).is_killed(folder.run("a").name), "it died by itself"

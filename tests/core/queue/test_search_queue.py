@@ -11,22 +11,23 @@ from waiting import wait_for
 
 from core.manifests.hashing import HashCache
 from core.queue.__main__ import supervise
-from core.queue.entries import listing
 from core.queue.execution import PlanExecution
-from core.queue.report import Outcome, RowReport, report
+from core.queue.report import report
+from core.queue.rows import queue_rows
 from core.queue.wishes import Submission
 from core.runs.matrix import verdict_word
 from core.runs.paths import RunPaths
+from core.runs.row import Outcome, Row
 
 ONE = '[[experiment]]\nid = "a"\nadapter.rank = 4\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 10\nadapter.rank = 4\n'
 SEARCH = "[search]\nadapter.rank = [8, 16, 32, 64]\n"
 
 
-def reports(folder: Any) -> tuple[PlanExecution, dict[str, RowReport]]:
+def reports(folder: Any) -> tuple[PlanExecution, dict[str, Row]]:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.place_all()
-    return execution, {item.row.key: item for item in report(execution, {})}
+    return execution, {item.key: item for item in report(execution, {})}
 
 
 def with_gate(folder: Any, experiments: str, gate: str = "", queue: str = "") -> None:
@@ -43,7 +44,7 @@ def test_the_queue_draws_rows_until_one_is_accepted(folder: Any) -> None:
     assert "the plan is used up" in folder.decisions("start")[2].reason
     _, found = reports(folder)
     assert list(found) == ["a", "b", *drawn] and found[drawn[-1]].outcome is Outcome.ACCEPTED
-    assert "rank=64" in found[drawn[-1]].matrix.settings
+    assert "rank=64" in found[drawn[-1]].settings
     # Again, and from another face: the same draws, and nothing is run twice.
     again = folder.work()
     assert folder.starts() == ["a", "b", *drawn] and again["reason"] == finish["reason"]
@@ -62,11 +63,11 @@ def test_draws_survive_the_supervisor(folder: Any) -> None:
         client._child.wait()
         client.ensure_supervisor()
         wait_for(lambda: folder.decisions("adopt"))
-        [first] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.drawn]
+        [first] = [entry for entry in queue_rows(folder.runs).rows if (entry.wanted and entry.wanted.drawn)]
         assert first.run is not None and first.run.name == run.name and first.active
         os.kill(int((run.root / "births.txt").read_text().split()[0]), signal.SIGTERM)
         wait_for(lambda: [d for d in folder.decisions("finish") if d.submission == submission.id])
-        assert folder.decisions("finish")[-1].reason == f"{first.row.key} was accepted"
+        assert folder.decisions("finish")[-1].reason == f"{first.key} was accepted"
         assert len(folder.runs.runs()) == 2
     finally:
         client._child.kill()
@@ -81,7 +82,7 @@ def test_an_accepted_run_is_repeated_and_needs_all_seeds(folder: Any) -> None:
     assert finish["complete"] and finish["reason"] == "b was accepted"
     _, found = reports(folder)
     assert found["a"].outcome is Outcome.REJECTED and found["b"].outcome is Outcome.ACCEPTED
-    words = {key: verdict_word(item.matrix) for key, item in found.items()}
+    words = {key: verdict_word(item) for key, item in found.items()}
     assert words["a"] == "accepted, seeds 1/2" and words["b"] == "accepted, seeds 2/2"
     seeds = {run.name: json.loads(run.config.read_text())["settings"]["train"]["seed"] for run in folder.runs.runs()}
     assert sorted(seeds.values()) == [0, 1, 2, 10, 11, 12]
@@ -92,7 +93,7 @@ def test_repeats_that_are_still_to_come_leave_the_row_undecided(folder: Any) -> 
     finish = folder.work()
     assert folder.starts() == ["a"] and "queue.max_runs" in finish["reason"]
     _, found = reports(folder)
-    assert found["a"].outcome is Outcome.UNDECIDED and found["a"].matrix.seeds == (0, 1)
+    assert found["a"].outcome is Outcome.UNDECIDED and found["a"].seeds == (0, 1)
     assert found["a@seed1"].outcome is Outcome.PENDING
 
 

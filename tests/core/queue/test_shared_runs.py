@@ -13,9 +13,10 @@ import pytest
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
-from core.queue.entries import Entry, listed, listing, told
 from core.queue.naming import named, with_sharers
+from core.queue.rows import queue_rows
 from core.queue.wishes import Submission, Target
+from core.runs.row import Row
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
 
@@ -32,7 +33,7 @@ def twice(folder: Any, *only: str) -> tuple[Submission, Submission]:
 
 
 def words(folder: Any, key: str) -> list[str]:
-    return [str(entry.state) for entry in listing(folder.runs, folder.db).entries if entry.row.key == key]
+    return [entry.status.value for entry in queue_rows(folder.runs).rows if entry.key == key]
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_retry_tries_the_run_once_more_and_not_once_for_each(at_work: Any) -> No
     twice(folder)
     folder.client.ensure_supervisor()
     wait_for(lambda: trains(folder, "b"))
-    entries = listing(folder.runs, folder.db).entries
+    entries = queue_rows(folder.runs).rows
     targets = with_sharers(entries, entries[:1])
     assert [target.row for target in targets] == ["a", "a"]
     folder.db.ask("retry", targets)
@@ -125,8 +126,8 @@ def test_rows_that_are_one_run_are_known_before_it_has_a_folder(folder: Any) -> 
     elsewhere = folder.root / "elsewhere"
     elsewhere.mkdir()
     folder.db.submit(Submission.create(elsewhere / "plan.toml", other.read_text()))
-    entries = listing(folder.runs, folder.db).entries
-    chosen = [entry for entry in named(entries, ["a"]) if entry.submission == first]
+    entries = queue_rows(folder.runs).rows
+    chosen = [entry for entry in named(entries, ["a"]) if entry.queued.submission == first.id]
     assert with_sharers(entries, chosen) == [Target(first.id, "a"), Target(second.id, "same")]
 
 
@@ -134,14 +135,12 @@ def test_a_row_that_is_removed_from_one_submission_is_told_as_the_other_has_it(f
     folder.write()
     first, second = twice(folder)
 
-    def found() -> Entry:
-        entry = listed(folder.runs).find(str(folder.plan), "a", None)
-        assert entry is not None
-        return entry
+    def found() -> Row:
+        return queue_rows(folder.runs).row(Row("plan:a", "a"), str(folder.plan))
 
     folder.db.remove([Target(first.id, "a")])
-    assert found().submission == second and told("not run", "", found())[0] == "queued"
+    assert found().queued.submission == second.id and found().status == "queued"
     folder.db.hold([Target(second.id, "a")], "held on request")
-    assert told("not run", "", found()) == ("held", "held on request")
+    assert (found().status, found().reason) == ("held", "held on request")
     folder.db.remove([Target(second.id, "a")])
-    assert told("not run", "", found())[0] == "removed"
+    assert found().status == "removed"

@@ -13,7 +13,7 @@ from waiting import wait_for
 
 from core.queue import executor, supervisor, work
 from core.queue.__main__ import supervise
-from core.queue.entries import listing
+from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
 from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunPaths
@@ -122,8 +122,8 @@ def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any
     wait_for(lambda: folder.decisions("wait"))
     folder.looked_at_again(submission.id, "b")
     assert folder.starts() == [], "the slot is taken"
-    [listed] = [entry for entry in listing(folder.runs, folder.db).entries if entry.row.key == "a"]
-    assert listed.state == "training"
+    [listed] = [entry for entry in queue_rows(folder.runs).rows if entry.key == "a"]
+    assert listed.status == "training"
     [pid] = folder.births("a")
     os.kill(pid, signal.SIGTERM)
     wait_for(folder.starts)
@@ -229,8 +229,8 @@ def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, st
     folder.script(a=["slow", "good"])
     started()
     wait_for(folder.starts)
-    [entry] = listing(folder.runs, folder.db).entries
-    assert (entry.state, entry.reason) == ("starting", "")
+    [entry] = queue_rows(folder.runs).rows
+    assert (entry.status, entry.reason) == ("starting", "")
     wait_for(lambda: folder.births("a"))
     os.kill(folder.births("a")[0], signal.SIGKILL)
     wait_for(lambda: folder.decisions("finish"))

@@ -8,8 +8,9 @@ import pytest
 
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
-from core.queue.report import Outcome, report
+from core.queue.report import report
 from core.runs.matrix import verdict_word
+from core.runs.row import Outcome
 
 PLAN = '[[experiment]]\nid = "a"\ntrain.batch_seconds = 0.05\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
@@ -45,8 +46,8 @@ def test_a_run_that_broke_down_failed_and_is_not_called_rejected(folder: Any, be
     [row] = report(execution, {})
     assert row.verdict is not None and row.verdict.word == "failed"
     assert row.failed and row.outcome is Outcome.REJECTED, "for the exit code it is as before"
-    assert verdict_word(row.matrix).startswith("failed") and "rejected" not in verdict_word(row.matrix)
-    assert "the fake trainer was told to" in row.matrix.note, "why it failed, and no WER"
+    assert verdict_word(row).startswith("failed") and "rejected" not in verdict_word(row)
+    assert "the fake trainer was told to" in row.note, "why it failed, and no WER"
 
 
 def test_a_run_that_diverged_is_rejected(folder: Any) -> None:

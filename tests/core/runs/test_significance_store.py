@@ -13,7 +13,8 @@ import pytest
 from core.runs import significance
 from core.runs.evidence import Gathered, gather
 from core.runs.judged import judged
-from core.runs.matrix import run_row
+from core.runs.row import Row
+from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring import assess
 from core.scoring.evidence import Decision, State, Thresholds
@@ -109,7 +110,7 @@ def test_a_missing_interval_document_leaves_it_unsure(fake_run: MakeRun) -> None
 
 def test_the_matrix_shows_it_under_the_criterion(fake_run: MakeRun) -> None:
     run = fake_run().good()
-    text = markdown.render(of_lines([run_row("2.1", "", judged(read_run(run.paths), SURE))]))
+    text = markdown.render(of_lines([of_run(Row("plan:2.1", "2.1"), judged(read_run(run.paths), SURE))]))
     assert "\n- Domain gain: 95 % interval +" in text and "words fixed, 0 broken" in text and "MAPSSWE p" in text
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from core.runs.row import Figures, Row, Status, Wer
 from lora_tui.cells import broken, cut
-from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.dashboard.text.columns import fitting, row_pieces
 
 
@@ -35,7 +35,7 @@ def test_no_letter_is_lost(text: str, width: int) -> None:
     [("undecided", "? undecided"), ("accepted", "✓ so far"), ("rejected", "✗ so far"), (None, "")],
 )
 def test_the_verdict_of_a_run_that_goes_on_is_whole_at_80_columns(decision: str | None, word: str) -> None:
-    row = BoardRow("a", "a", state="training", active=True, decision=decision)
+    row = Row("a", "a", Status.TRAINING, figures=Figures(word=decision))
     shown = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
     assert word in shown and "…" not in shown and len(shown) <= 80
 
@@ -51,16 +51,8 @@ def test_the_verdict_of_a_run_that_goes_on_is_whole_at_80_columns(decision: str 
     ],
 )
 def test_no_number_is_cut(width: int, wer: float, change: float, words: str) -> None:
-    row = BoardRow(
-        "a",
-        "a",
-        domain=wer,
-        domain_change=change,
-        heldout=wer,
-        heldout_change=change,
-        state="done",
-        decision="rejected",
-    )
+    now = Wer(now=wer, change=change)
+    row = Row("a", "a", Status.DONE, figures=Figures(domain=now, heldout=now, word="rejected"))
     shown = "".join(t for t, _ in row_pieces(row, fitting(width), selected=True, pinned="", ascii_only=False))
     assert "…" not in shown and len(shown) <= width and shown.count(f"{wer:.0f}"[:-1]) == 2
     assert width < 220 or words in shown, shown

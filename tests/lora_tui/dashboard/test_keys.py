@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.widgets import Input
 
+from core.runs.paths import RunPaths
+from core.runs.row import Figures, Row, Status, Wer
 from core.scoring.side_by_side import align, compare
 from lora_tui.dashboard.messages import Asked
 from lora_tui.dashboard.plots.look import View, move_cursor, pan, zoom
-from lora_tui.dashboard.reading.snapshots import BoardRow
 from lora_tui.dashboard.screens.board import BOARD_KEYS
 from lora_tui.dashboard.text.filters import parse
 from lora_tui.dashboard.text.run_pages import clip_lines
@@ -193,10 +195,12 @@ def test_export_writes_the_run_matrix_and_kill_asks(make_run: Make, make_app: Ma
     asyncio.run(look())
 
 
+ACCEPTED = Figures(word="accepted", learning_rate=1e-4, domain=Wer(now=20.0))
+OPEN = Figures(word="undecided", learning_rate=5e-5, domain=Wer(now=30.0))
 ROWS = [
-    BoardRow("1", "2.1", title="LoRA", state="done", decision="accepted", learning_rate=1e-4, domain=20.0, run="2.1-a"),
-    BoardRow("2", "2.2#1", state="training", decision="undecided", active=True, learning_rate=5e-5, domain=30.0),
-    BoardRow("3", "3.1", state="skipped"),
+    Row("1", "2.1", Status.DONE, title="LoRA", figures=ACCEPTED, run=RunPaths(Path("2.1-a"))),
+    Row("2", "2.2#1", Status.TRAINING, figures=OPEN),
+    Row("3", "3.1", Status.SKIPPED),
 ]
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.queue.entries import listing
-from core.queue.journal import Journal, Request, Start, Submitted
+from core.queue.journal import Journal, Request, Skip, Start, Submitted
+from core.queue.rows import QueueRows, queue_rows
+from core.queue.wishes import Target
+from core.runs.paths import RunPaths
+from core.runs.row import Figures, Queued, Row, Status
+from core.system.locks import KernelLock
 from core.system.process import current_process
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.reading import queue_state
-from lora_tui.dashboard.reading.queue_state import with_entry
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow
+from lora_tui.dashboard.reading.snapshots import Board
 from lora_tui.dashboard.text.columns import fitting, row_pieces
 
 Make = Callable[..., Any]
@@ -25,7 +28,7 @@ ALL = 'until = "all"'
 
 
 def order(folder: Any) -> list[tuple[str, str]]:
-    return [(entry.row.key, str(entry.state)) for entry in listing(folder.runs, folder.db).entries]
+    return [(row.key, row.status.value) for row in queue_rows(folder.runs).rows]
 
 
 def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: Any) -> None:
@@ -138,7 +141,7 @@ def test_start_stop_go_on_kill_and_stop_the_queue(
             await seen.see("queue idle", "nothing is running")
             assert folder.db.open_submissions() == []
             rows = {row.key: row for row in app.board.rows}
-            assert rows["b"].state == "killed" and "can be resumed" in rows["b"].reason
+            assert rows["b"].status == "killed" and "can be resumed" in rows["b"].reason
             await seen.press("q")
         assert app.return_code == 0
 
@@ -197,21 +200,29 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
     folder.db.submit(folder.submission())
-    entry = listing(folder.runs, folder.db).entries[0]
-    row = BoardRow("plan:a", "a", state="killed", run="a-1", decision="rejected")
-    waits = with_entry(row, entry)
-    assert (waits.state, waits.reason, waits.goes_on) == ("queued", "killed before", True)
-    ended = with_entry(row, replace(entry, state="crashed", reason="crashed 3 times"))
-    assert (ended.state, ended.reason, ended.goes_on) == ("crashed", "crashed 3 times", False)
-    held = with_entry(row, replace(entry, state="held", reason="held on request"))
-    assert held.state == "held" and held.goes_on
-    failed = with_entry(row, replace(entry, state="failed"))
-    assert failed.state == "failed" and not failed.goes_on
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)  # as a supervisor does
+    assert lock is not None
+    submission, log = folder.db.open_submissions()[0], Journal(folder.runs.decisions)
+    bare = Row("plan:a", "a", Status.CRASHED, run=folder.runs.run("a", "1"), figures=Figures(word="rejected"))
+
+    def now() -> Row:
+        return queue_rows(folder.runs).row(bare, submission.plan_path)
+
+    waits = now()
+    assert (waits.status, waits.reason, waits.goes_on) == ("queued", "crashed before, is started again", True)
+    folder.db.hold([Target(submission.id, "a")], "held on request")
+    held = now()
+    assert (held.status, held.reason, held.goes_on) == ("held", "held on request", True)
+    folder.db.release([Target(submission.id, "a")])
+    log.append(Skip(submission=submission.id, row="a", status="failed", reason="no such file"))
+    failed = now()
+    assert failed.status == "failed" and not failed.goes_on
     told = [
         "".join(text for text, _ in row_pieces(one, fitting(80), selected=False, pinned="", ascii_only=False))
         for one in (held, failed)
     ]
     assert "✗ so far" in told[0] and "✗ rejected" in told[1]
+    lock.release()
 
 
 def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
@@ -259,7 +270,7 @@ def test_an_edited_row_is_not_the_one_that_is_queued_and_can_be_queued_too(
             await seen.gone("not run")
             await seen.press("p")
             await seen.see("held")
-            held = {entry.submission.id: str(entry.state) for entry in listing(folder.runs, folder.db).entries}
+            held = {row.queued.submission: row.status.value for row in queue_rows(folder.runs).rows}
             assert held.pop(before.id) == "queued" and list(held.values()) == ["held"]
 
     asyncio.run(look())
@@ -270,9 +281,9 @@ def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monke
 
     def counted(*args: Any) -> Any:
         listings.append(args)
-        return listing(*args)
+        return QueueRows(*args)
 
-    monkeypatch.setattr(queue_state, "listing", counted)
+    monkeypatch.setattr(queue_state, "QueueRows", counted)
     folder.write()
     folder.runs.root.mkdir()
     submission = folder.db.submit(folder.submission())
@@ -283,12 +294,12 @@ def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monke
     queue = queue_state.BoardQueue(folder.runs)
     queue.refresh()
     for _ in range(4):
-        queue.told(BoardRow("plan:a", "a", run="a-1", state="crashed"), str(folder.plan))
+        queue.row(Row("plan:a", "a", Status.CRASHED, run=folder.runs.run("a", "1")), str(folder.plan))
         queue.refresh()
-    assert len(listings) == 1, "its trainer starts: its files say nothing of that"
+    assert len(listings) == 2, "its trainer starts: its files say nothing of that"
     monkeypatch.setattr(queue_state, "AGAIN_S", 0.0)
     queue.refresh()
-    assert len(listings) == 2
+    assert len(listings) == 3
     folder.runs.queue_db.unlink()
     folder.runs.queue_db.mkdir()
     queue.refresh()
@@ -300,11 +311,10 @@ def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monke
 
 def test_what_does_not_go_on_by_itself_may_be_tried_again() -> None:
     board = Board(where="", plan="p")
-    for state in ("crashed", "diverged", "killed", "out of memory"):
-        row = BoardRow("plan:a", "a", state=state, submission="s", queued=state.replace(" ", "_"))
-        assert allowed("retry", board, row), state
-    paused = BoardRow("plan:a", "a", state="waiting", submission="s", queued="waiting", run="a-1")
+    queued = Queued("s", "p")
+    for status in (Status.CRASHED, Status.DIVERGED, Status.KILLED, Status.OUT_OF_MEMORY):
+        assert allowed("retry", board, Row("plan:a", "a", status, queued=queued)), status
+    paused = Row("plan:a", "a", Status.WAITING, queued=queued, run=RunPaths(Path("a-1")))
     assert allowed("retry", board, paused), "which lets a queue go on that paused for its failures"
-    for state in ("queued", "waiting", "done", "training"):
-        row = BoardRow("plan:a", "a", state=state, submission="s", queued=state, active=state == "training")
-        assert not allowed("retry", board, row), state
+    for status in (Status.QUEUED, Status.WAITING, Status.DONE, Status.TRAINING):
+        assert not allowed("retry", board, Row("plan:a", "a", status, queued=queued)), status

@@ -9,21 +9,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core.manifests.hashing import HashCache
-from core.plan.schema import Row
-from core.queue.entries import listing
+from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Request, Start, Wait
+from core.queue.rows import queue_rows
 from core.runs.events import Final
+from core.runs.row import Figures, Outcome, Row, Status
+from core.runs.run_figures import with_seeds
 from core.system.locks import KernelLock
 from core.system.process import identity_of
 from lora_tui import status_command
-from lora_tui.dashboard.reading.confirmation import seeds_pieces, with_seeds
-from lora_tui.dashboard.reading.snapshots import BoardRow
+from lora_tui.dashboard.text.confirmation import seeds_pieces
 
 Make = Callable[..., Any]
 
@@ -47,7 +49,7 @@ def begun(folder: Any, pid: int) -> None:
     execution.place_all()
     run = execution.folder(execution.placed["a"])
     run.root.mkdir()
-    row: Row = execution.rows[0]
+    row: PlanRow = execution.rows[0]
     config = {"schema": 1, "experiment": row.experiment, "identity": run.name.rpartition("-")[2], "settings": {}}
     run.config.write_text(json.dumps(config | {"hashes": {}, "gate": {}}))
     process = identity_of(pid)
@@ -103,21 +105,23 @@ def test_a_released_run_waits_for_its_turn_and_is_not_told_as_it_ended_before(
     run.flush()
     submission = folder.db.open_submissions()[0].id
     log = Journal(folder.runs.decisions)
-    [before] = listing(folder.runs, folder.db).entries
-    assert before.state == "stopped" and "no supervisor is at work" in before.reason
+    [before] = queue_rows(folder.runs).rows
+    assert before.status == "stopped" and "no supervisor is at work" in before.reason
     lock = KernelLock.acquire(folder.runs.supervisor_lock)  # as a supervisor does
     assert lock is not None
     log.append(Request(request="release", submission=submission, row="a"))
-    [released] = listing(folder.runs, folder.db).entries
-    assert released.state == "queued" and released.reason == "stopped before, is started again"
+    [released] = queue_rows(folder.runs).rows
+    assert released.status == "queued" and released.reason == "stopped before, is started again"
     log.append(Wait(submission=submission, reason="the trainer of another run has the CPU"))
-    [waits] = listing(folder.runs, folder.db).entries
-    assert waits.state == "waiting" and "has the CPU; stopped before" in waits.reason
+    [waits] = queue_rows(folder.runs).rows
+    assert waits.status == "waiting" and "has the CPU; stopped before" in waits.reason
     lock.release()
 
 
-def row(key: str, decision: str | None, confirms: str | None = None, **more: Any) -> BoardRow:
-    return BoardRow(f"plan:{key}", key, decision=decision, confirms=confirms, **more)
+def row(key: str, word: str | None, confirms: str | None = None, **more: Any) -> Row:
+    wanted: Any = SimpleNamespace(confirms=confirms, experiment=key)
+    outcome = Outcome.UNDECIDED if word is None else Outcome(word)
+    return Row(f"plan:{key}", key, wanted=wanted, figures=Figures(word=word), outcome=outcome, **more)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +136,14 @@ def row(key: str, decision: str | None, confirms: str | None = None, **more: Any
 def test_an_accepted_run_stands_by_its_repeats(
     first: str | None, second: str | None, decision: str, count: int
 ) -> None:
-    repeats = [row("a@seed1", first, "a"), row("a@seed2", second, "a", state="training", active=second is None)]
-    rows = with_seeds([row("a", "accepted"), *repeats, row("b", "rejected")], 2)
-    assert (rows[0].decision, rows[0].seeds) == (decision, (count, 2))
+    status = Status.TRAINING if second is None else Status.DONE
+    repeats = [row("a@seed1", first, "a"), row("a@seed2", second, "a", status=status)]
+    rows = with_seeds([row("a", "accepted"), *repeats, row("b", "rejected")], {"a": 2, "b": 2})
+    assert (rows[0].word, rows[0].seeds) == (decision, (count, 2))
     told = "".join(text for text, _ in seeds_pieces(rows[0]))
     assert f"seeds {count}/2" in told and "a@seed2 " + (second or "training") in told
     assert rows[3].seeds is None and rows[1].seeds is None and seeds_pieces(rows[3]) == ()
-    assert with_seeds([row("a", "accepted")], 0)[0].seeds is None
+    assert with_seeds([row("a", "accepted")], {})[0].seeds is None
 
 
 def test_the_panel_and_status_say_how_many_seeds_confirm_a_run(

@@ -11,12 +11,13 @@ import pytest
 
 from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.runs.position import write_positions
+from core.runs.row import Row
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
 from lora_tui.dashboard.reading.resources import ResourceReader
 from lora_tui.dashboard.reading.run_figures import half_width
-from lora_tui.dashboard.reading.snapshots import BoardRow, RunView
+from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.reading.watch import Watch
 from lora_tui.dashboard.screens.panels import VerdictPanel
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
@@ -29,7 +30,7 @@ Make = Callable[..., Any]
 def view_of(run: Any) -> RunView:
     watch = Watch(run.paths)
     watch.refresh(Thresholds())
-    view = watch.view("x", "2.1")
+    view = watch.view(watch.row(Row("x", "2.1")))
     assert view is not None
     return view
 
@@ -102,7 +103,7 @@ def test_without_a_run_it_says_so() -> None:
 def test_every_width_is_filled_and_the_verdict_is_seen_at_80(make_run: Make) -> None:
     watch = Watch(make_run().train(1000).finish().paths)
     watch.refresh(Thresholds())
-    row = watch.row(BoardRow("x", "2.1"))
+    row = watch.row(Row("x", "2.1"))
     for width in range(30, 260):
         columns = fitting(width)
         for pieces in (heading(columns), row_pieces(row, columns, selected=True, pinned="", ascii_only=False)):
@@ -116,11 +117,11 @@ def test_every_width_is_filled_and_the_verdict_is_seen_at_80(make_run: Make) -> 
 def test_the_row_of_a_run_that_goes_on(make_run: Make) -> None:
     watch = Watch(make_run().train(800).paths)
     watch.refresh(Thresholds())
-    row = watch.row(BoardRow("x", "2.1"))
-    assert row.active and row.state == "training" and row.eta_s is not None and row.eta_s > 0
-    assert row.pace_s == pytest.approx(0.25)
+    row = watch.row(Row("x", "2.1"))
+    assert row.active and row.status == "training" and row.figures.eta_s is not None and row.figures.eta_s > 0
+    assert row.figures.pace_s == pytest.approx(0.25)
     # 200 steps, and one more evaluation as long as those before: half of the time was not spent on steps.
-    assert 200 * 0.25 < row.eta_s < 200 * 0.25 + 200
+    assert 200 * 0.25 < row.figures.eta_s < 200 * 0.25 + 200
 
 
 def test_the_layout_never_takes_more_than_there_is() -> None:
@@ -208,4 +209,4 @@ def test_a_score_that_its_texts_do_not_bear_out_is_not_believed(make_run: Make) 
     run.train(1000).finish()
     watch = Watch(run.paths)
     watch.refresh(Thresholds())
-    assert watch.row(BoardRow("x", "2.1")).decision == "undecided", "as the gate has it"
+    assert watch.row(Row("x", "2.1")).word == "undecided", "as the gate has it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from core.runs.judged import judged
-from core.runs.matrix import run_row
 from core.runs.position import write_positions
+from core.runs.row import Row
+from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
 from lora_tui.output import export
@@ -24,7 +26,7 @@ from lora_tui.reports import html_page, json_document, markdown, svg
 from lora_tui.reports import svg as pictures
 from lora_tui.reports.clips import MOST_WORDS, aligned_lines, chosen_clips, heading
 from lora_tui.reports.curves import Chart, Level, Line, charts, position_charts, thinned
-from lora_tui.reports.report import Report, ReportRow
+from lora_tui.reports.report import Report, of_lines
 
 MakeRun = Callable[..., Any]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -48,8 +50,8 @@ def test_the_health_of_the_data_is_in_every_report(fake_run: MakeRun) -> None:
     run.health(leak)
     write_positions(run.paths)
     thresholds = Thresholds(accept_leakage="the product's own prompts")
-    line = run_row("2.1", "", judged(read_run(run.paths), thresholds))
-    report = Report((ReportRow(line, "accepted", "runs/2.1", position_charts(line.positions)),))
+    [row] = of_lines([of_run(Row("plan:2.1", "2.1"), judged(read_run(run.paths), thresholds))]).rows
+    report = Report((replace(row, charts=position_charts(row.positions)),))
     for text in (markdown.render(report), html_page.render(report), json_document.render(report)):
         assert "1 clip of heldout in train" in text
         assert "60 clips, 600 words" in text and "POSITION EFFECT" in text and "own prompts" in text
@@ -136,8 +138,8 @@ def test_picture_names_are_safe_and_never_the_same() -> None:
 
 def test_charts_are_not_written_behind_a_link_beside_the_report(fake_run: MakeRun, tmp_path: Path) -> None:
     snapshot = read_run(fake_run().good().paths)
-    line = run_row("2.1", "", judged(snapshot, Thresholds()))
-    report = Report((ReportRow(line, "accepted", "runs/2.1", charts(snapshot, Thresholds(), 1000)),))
+    [row] = of_lines([of_run(Row("plan:2.1", "2.1"), judged(snapshot, Thresholds()))]).rows
+    report = Report((replace(row, charts=charts(snapshot, Thresholds(), 1000)),))
     (tmp_path / "theirs").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run_matrix_files").symlink_to(tmp_path / "theirs")

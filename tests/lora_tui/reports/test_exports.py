@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.queue.__main__ import supervise
-from core.runs.matrix import Findings, MatrixRow, unrun_row
+from core.runs.row import Figures, Outcome, Row, Status, Wer
 from core.scoring.evidence import Criterion, Decision, State, Verdict
 from core.scoring.side_by_side import columns, compare
 from lora_tui import diagnostics
@@ -26,7 +27,7 @@ from lora_tui.reports import csv_table, github_actions, html_page, json_document
 from lora_tui.reports import svg as pictures
 from lora_tui.reports.clips import ClipReport
 from lora_tui.reports.curves import Chart, Level, Line
-from lora_tui.reports.report import Report, ReportRow, fit, of_lines
+from lora_tui.reports.report import Findings, Report, ReportRow, fit, of_lines
 
 HOSTILE = "</script><b>&amp; ]]> \x1b[31m \ud800 \ufffe \u202e \"'\n::error::x %0A ##[error]y ``` =cmd()|x"
 Capture = pytest.CaptureFixture[str]
@@ -52,21 +53,21 @@ def row(*states: State, text: str = HOSTILE) -> ReportRow:
     decision = Decision.REJECTED if State.FAIL in states else Decision.UNDECIDED
     decision = Decision.ACCEPTED if set(states) == {State.PASS} else decision
     verdict = Verdict(criteria, decision, 100, True)
-    line = MatrixRow(
-        text, text, text, "done", text, verdict=verdict, note=text, problems=(text,), evidence=((text, text),),
-        findings=(Findings(text, ((text, text),)),),
-    )  # fmt: skip
+    run: Any = SimpleNamespace(name=text, root=text)
+    figures = Figures(note=text)
+    line = Row("plan:x", text, Status.DONE, title=text, settings=text, run=run, figures=figures, verdict=verdict)
+    line = replace(line, outcome=Outcome.REJECTED)
     clip = compare(text, "one two", f"one {text}", text)
     clips = (ClipReport("domain", clip.id, "worst", (1, 2), 0, 1, tuple(columns(clip))),)
     chart = Chart("loss", "Loss", "nats", (Line(text, ((0, 2.0), (1, None), (2, 1.0))),), (Level(text, 1.5),), 1)
-    return ReportRow(line, "rejected", text, (chart,), clips)
+    return ReportRow(line, (text,), ((text, text),), (Findings(text, ((text, text),)),), (), (chart,), clips)
 
 
 def report(*rows: ReportRow) -> Report:
     return Report(rows)
 
 
-UNRUN = ReportRow(unrun_row("b", "", "skipped", HOSTILE), "skipped")
+UNRUN = ReportRow(Row("plan:b", "b", Status.SKIPPED, HOSTILE, outcome=Outcome.SKIPPED))
 
 
 def test_junit_counts_and_escapes() -> None:
@@ -232,13 +233,13 @@ def test_a_summary_that_cannot_be_written_is_only_a_warning(
 
 
 def test_csv_rounds_what_is_no_digit_of_a_count() -> None:
-    line = MatrixRow("a", baseline_domain=100 * 1.11, tuned_domain=111.00000000000001, duration_s=1 / 3)
-    table = csv_table.render(report(ReportRow(line, "accepted")))
+    figures = Figures(domain=Wer(baseline=100 * 1.11, tuned=111.00000000000001), duration_s=1 / 3)
+    table = csv_table.render(report(ReportRow(Row("plan:a", "a", figures=figures))))
     assert ",111.0,111.0,," in table and ",0.333333," in table
 
 
 def test_a_row_without_a_run_and_a_reason_is_skipped_in_junit() -> None:
-    text = junit_xml.render(report(ReportRow(unrun_row("b", "", "not run", ""), "pending")))
+    text = junit_xml.render(report(ReportRow(Row("plan:b", "b"))))
     assert '<skipped message="not run"/>' in text
 
 
@@ -249,7 +250,7 @@ def test_what_must_be_known_first_heads_every_report() -> None:
     plain = row(State.PASS, text="2.1")
     assert plain.line.verdict is not None
     verdict = replace(plain.line.verdict, loosened=("gain ≥ 0.1 instead of 1.0",), remarks=(REMARK,))
-    found = report(replace(plain, line=replace(plain.line, verdict=verdict), outcome="accepted"))
+    found = report(replace(plain, line=replace(plain.line, verdict=verdict, outcome=Outcome.ACCEPTED)))
     assert markdown.render(found).index(REMARK) < markdown.render(found).index("| Experiment")
     page = html_page.render(found)
     assert page.index(html.escape(REMARK)) < page.index("<table")

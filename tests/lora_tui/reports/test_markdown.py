@@ -7,17 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.plan.schema import HistoryRow
 from core.runs.events import Final
 from core.runs.figures import duration, points
 from core.runs.judged import judged
-from core.runs.matrix import (
-    CRITERIA,
-    MatrixRow,
-    differing_settings,
-    history_row,
-    run_row,
-    unrun_row,
-)
+from core.runs.matrix import CRITERIA, differing_settings, history_row
+from core.runs.row import Figures, Row, Status
+from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
 from lora_tui.reports import markdown as markdown_format
@@ -26,12 +22,13 @@ from lora_tui.reports.report import of_lines
 MakeRun = Callable[..., Any]
 
 
-def render_markdown(rows: list[MatrixRow], **more: Any) -> str:
+def render_markdown(rows: list[Row], **more: Any) -> str:
     return markdown_format.render(of_lines(rows), **more)
 
 
-def row_of(run: Any, experiment: str = "2.1", settings: str = "", **more: Any) -> MatrixRow:
-    return run_row(experiment, settings, judged(read_run(run.paths, now=run.time), Thresholds()), **more)
+def row_of(run: Any, experiment: str = "2.1", settings: str = "", **more: Any) -> Row:
+    bare = Row(f"plan:{experiment}", experiment, settings=settings, **more)
+    return of_run(bare, judged(read_run(run.paths, now=run.time), Thresholds()))
 
 
 def cells(markdown: str, experiment: str) -> dict[str, str]:
@@ -55,7 +52,7 @@ def test_an_accepted_run(fake_run: MakeRun) -> None:
         "Heldout WER %": "5.00 → 5.00",
         "Change, points": "+0.00",
         "Verdict": "accepted",
-        "Adapter": (row.adapter_hash or "")[:12],
+        "Adapter": (row.figures.adapter_hash or "")[:12],
         "Note": "–",
     }
     assert {name: found[name] for name in wanted} == wanted
@@ -111,10 +108,10 @@ def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
 
 def test_rows_without_a_run(fake_run: MakeRun) -> None:
     rows = [
-        history_row("exp_2.1b", "DoRA", "short, high learning rate: unstable"),
-        history_row("exp_1.1", note="made elsewhere", domain_wer=31.256),
-        unrun_row("2.2", "", "skipped", "condition not met", steps=1000),
-        unrun_row("3.1#1", "learning_rate=5e-05", "waiting", "waits for 2.1"),
+        history_row(0, HistoryRow("exp_2.1b", "DoRA", "short, high learning rate: unstable")),
+        history_row(1, HistoryRow("exp_1.1", note="made elsewhere", domain_wer=31.256)),
+        Row("plan:2.2", "2.2", Status.SKIPPED, "condition not met", figures=Figures(steps_planned=1000)),
+        Row("plan:3.1#1", "3.1#1", Status.WAITING, "waits for 2.1", settings="learning_rate=5e-05"),
     ]
     text = render_markdown(rows)
     old = cells(text, "exp_2.1b")
@@ -153,7 +150,7 @@ def test_an_empty_plan_has_a_matrix_too() -> None:
 
 @given(st.text(st.characters(exclude_categories=[])), st.text(st.characters(exclude_categories=[])))
 def test_no_text_breaks_the_table(title: str, note: str) -> None:
-    row = unrun_row("2.2", note, "skipped", note, title=title)
+    row = Row("plan:2.2", "2.2", Status.SKIPPED, note, title=title, settings=note)
     text = render_markdown([row], title=title)
     lines = text.split("\n")
     table = [line for line in lines if line.startswith("| ")]
@@ -201,14 +198,15 @@ def test_durations(seconds: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "shown"),
+    ("change", "sign", "shown"),
     [
-        (39.4, 23.0, "-16.40"),
-        (9.2, 12.3, "+3.10"),
-        (5.0, 5.0, "+0.00"),
-        (5.001, 5.0, "+0.00"),
-        (None, 5.0, "–"),
+        (-16.4, 1, "-16.40"),
+        (3.1, 1, "+3.10"),
+        (-16.4, -1, "+16.40"),
+        (0.0, 1, "+0.00"),
+        (-0.001, 1, "+0.00"),
+        (None, 1, "–"),
     ],
 )
-def test_points(before: float | None, after: float | None, shown: str) -> None:
-    assert points(before, after) == shown
+def test_points(change: float | None, sign: int, shown: str) -> None:
+    assert points(change, sign) == shown

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from core.queue.report import Outcome, RowReport
 from core.runs.judged import judged
-from core.runs.matrix import run_row
 from core.runs.origin import origin
+from core.runs.row import Outcome, Row
+from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring.evidence import Decision, Thresholds
 from lora_tui import status_command
@@ -33,10 +32,8 @@ def test_the_table_says_what_the_verdict_below_it_says(
 ) -> None:
     found = judged(read_run(fake_run().good().paths), Thresholds())
     found = replace(found, verdict=replace(found.verdict, decision=now))
-    row: Any = SimpleNamespace(key="x")
-    line = run_row("x", "", found)
-    report = RowReport(row, outcome, False, line, "", found.snapshot.paths, None, found, found.verdict)
-    assert status_command._cells(report)[status_command._HEADINGS.index("VERDICT")] == word
+    row = replace(of_run(Row("plan:x", "x"), found), outcome=outcome)
+    assert status_command._cells(row)[status_command._HEADINGS.index("VERDICT")] == word
 
 
 def test_an_adapter_that_was_never_made_is_not_recorded(fake_run: MakeRun) -> None:

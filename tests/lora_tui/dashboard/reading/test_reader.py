@@ -49,7 +49,7 @@ def test_runs_without_a_plan_are_judged_by_the_thresholds_that_they_record(tmp_p
     run = make_run().train(1000).finish()
     board = settled(source(tmp_path), Want(f"run:{run.paths.name}"))
     [row] = board.rows
-    assert row.key == "2.1" and row.state == "done" and row.decision == "accepted" and row.best_step == 500
+    assert row.key == "2.1" and row.status == "done" and row.word == "accepted" and row.figures.best_step == 500
     assert board.selected is not None and len(board.selected.heldout) == 5
 
 
@@ -63,11 +63,11 @@ def test_a_board_that_nothing_happens_on_stays_equal(tmp_path: Path, make_run: M
 def test_new_steps_are_seen(tmp_path: Path, make_run: Make) -> None:
     run = make_run().train(400)
     reading, want = source(tmp_path), Want(f"run:{run.paths.name}")
-    assert settled(reading, want).rows[0].steps == 400
+    assert settled(reading, want).rows[0].figures.steps == 400
     run.paths.events.unlink()
     fresh = make_run().train(600)
     board = settled(reading, want)
-    assert board.rows[0].steps == 600 and fresh.paths.name in board.rows[0].id
+    assert board.rows[0].figures.steps == 600 and fresh.paths.name in board.rows[0].id
     assert board.selected is not None and len(board.selected.snapshot.steps) == 600
 
 
@@ -80,7 +80,7 @@ def test_files_full_of_rubbish_are_a_row_like_any_other(tmp_path: Path, make_run
     (bad / "log.txt").write_bytes(os.urandom(3000))
     (bad / "evals").write_text("not a folder")
     board = settled(source(tmp_path), Want("run:bad-0000000000"))
-    assert {row.run for row in board.rows} == {run.paths.name, "bad-0000000000"}
+    assert {row.run.name for row in board.rows if row.run} == {run.paths.name, "bad-0000000000"}
 
 
 def test_a_thousand_runs_show_at_once(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_thousand_runs_show_at_once(tmp_path: Path) -> None:
 def test_rows_of_a_plan_say_what_they_wait_for(tmp_path: Path, folder: Any) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\nafter = ["a"]\nwhen = "stable"\n')
     board = settled(source(tmp_path, folder.plan), Want())
-    assert [(row.key, row.state, row.reason) for row in board.rows] == [
+    assert [(row.key, row.status, row.reason) for row in board.rows] == [
         ("a", "not run", ""),
         ("b", "not run", "after a; if stable"),
     ]

@@ -22,16 +22,16 @@ def test_a_run_is_played_from_its_first_step_to_its_verdict(make_run: Make, tmp_
     replay = ReplaySource(run.paths.root, 10, lambda: now[0])
     want = Want(f"run:{run.paths.name}")
     try:
-        assert replay.read(want).rows[0].steps == 0
+        assert replay.read(want).rows[0].figures.steps == 0
         now[0] += replay.length_s / 20
         half = replay.read(want)
         [row] = half.rows
-        assert row.steps is not None and 400 < row.steps < 600 and row.active and row.state == "training"
+        assert row.figures.steps is not None and 400 < row.figures.steps < 600 and row.status == "training"
         assert half.selected is not None and half.selected.so_far and "50 %" in half.replay
         assert "have no times" in half.selected.log_line
         now[0] += replay.length_s / 20 + 1
         whole = replay.read(want)
-        assert whole.rows[0].state == "done" and whole.rows[0].decision == "accepted"
+        assert whole.rows[0].status == "done" and whole.rows[0].word == "accepted"
         assert whole.selected is not None and whole.selected.log_line == "all is well"
         assert replay.read(want).selected is whole.selected
     finally:

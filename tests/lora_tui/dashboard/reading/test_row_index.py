@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from core.runs.paths import RunsFolder
+from core.runs.row import Row
 from lora_tui.dashboard.reading.reader import FolderSource
 from lora_tui.dashboard.reading.row_index import RowIndex, first_rows
-from lora_tui.dashboard.reading.snapshots import Board, BoardRow, Want
+from lora_tui.dashboard.reading.snapshots import Board, Want
 
 Make = Callable[..., Any]
 
@@ -40,7 +41,7 @@ def age(runs: RunsFolder) -> None:
             os.utime(path, (time.time() - 3600,) * 2)
 
 
-def figures(board: Board) -> list[BoardRow]:
+def figures(board: Board) -> list[Row]:
     return sorted(board.rows, key=lambda row: row.id)
 
 
@@ -62,11 +63,11 @@ def test_a_run_that_goes_on_is_read_anew(runs: RunsFolder, make_run: Make) -> No
     document = json.loads(run.paths.result.read_text())
     run.paths.result.unlink()
     [row] = first_rows(runs, RowIndex(runs.board_index)).rows
-    assert row.state == "…" and row.domain is None
+    assert row.status == "…" and row.figures.domain.now is None
     [row] = read_all(runs).rows
-    assert row.state != "done"
+    assert row.status != "done"
     run.paths.result.write_text(json.dumps(document))
-    assert [row.state for row in read_all(runs).rows] == ["done"]
+    assert [row.status for row in read_all(runs).rows] == ["done"]
 
 
 def test_a_run_that_trains_is_never_kept(runs: RunsFolder, make_run: Make) -> None:
@@ -75,7 +76,7 @@ def test_a_run_that_trains_is_never_kept(runs: RunsFolder, make_run: Make) -> No
     [read] = read_all(runs).rows
     assert read.active
     [row] = first_rows(runs, RowIndex(runs.board_index)).rows
-    assert row.state == "…"
+    assert row.status == "…"
 
 
 def test_another_program_and_rubbish_hold_nothing(runs: RunsFolder, make_run: Make) -> None:
@@ -89,8 +90,8 @@ def test_another_program_and_rubbish_hold_nothing(runs: RunsFolder, make_run: Ma
     [name] = document["runs"]
     for entry in (3, {}, document["runs"][name] | {"row": {}}, document["runs"][name] | {"stamps": None}):
         runs.board_index.write_text(json.dumps(document | {"runs": {name: entry}}))
-        assert [row.state for row in first_rows(runs, RowIndex(runs.board_index)).rows] == ["…"]
-        assert [row.decision for row in read_all(runs).rows] == ["accepted"]
+        assert [row.status for row in first_rows(runs, RowIndex(runs.board_index)).rows] == ["…"]
+        assert [row.word for row in read_all(runs).rows] == ["accepted"]
 
 
 def test_other_thresholds_judge_anew(runs: RunsFolder, make_run: Make, folder: Any) -> None:
@@ -99,7 +100,7 @@ def test_other_thresholds_judge_anew(runs: RunsFolder, make_run: Make, folder: A
     read_all(runs)
     config = json.loads(run.paths.config.read_text())
     run.paths.config.write_text(json.dumps(config | {"gate": {"domain_gain": 30.0}}))
-    assert [row.decision for row in read_all(runs).rows] == ["rejected"]
+    assert [row.word for row in read_all(runs).rows] == ["rejected"]
 
 
 def test_the_selected_run_is_read_whole(runs: RunsFolder, make_run: Make) -> None:
@@ -108,4 +109,4 @@ def test_the_selected_run_is_read_whole(runs: RunsFolder, make_run: Make) -> Non
     read_all(runs)
     board = read_all(runs, Want(f"run:{run.paths.name}"))
     assert board.selected is not None and len(board.selected.snapshot.steps) == 1000
-    assert board.selected.verdict.decision.value == board.rows[0].decision
+    assert board.selected.verdict.decision.value == board.rows[0].word

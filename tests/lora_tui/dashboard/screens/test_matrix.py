@@ -6,19 +6,25 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from lora_tui.dashboard.reading.snapshots import BoardRow
+from core.runs.row import Figures, Row, Status, Wer
 from lora_tui.dashboard.text.matrix_rows import matrix_of, sort_rows
 
 Make = Callable[..., Any]
+GOOD = Figures(
+    word="accepted", domain=Wer(baseline=22.5, now=20.0, change=-2.5), heldout=Wer(change=0.1),
+    criteria=(("convergence", "PASS"),), note="no reason",
+    settings={"train": {"learning_rate": 1e-4, "steps": 10}, "adapter": {"method": "dora"}},
+)  # fmt: skip
+BAD = Figures(
+    word="rejected", domain=Wer(change=-0.5),
+    settings={"train": {"learning_rate": 5e-5, "steps": 10}, "adapter": {"method": "lora"}},
+)  # fmt: skip
 ROWS = [
-    BoardRow("h", "exp_1", title="before", state="history", reason="unstable", planned=False),
-    BoardRow("1", "2.1", state="done", decision="accepted", domain=20.0, domain_change=-2.5, heldout_change=0.1,
-             baseline_domain=22.5, criteria=(("convergence", "PASS"),), note="no reason",
-             values={"train": {"learning_rate": 1e-4, "steps": 10}, "adapter": {"method": "dora"}}),
-    BoardRow("2", "2.2", state="failed", reason="no memory\x1b[31m", decision="rejected", domain_change=-0.5,
-             values={"train": {"learning_rate": 5e-5, "steps": 10}, "adapter": {"method": "lora"}}),
-    BoardRow("3", "3.1", state="skipped", reason="2.1: not stable"),
-]  # fmt: skip
+    Row("h", "exp_1", Status.HISTORY, "unstable", title="before", planned=False),
+    Row("1", "2.1", Status.DONE, figures=GOOD),
+    Row("2", "2.2", Status.FAILED, "no memory\x1b[31m", figures=BAD),
+    Row("3", "3.1", Status.SKIPPED, "2.1: not stable"),
+]
 
 
 def column(matrix: Any, heading: str) -> list[str]:
@@ -36,8 +42,8 @@ def test_the_settings_that_differ_are_columns_and_nothing_is_left_out() -> None:
 
 def test_settings_that_are_called_like_another_column_have_one_of_their_own() -> None:
     rows = [
-        BoardRow(str(steps), "2.1", values={"train": {"steps": steps}, "data": {"heldout": f"{steps}.jsonl"}})
-        for steps in (10, 20)
+        Row(str(n), "2.1", figures=Figures(settings={"train": {"steps": n}, "data": {"heldout": f"{n}.jsonl"}}))
+        for n in (10, 20)
     ]
     matrix = matrix_of(rows)
     assert len(set(matrix.headings)) == len(matrix.headings)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from core.runs.paths import RunsFolder
+from core.runs.row import Status
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
 from lora_tui.dashboard.reading.reader import FolderSource
-from lora_tui.dashboard.reading.snapshots import UNREAD, Board, Want
+from lora_tui.dashboard.reading.snapshots import Board, Want
 
 Make = Callable[..., Any]
 
@@ -28,7 +29,7 @@ class FakeSlowDisk(FolderSource):
         board = super().read(want)
         rows = board.rows
         if self.slow:
-            rows = tuple(replace(row, state=UNREAD, active=False) if row.key == "2.2" else row for row in rows)
+            rows = tuple(replace(row, status=Status.UNREAD) if row.key == "2.2" else row for row in rows)
         return replace(board, rows=rows)
 
 

@@ -1,0 +1,471 @@
+"""Where each row stands and why, for every face: the one place that puts the queue's state and a run's into words.
+
+*Queued* is said only where the supervisor will start it: that is decided by the function by which it decides
+(`core.queue.standing`). Only reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from core.errors import PlanError, RunFolderError, UserError
+from core.plan.conditions import parse_condition
+from core.plan.expand import matches
+from core.plan.next_action import HELD_BACK, dependencies
+from core.plan.read import parse_plan
+from core.plan.row_state import RowStatus
+from core.plan.rows import all_rows, shown
+from core.plan.schema import Plan, RunSettings
+from core.plan.schema import Row as PlanRow
+from core.queue.how_ended import UNSPOKEN, ended_as, outcome_of
+from core.queue.journal import Start, records
+from core.queue.standing import COUNTED, LOST, Ended, standing
+from core.queue.state import QueueState, SubmissionState
+from core.queue.wishes import Asked, QueueDb, RowWishes, Submission, Target
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.row import Figures, Outcome, Queued, Row, Status, told_by_plan
+from core.runs.snapshot import LOST_S, RunSnapshot, RunState, reason
+from core.runs.store import read_run, state_and_reason
+from core.system.files import exists
+from core.system.locks import is_held
+from core.system.process import identity_from_json, is_alive
+
+if TYPE_CHECKING:
+    from core.queue.execution import PlanExecution
+
+NOBODY = "no supervisor is at work to start it again"
+_ASKED = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
+_KILLED = "on request; what was saved last can be resumed"
+_WAITED_FOR = 3
+"""Rows that another one waits for that are named; the others are counted."""
+_Said = tuple[Status, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of an open submission, with all that the queue knows of it."""
+
+    submission: Submission
+    row: PlanRow
+    said: SubmissionState
+    wished: RowWishes
+    retries: int
+    """`queue.retries` of its plan."""
+    retried: frozenset[str]
+    """Rows of the submission that somebody asked to try again, also those of which no supervisor has heard."""
+    ending: bool
+    obstacle: str = ""
+    """What keeps it from being started now, were it its turn: its own first obstacle."""
+
+    @property
+    def run(self) -> str | None:
+        """Folder of the run that it is, as the queue has said."""
+        return self.said.runs.get(self.row.key)
+
+    def is_of(self, settings: RunSettings | None, run: str | None) -> bool:
+        """Whether a row of its plan with its key, as the plan is now, is this one: an edited row is another run.
+
+        `settings` of that row, None: not known; `run`: its folder, where it has one.
+        """
+        if self.run is not None and run is not None:
+            return self.run == run
+        return settings is None or settings == self.row.settings
+
+    def is_retried(self, run: str) -> bool:
+        """Whether somebody asked to try this run again, in whichever row of the submission."""
+        return any(self.said.runs.get(key, run if key == self.row.key else None) == run for key in self.retried)
+
+
+class QueueRows:
+    """The queue at one moment: its open submissions, their rows, and the word for any row that a face shows."""
+
+    def __init__(self, runs: RunsFolder, state: QueueState, asked: Asked | None = None) -> None:
+        """`asked`: what its file holds; None where no queue was ever made, or it cannot be read."""
+        self._runs, self._state = runs, state
+        self.submissions = () if asked is None else tuple(asked.submissions)
+        """The open ones, in the order of working."""
+        self.paused = state.pause.reason if asked is not None else ""
+        """Why the queue has paused by itself; empty: it has not."""
+        self.supervised = is_held(runs.supervisor_lock)
+        """Whether a supervisor is at work."""
+        self._of_row: dict[tuple[str, str], list[Place]] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        self._rows: dict[tuple[str, str], Row] = {}
+        if asked is not None:
+            for submission in asked.submissions:
+                self._take(_places(submission, asked, state))
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the open submissions, in the order of starting."""
+        return tuple(self._rows.values())
+
+    def row(self, bare: Row, plan: str | None) -> Row:
+        """A row with the word for it. `bare`: as its plan and its run's files tell it; `plan`: path of its plan."""
+        place = self._place_of(bare, plan)
+        if place is not None:
+            return self._at(place, bare)
+        if bare.run is not None:
+            status, why = self._ended(bare)
+            # A folder in which no trainer has ever worked is queued only where a submission asks for it.
+            return replace(bare, status=Status.NOT_RUN if status is Status.QUEUED else status, reason=why)
+        last = None
+        if bare.status is Status.NOT_RUN and not bare.reason and bare.wanted is not None:
+            last = self._last(bare.wanted, plan)
+        return _without_run(bare if last is None else replace(bare, status=last[0], reason=last[1]))
+
+    def listed(self, row: Row) -> Row | None:
+        """The row of the queue that this one is, as it was when the queue was listed."""
+        return self._rows.get((row.queued.submission, row.key))
+
+    def is_of(self, queued: Row, planned: Row | None, run: RunPaths | None) -> bool:
+        """Whether a row of the queue is this one of its plan as that is now, which is this run where it has one."""
+        settings = None if planned is None or planned.wanted is None else planned.wanted.settings
+        place = self._places[queued.queued.submission, queued.key]
+        return planned is not None and place.is_of(settings, _name(run))
+
+    # Which place a row has
+
+    def _place_of(self, bare: Row, plan: str | None) -> Place | None:
+        """Where its plan is queued twice: that which has its run before others, what goes on before what does not."""
+        if bare.queued.submission:
+            return self._places.get((bare.queued.submission, bare.key))
+        if plan is None:
+            return None
+        run, settings = _name(bare.run), None if bare.wanted is None else bare.wanted.settings
+        hits = [place for place in self._of_row.get((plan, bare.key), ()) if place.is_of(settings, run)]
+        if len(hits) < 2:
+            return next(iter(hits), None)
+        return min(hits, key=lambda place: (place.run is None, resting(self._at(place, bare))))
+
+    def _take(self, places: Sequence[Place]) -> None:
+        """The rows of one submission, each with its own first obstacle."""
+        begun = self._begun(places)
+        bare = [self._bare(place, begun.get(place.row.key)) for place in places]
+        statuses = [(place.row, self._word(place, row)[0]) for place, row in zip(places, bare, strict=True)]
+        first = ""
+        for plain, row, (_, status) in zip(places, bare, statuses, strict=True):
+            waited_for = _waited_for(plain.row, statuses)
+            place = replace(plain, obstacle=self._obstacle(plain, waited_for, first))
+            self._of_row.setdefault((place.submission.plan_path, place.row.key), []).append(place)
+            self._places[place.submission.id, place.row.key] = place
+            self._rows[place.submission.id, place.row.key] = self._at(place, row)
+            if not first and status is Status.QUEUED and not waited_for:
+                first = place.row.key
+
+    def _begun(self, places: Sequence[Place]) -> Mapping[str, RunPaths]:
+        """Row → its run, of those that are there already and that no supervisor has named yet."""
+        named = {place.run for place in places}
+        if None not in named or all(run.name in named for run in self._folders):
+            return {}
+        return _begun_runs(self._runs, places[0].submission)
+
+    @cached_property
+    def _folders(self) -> Sequence[RunPaths]:
+        return self._runs.runs()
+
+    def _bare(self, place: Place, begun: RunPaths | None) -> Row:
+        """The row as its plan and its run's folder tell it. `begun`: its run, as far as the queue has not said."""
+        train, key = place.row.settings.train, place.row.key
+        figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate)
+        bare = Row(f"queue:{place.submission.id}:{key}", key, title=place.row.title, wanted=place.row, figures=figures)
+        bare = replace(bare, planned=False, settings=place.row.label)
+        name = place.run or _name(begun)
+        return bare if name is None else self._looked_at(bare, name)
+
+    def _looked_at(self, bare: Row, name: str) -> Row:
+        """The row with its run as its folder tells it now; without the figures that take long to read."""
+        run = RunPaths(self._runs.root / name)
+        if name in self._state.trainers:
+            return seen(bare, read_run(run))
+        state, why = state_and_reason(run)
+        return replace(bare, run=run, status=Status(state.value), reason=why)
+
+    # The words
+
+    def _at(self, place: Place, bare: Row) -> Row:
+        """The row of an open submission."""
+        known = bare
+        if bare.run is None and place.run is not None:
+            known = self._looked_at(bare, place.run)  # the face could not tell which run it is
+        queued = Queued(place.submission.id, place.submission.plan_path, ending=place.ending)
+        if bare.status is Status.UNREAD:
+            listed = self._rows[place.submission.id, place.row.key]
+            return replace(bare, status=listed.status, reason=listed.reason, queued=listed.queued)
+        status, why = self._word(place, known)
+        if status.active:
+            queued = replace(queued, asked=self._asked_of(known))
+        return _without_run(replace(bare, status=status, reason=why, queued=queued))
+
+    def _word(self, place: Place, seen: Row) -> _Said:
+        run = _name(seen.run)
+        if seen.status is Status.DONE:
+            return seen.status, ""
+        if run is not None and (seen.status.active or self._is_starting(run, seen.figures.attempts)):
+            own = seen.reason if seen.status.active else ""
+            why = ", ".join(filter(None, (self._state.place_of(run), own, self._asked_of(seen))))
+            return (seen.status if seen.status.active else Status.STARTING), why
+        wished = _wished(place)
+        if wished is not None:
+            return wished
+        status, why = (Status.QUEUED, "") if run is None else self._ended_in(place, run, seen)
+        if status != Status.QUEUED:
+            return status, why
+        if place.obstacle:
+            return Status.WAITING, "; ".join(filter(None, (place.obstacle, why)))
+        return status, why
+
+    def _asked_of(self, row: Row) -> str:
+        """What the trainer of its run was asked for, in words."""
+        return _ASKED.get(self._state.asked_of(_name(row.run) or "") or "", "")
+
+    def _is_starting(self, run: str, attempts: int) -> bool:
+        """Whether the trainer that was started last lives and has said nothing yet: its imports take seconds.
+
+        Where nobody here can tell whether it lives, it does as long as such a trainer may be silent.
+        """
+        begun = self._state.trainers.get(run)
+        process = None if begun is None else identity_from_json(begun.process)
+        alive = False if process is None else is_alive(process)
+        if begun is None or alive is False or (alive is None and time.time() - begun.time > LOST_S):
+            return False
+        return attempts <= begun.attempts_before
+
+    def _ended(self, bare: Row) -> _Said:
+        """A run without a trainer, whoever has it; that it was killed only the queue knows."""
+        if bare.status is Status.CRASHED and self._state.is_killed(_name(bare.run) or ""):
+            return Status.KILLED, _KILLED
+        return bare.status, bare.reason
+
+    def _ended_in(self, place: Place, run: str, seen: Row) -> _Said:
+        """A run without a trainer that a submission has: as it ended, or queued if it is started again."""
+        ends = self._ends(place, run, seen)
+        status, why = self._ended(seen)
+        if status is Status.QUEUED:
+            if not ends:
+                return status, why
+            message = ends[-1].message or UNSPOKEN
+            if ends[-1].outcome == LOST:
+                return Status.FAILED, message
+            status, why = Status.CRASHED, f"its trainer ended: {message}"
+            if self._state.is_killed(run):
+                status, why = Status.KILLED, _KILLED
+        no = self._not_again(place, run, seen, ends)
+        if no is not None:
+            return status, "; ".join(filter(None, (why, no)))
+        how = f" ({why})" if why and status is not Status.KILLED else ""
+        halved = None if place.is_retried(run) else place.said.halves.get(run)
+        again = "is started again" if halved is None else f"is run again with accumulation {halved}"
+        return Status.QUEUED, f"{status.text} before{how}, {again}"
+
+    def _ends(self, place: Place, run: str, seen: Row) -> list[Ended]:
+        """How its trainers ended for this submission: also the one that died, and nobody has written so down yet."""
+        ends, begun = list(place.said.ends.get(run, ())), self._state.trainers.get(run)
+        if begun is not None:
+            asked = self._state.asked_of(run) is not None
+            ends.append(_unwritten(begun, seen, asked=asked))
+        return ends
+
+    def _not_again(self, place: Place, run: str, seen: Row, ends: Sequence[Ended]) -> str | None:
+        """Why it is not started again; empty where its own last word says so. None: it is."""
+        said = place.said
+        if said.over:
+            return f"nothing more is started: {said.over}"
+        if run in said.stopped:
+            return said.stopped[run]
+        forgiven = place.is_retried(run)
+        now = standing(outcome_of(RunState(seen.status.value)), ends, place.retries, forgiven=forgiven)
+        if now.status is not RowStatus.QUEUED and (forgiven or run not in said.halves):
+            return now.reason if not ends or ends[-1].outcome in COUNTED else ""
+        return None if self.supervised else NOBODY
+
+    # Why a row is not started now
+
+    def _obstacle(self, place: Place, waited_for: Sequence[str], first: str) -> str:
+        """`first`: the row that comes before all others that have nothing else to wait for; empty: this one does.
+
+        What the queue waits for nobody knows while no supervisor is at work.
+        """
+        if place.said.over:
+            return f"nothing more is started: {place.said.over}"
+        if not self.supervised:
+            return ""
+        if self._state.pause.reason:
+            return f"paused: {self._state.pause.reason}"
+        if waited_for:
+            more = f" and {len(waited_for) - _WAITED_FOR} more" if len(waited_for) > _WAITED_FOR else ""
+            return f"waits for {', '.join(waited_for[:_WAITED_FOR])}{more}"
+        waits = _of_any_row(place.said.waits or "")
+        return f"{first} comes first: {waits}" if waits and first else waits
+
+    # What was said last of a row that is in no queue
+
+    def _last(self, row: PlanRow, plan: str | None) -> _Said | None:
+        """By the newest submission that asked for the row as it is now: an edited row is other work."""
+        mine = self._state.of_plan(plan) if plan is not None else []
+        if not any(said.last_reason(row.key) for _, said in mine):
+            return None
+        for name, said in mine:
+            earlier = _asked_for(self._runs, name).get(row.key)
+            if earlier is not None and _work(earlier) == _work(row):
+                last = said.last_reason(row.key)
+                return None if last is None else (Status(last[0]), last[1])
+        return None
+
+
+def queue_rows(runs: RunsFolder) -> QueueRows:
+    """The queue as it stands. Nothing is made where no queue was; sqlite3.Error, OSError where it cannot be read."""
+    asked = QueueDb(runs.queue_db).asked() if exists(runs.queue_db) else None
+    return QueueRows(runs, QueueState(records(runs.decisions)), asked)
+
+
+def _begun_runs(runs: RunsFolder, submission: Submission) -> Mapping[str, RunPaths]:
+    """Row → its run, as far as that can be told in a moment: audio that was never hashed is not read for it."""
+    try:
+        execution = _execution(runs, submission)
+    except (UserError, OSError):
+        return {}
+    return {key: run for key, run in execution.started() if exists(run.events)}
+
+
+@lru_cache(maxsize=8)
+def _execution(runs: RunsFolder, submission: Submission) -> PlanExecution:
+    from core.manifests.hashing import HashCache
+    from core.queue.execution import PlanExecution  # most looks at the queue need none of it
+    from core.runs.resolve import ResolveError
+
+    def too_long(manifest: str, done: int, total: int) -> None:
+        raise ResolveError(f"data.{manifest}: not hashed yet")
+
+    execution = PlanExecution(submission, runs, HashCache(runs.hash_cache), too_long)
+    execution.place_all()
+    return execution
+
+
+def readable_queue(runs: RunsFolder) -> QueueRows:
+    """As far as it can be read, on a read-only disk, say: what cannot be costs a word, and no run its verdict."""
+    try:
+        state = QueueState(records(runs.decisions))
+    except (OSError, RunFolderError):
+        state = QueueState()
+    try:
+        return QueueRows(runs, state, QueueDb(runs.queue_db).asked() if exists(runs.queue_db) else None)
+    except (sqlite3.Error, OSError, ValueError, RunFolderError):
+        return QueueRows(runs, state)
+
+
+def seen(bare: Row, snapshot: RunSnapshot) -> Row:
+    """The row with its run as it is at this moment, and why it is so."""
+    figures = replace(bare.figures, attempts=len(snapshot.attempts))
+    return replace(
+        bare, run=snapshot.paths, status=Status(snapshot.state.value), reason=reason(snapshot), figures=figures
+    )
+
+
+def target_of(row: Row) -> Target:
+    """What a request for this row of the queue names."""
+    return Target(row.queued.submission, row.key)
+
+
+def resting(row: Row) -> int:
+    """0: it goes on by itself; 1: when it is released; 2: it does not."""
+    if row.active or row.status.in_turn:
+        return 0
+    return 1 if row.status is Status.HELD else 2
+
+
+def retriable(row: Row) -> bool:
+    """Whether `retry` means anything: it ended, or is held, removed or closed; of one that goes on it forgives."""
+    return not row.active and row.status is not Status.DONE and (row.run is not None or not row.status.in_turn)
+
+
+def _places(submission: Submission, asked: Asked, state: QueueState) -> Sequence[Place]:
+    """The rows of one submission, in the order of starting."""
+    wished, said = asked.rows.get(submission.id, RowWishes()), state.of(submission.id)
+    unheard = {str(wish.row) for wish in asked.wishes if wish.kind == "retry" and wish.submission == submission.id}
+    found = _parsed(submission.plan_text, submission.plan_path, submission.overrides)
+    if found is None:
+        return ()  # the supervisor says so, and closes it
+    plan, rows = found
+    begun = {*said.runs, *said.closed, *wished.held, *wished.removed}
+    wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
+    wanted.sort(key=lambda row: wished.ranks.get(row.key, 0.0))
+    retried, ending = frozenset(said.retried | unheard), submission.id in asked.ending
+    return [Place(submission, row, said, wished, plan.queue.retries, retried, ending) for row in wanted]
+
+
+def _wished(place: Place) -> _Said | None:
+    """Whatever became of its run: what somebody asked for the row, or why the queue has closed it."""
+    key = place.row.key
+    if key in place.wished.removed:
+        return Status.REMOVED, ""
+    if key in place.wished.held:
+        return Status.HELD, place.wished.held[key]
+    if key in place.said.closed:
+        word, why = place.said.closed[key]
+        return Status(word), why
+    return None
+
+
+def _unwritten(begun: Start, seen: Row, *, asked: bool) -> Ended:
+    """The end of a trainer that has died, and of which nobody has written yet."""
+    state, spoke = RunState(seen.status.value), seen.figures.attempts > begun.attempts_before
+    outcome, message = ended_as(state, identity_from_json(begun.process), spoke=spoke)
+    return Ended(outcome, asked, message)
+
+
+def _waited_for(row: PlanRow, statuses: Sequence[tuple[PlanRow, Status]]) -> list[str]:
+    """Rows of its submission that must have ended before this one can be decided on, and have not."""
+    condition = None if row.when is None else parse_condition(row.when, row.after)
+    experiments = dependencies(row, condition)
+    return [other.key for other, status in statuses if status.goes_on and other.experiment in experiments]
+
+
+def _without_run(row: Row) -> Row:
+    """With its outcome and what its plan says of it, where it has no run: a row that was skipped is none."""
+    if row.run is not None:
+        return row
+    outcome = Outcome.SKIPPED if row.status is Status.SKIPPED else Outcome.PENDING
+    row = replace(row, outcome=outcome)
+    return told_by_plan(row) if row.status in (Status.NOT_RUN, Status.QUEUED) else row
+
+
+def _of_any_row(waits: str) -> str:
+    """What the queue waits for, without what it says of single rows: each of these has its own reason."""
+    parts = [part for part in waits.split("; ") if not part.startswith(HELD_BACK)]
+    return "; ".join(part for part in parts if " waits for " not in part)
+
+
+def _name(run: RunPaths | None) -> str | None:
+    return None if run is None else run.name
+
+
+def _work(row: PlanRow) -> tuple[object, ...]:
+    return (row.settings, row.after, row.when, row.adapter_from)
+
+
+def _asked_for(runs: RunsFolder, name: str) -> Mapping[str, PlanRow]:
+    """The rows that a submission asked for, as they were then."""
+    try:
+        submission = QueueDb(runs.queue_db).submission(name) if exists(runs.queue_db) else None
+    except (sqlite3.Error, OSError):
+        return {}  # locked for long, or on a disk that takes no lock: the next look may find it
+    found = None if submission is None else _parsed(submission.plan_text, submission.plan_path, submission.overrides)
+    if submission is None or found is None:
+        return {}
+    return {row.key: row for row in found[1] if not submission.only or matches(row, submission.only)}
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str, path: str, overrides: tuple[str, ...]) -> tuple[Plan, Sequence[PlanRow]] | None:
+    """A plan as it was submitted, and all its rows; None: it is none."""
+    try:
+        plan = parse_plan(text, path, overrides)
+        return plan, all_rows(plan)
+    except PlanError:
+        return None
