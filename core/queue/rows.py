@@ -340,7 +340,8 @@ def _execution(runs: RunsFolder, submission: Submission) -> PlanExecution:
     from core.runs.resolve import ResolveError
 
     def too_long(manifest: str, done: int, total: int) -> None:
-        raise ResolveError(f"data.{manifest}: not hashed yet")
+        if done < total:
+            raise ResolveError(f"data.{manifest}: not hashed yet")
 
     execution = PlanExecution(submission, runs, HashCache(runs.hash_cache), too_long)
     execution.place_all()
