@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core import console
 from core.errors import ExitCode, PlanError
-from core.manifests.hashing import HashCache
+from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.other_version import supervisor_note
@@ -31,7 +31,6 @@ from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import path_in_repository, workflow_commands
 from lora_tui.reports.report import Report, assemble
 from lora_tui.request import Request
-from lora_tui.unsaved_hashes import UnsavedHashes
 
 HASHING_LINE_S = 5.0
 

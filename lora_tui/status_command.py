@@ -9,6 +9,7 @@ from typing import Any
 
 from core import console
 from core.errors import ExitCode, PlanError
+from core.manifests.hashing import UnsavedHashes
 from core.plan.expand import unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
@@ -31,7 +32,6 @@ from lora_tui.dashboard.reading.log_text import last_line
 from lora_tui.dashboard.text.columns import wer_with_change
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.report import of_lines
-from lora_tui.unsaved_hashes import UnsavedHashes
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0

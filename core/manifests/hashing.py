@@ -339,3 +339,10 @@ def _load(path: Path) -> dict[str, list[int | str]]:
         return {name: entry for name, entry in files.items() if isinstance(entry, list) and len(entry) == 5}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+class UnsavedHashes(HashCache):
+    """Hashes for commands that only look at runs, which create no folder."""
+
+    def save(self) -> None:
+        """Nothing is written."""

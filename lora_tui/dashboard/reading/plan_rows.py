@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.manifests.hashing import HashCache
+from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
 from core.queue.report import asked_repeats, doubt, remarks, surely
@@ -22,7 +22,6 @@ from core.runs.row import Figures, Row
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import thresholds_of
 from core.system.files import is_file
-from lora_tui.unsaved_hashes import UnsavedHashes
 
 
 class PlanRows:

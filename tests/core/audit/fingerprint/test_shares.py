@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.audit.fingerprint import shares
+from core.audit.fingerprint import landmarks as shares
+from core.audit.fingerprint.landmarks import Clip, may_share, share
 from core.audit.fingerprint.peaks import Peaks
-from core.audit.fingerprint.shares import Clip, may_share, share
 
 LEAST, WANTED, SPREAD = 8, 0.33, 1.3
 
