@@ -32,6 +32,7 @@ class RunProgress:
     interval: int = -1
     phase: str = ""
     training_said: float = float("-inf")
+    progress_said: tuple[int, int] | None = None
     notices: int = 0
     pace_s: float | None = None
     """Seconds a step takes, evaluations included, between the last two intervals."""
@@ -57,15 +58,18 @@ class RunProgress:
             return
         phase = snapshot.phase or ""
         if phase != self.phase:
-            self.phase = phase
+            self.phase, self.progress_said = phase, None
             if phase != "training":
                 yield f"{self.label}  {phase}{_at_step(snapshot)}{_detail(snapshot)}"
         if phase == "training" and now - self.training_said >= TRAINING_LINE_S:
             self.training_said = now
             yield f"{self.label}  {training_line(snapshot, self.pace_s)}"
-        elif snapshot.progress is not None and now - self.training_said >= TRAINING_LINE_S:
-            self.training_said = now
-            yield f"{self.label}  {phase}{_at_step(snapshot)}  {snapshot.progress[0]}/{snapshot.progress[1]}"
+        elif (done := snapshot.progress) not in (
+            None,
+            self.progress_said,
+        ) and now - self.training_said >= TRAINING_LINE_S:
+            self.training_said, self.progress_said = now, done
+            yield f"{self.label}  {phase}{_at_step(snapshot)}  {done[0]}/{done[1]}"
 
     def _paced(self, step: int, now: float) -> None:
         pace = (now - self.interval_at) / max(1, step - self.interval)

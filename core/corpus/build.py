@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -76,11 +77,15 @@ def _build_set(pool: ProcessPoolExecutor, out: Path, name: str, utterances: Sequ
     from tqdm import tqdm
 
     folder, partial = out / "audio" / name, out / "audio" / f"{name}.partial"
+    if not sys.stderr.isatty():  # where there is no bar
+        err(f"{name}: {len(utterances)} clips are made")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     lines = []
     durations = pool.map(_render_to, utterances, [partial] * len(utterances), chunksize=CHUNK)
-    for utterance, duration_s in tqdm(zip(utterances, durations, strict=True), name, len(utterances), unit="clip"):
+    for utterance, duration_s in tqdm(
+        zip(utterances, durations, strict=True), name, len(utterances), unit="clip", disable=None
+    ):
         lines.append(json.dumps(_manifest_entry(name, utterance, duration_s)) + "\n")
     manifest = "".join(lines).encode()
     (partial / "stamp.json").write_text(json.dumps(_stamp(utterances, manifest), indent=1) + "\n", encoding="utf-8")

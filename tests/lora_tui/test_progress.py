@@ -102,5 +102,14 @@ def test_attaching_tells_nothing_of_the_past(tmp_path: Path) -> None:
     assert list(progress.news(snapshot, 0.0)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:20"]
 
 
+def test_an_evaluation_that_stands_still_is_not_told_again(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    snapshot = run.write(start(), Phase("baseline", 0), Heartbeat("baseline", 33, 500))
+    lines = [line for number in range(4) for line in progress.news(snapshot, number * TRAINING_LINE_S)]
+    assert lines[1:] == ["a  baseline at step 0", "a  baseline at step 0  33/500"]
+    snapshot = run.write(Heartbeat("baseline", 66, 500))
+    assert list(progress.news(snapshot, 4 * TRAINING_LINE_S)) == ["a  baseline at step 0  66/500"]
+
+
 def test_clock() -> None:
     assert [clock(s) for s in (0, 92, 7625)] == ["0:00", "1:32", "2:07:05"]

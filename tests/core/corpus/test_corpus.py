@@ -52,6 +52,7 @@ def test_the_command_builds_it_in_processes_of_its_own(tmp_path: Path, built: Pa
     recipe = ["--recipe", str(small_recipe(tmp_path)), "--out", str(tmp_path), "--sets", "domain", "--jobs", "2"]
     done = subprocess.run([sys.executable, "-m", "core.corpus", *recipe], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "clip/s" not in done.stderr  # no bar goes into a log
     assert manifest(tmp_path, "domain") == manifest(built, "domain")
 
 
