@@ -1,11 +1,12 @@
 """Planted defects in copies of real sets: hits, misses and false alarms of `lora-cli manifest check`.
 
-    python -m benchmarks.planted_defects [--clips N] [--planted K] [--scores HARD.json EASY.json] [FOLDER…]
+    python -m benchmarks.planted_defects [--clips N] [--planted K] [--seed S] [--scores HARD.json EASY.json] [FOLDER…]
 
 FOLDERs hold train_, domain_ and heldout_manifest.jsonl; by default data/ and, where it is, ../shared/speech/digits; a
-third material is synthesised for it, in voices and texts that no threshold was ever looked at with. N clips of each
+third material is synthesised for it, in voices and texts that the embedded speech has nothing of. N clips of each
 set are copied; K defects of every kind are planted as further lines of domain, made from clips of train; then the three
 sets are checked. A hit is the planted line found under its kind; a false alarm is a leak on a line that nobody planted.
+--seed draws other clips and voices, and changes other ones of them: thresholds were chosen with seed 0.
 `--scores` takes two score documents of a run (evals/step-000000/domain.json, heldout.json): 150 clips of the hard set
 and 50 of the easy one after them, drawn 100 times. About a minute on two quiet cores.
 
@@ -74,9 +75,11 @@ def checked(sets: Planted) -> Audit:
     return audit(sources, text_check=TextCheck(ROOT / "data" / "base_model"))
 
 
-def material(title: str, lines: dict[str, list[Any]], planted: int, scratch: Path) -> Iterator[tuple[str, int, int]]:
+def material(
+    title: str, lines: dict[str, list[Any]], planted: int, scratch: Path, seed: int
+) -> Iterator[tuple[str, int, int]]:
     """Plant, check, print the table; (group, hits, planted) of each row, false alarms as group `clean`."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     sets = Planted(scratch, lines, {name: len(rows) for name, rows in lines.items()})
     clean_alarms = [f for f in checked(sets).findings if f.kind in LEAKS]
     total = sum(sets.clean.values())
@@ -149,6 +152,7 @@ def main() -> int:
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--clips", type=int, default=150)
     parser.add_argument("--planted", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scores", nargs=2, type=Path, metavar=("HARD", "EASY"))
     args = parser.parse_args()
     digits = ROOT.parent / "shared" / "speech" / "digits"
@@ -158,9 +162,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             scratch = Path(name) / "planted"
             scratch.mkdir()
-            lines = copied(folder, args.clips) if folder else synthesised(Path(name), args.clips)
+            lines = copied(folder, args.clips, args.seed) if folder else synthesised(Path(name), args.clips, args.seed)
             title = str(folder) if folder else "freshly synthesised, other voices and texts"
-            for group, found, planted in material(title, lines, args.planted, scratch):
+            for group, found, planted in material(title, lines, args.planted, scratch, args.seed):
                 hits.setdefault(group, []).append((found, planted))
         if folder:
             group, found, total = whole_sets(folder)

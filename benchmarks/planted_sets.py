@@ -22,7 +22,9 @@ FRESH_VOICES = {
     "domain": ("de+Diogo", "nl+Storm", "en+zac", "af+miguel", "en-029+ian"),
     "heldout": ("de+Henrique", "nl+Nguyen", "en+antonio", "af+steph3", "en-029+klatt4"),
 }
-"""Accents and voices that the embedded speech has nothing of, some of them of other languages."""
+"""Accents and voices that the embedded speech has nothing of, some of them of other languages: of seed 0."""
+ACCENTS = ("cs", "da", "de", "en-gb-scotland", "en-us", "es", "fi", "fr", "it", "nl", "pl", "pt", "sv")
+"""Of the other seeds, with variants drawn at random."""
 ROOT = Path(__file__).resolve().parent.parent
 _SENTENCE = re.compile(r"[A-Za-z][A-Za-z ,']{30,120}[a-z]")
 
@@ -51,34 +53,48 @@ class Planted:
         self.places.setdefault((group, what, kind), []).append(len(self.lines["domain"]))
 
 
-def copied(folder: Path, count: int) -> dict[str, list[Any]]:
-    """The first `count` lines of the sets in `folder`."""
+def copied(folder: Path, count: int, seed: int = 0) -> dict[str, list[Any]]:
+    """The first `count` lines of the sets in `folder`; of other seeds, as many drawn at random."""
     lines: dict[str, list[Any]] = {}
     for name in SETS:
-        rows = (folder / f"{name}_manifest.jsonl").read_text().splitlines()[:count]
-        lines[name] = [json.loads(row) for row in rows]
+        rows = (folder / f"{name}_manifest.jsonl").read_text().splitlines()
+        some = random.Random(seed).sample(rows, min(count, len(rows))) if seed else rows[:count]
+        lines[name] = [json.loads(row) for row in some]
         for line in lines[name]:
             line["audio_filepath"] = str((folder / line["audio_filepath"]).absolute())
     return lines
 
 
-def synthesised(folder: Path, count: int) -> dict[str, list[Any]]:
+def fresh_voices(speech: Synthesiser, seed: int) -> dict[str, tuple[str, ...]]:
+    """Five a set, none of them in two."""
+    if not seed:
+        return FRESH_VOICES
+    rng = random.Random(seed)
+    known = {voice.partition("+")[2] for voices in FRESH_VOICES.values() for voice in voices}
+    variants = rng.sample(sorted(speech.variants() - known), 5 * len(SETS))
+    voices = [f"{rng.choice(ACCENTS)}+{variant}" for variant in variants]
+    return {name: tuple(voices[at :: len(SETS)]) for at, name in enumerate(SETS)}
+
+
+def synthesised(folder: Path, count: int, seed: int = 0) -> dict[str, list[Any]]:
     """`count` clips a set: sentences of this project's documents, in voices that it uses nowhere else."""
-    rng = random.Random(20)
+    rng = random.Random(20 + seed)
     prose = " ".join(path.read_text() for path in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"))
     texts = sorted({" ".join(match[0].lower().split()) for match in _SENTENCE.finditer(" ".join(prose.split()))})
     rng.shuffle(texts)
     speech = Synthesiser()
+    voices = fresh_voices(speech, seed)
     lines: dict[str, list[Any]] = {name: [] for name in SETS}
     for number, text in enumerate(texts[: count * len(SETS)]):
         name = SETS[number % len(SETS)]
-        voice = rng.choice(FRESH_VOICES[name])
+        voice = rng.choice(voices[name])
         samples = speech.speak(text, voice, Prosody(rng.randint(120, 200), rng.randint(20, 80), rng.randint(20, 80)))
         level = 10 ** rng.uniform(-1, 0) / 32768
         noisy = samples * level + np.random.default_rng(number).standard_normal(len(samples)) * 0.002
         path = folder / f"{name}{number}.wav"
         soundfile.write(path, np.clip(noisy, -1, 1), speech.sample_rate_hz)
-        lines[name].append({"audio_filepath": str(path), "text": text, "speaker": voice})
+        duration = round(len(noisy) / speech.sample_rate_hz, 3)
+        lines[name].append({"audio_filepath": str(path), "text": text, "speaker": voice, "duration": duration})
     return lines
 
 
