@@ -39,7 +39,7 @@ AUDIBLE = 0.01
 BOTH = 0.73
 """Two clips are one recording, however badly damaged, when the mean correlation of both with each other is this."""
 PART, PART_ALIKE = 0.87, 0.95
-PART_BY_CHANCE, PART_FEW = 0.78, 0.27
+PART_BY_CHANCE, PART_FEW = 0.78, 0.38
 """One clip is a part of another when the first is its mean correlation, and so much of it is alike; and for few pieces
 the mean must be the third, and the fourth divided by their number."""
 LEAST_ALIKE, LEAST_TIME = 0.9, 0.5
@@ -47,7 +47,7 @@ LEAST_ALIKE, LEAST_TIME = 0.9, 0.5
 WHOLE = 0.85
 """Two clips are one recording at another speed when the mean correlation of both is this: the speed is chosen freely,
 so that others come nearer by chance."""
-BY_CHANCE, FEW = 0.68, 0.6
+BY_CHANCE, FEW = 0.68, 0.65
 """And the mean correlation must be this, and more by the second divided by the number of pieces: where one speaker says
 some words twice in short clips, few pieces are alike by chance."""
 FASTEST = 1.13

@@ -100,3 +100,20 @@ def test_real_sets_that_share_no_recording_share_none(whole_digits: Path) -> Non
 
     assert min(sizes) > 50
     assert found(clips, first_only=sizes[0]) == []
+
+
+def test_clips_of_hardly_more_than_a_word_are_not_the_same_recording(whole_digits: Path) -> None:
+    """The first 0.95 s of all that one speaker says in replay and heldout: other recordings of the same ten words."""
+    clips, sizes = [], []
+    for name in ("replay", "heldout"):
+        lines = [json.loads(line) for line in (whole_digits / f"{name}_manifest.jsonl").read_text().splitlines()]
+        decoded = [
+            decode_native(whole_digits / line["audio_filepath"], 0.0, 0.95)
+            for line in lines
+            if line["speaker"] == "jackson"
+        ]
+        clips += [(one.samples, one.rate_hz) for one in decoded]
+        sizes.append(len(decoded))
+
+    assert min(sizes) > 50
+    assert found(clips, first_only=sizes[0]) == []
