@@ -91,7 +91,7 @@ def _serve() -> Command:
 def _queue() -> Command:
     from lora_tui import queue_command as it
 
-    return Command(it.add_arguments, it.run, "What is queued, and wishes for it.")
+    return Command(it.add_arguments, it.run, "What is queued, and what is asked of it.")
 
 
 COMMANDS: dict[str, Callable[[], Command]] = {
@@ -142,6 +142,7 @@ def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 def _face_parser() -> argparse.ArgumentParser:
     from lora_tui import dashboard_command, request
+    from lora_tui.arguments import add_folders
 
     parser = Parser(
         prog="lora-tui",
@@ -152,10 +153,7 @@ def _face_parser() -> argparse.ArgumentParser:
     )
     request.add_arguments(parser)
     dashboard_command.add_arguments(parser)
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-    parser.add_argument(
-        "--state", metavar="DIR", help="queue, locks and caches; default: a folder for it in $XDG_STATE_HOME/lora-tui"
-    )
+    add_folders(parser)
     parser.add_argument("--version", action=_Version, help="show program's version number and exit")
     return parser
 

@@ -64,10 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     for question in QUESTIONS:
         kind = {"model": "MODEL", "normaliser": "NAME"}.get(question.key, "MANIFEST")
-        parser.add_argument(f"--{question.key}", metavar=kind, help=question.text.partition(" (Enter")[0])
+        parser.add_argument(f"--{question.key}", metavar=kind, help=_lower(question.text.partition(" (Enter")[0]))
     parser.add_argument("--output", default=DEFAULT_PLAN, metavar="FILE", help="the plan; default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="ask nothing; what is optional and not given is left out")
     parser.add_argument("--force", action="store_true", help="replace a plan that exists")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def run(args: argparse.Namespace) -> ExitCode:

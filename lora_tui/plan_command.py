@@ -19,13 +19,13 @@ from core.plan.rows import EXPERIMENT, all_rows, in_words
 from core.plan.schema import Plan, Row
 from core.queue.recorded_runs import newest_first
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import DEFAULT_PLAN, load_plan
+from core.runs.plan_file import load_plan
 from core.runs.preflight import preflight
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
-from core.user_paths import user_path
+from lora_tui.arguments import add_choice, add_folders, add_plan
 from lora_tui.cells import table
 
 NOT_STARTED = "not started"
@@ -48,18 +48,10 @@ class PlannedRow:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("plan", nargs="?", default=DEFAULT_PLAN, metavar="PLAN", help="default: %(default)s")
+    add_plan(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="train.steps=60, or 2.1:train.steps=60",
-    )
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row")
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: runs")
-    parser.add_argument("--state", default=None, metavar="DIR", help="the folder of queue, locks and caches")
+    add_choice(parser)
+    add_folders(parser)
 
 
 def run(args: argparse.Namespace) -> ExitCode:
@@ -68,14 +60,14 @@ def run(args: argparse.Namespace) -> ExitCode:
     planned: list[PlannedRow] = []
     plan: Plan | None = None
     try:
-        plan = load_plan(user_path(args.plan), args.set)
+        plan = load_plan(args.plan, args.set)
         rows = _selected(plan, args.only)
         runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
         planned, problems = plan_rows(plan, rows, runs)
     except PlanError as error:
         problems = str(error).split("\n")
     if args.json:
-        console.document(_document(args.plan, plan, planned, problems), indent=1)
+        console.document(_document(str(args.plan), plan, planned, problems), indent=1)
     else:
         _print_text(plan, planned, problems)
     return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED

@@ -1,4 +1,4 @@
-"""`lora-tui queue …`: what is queued, and wishes for it. Works with and without a living supervisor."""
+"""`lora-tui queue …`: what is queued, and what is asked of it. Works with and without a living supervisor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import DEFAULT_PLAN
-from core.user_paths import user_path
 from lora_tui import queue_actions
+from lora_tui.arguments import add_choice, add_folders, add_plan
 from lora_tui.queue_list import show
 
 
@@ -25,19 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions and their arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(parser))
     for name, action in ACTIONS.items():
-        sub = actions.add_parser(name, help=action.help, description=action.help, allow_abbrev=False)
+        short = f"{action.help[0].lower()}{action.help[1:]}".rstrip(".")
+        sub = actions.add_parser(name, help=short, description=action.help, allow_abbrev=False)
         add = sub.add_argument
         if name == "add":
-            add(
-                "plan",
-                nargs="?",
-                type=user_path,
-                default=Path(DEFAULT_PLAN),
-                metavar="PLAN",
-                help=f"default: {DEFAULT_PLAN}",
-            )
-            add("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
-            add("--set", action="append", default=[], metavar="KEY=VALUE", help="as in lora-tui --help; repeatable")
+            add_plan(sub)
+            add_choice(sub)
         elif name != "list":
             add("names", nargs="*", metavar="RUN", help="a row (3.1#2), experiment, run folder, identity or submission")
         if name not in ("add", "move"):
@@ -52,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if action.destructive:
             add("--yes", action="store_true", help="do not ask")
         add("--json", action="store_true", help="print JSON")
-        add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-        add("--state", metavar="DIR", help="the folder of queue, locks and caches")
+        add_folders(sub)
 
 
 def run(args: argparse.Namespace) -> ExitCode:

@@ -12,6 +12,7 @@ from core.queue.command import SUPERVISOR_COMMAND
 from core.runs.contents import Depth
 from core.runs.plan_file import DEFAULT_PLAN
 from core.user_paths import user_path
+from lora_tui.arguments import add_choice, add_plan
 
 _REQUIRED = {"texts": Depth.TEXTS, "audio": Depth.WHOLE}
 """By the value of `--require-data`."""
@@ -36,9 +37,7 @@ class Request:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the headless face."""
-    parser.add_argument(
-        "plan", nargs="?", type=user_path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: {DEFAULT_PLAN}"
-    )
+    add_plan(parser)
     parser.add_argument("--headless", action="store_true", help="no dashboard: progress lines, then the run matrix")
     parser.add_argument("--gate", action="store_true", help="exit with the verdict (see the exit codes below)")
     parser.add_argument(
@@ -55,14 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-train", action="store_true", help="start nothing: judge what is in the run folders")
     parser.add_argument("--detach", action="store_true", help="queue the plan and return; the supervisor goes on")
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="train.steps=60, or 2.1:train.steps=60; repeatable",
-    )
+    add_choice(parser)
     parser.add_argument(
         "--export",
         action="append",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.errors import ExitCode, UserError
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
-from core.user_paths import user_path
+from lora_tui.arguments import add_folders, add_plan
 from lora_tui.diagnostics import say
 
 DESCRIPTION = """\
@@ -26,14 +26,11 @@ HOST = "127.0.0.1"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
-    add(
-        "plan", nargs="?", type=user_path, default=Path(DEFAULT_PLAN), metavar="PLAN", help=f"default: ./{DEFAULT_PLAN}"
-    )
+    add_plan(parser)
     add("--port", type=_port, default=8000, metavar="N", help="default: %(default)s")
     add("--act", action="store_true", help="keys may start, stop and write; otherwise they only look")
     add("--ascii", action="store_true", help="plots and glyphs in plain ASCII")
-    add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-    add("--state", metavar="DIR", help="the folder of queue, locks and caches")
+    add_folders(parser)
 
 
 def run(args: argparse.Namespace) -> ExitCode:

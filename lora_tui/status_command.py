@@ -19,14 +19,14 @@ from core.queue.wishes import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.runs.plan_file import read_plan_text
 from core.runs.position import read_positions
 from core.runs.row import Outcome, Row
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.system.locks import is_held
-from core.user_paths import user_path
+from lora_tui.arguments import add_choice, add_folders, add_plan
 from lora_tui.cells import table
 from lora_tui.dashboard.reading.log_text import last_line
 from lora_tui.dashboard.text.columns import wer_with_change
@@ -43,13 +43,11 @@ _HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
-    add("plan", nargs="?", type=user_path, default=DEFAULT_PLAN, metavar="PLAN", help="default: ./%(default)s")
+    add_plan(parser)
     add("--follow", action="store_true", help="print it again when it changes, until the queue has nothing left to do")
-    add("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="as the plan was started with; repeatable")
+    add_choice(parser)
     add("--json", action="store_true", help="print JSON; with --follow one document a line")
-    add("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
-    add("--state", metavar="DIR", help="the folder of queue, locks and caches")
+    add_folders(parser)
 
 
 def run(args: argparse.Namespace) -> ExitCode:

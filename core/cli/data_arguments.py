@@ -79,8 +79,8 @@ def _add_expand(actions: Any) -> None:
     expand.add_argument(
         "--pool", nargs="+", type=user_path, required=True, metavar="P", help="manifests to choose from"
     )
-    expand.add_argument("--size", type=int, default=500, metavar="N", help="utterances in the result (default 500)")
-    expand.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    expand.add_argument("--size", type=int, default=500, metavar="N", help="utterances in the result; default: 500")
+    expand.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice; default: 0")
     expand.add_argument("--exclude", nargs="+", type=user_path, default=[], metavar="M", help="sets to have nothing of")
     expand.add_argument("--keep", type=user_path, metavar="M", help="an earlier set that stays inside the new one")
     expand.add_argument(
@@ -104,8 +104,10 @@ def add_errors(commands: Any) -> None:
         formatter_class=_RAW,
     )
     errors.add_argument("run", type=user_path, metavar="RUN_DIR", help="a run folder")
-    errors.add_argument("--dataset", default="domain", metavar="NAME", help="domain (default), heldout or selection")
-    errors.add_argument("--limit", type=int, default=10, metavar="N", help="words to print of each kind (default 10)")
+    errors.add_argument(
+        "--dataset", default="domain", metavar="NAME", help="domain, heldout or selection; default: domain"
+    )
+    errors.add_argument("--limit", type=int, default=10, metavar="N", help="words to print of each kind; default: 10")
     errors.add_argument("--json", action="store_true", help="print everything as JSON")
     errors.add_argument(
         "-o", "--output", type=user_path, metavar="OUT", help="write these clips as a manifest, worst first"
@@ -126,12 +128,12 @@ def add_normalise(commands: Any) -> None:
     normalise.add_argument(
         "output", type=user_path, metavar="OUT", help="a .wav file: 16 kHz, mono, 32-bit float, exact"
     )
-    normalise.add_argument("--offset", type=float, default=0.0, metavar="S", help="where the clip begins (default 0)")
+    normalise.add_argument("--offset", type=float, default=0.0, metavar="S", help="where the clip begins; default: 0")
     normalise.add_argument("--duration", type=float, metavar="S", help="its length; default: to the end")
     normalise.add_argument(
         "--channel", type=int, metavar="N", help="the one to hear, 0 is the first; default: the mean"
     )
-    normalise.add_argument("--target-rms", type=float, default=0.075, metavar="R", help="default 0.075")
+    normalise.add_argument("--target-rms", type=float, default=0.075, metavar="R", help="default: 0.075")
     normalise.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
@@ -165,7 +167,7 @@ def _add_exchange(actions: Any) -> None:
         metavar="N",
         help="take only N clips, chosen as `expand` does; default: all that are allowed",
     )
-    reading.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice (default 0)")
+    reading.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice; default: 0")
     reading.add_argument(
         "--exclude",
         nargs="+",
