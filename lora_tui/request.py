@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
-from core.queue.command import SUPERVISOR_COMMAND
+from core.queue import SUPERVISOR_COMMAND
 from core.runs.contents import Depth
 from core.runs.plan_file import DEFAULT_PLAN
 from core.user_paths import user_path

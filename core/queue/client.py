@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import ExitCode, RunFolderError
-from core.queue.command import SUPERVISOR_COMMAND
+from core.queue import SUPERVISOR_COMMAND
 from core.queue.executor import child_environment
 from core.queue.journal import last_records
 from core.queue.other_version import OLDER

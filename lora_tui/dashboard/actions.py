@@ -11,19 +11,18 @@ from core.errors import ExitCode, PlanError, UserError
 from core.manifests.hashing import HashCache
 from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
-from core.plan.rows import all_rows
-from core.queue.client import QueueClient
+from core.queue.commands import Commands, Done, Effect, Meant
 from core.queue.execution import PlanExecution
-from core.queue.journal import records
 from core.queue.report import report
-from core.queue.state import QueueState
+from core.queue.rows import target_of
 from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
+from core.runs.row import Row, Status
 from core.system.files import write_text
+from core.system.locks import is_held
 from lora_tui import output
 from lora_tui.dashboard.options import Options
-from lora_tui.dashboard.wishes import Wishes
 from lora_tui.reports.report import assemble
 
 
@@ -32,21 +31,68 @@ class Actions:
 
     def __init__(self, options: Options, runs: RunsFolder) -> None:
         self._options, self._runs = options, runs
-        self.wishes = Wishes(runs, self._client())
+        self._commands = Commands(runs, options.supervisor)
 
     def start(self) -> str:
         """Queue the plan as its file is now, and see to a supervisor."""
-        submission = self._submission()
-        rows = all_rows(parse_plan(submission.plan_text, submission.plan_path, submission.overrides))
-        gone = QueueState(records(self._runs.decisions)).removed_rows(submission.plan_path)
-        client = self._client()
-        worked = client.supervisor_works()
-        queued = client.submit(submission)
-        if queued.id != submission.id:
+        worked = is_held(self._runs.supervisor_lock)
+        done = self._commands.submit(self._submission())
+        if Effect.QUEUED_ALREADY in done.effects.values():
             return "the plan is in the queue already" if worked else "the queue goes on; the plan was in it already"
-        again = ", ".join(row.key for row in rows if row.key in gone)
+        again = ", ".join(done.removed_before)
         with_them = f" with {again}, removed before (D removes again)" if again else ""
         return f"the plan is queued{with_them}; runs go on when the dashboard is closed"
+
+    def hold(self, row: Row) -> str:
+        """It is not started until it is released."""
+        return f"{_held(self._commands.hold(_meant(row)))} held: not started until released"
+
+    def release(self, row: Row) -> str:
+        """It may start again."""
+        done = self._commands.release(_meant(row))
+        if done.effects.get(target_of(row)) is Effect.NOT_HELD:
+            return f"{row.key} was not held: it is {done.rows[target_of(row)].status.text}"
+        return f"{row.key} is released"
+
+    def move(self, row: Row, by: int) -> str:
+        """`by` places later in its plan's order of starting."""
+        self._commands.move_by(_meant(row), by)
+        return f"{row.key} is started {'earlier' if by < 0 else 'later'}, as far as its conditions allow"
+
+    def stop(self, row: Row) -> str:
+        """The step is finished and saved. Held then; releasing it goes on from there."""
+        return _ended(row, self._commands.stop(_meant(row)))
+
+    def kill(self, row: Row) -> str:
+        """The same at once."""
+        return _ended(row, self._commands.kill(_meant(row)))
+
+    def retry(self, row: Row) -> str:
+        """Once more, whatever became of it."""
+        self._commands.retry(_meant(row))
+        return f"{row.key} is {'back in the queue' if row.status is Status.REMOVED else 'tried again'}"
+
+    def remove(self, row: Row) -> str:
+        """Out of the queue; its files stay."""
+        done = self._commands.remove(_meant(row))
+        if done is not None and Effect.REMOVED_ALREADY in done.effects.values():
+            return f"{row.key} was removed already"
+        return f"{row.key} is removed from the queue; nothing was deleted"
+
+    def go_on(self) -> str:
+        """Let a queue that paused by itself go on."""
+        self._commands.go_on()
+        return "the queue goes on"
+
+    def stop_all(self) -> str:
+        """End everything that is queued; its submissions are closed then."""
+        self._commands.stop(Meant(everything=True))
+        return "the trainers finish their step, save, and the queue stops"
+
+    def kill_all(self) -> str:
+        """The same at once."""
+        self._commands.kill(Meant(everything=True))
+        return "the trainers are ended now; what was saved last can be resumed"
 
     def export(self) -> str:
         """Write the run matrix beside the runs."""
@@ -83,5 +129,24 @@ class Actions:
         path: Path = self._options.plan
         return Submission.create(path, read_plan_text(path), self._options.overrides, self._options.only)
 
-    def _client(self) -> QueueClient:
-        return QueueClient(self._runs, self._options.supervisor)
+
+def _meant(row: Row) -> Meant:
+    """The row; where no open submission has it, what its run or row is called."""
+    return Meant([row.key if row.run is None else row.run.name], target_of(row))
+
+
+def _held(done: Done | None) -> str:
+    """Which rows are held then: those that share the run are, too."""
+    rows = list(dict.fromkeys(str(target.row) for target in (done.effects if done is not None else ())))
+    return f"{', '.join(rows)} {'are' if len(rows) > 1 else 'is'}"
+
+
+def _ended(row: Row, done: Done | None) -> str:
+    effect = None if done is None else done.effects.get(target_of(row))
+    if effect is Effect.ENDED:
+        return f"{row.key} had ended already"
+    what = {
+        Effect.STOPPING: f"the trainer of {row.key} finishes its step and saves",
+        Effect.KILLING: f"the trainer of {row.key} is ended now; what was saved last can be resumed",
+    }.get(effect or Effect.NOT_TRAINING, f"{row.key} does not train")
+    return f"{what}; {_held(done)} held until released"

@@ -60,28 +60,28 @@ def _is_queued(row: Row) -> bool:
 
 
 ROW_ASKS = {
-    "hold": _row_ask(lambda a, r: a.wishes.hold(r), lambda b, r: _waits(r) and r.status is not Status.HELD),
-    "release": _row_ask(lambda a, r: a.wishes.release(r), lambda b, r: r.status is Status.HELD),
-    "earlier": _row_ask(lambda a, r: a.wishes.move(r, -1), lambda b, r: _waits(r)),
-    "later": _row_ask(lambda a, r: a.wishes.move(r, 1), lambda b, r: _waits(r)),
+    "hold": _row_ask(lambda a, r: a.hold(r), lambda b, r: _waits(r) and r.status is not Status.HELD),
+    "release": _row_ask(lambda a, r: a.release(r), lambda b, r: r.status is Status.HELD),
+    "earlier": _row_ask(lambda a, r: a.move(r, -1), lambda b, r: _waits(r)),
+    "later": _row_ask(lambda a, r: a.move(r, 1), lambda b, r: _waits(r)),
     "retry": _row_ask(
-        lambda a, r: a.wishes.retry(r),
+        lambda a, r: a.retry(r),
         lambda b, r: r.status in _RETRIED or (r.run is not None and r.status.in_turn),
     ),
     "remove": _row_ask(
-        lambda a, r: a.wishes.remove(r),
+        lambda a, r: a.remove(r),
         lambda b, r: _waits(r),
         "Remove {row} from the queue?",
         "It is not started any more. Its files stay, and Retry puts it back.",
     ),
     "stop": _row_ask(
-        lambda a, r: a.wishes.end(r, "stop"),
+        lambda a, r: a.stop(r),
         lambda b, r: r.active and _is_queued(r),
         "Stop {row} after this step?",
         "The trainer finishes its step and saves; Release goes on from there. The queue goes on with other rows.",
     ),
     "kill": _row_ask(
-        lambda a, r: a.wishes.end(r, "kill"),
+        lambda a, r: a.kill(r),
         lambda b, r: r.active and _is_queued(r),
         "Kill the trainer of {row} now?",
         "What it did since its last checkpoint is lost; Release goes on from it.",
@@ -92,15 +92,15 @@ ROW_ASKS = {
 QUEUE_ASKS = {
     "start": Ask(lambda a, r: a.start(), lambda b, r: True),
     "export": Ask(lambda a, r: a.export(), lambda b, r: True),
-    "go_on": Ask(lambda a, r: a.wishes.go_on(), lambda b, r: True),
+    "go_on": Ask(lambda a, r: a.go_on(), lambda b, r: True),
     "stop_all": Ask(
-        lambda a, r: a.wishes.end_all("stop"),
+        lambda a, r: a.stop_all(),
         lambda b, r: True,
         "Stop the queue?",
         "Trainers finish their step and save, and nothing more is started. Start goes on from there.",
     ),
     "kill_all": Ask(
-        lambda a, r: a.wishes.end_all("kill"),
+        lambda a, r: a.kill_all(),
         lambda b, r: True,
         "Kill all trainers now?",
         "What they did since their last checkpoints is lost; Start goes on from those.",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.queue.command import SUPERVISOR_COMMAND
+from core.queue import SUPERVISOR_COMMAND
 
 REFRESH_S = 0.5
 SSH_REFRESH_S = 1.0

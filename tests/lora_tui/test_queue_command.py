@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
+from core.queue import commands
 from core.queue.__main__ import supervise
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
 from core.system.process import current_process
-from lora_tui import queue_actions
 from lora_tui.__main__ import main
 
 SUPERVISOR = Path(__file__).parents[1] / "core" / "queue" / "fake_supervisor.py"
@@ -76,7 +76,7 @@ def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Any) -> None:
     wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
     assert folder.snapshot("a").state is RunState.STOPPED
     [row] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]
-    assert row["reason"] == queue_actions.STOPPED
+    assert row["reason"] == commands.STOPPED
     assert queue("release", "a") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is RunState.DONE
@@ -235,7 +235,7 @@ def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command:
     assert queue(*command) == 0
     assert queue.error() == "b: had not started; held until released\n"
     [row] = [row for row in queue.json("list")["rows"] if row["row"] == "b"]
-    assert (row["state"], row["reason"]) == ("held", queue_actions.NOT_STARTED.format(word))
+    assert (row["state"], row["reason"]) == ("held", commands.NOT_STARTED.format(word))
 
 
 def test_release_of_what_is_not_held_says_so(queue: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
-from core.queue.naming import named, with_sharers
+from core.queue.commands import named, with_sharers
 from core.queue.rows import queue_rows
 from core.queue.wishes import Submission, Target
 from core.runs.row import Row
