@@ -13,10 +13,10 @@ from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue.client import told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpu.choice import Devices
+from core.queue.log import say
 from core.queue.other_version import say_code
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
-from core.queue.talk import say
 from core.queue.wakeups import Wakeups
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder

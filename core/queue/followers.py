@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from core.queue.executor import child_environment
 from core.queue.journal import Journal, Sink
-from core.queue.talk import say
+from core.queue.log import say
 from core.runs.folder import open_append, refuse_link
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE

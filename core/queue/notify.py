@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.queue.talk import say
+from core.queue.log import say
 
 SCHEMA_VERSION = 1
 TIMEOUT_S = 30.0

@@ -14,11 +14,11 @@ from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpu.available import NO_SLOT, Places
 from core.queue.gpu.choice import Choice, Devices
 from core.queue.how_ended import how_it_ended, is_lost
+from core.queue.log import say
 from core.queue.placement import Placed
 from core.queue.prune import prunable, prune
 from core.queue.standing import LOST, Ended
 from core.queue.state import QueueState
-from core.queue.talk import say
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run
@@ -89,7 +89,7 @@ class _Begun:
         return len(snapshot.attempts) > self.record.attempts_before
 
 
-Heir = Callable[[RunPaths], tuple[str, str] | None]
+Successor = Callable[[RunPaths], tuple[str, str] | None]
 """Who else wants a run: (submission, row)."""
 
 
@@ -152,13 +152,13 @@ class Slots:
         """Of the runs being worked on."""
         return [slot.identity for slot in self._slots]
 
-    def let_go(self, submission: str, heir: Heir, runs: Collection[str] | None = None) -> list[Slot]:
-        """The trainers of a submission (of these runs) that nobody else wants; the others go on for their heirs."""
+    def let_go(self, submission: str, successor: Successor, runs: Collection[str] | None = None) -> list[Slot]:
+        """The trainers of a submission (of these runs) that nobody else wants; the others go on for their successors."""
         left = []
         for slot in self._slots:
             if slot.submission != submission or (runs is not None and slot.run.name not in runs):
                 continue
-            found = None if slot.trainer.stopping else heir(slot.run)
+            found = None if slot.trainer.stopping else successor(slot.run)
             if found is None:
                 left.append(slot)
             else:

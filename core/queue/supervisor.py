@@ -22,11 +22,11 @@ from core.queue.followers import Followers
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.choice import Devices
 from core.queue.gpu.nvml import NvmlReader
+from core.queue.log import say
 from core.queue.notify import Notifier
 from core.queue.pauses import Pauses
 from core.queue.slots import End, Slots
 from core.queue.state import TOLD_TO_STOP, QueueState
-from core.queue.talk import say
 from core.queue.wakeups import Wakeups
 from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
 from core.queue.work import Ending, Work
@@ -237,8 +237,8 @@ class Supervisor:
             self._deferred |= {name}
             self._look_again(ELSEWHERE_S)
             return
-        heir = partial(self._heir, name)
-        self._works[name] = Work(self._runs, execution, self._slots, self._pauses, self._log, heir)
+        successor = partial(self._successor, name)
+        self._works[name] = Work(self._runs, execution, self._slots, self._pauses, self._log, successor)
         self._changed = True
 
     def _obey(self, wish: Wish) -> None:
@@ -266,17 +266,17 @@ class Supervisor:
             if slot.run.name == run:
                 slot.end(wish.kind)
 
-    def _heir(self, submission: str, run: RunPaths) -> tuple[str, str] | None:
+    def _successor(self, submission: str, run: RunPaths) -> tuple[str, str] | None:
         """The submission beside this one that wants the run, and its row: it has the trainer from now on."""
         others = ((name, work.wants(run)) for name, work in self._works.items() if name != submission)
-        return self._inherits(others)
+        return self._hand_over(others)
 
     def _any_that_has(self, run: RunPaths) -> tuple[str, str] | None:
         """The submission that has the run, wanted or not, and its row: it has the trainer from now on."""
-        return self._inherits((name, work.row_of(run)) for name, work in self._works.items())
+        return self._hand_over((name, work.row_of(run)) for name, work in self._works.items())
 
-    def _inherits(self, heirs: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
-        for name, row in heirs:
+    def _hand_over(self, successors: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
+        for name, row in successors:
             if row is not None:
                 self._changed = True
                 return name, row

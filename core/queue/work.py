@@ -16,7 +16,7 @@ from core.queue.forecast import measured_bytes
 from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
 from core.queue.record import write_run
-from core.queue.slots import End, Heir, Slots
+from core.queue.slots import End, Slots, Successor
 from core.queue.state import OVER
 from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
@@ -43,9 +43,9 @@ class Work:
         slots: Slots,
         pauses: Pauses,
         log: journal.Journal,
-        heir: Heir = lambda run: None,
+        successor: Successor = lambda run: None,
     ) -> None:
-        """`heir`: who else wants a run that this work would end. An earlier supervisor may have begun it."""
+        """`successor`: who else wants a run that this work would end. An earlier supervisor may have begun it."""
         self.execution = execution
         self.name = execution.submission.id
         self._said = execution.said
@@ -53,7 +53,7 @@ class Work:
         self._slots = slots
         self._pauses = pauses
         self._log = log
-        self._heir = heir
+        self._successor = successor
         self._cause = self._said.waits
         """What it waits for, by what was said last."""
         self._foreign = False
@@ -121,7 +121,7 @@ class Work:
             self._skipped(key, {})
         runs = {run.name for key in removed if (run := self.run_of(key)) is not None}
         kept = {run.name for key in set(execution.placed) - set(execution.closed) if (run := self.run_of(key))}
-        for slot in self._slots.let_go(self.name, self._heir, runs - kept):
+        for slot in self._slots.let_go(self.name, self._successor, runs - kept):
             slot.trainer.stop()  # it was started in the moment in which somebody removed it
         return True
 
@@ -186,7 +186,7 @@ class Work:
 
     def end_trainers(self) -> None:
         """Carry out what it was asked as a whole; what another submission wants goes on."""
-        for slot in self._slots.let_go(self.name, self._heir):
+        for slot in self._slots.let_go(self.name, self._successor):
             slot.end(self._said.asked.get(None, "stop"))
 
     def _take_over(self) -> None:
@@ -205,7 +205,7 @@ class Work:
     def _stop(self, action: Stop) -> Ending | None:
         """None: it waits for trainers of its own to stop. Those that another submission wants go on, not for it."""
         runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
-        slots = self._slots.let_go(self.name, self._heir, runs.values())
+        slots = self._slots.let_go(self.name, self._successor, runs.values())
         ending = {slot.run.name for slot in slots}
         for key, name in runs.items():
             if name in ending - self._said.stopped.keys():
