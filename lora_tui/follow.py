@@ -70,7 +70,10 @@ class Follower:
 
     def poll(self) -> None:
         """Say what is new since the last call."""
-        for record in self._reader.read():
+        fresh = self._reader.read()
+        if self._reader.anew:
+            self._state = QueueState()
+        for record in fresh:
             self._state.apply(record)
             match record:
                 case journal.Start():

@@ -153,7 +153,7 @@ class Slots:
         return [slot.identity for slot in self._slots]
 
     def let_go(self, submission: str, successor: Successor, runs: Collection[str] | None = None) -> list[Slot]:
-        """The trainers of a submission (of these runs) that nobody else wants; the others go on for their successors."""
+        """The trainers of a submission (of these runs) that nobody else wants; the others go on for somebody else."""
         left = []
         for slot in self._slots:
             if slot.submission != submission or (runs is not None and slot.run.name not in runs):

@@ -59,11 +59,9 @@ class Supervisor:
         self._lock = lock
         self._db = QueueDb(runs.queue_db)
         runs.root.mkdir(parents=True, exist_ok=True)
+        self._state = QueueState(journal.records(runs.decisions))
         self._home = HeldFolder(runs.root)
-        self._state = QueueState()
         self._log = journal.Journal(runs.decisions, self._home, self._state.apply)
-        for record in journal.records(runs.decisions):
-            self._state.apply(record)
         self._slots = Slots(runs, executor, self._log, self._state, devices or NvmlReader().read)
         self._pauses = Pauses(runs.root, self._log, self._state)
         self._notifier = Notifier()
