@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 
@@ -42,11 +42,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="dec
         return str(self.__struct_config__.tag)
 
 
-class _OfSubmission(Record, frozen=True):
+class OfSubmission(Record, frozen=True):
+    """One that is on a submission."""
+
     submission: str = ""
 
 
-class _OfRun(_OfSubmission, frozen=True):
+class _OfRun(OfSubmission, frozen=True):
     run: str = ""
     """Name of the run folder."""
 
@@ -71,7 +73,7 @@ class SupervisorEnded(Record, frozen=True, tag="supervisor_ended"):
     reason: str = ""
 
 
-class Submitted(_OfSubmission, frozen=True, tag="submitted"):
+class Submitted(OfSubmission, frozen=True, tag="submitted"):
     """A submission is taken."""
 
     plan: str = ""
@@ -123,7 +125,7 @@ class Exit(_OfRun, frozen=True, tag="exit"):
     """Exit status; None of an adopted trainer."""
 
 
-class Skip(_OfSubmission, frozen=True, tag="skip"):
+class Skip(OfSubmission, frozen=True, tag="skip"):
     """A row will not run."""
 
     row: str = ""
@@ -133,7 +135,7 @@ class Skip(_OfSubmission, frozen=True, tag="skip"):
     inputs: dict[str, Any] = {}
 
 
-class Wait(_OfSubmission, frozen=True, tag="wait"):
+class Wait(OfSubmission, frozen=True, tag="wait"):
     """Why nothing is started for it at the moment; an empty reason: something is."""
 
     reason: str = ""
@@ -185,7 +187,7 @@ class Resume(Record, frozen=True, tag="resume"):
     reason: str = ""
 
 
-class Finish(_OfSubmission, frozen=True, tag="finish"):
+class Finish(OfSubmission, frozen=True, tag="finish"):
     """Nothing is left to do for a submission, or it was stopped."""
 
     complete: bool = False
@@ -205,15 +207,12 @@ class Sink(Record, frozen=True, tag="sink"):
         _check_run(self.run)
 
 
-KINDS: tuple[type[Record], ...] = (
-    SupervisorStarted, SupervisorStopping, SupervisorEnded, Submitted, Named, Devices, Start, Adopt, Exit, Skip, Wait,
-    Request, Halve, Stop, Pause, Resume, Finish, Sink,
-)  # fmt: skip
-_AnyRecord = (
+AnyRecord = (
     SupervisorStarted | SupervisorStopping | SupervisorEnded | Submitted | Named | Devices | Start | Adopt | Exit
     | Skip | Wait | Request | Halve | Stop | Pause | Resume | Finish | Sink
 )  # fmt: skip
-_DECODER: msgspec.json.Decoder[_AnyRecord] = msgspec.json.Decoder(_AnyRecord)
+KINDS: tuple[type[Record], ...] = get_args(AnyRecord)
+_DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
 
 def _check_run(name: str) -> None:
@@ -237,7 +236,7 @@ def decode(line: bytes) -> Record | None:
         # Strict JSON has no half of a surrogate pair; names of files that are not UTF-8 are written with such.
         try:
             raw = {name: value for name, value in json.loads(line).items() if value is not None}
-            record = msgspec.convert(raw, _AnyRecord)
+            record = msgspec.convert(raw, AnyRecord)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
     return record if record.time >= 0 else None

@@ -7,28 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from core.queue.journal import (
-    Adopt,
-    Devices,
-    Exit,
-    Finish,
-    Halve,
-    Named,
-    Pause,
-    Record,
-    Request,
-    Resume,
-    Skip,
-    Start,
-    Stop,
-    Submitted,
-    SupervisorEnded,
-    SupervisorStarted,
-    SupervisorStopping,
-    Wait,
-)
+from core.queue import journal
 from core.queue.standing import Ended
 
 TOLD_TO_STOP = "told to stop"
@@ -159,7 +140,7 @@ class SubmissionState:
 class QueueState:
     """All of it. `apply` takes the records in their order; everything else only reads."""
 
-    def __init__(self, records: Iterable[Record] = ()) -> None:
+    def __init__(self, records: Iterable[journal.Record] = ()) -> None:
         self.stopping = False
         """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
         self.supervisor_ended: str | None = None
@@ -167,7 +148,7 @@ class QueueState:
         self.pause = PauseState()
         self.submissions: dict[str, SubmissionState] = {}
         """In the order in which they were first heard of."""
-        self.trainers: dict[str, Start] = {}
+        self.trainers: dict[str, journal.Start] = {}
         """Run → how its trainer began of which nobody has said that it ended."""
         self.killed: set[str] = set()
         """Runs whose last trainer was killed on request."""
@@ -227,23 +208,32 @@ class QueueState:
 
     # The fold
 
-    def apply(self, record: Record) -> None:
+    def apply(self, record: journal.Record) -> None:
         """Take one more record."""
         match record:
-            case Exit():
+            case journal.Exit():
                 self._exit(record)
-            case Start():
+            case journal.Start():
                 self._begin(record)
-            case Request(submission=str(name)):
+            case journal.Request(submission=str(name)):
                 self._request(name, record)
-            case Devices():
+            case journal.Devices():
                 self._gpus = {gpu: str(name) for gpu, name in record.gpus.items()}
-            case Pause() | Resume():
-                self._pause_or_resume(record)
-            case SupervisorStarted() | SupervisorStopping() | SupervisorEnded():
-                self._supervisor(record)
-            case Named() | Skip() | Wait() | Halve() | Stop() | Submitted() | Finish():
+            case journal.OfSubmission():
                 self._submission(record)
+            case journal.Pause(cause=cause, reason=reason):
+                self.pause = replace(self.pause, cause=cause or DISK, reason=reason, bytes=record.bytes)
+            case journal.Resume():
+                self.pause = PauseState()
+            case journal.SupervisorStarted():
+                self.stopping, self.supervisor_ended = False, None
+            case journal.SupervisorStopping():
+                self.stopping = True
+                self._told.update(self.trainers)
+            case journal.SupervisorEnded(reason=reason):
+                self.stopping, self.supervisor_ended = False, reason
+                if reason != TOLD_TO_STOP:
+                    self.pause = PauseState()
 
     def _heard(self, submission: str) -> SubmissionState:
         found = self.submissions.get(submission)
@@ -253,27 +243,27 @@ class QueueState:
         self._open[submission] = found
         return found
 
-    def _submission(self, record: Named | Skip | Wait | Halve | Stop | Submitted | Finish) -> None:
+    def _submission(self, record: journal.OfSubmission) -> None:
         found = self._heard(record.submission)
         match record:
-            case Named(row=row, run=run) if run:
+            case journal.Named(row=row, run=run) if run:
                 found.named.add((row, run))
                 found._take_run(row, run)
-            case Skip():
+            case journal.Skip():
                 found.closed[record.row] = ("failed" if record.status == "failed" else "skipped", record.reason)
-            case Wait():
+            case journal.Wait():
                 found.waits = record.reason
                 found.over = record.reason if record.over else found.over
-            case Halve():
+            case journal.Halve():
                 found.halves[record.run] = record.accumulation
                 self.pause.series.take_back(record.run)
-            case Stop():
+            case journal.Stop():
                 found.stopped[record.run] = record.reason
                 self._told.add(record.run)
-            case Submitted():
+            case journal.Submitted():
                 found.plan = record.plan
                 self._removed.pop(record.plan, None)
-            case Finish():
+            case journal.Finish():
                 found.asked.clear()
                 found.not_run = {row: str(why) for row, why in record.not_run.items()}
                 found.finished = True
@@ -284,12 +274,12 @@ class QueueState:
         own = self._heard(submission)
         return [own, *(other for other in self._open.values() if other is not own and other.has(run))]
 
-    def _begin(self, record: Start) -> None:
+    def _begin(self, record: journal.Start) -> None:
         if not record.run:
             return
         run, before = record.run, self.trainers.get(record.run)
         own, *others = self._concerned(record.submission, run)
-        adopted = isinstance(record, Adopt)
+        adopted = isinstance(record, journal.Adopt)
         if not adopted or before is None or before.submission != record.submission:
             # What was asked of the row before did not mean this trainer.
             own.asked.pop(record.row, None)
@@ -303,7 +293,7 @@ class QueueState:
         if not adopted:
             self._removed.get(own.plan, {}).pop(record.row, None)
 
-    def _exit(self, record: Exit) -> None:
+    def _exit(self, record: journal.Exit) -> None:
         if not record.run:
             return
         run, ended = record.run, Ended(record.outcome, record.asked, record.message)
@@ -317,7 +307,7 @@ class QueueState:
             one.ends.setdefault(run, []).append(ended)
         self.pause.series.add(run, ended)
 
-    def _request(self, submission: str, record: Request) -> None:
+    def _request(self, submission: str, record: journal.Request) -> None:
         found = self._heard(submission)
         found._take_request(record.request, record.row)
         if record.request == "retry" or (record.request == "release" and record.row is None):
@@ -328,18 +318,3 @@ class QueueState:
             self._removed.setdefault(found.plan, {})[record.row] = None
         elif record.request in ("retry", "release", "add"):
             self._removed.get(found.plan, {}).pop(record.row, None)
-
-    def _pause_or_resume(self, record: Pause | Resume) -> None:
-        if isinstance(record, Pause):
-            self.pause.cause, self.pause.reason = record.cause or DISK, record.reason
-            self.pause.bytes = record.bytes
-        else:
-            self.pause = PauseState()
-
-    def _supervisor(self, record: SupervisorStarted | SupervisorStopping | SupervisorEnded) -> None:
-        self.stopping = isinstance(record, SupervisorStopping)
-        self.supervisor_ended = record.reason if isinstance(record, SupervisorEnded) else None
-        if self.stopping:
-            self._told.update(self.trainers)
-        if self.supervisor_ended is not None and self.supervisor_ended != TOLD_TO_STOP:
-            self.pause = PauseState()
