@@ -245,7 +245,7 @@ class PlanExecution:
         look = self._looks.at(run)
         if look.outcome == "running" or placed.identity in self.elsewhere:
             return Standing(RowStatus.RUNNING, "its trainer runs elsewhere")
-        ends, forgiven = self.said.ends.get(run.name, ()), run.name in self._placement.forgiven
+        ends, forgiven = self.said.ends_of(run.name), run.name in self._placement.forgiven
         return standing(look.outcome, ends, self.plan.queue.retries, forgiven=forgiven)
 
     def spent(self, running: Collection[str]) -> Spent:

@@ -265,7 +265,7 @@ class QueueRows:
 
     def _ends(self, place: Place, run: str, seen: Row) -> list[Ended]:
         """How its trainers ended for this submission: also the one that died, and nobody has written so down yet."""
-        ends, begun = list(place.said.ends.get(run, ())), self._state.trainers.get(run)
+        ends, begun = place.said.ends_of(run), self._state.trainers.get(run)
         if begun is not None:
             asked = self._state.asked_of(run) is not None
             ends.append(_unwritten(begun, seen, asked=asked))
@@ -276,8 +276,8 @@ class QueueRows:
         said = place.said
         if said.over:
             return f"nothing more is started: {said.over}"
-        if run in said.stopped:
-            return said.stopped[run]
+        if stopped := said.stopped(run):
+            return stopped
         forgiven = place.is_retried(run)
         now = standing(outcome_of(RunState(seen.status.value)), ends, place.retries, forgiven=forgiven)
         if now.status is not RowStatus.QUEUED and (forgiven or run not in said.halves):

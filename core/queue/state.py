@@ -32,29 +32,31 @@ class FailureSeries:
     """Different runs that failed alike, one after the other. Numbers in messages do not count."""
 
     failure: str = ""
-    runs: tuple[str, ...] = ()
-    _before: tuple[str, tuple[str, ...]] = ("", ())
-    """Failure and runs before the last end."""
+    runs: dict[str, None] = field(default_factory=dict)
+    """In the order in which they failed."""
+    _last: str = ""
+    _before: tuple[str, dict[str, None]] | None = None
+    """The series that the last end broke."""
 
     def add(self, run: str, ended: Ended) -> None:
         """A trainer has ended."""
         if ended.asked or ended.outcome in _NEUTRAL:
             return
-        self._before = self.failure, self.runs
         words = f"{ended.outcome.replace('_', ' ')}: {ended.message}".rstrip(": ")
         failure = "" if ended.outcome in _RESULTS else words
+        self._last, self._before = run, None
         if not failure or _NUMBERS.sub("", failure) != _NUMBERS.sub("", self.failure):
-            self.runs = ()
+            self._before, self.runs = (self.failure, self.runs), {}
         self.failure = failure
-        if failure and run not in self.runs:
-            self.runs = (*self.runs, run)
+        if failure:
+            self.runs.setdefault(run)
 
     def take_back(self, run: str) -> None:
         """The run goes on with smaller micro-batches: its end was no failure."""
-        if self.runs[-1:] == (run,):
-            self.failure, self.runs = self._before
+        if self._last == run and self._before is not None:
+            (self.failure, self.runs), self._before = self._before, None
         else:
-            self.runs = tuple(other for other in self.runs if other != run)
+            self.runs.pop(run, None)
 
     def reason(self, limit: int) -> str | None:
         """Why the queue pauses when `limit` runs failed alike (0: never)."""
@@ -73,6 +75,16 @@ class PauseState:
     bytes: int = 0
     """That the run will take for which it paused."""
     series: FailureSeries = field(default_factory=FailureSeries)
+
+
+@dataclass(slots=True)
+class _Trainers:
+    """Of all runs, for whichever submission they were started."""
+
+    ends: dict[str, list[Ended]] = field(default_factory=dict)
+    """Run → how they ended."""
+    begun: dict[str, int] = field(default_factory=dict)
+    """Run → how many were started or adopted."""
 
 
 @dataclass(slots=True)
@@ -95,21 +107,30 @@ class SubmissionState:
     """Why nothing is started for it at the moment; None: nothing was said of that since it was started for last."""
     over: str = ""
     """Why nothing is started for it any more, though it is open: it waits for trainers to end."""
-    ends: dict[str, list[Ended]] = field(default_factory=dict)
-    """Run → how its trainers ended while a row was this run, since somebody asked to try it again."""
     retried: set[str] = field(default_factory=set)
     """Rows that somebody asked to try again, whatever became of them."""
-    stopped: dict[str, str] = field(default_factory=dict)
-    """Run that the queue asked to end for the plan's own sake, and that was not started since → why."""
     halves: dict[str, int] = field(default_factory=dict)
     """Run that ran out of memory and whose row goes on with another → the accumulation of that one."""
     asked: dict[str | None, str] = field(default_factory=dict)
     """Row (None: all of it) → `stop` or `kill`, where its trainer was asked for that and has not ended since."""
-    _has: set[str] = field(default_factory=set)
+    _trainers: _Trainers = field(default_factory=_Trainers, repr=False)
+    _since: dict[str, int] = field(default_factory=dict)
+    """Run that a row is, or was → how many of its trainers had ended before that, or before it was retried."""
+    _stopped: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Run that the queue asked to end for the plan's own sake → (why, how many trainers it had had by then)."""
 
     def has(self, run: str) -> bool:
         """Whether a row of it is this run, or was: the ends of its trainers count here, whoever had it started."""
-        return run in self._has
+        return run in self._since
+
+    def ends_of(self, run: str) -> list[Ended]:
+        """How its trainers ended while a row was this run, since somebody asked to try it again."""
+        return self._trainers.ends.get(run, [])[self._since[run] :] if run in self._since else []
+
+    def stopped(self, run: str) -> str:
+        """Why the queue asked it to end for the plan's own sake; empty: it did not, or the run was started since."""
+        reason, begun = self._stopped.get(run, ("", 0))
+        return reason if begun == self._trainers.begun.get(run, 0) else ""
 
     def last_reason(self, row: str) -> tuple[str, str] | None:
         """(skipped, failed or not run; why) of a row that has no run."""
@@ -119,7 +140,7 @@ class SubmissionState:
 
     def _take_run(self, row: str, run: str) -> None:
         self.runs[row] = run
-        self._has.add(run)
+        self._since.setdefault(run, len(self._trainers.ends.get(run, ())))
         self.closed.pop(row, None)
 
     def _take_request(self, request: str, row: str | None) -> None:
@@ -134,7 +155,8 @@ class SubmissionState:
             self.not_run.pop(row, None)
         if request == "retry":
             self.retried.add(row)
-            self.ends.pop(self.runs.get(row, ""), None)
+            if row in self.runs:
+                self._since[self.runs[row]] = len(self._trainers.ends.get(self.runs[row], ()))
 
 
 class QueueState:
@@ -152,9 +174,13 @@ class QueueState:
         """Run → how its trainer began of which nobody has said that it ended."""
         self.killed: set[str] = set()
         """Runs whose last trainer was killed on request."""
-        self._open: dict[str, SubmissionState] = {}
+        self._history = _Trainers()
         self._told: set[str] = set()
-        """Runs that the queue told to end: for their plan's own sake, or because it was told so itself."""
+        """Runs that the queue told to end for their plan's own sake."""
+        self._stops = 0
+        """How many supervisors were told to stop, and told their trainers so."""
+        self._stops_before: dict[str, int] = {}
+        """Run with a trainer → how many of these did not mean it."""
         self._gpus: dict[str, str] = {}
         self._removed: dict[str, dict[str, None]] = {}
         """Plan → rows that somebody removed since it was submitted last."""
@@ -179,7 +205,8 @@ class QueueState:
         found = {asked.get(begun.row), None if begun.submission in but else asked.get(None)}
         if "kill" in found:
             return "kill"
-        return "stop" if "stop" in found or run in self._told else None
+        told = run in self._told or self._stops_before[run] < self._stops
+        return "stop" if "stop" in found or told else None
 
     def is_killed(self, run: str) -> bool:
         """Whether the run's last trainer was killed on request, or is dead by now if it has to be."""
@@ -229,7 +256,7 @@ class QueueState:
                 self.stopping, self.supervisor_ended = False, None
             case journal.SupervisorStopping():
                 self.stopping = True
-                self._told.update(self.trainers)
+                self._stops += 1
             case journal.SupervisorEnded(reason=reason):
                 self.stopping, self.supervisor_ended = False, reason
                 if reason != TOLD_TO_STOP:
@@ -238,9 +265,8 @@ class QueueState:
     def _heard(self, submission: str) -> SubmissionState:
         found = self.submissions.get(submission)
         if found is None:
-            found = self.submissions[submission] = SubmissionState()
+            found = self.submissions[submission] = SubmissionState(_trainers=self._history)
         found.finished = False
-        self._open[submission] = found
         return found
 
     def _submission(self, record: journal.OfSubmission) -> None:
@@ -258,7 +284,7 @@ class QueueState:
                 found.halves[record.run] = record.accumulation
                 self.pause.series.take_back(record.run)
             case journal.Stop():
-                found.stopped[record.run] = record.reason
+                found._stopped[record.run] = record.reason, self._history.begun.get(record.run, 0)
                 self._told.add(record.run)
             case journal.Submitted():
                 found.plan = record.plan
@@ -267,29 +293,22 @@ class QueueState:
                 found.asked.clear()
                 found.not_run = {row: str(why) for row, why in record.not_run.items()}
                 found.finished = True
-                self._open.pop(record.submission, None)
-
-    def _concerned(self, submission: str, run: str) -> list[SubmissionState]:
-        """The submission that a trainer was started for, and the open ones that have a row which is its run."""
-        own = self._heard(submission)
-        return [own, *(other for other in self._open.values() if other is not own and other.has(run))]
 
     def _begin(self, record: journal.Start) -> None:
         if not record.run:
             return
         run, before = record.run, self.trainers.get(record.run)
-        own, *others = self._concerned(record.submission, run)
-        adopted = isinstance(record, journal.Adopt)
+        own, adopted = self._heard(record.submission), isinstance(record, journal.Adopt)
         if not adopted or before is None or before.submission != record.submission:
             # What was asked of the row before did not mean this trainer.
             own.asked.pop(record.row, None)
             self._told.discard(run)
+            self._stops_before[run] = self._stops
         self.trainers[run] = record
+        self._history.begun[run] = self._history.begun.get(run, 0) + 1
         self.killed.discard(run)
         own.waits = None
         own._take_run(record.row, run)
-        for one in (own, *others):
-            one.stopped.pop(run, None)
         if not adopted:
             self._removed.get(own.plan, {}).pop(record.row, None)
 
@@ -303,8 +322,10 @@ class QueueState:
         if begun is not None:
             self.of(begun.submission).asked.pop(begun.row, None)
         self._told.discard(run)
-        for one in self._concerned(record.submission, run):
-            one.ends.setdefault(run, []).append(ended)
+        self._stops_before.pop(run, None)
+        ends = self._history.ends.setdefault(run, [])
+        self._heard(record.submission)._since.setdefault(run, len(ends))
+        ends.append(ended)
         self.pause.series.add(run, ended)
 
     def _request(self, submission: str, record: journal.Request) -> None:

@@ -207,8 +207,9 @@ class Work:
         runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
         slots = self._slots.let_go(self.name, self._successor, runs.values())
         ending = {slot.run.name for slot in slots}
+        fresh = {name for name in ending if not self._said.stopped(name)}
         for key, name in runs.items():
-            if name in ending - self._said.stopped.keys():
+            if name in fresh:
                 self._log.append(journal.Stop(submission=self.name, row=key, run=name, reason=action.reason))
         for slot in slots:
             slot.trainer.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,19 +107,18 @@ def test_a_removed_row_is_told_until_it_is_asked_for_again() -> None:
 def test_ends_count_wherever_the_run_is_a_row() -> None:
     shared = Named(submission="t", row="x", run="a-1")
     state = QueueState([Submitted(submission="t"), NAMED, shared, START, STOPPED])
-    assert state.of("s").ends == state.of("t").ends == {"a-1": [Ended("stopped", True)]}
-    assert QueueState([START, STOPPED, shared]).of("t").ends == {}, "before the row was this run"
-    assert QueueState([shared, Finish(submission="t"), START, STOPPED]).of("t").ends == {}, "it is closed"
+    assert state.of("s").ends_of("a-1") == state.of("t").ends_of("a-1") == [Ended("stopped", True)]
+    assert QueueState([START, STOPPED, shared]).of("t").ends_of("a-1") == [], "before the row was this run"
 
 
 def test_a_retry_forgives_what_was() -> None:
     state = QueueState([NAMED, START, CRASH, Skip(submission="s", row="b", status="failed", reason="no data")])
-    assert state.of("s").ends and not state.of("s").retried
+    assert state.of("s").ends_of("a-1") and not state.of("s").retried
     state.apply(asked("retry"))
     state.apply(asked("retry", "b"))
-    assert not state.of("s").ends and state.of("s").retried == {"a", "b"} and not state.of("s").closed
+    assert not state.of("s").ends_of("a-1") and state.of("s").retried == {"a", "b"} and not state.of("s").closed
     state.apply(CRASH)
-    assert state.of("s").ends == {"a-1": [Ended("crashed", True)]}
+    assert state.of("s").ends_of("a-1") == [Ended("crashed", True)]
 
 
 def test_what_a_submission_waits_for_is_over_when_something_starts() -> None:
@@ -202,8 +202,35 @@ def test_a_run_that_goes_on_with_smaller_batches_neither_makes_nor_breaks_a_seri
 
     memory = Exit(submission="s", run="m-1", outcome="out_of_memory", message="no memory")
     state = QueueState([crash("a-1"), memory, Halve(submission="s", row="m", run="m-1", accumulation=2), crash("b-1")])
-    assert state.pause.series.runs == ("a-1", "b-1")
-    assert QueueState([crash("a-1"), memory, crash("b-1")]).pause.series.runs == ("b-1",)
+    assert list(state.pause.series.runs) == ["a-1", "b-1"]
+    assert list(QueueState([crash("a-1"), memory, crash("b-1")]).pause.series.runs) == ["b-1"]
+
+
+@pytest.mark.parametrize("kind", ["one run of all", "a stop after each start", "one failure of all"])
+def test_no_journal_takes_longer_than_it_is_long(kind: str) -> None:
+    """It may come with a runs folder from anywhere. Counted in calls, which no machine's load changes."""
+
+    def calls(count: int) -> int:
+        records: list[Record] = []
+        for n in range(count):
+            name, run = f"s{n}", "a-1" if kind == "one run of all" else f"a-{n}"
+            records += [Named(submission=name, row="a", run=run), Start(submission=name, row="a", run=run)]
+            records += [SupervisorStopping()] if kind == "a stop after each start" else []
+            records += [Exit(submission=name, run=run, outcome="crashed")] if kind == "one failure of all" else []
+        made = 0
+
+        def count_call(frame: object, event: str, arg: object) -> None:
+            nonlocal made
+            made += event == "call"
+
+        sys.setprofile(count_call)
+        try:
+            QueueState(records)
+        finally:
+            sys.setprofile(None)
+        return made
+
+    assert calls(400) < 3 * calls(200)
 
 
 RUNS, ROWS, SUBMISSIONS = ("a-1", "b-1", ""), ("a", "b"), ("s", "t")
