@@ -168,6 +168,10 @@ class QueueState:
         self.supervisor_ended: str | None = None
         """Why the last supervisor ended; None: none has said so since the last one started."""
         self.pause = PauseState()
+        self.done_last = ""
+        """What the queue did last, in words."""
+        self.started: set[str] = set()
+        """Runs whose trainers were started or adopted since somebody emptied it."""
         self.submissions: dict[str, SubmissionState] = {}
         """In the order in which they were first heard of."""
         self.trainers: dict[str, journal.Start] = {}
@@ -250,6 +254,7 @@ class QueueState:
                 self._submission(record)
             case journal.Pause(cause=cause, reason=reason):
                 self.pause = replace(self.pause, cause=cause or DISK, reason=reason, bytes=record.bytes)
+                self.done_last = f"paused: {reason}"
             case journal.Resume():
                 self.pause = PauseState()
             case journal.SupervisorStarted():
@@ -279,6 +284,7 @@ class QueueState:
                 found.closed[record.row] = ("failed" if record.status == "failed" else "skipped", record.reason)
             case journal.Wait():
                 found.waits = record.reason
+                self.done_last = f"waiting: {record.reason}" if record.reason else self.done_last
                 found.over = record.reason if record.over else found.over
             case journal.Halve():
                 found.halves[record.run] = record.accumulation
@@ -288,11 +294,13 @@ class QueueState:
                 self._told.add(record.run)
             case journal.Submitted():
                 found.plan = record.plan
+                self.done_last = ""
                 self._removed.pop(record.plan, None)
             case journal.Finish():
                 found.asked.clear()
                 found.not_run = {row: str(why) for row, why in record.not_run.items()}
                 found.finished = True
+                self.done_last = f"ended: {record.reason}" if record.reason else "ended"
 
     def _begin(self, record: journal.Start) -> None:
         if not record.run:
@@ -305,6 +313,8 @@ class QueueState:
             self._told.discard(run)
             self._stops_before[run] = self._stops
         self.trainers[run] = record
+        self.started.add(run)
+        self.done_last = f"started {record.row}" + (f": {record.reason}" if record.reason else "")
         self._history.begun[run] = self._history.begun.get(run, 0) + 1
         self.killed.discard(run)
         own.waits = None

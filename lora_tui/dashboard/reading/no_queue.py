@@ -18,8 +18,10 @@ class FollowedQueue(Protocol):
 
     version: int
     """Rises whenever a row may be told otherwise than before."""
-    started: set[str]
-    """Folders of the runs that were started since somebody looked."""
+
+    @property
+    def started(self) -> set[str]:
+        """Folders of the runs that were started since somebody emptied it."""
 
     def refresh(self) -> Queue:
         """The queue now."""

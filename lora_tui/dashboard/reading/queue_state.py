@@ -34,16 +34,18 @@ class BoardQueue:
         self._db = QueueDb(runs.queue_db)
         self._stamp: object = None
         self._rows = QueueRows(runs, self._state)
-        self._said = ""
+        self._trouble = ""
+        """Why the queue cannot be read; empty: it can."""
         self._outdated = False
         """Whether a row goes on, or has ended, that did not when the queue was listed: others wait for it."""
-        self._unread = False
-        """Whether the queue could not be listed."""
         self._listed = float("-inf")
         self.version = 0
         """Rises whenever a row may be told otherwise than before."""
-        self.started: set[str] = set()
-        """Folders of the runs that were started since somebody looked."""
+
+    @property
+    def started(self) -> set[str]:
+        """Folders of the runs that were started since somebody emptied it."""
+        return self._state.started
 
     def refresh(self) -> Queue:
         """The queue now."""
@@ -52,14 +54,13 @@ class BoardQueue:
         if self._reader.anew:
             self._state = QueueState()
         for record in fresh:
-            self._take(record)
             self._state.apply(record)
         self.version += len(fresh)
         works = is_held(self._runs.supervisor_lock)
         stamp = _stamp(self._runs.queue_db), works
         # A trainer that starts is seen by its process, not by the queue's files.
         unsure = self._outdated or any(row.status is Status.STARTING for row in self._rows.rows)
-        unsure = (unsure or self._unread) and time.monotonic() - self._listed > AGAIN_S
+        unsure = (unsure or self._trouble != "") and time.monotonic() - self._listed > AGAIN_S
         touched = stamp[0] is not None and self._db.changed()
         if first or fresh or unsure or stamp != self._stamp or touched:
             self._stamp, self._outdated, self._listed = stamp, False, time.monotonic()
@@ -67,9 +68,9 @@ class BoardQueue:
             self._list()
             self.version += self._rows is not before
         if first:
-            self.started.clear()
+            self._state.started.clear()
         submissions, note = tuple(s.id for s in self._rows.submissions), supervisor_note(self._runs)
-        return Queue(works, submissions, self._said, self._rows.paused, note)
+        return Queue(works, submissions, self._trouble or self._state.done_last, self._rows.paused, note)
 
     def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
         """The plan's rows, the queued ones among them in the order of starting; then what other plans have queued."""
@@ -93,27 +94,12 @@ class BoardQueue:
         return told
 
     def _list(self) -> None:
-        self._unread = False
+        self._trouble = ""
         try:
             asked = self._db.asked() if exists(self._runs.queue_db) else None
             self._rows = QueueRows(self._runs, self._state, asked)
         except (sqlite3.Error, OSError) as error:  # locked for long, or gone: the next look may find it
-            self._said, self._unread = f"the queue cannot be read: {error}", True
-
-    def _take(self, record: journal.Record) -> None:
-        """What the queue did last, in words."""
-        match record:
-            case journal.Submitted():
-                self._said = ""
-            case journal.Start(row=row, run=run, reason=reason):
-                self.started.add(run)
-                self._said = f"started {row}: {reason}" if reason else f"started {row}"
-            case journal.Wait(reason=reason) if reason:
-                self._said = f"waiting: {reason}"
-            case journal.Pause(reason=reason):
-                self._said = f"paused: {reason}"
-            case journal.Finish(reason=reason):
-                self._said = f"ended: {reason}" if reason else "ended"
+            self._trouble = f"the queue cannot be read: {error}"
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -208,7 +208,8 @@ class FolderSource:
 
     def _some(self, first: Sequence[str], restless: Sequence[str]) -> list[str]:
         """Ended runs that are to be looked at now: those with new events, those just started, a few others."""
-        started, self._queue.started = self._queue.started & self._places.keys(), set()
+        started = self._queue.started & self._places.keys()
+        self._queue.started.clear()
         names = list(self._places)
         turn = self._turn % len(names)
         glances = [*names[turn:], *names[:turn]][:_GLANCES_A_ROUND]

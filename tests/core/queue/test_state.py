@@ -176,6 +176,22 @@ def test_a_supervisor_that_was_told_to_stop_says_so_until_its_end() -> None:
     assert found == [(False, None), (True, None), (False, "told to stop"), (False, None)]
 
 
+def test_what_was_done_last() -> None:
+    said: list[tuple[Record, str]] = [
+        (Start(submission="s", row="a", run="a-1", reason="it comes first"), "started a: it comes first"),
+        (Wait(submission="s", reason="the CPU is taken"), "waiting: the CPU is taken"),
+        (Wait(submission="s"), "waiting: the CPU is taken"),
+        (Pause(cause="disk", reason="the disk is full"), "paused: the disk is full"),
+        (Finish(submission="s", reason="all is done"), "ended: all is done"),
+        (Submitted(submission="t"), ""),
+    ]
+    state = QueueState()
+    for record, words in said:
+        state.apply(record)
+        assert state.done_last == words
+    assert state.started == {"a-1"}
+
+
 @pytest.mark.parametrize(
     ("then", "cause"),
     [
