@@ -16,9 +16,9 @@ from textual.widgets import Static
 
 from core.runs.steps import Lineage
 from lora_tui.dashboard.plots.board_plots import PlotView
-from lora_tui.dashboard.plots.look import View
 from lora_tui.dashboard.plots.plot import Curve, Plot
 from lora_tui.dashboard.plots.series import Floats
+from lora_tui.dashboard.plots.view import View
 from lora_tui.dashboard.themes import THEMES
 
 PLOTS, CURVES = 4, 3

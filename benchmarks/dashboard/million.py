@@ -26,8 +26,8 @@ from benchmarks.dashboard.material import long_run
 from benchmarks.dashboard.terminal import Terminal
 from core.runs.state_folder import STATE_VARIABLE
 from core.runs.store import read_run
-from lora_tui.dashboard.plots.look import Look
 from lora_tui.dashboard.plots.series import smooth
+from lora_tui.dashboard.plots.view import PlotStyle
 
 COLD_S, WARM_S, REFRESH_MS, MEMORY_MIB = 3.0, 1.0, 50.0, 200.0
 _BOARD = [sys.executable, "-m", "lora_tui"]
@@ -46,7 +46,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = long_run(folder / "runs", args.steps)
-        wanted = f"{smooth(read_run(paths).steps.loss[-200:], Look().smoothing)[-1]:.3f}".encode()
+        wanted = f"{smooth(read_run(paths).steps.loss[-200:], PlotStyle().smoothing)[-1]:.3f}".encode()
         os.environ[STATE_VARIABLE] = str(folder / "state")
         (folder / "state").mkdir()
         histories = folder / "state" / "cache" / "histories"

@@ -32,7 +32,7 @@ SAID_AGAIN = 0.75
 """Share of the shorter text's words that the other has too, in their order, where one is a copy: a copy may be cut, or
 its text reworded. Of 219 pairs of spoken digits that have recordings of single words in common, 8 have so many."""
 
-Place = tuple[str, int]
+SetLine = tuple[str, int]
 """(set, line)."""
 
 
@@ -40,20 +40,20 @@ class _Groups:
     """Places that belong together, directly or by others (union–find)."""
 
     def __init__(self) -> None:
-        self._above: dict[Place, Place] = {}
+        self._above: dict[SetLine, SetLine] = {}
 
-    def join(self, one: Place, other: Place) -> None:
+    def join(self, one: SetLine, other: SetLine) -> None:
         self._above[self._root(one)] = self._root(other)
 
     def all(self) -> Iterator[dict[str, list[int]]]:
         """Each group: lines by set."""
-        groups: dict[Place, dict[str, list[int]]] = {}
+        groups: dict[SetLine, dict[str, list[int]]] = {}
         for place in sorted(self._above):
             name, line = place
             groups.setdefault(self._root(place), {}).setdefault(name, []).append(line)
         yield from groups.values()
 
-    def _root(self, place: Place) -> Place:
+    def _root(self, place: SetLine) -> SetLine:
         while (above := self._above.setdefault(place, place)) != place:
             self._above[place] = self._above[above]
             place = above

@@ -26,7 +26,7 @@ class AuditSet:
     """Normalised."""
 
 
-Place = tuple[int, int]
+ClipRef = tuple[int, int]
 """(set, utterance)."""
 Listen = Callable[[Sequence[Utterance]], Sequence[Picture]]
 """Decodes clips once more, for their pictures."""
@@ -43,7 +43,7 @@ def common_findings(sets: Sequence[AuditSet], heard: Fingerprints | None, listen
 def _audio(sets: Sequence[AuditSet], heard: Fingerprints, listen: Listen) -> Iterator[Finding]:
     starts = list(accumulate((len(one.utterances) for one in sets), initial=0))
 
-    def place(clip: int) -> Place:
+    def place(clip: int) -> ClipRef:
         number = bisect_right(starts, clip) - 1
         return number, clip - starts[number]
 
@@ -63,7 +63,7 @@ def _audio(sets: Sequence[AuditSet], heard: Fingerprints, listen: Listen) -> Ite
 
 
 def _texts(sets: Sequence[AuditSet]) -> Iterator[Finding]:
-    groups: dict[str, list[Place]] = {}
+    groups: dict[str, list[ClipRef]] = {}
     for number, one in enumerate(sets):
         for index, text in enumerate(one.texts):
             if text:
@@ -95,7 +95,7 @@ def _speakers(sets: Sequence[AuditSet]) -> Iterator[Finding]:
 
 
 def _repeats(
-    sets: Sequence[AuditSet], places: list[Place], leaked: str, repeated: str, detail: str
+    sets: Sequence[AuditSet], places: list[ClipRef], leaked: str, repeated: str, detail: str
 ) -> Iterator[Finding]:
     """Each later member of a group once, against the member that makes it worst."""
     if len(places) < 2:
@@ -108,7 +108,9 @@ def _repeats(
             yield _finding(sets, repeated, place, places[0], detail)
 
 
-def _pairs(sets: Sequence[AuditSet], one: list[Place], another: list[Place]) -> Iterator[tuple[bool, Place, Place]]:
+def _pairs(
+    sets: Sequence[AuditSet], one: list[ClipRef], another: list[ClipRef]
+) -> Iterator[tuple[bool, ClipRef, ClipRef]]:
     """(leaks, place, other): every judged line against one trained line; else one pair."""
     any_leak = False
     for here, there in ((one, another), (another, one)):
@@ -121,7 +123,7 @@ def _pairs(sets: Sequence[AuditSet], one: list[Place], another: list[Place]) -> 
         yield False, another[0], one[0]
 
 
-def _finding(sets: Sequence[AuditSet], kind: str, place: Place, other: Place, detail: str) -> Finding:
+def _finding(sets: Sequence[AuditSet], kind: str, place: ClipRef, other: ClipRef, detail: str) -> Finding:
     one, another = sets[place[0]], sets[other[0]]
     utterance = one.utterances[place[1]]
     clash = f"{another.name}:{another.utterances[other[1]].line}"

@@ -15,7 +15,7 @@ from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.reported import Place, Reported, reported_by, wrong_score
+from core.runs.reported import Reported, ScoreKey, reported_by, wrong_score
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
@@ -72,7 +72,7 @@ def gather(
     # Before the last stage there is nothing to read, and nothing wrong with that.
     wanted = any(exists(paths.tuned(name)) for name in _SETS) or snapshot.state is RunState.DONE
     tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
-    comparable = {name: _comparable(reader, Place(name, None), tuned[name], reported) for name in _SETS}
+    comparable = {name: _comparable(reader, ScoreKey(name, None), tuned[name], reported) for name in _SETS}
     significance, disbelief = None, None
     if thresholds is not None and all(score is not None for score in comparable.values()):
         found = assess_run(paths, reported, thresholds)
@@ -162,7 +162,7 @@ def _counts(score: Score | None) -> ErrorCounts | None:
     return None if score is None else score.counts.plain
 
 
-def _comparable(reader: _Reader, place: Place, tuned: Score | None, reported: Reported) -> Score | None:
+def _comparable(reader: _Reader, place: ScoreKey, tuned: Score | None, reported: Reported) -> Score | None:
     """`tuned`, unless it or the baseline is not what events, run.json and the other say: then it is no evidence."""
     if tuned is None:
         return None

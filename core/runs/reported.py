@@ -18,7 +18,7 @@ Hashes = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScoreKey:
     """Where a score document lies. `step` None: the tuned score."""
 
     dataset: str
@@ -29,9 +29,9 @@ class Place:
         return paths.tuned(self.dataset) if self.step is None else paths.evaluation(self.step, self.dataset)
 
     @property
-    def baseline(self) -> Place:
+    def baseline(self) -> ScoreKey:
         """The base model's score on the same set."""
-        return Place(self.dataset, 0)
+        return ScoreKey(self.dataset, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class Reported:
         return ("domain", "heldout", *more)
 
     @property
-    def places(self) -> list[Place]:
+    def score_keys(self) -> list[ScoreKey]:
         """Of all documents; a set's baseline before the others."""
-        tuned = [Place("domain", None), Place("heldout", None)]
+        tuned = [ScoreKey("domain", None), ScoreKey("heldout", None)]
         return [*(place for name in self.sets for place in self.intervals_of(name)), *tuned]
 
-    def intervals_of(self, dataset: str) -> list[Place]:
+    def intervals_of(self, dataset: str) -> list[ScoreKey]:
         """Of a set's document at each interval; at interval 0 whether or not the events have it."""
-        return [Place(dataset, step) for step in sorted({0, *(interval.step for interval in self.intervals)})]
+        return [ScoreKey(dataset, step) for step in sorted({0, *(interval.step for interval in self.intervals)})]
 
-    def said(self, place: Place) -> SetScore | None:
+    def said(self, place: ScoreKey) -> SetScore | None:
         """What the event of the interval says of the set."""
         interval = next((one for one in self.intervals if one.step == place.step), None)
         found: SetScore | None = getattr(interval, place.dataset, None)
@@ -82,7 +82,9 @@ def _hashes(value: object) -> Hashes:
     return tuple(sorted((str(name), str(digest)) for name, digest in value.items())) if isinstance(value, dict) else ()
 
 
-def wrong_score(paths: RunPaths, place: Place, score: Score, base: Score | None, reported: Reported) -> Iterator[str]:
+def wrong_score(
+    paths: RunPaths, place: ScoreKey, score: Score, base: Score | None, reported: Reported
+) -> Iterator[str]:
     """One sentence for each thing in a score document that events, run.json or the base model's score do not say.
 
     `base` None: it is the base model's score itself, which must be of the lines that run.json records.

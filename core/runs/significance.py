@@ -20,7 +20,7 @@ from typing import Any
 from core.runs.digests import sha256_of
 from core.runs.folder import write_json
 from core.runs.paths import RunPaths
-from core.runs.reported import Place, Reported, wrong_score
+from core.runs.reported import Reported, ScoreKey, wrong_score
 from core.runs.scores import Score, mappings, read_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
@@ -81,7 +81,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _key(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> str:
     """Over contents and names within the run folder, so that a copied folder keeps its figures. OSError."""
-    documents = [place.path(paths) for place in reported.places]
+    documents = [place.path(paths) for place in reported.score_keys]
     what = {
         "method": METHOD_VERSION,
         "documents": [[file.relative_to(paths.root).as_posix(), sha256_of(file)] for file in documents],
@@ -171,8 +171,8 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
     from core.scoring.text import normaliser
 
     where = paths.evals
-    scores: dict[Place, Score] = {}
-    for place in reported.places:
+    scores: dict[ScoreKey, Score] = {}
+    for place in reported.score_keys:
         score, problem = read_score(place.path(paths))
         if score is not None:
             base = None if place.step == 0 else scores[place.baseline]
@@ -180,7 +180,7 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
         if score is None or problem is not None:
             return Assessed(None, problem, believed=False)
         scores[place] = score
-    first = scores[Place("domain", 0)].normaliser
+    first = scores[ScoreKey("domain", 0)].normaliser
     try:
         text = normaliser(first.name)
     except ValueError as error:
@@ -192,7 +192,7 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
     try:
         sets: dict[str, Documents] = {}
         for name in reported.sets:
-            tuned = scores.get(Place(name, None))
+            tuned = scores.get(ScoreKey(name, None))
             baseline, *intervals = (mappings(scores[place].utterances) for place in reported.intervals_of(name))
             sets[name] = Documents(baseline, None if tuned is None else mappings(tuned.utterances), intervals)
         found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key, reported.together)

@@ -112,7 +112,7 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     if not reported.intervals:
         return  # nothing was scored yet, and the state says so
     saved = {one.step: one.hash for one in snapshot.adapters}
-    for place in reported.places:
+    for place in reported.score_keys:
         if place.step is None and not exists(place.path(paths)):
             continue  # the last stage was not reached; of a finished run the evidence says that it is missing
         score, problem = read_score(place.path(paths))

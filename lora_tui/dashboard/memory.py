@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.system.files import read_json, write_json
 from lora_tui.dashboard.layout import EMPHASES
-from lora_tui.dashboard.plots.look import SMOOTHING, Look
+from lora_tui.dashboard.plots.view import SMOOTHING, PlotStyle
 from lora_tui.dashboard.themes import DEFAULT, ROLES
 
 _LONGEST = 200
@@ -23,7 +23,7 @@ class Memory:
     theme: str = DEFAULT
     emphasis: str = EMPHASES[0]
     filter: str = ""
-    smoothing: int = Look().smoothing
+    smoothing: int = PlotStyle().smoothing
     by_time: bool = False
     learning_rate: bool = False
     log_y: bool = False

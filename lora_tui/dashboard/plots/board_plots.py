@@ -16,7 +16,7 @@ from textual.message import Message
 
 from lora_tui.cells import Pieces
 from lora_tui.dashboard.glyphs import plain
-from lora_tui.dashboard.plots.look import SMOOTHING, Look, Pin, View, move_cursor, pan, pan_by, snap_cursor, zoom
+from lora_tui.dashboard.plots.view import SMOOTHING, Pin, PlotStyle, View, move_cursor, pan, pan_by, snap_cursor, zoom
 from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
@@ -139,7 +139,7 @@ class Plots(Grid):
     def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._ascii = ascii_only
-        self.look = Look(ascii_only=ascii_only)
+        self.look = PlotStyle(ascii_only=ascii_only)
         self.view = View()
         self.log_y = False
         self._run: RunView | None = None
@@ -157,7 +157,7 @@ class Plots(Grid):
             self._run, self._pins = run, pins
             self._draw()
 
-    def look_as(self, look: Look, *, log_y: bool) -> None:
+    def look_as(self, look: PlotStyle, *, log_y: bool) -> None:
         """Draw like this from now on."""
         self.look, self.log_y = look, log_y
         self._draw()

@@ -8,9 +8,9 @@ import numpy as np
 
 from core.runs.wers import wer
 from core.scoring.evidence import Interval, SetScore
-from lora_tui.dashboard.plots.look import Look, Pin
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.plots.series import Floats, Xs, minutes
+from lora_tui.dashboard.plots.view import Pin, PlotStyle
 from lora_tui.dashboard.reading.snapshots import RunView
 
 _SETS = {"domain": "dom", "heldout": "held"}
@@ -19,7 +19,7 @@ _NO_STEPS = "no step yet"
 _NO_INTERVALS = "no interval yet: the base model is scored first"
 
 
-def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
+def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
     """Training loss, smoothed, the raw values behind it; the loss on domain and heldout at each interval.
 
     The learning rate, when it is asked for, is a strip below them.
@@ -47,7 +47,7 @@ def loss_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> P
     )  # fmt: skip
 
 
-def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
+def domain_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
     """Domain WER in percent, with the base model's and the target's lines."""
     title = "domain WER %"
     if view is None:
@@ -66,7 +66,7 @@ def domain_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) ->
     )  # fmt: skip
 
 
-def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -> Plot:
+def heldout_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
     """Heldout WER in points against the base model, with the guardrail and each interval's 95 % interval."""
     title = "heldout, points"
     if view is None:
@@ -92,8 +92,8 @@ def heldout_plot(view: RunView | None, look: Look, pinned: Sequence[Pin] = ()) -
 
 def _pinned(
     pinned: Sequence[Pin],
-    look: Look,
-    points: Callable[[RunView, Look], tuple[Xs, Floats]],
+    look: PlotStyle,
+    points: Callable[[RunView, PlotStyle], tuple[Xs, Floats]],
     window: int = 1,
     digits: int = 3,
 ) -> list[Curve]:
@@ -113,37 +113,37 @@ def _pinned(
     ]
 
 
-def interval_places(view: RunView | None, look: Look) -> list[float]:
+def interval_places(view: RunView | None, look: PlotStyle) -> list[float]:
     """The x of all intervals."""
     if view is None:
         return []
     return [float(x) for x in _x(view, np.array([i.step for i in view.snapshot.intervals], np.float64), look)]
 
 
-def _steps(view: RunView, look: Look) -> tuple[Xs, Floats]:
+def _steps(view: RunView, look: PlotStyle) -> tuple[Xs, Floats]:
     steps = view.snapshot.steps
     return _step_xs(view, look), steps.loss
 
 
-def _intervals(view: RunView, name: str, look: Look) -> tuple[Floats, Floats]:
+def _intervals(view: RunView, name: str, look: PlotStyle) -> tuple[Floats, Floats]:
     points = [(i.step, _set(i, name).loss) for i in view.snapshot.intervals]
     xs = np.array([step for step, _ in points], np.float64)
     return _x(view, xs, look), np.array([np.nan if y is None else y for _, y in points], np.float64)
 
 
-def _wers(view: RunView, look: Look) -> tuple[Floats, Floats]:
+def _wers(view: RunView, look: PlotStyle) -> tuple[Floats, Floats]:
     intervals = view.snapshot.intervals
     xs = np.array([i.step for i in intervals], np.float64)
     wers = [i.domain.counts.wer_percent for i in intervals]
     return _x(view, xs, look), np.array([np.nan if w is None else w for w in wers], np.float64)
 
 
-def _changes(view: RunView, look: Look) -> tuple[Floats, Floats]:
+def _changes(view: RunView, look: PlotStyle) -> tuple[Floats, Floats]:
     xs = np.array([change.step for change in view.heldout], np.float64)
     return _x(view, xs, look), np.array([change.change for change in view.heldout], np.float64)
 
 
-def _x(view: RunView, steps: Floats, look: Look) -> Floats:
+def _x(view: RunView, steps: Floats, look: PlotStyle) -> Floats:
     """Steps, or the minutes of training until then: the sum of the steps' own times."""
     if not look.by_time:
         return steps
@@ -152,20 +152,20 @@ def _x(view: RunView, steps: Floats, look: Look) -> Floats:
     return at
 
 
-def _step_xs(view: RunView, look: Look) -> Xs:
+def _step_xs(view: RunView, look: PlotStyle) -> Xs:
     """The x of every step."""
     return minutes(view.snapshot.steps)[1:] if look.by_time else view.snapshot.steps.step
 
 
-def _x_name(look: Look) -> str:
+def _x_name(look: PlotStyle) -> str:
     return "min" if look.by_time else "step"
 
 
-def _end(view: RunView, look: Look) -> float:
+def _end(view: RunView, look: PlotStyle) -> float:
     return 0.0 if look.by_time else float(view.snapshot.steps_planned)
 
 
-def _window(view: RunView, look: Look) -> tuple[float, float, str] | None:
+def _window(view: RunView, look: PlotStyle) -> tuple[float, float, str] | None:
     """The last intervals, which stability is judged on."""
     steps = [i.step for i in view.snapshot.intervals if i.step > 0][-view.thresholds.stability_intervals :]
     if len(steps) < view.thresholds.stability_intervals:
@@ -174,7 +174,7 @@ def _window(view: RunView, look: Look) -> tuple[float, float, str] | None:
     return float(first), float(last), f"last {len(steps)}"
 
 
-def _best_mark(view: RunView, look: Look, points: dict[float, float]) -> tuple[Mark, ...]:
+def _best_mark(view: RunView, look: PlotStyle, points: dict[float, float]) -> tuple[Mark, ...]:
     if view.verdict.best_step is None:
         return ()
     x = float(_x(view, np.array([view.verdict.best_step], np.float64), look)[0])

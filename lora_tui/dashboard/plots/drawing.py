@@ -12,9 +12,9 @@ from core.runs.figures import NONE
 from lora_tui.cells import broken, head, width_of
 from lora_tui.dashboard.plots.axes import Frame, Line, cells_of, scientific, x_axis
 from lora_tui.dashboard.plots.canvas import Canvas
-from lora_tui.dashboard.plots.look import View
 from lora_tui.dashboard.plots.plot import GUTTER, Curve, Plot, x_range
 from lora_tui.dashboard.plots.series import blocks_of, first_beyond, logarithm, reduce, smooth
+from lora_tui.dashboard.plots.view import View
 
 _ROOMY = 40
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.runs.steps import Lineage
-from lora_tui.dashboard.plots.look import View
 from lora_tui.dashboard.plots.series import Floats, Xs
+from lora_tui.dashboard.plots.view import View
 
 GUTTER = 7
 """Columns left of the canvas: y labels and the edge."""

@@ -21,7 +21,7 @@ from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
 from lora_tui.dashboard.memory import Memory
 from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.plots.board_plots import Plots
-from lora_tui.dashboard.plots.look import Pin
+from lora_tui.dashboard.plots.view import Pin
 from lora_tui.dashboard.reading.snapshots import Board, RunView, Want
 from lora_tui.dashboard.screens.panels import FilterLine, Header, StatusLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable

@@ -12,12 +12,22 @@ from textual.binding import Binding, BindingType
 
 from core.runs.row import Row, Status
 from core.sanitise import sanitise
-from lora_tui.cells import Pieces, broken, cropped, cut, width_of
+from lora_tui.cells import Piece, Pieces, broken, cropped, cut, width_of
 from lora_tui.dashboard.glyphs import plain
 from lora_tui.dashboard.reading.snapshots import Board, RunView
 from lora_tui.dashboard.text.filters import EXAMPLE
 from lora_tui.dashboard.widgets.lines_view import LinesView
 from lora_tui.dashboard.widgets.mended import TextField
+
+
+def seeds_pieces(row: Row | None) -> tuple[Piece, ...]:
+    """`seeds 1/2: 2.1@seed1 accepted, 2.1@seed2 training`; nothing for a row without repeats."""
+    if row is None or row.seeds is None:
+        return ()
+    accepted, asked = row.seeds
+    roles = {"accepted": "pass", "rejected": "fail"}
+    told = ", ".join(f"{key} {word}" for key, word in row.repeats) or "no repeat has started"
+    return ((f"  seeds {accepted}/{asked}", roles.get(row.word or "", "unknown")), (f"  {told}", "muted"))
 
 
 class Header(LinesView):
@@ -99,7 +109,7 @@ class VerdictPanel(LinesView):
         """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
         seeds: tuple[tuple[str, str], ...] = ()
         if run is not None and row is not None and row.seeds is not None:
-            from lora_tui.dashboard.text.confirmation import seeds_pieces
+            from lora_tui.dashboard.screens.panels import seeds_pieces
 
             seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
         goes_on = row is not None and row.goes_on

@@ -14,7 +14,7 @@ from core.runs.paths import RunPaths
 from core.runs.row import Figures, Row, Status, Wer
 from core.scoring.side_by_side import align, compare
 from lora_tui.dashboard.messages import Asked
-from lora_tui.dashboard.plots.look import View, move_cursor, pan, zoom
+from lora_tui.dashboard.plots.view import View, move_cursor, pan, zoom
 from lora_tui.dashboard.screens.board import BOARD_KEYS
 from lora_tui.dashboard.text.filters import parse
 from lora_tui.dashboard.text.run_pages import clip_lines

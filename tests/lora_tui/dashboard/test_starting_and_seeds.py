@@ -25,7 +25,7 @@ from core.runs.run_figures import with_seeds
 from core.system.locks import KernelLock
 from core.system.process import identity_of
 from lora_tui import status_command
-from lora_tui.dashboard.text.confirmation import seeds_pieces
+from lora_tui.dashboard.screens.panels import seeds_pieces
 
 Make = Callable[..., Any]
 

@@ -16,9 +16,8 @@ from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
 from lora_tui.dashboard.reading.resources import ResourceReader
-from lora_tui.dashboard.reading.run_figures import half_width
 from lora_tui.dashboard.reading.snapshots import RunView
-from lora_tui.dashboard.reading.watch import Watch
+from lora_tui.dashboard.reading.watch import Watch, half_width
 from lora_tui.dashboard.screens.panels import VerdictPanel
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.text.run_pages import health_lines

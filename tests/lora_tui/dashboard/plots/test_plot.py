@@ -10,9 +10,9 @@ import pytest
 from lora_tui.dashboard.plots.axes import log_ticks, ticks_between
 from lora_tui.dashboard.plots.canvas import Canvas
 from lora_tui.dashboard.plots.drawing import draw
-from lora_tui.dashboard.plots.look import View
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.plots.series import logarithm, reduce, smooth
+from lora_tui.dashboard.plots.view import View
 
 
 def text(

@@ -10,9 +10,9 @@ import pytest
 from core.runs.steps import Lineage, StepColumns, StepSeries
 from lora_tui.dashboard.plots import series as reduction
 from lora_tui.dashboard.plots.drawing import draw
-from lora_tui.dashboard.plots.look import View
 from lora_tui.dashboard.plots.plot import Curve, Plot
 from lora_tui.dashboard.plots.series import Blocks, Floats, blocks_of, logarithm, minutes, reduce, smooth
+from lora_tui.dashboard.plots.view import View
 
 N = 300_000
 RANGES = [(0, N), (0, 2 * N), (1234, 290_000), (100_000, 140_000), (5000, 5600), (N - 3000, N), (N + 5, N + 9)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.runs.row import Figures, Row, Status, Wer
-from lora_tui.dashboard.text.matrix_rows import matrix_of, sort_rows
+from lora_tui.dashboard.screens.matrix import matrix_of, sort_rows
 
 Make = Callable[..., Any]
 GOOD = Figures(

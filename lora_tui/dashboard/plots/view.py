@@ -26,7 +26,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PlotStyle:
     """How all plots are drawn."""
 
     smoothing: int = 30
