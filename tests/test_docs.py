@@ -83,6 +83,12 @@ def test_files_of_the_project_that_are_named_are_there(page: Path) -> None:
     assert [name for name in named if "NAME" not in name and not (ROOT / name).is_file()] == []
 
 
+def test_every_room_is_in_the_table_of_the_structure() -> None:
+    table = re.findall(r"^\| `([\w/]+)` \|", (DOCS / "structure.md").read_text(), flags=re.MULTILINE)
+    rooms = [f"core/{folder.parent.name}" for folder in (ROOT / "core").glob("*/__init__.py")]
+    assert set(rooms) | {"core", "lora_tui", "lora_tui/dashboard", "lora_tui/reports"} == set(table)
+
+
 def test_every_criterion_is_in_the_readme() -> None:
     rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert {criterion.title for criterion in judge(GOOD, Thresholds()).criteria} <= set(rows)
