@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.runs.figures import NONE, clock, duration, percent
+from core.runs.run_figures import eta_s
 from core.runs.snapshot import RunSnapshot
 from core.runs.wers import change
 from core.scoring.certainty import short
@@ -34,9 +35,6 @@ class RunProgress:
     training_said: float = float("-inf")
     progress_said: tuple[int, int] | None = None
     notices: int = 0
-    pace_s: float | None = None
-    """Seconds a step takes, evaluations included, between the last two intervals."""
-    interval_at: float = float("nan")
 
     def skip_to(self, snapshot: RunSnapshot) -> None:
         """Say nothing of what is there already: a run that is attached to while it goes on."""
@@ -52,8 +50,9 @@ class RunProgress:
         self.notices = len(snapshot.notices)
         for interval in snapshot.intervals:
             if interval.step > self.interval:
-                self._paced(interval.step, now)
-                yield f"{self.label}  {interval_line(interval, snapshot, self.pace_s)}"
+                self.interval = interval.step
+                self.training_said = now if math.isfinite(now) else float("-inf")
+                yield f"{self.label}  {interval_line(interval, snapshot)}"
         if not snapshot.state.active:
             return
         phase = snapshot.phase or ""
@@ -63,7 +62,7 @@ class RunProgress:
                 yield f"{self.label}  {phase}{_at_step(snapshot)}{_detail(snapshot)}"
         if phase == "training" and now - self.training_said >= TRAINING_LINE_S:
             self.training_said = now
-            yield f"{self.label}  {training_line(snapshot, self.pace_s)}"
+            yield f"{self.label}  {training_line(snapshot)}"
         elif (done := snapshot.progress) not in (
             None,
             self.progress_said,
@@ -71,16 +70,10 @@ class RunProgress:
             self.training_said, self.progress_said = now, done
             yield f"{self.label}  {phase}{_at_step(snapshot)}  {done[0]}/{done[1]}"
 
-    def _paced(self, step: int, now: float) -> None:
-        pace = (now - self.interval_at) / max(1, step - self.interval)
-        self.pace_s = pace if math.isfinite(pace) and pace > 0 else None
-        self.interval, self.interval_at = step, now
-        self.training_said = now if math.isfinite(now) else float("-inf")
-
     def _attempt(self, snapshot: RunSnapshot) -> str:
         attempt = snapshot.attempts[-1]
         self.attempt, self.phase = attempt.number, ""
-        self.training_said, self.interval_at, self.pace_s = float("-inf"), float("nan"), None
+        self.training_said = float("-inf")
         self.interval = max((i.step for i in snapshot.intervals if i.step <= (attempt.resumed_from or -1)), default=-1)
         where = f"on {attempt.device}, {attempt.precision}"
         if attempt.resumed_from is not None:
@@ -88,7 +81,7 @@ class RunProgress:
         return f"{self.label}  starts {where} ({snapshot.paths.name})"
 
 
-def interval_line(interval: Interval, snapshot: RunSnapshot, pace_s: float | None) -> str:
+def interval_line(interval: Interval, snapshot: RunSnapshot) -> str:
     """`step 400/1000  loss 0.512  domain 21.30 % (−9.40)  heldout 3.10 % (+0.05)  0.14 s/step  ETA 1:32`."""
     base = next((i for i in snapshot.intervals if i.step == 0), None)
     parts = [f"step {interval.step}/{snapshot.steps_planned}", *_loss(snapshot, interval.step)]
@@ -96,21 +89,14 @@ def interval_line(interval: Interval, snapshot: RunSnapshot, pace_s: float | Non
         counts = getattr(interval, name).counts
         before = getattr(base, name).counts if base is not None and interval.step else None
         parts.append(f"{name} {_wer(counts, before)}")
-    return "  ".join([*parts, *_speed(snapshot, pace_s)] if interval.step else [*parts, "(base model)"])
+    return "  ".join([*parts, *_speed(snapshot)] if interval.step else [*parts, "(base model)"])
 
 
-def training_line(snapshot: RunSnapshot, pace_s: float | None) -> str:
+def training_line(snapshot: RunSnapshot) -> str:
     """`step 430/1000  loss 0.498  0.14 s/step  ETA 1:20`."""
     step = snapshot.steps_completed
     parts = [f"step {step}/{snapshot.steps_planned}", *_loss(snapshot, step)]
-    return "  ".join([*parts, *_speed(snapshot, pace_s)])
-
-
-def eta_s(snapshot: RunSnapshot, pace_s: float | None) -> float | None:
-    """Seconds that are left of training; by the steps alone while no pace is known. None when unknown."""
-    each = pace_s if pace_s is not None else snapshot.steps.seconds_per_step
-    left = snapshot.steps_planned - snapshot.steps_completed
-    return None if each is None or left <= 0 else left * each
+    return "  ".join([*parts, *_speed(snapshot)])
 
 
 def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> list[str]:
@@ -160,8 +146,8 @@ def _loss(snapshot: RunSnapshot, step: int) -> list[str]:
     return [f"loss {float(np.mean(last)):.3f}"] if len(last) else []
 
 
-def _speed(snapshot: RunSnapshot, pace_s: float | None) -> list[str]:
-    each, left = snapshot.steps.seconds_per_step, eta_s(snapshot, pace_s)
+def _speed(snapshot: RunSnapshot) -> list[str]:
+    each, left = snapshot.steps.seconds_per_step, eta_s(snapshot)
     parts = [] if each is None else [f"{each:.2f} s/step"]
     return parts if left is None else [*parts, f"ETA {clock(left)}"]
 

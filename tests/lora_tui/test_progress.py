@@ -27,12 +27,12 @@ from lora_tui.progress import TRAINING_LINE_S, RunProgress, clock
 
 class Run:
     def __init__(self, root: Path) -> None:
-        self.paths = RunPaths(root / "a-0123456789")
+        self.paths, self.began = RunPaths(root / "a-0123456789"), time.time()
         write_json(self.paths.config, {"settings": {"train": {"steps": 1000}}})
 
-    def write(self, *events: Event, attempt: int = 1) -> RunSnapshot:
+    def write(self, *events: Event, attempt: int = 1, later_s: float = 0.0) -> RunSnapshot:
         for event in events:
-            append_line(self.paths.events, encode(Record(attempt, time.time(), event)))
+            append_line(self.paths.events, encode(Record(attempt, self.began + later_s, event)))
         return read_run(self.paths)
 
 
@@ -51,17 +51,17 @@ def interval(number: int, domain: int, heldout: int) -> IntervalScored:
     return IntervalScored(number, {"domain": counts(domain), "heldout": counts(heldout)}, 5.0)
 
 
-def test_one_line_for_each_interval_with_the_pace_of_what_was_seen(tmp_path: Path) -> None:
+def test_one_line_for_each_interval_with_the_time_that_is_left(tmp_path: Path) -> None:
     run, progress = Run(tmp_path), RunProgress("2.1")
     assert list(progress.news(run.write(start(), interval(0, 307, 31)), 0.0)) == [
         "2.1  starts on cpu, fp32 (a-0123456789)",
         "2.1  step 0/1000  domain 30.70 %  heldout 3.10 %  (base model)",
     ]
-    snapshot = run.write(Phase("training"), step(1), step(100, 0.512), interval(100, 213, 31))
+    snapshot = run.write(Phase("training"), step(1), step(100, 0.512), interval(100, 213, 31), later_s=20.28)
     [line] = list(progress.news(snapshot, 30.0))
-    # 100 steps and an evaluation took 30 s: 900 are left.
+    # Two evaluations took what two steps of 0.14 s left of 20.28 s: 900 steps, and one more of 10 s, are to come.
     assert line == (
-        "2.1  step 100/1000  loss 0.506  domain 21.30 % (−9.40)  heldout 3.10 % (+0.00)  0.14 s/step  ETA 4:30"
+        "2.1  step 100/1000  loss 0.506  domain 21.30 % (−9.40)  heldout 3.10 % (+0.00)  0.14 s/step  ETA 2:16"
     )
     assert list(progress.news(snapshot, 31.0)) == []
 
