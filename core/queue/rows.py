@@ -107,13 +107,15 @@ class QueueRows:
 
     def row(self, bare: Row, plan: str | None) -> Row:
         """A row with the word for it. `bare`: as its plan and its run's files tell it; `plan`: path of its plan."""
+        if bare.run is not None and bare.status is Status.QUEUED:
+            # A folder in which no trainer has ever worked says nothing.
+            return replace(self.row(replace(bare, run=None, status=Status.NOT_RUN), plan), run=bare.run)
         place = self._place_of(bare, plan)
         if place is not None:
             return self._at(place, bare)
         if bare.run is not None:
             status, why = self._ended(bare)
-            # A folder in which no trainer has ever worked is queued only where a submission asks for it.
-            return replace(bare, status=Status.NOT_RUN if status is Status.QUEUED else status, reason=why)
+            return replace(bare, status=status, reason=why)
         last = None
         if bare.status is Status.NOT_RUN and not bare.reason and bare.wanted is not None:
             last = self._last(bare.wanted, plan)

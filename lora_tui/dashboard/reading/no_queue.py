@@ -50,8 +50,9 @@ class NoQueue:
 
     def row(self, bare: Row, plan: str | None) -> Row:
         """As it is; what its plan says of it, where it has no run."""
-        never = bare.status is Status.QUEUED  # a folder in which no trainer has ever worked
-        return told_by_plan(replace(bare, status=Status.NOT_RUN) if never else bare)
+        if bare.status is Status.QUEUED:  # a folder in which no trainer has ever worked
+            return replace(told_by_plan(replace(bare, run=None, status=Status.NOT_RUN)), run=bare.run)
+        return told_by_plan(bare)
 
 
 def has_queue(runs: RunsFolder) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from core.manifests.hashing import HashCache
+from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Pause, Submitted, SupervisorStopping, Wait
 from core.queue.rows import queue_rows, retriable, seen
 from core.queue.wishes import Target
@@ -352,3 +354,21 @@ def test_each_row_that_waits_names_its_own_first_obstacle(folder: Any) -> None:
     log.append(Pause(cause="disk", reason="the disk is full"))
     assert {why for status, why in told().values() if status == "waiting"} == {"paused: the disk is full"}
     lock.release()
+
+
+def test_a_folder_in_which_no_trainer_has_worked_is_as_none(folder: Any) -> None:
+    folder.write(THREE, 'until = "all"')
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.place_all()
+    wanted = next(row for row in execution.rows if row.key == "c")
+    bare = Row("plan:c", "c", wanted=wanted)
+    made = replace(bare, run=folder.runs.run("c", "0123456789"), status=Status.QUEUED)
+
+    def told(row: Row) -> tuple[str, str]:
+        found = queue_rows(folder.runs).row(row, str(folder.plan))
+        return found.status.value, found.reason
+
+    assert told(made) == told(bare) == ("not run", "after a; if accepted")
+    folder.runs.root.mkdir()
+    folder.db.submit(folder.submission())
+    assert told(made) == told(bare) == ("queued", "after a; if accepted")
