@@ -15,7 +15,7 @@ import pytest
 from plan_kit import twelve_steps
 from waiting import DEADLINE_S
 
-from lora_tui import queue_actions
+from lora_tui import queue_command
 from lora_tui.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ class Queue:
 
 @pytest.fixture
 def queue(folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
+    monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     yield Queue(folder, capsys)
     folder.end_all()
 

@@ -28,7 +28,7 @@ from core.runs.snapshot import RunState
 from core.runs.store import read_run
 from core.system.locks import is_held
 from core.system.process import session_of
-from lora_tui import queue_actions
+from lora_tui import queue_command
 from lora_tui.__main__ import main
 from lora_tui.dashboard.reading.plan_rows import PlanRows
 from lora_tui.dashboard.reading.reader import FolderSource
@@ -252,7 +252,7 @@ def gpu_of(pid: int) -> str:
 
 @pytest.fixture
 def nights(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
+    monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     made: list[Night] = []
 
     def night(seed: int, slots: int) -> Night:

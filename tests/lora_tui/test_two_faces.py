@@ -17,7 +17,7 @@ from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, encode
 from core.system.files import append_line
 from core.system.process import current_process
-from lora_tui import queue_actions
+from lora_tui import queue_command
 from lora_tui.__main__ import main
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.options import Options
@@ -35,7 +35,7 @@ def ask(
     """Asks for something for row `a`; what was said then."""
 
     def command(verb: str) -> str:
-        monkeypatch.setattr(queue_actions, "SUPERVISOR_COMMAND", NOBODY)
+        monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", NOBODY)
         where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
         sure = ["--yes"] if verb in ("kill", "remove") else []
         capsys.readouterr()

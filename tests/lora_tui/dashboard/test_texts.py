@@ -15,7 +15,7 @@ from core.runs.row import Row
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
-from lora_tui.dashboard.reading.resources import ResourceReader
+from lora_tui.dashboard.reading.machine import ResourceReader
 from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.reading.watch import Watch, half_width
 from lora_tui.dashboard.screens.panels import VerdictPanel
