@@ -1,4 +1,4 @@
-"""The one way out: whatever any command writes to stdout or stderr goes through here.
+"""The only way out: whatever any command writes to stdout or stderr goes through here.
 
 Text from outside cannot steer a terminal, nor a GitHub runner, which obeys workflow commands in what it reads.
 """

@@ -1,4 +1,4 @@
-"""Attached to the queue: a headless command follows its submission, keeps a supervisor up, stops what it started."""
+"""A headless command attached to the queue: it follows its submission, keeps a supervisor up, stops what it started."""
 
 from __future__ import annotations
 

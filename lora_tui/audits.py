@@ -1,4 +1,4 @@
-"""Finished runs without an audit of their data, which no verdict can decide on: made up for, or only named."""
+"""Makes, or only names, the audits of data that finished runs lack: without one no verdict decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the dashboard is meant, and with what. Textual is imported only when it opens."""
+"""Reads the command line of the dashboard and opens it. Textual is imported only then."""
 
 from __future__ import annotations
 

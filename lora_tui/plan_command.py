@@ -11,7 +11,7 @@ from typing import Any
 
 from core import console
 from core.errors import ExitCode, PlanError, UserError
-from core.manifests.hashing import HashCache
+from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.expand import expand, matches, short, unknown_ids
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
 def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[PlannedRow], list[str]]:
     """The rows with their runs as far as they can be told, and what is wrong with manifests and models."""
-    cache = HashCache(runs.hash_cache) if runs.root.is_dir() else _UnsavedHashes(runs.hash_cache)
+    cache = HashCache(runs.hash_cache) if runs.root.is_dir() else UnsavedHashes(runs.hash_cache)
     resolver = Resolver(plan, cache, _show_progress if sys.stderr.isatty() else None)
     planned: list[PlannedRow] = []
     problems: dict[str, None] = {}
@@ -130,13 +130,6 @@ def conditions_in_words(row: Row) -> str:
     if row.adapter_from:
         parts.append(f"target modules of the best run of {', '.join(row.adapter_from)}")
     return "; ".join(parts)
-
-
-class _UnsavedHashes(HashCache):
-    """Looking at a plan creates no runs folder."""
-
-    def save(self) -> None:
-        """Nothing is written."""
 
 
 def _selected(plan: Plan, only: Sequence[str]) -> list[Row]:

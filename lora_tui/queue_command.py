@@ -71,7 +71,7 @@ def move(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 
 def stop(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """The step is finished and saved."""
+    """Trainers finish their step and save."""
     return _say(args, _commands(runs).stop(_meant(args), _sure(args)))
 
 
@@ -81,7 +81,7 @@ def kill(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 
 def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Once more, whatever became of it."""
+    """Try rows once more, whatever became of them."""
     return _say(args, _commands(runs).retry(_meant(args)))
 
 

@@ -31,7 +31,7 @@ class _Warnings(logging.Handler):
     """Says what a library logs as everything is said."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
+        """Say one record on stderr."""
         err(self.format(record), multiline=True)
 
 

@@ -85,11 +85,11 @@ class MendedFile(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true: the file is opened to be read."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Always true: decoders seek in it."""
         return True
 
     def tell(self) -> int:

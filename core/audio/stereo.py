@@ -1,4 +1,4 @@
-"""Whether the mean of a file's channels is what they say: it is not for opposite phases and different speakers."""
+"""Whether the mean of a file's channels stands for them: not with opposite phases, nor with different speakers."""
 
 from __future__ import annotations
 

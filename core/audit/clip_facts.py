@@ -50,7 +50,7 @@ class Levels:
         self.peak = 0.0
 
     def see(self, block: Samples) -> None:
-        """The next block."""
+        """Take the next block of samples into the figures."""
         self.samples += block.size
         high, low = block.max(initial=0).item(), block.min(initial=0).item()
         peak = max(high, -low)
@@ -74,7 +74,7 @@ class Levels:
 
 
 def checksum(samples: Samples) -> Checksum:
-    """Of mono samples (samples,)."""
+    """The checksum of mono samples (samples,)."""
     words = int(np.add.reduce(samples[: len(samples) // 2 * 2].view(np.uint64)))
     words += int.from_bytes(samples[len(samples) // 2 * 2 :].tobytes(), "little")
     return words & 0xFFFFFFFFFFFFFFFF, zlib.crc32(samples[::ORDERED].tobytes())

@@ -48,7 +48,7 @@ class Figures:
         self.clipped, self.clamped, self.samples = 0, 0.0, 0.0
 
     def add(self, facts: ClipFacts) -> None:
-        """The next clip's."""
+        """Add the figures of the next clip."""
         if facts.problem:
             return
         self.rates[facts.rate_hz] += 1

@@ -96,7 +96,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """By kind alone."""
+        """How severe the finding is, which its kind alone decides."""
         return KINDS[self.kind][0]
 
 

@@ -1,4 +1,4 @@
-"""Measuring many clips: on all cores, in order, a little ahead, stopped cleanly by Ctrl-C."""
+"""Measures many clips on all cores, in order and a little ahead. Ctrl-C ends it cleanly."""
 
 from __future__ import annotations
 

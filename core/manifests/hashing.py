@@ -60,7 +60,7 @@ class Line:
 
 
 def line_of(utterance: Utterance) -> Line:
-    """What is used of a line."""
+    """The fields of an utterance that are used, as they are hashed."""
     return Line(
         utterance.id,
         utterance.text,

@@ -169,7 +169,7 @@ class _Files:
         return path
 
     def has(self, path: Path) -> bool:
-        """`Path.is_file`."""
+        """Whether there is a file at the path."""
         if not self._check:
             return True
         if path not in self._known:

@@ -82,7 +82,7 @@ class Problems:
 
     @property
     def shown(self) -> list[str]:
-        """Those that are spelled out."""
+        """The problems that are written out; the others are only counted."""
         return self._shown
 
 

@@ -1,4 +1,4 @@
-"""What the small files of a run say of each other: looked at by the gate too, for it costs next to nothing."""
+"""Whether the small files of a run agree with each other. The gate checks it too, since it takes next to no time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run would die of, told before anything starts: from manifests, the model's files and the settings alone."""
+"""What would make a run fail, found before it starts from manifests, the model's files and the settings alone."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _OF_DECISION = {
 
 
 def figures(judged: Judged) -> Figures:
-    """Of one run."""
+    """The figures of one run."""
     snapshot, evidence, verdict = judged.snapshot, judged.evidence, judged.verdict
     best = next((i for i in snapshot.intervals if i.step == verdict.best_step), None)
     allowed = judged.thresholds

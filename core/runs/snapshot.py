@@ -241,7 +241,7 @@ def _detail(snapshot: RunSnapshot) -> str:
 
 
 def _wrong_result(snapshot: RunSnapshot) -> str:
-    """What is wrong with it."""
+    """What is wrong with result.json."""
     paths = snapshot.paths
     problem = next((text for text in snapshot.problems if text.startswith(f"{paths.result}: ")), "")
     if not problem:

@@ -47,7 +47,7 @@ class Verification:
 
     @property
     def verdict(self) -> Verdict:
-        """Recomputed from the files."""
+        """The verdict, computed again from the files."""
         return self.judged.verdict
 
 

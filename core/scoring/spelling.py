@@ -84,5 +84,5 @@ def _apart(reference: str, hypothesis: str) -> bool:
 
 @cache
 def _numbers(text: str) -> tuple[bool, bool]:
-    """(digits, number words) are in it."""
+    """Whether there are digits in the text, and whether there are number words."""
     return any(character.isdigit() for character in text), not NUMBERS.isdisjoint(text.split())

@@ -281,7 +281,7 @@ def _whisper_word(word: str) -> str:
 
 @cache
 def _whisper_words() -> tuple[Mapping[str, str], frozenset[str]]:
-    """(spellings, words that stand for others)."""
+    """The two tables of the normaliser: spellings, and words that stand for others."""
     whisper: Any = _whisper()
     plain = (pattern.removeprefix(r"\b").removesuffix(r"\b") for pattern in whisper.replacers)
     return whisper.standardize_spellings.mapping, frozenset(word for word in plain if word.isalpha())

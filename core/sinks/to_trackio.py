@@ -40,5 +40,5 @@ class Trackio:
 
 
 def open_sink(subject: Subject) -> Trackio:
-    """In trackio's own folder."""
+    """A run in trackio's own folder."""
     return Trackio(subject)

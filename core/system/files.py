@@ -1,4 +1,4 @@
-"""Files that cannot hurt: read bounded, regular files only; written so that a reader never sees half of one.
+"""Safe reading and writing: only regular files, of bounded size, are read; of a written one no reader sees half.
 
 Whatever lies in a runs folder may have come from elsewhere: a FIFO would wait for ever, a device would never end, a
 link would lead to somebody's other files. Readers of documents use `read_json`, those of streams `open_regular`.

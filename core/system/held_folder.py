@@ -1,4 +1,4 @@
-"""A folder that somebody works in, held open: it stays the same wherever it is moved to, whatever its path leads to."""
+"""A folder that a process works in, held open, so that it is noticed when the folder is moved or replaced."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ class HeldFolder:
         return f"its folder {self.path} was moved to {now}"
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the folder."""
         os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""Which process is meant, for ever: a pid alone is reused, and means nothing on another host.
+"""The identity of a process: a pid alone is reused, and means nothing on another host. Also how children are ended.
 
 A process is machine + boot + pid namespace + pid + start time, read from /proc (Linux): psutil tells start times by a
 clock that may be set, and open files by paths, which are others in a container.

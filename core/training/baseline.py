@@ -1,4 +1,4 @@
-"""What the base model makes of a manifest: computed once, shared by the runs of one user on one machine.
+"""The base model's transcripts of a manifest: computed once, shared by the runs of one user on one machine.
 
 The shared document holds what takes time to compute, the transcripts, with all facts that they depend on, and a seal.
 It is believed only where its seal is this machine's: anything else is computed anew. What the manifest says (texts,

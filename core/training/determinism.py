@@ -1,4 +1,4 @@
-"""Which kernels compute, and from which seeds: what makes a step repeatable and lets two processes score alike.
+"""Kernels and seeds that make a training step repeatable and let two processes score alike.
 
 `train.deterministic` is for training steps only: a backward pass adds up with atomics, evaluation does not, and
 `lora-cli` must decode with the same kernels as the trainer.

@@ -47,12 +47,12 @@ class UtteranceScore:
 
     @property
     def id(self) -> str:
-        """Of the manifest's line."""
+        """As the manifest's line has it."""
         return self.line.id
 
     @property
     def reference(self) -> str:
-        """Of the manifest's line."""
+        """As the manifest's line has it."""
         return self.line.reference
 
 

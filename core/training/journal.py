@@ -43,7 +43,7 @@ class Journal:
 
     @property
     def now(self) -> str:
-        """The phase that was said last."""
+        """The phase that was written last."""
         return self._phase
 
     def progress(self, done: int, total: int) -> None:

@@ -282,7 +282,7 @@ class Pretrainer:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m core.training.pretrain`."""
+    """The command `python -m core.training.pretrain`; gives the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m core.training.pretrain",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""Score a model on an evaluation set within a run: progress into the journal, and an ear for the stop signal."""
+"""Scores a model on an evaluation set within a run: writes progress into the journal, and stops when it is asked to."""
 
 from __future__ import annotations
 

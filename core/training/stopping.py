@@ -1,4 +1,4 @@
-"""When a trainer is to stop. A module of its own, because that must be heard while torch is still being imported."""
+"""When a trainer is to stop. A module of its own, because a signal must be heard while torch is being imported."""
 
 from __future__ import annotations
 

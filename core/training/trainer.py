@@ -97,7 +97,7 @@ class Trainer:
 
     @property
     def train(self) -> TrainSettings:
-        """`[train]` of this run."""
+        """The settings in `[train]` of this run."""
         return self.settings.train
 
     def resume(self, step: int, intervals: dict[int, Interval]) -> None:

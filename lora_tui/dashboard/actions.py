@@ -48,7 +48,7 @@ class Actions:
         return f"{_held(self._commands.hold(_meant(row)))} held: not started until released"
 
     def release(self, row: Row) -> str:
-        """It may start again."""
+        """Let the row start again."""
         done = self._commands.release(_meant(row))
         if done.effects.get(target_of(row)) is Effect.NOT_HELD:
             return f"{row.key} was not held: it is {done.rows[target_of(row)].status.text}"
@@ -68,7 +68,7 @@ class Actions:
         return _ended(row, self._commands.kill(_meant(row)))
 
     def retry(self, row: Row) -> str:
-        """Once more, whatever became of it."""
+        """Try the row once more, whatever became of it."""
         self._commands.retry(_meant(row))
         return f"{row.key} is {'back in the queue' if row.status is Status.REMOVED else 'tried again'}"
 

@@ -151,7 +151,7 @@ class Dashboard(App[None]):
             self.push_screen(Help(key_lines(self.screen), ascii_only=self.options.ascii_only))
 
     def action_command_palette(self) -> None:
-        """Every key by its name."""
+        """Open the command palette, which has every key by its name."""
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
@@ -185,7 +185,7 @@ class Dashboard(App[None]):
         )
 
     def action_theme(self) -> None:
-        """The next of our themes."""
+        """Change to the next of the three themes."""
         names = list(ROLES)
         self.theme = names[(names.index(self.theme) + 1) % len(names)] if self.theme in names else names[0]
         self.notify(f"theme: {self.theme}", timeout=2)
@@ -212,7 +212,7 @@ class Dashboard(App[None]):
 
     @cached_property
     def actions(self) -> Actions:
-        """What keys may do."""
+        """The functions that keys call."""
         return self._make_actions()
 
     def start_when_read(self) -> None:

@@ -1,4 +1,4 @@
-"""How the board shares out a screen. Pure."""
+"""How the lines of a screen are divided among the parts of the board. Pure."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is remembered."""
+    """What is kept of a dashboard that was closed."""
 
     theme: str = DEFAULT
     emphasis: str = EMPHASES[0]

@@ -1,4 +1,4 @@
-"""What is told within the dashboard."""
+"""The messages that parts of the dashboard post to each other."""
 
 from __future__ import annotations
 

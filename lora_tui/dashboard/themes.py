@@ -1,4 +1,4 @@
-"""Colours: for every role that text or a plot's cell can have: a dark, a light and a colour-blind safe theme."""
+"""Colours of every role that text or a plot's cell can have: a dark, a light and a colour-blind safe theme."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def _together(rows: NDArray[np.void], peaks: ClipPeaks) -> Iterator[NDArray[np.v
 
 
 def _frames(peaks: Peaks) -> int:
-    """Of a clip, about."""
+    """About how many frames a clip has."""
     return int(peaks[-1] >> 8) if len(peaks) else 0
 
 

@@ -1,4 +1,4 @@
-"""What recordings are recognised by, of very many clips in little memory: joined, with no object for each clip."""
+"""The peaks and shapes of very many clips, joined in a few arrays, so that they take little memory."""
 
 from __future__ import annotations
 

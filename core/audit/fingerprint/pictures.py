@@ -129,7 +129,7 @@ class Sound:
 
     @cached_property
     def plain(self) -> Bands:
-        """As it is."""
+        """Give the picture unchanged."""
         return Bands(self.loud[:, COMPARED])
 
     def higher(self, pitch: float) -> Bands:

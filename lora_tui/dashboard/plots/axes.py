@@ -18,7 +18,7 @@ _SMALL = 1e-3
 
 
 class Frame:
-    """Data coordinates to dots."""
+    """Turns data coordinates into dots."""
 
     def __init__(self, canvas: Canvas, low: float, high: float, bottom: float, top: float) -> None:
         self.canvas, self.low, self.high, self.bottom, self.top = canvas, low, high, bottom, top
@@ -32,7 +32,7 @@ class Frame:
         return (self.top - value) / (self.top - self.bottom) * (self.canvas.dots_high - 1)
 
     def cell(self, x: float, y: float) -> tuple[int, int]:
-        """(column, row)."""
+        """The cell (column, row) of a point."""
         return round(self.x(x)) // 2, round(self.y(y)) // 4
 
     def y_labels(self, log_y: bool, signed: bool) -> dict[int, str]:

@@ -102,7 +102,7 @@ class PlotView(LinesView):
             self.post_message(self.Dragged(distance))
 
     def on_mouse_up(self, event: MouseUp) -> None:
-        """It ends."""
+        """The drag ends."""
         self._from = None
         self.release_mouse()
 
@@ -158,7 +158,7 @@ class Plots(Grid):
             self._draw()
 
     def look_as(self, look: PlotStyle, *, log_y: bool) -> None:
-        """Draw like this from now on."""
+        """Draw in this style from now on."""
         self.look, self.log_y = look, log_y
         self._draw()
 

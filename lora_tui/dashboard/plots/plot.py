@@ -89,7 +89,7 @@ class Plot:
 
 
 def x_range(plot: Plot, view: View) -> tuple[float, float]:
-    """What is seen of x."""
+    """The range of x that is seen."""
     ends = [float(c.xs[-1]) for c in plot.curves if len(c.xs)]
     low = 0.0 if view.low is None else view.low
     high = max([*ends, plot.x_end, 1.0]) if view.high is None else view.high

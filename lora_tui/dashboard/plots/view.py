@@ -57,7 +57,7 @@ class Pin:
 
     @property
     def role(self) -> str:
-        """Its colour."""
+        """The role that gives its colour."""
         return f"pin-{(ord(self.letter) - ord('a')) % 3}"
 
 

@@ -37,5 +37,5 @@ class Listing:
         return self._names
 
     def run(self, name: str) -> RunPaths:
-        """One of them."""
+        """The run folder of this name."""
         return self._paths[name]

@@ -69,7 +69,7 @@ class ResourceReader:
 
 
 def _memory_now() -> tuple[float | None, float | None]:
-    """(used, total) in GiB."""
+    """Memory of the machine (used, total) in GiB."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""Stands for the queue of a folder in which none was ever made: what reads one takes a while to import."""
+"""Stands in for the queue of a folder that never had one, since the code that reads a queue takes a while to import."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class NoQueue:
         self.started: set[str] = set()
 
     def refresh(self) -> Queue:
-        """Nothing."""
+        """Read nothing: there is no queue."""
         return Queue()
 
     def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
-        """As they are."""
+        """The rows, in the order in which they are given."""
         return list(planned)
 
     def row(self, bare: Row, plan: str | None) -> Row:

@@ -66,7 +66,7 @@ class PlanRows:
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """By the plan's `[gate]`."""
+        """The thresholds of the plan's `[gate]`."""
         return None if self.execution is None else thresholds_of(asdict(self.execution.plan.gate))
 
     def rows(self) -> list[tuple[Row, RunPaths | None]]:
@@ -156,7 +156,7 @@ class _Placing(threading.Thread):
         self._runs = runs
 
     def run(self) -> None:
-        """Thread body."""
+        """Place the rows; this is the body of the thread."""
         try:
             problems: Mapping[str, UserError] = self.execution.place_all()
             self.execution.place_decided()

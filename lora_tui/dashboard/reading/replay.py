@@ -54,7 +54,7 @@ class ReplaySource:
 
     @property
     def length_s(self) -> float:
-        """Of the recording, long pauses cut."""
+        """Seconds that the recording plays, with long pauses cut."""
         return self._lines[-1][0]
 
     def read(self, want: Want) -> Board:

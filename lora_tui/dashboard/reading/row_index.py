@@ -78,7 +78,7 @@ class RowIndex:
 
     @cached_property
     def _runs(self) -> dict[str, dict[str, Any]]:
-        """Read when it is asked first."""
+        """The kept figures, read when they are asked for first."""
         document, _ = read_json(self._path)
         same = document is not None and document.get("program") == self._program
         found = document.get("runs") if document is not None and same else None

@@ -62,13 +62,13 @@ class ReaderThread(threading.Thread):
         self._taken.set()
 
     def stop(self) -> None:
-        """End soon."""
+        """Ask the thread to end soon."""
         self._ended = True
         self._wake.set()
         self._taken.set()
 
     def run(self) -> None:
-        """Thread body."""
+        """Read boards until the end; this is the body of the thread."""
         try:
             self._read()
         except Exception as error:  # a thread has nobody to raise to

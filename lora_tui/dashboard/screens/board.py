@@ -342,7 +342,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self.table.select(row_id)
 
     def filter_by(self, text: str) -> None:
-        """Another filter; nothing: all rows."""
+        """Set the filter; an empty one shows all rows."""
         line = self.query_one(FilterLine)
         self.filter = line.value = text
         line.display = bool(text)
@@ -371,7 +371,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
             self._show_rows()
 
     def action_plot(self, what: str, by: float) -> None:
-        """What only the plots know."""
+        """Change how plots are looked at; only the plots know how."""
         if said := self.plots.do(what, by):
             self.notify(said, timeout=2)
 
@@ -389,7 +389,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         )
 
     def action_layout(self) -> None:
-        """What gets the room."""
+        """Give the room to the plots, to the queue, or to each."""
         self.emphasis = EMPHASES[(EMPHASES.index(self.emphasis) + 1) % len(EMPHASES)]
         self._arrange()
         self.notify(f"layout: {self.emphasis}", timeout=2)

@@ -84,7 +84,7 @@ class Help(ClosesOnce, ModalScreen[None]):
         yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Fill it."""
+        """Fill the text."""
         about: list[Pieces] = [
             [("Keys", "title"), ("   j k G g scroll", "muted")],
             *self._keys,
@@ -123,7 +123,7 @@ class Confirm(ClosesOnce, ModalScreen[bool]):
         yield KeysFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Fill it."""
+        """Fill the text."""
         self.query_one(TextView).show(self._lines)
 
     def action_answer(self, yes: bool) -> None:
@@ -159,7 +159,7 @@ class ProblemsScreen(ClosesOnce, FollowsBoard, ModalScreen[None]):
         self.call_after_refresh(self.show, self._board)
 
     def show(self, board: Board) -> None:
-        """A new board."""
+        """Take a new board from the reader."""
         self._board = board
         if self.query(TextView):
             self.query_one(TextView).show(problem_lines(board))

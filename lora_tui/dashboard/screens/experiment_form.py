@@ -117,7 +117,7 @@ class ExperimentForm(ClosesOnce, ModalScreen[Filled | None]):
         self.dismiss(Filled(entry_of(self._plan, self._form), queue))
 
     def action_leave(self) -> None:
-        """Nothing is written."""
+        """Close the form; nothing is written."""
         self.dismiss(None)
 
     def _check(self) -> None:

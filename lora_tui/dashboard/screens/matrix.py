@@ -143,7 +143,7 @@ _SHORTEST_NAME = 22
 
 
 class MatrixTable(DataTable[Text]):
-    """Vim's keys beside the arrows."""
+    """The table, with Vim's keys beside the arrows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", "Down", show=False),
@@ -210,7 +210,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         return next((row for row in self.rows if row.id == found), None)
 
     def show(self, board: Board) -> None:
-        """A new board."""
+        """Take a new board from the reader."""
         self._board = board
         if not self.query(Footer):
             return
@@ -271,7 +271,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         self._sort_by(str(event.column_key.value))
 
     def action_sort(self) -> None:
-        """By the column under the cursor."""
+        """Sort by the column under the cursor."""
         column = self.query_one(MatrixTable).cursor_column
         if 0 <= column < len(self._shown.headings):
             self._sort_by(self._shown.headings[column])
@@ -287,7 +287,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         line.focus()
 
     def action_export(self) -> None:
-        """As a file."""
+        """Write the matrix as a file."""
         self.post_message(Asked("export"))
 
     def action_back(self) -> None:
@@ -305,7 +305,7 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         self.show(self._board)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Keep it."""
+        """Keep the filter."""
         event.input.display = bool(self.filter)
         self.query_one(MatrixTable).focus()
 

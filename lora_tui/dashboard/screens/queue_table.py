@@ -102,7 +102,7 @@ class QueueTable(LinesView, can_focus=True):
             self.update()
 
     def action_page(self, by: int) -> None:
-        """A screenful."""
+        """Move the cursor by a screenful."""
         self.action_move(by * max(1, self.size.height - 2))
 
     def on_click(self, event: Click) -> None:

@@ -135,12 +135,12 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         self.action_page(PAGES[(PAGES.index(self._page) + by) % len(PAGES)])
 
     def action_order(self) -> None:
-        """Most fixed first, or most broken."""
+        """Order the transcripts: most fixed words first, or most broken."""
         self._broken_first = not self._broken_first
         self._fill(fresh=True)
 
     def action_dataset(self) -> None:
-        """The other set."""
+        """Show the other evaluation set."""
         self._dataset = "heldout" if self._dataset == "domain" else "domain"
         self._fill(fresh=True)
 
@@ -193,7 +193,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         return note, lines
 
     def _load(self, dataset: str, key: object) -> None:
-        """Worker thread."""
+        """Read the page's files; called in a worker thread."""
         found = read_transcripts(self.view.snapshot.paths, dataset, self.view.verdict.best_step)
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._loaded, dataset, key, found)

@@ -165,11 +165,11 @@ class TextView(LinesView, can_focus=True):
         self.action_scroll_by(by * max(1, self.size.height - 1))
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """The wheel."""
+        """The wheel scrolls."""
         self.action_scroll_by(3)
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """The wheel."""
+        """The wheel scrolls."""
         self.action_scroll_by(-3)
 
     def _break(self, width: int) -> None:

@@ -64,7 +64,7 @@ class KeysFooter(Footer):
         return taken + _PALETTE <= self.screen.size.width
 
     def bindings_changed(self, screen: Screen[object]) -> None:
-        """Only other keys are another footer."""
+        """Draw the footer anew only when other keys are active."""
         if self._composed is None or (self.is_attached and screen is self.screen and self._composed != self._keys()):
             super().bindings_changed(screen)
 
