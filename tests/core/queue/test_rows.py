@@ -250,6 +250,13 @@ def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_
     assert told(scene, "stopped", "why") == ("stopped", "why")
 
 
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan's audio was hashed long ago, as far as the cache of hashes can tell."""
+    monkeypatch.setattr("core.manifests.hashing.FRESH_NS", -1)
+
+
+@pytest.mark.usefixtures("hashed")
 @pytest.mark.parametrize("how", ["crash", "stop", "error", "diverge"])
 @pytest.mark.parametrize("again", [False, True])
 def test_before_a_supervisor_has_looked_a_run_is_told_as_the_supervisor_will_have_it(
