@@ -32,7 +32,7 @@ from pathlib import Path
 from benchmarks.kill_matrix.material import ROOT, clips
 from core.queue.client import QueueClient
 from core.queue.journal import JournalReader, encode
-from core.queue.wishes import QueueDb, Submission
+from core.queue.requests import QueueDb, Submission
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import read_run
 

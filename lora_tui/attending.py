@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import Interrupted, RunFolderError
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
-from core.queue.wishes import Submission
+from core.queue.requests import Submission
 from core.system.held_folder import HeldFolder
 from core.system.signals import StopSignals
 from lora_tui.diagnostics import say

@@ -34,7 +34,7 @@ def unaudited(execution: PlanExecution) -> list[RunPaths]:
         run = execution.folder(placed)
         if key not in wanted or not is_file(run.result) or exists(run.statement) or not audit_outdated(run):
             continue
-        if execution.standing(placed, ()).status is RowStatus.DONE:
+        if execution.decision(placed, ()).status is RowStatus.DONE:
             found.setdefault(run.name, run)
     return list(found.values())
 

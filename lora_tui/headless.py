@@ -17,7 +17,7 @@ from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
 from core.queue.other_version import supervisor_note
 from core.queue.report import report
-from core.queue.wishes import Submission
+from core.queue.requests import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.row import Outcome, Row

@@ -16,8 +16,8 @@ from core.errors import ExitCode, UserError
 from core.queue import SUPERVISOR_COMMAND
 from core.queue.commands import Commands, Done, Effect, Meant
 from core.queue.other_version import supervisor_note
+from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
-from core.queue.wishes import Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.row import Row, Status

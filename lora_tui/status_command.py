@@ -15,7 +15,7 @@ from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
 from core.queue.other_version import supervisor_note
 from core.queue.report import report
-from core.queue.wishes import Submission
+from core.queue.requests import Submission
 from core.runs.figures import clock
 from core.runs.health_text import headline
 from core.runs.paths import RunsFolder

@@ -49,7 +49,7 @@ class FourPlots(App[None]):
             self.register_theme(theme)
         self.theme = THEMES[0].name
         random = np.random.default_rng(0)
-        self._seen, self._looks, self._views = steps, 0, views(steps)
+        self._seen, self._run_status, self._views = steps, 0, views(steps)
         self._xs = np.arange(1, steps + _ROOM + 1)
         self._ys: list[tuple[Lineage, Floats]] = [
             (Lineage(), 2 * np.exp(-self._xs / steps) + 0.1 * random.normal(size=len(self._xs)))
@@ -76,11 +76,11 @@ class FourPlots(App[None]):
 
     def action_look(self) -> None:
         """Another part."""
-        self._looks += 1
+        self._run_status += 1
         self._draw()
 
     def _draw(self) -> None:
-        seen, view = self._seen, self._views[self._looks % len(self._views)]
+        seen, view = self._seen, self._views[self._run_status % len(self._views)]
         for plot in range(PLOTS):
             three = self._ys[CURVES * plot : CURVES * (plot + 1)]
             curves = tuple(
@@ -88,7 +88,7 @@ class FourPlots(App[None]):
                 for i, (role, (lineage, ys)) in enumerate(zip(_ROLES, three, strict=True))
             )
             self.query_one(f"#plot-{plot}", PlotView).show(Plot("loss", curves), view)
-        self.query_one("#count", Static).update(f"grown {self._grown:04d}, looked {self._looks:04d}")
+        self.query_one("#count", Static).update(f"grown {self._grown:04d}, looked {self._run_status:04d}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ WITHIN_DB, FLOOR_DB = 20.0, 40.0
 
 
 class Channels:
-    """Looks at the frames block by block as the file has them."""
+    """RunStatusCache at the frames block by block as the file has them."""
 
     def __init__(self) -> None:
         self._frames = 0

@@ -43,7 +43,7 @@ ORDERED = 64
 
 
 class Levels:
-    """Looks at the samples block by block as the file has them: counts clipped ones, finds the peak."""
+    """RunStatusCache at the samples block by block as the file has them: counts clipped ones, finds the peak."""
 
     def __init__(self) -> None:
         self.clipped = self.samples = 0

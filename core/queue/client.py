@@ -13,8 +13,8 @@ from core.queue import SUPERVISOR_COMMAND
 from core.queue.executor import child_environment
 from core.queue.journal import last_records
 from core.queue.other_version import OLDER
+from core.queue.requests import QueueDb, Submission
 from core.queue.state import QueueState
-from core.queue.wishes import QueueDb, Submission
 from core.runs.folder import open_append
 from core.runs.paths import RunsFolder
 from core.system.files import make_private, tail
@@ -54,8 +54,8 @@ class QueueClient:
         return queued[: ids.index(submission.id)] if submission.id in ids else []
 
     def ask(self, kind: str, submission: str) -> None:
-        """A wish, `stop` or `kill`, for all that the submission started; and somebody who hears it."""
-        self._db.wish(kind, submission=submission)
+        """A request, `stop` or `kill`, for all that the submission started; and somebody who hears it."""
+        self._db.request(kind, submission=submission)
         self.ensure_supervisor()
 
     def supervisor_works(self) -> bool:

@@ -16,9 +16,9 @@ from core.queue import SUPERVISOR_COMMAND
 from core.queue.client import QueueClient
 from core.queue.journal import records
 from core.queue.prune import Pruned, prunable, prune
+from core.queue.requests import QueueDb, RowRequests, Submission, Target
 from core.queue.rows import QueueRows, queue_rows, retriable, target_of
 from core.queue.state import QueueState
-from core.queue.wishes import QueueDb, RowWishes, Submission, Target
 from core.runs.documents import read_result
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Row, Status
@@ -183,7 +183,7 @@ class Commands:
             raise UserError(
                 f"nothing to release: {_keys(chosen)} ends as asked; `lora-tui queue add PLAN` goes on with it"
             )
-        held = {Target(name, row) for name, wished in self._db.row_wishes().items() for row in wished.held}
+        held = {Target(name, row) for name, requested in self._db.row_requests().items() for row in requested.held}
         targets = [target for target in with_sharers(rows, going) if target in held]
         whole = [Target(row.queued.submission) for row in going] if meant.everything else []
         if targets or whole:
@@ -276,11 +276,13 @@ class Commands:
 
     def _elsewhere(self, rows: Sequence[Row], whole: Sequence[str], runs: Collection[object]) -> tuple[Row, ...]:
         """Rows of other submissions that want one of these runs, which were to end with theirs."""
-        wishes = self._db.row_wishes() if whole else {}
+        requests = self._db.row_requests() if whole else {}
         found = []
         for row in rows:
-            wished = wishes.get(row.queued.submission, RowWishes())
-            away = row.queued.submission in whole or row.queued.ending or row.key in {*wished.held, *wished.removed}
+            requested = requests.get(row.queued.submission, RowRequests())
+            away = (
+                row.queued.submission in whole or row.queued.ending or row.key in {*requested.held, *requested.removed}
+            )
             if whole and row.active and row.run in runs and not row.queued.asked and not away:
                 found.append(row)
         return tuple(found)

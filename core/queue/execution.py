@@ -15,12 +15,12 @@ from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
-from core.queue.looks import Facts, Looks
 from core.queue.placement import Placed, Placement
 from core.queue.recorded_runs import RecordedRun, RecordedRuns, recorded_run
-from core.queue.standing import Standing, standing
+from core.queue.requests import RowRequests, Submission
+from core.queue.retry_policy import RetryDecision, decide
+from core.queue.run_status import Facts, RunStatusCache
 from core.queue.state import SubmissionState
-from core.queue.wishes import RowWishes, Submission
 from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.preflight import preflight
@@ -59,14 +59,14 @@ class PlanExecution:
         """Why nothing more is started for it; None to go on."""
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
-        self.wishes = RowWishes()
+        self.requests = RowRequests()
         """What is held, removed and moved; set anew by whoever reads the queue."""
-        self._looks = Looks(self.plan.gate)
+        self._run_status = RunStatusCache(self.plan.gate)
         self.recorded = RecordedRuns(runs)
         """What the runs of the folder say they are."""
         self._resolver = Resolver(self.plan, hashes, progress, asks_hub=trains)
         recorded = None if trains else self.recorded
-        self._placement = Placement(self.plan, self.rows, runs, self._resolver, self._looks, recorded)
+        self._placement = Placement(self.plan, self.rows, runs, self._resolver, self._run_status, recorded)
         self.placed = self._placement.placed
         """Row key → its run, as far as it can be told."""
         self.unusable = self._placement.unusable
@@ -126,7 +126,7 @@ class PlanExecution:
         found = {key: self._state(placed, running) for key, placed in self.placed.items() if key not in repeats}
         self._placement.place_repeats(found)
         found |= {key: self._state(self.placed[key], running) for key in repeats if key in self.placed}
-        for key in self.wishes.held:
+        for key in self.requests.held:
             state = found.get(key, RowState())
             if state.status is RowStatus.QUEUED:
                 found[key] = replace(state, status=RowStatus.HELD)
@@ -136,14 +136,14 @@ class PlanExecution:
         """What to do now. `running`: identities of the runs that have a living trainer here."""
         only = self.submission.only or None
         return next_action(
-            self.rows, self.known(running), self.plan.queue, self.spent(running), only, self.wishes.ranks
+            self.rows, self.known(running), self.plan.queue, self.spent(running), only, self.requests.ranks
         )
 
     def wants(self, run: RunPaths, running: Collection[str]) -> str | None:
         """The row that is this run, if it would be started now: were the run not at work, and all other rows held."""
         known = self.known(running)
         mine = [key for key, placed in self.placed.items() if self.folder(placed).name == run.name]
-        mine = [key for key in mine if known[key].status is RowStatus.RUNNING and key not in self.wishes.held]
+        mine = [key for key in mine if known[key].status is RowStatus.RUNNING and key not in self.requests.held]
         if not mine or self.stopped is not None:
             return None
         for row in self.rows:
@@ -187,7 +187,7 @@ class PlanExecution:
         self.reopen(key)
         run = self.folder(self.placed[key]).name if key in self.placed else self.said.runs.get(key)
         if run is not None:
-            self._placement.forgiven.add(run)
+            self._placement.retried.add(run)
 
     def reopen(self, key: str) -> None:
         """The row may run after all."""
@@ -233,20 +233,20 @@ class PlanExecution:
         for key, placed in self.placed.items():
             known = {*running, *(other.identity for other, _ in found.values())}
             run = self.folder(placed)
-            if placed.identity not in known and is_file(run.config) and self._looks.at(run).outcome == "running":
+            if placed.identity not in known and is_file(run.config) and self._run_status.at(run).outcome == "running":
                 found[key] = placed, run
         return found
 
-    def standing(self, placed: Placed, running: Collection[str]) -> Standing:
+    def decision(self, placed: Placed, running: Collection[str]) -> RetryDecision:
         """Where the row's run stands."""
         if placed.identity in running:
-            return Standing(RowStatus.RUNNING)
+            return RetryDecision(RowStatus.RUNNING)
         run = self.folder(placed)
-        look = self._looks.at(run)
-        if look.outcome == "running" or placed.identity in self.elsewhere:
-            return Standing(RowStatus.RUNNING, "its trainer runs elsewhere")
-        ends, forgiven = self.said.ends_of(run.name), run.name in self._placement.forgiven
-        return standing(look.outcome, ends, self.plan.queue.retries, forgiven=forgiven)
+        found = self._run_status.at(run)
+        if found.outcome == "running" or placed.identity in self.elsewhere:
+            return RetryDecision(RowStatus.RUNNING, "its trainer runs elsewhere")
+        ends, retried = self.said.ends_of(run.name), run.name in self._placement.retried
+        return decide(found.outcome, ends, self.plan.queue.retries, retried=retried)
 
     def spent(self, running: Collection[str]) -> Spent:
         """Runs of this plan that were started, by whatever submission, and their hours."""
@@ -254,15 +254,15 @@ class PlanExecution:
         counted: set[str] = set()
         for placed in self.placed.values():
             run = self.folder(placed)
-            look = self._looks.at(run)
-            if not look.attempts and placed.identity not in running:
+            found = self._run_status.at(run)
+            if not found.attempts and placed.identity not in running:
                 continue
-            hours[run.name] = look.hours
+            hours[run.name] = found.hours
             # A run that waits to be resumed was paid for once; it must not stand in its own way.
-            if self.standing(placed, running).status is not RowStatus.QUEUED:
+            if self.decision(placed, running).status is not RowStatus.QUEUED:
                 counted.add(run.name)
         for name in self.replaced:
-            hours[name] = self._looks.at(RunPaths(self.runs.root / name)).hours
+            hours[name] = self._run_status.at(RunPaths(self.runs.root / name)).hours
             counted.add(name)
         return Spent(runs=len(counted), hours=sum(hours.values()))
 
@@ -281,20 +281,20 @@ class PlanExecution:
 
     def facts(self, run: RunPaths) -> Facts:
         """What the run's result says to conditions, by the plan's thresholds."""
-        return dict(self._looks.facts(run))
+        return dict(self._run_status.facts(run))
 
     def not_run(self, finished: Finished) -> dict[str, str]:
         """Row key → why the row has no result, for the run matrix."""
         reasons = dict(finished.not_run) | self.closed
         for key, placed in self.placed.items():
-            now = self.standing(placed, ())
+            now = self.decision(placed, ())
             if now.status is RowStatus.FAILED and now.reason:
                 reasons.setdefault(key, now.reason)
         return reasons
 
     def _state(self, placed: Placed, running: Collection[str]) -> RowState:
-        status = self.standing(placed, running).status
-        facts = self._looks.facts(self.folder(placed)) if status is RowStatus.DONE else {}
+        status = self.decision(placed, running).status
+        facts = self._run_status.facts(self.folder(placed)) if status is RowStatus.DONE else {}
         return RowState(status, facts, placed.resolved.settings)
 
     def ended(self, run: RunPaths) -> None:
@@ -304,4 +304,4 @@ class PlanExecution:
 
     def forget(self, run: RunPaths) -> None:
         """Look at the run's folder again: somebody worked in it."""
-        self._looks.forget(run)
+        self._run_status.forget(run)

@@ -10,8 +10,8 @@ from core.errors import UserError
 from core.plan.row_state import RowState
 from core.plan.rows import with_seed
 from core.plan.schema import Plan, Row, RunSettings
-from core.queue.looks import Looks
 from core.queue.recorded_runs import Match, RecordedRuns, newest_first
+from core.queue.run_status import RunStatusCache
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Resolved, ResolveError, Resolver
 from core.system.files import is_file
@@ -54,7 +54,7 @@ class Placement:
         rows: Sequence[Row],
         runs: RunsFolder,
         resolver: Resolver,
-        looks: Looks,
+        run_status: RunStatusCache,
         recorded: RecordedRuns | None,
     ) -> None:
         """`recorded`: for whoever trains nothing, the runs that rows may be whose data cannot be hashed here."""
@@ -64,14 +64,14 @@ class Placement:
         """Row key → why its model or data cannot be used here, as `place_all` found."""
         self.replaced: dict[str, Replaced] = {}
         """Name of a run that ran out of memory → the row that goes on with another run."""
-        self.forgiven: set[str] = set()
+        self.retried: set[str] = set()
         """Names of the runs that are to be tried again as they are, whatever became of them."""
         self.repeats = {row.key: row for row in rows if row.confirms is not None}
         """Those with other seeds, by row key."""
         self.due: set[str] = set()
         """Keys of the repeats of what was accepted, whether or not their runs can be told."""
         self._plan, self._rows, self._runs = plan, rows, runs
-        self._resolver, self._looks, self._recorded = resolver, looks, recorded
+        self._resolver, self._run_status, self._recorded = resolver, run_status, recorded
         self._repeated: dict[str, str] = {}
         """Key of a repeat → identity of the run that it repeats."""
         self._folders: dict[str, list[RunPaths]] = {}
@@ -155,9 +155,9 @@ class Placement:
             settings = placed.resolved.settings
             accumulation = 2 * settings.train.accumulation
             run = self.folder(placed)
-            look = self._looks.at(run)
-            fits = look.outcome != "out_of_memory" or look.phase not in _BATCH_PHASES
-            if fits or run.name in self.forgiven or accumulation > MOST_ACCUMULATION:
+            found = self._run_status.at(run)
+            fits = found.outcome != "out_of_memory" or found.phase not in _BATCH_PHASES
+            if fits or run.name in self.retried or accumulation > MOST_ACCUMULATION:
                 break
             smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
             try:

@@ -136,9 +136,9 @@ def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[s
         status = closed.get(execution.status_of_closed(row.key) or RowStatus.QUEUED, Status.NOT_RUN)
         outcome = Outcome.SKIPPED if status is Status.SKIPPED else Outcome.PENDING
         return replace(bare, status=status, outcome=outcome, reason=not_run.get(row.key, ""))
-    standing = execution.standing(placed, ())
-    given_up = standing.status is RowStatus.FAILED and standing.rejects
-    gave_up = (standing.reason or not_run.get(row.key)) if given_up else None
+    decision = execution.decision(placed, ())
+    given_up = decision.status is RowStatus.FAILED and decision.rejects
+    gave_up = (decision.reason or not_run.get(row.key)) if given_up else None
     if (run, gave_up) not in known:
         known[run, gave_up] = judge_run(execution, run, gave_up)
     return of_run(bare, known[run, gave_up])

@@ -1,7 +1,7 @@
 """Where each row stands and why, for every face: the one place that puts the queue's state and a run's into words.
 
 *Queued* is said only where the supervisor will start it: that is decided by the function by which it decides
-(`core.queue.standing`). Only reads.
+(`core.queue.retry_policy`). Only reads.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from core.plan.schema import Plan, RunSettings
 from core.plan.schema import Row as PlanRow
 from core.queue.how_ended import UNSPOKEN, ended_as, outcome_of
 from core.queue.journal import Start, records
-from core.queue.standing import COUNTED, LOST, Ended, standing
+from core.queue.requests import Asked, QueueDb, RowRequests, Submission, Target
+from core.queue.retry_policy import COUNTED, LOST, Ended, decide
 from core.queue.state import QueueState, SubmissionState
-from core.queue.wishes import Asked, QueueDb, RowWishes, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Figures, Outcome, Queued, Row, Status, told_by_plan
 from core.runs.snapshot import LOST_S, RunSnapshot, RunState, reason
@@ -53,7 +53,7 @@ class Place:
     submission: Submission
     row: PlanRow
     said: SubmissionState
-    wished: RowWishes
+    requested: RowRequests
     retries: int
     """`queue.retries` of its plan."""
     retried: frozenset[str]
@@ -212,9 +212,9 @@ class QueueRows:
             own = seen.reason if seen.status.active else ""
             why = ", ".join(filter(None, (self._state.place_of(run), own, self._asked_of(seen))))
             return (seen.status if seen.status.active else Status.STARTING), why
-        wished = _wished(place)
-        if wished is not None:
-            return wished
+        requested = _requested(place)
+        if requested is not None:
+            return requested
         status, why = (Status.QUEUED, "") if run is None else self._ended_in(place, run, seen)
         if status != Status.QUEUED:
             return status, why
@@ -280,9 +280,9 @@ class QueueRows:
             return f"nothing more is started: {said.over}"
         if stopped := said.stopped(run):
             return stopped
-        forgiven = place.is_retried(run)
-        now = standing(outcome_of(RunState(seen.status.value)), ends, place.retries, forgiven=forgiven)
-        if now.status is not RowStatus.QUEUED and (forgiven or run not in said.halves):
+        retried = place.is_retried(run)
+        now = decide(outcome_of(RunState(seen.status.value)), ends, place.retries, retried=retried)
+        if now.status is not RowStatus.QUEUED and (retried or run not in said.halves):
             return now.reason if not ends or ends[-1].outcome in COUNTED else ""
         return None if self.supervised else NOBODY
 
@@ -389,26 +389,26 @@ def retriable(row: Row) -> bool:
 
 def _places(submission: Submission, asked: Asked, state: QueueState) -> Sequence[Place]:
     """The rows of one submission, in the order of starting."""
-    wished, said = asked.rows.get(submission.id, RowWishes()), state.of(submission.id)
-    unheard = {str(wish.row) for wish in asked.wishes if wish.kind == "retry" and wish.submission == submission.id}
+    requested, said = asked.rows.get(submission.id, RowRequests()), state.of(submission.id)
+    unheard = {str(one.row) for one in asked.requests if one.kind == "retry" and one.submission == submission.id}
     found = _parsed(submission.plan_text, submission.plan_path, submission.overrides)
     if found is None:
         return ()  # the supervisor says so, and closes it
     plan, rows = found
-    begun = {*said.runs, *said.closed, *wished.held, *wished.removed}
+    begun = {*said.runs, *said.closed, *requested.held, *requested.removed}
     wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
-    wanted.sort(key=lambda row: wished.ranks.get(row.key, 0.0))
+    wanted.sort(key=lambda row: requested.ranks.get(row.key, 0.0))
     retried, ending = frozenset(said.retried | unheard), submission.id in asked.ending
-    return [Place(submission, row, said, wished, plan.queue.retries, retried, ending) for row in wanted]
+    return [Place(submission, row, said, requested, plan.queue.retries, retried, ending) for row in wanted]
 
 
-def _wished(place: Place) -> _Said | None:
+def _requested(place: Place) -> _Said | None:
     """Whatever became of its run: what somebody asked for the row, or why the queue has closed it."""
     key = place.row.key
-    if key in place.wished.removed:
+    if key in place.requested.removed:
         return Status.REMOVED, ""
-    if key in place.wished.held:
-        return Status.HELD, place.wished.held[key]
+    if key in place.requested.held:
+        return Status.HELD, place.requested.held[key]
     if key in place.said.closed:
         word, why = place.said.closed[key]
         return Status(word), why

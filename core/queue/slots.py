@@ -17,7 +17,7 @@ from core.queue.how_ended import how_it_ended, is_lost
 from core.queue.log import say
 from core.queue.placement import Placed
 from core.queue.prune import prunable, prune
-from core.queue.standing import LOST, Ended
+from core.queue.retry_policy import LOST, Ended
 from core.queue.state import QueueState
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
@@ -49,9 +49,9 @@ class Slot:
         """The run it works on."""
         return self.trainer.run
 
-    def end(self, wish: str) -> None:
+    def end(self, request: str) -> None:
         """`kill`: now. `stop`: when its step is finished and saved."""
-        if wish == "kill":
+        if request == "kill":
             self.trainer.kill()
         else:
             self.trainer.stop()

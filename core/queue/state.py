@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from core.queue import journal
-from core.queue.standing import Ended
+from core.queue.retry_policy import Ended
 
 TOLD_TO_STOP = "told to stop"
 """The reason with which a supervisor ends that somebody stopped: what had paused is paused for the next one, too."""

@@ -25,10 +25,10 @@ from core.queue.gpu.nvml import NvmlReader
 from core.queue.log import say
 from core.queue.notify import Notifier
 from core.queue.pauses import Pauses
+from core.queue.requests import OpenRequest, QueueDb, RowRequests, Submission
 from core.queue.slots import End, Slots
 from core.queue.state import TOLD_TO_STOP, QueueState
 from core.queue.wakeups import Wakeups
-from core.queue.wishes import QueueDb, RowWishes, Submission, Wish
 from core.queue.work import Ending, Work
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
@@ -37,7 +37,7 @@ from core.system.locks import KernelLock
 from core.system.process import current_process
 
 TICK_S = 0.5
-"""How soon a submission or a wish is noticed; the end of a trainer is noticed at once where pidfds exist."""
+"""How soon a submission or a request is noticed; the end of a trainer is noticed at once where pidfds exist."""
 ELSEWHERE_S = 10.0
 """How often runs that another machine works on are looked at again."""
 GPU_LOOK_S = 2.0
@@ -86,12 +86,12 @@ class Supervisor:
 
     def _run(self, wakeups: Wakeups) -> None:
         self._log.append(journal.SupervisorStarted(process=current_process().to_json()))
-        ending = [wish for wish in self._db.asked().wishes if wish.kind in ("stop", "kill")]
-        for wish in ending:  # of which no supervisor has spoken
-            if not self._state.of(str(wish.submission)).finished:
-                self._state.apply(wish.told())
+        ending = [request for request in self._db.asked().requests if request.kind in ("stop", "kill")]
+        for request in ending:  # of which no supervisor has spoken
+            if not self._state.of(str(request.submission)).finished:
+                self._state.apply(request.record())
         with closing(self._slots):
-            ends = self._slots.adopt_all([str(wish.submission) for wish in ending if wish.row is None])
+            ends = self._slots.adopt_all([str(request.submission) for request in ending if request.row is None])
             self._take_ends(ends)
             self._take_submissions()
             for end in ends:  # no plan was known when they were taken
@@ -188,7 +188,7 @@ class Supervisor:
         if not self._db.changed() and not (self._deferred and self._changed):
             return
         self._deferred = frozenset()
-        asked = self._db.asked()  # at one moment: a wish that comes with its submission is not heard before it
+        asked = self._db.asked()  # at one moment: a request that comes with its submission is not heard before it
         for submission in asked.submissions:
             if submission.id not in self._works:
                 self._take_submission(submission)
@@ -199,13 +199,13 @@ class Supervisor:
         for orphan in {slot.submission for slot in self._slots} - {*self._works, *self._deferred}:
             self._slots.let_go(orphan, self._any_that_has)  # its own is closed, or lost with the file
         for name, work in self._works.items():
-            if work.take_wishes(asked.rows.get(name, RowWishes())):
+            if work.take_requests(asked.rows.get(name, RowRequests())):
                 self._changed = True
                 self._pauses.ask_anew()
-        for wish in asked.wishes:
-            self._log.append(wish.told())
-            self._obey(wish)
-            self._db.close_wish(wish.number)  # killed before this, the next supervisor obeys it again
+        for request in asked.requests:
+            self._log.append(request.record())
+            self._obey(request)
+            self._db.close_request(request.number)  # killed before this, the next supervisor obeys it again
 
     def _take_submission(self, submission: Submission) -> None:
         name = submission.id
@@ -239,30 +239,30 @@ class Supervisor:
         self._works[name] = Work(self._runs, execution, self._slots, self._pauses, self._log, successor)
         self._changed = True
 
-    def _obey(self, wish: Wish) -> None:
+    def _obey(self, request: OpenRequest) -> None:
         self._changed = True
         self._pauses.ask_anew()
-        work = self._works.get(wish.submission or "")
-        if work is not None and wish.row is None:
-            work.stop(wish.kind)
+        work = self._works.get(request.submission or "")
+        if work is not None and request.row is None:
+            work.stop(request.kind)
             if work.execution.stopped is not None:
                 work.end_trainers()
-        elif work is not None and wish.kind == "retry":
-            work.retry(str(wish.row))
-        elif work is not None and wish.kind == "add":
-            work.reopen(str(wish.row))
-        lifts = wish.kind == "retry" or (wish.kind == "release" and wish.row is None)
-        if lifts and self._pauses.resume(f"on request ({wish.kind})"):
-            self._tell_all("resumed", {"reason": f"on request ({wish.kind})"})
-        if wish.kind not in ("stop", "kill"):
+        elif work is not None and request.kind == "retry":
+            work.retry(str(request.row))
+        elif work is not None and request.kind == "add":
+            work.reopen(str(request.row))
+        lifts = request.kind == "retry" or (request.kind == "release" and request.row is None)
+        if lifts and self._pauses.resume(f"on request ({request.kind})"):
+            self._tell_all("resumed", {"reason": f"on request ({request.kind})"})
+        if request.kind not in ("stop", "kill"):
             return
-        run = wish.run
-        if work is not None and wish.row is not None:
-            found = work.run_of(wish.row)
+        run = request.run
+        if work is not None and request.row is not None:
+            found = work.run_of(request.row)
             run = None if found is None else found.name
         for slot in self._slots:
             if slot.run.name == run:
-                slot.end(wish.kind)
+                slot.end(request.kind)
 
     def _successor(self, submission: str, run: RunPaths) -> tuple[str, str] | None:
         """The submission beside this one that wants the run, and its row: it has the trainer from now on."""

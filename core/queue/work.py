@@ -16,9 +16,9 @@ from core.queue.forecast import measured_bytes
 from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
 from core.queue.record import write_run
+from core.queue.requests import RowRequests
 from core.queue.slots import End, Slots, Successor
 from core.queue.state import OVER
-from core.queue.wishes import RowWishes
 from core.runs.paths import RunPaths, RunsFolder
 
 REMOVED = "removed from the queue"
@@ -109,13 +109,13 @@ class Work:
             self._cause = cause
             self._log.append(journal.Wait(submission=self.name, reason=reason, over=over))
 
-    def take_wishes(self, wishes: RowWishes) -> bool:
-        """What is wished for its rows now. Whether that is anything new."""
+    def take_requests(self, requests: RowRequests) -> bool:
+        """What is requested for its rows now. Whether that is anything new."""
         execution = self.execution
-        if wishes == execution.wishes:
+        if requests == execution.requests:
             return False
-        execution.wishes = wishes
-        removed = sorted(wishes.removed - set(execution.closed))
+        execution.requests = requests
+        removed = sorted(requests.removed - set(execution.closed))
         for key in removed:
             execution.skip(key, REMOVED)
             self._skipped(key, {})
@@ -180,7 +180,7 @@ class Work:
         }
 
     def stop(self, kind: str) -> None:
-        """Nothing more is started for it; `kind` is the wish."""
+        """Nothing more is started for it; `kind` is the request."""
         if kind in ("stop", "kill"):
             self.execution.stopped = OVER[kind]
 
@@ -227,7 +227,7 @@ class Work:
             self._skipped(row, action.inputs)
             return True
         run = execution.folder(placed)
-        if execution.standing(placed, self._slots.identities).status is not RowStatus.QUEUED:
+        if execution.decision(placed, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
         choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
         if choice.waits:

@@ -14,8 +14,8 @@ from core.plan.read import parse_plan
 from core.queue.commands import Commands, Done, Effect, Meant
 from core.queue.execution import PlanExecution
 from core.queue.report import report
+from core.queue.requests import Submission
 from core.queue.rows import target_of
-from core.queue.wishes import Submission
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.row import Row, Status

@@ -21,7 +21,7 @@ from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
-from core.queue.wishes import Target
+from core.queue.requests import Target
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
 from core.system.process import identity_of
@@ -152,7 +152,7 @@ def test_a_run_that_is_tried_again_is_judged_again(folder: Any, command: Command
     wait_for(lambda: len(folder.decisions("start")) == 2)
     [submission] = folder.db.open_submissions()
     folder.db.ask("retry", [Target(submission.id, "a")])
-    wait_for(lambda: not folder.db.open_wishes())
+    wait_for(lambda: not folder.db.open_requests())
     os.kill(folder.births("b")[0], signal.SIGTERM)
     _, err = headless.communicate(timeout=DEADLINE_S)
     assert headless.returncode == 0

@@ -318,8 +318,8 @@ def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> Non
     old.close()
     [submission] = folder.db.open_submissions()
     assert submission.id == "abc"
-    folder.db.wish("stop", submission="abc")
-    assert [wish.row for wish in folder.db.open_wishes()] == [None]
+    folder.db.request("stop", submission="abc")
+    assert [wish.row for wish in folder.db.open_requests()] == [None]
 
 
 def test_status_follows_until_the_queue_is_done(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:

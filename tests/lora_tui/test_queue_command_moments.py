@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.wishes import QueueDb, Target
+from core.queue.requests import QueueDb, Target
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunState
 
@@ -104,7 +104,7 @@ def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, mon
     ask = QueueDb.ask
 
     def late(db: QueueDb, kind: str, *rest: Any) -> list[Target]:
-        db.wish("stop", submission=first["submission"])  # by somebody else, after this command has looked
+        db.request("stop", submission=first["submission"])  # by somebody else, after this command has looked
         return ask(db, kind, *rest)
 
     monkeypatch.setattr(QueueDb, "ask", late)

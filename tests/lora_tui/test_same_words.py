@@ -16,7 +16,7 @@ from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Wait
 from core.queue.report import report
-from core.queue.wishes import Submission, Target
+from core.queue.requests import Submission, Target
 from core.system.locks import KernelLock, is_held
 from lora_tui.__main__ import main
 from lora_tui.dashboard.reading.plan_rows import PlanRows

@@ -12,8 +12,8 @@ from core.manifests.hashing import HashCache
 from core.queue.commands import KILLED, NOT_STARTED, STOPPED, Commands, Meant
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Named
+from core.queue.requests import Target
 from core.queue.rows import queue_rows
-from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, encode
 from core.system.files import append_line
 from core.system.process import current_process
@@ -60,7 +60,7 @@ def a_is(folder: Any) -> tuple[str, str]:
 
 
 def wishes(folder: Any) -> list[str]:
-    return [wish.kind for wish in folder.db.open_wishes()]
+    return [wish.kind for wish in folder.db.open_requests()]
 
 
 @pytest.mark.parametrize(("verb", "past"), [("stop", "stopped"), ("kill", "killed")])

@@ -13,7 +13,7 @@ from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
 from core.queue.report import asked_repeats, doubt, remarks, surely
-from core.queue.wishes import Submission
+from core.queue.requests import Submission
 from core.runs.matrix import differing_settings, history_row
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import read_plan_text

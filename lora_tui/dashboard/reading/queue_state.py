@@ -10,9 +10,9 @@ from pathlib import Path
 
 from core.queue import journal
 from core.queue.other_version import supervisor_note
+from core.queue.requests import QueueDb
 from core.queue.rows import QueueRows
 from core.queue.state import QueueState
-from core.queue.wishes import QueueDb
 from core.runs.paths import RunsFolder
 from core.runs.row import Row, Status
 from core.system.files import exists

@@ -19,7 +19,7 @@ from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
 from core.queue.executor import LocalExecutor
 from core.queue.journal import Record, records
-from core.queue.wishes import QueueDb, Submission, Target
+from core.queue.requests import QueueDb, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
@@ -128,7 +128,7 @@ class PlanFolder:
         """
         for kind in ("hold", "release", "hold", "release"):
             self.db.ask(kind, [Target(submission, row)])
-            wait_for(lambda: not self.db.open_wishes())
+            wait_for(lambda: not self.db.open_requests())
 
     def end_all(self) -> None:
         """Kill the supervisor, then what it started: it would start a trainer again."""

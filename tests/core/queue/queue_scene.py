@@ -101,5 +101,5 @@ class Scene:
         execution = self.execution(state.of(self.submission.id))
         slots = Slots(runs, self.folder.executor, self.log, state, lambda: None)  # type: ignore[arg-type, return-value]
         Work(runs, execution, slots, Pauses(runs.root, self.log, state), self.log)
-        standing = execution.standing(execution.placed["a"], ())
-        return execution.stopped is None and standing.status is RowStatus.QUEUED
+        decision = execution.decision(execution.placed["a"], ())
+        return execution.stopped is None and decision.status is RowStatus.QUEUED

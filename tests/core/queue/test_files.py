@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.queue.wishes import QueueDb, Submission, Target
+from core.queue.requests import QueueDb, Submission, Target
 from core.system.locks import KernelLock, is_held
 
 
@@ -32,16 +32,16 @@ def test_the_same_work_is_queued_once(tmp_path: Path) -> None:
 def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
     db = QueueDb(tmp_path / "queue.sqlite3")
     queued = db.submit(submission())
-    db.wish("stop", submission=queued.id)
-    db.wish("kill", run="a-1")
-    assert [(w.kind, w.submission, w.run) for w in db.open_wishes()] == [
+    db.request("stop", submission=queued.id)
+    db.request("kill", run="a-1")
+    assert [(w.kind, w.submission, w.run) for w in db.open_requests()] == [
         ("stop", queued.id, None),
         ("kill", None, "a-1"),
     ]
     db.close_submission(queued.id)
-    [left] = db.open_wishes()
-    db.close_wish(left.number)
-    assert db.open_wishes() == []
+    [left] = db.open_requests()
+    db.close_request(left.number)
+    assert db.open_requests() == []
 
 
 def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path: Path) -> None:
@@ -51,14 +51,14 @@ def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path:
     with db.closing(name) as closed:
         assert not closed
     assert [submission.id for submission in db.open_submissions()] == [name]
-    for wish in db.open_wishes():
-        db.close_wish(wish.number)
+    for wish in db.open_requests():
+        db.close_request(wish.number)
     db.ask("stop", [Target(name)])
     with db.closing(name) as closed:
         assert closed, "a stop asks for nothing more than to be closed"
-    assert not db.open_submissions() and not db.open_wishes()
+    assert not db.open_submissions() and not db.open_requests()
     assert db.ask("retry", [Target(name, "a")]) == [Target(name, "a")], "that came too late"
-    assert not db.open_wishes()
+    assert not db.open_requests()
     again = db.submit(Submission.create(tmp_path / "plan.toml", "")).id
     db.ask("stop", [Target(again)])
     assert db.ask("retry", [Target(again, "a")]) == [Target(again, "a")], "nothing more is started there"

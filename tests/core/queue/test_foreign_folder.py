@@ -19,8 +19,8 @@ from core.manifests.hashing import HashCache
 from core.queue.__main__ import main, supervise
 from core.queue.execution import PlanExecution
 from core.queue.record import write_run
+from core.queue.requests import QueueDb, Target
 from core.queue.rows import queue_rows
-from core.queue.wishes import QueueDb, Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, encode
 from core.runs.state_folder import STATE_VARIABLE, runs_folder
 from core.system.files import append_line
@@ -77,8 +77,8 @@ def test_a_process_that_events_name_is_neither_stopped_nor_killed(folder: Any, w
         submission = folder.db.submit(folder.submission())
         folder.db.ask(wish, [Target(submission.id, "a")], held="on request")
         folder.client.ensure_supervisor()
-        wait_for(lambda: folder.decisions("wait") and not folder.db.open_wishes())
-        folder.db.wish(wish, submission=submission.id)
+        wait_for(lambda: folder.decisions("wait") and not folder.db.open_requests())
+        folder.db.request(wish, submission=submission.id)
         wait_for(lambda: folder.decisions("supervisor_ended"))
         assert victim.poll() is None and not folder.births("a"), "what writes events is left to work"
     finally:
@@ -121,7 +121,7 @@ def test_hashes_that_came_with_a_runs_folder_vouch_for_nothing(folder: Any, monk
 
     true = identity()
     genuine = runs.hash_cache.read_text()
-    forged = genuine.replace(json.loads(genuine)["files"][str(folder.root / "domain.wav")][3], "f" * 64)
+    forged = genuine.replace(json.loads(genuine)["files"][str(folder.root / "domain.wav")][-1], "f" * 64)
     assert forged != genuine
     for state in (folder.runs.root, folder.root / "named"):
         (state / "cache").mkdir(parents=True)

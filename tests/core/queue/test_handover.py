@@ -11,9 +11,9 @@ import pytest
 from waiting import wait_for
 
 from core.queue.journal import records
+from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
 from core.queue.state import QueueState
-from core.queue.wishes import Submission, Target
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
 
@@ -226,7 +226,7 @@ def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervis
     first = folder.client.submit(folder.submission())
     wait_for(lambda: trains(folder))
     folder.client.ask("stop", first.id)
-    wait_for(lambda: not folder.db.open_wishes())  # killed earlier, the trainer was told nothing, and goes on
+    wait_for(lambda: not folder.db.open_requests())  # killed earlier, the trainer was told nothing, and goes on
     assert folder.client.submit(folder.submission()).id != first.id, "that one ends"
     kill_supervisor(folder)
     folder.client.ensure_supervisor()

@@ -22,8 +22,8 @@ from core.queue.execution import PlanExecution
 from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.queue.journal import Exit, Journal, records
 from core.queue.journal import Start as StartRecord
-from core.queue.looks import Looks
 from core.queue.record import write_run
+from core.queue.run_status import RunStatusCache
 from core.queue.slots import Slots
 from core.queue.state import QueueState
 from core.runs import snapshot as snapshot_module
@@ -89,7 +89,7 @@ def test_a_stopped_run_is_looked_at_again_when_somebody_works_there(folder: Any)
     folder.write()
     _, run = made(folder, "a")
     foreign(run, 1, *STOPPED)
-    looks = Looks(GateSettings())
+    looks = RunStatusCache(GateSettings())
     assert looks.at(run).outcome == "stopped"
     foreign(run, 2)
     assert looks.at(run).outcome == "running"

@@ -21,7 +21,7 @@ from core.queue import __main__ as entry
 from core.queue import execution, journal, pauses, supervisor
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
-from core.queue.wishes import Target
+from core.queue.requests import Target
 from core.runs.paths import RunPaths
 from core.system import files
 from core.system.locks import is_held
@@ -105,7 +105,7 @@ def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(folder: Any, monkey
     folder.db.submit(folder.submission())
     (folder.runs.state / "queue.sqlite3-journal").mkdir()  # the journal cannot be opened, as with no inode left
     with pytest.raises(OSError, match=r"unable to open|disk I/O") as told:
-        folder.db.wish("stop", submission="x")
+        folder.db.request("stop", submission="x")
     assert may_pass(told.value) and not is_disk_full(told.value)
 
     def full(**named: Any) -> Any:
@@ -113,7 +113,7 @@ def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(folder: Any, monkey
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(OSError, match="No space") as told:
-        folder.db.wish("stop", submission="x")
+        folder.db.request("stop", submission="x")
     assert is_disk_full(told.value)
 
 
@@ -240,7 +240,7 @@ def test_a_retry_of_a_row_that_depends_on_another_outlives_the_supervisor(folder
         wait_for(lambda: trains(folder, "z"))
         assert folder.snapshot("c").state == "diverged"
         folder.db.ask("retry", [Target(submission.id, "c")])
-        wait_for(lambda: not folder.db.open_wishes())
+        wait_for(lambda: not folder.db.open_requests())
         os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
         client._child.wait()
         client.ensure_supervisor()

@@ -20,11 +20,11 @@ from core.queue.journal import Exit, Halve, Journal, Record
 from core.queue.notify import Notifier
 from core.queue.pauses import MOST_BYTES, Pauses, has_space
 from core.queue.report import report
-from core.queue.standing import Ended
+from core.queue.requests import Target
+from core.queue.retry_policy import Ended
 from core.queue.state import FailureSeries, QueueState
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
-from core.queue.wishes import Target
 from core.runs.row import Outcome
 from core.runs.snapshot import RunState
 from core.system.files import read_json

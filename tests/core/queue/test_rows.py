@@ -12,8 +12,8 @@ import pytest
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Pause, Submitted, SupervisorStopping, Wait
+from core.queue.requests import Target
 from core.queue.rows import queue_rows, retriable, seen
-from core.queue.wishes import Target
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
 from core.runs.paths import RunPaths
 from core.runs.row import Row, Status

@@ -13,8 +13,8 @@ from core.manifests.hashing import HashCache
 from core.queue.__main__ import supervise
 from core.queue.execution import PlanExecution
 from core.queue.report import report
+from core.queue.requests import Submission
 from core.queue.rows import queue_rows
-from core.queue.wishes import Submission
 from core.runs.matrix import verdict_word
 from core.runs.paths import RunPaths
 from core.runs.row import Outcome, Row

@@ -14,8 +14,8 @@ from waiting import wait_for
 
 from core.queue.__main__ import supervise
 from core.queue.commands import named, with_sharers
+from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
-from core.queue.wishes import Submission, Target
 from core.runs.row import Row
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
@@ -110,7 +110,7 @@ def test_retry_tries_the_run_once_more_and_not_once_for_each(at_work: Any) -> No
     targets = with_sharers(entries, entries[:1])
     assert [target.row for target in targets] == ["a", "a"]
     folder.db.ask("retry", targets)
-    wait_for(lambda: not folder.db.open_wishes())
+    wait_for(lambda: not folder.db.open_requests())
     assert words(folder, "a") == ["waiting", "waiting"]
     os.kill(folder.births("b")[0], signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))

@@ -33,7 +33,7 @@ from core.queue.journal import (
     Wait,
     encode,
 )
-from core.queue.standing import Ended
+from core.queue.retry_policy import Ended
 from core.queue.state import FailureSeries, QueueState
 
 START = Start(submission="s", row="a", run="a-1")

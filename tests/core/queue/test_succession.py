@@ -13,9 +13,9 @@ from waiting import wait_for
 
 from core.queue import executor, supervisor, work
 from core.queue.__main__ import supervise
+from core.queue.requests import QueueDb, Target
 from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
-from core.queue.wishes import QueueDb, Target
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
@@ -140,13 +140,13 @@ def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder
     os.kill(supervisor_pid(folder), signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     [submission] = folder.db.open_submissions()
-    folder.db.wish("stop", submission=submission.id)
+    folder.db.request("stop", submission=submission.id)
     if (pid := os.fork()) == 0:
-        Supervisor._obey = QueueDb.close_wish = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
+        Supervisor._obey = QueueDb.close_request = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
         supervise(folder.runs, folder.executor)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    assert [wish.kind for wish in folder.db.open_wishes()] == ["stop"]
+    assert [wish.kind for wish in folder.db.open_requests()] == ["stop"]
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.snapshot("a").state is RunState.STOPPED
     assert len(folder.births("a")) == 1
@@ -178,7 +178,7 @@ def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any
     submission = started()
     wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
     folder.db.ask("stop", [Target(submission.id, "a")])
-    wait_for(lambda: folder.decisions("wish") and not folder.db.open_wishes())
+    wait_for(lambda: folder.decisions("wish") and not folder.db.open_requests())
     os.kill(supervisor_pid(folder), signal.SIGKILL)  # before the grace of its trainer is over
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert supervise(folder.runs, folder.executor) == 0

@@ -19,7 +19,7 @@ from core.manifests import hashing
 from core.manifests.hashing import HashCache
 from core.queue import __main__ as queue_main
 from core.queue.__main__ import supervise
-from core.queue.wishes import QueueDb, Target
+from core.queue.requests import QueueDb, Target
 from core.runs.snapshot import RunState
 from core.system.locks import KernelLock, is_held
 
@@ -160,7 +160,7 @@ def test_waiting_for_space_leaves_no_descriptors_open(folder: Any, monkeypatch: 
     folder.write()
     folder.script(a=["wait", "good"])
     submission = folder.db.submit(folder.submission())
-    close_wish, pidfds = QueueDb.close_wish, []
+    close_request, pidfds = QueueDb.close_request, []
 
     def full(db: QueueDb, number: int) -> None:
         thread.join()  # it opens and closes files of its own
@@ -168,14 +168,14 @@ def test_waiting_for_space_leaves_no_descriptors_open(folder: Any, monkeypatch: 
         pidfds.append(sum("pidfd" in str(link) for link in links))
         if len(pidfds) < 6:
             raise OSError(errno.ENOSPC, "No space left on device")
-        close_wish(db, number)
+        close_request(db, number)
         os.kill(folder.births("a")[0], signal.SIGTERM)
 
     def person() -> None:
         wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
         folder.db.ask("retry", [Target(submission.id, "a")])
 
-    monkeypatch.setattr(QueueDb, "close_wish", full)
+    monkeypatch.setattr(QueueDb, "close_request", full)
     thread = threading.Thread(target=person)
     thread.start()
     assert supervise(folder.runs, folder.executor) == 0

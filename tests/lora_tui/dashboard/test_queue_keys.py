@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from core.queue.journal import Journal, Request, Skip, Start, Submitted
+from core.queue.requests import Target
 from core.queue.rows import QueueRows, queue_rows
-from core.queue.wishes import Target
 from core.runs.paths import RunPaths
 from core.runs.row import Figures, Queued, Row, Status
 from core.system.locks import KernelLock

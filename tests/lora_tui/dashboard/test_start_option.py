@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.manifests import hashing
-from core.queue.wishes import QueueDb
+from core.queue.requests import QueueDb
 
 Make = Callable[..., Any]
 

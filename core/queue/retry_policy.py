@@ -33,7 +33,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RetryDecision:
     """The status of a run and, where it is not running or done, why."""
 
     status: RowStatus
@@ -42,30 +42,30 @@ class Standing:
     """Of what has failed: whether that is a result of the run; else nobody knows what it came to."""
 
 
-def standing(  # noqa: PLR0911 - one return a case
-    outcome: str, ends: Sequence[Ended], retries: int, *, forgiven: bool = False
-) -> Standing:
-    """The standing of a run that nobody is running.
+def decide(  # noqa: PLR0911 - one return a case
+    outcome: str, ends: Sequence[Ended], retries: int, *, retried: bool = False
+) -> RetryDecision:
+    """What becomes of a run that nobody is running.
 
     `outcome`: how its newest attempt ended, as the run folder says; `queued` when it never started. `ends`:
     of the trainers that this submission started. What an earlier submission left behind is taken up again,
-    except for results that would only repeat themselves. `forgiven`: somebody asked to try it again; `ends` are those
+    except for results that would only repeat themselves. `retried`: somebody asked to try it again; `ends` are those
     since then.
     """
     if outcome == "done":
-        return Standing(RowStatus.DONE)
-    if forgiven and not ends:
-        return Standing(RowStatus.QUEUED, "to be tried again")
+        return RetryDecision(RowStatus.DONE)
+    if retried and not ends:
+        return RetryDecision(RowStatus.QUEUED, "to be tried again")
     last = ends[-1].outcome if ends else outcome
     by_hand = _BY_HAND.get(outcome) or _BY_HAND.get(last)
     if by_hand:
-        return Standing(RowStatus.FAILED, by_hand, rejects=False)
+        return RetryDecision(RowStatus.FAILED, by_hand, rejects=False)
     if last in RESULTS:
-        return Standing(RowStatus.FAILED, f"{last.replace('_', ' ')}: not retried unchanged")
+        return RetryDecision(RowStatus.FAILED, f"{last.replace('_', ' ')}: not retried unchanged")
     if last == "error" and ends:
-        return Standing(RowStatus.FAILED, "ended with an error: not retried in this submission")
+        return RetryDecision(RowStatus.FAILED, "ended with an error: not retried in this submission")
     count = sum(end.outcome in COUNTED and not end.asked for end in ends)
     if count > retries:
         reason = f"{last} {count} times: not resumed again (queue.retries = {retries})"
-        return Standing(RowStatus.FAILED, reason)
-    return Standing(RowStatus.QUEUED, "to be resumed" if ends or outcome != "queued" else "")
+        return RetryDecision(RowStatus.FAILED, reason)
+    return RetryDecision(RowStatus.QUEUED, "to be resumed" if ends or outcome != "queued" else "")

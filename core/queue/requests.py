@@ -1,6 +1,6 @@
-"""What faces ask of the supervisor: submissions, wishes and order, in SQLite on a local disk (`queue.sqlite3`).
+"""What faces ask of the supervisor: submissions, requests and order, in SQLite on a local disk (`queue.sqlite3`).
 
-It holds order and wishes only. If it is lost, a face submits again; what was done stands in the run folders
+It holds order and requests only. If it is lost, a face submits again; what was done stands in the run folders
 and in `decisions.jsonl`. The journal is a plain file (no WAL): traffic is a few rows an hour.
 """
 
@@ -52,11 +52,11 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class OpenRequest:
     """`stop`: finish the step, save, end resumable. `kill`: end now. `retry`: once more. See docs/queue.md.
 
     For a submission, for one row of it, or for one run. `add`: a removed row is asked for again. `hold`, `release`,
-    `remove` and `move` are here only to be told: what they change stands in `RowWishes` already.
+    `remove` and `move` are here only to be told: what they change stands in `RowRequests` already.
     """
 
     number: int
@@ -65,8 +65,8 @@ class Wish:
     run: str | None
     row: str | None = None
 
-    def told(self) -> Request:
-        """As the journal tells it."""
+    def record(self) -> Request:
+        """As the journal has it."""
         return Request(request=self.kind, submission=self.submission, row=self.row, run=self.run)
 
 
@@ -79,8 +79,8 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class RowWishes:
-    """What is wished for the rows of a submission."""
+class RowRequests:
+    """What is asked for the rows of a submission."""
 
     held: dict[str, str] = field(default_factory=dict)
     """Row key → why it is not started until it is released."""
@@ -95,16 +95,16 @@ class Asked:
 
     submissions: list[Submission]
     """The open ones, in the order in which they are worked on."""
-    rows: dict[str, RowWishes]
-    """What is wished for rows, by submission."""
-    wishes: list[Wish]
+    rows: dict[str, RowRequests]
+    """What is asked for rows, by submission."""
+    requests: list[OpenRequest]
     """Those that were not taken yet, oldest first."""
     ending: frozenset[str]
     """The open submissions that somebody has asked to stop or to kill as a whole: nothing more is started there."""
 
 
 class QueueDb(Database):
-    """The submissions and wishes in the file."""
+    """The submissions and requests in the file."""
 
     def submit(self, submission: Submission, retry: Collection[str] = (), *, removed_again: bool = False) -> Submission:
         """Put it into the queue. If the same work is queued and open, that submission is returned instead.
@@ -130,11 +130,11 @@ class QueueDb(Database):
                     ),
                 )
             name = submission.id if queued is None else queued.id
-            _wish(db, "retry", [Target(name, row) for row in retry])
+            _request(db, "retry", [Target(name, row) for row in retry])
             if removed_again:
                 rows = db.execute("SELECT row FROM plan_rows WHERE submission = ? AND removed = 1", (name,))
                 removed = [Target(name, row) for (row,) in rows]
-                _wish(db, "add", removed)
+                _request(db, "add", removed)
                 _set_rows(db, removed, "removed", 0)
         return submission if queued is None else queued
 
@@ -150,7 +150,7 @@ class QueueDb(Database):
             return next(map(_submission, rows), None)
 
     def close_submission(self, identifier: str) -> None:
-        """Nothing is left to do for it; its open wishes are void."""
+        """Nothing is left to do for it; its open requests are void."""
         with self.closing(identifier, at_once=True):
             return
 
@@ -170,7 +170,7 @@ class QueueDb(Database):
             db.execute("DELETE FROM plan_rows WHERE submission = ?", (identifier,))
             yield True  # a full disk has shown by now
 
-    def wish(self, kind: str, *, submission: str | None = None, run: str | None = None) -> None:
+    def request(self, kind: str, *, submission: str | None = None, run: str | None = None) -> None:
         """Ask for `stop` or `kill`."""
         with self.transaction() as db:
             db.execute(
@@ -189,7 +189,7 @@ class QueueDb(Database):
             names -= _ending(db) if kind == "retry" else set()
             late = [target for target in targets if target.submission not in names]
             targets = [target for target in targets if target.submission in names]
-            _wish(db, kind, targets)
+            _request(db, kind, targets)
             if held is not None:
                 _set_rows(db, targets, "held", held)
             if kind == "retry":
@@ -201,26 +201,26 @@ class QueueDb(Database):
         """Rows that are not to be started until they are released."""
         with self.transaction() as db:
             _set_rows(db, targets, "held", reason)
-            _wish(db, "hold", targets)
+            _request(db, "hold", targets)
 
     def release(self, targets: Sequence[Target]) -> None:
         """Rows that may be started again."""
         with self.transaction() as db:
             _set_rows(db, targets, "held", None)
-            _wish(db, "release", targets)
+            _request(db, "release", targets)
 
     def remove(self, targets: Sequence[Target]) -> None:
         """Rows that are not to run in their submission."""
         with self.transaction() as db:
             _set_rows(db, targets, "removed", 1)
-            _wish(db, "remove", targets)
+            _request(db, "remove", targets)
 
     def reorder(self, submission: str, keys: Sequence[str]) -> None:
         """The order in which the rows of a submission are started, as far as their conditions allow."""
         with self.transaction() as db:
             for rank, key in enumerate(keys):
                 _set_rows(db, [Target(submission, key)], "rank", rank)
-            _wish(db, "move", [Target(submission)])
+            _request(db, "move", [Target(submission)])
 
     def reorder_submissions(self, identifiers: Sequence[str]) -> None:
         """The order in which open submissions are worked on; later ones come behind."""
@@ -228,22 +228,22 @@ class QueueDb(Database):
             for place, identifier in enumerate(identifiers):
                 rank = place - len(identifiers)
                 db.execute("UPDATE submissions SET rank = ? WHERE id = ?", (rank, identifier))
-            _wish(db, "move", [Target(identifier) for identifier in identifiers[:1]])
+            _request(db, "move", [Target(identifier) for identifier in identifiers[:1]])
 
     def asked(self) -> Asked:
         """All that is asked for, as of one moment."""
         with self.transaction() as db:
-            return Asked(_open_submissions(db), _row_wishes(db), _open_wishes(db), _ending(db))
+            return Asked(_open_submissions(db), _row_requests(db), _open_requests(db), _ending(db))
 
-    def row_wishes(self) -> dict[str, RowWishes]:
-        """What is wished for rows, by submission."""
+    def row_requests(self) -> dict[str, RowRequests]:
+        """What is asked for rows, by submission."""
         return self.asked().rows
 
-    def open_wishes(self) -> list[Wish]:
-        """Wishes that were not taken yet, oldest first."""
-        return self.asked().wishes
+    def open_requests(self) -> list[OpenRequest]:
+        """Requests that were not taken yet, oldest first."""
+        return self.asked().requests
 
-    def close_wish(self, number: int) -> None:
+    def close_request(self, number: int) -> None:
         """It was taken."""
         with self.transaction() as db:
             db.execute("UPDATE wishes SET open = 0 WHERE number = ?", (number,))
@@ -263,12 +263,12 @@ def _open_submissions(db: sqlite3.Connection) -> list[Submission]:
     return [_submission(row) for row in rows]
 
 
-def _row_wishes(db: sqlite3.Connection) -> dict[str, RowWishes]:
-    found: dict[str, RowWishes] = {}
+def _row_requests(db: sqlite3.Connection) -> dict[str, RowRequests]:
+    found: dict[str, RowRequests] = {}
     rows = db.execute("SELECT submission, row, held, removed, rank FROM plan_rows").fetchall()
     for name in {row[0] for row in rows}:
         mine = [row[1:] for row in rows if row[0] == name]
-        found[name] = RowWishes(
+        found[name] = RowRequests(
             {row: held for row, held, _, _ in mine if held is not None},
             frozenset(row for row, _, removed, _ in mine if removed),
             {row: rank for row, _, _, rank in mine if rank is not None},
@@ -276,9 +276,9 @@ def _row_wishes(db: sqlite3.Connection) -> dict[str, RowWishes]:
     return found
 
 
-def _open_wishes(db: sqlite3.Connection) -> list[Wish]:
+def _open_requests(db: sqlite3.Connection) -> list[OpenRequest]:
     rows = db.execute("SELECT number, kind, submission, run, row FROM wishes WHERE open = 1 ORDER BY number")
-    return [Wish(*row) for row in rows]
+    return [OpenRequest(*row) for row in rows]
 
 
 def _ending(db: sqlite3.Connection) -> frozenset[str]:
@@ -293,7 +293,7 @@ def _submission(row: Sequence[str]) -> Submission:
     return Submission(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
 
 
-def _wish(db: sqlite3.Connection, kind: str, targets: Sequence[Target]) -> None:
+def _request(db: sqlite3.Connection, kind: str, targets: Sequence[Target]) -> None:
     now = time.time()
     db.executemany(
         "INSERT INTO wishes (created, kind, submission, row) VALUES (?, ?, ?, ?)",

@@ -18,7 +18,7 @@ Facts = dict[str, bool | float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RunStatus:
     """What the queue needs to know of a run folder."""
 
     outcome: str
@@ -28,32 +28,32 @@ class Look:
     phase: str | None
 
 
-class Looks:
-    """At the runs of one plan."""
+class RunStatusCache:
+    """Of the runs of one plan."""
 
     def __init__(self, gate: GateSettings) -> None:
         """`gate`: what verdicts on the runs are passed by."""
         self._thresholds = thresholds_of(asdict(gate))
         self._facts: dict[str, Facts] = {}
-        self._looks: dict[str, tuple[tuple[int, ...], Look]] = {}
+        self._ended: dict[str, tuple[tuple[int, ...], RunStatus]] = {}
         """Of runs that ended, with the stamp of their events: people and other machines go on with runs, too."""
         self._followers: dict[str, RunFollower] = {}
         """Of runs at work: long histories are not folded again at every look."""
 
-    def at(self, run: RunPaths) -> Look:
+    def at(self, run: RunPaths) -> RunStatus:
         """How the run stands by its folder."""
         events = _stamp(run)
-        known = self._looks.get(run.name)
+        known = self._ended.get(run.name)
         if known is not None and known[0] == events:
             return known[1]
         follower = self._followers.pop(run.name, None)
         snapshot = read_run(run) if follower is None else follower.refresh()
-        look = Look(_outcome(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
-        if look.outcome == "running":
+        found = RunStatus(_outcome(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
+        if found.outcome == "running":
             self._followers[run.name] = follower or RunFollower(run)
-        elif look.outcome != "queued":
-            self._looks[run.name] = events, look
-        return look
+        elif found.outcome != "queued":
+            self._ended[run.name] = events, found
+        return found
 
     def facts(self, run: RunPaths) -> Facts:
         """What the run's result says to conditions, by the plan's thresholds."""
@@ -64,7 +64,7 @@ class Looks:
 
     def forget(self, run: RunPaths) -> None:
         """Look at the run's folder again: somebody worked in it."""
-        self._looks.pop(run.name, None)
+        self._ended.pop(run.name, None)
         self._followers.pop(run.name, None)
         self._facts.pop(run.name, None)
 
