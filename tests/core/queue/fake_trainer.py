@@ -184,8 +184,8 @@ class FakeTrainer:
             words = line.reference.split()
             wrong = round(share * len(words))
             heard = " ".join(["b"] * wrong + words[wrong:])
-            told = {"offset": line.offset, "duration": line.duration, "channel": line.channel, "speaker": line.speaker}
-            told |= {"fields": dict(line.fields), "seconds": line.duration or 1.0}
+            told: dict[str, Any] = {"offset": line.offset, "duration": line.duration, "channel": line.channel}
+            told |= {"speaker": line.speaker, "fields": dict(line.fields), "seconds": line.duration or 1.0}
             utterances.append(utterance(line.id, line.reference, heard, counts(wrong, len(words)), **told))
         return score_document(
             utterances,

@@ -18,7 +18,7 @@ from waiting import wait_for
 from core.queue.__main__ import supervise
 from core.queue.client import QueueClient
 from core.queue.executor import LocalExecutor
-from core.queue.journal import Record, records
+from core.queue.journal import records
 from core.queue.requests import QueueDb, Submission, Target
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
@@ -107,7 +107,7 @@ class PlanFolder:
     def executor(self) -> LocalExecutor:
         return LocalExecutor(self.runs, TRAINER, grace_s=0.5)
 
-    def decisions(self, *kinds: str) -> list[Record]:
+    def decisions(self, *kinds: str) -> list[Any]:
         return [d for d in records(self.runs.decisions) if d.kind in kinds]
 
     def run(self, experiment: str) -> RunPaths:
@@ -147,7 +147,8 @@ class PlanFolder:
         submission = self.db.submit(self.submission(*overrides, only=only))
         assert supervise(self.runs, self.executor) == 0
         [finish] = [d for d in self.decisions("finish") if d.submission == submission.id]
-        return msgspec.to_builtins(finish)
+        plain: dict[str, Any] = msgspec.to_builtins(finish)
+        return plain
 
     def starts(self) -> list[str]:
         """The rows whose trainers were started, in that order."""
