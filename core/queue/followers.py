@@ -61,7 +61,7 @@ class Followers:
                         start_new_session=True,
                     )
             except OSError as error:
-                self._tell(name, run, f"cannot be started: {error}")
+                self._report(name, run, f"cannot be started: {error}")
             else:
                 self._followers.append(_Follower(name, run, process))
 
@@ -74,9 +74,9 @@ class Followers:
             self._followers.remove(follower)
             if code:
                 message = last_line(follower.run.sink_log(follower.name)) or f"ended with exit status {code}"
-                self._tell(follower.name, follower.run, message)
+                self._report(follower.name, follower.run, message)
 
-    def _tell(self, name: str, run: RunPaths, message: str) -> None:
+    def _report(self, name: str, run: RunPaths, message: str) -> None:
         message = message[:_MESSAGE_LENGTH]
         if (name, message) in self._said:
             return

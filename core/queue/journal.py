@@ -246,15 +246,15 @@ class Journal:
     """The supervisor's end of the file. A torn last line, left by a kill or a full disk, is cut off first."""
 
     def __init__(
-        self, path: Path, home: HeldFolder | None = None, told: Callable[[Record], None] = lambda record: None
+        self, path: Path, home: HeldFolder | None = None, on_append: Callable[[Record], None] = lambda record: None
     ) -> None:
         """`home`: the runs folder, which is written to wherever it is moved; FileNotFoundError where it was deleted.
 
-        `told` is given each record once it is written: the state of who writes it.
+        `on_append` is given each record once it is written: the state of who writes it.
         """
         self.path = path
         self._home = home
-        self._told = told
+        self._on_append = on_append
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as file:
             cut_torn_line(file)
@@ -272,7 +272,7 @@ class Journal:
         with self._open() as file:
             append_whole(file, data)
             os.fsync(file.fileno())
-        self._told(record)
+        self._on_append(record)
         return record
 
 

@@ -163,7 +163,7 @@ class Slots:
                 left.append(slot)
             else:
                 slot.submission, row = found
-                self._tell(slot, "adopt", row, f"submission {submission} lets it go", {})
+                self._record_begin(slot, "adopt", row, f"submission {submission} lets it go", {})
                 say(f"{slot.run.name}: goes on for submission {slot.submission}")
         return left
 
@@ -267,9 +267,9 @@ class Slots:
             slot.home = HeldFolder(slot.run.root)
         self._slots.append(slot)
         self._begun.pop(slot.run.name, None)
-        self._tell(slot, kind, row, reason, inputs)
+        self._record_begin(slot, kind, row, reason, inputs)
 
-    def _tell(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
+    def _record_begin(self, slot: Slot, kind: str, row: str, reason: str, inputs: dict[str, object]) -> None:
         identity = slot.trainer.identity
         self._log.append(
             (journal.Start if kind == "start" else journal.Adopt)(

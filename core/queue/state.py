@@ -179,7 +179,7 @@ class QueueState:
         self.killed: set[str] = set()
         """Runs whose last trainer was killed on request."""
         self._history = _Trainers()
-        self._told: set[str] = set()
+        self._asked_to_end: set[str] = set()
         """Runs that the queue told to end for their plan's own sake."""
         self._stops = 0
         """How many supervisors were told to stop, and told their trainers so."""
@@ -209,7 +209,7 @@ class QueueState:
         found = {asked.get(begun.row), None if begun.submission in but else asked.get(None)}
         if "kill" in found:
             return "kill"
-        told = run in self._told or self._stops_before[run] < self._stops
+        told = run in self._asked_to_end or self._stops_before[run] < self._stops
         return "stop" if "stop" in found or told else None
 
     def is_killed(self, run: str) -> bool:
@@ -291,7 +291,7 @@ class QueueState:
                 self.pause.series.take_back(record.run)
             case journal.Stop():
                 found._stopped[record.run] = record.reason, self._history.begun.get(record.run, 0)
-                self._told.add(record.run)
+                self._asked_to_end.add(record.run)
             case journal.Submitted():
                 found.plan = record.plan
                 self.done_last = ""
@@ -310,7 +310,7 @@ class QueueState:
         if not adopted or before is None or before.submission != record.submission:
             # What was asked of the row before did not mean this trainer.
             own.asked.pop(record.row, None)
-            self._told.discard(run)
+            self._asked_to_end.discard(run)
             self._stops_before[run] = self._stops
         self.trainers[run] = record
         self.started.add(run)
@@ -331,7 +331,7 @@ class QueueState:
         begun = self.trainers.pop(run, None)
         if begun is not None:
             self.of(begun.submission).asked.pop(begun.row, None)
-        self._told.discard(run)
+        self._asked_to_end.discard(run)
         self._stops_before.pop(run, None)
         ends = self._history.ends.setdefault(run, [])
         self._heard(record.submission)._since.setdefault(run, len(ends))

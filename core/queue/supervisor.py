@@ -95,7 +95,7 @@ class Supervisor:
             self._take_ends(ends)
             self._take_submissions()
             for end in ends:  # no plan was known when they were taken
-                self._tell_end(end)
+                self._notify_end(end)
             while True:
                 self._check_folder(wakeups)
                 try:
@@ -123,7 +123,7 @@ class Supervisor:
         self._take_ends(self._slots.ended())
         self._take_ends(self._slots.escalate())
         if self._pauses.look():
-            self._tell_all("resumed", {"reason": "there is space on the disk again"})
+            self._notify_all("resumed", {"reason": "there is space on the disk again"})
             self._changed = True
         if self._changed and not stop_asked:
             before, self._changed = self._slots.identities, False
@@ -145,7 +145,7 @@ class Supervisor:
         if not (lost := self._home.lost()):
             return
         say(f"{lost}: its trainers are stopped, and nothing more is started")
-        self._tell_lost(journal.SupervisorStopping())
+        self._record_lost(journal.SupervisorStopping())
         with suppress(OSError):
             self._slots.rebase(self._home.here)
         for slot in self._slots:
@@ -156,11 +156,11 @@ class Supervisor:
                 self._slots.ended()
             wakeups.wait(self._slots.pidfds, TICK_S)
         self._notifier.close()
-        self._tell_lost(journal.SupervisorEnded(reason=lost))
+        self._record_lost(journal.SupervisorEnded(reason=lost))
         self._lock.release()
         raise RunFolderError(lost)
 
-    def _tell_lost(self, record: journal.Record) -> None:
+    def _record_lost(self, record: journal.Record) -> None:
         with suppress(OSError):  # it was deleted
             self._log.append(record)
 
@@ -253,7 +253,7 @@ class Supervisor:
             work.reopen(str(request.row))
         lifts = request.kind == "retry" or (request.kind == "release" and request.row is None)
         if lifts and self._pauses.resume(f"on request ({request.kind})"):
-            self._tell_all("resumed", {"reason": f"on request ({request.kind})"})
+            self._notify_all("resumed", {"reason": f"on request ({request.kind})"})
         if request.kind not in ("stop", "kill"):
             return
         run = request.run
@@ -296,7 +296,7 @@ class Supervisor:
                 self._look_again(ELSEWHERE_S)
             else:
                 raise
-        self._tell_pause(before)
+        self._notify_pause(before)
         if ending is not None:
             self._finish(work.name, ending)
         elif work.waits_for_gpu:
@@ -328,32 +328,32 @@ class Supervisor:
             if end.ended.outcome == "done":
                 self._pauses.run_done()
                 _write_card(end)
-            self._tell_end(end)
-            self._tell_pause(before)
+            self._notify_end(end)
+            self._notify_pause(before)
 
-    def _tell_end(self, end: End) -> None:
+    def _notify_end(self, end: End) -> None:
         for one in self._concerned(end.submission, end.run):
-            self._tell(one, "run_ended", one.facts_of(end))
+            self._notify(one, "run_ended", one.facts_of(end))
 
     def _concerned(self, submission: str, run: RunPaths) -> list[Work]:
         """The work that a trainer was started for, and the others that have a row which is its run."""
         return [work for work in self._works.values() if work.name == submission or work.has(run)]
 
-    def _tell_pause(self, before: str | None) -> None:
+    def _notify_pause(self, before: str | None) -> None:
         if self._pauses.cause is not None and before is None:
             self._changed = True
             say(f"paused: {self._pauses.reason}")
-            self._tell_all("paused", {"cause": self._pauses.cause, "reason": self._pauses.reason})
+            self._notify_all("paused", {"cause": self._pauses.cause, "reason": self._pauses.reason})
 
-    def _tell(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
+    def _notify(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
         """Notify the plan's program."""
         plan = Path(work.execution.plan.path)
         about = {"submission": work.name, "plan": str(plan), **facts}
         self._notifier.send(work.execution.plan.queue.notify, plan.parent, event, about)
 
-    def _tell_all(self, event: str, facts: Mapping[str, Any]) -> None:
+    def _notify_all(self, event: str, facts: Mapping[str, Any]) -> None:
         for work in self._works.values():
-            self._tell(work, event, facts)
+            self._notify(work, event, facts)
 
     def _finish(self, submission: str, ending: Ending) -> None:
         with self._db.closing(submission, at_once=not ending.complete) as closed:
@@ -365,7 +365,7 @@ class Supervisor:
         self._pauses.ask_anew()
         work = self._works.pop(submission, None)
         if work is not None:
-            self._tell(work, "finished", {"complete": ending.complete, "reason": ending.reason})
+            self._notify(work, "finished", {"complete": ending.complete, "reason": ending.reason})
         say(f"submission {submission}: {ending.reason}")
 
 

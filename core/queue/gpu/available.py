@@ -33,7 +33,7 @@ class Places:
         `trainers`: run → the UUID of its trainer's GPU; `free_gib`: `queue.gpu_free_gb`.
         """
         devices = self._devices()
-        self._tell(devices)
+        self._record_change(devices)
         if devices.unusable:
             return Choice(waits=devices.unusable, cause=devices.unusable)
         gpus = (*devices.gpus, *devices.troubled)
@@ -51,7 +51,7 @@ class Places:
         """A trainer on this GPU has ended. `free_before`: bytes that were free there when it was started."""
         self._leaving[gpu] = free_before, time.monotonic()
 
-    def _tell(self, devices: Devices) -> None:
+    def _record_change(self, devices: Devices) -> None:
         """Put into the decisions what trainers may run on, when that has changed."""
         names = {gpu.uuid: gpu.name for gpu in devices.gpus}
         note = devices.unusable or devices.note or choose_gpu(devices.troubled, {}, None).waits

@@ -58,7 +58,7 @@ def begun(folder: Any, run: RunPaths, where: dict[str, str]) -> None:
 def slots_of(folder: Any) -> Slots:
     """Of a supervisor that comes now."""
     state = QueueState(records(folder.runs.decisions))
-    return Slots(folder.runs, folder.executor, Journal(folder.runs.decisions, told=state.apply), state, Devices)
+    return Slots(folder.runs, folder.executor, Journal(folder.runs.decisions, on_append=state.apply), state, Devices)
 
 
 def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:

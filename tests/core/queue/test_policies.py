@@ -46,7 +46,7 @@ def series(*ends: tuple[str, str, str]) -> FailureSeries:
 def made_pauses(folder: Path, *earlier: Record) -> Pauses:
     """Of a supervisor that comes after these records."""
     state = QueueState(earlier)
-    return Pauses(folder, Journal(folder / "decisions.jsonl", told=state.apply), state)
+    return Pauses(folder, Journal(folder / "decisions.jsonl", on_append=state.apply), state)
 
 
 def test_a_series_is_different_runs_that_failed_alike() -> None:
