@@ -37,7 +37,7 @@ class BoardQueue:
         self._trouble = ""
         """Why the queue cannot be read; empty: it can."""
         self._outdated = False
-        """Whether a row goes on, or has ended, that did not when the queue was listed: others wait for it."""
+        """Whether a row has started or ended since the queue was listed: it may be what others wait for."""
         self._listed = float("-inf")
         self.version = 0
         """Rises whenever a row may be told otherwise than before."""
@@ -90,7 +90,8 @@ class BoardQueue:
         """The row with the queue's word for it; `plan` is the path of the plan that the board shows."""
         told = self._rows.row(bare, plan if bare.planned else bare.queued.plan_path or None)
         listed = self._rows.listed(told)
-        self._outdated |= listed is not None and listed.goes_on != told.goes_on
+        if listed is not None:
+            self._outdated |= (listed.active, listed.goes_on) != (told.active, told.goes_on)
         return told
 
     def _list(self) -> None:
