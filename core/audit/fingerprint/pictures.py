@@ -39,9 +39,9 @@ AUDIBLE = 0.01
 BOTH = 0.73
 """Two clips are one recording, however badly damaged, when the mean correlation of both with each other is this."""
 PART, PART_ALIKE = 0.87, 0.95
-PART_BY_CHANCE, PART_FEW = 0.78, 0.38
+PART_BY_CHANCE, PART_FEW, PART_SURE = 0.78, 0.38, 0.96
 """One clip is a part of another when the first is its mean correlation, and so much of it is alike; and for few pieces
-the mean must be the third, and the fourth divided by their number."""
+the mean must be the third, and the fourth divided by their number, or the last."""
 LEAST_ALIKE, LEAST_TIME = 0.9, 0.5
 """Of the pieces of both, where the speed is chosen, and of their time."""
 WHOLE = 0.85
@@ -243,7 +243,7 @@ def is_same(here: Sound, there: Sound, course: Course, pitch: float = 1.0, whole
             return min(one.alike, another.alike)
     if not whole:
         for part in (one, another):
-            least = max(PART, PART_BY_CHANCE + PART_FEW / part.pieces)
+            least = max(PART, min(PART_SURE, PART_BY_CHANCE + PART_FEW / part.pieces))
             if part.alike >= PART_ALIKE and part.mean >= least and part.time >= LEAST_TIME:
                 return part.alike
     return 0.0
