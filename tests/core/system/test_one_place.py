@@ -1,4 +1,4 @@
-"""What is easily done wrong is done in one place: handlers of signals, kernel locks, the end of a child."""
+"""What is easily done wrong is done in one place: signals, kernel locks, the end of a child, the journal's fold."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ ROOT = Path(core.__file__).parents[1]
         (r"\.terminate\(\)|child\.kill\(\)", {"core/system/process.py"}, "end"),
         (r"prctl|PR_SET_PDEATHSIG", {"core/system/process.py"}, "die_with"),
         (r"cpu_count|sched_getaffinity", {"core/system/process.py"}, "usable_cpus"),
+        # follow.py words each record as it comes, and asks the state for what they come to
+        (r"case journal\.|isinstance\(.*journal\.", {"core/queue/state.py", "lora_tui/follow.py"}, "QueueState"),
         (r"ctypes\.CDLL\(.*nvidia|import pynvml", {"core/queue/gpu/nvml.py"}, "NvmlReader"),
     ],
 )
