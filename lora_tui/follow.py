@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from core.plan.expand import matches
 from core.plan.next_action import HELD_BACK
 from core.queue import journal
 from core.queue.execution import PlanExecution
@@ -48,8 +47,7 @@ class Follower:
         self._reader = journal.JournalReader(runs.decisions)
         self._state = QueueState()
         self._live: dict[str, _Followed] = {}
-        only = execution.submission.only
-        self._asked_for = {row.key for row in execution.rows if not only or matches(row, only)}
+        self._asked_for = {row.key for row in execution.rows if execution.submission.asks_for(row)}
         self._rows: dict[str, str] = {}
         """Run → the row that is it."""
         self._first = True

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from core.errors import UserError
 from core.manifests.hashing import HashCache
-from core.plan.expand import matches
 from core.plan.fits import in_rows
 from core.plan.next_action import Action, Finished, Spent, Start, next_action, resolved_settings
 from core.plan.read import parse_plan
@@ -109,14 +108,12 @@ class PlanExecution:
 
     def _settled(self, row: Row, state: RowState) -> bool:
         """Whether those that take their architecture from this row need not wait for it, as the queue sees it."""
-        only = self.submission.only
-        never = bool(only) and not matches(row, only) and state.status in (RowStatus.QUEUED, RowStatus.HELD)
+        never = not self.submission.asks_for(row) and state.status in (RowStatus.QUEUED, RowStatus.HELD)
         return never or state.status in ENDED
 
     def shown_rows(self) -> list[Row]:
         """The rows that the submission asks for; drawn ones and repeats once they have a run, or are closed."""
-        only = self.submission.only
-        wanted = [row for row in self.rows if not only or matches(row, only)]
+        wanted = [row for row in self.rows if self.submission.asks_for(row)]
         begun = {key for key, _ in self.started()} | set(self.closed)
         return shown(wanted, begun | self._placement.due)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
-from core.plan.expand import matches
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row as PlanRow
 from core.plan.schema import RunSettings
@@ -53,9 +52,9 @@ def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = Non
 
 def asked_repeats(execution: PlanExecution) -> dict[str, int]:
     """Row key → how many repeats with other seeds it needs once it is accepted."""
-    only, found = execution.submission.only, dict[str, int]()
+    found = dict[str, int]()
     for row in execution.rows:
-        if row.confirms is not None and (not only or matches(row, only)):
+        if row.confirms is not None and execution.submission.asks_for(row):
             found[row.confirms] = found.get(row.confirms, 0) + 1
     return found
 

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.plan.expand import matches
+from core.plan.schema import Row
 from core.queue.database import Database
 from core.queue.journal import Request
 
@@ -40,6 +42,10 @@ class Submission:
     ) -> Submission:
         """A new one, with an id that no other submission has."""
         return cls(uuid.uuid4().hex[:12], str(plan_path.absolute()), plan_text, tuple(overrides), tuple(only))
+
+    def asks_for(self, row: Row) -> bool:
+        """Whether this row of its plan may run."""
+        return not self.only or matches(row, self.only)
 
     def same_work(self, other: Submission) -> bool:
         """Whether both ask for the same."""

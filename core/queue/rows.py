@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from core.errors import PlanError, RunFolderError, UserError
 from core.plan.conditions import parse_condition
-from core.plan.expand import matches
 from core.plan.next_action import HELD_BACK, dependencies
 from core.plan.read import parse_plan
 from core.plan.row_state import RowStatus
@@ -396,7 +395,7 @@ def _places(submission: Submission, asked: Asked, state: QueueState) -> Sequence
         return ()  # the supervisor says so, and closes it
     plan, rows = found
     begun = {*said.runs, *said.closed, *requested.held, *requested.removed}
-    wanted = [row for row in shown(rows, begun) if not submission.only or matches(row, submission.only)]
+    wanted = [row for row in shown(rows, begun) if submission.asks_for(row)]
     wanted.sort(key=lambda row: requested.ranks.get(row.key, 0.0))
     retried, ending = frozenset(said.retried | unheard), submission.id in asked.ending
     return [Place(submission, row, said, requested, plan.queue.retries, retried, ending) for row in wanted]
@@ -461,7 +460,7 @@ def _asked_for(runs: RunsFolder, name: str) -> Mapping[str, PlanRow]:
     found = None if submission is None else _parsed(submission.plan_text, submission.plan_path, submission.overrides)
     if submission is None or found is None:
         return {}
-    return {row.key: row for row in found[1] if not submission.only or matches(row, submission.only)}
+    return {row.key: row for row in found[1] if submission.asks_for(row)}
 
 
 @lru_cache(maxsize=16)

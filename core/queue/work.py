@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import is_disk_full, may_pass
-from core.plan.expand import matches
 from core.plan.next_action import Finished, Skip, Start, Stop, Wait
 from core.plan.row_state import RowStatus
 from core.queue import journal
@@ -151,9 +150,8 @@ class Work:
 
     def row_of(self, run: RunPaths) -> str | None:
         """A row that the submission asks for and that is this run."""
-        execution, only = self.execution, self.execution.submission.only
-        for row in execution.rows:
-            found = self.run_of(row.key) if not only or matches(row, only) else None
+        for row in self.execution.rows:
+            found = self.run_of(row.key) if self.execution.submission.asks_for(row) else None
             if found is not None and found.name == run.name:
                 return row.key
         return None
