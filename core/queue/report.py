@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 from core.plan.row_state import RowStatus
 from core.plan.schema import Row as PlanRow
-from core.plan.schema import RunSettings
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, named, near_runs
 from core.queue.placement import Placed
@@ -35,7 +35,7 @@ def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth
     """
     execution.place_decided()
     wanted = execution.shown_rows()
-    columns = differing_settings([asdict(_shown_settings(row, execution)) for row in wanted])
+    columns = differing_settings([_shown_settings(row, execution) for row in wanted])
     queue, known, near = readable_queue(execution.runs), _Known(), dict[str, str]()
     bare = [_row(execution, row, column, not_run, known) for row, column in zip(wanted, columns, strict=True)]
     if any(row.run is None for row in bare):
@@ -143,14 +143,12 @@ def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[s
     return of_run(bare, known[run, gave_up])
 
 
-def _shown_settings(row: PlanRow, execution: PlanExecution) -> RunSettings:
-    """The row's settings as the plan writes them, with the architecture that it was given."""
-    placed = execution.placed.get(row.key)
-    if placed is None:
-        return row.settings
-    used = placed.resolved.settings
-    return replace(
-        row.settings,
-        adapter=replace(row.settings.adapter, target_modules=used.adapter.target_modules),
-        train=replace(row.settings.train, accumulation=used.train.accumulation),
-    )
+def _shown_settings(row: PlanRow, execution: PlanExecution) -> dict[str, Any]:
+    """The row's settings as the plan writes them, with the architecture that it was given, or is yet to be given."""
+    shown, placed = asdict(row.settings), execution.placed.get(row.key)
+    if placed is not None:
+        shown["adapter"]["target_modules"] = placed.resolved.settings.adapter.target_modules
+        shown["train"]["accumulation"] = placed.resolved.settings.train.accumulation
+    elif row.adapter_from:
+        shown["adapter"]["target_modules"] = "decided later"
+    return shown

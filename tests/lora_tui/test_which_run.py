@@ -119,6 +119,13 @@ def every_output(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *a
 # What can be hashed here must be what the run was made of.
 
 
+def test_an_architecture_that_is_not_chosen_yet_is_not_told_as_the_plans_default(folder: Any, gate: Gate) -> None:
+    folder.write(ADAPTER_FROM)
+    rows = gate.rows()
+    assert "target_modules=q_proj+v_proj" in rows["a#2"]["settings"]
+    assert "target_modules=decided later" in rows["b#1"]["settings"]
+
+
 def test_other_manifests_are_another_run_whatever_the_architecture_came_from(folder: Any, gate: Gate) -> None:
     """Rows with `adapter_from`, all data there: no row takes a run by the hashes that the run records of itself."""
     done(folder, ADAPTER_FROM)
