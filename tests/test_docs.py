@@ -89,6 +89,13 @@ def test_every_room_is_in_the_table_of_the_structure() -> None:
     assert set(rooms) | {"core", "lora_tui", "lora_tui/dashboard", "lora_tui/reports"} == set(table)
 
 
+def test_the_tests_that_contributing_names_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for file, name in re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?", text):
+        found = [path for path in (ROOT / "tests").rglob(file) if f"def {name}" in path.read_text()]
+        assert found, f"{file}::{name}"
+
+
 def test_every_criterion_is_in_the_readme() -> None:
     rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert {criterion.title for criterion in judge(GOOD, Thresholds()).criteria} <= set(rows)
