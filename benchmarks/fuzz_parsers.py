@@ -34,8 +34,8 @@ import soundfile
 from core.audio.samples import decode_clip
 from core.audit.clip_facts import measure
 from core.errors import AudioError, ManifestError, PlanError
+from core.manifests import IMPORT_KINDS
 from core.manifests.exchange import import_lines
-from core.manifests.import_kinds import IMPORT_KINDS
 from core.manifests.manifest import good_utterances, read_manifest
 from core.manifests.parsing import Problems
 from core.plan.read import parse_plan

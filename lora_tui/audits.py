@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.plan.row_state import RowStatus
+from core.plan.next_action import RowStatus
 from core.queue.execution import PlanExecution
 from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths

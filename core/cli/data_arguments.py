@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from core.manifests.import_kinds import IMPORT_KINDS
+from core.manifests import IMPORT_KINDS
 from core.user_paths import user_path
 
 ROLES = ("train", "replay", "domain", "heldout", "selection")

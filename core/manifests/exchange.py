@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from core.audio.samples import slice_frames
 from core.audio.sound_file import opened, total_frames
 from core.errors import ManifestError
+from core.manifests import TEXT_COLUMN_KINDS
 from core.manifests.array_import import import_arrays
-from core.manifests.import_kinds import TEXT_COLUMN_KINDS
 from core.manifests.manifest import Manifest, Utterance, manifest_line, path_from
 from core.manifests.parsing import Problems, audio_path, json_objects, parse_line, raise_all, shortened
 from core.system.files import POINTER, is_pointer, open_regular

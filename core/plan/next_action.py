@@ -7,12 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
-from core.plan.conditions import Answer, Condition, Fact, combined_facts, evaluate, parse_condition
+from core.plan.conditions import Answer, Condition, Fact, Facts, combined_facts, evaluate, parse_condition
 from core.plan.expand import matches, short
-from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import with_seed
 from core.plan.schema import QueueSettings, Row, RunSettings
+
+
+class RowStatus(Enum):
+    """Where a row's run stands, as far as the order of running goes."""
+
+    QUEUED = "queued"
+    """Not started, or to be started again (a retry)."""
+    RUNNING = "running"
+    """Has a slot, or waits to be resumed by the queue itself."""
+    DONE = "done"
+    """Ended with a result."""
+    FAILED = "failed"
+    """Ended without one: diverged, out of memory, crashed too often, stopped for good."""
+    SKIPPED = "skipped"
+    """Its condition was not met."""
+    HELD = "held"
+    """Somebody keeps it from being started until it is released."""
+
+
+ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """What is known of a row. Rows that share one run have the same state."""
+
+    status: RowStatus = RowStatus.QUEUED
+    facts: Facts = field(default_factory=dict)
+    """Of a DONE row; core.plan.conditions has the names. `finished` and `failed` follow from the status."""
+    settings: RunSettings | None = None
+    """What the run really used, where `adapter_from` changed it; None: the row's own settings."""
 
 
 def in_turn(rows: Sequence[Row], states: Mapping[str, RowState], queue: QueueSettings) -> list[Row]:

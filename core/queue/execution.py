@@ -8,9 +8,18 @@ from dataclasses import replace
 from core.errors import UserError
 from core.manifests.hashing import HashCache
 from core.plan.fits import in_rows
-from core.plan.next_action import Action, Finished, Spent, Start, next_action, resolved_settings
+from core.plan.next_action import (
+    ENDED,
+    Action,
+    Finished,
+    RowState,
+    RowStatus,
+    Spent,
+    Start,
+    next_action,
+    resolved_settings,
+)
 from core.plan.read import parse_plan
-from core.plan.row_state import ENDED, RowState, RowStatus
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Row
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes

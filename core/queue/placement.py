@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
-from core.plan.row_state import RowState
+from core.plan.next_action import RowState
 from core.plan.rows import with_seed
 from core.plan.schema import Plan, Row, RunSettings
 from core.queue.recorded_runs import Match, RecordedRuns, newest_first

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from core.plan.row_state import RowStatus
+from core.plan.next_action import RowStatus
 from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, named, near_runs

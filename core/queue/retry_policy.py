@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.plan.row_state import RowStatus
+from core.plan.next_action import RowStatus
 
 RESULTS = ("diverged", "out_of_memory", "stopped_early")
 """Outcomes that the same settings would bring about again: never retried unchanged."""

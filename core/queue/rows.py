@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from core.errors import PlanError, RunFolderError, UserError
 from core.plan.conditions import parse_condition
-from core.plan.next_action import HELD_BACK, dependencies
+from core.plan.next_action import HELD_BACK, RowStatus, dependencies
 from core.plan.read import parse_plan
-from core.plan.row_state import RowStatus
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Plan, RunSettings
 from core.plan.schema import Row as PlanRow

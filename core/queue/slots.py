@@ -11,7 +11,7 @@ from pathlib import Path
 from core.plan.next_action import Start
 from core.queue import journal
 from core.queue.executor import LocalExecutor, Trainer
-from core.queue.gpu.available import NO_SLOT, Places
+from core.queue.gpu.available import NO_SLOT, AvailableGpus
 from core.queue.gpu.choice import Choice, Devices
 from core.queue.how_ended import how_it_ended, is_lost
 from core.queue.log import say
@@ -109,7 +109,7 @@ class Slots:
         self._executor = executor
         self._log = log
         self._state = state
-        self._places = Places(runs, log, devices)
+        self._gpus = AvailableGpus(runs, log, devices)
         self._slots: list[Slot] = []
         self._given_up: list[Slot] = []
         """Those whose trainers SIGKILL did not end: run and place stay taken until they are dead."""
@@ -141,7 +141,7 @@ class Slots:
         """Where another trainer may be started now, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
         taken = {slot.run.name: slot.trainer.gpu for slot in self}
         stuck = {f"{name} ({STUCK})": slot.trainer.gpu for name, slot in self._stuck().items()}
-        choice = self._places.choose(taken | stuck, free_gib)
+        choice = self._gpus.choose(taken | stuck, free_gib)
         if choice.waits == NO_SLOT and not taken:
             reason = f"the CPU is taken by {', '.join(stuck)}"
             return Choice(waits=reason, cause=reason)
@@ -304,7 +304,7 @@ class Slots:
         """Its trainer is dead."""
         slot.trainer.close()
         if slot.trainer.gpu is not None:
-            self._places.left(slot.trainer.gpu, slot.free_before)
+            self._gpus.left(slot.trainer.gpu, slot.free_before)
 
     def _unseen_ends(self) -> list[End]:
         """The ends of trainers out of sight that nobody has told."""

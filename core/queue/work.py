@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import is_disk_full, may_pass
-from core.plan.next_action import Finished, Skip, Start, Stop, Wait
-from core.plan.row_state import RowStatus
+from core.plan.next_action import Finished, RowStatus, Skip, Start, Stop, Wait
 from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.forecast import measured_bytes

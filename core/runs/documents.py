@@ -15,8 +15,7 @@ from core.plan.schema import MOST_NUMBER, AdapterSettings, DataSettings, GateSet
 from core.plan.validate import out_of_range
 from core.runs.events import MOST_SECONDS
 from core.runs.paths import RunPaths
-from core.scoring.early_stop import early_stop_of
-from core.scoring.verdict import thresholds_of
+from core.scoring.verdict import early_stop_of, thresholds_of
 from core.system.files import read_json
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]

@@ -1,20 +1,32 @@
-"""The verdict on a run: six criteria and those on slices, what they add up to, and which interval is the best.
+"""The verdict on a run: six criteria and those on slices, what they add up to, and which interval is the best. Pure.
 
 It also says which thresholds of a gate are weaker than the defaults: whoever loosens a gate may have good reasons, and
-whoever reads an accepted run must see that it was done. Pure.
+whoever reads an accepted run must see that it was done. And whether a run that goes on can be given up already.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from core.scoring import criteria
 from core.scoring import criteria as wer_criteria
 from core.scoring.counts import ErrorCounts
-from core.scoring.criteria import parity, points, spelling, theil_sen, wer_points
-from core.scoring.evidence import Criterion, Decision, Evidence, Interval, SliceRule, State, Thresholds, Verdict
+from core.scoring.criteria import parity, points, rise_points, spelling, theil_sen, wer_points
+from core.scoring.evidence import (
+    Criterion,
+    Decision,
+    Evidence,
+    Interval,
+    SetScore,
+    SliceRule,
+    State,
+    Thresholds,
+    Verdict,
+)
 from core.scoring.slices import rules_of, slice_criteria
 
 WEAK_CONFIDENCE = 0.8
@@ -181,3 +193,50 @@ def _decide(evidence: Evidence, judged: Sequence[Criterion]) -> Decision:
     if evidence.failure is not None or State.FAIL in states:
         return Decision.REJECTED
     return Decision.UNDECIDED if State.UNKNOWN in states else Decision.ACCEPTED
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """`gate.early_stop` and `gate.early_stop_intervals`."""
+
+    regression_pp: float
+    """Heldout WER may rise by at most this, in points."""
+    intervals: int
+    """In how many intervals in a row it must be worse."""
+
+
+def early_stop_of(gate: Mapping[str, Any]) -> EarlyStop | None:
+    """The rule in a `[gate]` (as in `run.json`); None: it is off."""
+    limit = gate.get("early_stop")
+    return None if limit is None else EarlyStop(float(limit), int(gate.get("early_stop_intervals", 3)))
+
+
+def early_stop(intervals: Sequence[Interval], rule: EarlyStop) -> str | None:
+    """Why the run is to be stopped; None to go on.
+
+    Heldout WER rose by more than the limit, or the domain evaluation loss is above interval 0's, in each of the last
+    `rule.intervals` intervals; or an evaluation loss is no number any more.
+    """
+    ordered = sorted(intervals, key=lambda interval: interval.step)
+    if not ordered or ordered[0].step != 0:
+        return None
+    base, trained = ordered[0], ordered[1:]
+    if trained:
+        for name, score in (("domain", trained[-1].domain), ("heldout", trained[-1].heldout)):
+            if score.loss is not None and not math.isfinite(score.loss):
+                return f"the {name} loss at step {trained[-1].step} is {score.loss}"
+    last = trained[-rule.intervals :]
+    if len(last) < rule.intervals:
+        return None
+    where = f"in the last {rule.intervals} intervals (steps {last[0].step} to {last[-1].step})"
+    rises = [rise_points(base.heldout.counts, interval.heldout.counts) for interval in last]
+    if all(rise is not None and rise > points(rule.regression_pp) for rise in rises):
+        rise = float(rises[-1] or 0)
+        return f"heldout WER rose by more than {rule.regression_pp:g} points {where}, at last by {rise:.2f}"
+    if all(_worse(interval.domain, base.domain) for interval in last):
+        return f"the domain loss was above the base model's {where}"
+    return None
+
+
+def _worse(score: SetScore, base: SetScore) -> bool:
+    return score.loss is not None and base.loss is not None and score.loss > base.loss

@@ -35,9 +35,8 @@ from core.runs.position import write_positions
 from core.runs.scores import read_score
 from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
-from core.scoring.early_stop import early_stop_of
 from core.scoring.evidence import Interval
-from core.scoring.verdict import thresholds_of
+from core.scoring.verdict import early_stop_of, thresholds_of
 from core.system.process import PARENT_VARIABLE, current_process, end
 from core.training.adapter import attach
 from core.training.baseline import SharedBaseline, baseline_facts

@@ -22,9 +22,8 @@ from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, replace_link, write_json
 from core.runs.paths import RunPaths
-from core.scoring.early_stop import EarlyStop, early_stop
 from core.scoring.evidence import Interval, Thresholds
-from core.scoring.verdict import best_interval
+from core.scoring.verdict import EarlyStop, best_interval, early_stop
 from core.training.adapter import merged_copy, save_adapter, trainable
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint

@@ -16,7 +16,7 @@ GPU_FREED_WITHIN_S = 30.0
 """The driver frees the memory of a dead trainer within seconds; nobody waits for it longer than this."""
 
 
-class Places:
+class AvailableGpus:
     """The GPUs as they are now, and those that trainers of ours left a moment ago."""
 
     def __init__(self, runs: RunsFolder, log: Journal, devices: Callable[[], Devices]) -> None:

@@ -1,4 +1,4 @@
-"""Asks NVIDIA's management library (NVML) for the GPUs of this machine: the thin shell around `gpus`."""
+"""Asks NVIDIA's management library (NVML) for the GPUs of this machine: thin, because `choice` decides."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from core.plan.expand import expand
 from core.plan.next_action import (
     Action,
     Finished,
+    RowState,
+    RowStatus,
     Skip,
     Spent,
     Start,
@@ -22,7 +24,6 @@ from core.plan.next_action import (
     resolved_settings,
 )
 from core.plan.read import parse_plan
-from core.plan.row_state import RowState, RowStatus
 from core.plan.schema import Plan, QueueSettings, Row, RunSettings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,9 +10,8 @@ import pytest
 
 from core.errors import PlanError
 from core.plan.conditions import Fact
-from core.plan.next_action import Action, Finished, Skip, Spent, Start, Wait, next_action
+from core.plan.next_action import Action, Finished, RowState, RowStatus, Skip, Spent, Start, Wait, next_action
 from core.plan.read import parse_plan
-from core.plan.row_state import RowState, RowStatus
 from core.plan.rows import all_rows, draw, in_words
 from core.plan.schema import Plan, Range, SearchSpace
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from core.manifests.hashing import HashCache
-from core.plan.row_state import RowStatus
+from core.plan.next_action import RowStatus
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Record, decode, records
 from core.queue.pauses import Pauses

@@ -59,8 +59,8 @@ def test_a_gpu_for_which_no_trainer_could_be_started_is_free_again(
 def gpu_of(folder: Any, experiment: str) -> list[str]:
     """What CUDA_VISIBLE_DEVICES was for each trainer of the experiment's run."""
     runs = [run for run in folder.runs.runs() if run.name.startswith(f"{experiment}-")]
-    path = runs[0].root / "gpus.txt" if runs else Path("/nonexistent")
-    return path.read_text().split() if path.exists() else []
+    path = runs[0].root / "gpus.txt" if runs else None
+    return path.read_text().split() if path is not None and path.exists() else []
 
 
 def trains(folder: Any, experiment: str) -> bool:

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from core.scoring.counts import ErrorCounts
-from core.scoring.early_stop import EarlyStop, early_stop, early_stop_of
 from core.scoring.evidence import Interval, SetScore
+from core.scoring.verdict import EarlyStop, early_stop, early_stop_of
 
 RULE = EarlyStop(regression_pp=1.0, intervals=2)
 

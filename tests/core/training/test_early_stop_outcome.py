@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from core.scoring.counts import ErrorCounts
-from core.scoring.early_stop import EarlyStop
 from core.scoring.evidence import Interval, SetScore
+from core.scoring.verdict import EarlyStop
 
 
 def trainer_at(step: int, rule: EarlyStop | None) -> object:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.queue.gpu.available import Places
+from core.queue.gpu.available import AvailableGpus
 from core.queue.gpu.choice import GIB, Choice, Devices, Gpu, choose_gpu, visible
 from core.queue.gpu.nvml import NvmlReader
 from core.queue.journal import Journal
@@ -164,7 +164,7 @@ def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
 @pytest.fixture
 def choose(read: Callable[[], Devices], folder: Any) -> Callable[[], Choice]:
     """Where a supervisor's next trainer would run."""
-    places = Places(folder.runs, Journal(folder.runs.decisions), read)
+    places = AvailableGpus(folder.runs, Journal(folder.runs.decisions), read)
     return lambda: places.choose({}, None)
 
 
