@@ -107,7 +107,8 @@ class QueueRows:
         """A row with the word for it. `bare`: as its plan and its run's files tell it; `plan`: path of its plan."""
         if bare.run is not None and bare.status is Status.QUEUED:
             # A folder in which no trainer has ever worked says nothing.
-            return replace(self.row(replace(bare, run=None, status=Status.NOT_RUN), plan), run=bare.run)
+            told = self.row(replace(bare, run=None, status=Status.NOT_RUN), plan)
+            return replace(told, run=bare.run, outcome=bare.outcome)  # undecided where it may not be read
         place = self._place_of(bare, plan)
         if place is not None:
             return self._at(place, bare)
