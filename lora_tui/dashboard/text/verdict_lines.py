@@ -107,7 +107,7 @@ def _distance(criterion: Criterion) -> str:
     if criterion.value is None or criterion.threshold is None or criterion.unit == "transcripts":
         return ""
     gap = abs(criterion.value - criterion.threshold)
-    if criterion.kind == "domain_gain":
+    if SIGNS.get(criterion.kind) == "≥":
         return f"{gap:.2f} to spare" if criterion.value >= criterion.threshold else f"{gap:.2f} short"
     if criterion.name == "convergence":
         return "falling" if criterion.value < criterion.threshold else f"{gap:.3g} too much"
