@@ -58,9 +58,21 @@ class Faces:
         self._boards = {name: FolderSource(folder.runs, rows) for name, rows in plans.items()}
 
     def disagreement(self, name: str) -> str:
-        """What two of them say differently of the rows of a plan; empty: nothing."""
+        """What two of them say differently of the rows of a plan; empty: nothing.
+
+        A trainer that was killed may take a moment to die: then they are looked at again.
+        """
         plan = str(self._folder.root / f"{name}.toml")
-        status = {row["key"]: (row["state"], row["reason"]) for row in self._rows("status", plan, "--json")}
+        while True:
+            before = self._status(plan)
+            wrong = self._differing(name, plan, before)
+            if not wrong or self._status(plan) == before:
+                return wrong
+
+    def _status(self, plan: str) -> dict[str, tuple[str, str]]:
+        return {row["key"]: (row["state"], row["reason"]) for row in self._rows("status", plan, "--json")}
+
+    def _differing(self, name: str, plan: str, status: dict[str, tuple[str, str]]) -> str:
         gate = self._rows("--headless", "--gate", "--no-train", plan, "--json")
         wrong = [f"gate: {one}" for one in gate if one["status"] != status[one["experiment"]][0]]
         for one in self._rows("queue", "list", "--json"):
