@@ -6,6 +6,7 @@ holds the lock, which lies in the user's own state folder, works on the run here
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.errors import RunFolderError
 from core.system.files import make_private
 from core.system.process import holders
 
@@ -30,7 +32,10 @@ class KernelLock:
 
     @classmethod
     def acquire(cls, path: Path) -> KernelLock | None:
-        """The lock; None when another process holds it. OSError when the folder cannot be written."""
+        """The lock; None when another process holds it. OSError when the folder cannot be written.
+
+        RunFolderError where a link or a folder lies in its place.
+        """
         descriptor = _opened(path)
         deadline = time.monotonic() + _PROBES_PASS_S
         while not _taken(descriptor):
@@ -95,7 +100,12 @@ def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 def _opened(path: Path) -> int:
     make_private(path.parent)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise RunFolderError(f"{path}: {error.strerror}: it is no lock file; remove it") from error
 
 
 def _taken(descriptor: int) -> bool:
