@@ -186,7 +186,8 @@ def _nemo(utterance: Utterance, folder: Path) -> Line:
 
 def _import_nemo(source: Path, output: Path) -> Found:
     """NeMo's manifest is nearly ours. An offset or duration of 0 or less and a speaker of -1 say nothing there; the
-    file may be called `audio_filename`, the text `normalized_text`, and the speaker `speaker_id`."""
+    file may be called `audio_filename`, the text `normalized_text`, the speaker `speaker_id`, and the language `lang`
+    or `source_lang`."""
     problems = Problems(source)
     for number, row in json_objects(source, problems):
         line = dict(row)
@@ -194,6 +195,8 @@ def _import_nemo(source: Path, output: Path) -> Found:
             ("audio_filepath", "audio_filename"),
             ("text", "normalized_text"),
             ("speaker", "speaker_id"),
+            ("language", "lang"),
+            ("language", "source_lang"),
         ):
             if line.get(key) in (None, -1) and line.get(other) not in (None, -1):
                 line[key] = line.pop(other)
@@ -386,6 +389,8 @@ def _import_common_voice(source: Path, output: Path, text_column: str | None) ->
         line = {"audio_filepath": path_from(output.parent, audio), "text": row[text]}
         if row.get("client_id"):
             line["speaker"] = row["client_id"]
+        if row.get("locale"):
+            line["language"] = row["locale"].partition("-")[0]  # zh-TW: speech models know languages, not places
         yield Imported(problems, number, line | {field: row[field] for field in fields if row.get(field)})
     problems.raise_if_any()
 

@@ -88,6 +88,15 @@ def lines_sha256(lines: Iterable[Line]) -> str:
     )
 
 
+def languages_sha256(manifest: Manifest) -> str | None:
+    """64 hex digits over the language of each line, in order; None where no line tells one.
+
+    It is no part of `manifest_sha256`: only a model that is told the language writes another transcript for it.
+    """
+    told = [utterance.language for utterance in manifest.utterances]
+    return hash_lines("languages 1", ([language] for language in told)) if any(told) else None
+
+
 def references_sha256(lines: Iterable[tuple[str, str]]) -> str:
     """64 hex digits over the (id, text) of an evaluation set: all that the scores of older runs tell of it."""
     return hash_lines("references 1", (list(line) for line in lines))
@@ -115,7 +124,7 @@ FILE_BYTES = 64 << 30
 FRESH_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock: one changed just now is not remembered."""
 
-_MANIFEST_KEY = "manifest 3:"
+_MANIFEST_KEY = "manifest 4:"
 """Before the path of a manifest among the cache's files. Raise it when `read_manifest` refuses more than it did."""
 _DIGITS = 64
 _ALL_BYTES = 1 << 30
@@ -230,12 +239,14 @@ def audio_hashes(manifest: Manifest, cache: HashCache, progress: Progress | None
 
 
 class ManifestHashes(NamedTuple):
-    """The two hashes that a run records of a manifest, 64 hex digits each."""
+    """The hashes of a manifest, 64 hex digits each. A run records the first two."""
 
     content: str
     """`manifest_sha256`: what is trained and scored on."""
     lines: str
     """`lines_sha256` (core.manifests.hashing): what else is used of it."""
+    languages: str | None = None
+    """`languages_sha256`; None where no line tells a language."""
 
 
 def manifest_file_hashes(
@@ -253,16 +264,17 @@ def manifest_file_hashes(
         vouchers = None  # Reading it will say why.
     key = f"{_MANIFEST_KEY}{'judged:' if judged else ''}{path.absolute()}"
     if vouchers is not None and (kept := cache.find(key, before)) is not None:
-        known, content, lines = kept[:_DIGITS], kept[_DIGITS : 2 * _DIGITS], kept[2 * _DIGITS :]
+        known, content, lines, languages = (kept[place * _DIGITS :][:_DIGITS] for place in range(4))
         if known == vouchers and len(lines) == _DIGITS:
-            return ManifestHashes(content, lines)
+            return ManifestHashes(content, lines, languages or None)
     manifest = read_manifest(path)
     if judged:
         refuse_joined_words(manifest)
-    found = ManifestHashes(manifest_sha256(manifest, cache, progress), lines_sha256(lines_of(manifest)))
+    content = manifest_sha256(manifest, cache, progress)
+    found = ManifestHashes(content, lines_sha256(lines_of(manifest)), languages_sha256(manifest))
     vouchers = _vouchers(path, cache)
     if vouchers is not None and _stamp(path.stat()) == before:
-        cache.remember(key, before, vouchers + found.content + found.lines)
+        cache.remember(key, before, vouchers + found.content + found.lines + (found.languages or ""))
         cache.save()
     return found
 

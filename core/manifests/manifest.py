@@ -1,7 +1,7 @@
 """Manifests: JSON Lines that name audio and its text. Read whole, with every problem reported at once; written whole.
 
 A line is an object with `audio_filepath` (or `audio`) and `text` (or `sentence`), and, if wanted,
-`duration` and `offset` (seconds), `channel` (from 0) and `speaker`; other fields are kept in
+`duration` and `offset` (seconds), `channel` (from 0), `speaker` and `language`; other fields are kept in
 `Utterance.extra`. Relative paths start at the manifest's folder. What `duration` means with and without
 an offset is told in core.audio.samples. Blank lines and a byte order mark are tolerated. A manifest that somebody
 made is never overwritten.
@@ -46,6 +46,15 @@ class Utterance:
     """Of the file, from 0; None: the mean of all."""
     tells_offset: bool = False
     """Whether the line gives an offset: one of 0 makes a slice, too."""
+
+    @property
+    def language(self) -> str | None:
+        """What is spoken, as the line's field `language` says it (de, german); None: not told.
+
+        It stays among the other fields: a score document keeps it, and results can be sliced by it.
+        """
+        language: str | None = self.extra.get("language")
+        return language
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_S = 1e9
 _MOST_CHANNELS = 1024
+_LONGEST_LANGUAGE = 60
+"""Characters: as many as a score document keeps of a field."""
 _NEMO_UNKNOWN = "-1 is how NeMo says unknown: remove it, or let `lora-cli manifest import nemo` do so"
 
 
@@ -142,6 +144,7 @@ def parse_line(number: int, data: bytes, problems: Problems) -> Fields | None:
     offset_s = _seconds(document, "offset", number, problems)
     channel = _channel(document, number, problems)
     speaker = _speaker(document, number, problems)
+    _check_language(document, number, problems)
     if audio is not None and (problem := _path_problem(audio)):
         problems.add(number, problem)
     if text is not None and not _is_unicode(text):
@@ -262,6 +265,21 @@ def _speaker(document: dict[str, Any], number: int, problems: Problems) -> str |
         return str(value)
     problems.add(number, "'speaker' must be a string: correct or remove it")
     return None
+
+
+def _check_language(document: dict[str, Any], number: int, problems: Problems) -> None:
+    """`language` stays among the other fields, so that results can be sliced by it. Which there are, a model says."""
+    value = document.get("language")
+    if value is None or (
+        isinstance(value, str)
+        and 0 < len(value) <= _LONGEST_LANGUAGE
+        and value == value.strip()
+        and value.isprintable()
+    ):
+        return
+    problems.add(
+        number, "'language' must be the code or name of a language, such as de or german: correct or remove it"
+    )
 
 
 def _path_problem(audio: str) -> str | None:

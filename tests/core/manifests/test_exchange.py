@@ -59,11 +59,17 @@ def test_ljspeech_common_voice_and_nemo(tmp_path: Path) -> None:
         ("LJ001.wav", 'He said "five"', None)
     ]
     sound(tmp_path / "cv" / "clips" / "c1.wav")
-    (tmp_path / "cv" / "dev.tsv").write_text('client_id\tpath\tsentence\tage\nzoe\tc1.wav\tAn "odd one\ttwenties\n')
+    (tmp_path / "cv" / "dev.tsv").write_text(
+        'client_id\tpath\tsentence\tage\tlocale\nzoe\tc1.wav\tAn "odd one\ttwenties\tpt-BR\n'
+    )
     assert imported("commonvoice", tmp_path / "cv" / "dev.tsv", tmp_path / "cv.jsonl") == [
         ("c1.wav", 'An "odd one', "zoe")
     ]
-    assert read_manifest(tmp_path / "cv.jsonl").utterances[0].extra == {"age": "twenties"}
+    assert read_manifest(tmp_path / "cv.jsonl").utterances[0].extra == {
+        "age": "twenties",
+        "locale": "pt-BR",
+        "language": "pt",
+    }
     assert imported("nemo", tmp_path / "cv.jsonl", tmp_path / "sub" / "again.jsonl")[0][0] == "c1.wav"
 
 

@@ -167,6 +167,7 @@ def test_nemo_lines_mean_what_nemo_takes_them_for(tmp_path: Path) -> None:
         (utterance,) = imported("nemo", nemo(tmp_path, row))
         assert (utterance.offset_s, utterance.duration_s, utterance.speaker, utterance.tells_offset) == expected
         assert utterance.text == "the loud stove"
+        assert utterance.language == row.get("lang")
     slices = imported("nemo", nemo(tmp_path, *(clip | {"offset": 0, "duration": s} for s in (0.25, 0.5))))
     assert [u.duration_s for u in slices] == [0.25, 0.5]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes, short_fields
+from core.manifests.hashing import HashCache, ManifestHashes, lines_of, lines_sha256, manifest_file_hashes, short_fields
 from core.manifests.manifest import read_manifest
 
 LINE: dict[str, Any] = {
@@ -44,6 +44,20 @@ def lines_hash(folder: Path, line: dict[str, Any]) -> str:
 )
 def test_whatever_is_used_of_a_line_changes_the_hash(tmp_path: Path, change: dict[str, Any]) -> None:
     assert lines_hash(tmp_path, LINE | change) != lines_hash(tmp_path, LINE)
+
+
+def test_languages_have_a_hash_of_their_own_and_none_where_no_line_tells_one(tmp_path: Path) -> None:
+    def hashes(**more: str) -> ManifestHashes:
+        (tmp_path / "a.wav").write_bytes(b"not read as sound")
+        (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "a.wav", "text": "one"} | more) + "\n")
+        return manifest_file_hashes(tmp_path / "m.jsonl", HashCache(tmp_path / "cache.json"))
+
+    plain, german, danish = hashes(), hashes(language="de"), hashes(language="da")
+    assert plain.languages is None
+    assert german.languages != danish.languages
+    assert german == hashes(language="de")  # out of the cache, too
+    # It trains and scores other models as before: their runs stay the same runs.
+    assert plain.content == german.content == danish.content
 
 
 def test_a_renamed_field_changes_the_hash_and_its_place_does_not(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import soundfile
 
 from core.audio.samples import read_clip
 from core.errors import AudioError, ManifestError
-from core.manifests.hashing import HashCache, manifest_file_hashes
-from core.manifests.manifest import read_manifest
+from core.manifests.hashing import HashCache, line_of, manifest_file_hashes
+from core.manifests.manifest import manifest_line, read_manifest
 
 
 @pytest.fixture
@@ -71,6 +71,17 @@ def test_nulls_count_as_absent_and_numbers_name_speakers(folder: Path) -> None:
     (utterance,) = read_manifest(write(folder, {**fields, "speaker": 17})).utterances
     assert (utterance.offset_s, utterance.duration_s, utterance.speaker) == (0.0, None, "17")
     assert utterance.id == "audio/0.wav"
+
+
+def test_the_language_of_a_line_is_read_kept_for_slices_and_written_again(folder: Path) -> None:
+    told = {"audio": "audio/0.wav", "text": "ja", "language": "de"}
+    path = write(
+        folder, told, {"audio": "audio/1.wav", "text": "a", "language": None}, {"audio": "audio/2.wav", "text": "b"}
+    )
+    first, second, third = read_manifest(path).utterances
+    assert [first.language, second.language, third.language] == ["de", None, None]
+    assert line_of(first).fields == {"language": "de"}
+    assert manifest_line(first, folder)["language"] == "de"
 
 
 def test_paths_start_at_the_manifest_whatever_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +166,9 @@ BAD_LINES: list[tuple[dict[str, Any] | str | bytes, str]] = [
         "'offset' must be a number of seconds, 0 or more",
     ),
     ({"audio": "audio/0.wav", "text": "a", "speaker": ["ann"]}, "'speaker' must be a string"),
+    ({"audio": "audio/0.wav", "text": "a", "language": ["de"]}, "'language' must be the code or name of a language"),
+    ({"audio": "audio/0.wav", "text": "a", "language": ""}, "'language' must be the code or name of a language"),
+    ({"audio": "audio/0.wav", "text": "a", "language": "d\ne"}, "'language' must be the code or name of a language"),
     ({"audio": "audio/none.wav", "text": "a"}, "no audio file "),
     ({"audio": "audio", "text": "a"}, "no audio file "),
     ({"audio": "x" * 5000, "text": "a"}, "no audio file "),
