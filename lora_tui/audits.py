@@ -30,11 +30,11 @@ def unaudited(execution: PlanExecution) -> list[RunPaths]:
     """
     wanted = {row.key for row in execution.shown_rows()}
     found: dict[str, RunPaths] = {}
-    for key, placed in execution.placed.items():
-        run = execution.folder(placed)
+    for key, assigned in execution.assigned.items():
+        run = execution.folder(assigned)
         if key not in wanted or not is_file(run.result) or exists(run.statement) or not audit_outdated(run):
             continue
-        if execution.decision(placed, ()).status is RowStatus.DONE:
+        if execution.decision(assigned, ()).status is RowStatus.DONE:
             found.setdefault(run.name, run)
     return list(found.values())
 

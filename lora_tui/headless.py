@@ -85,7 +85,7 @@ def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExe
     if wrong:
         raise PlanError("\n".join(f"{option}: no such experiment; the plan has {ids}" for option in wrong))
     wanted = [row for row in execution.rows if not request.only or matches(row, request.only)]
-    problems = execution.place_all()
+    problems = execution.assign_all()
     lines = [line for row in wanted if row.key in problems for line in str(problems[row.key]).splitlines()]
     if request.train:
         lines += execution.unfit(wanted)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from core import console
 from core.errors import ExitCode, UserError
 from core.queue import SUPERVISOR_COMMAND
-from core.queue.commands import Commands, Done, Effect, Meant
+from core.queue.commands import CommandResult, Commands, Effect, Selection
 from core.queue.other_version import supervisor_note
 from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
@@ -57,44 +57,44 @@ def add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Rows are not started until they are released."""
-    return _say(args, _commands(runs).hold(_meant(args)))
+    return _say(args, _commands(runs).hold(_selection(args)))
 
 
 def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Held rows may start; with `--all` a queue that paused goes on."""
-    return _say(args, _commands(runs).release(_meant(args)))
+    return _say(args, _commands(runs).release(_selection(args)))
 
 
 def move(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Another order of rows, or of submissions."""
-    return _say(args, _commands(runs).move(Meant(args.names), first=args.first, before=args.before))
+    return _say(args, _commands(runs).move(Selection(args.names), first=args.first, before=args.before))
 
 
 def stop(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Trainers finish their step and save."""
-    return _say(args, _commands(runs).stop(_meant(args), _sure(args)))
+    return _say(args, _commands(runs).stop(_selection(args), _confirm(args)))
 
 
 def kill(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """The trainers end at once."""
-    return _say(args, _commands(runs).kill(_meant(args), _sure(args)))
+    return _say(args, _commands(runs).kill(_selection(args), _confirm(args)))
 
 
 def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Try rows once more, whatever became of them."""
-    return _say(args, _commands(runs).retry(_meant(args)))
+    return _say(args, _commands(runs).retry(_selection(args)))
 
 
 def remove(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Out of the queue; run folders stay."""
-    return _say(args, _commands(runs).remove(_meant(args), _sure(args)))
+    return _say(args, _commands(runs).remove(_selection(args), _confirm(args)))
 
 
 def prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Delete what ended runs need no more. 4 when something of it cannot be deleted, which is named."""
     names = [] if args.all else _given(args)
-    sure = _sure(args) or (lambda what: True)
-    done = _commands(runs).prune(names, sure, everything=args.all, adapters=args.adapters)
+    confirm = _confirm(args) or (lambda what: True)
+    done = _commands(runs).prune(names, confirm, everything=args.all, adapters=args.adapters)
     if done is None:
         return ExitCode.INTERRUPTED
     left = [what for pruned in done.pruned.values() for what in pruned.left]
@@ -119,11 +119,11 @@ def _given(args: argparse.Namespace) -> list[str]:
     return list(args.names)
 
 
-def _meant(args: argparse.Namespace) -> Meant:
-    return Meant(everything=True) if args.all else Meant(_given(args))
+def _selection(args: argparse.Namespace) -> Selection:
+    return Selection(everything=True) if args.all else Selection(_given(args))
 
 
-def _sure(args: argparse.Namespace) -> Callable[[str], bool] | None:
+def _confirm(args: argparse.Namespace) -> Callable[[str], bool] | None:
     """Asks whether it is meant; None where that goes without saying. UserError where nobody can be asked."""
     if getattr(args, "yes", True):
         return None
@@ -137,7 +137,7 @@ def _sure(args: argparse.Namespace) -> Callable[[str], bool] | None:
     return asked
 
 
-def _say(args: argparse.Namespace, done: Done | None) -> ExitCode:
+def _say(args: argparse.Namespace, done: CommandResult | None) -> ExitCode:
     """What became of each. 2 where nobody was sure."""
     if done is None:
         return ExitCode.INTERRUPTED
@@ -153,7 +153,7 @@ def _say(args: argparse.Namespace, done: Done | None) -> ExitCode:
     return ExitCode.ACCEPTED
 
 
-def _word(done: Done, target: Target, effect: Effect) -> str:
+def _word(done: CommandResult, target: Target, effect: Effect) -> str:
     row = done.rows.get(target)
     return _WORDS[effect].format(status="" if row is None else row.status.text)
 

@@ -77,7 +77,7 @@ def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
     execution = PlanExecution(submission, runs, UnsavedHashes(runs.hash_cache))
     if unknown := unknown_ids(execution.rows, submission.only):
         raise PlanError("\n".join(f"--only {name}: no such experiment" for name in unknown))
-    execution.place_all()
+    execution.assign_all()
     return execution
 
 

@@ -13,10 +13,10 @@ from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue.client import told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpu.choice import Devices
-from core.queue.log import say
 from core.queue.other_version import say_code
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
+from core.queue.supervisor_log import log_line
 from core.queue.wakeups import Wakeups
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
@@ -50,12 +50,12 @@ def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], D
             while not _worked(runs, lock, executor, devices, wakeups):
                 wakeups.wait((), LOOK_S)
     except RunFolderError as error:
-        say(f"{error}; submit the plan again where it is to go on")
+        log_line(f"{error}; submit the plan again where it is to go on")
         return ExitCode.INTERRUPTED
     except OSError as error:
         if not is_disk_full(error):
             raise
-        say(f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost")
+        log_line(f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost")
         return ExitCode.INTERNAL
     return ExitCode.ACCEPTED
 
@@ -76,9 +76,9 @@ def _worked(
         Supervisor(runs, lock, executor, devices).run(wakeups)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            say(f"{DISK_FULL}: {error}; waiting for space: trainers and what was finished are safe")
+            log_line(f"{DISK_FULL}: {error}; waiting for space: trainers and what was finished are safe")
         elif may_pass(error):
-            say(f"{error}; tried again: trainers and what was finished are safe")
+            log_line(f"{error}; tried again: trainers and what was finished are safe")
         else:
             raise
         return False

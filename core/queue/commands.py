@@ -29,7 +29,7 @@ KILLED = "killed on request: `lora-tui queue release` goes on from its last chec
 NOT_STARTED = "{} on request before it was started: `lora-tui queue release` lets it start"
 HELD = "held on request"
 """Why rows are held then."""
-Sure = Callable[[str], bool]
+Confirm = Callable[[str], bool]
 """Whether somebody means it, who is told what."""
 
 
@@ -64,7 +64,7 @@ class Effect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CommandResult:
     """What a verb did. Rows that share a run with one that was meant are among them."""
 
     effects: Mapping[Target, Effect]
@@ -77,7 +77,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
+class PruneResult:
     """What `prune` did."""
 
     looked_at: int
@@ -87,7 +87,7 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class Selection:
     """Which rows somebody means."""
 
     names: Sequence[str] = ()
@@ -109,7 +109,7 @@ class Meant:
             raise RunFolderError(f"{self.target.row} is not in the queue any more")
         return found
 
-    def as_a_whole(self, rows: Sequence[Row]) -> list[str]:
+    def whole_submissions(self, rows: Sequence[Row]) -> list[str]:
         """The submissions that are meant as such."""
         ids = dict.fromkeys(row.queued.submission for row in rows)
         return [name for name in ids if self.everything or name in self.names]
@@ -151,20 +151,20 @@ class Commands:
         self._db = QueueDb(runs.queue_db)
         self._client = QueueClient(runs, command)
 
-    def submit(self, submission: Submission, *, removed_again: bool = False) -> Done:
+    def submit(self, submission: Submission, *, removed_again: bool = False) -> CommandResult:
         """Queue a plan. `removed_again`: also the rows that were removed from it while it was queued already."""
         gone = self._state().removed_rows(submission.plan_path)
         queued = self._db.submit(submission, removed_again=removed_again)
         self._client.ensure_supervisor()
         if queued.id != submission.id:
-            return Done({Target(queued.id): Effect.QUEUED_ALREADY})
+            return CommandResult({Target(queued.id): Effect.QUEUED_ALREADY})
         again = [row.key for row in queue_rows(self._runs).rows if row.key in gone] if gone else []
-        return Done({Target(queued.id): Effect.QUEUED}, removed_before=tuple(dict.fromkeys(again)))
+        return CommandResult({Target(queued.id): Effect.QUEUED}, removed_before=tuple(dict.fromkeys(again)))
 
-    def hold(self, meant: Meant) -> Done:
+    def hold(self, selection: Selection) -> CommandResult:
         """Rows are not started until they are released. UserError: what is meant trains or is done."""
         rows = self._rows().rows
-        named_ones = meant.among(rows)
+        named_ones = selection.among(rows)
         chosen = [row for row in named_ones if not row.active and row.status is not Status.DONE]
         if not chosen:
             raise UserError(
@@ -174,41 +174,41 @@ class Commands:
         self._db.hold(targets, HELD)
         return _done(rows, dict.fromkeys(targets, Effect.HELD))
 
-    def release(self, meant: Meant) -> Done:
+    def release(self, selection: Selection) -> CommandResult:
         """Held rows may start; all of them: a queue that paused goes on, too. UserError: their submission ends."""
         rows = self._rows().rows
-        chosen = meant.among(rows)
+        chosen = selection.among(rows)
         going = [row for row in chosen if not row.queued.ending]
-        if not meant.everything and not going:
+        if not selection.everything and not going:
             raise UserError(
                 f"nothing to release: {_keys(chosen)} ends as asked; `lora-tui queue add PLAN` goes on with it"
             )
         held = {Target(name, row) for name, requested in self._db.row_requests().items() for row in requested.held}
         targets = [target for target in with_sharers(rows, going) if target in held]
-        whole = [Target(row.queued.submission) for row in going] if meant.everything else []
+        whole = [Target(row.queued.submission) for row in going] if selection.everything else []
         if targets or whole:
             self._db.release([*targets, *dict.fromkeys(whole)])
         self._client.ensure_supervisor()
         effects = dict.fromkeys(targets, Effect.RELEASED)
-        if not meant.everything:
+        if not selection.everything:
             effects |= {target_of(row): Effect.NOT_HELD for row in going if target_of(row) not in held}
         return _done(rows, effects)
 
-    def go_on(self) -> Done:
+    def go_on(self) -> CommandResult:
         """A queue that paused by itself goes on; rows that are held stay so."""
         whole = [Target(submission.id) for submission in self._db.open_submissions()]
         self._db.release(whole)
         self._client.ensure_supervisor()
-        return Done(dict.fromkeys(whole, Effect.RELEASED))
+        return CommandResult(dict.fromkeys(whole, Effect.RELEASED))
 
-    def move(self, meant: Meant, *, first: bool = False, before: str | None = None) -> Done:
+    def move(self, selection: Selection, *, first: bool = False, before: str | None = None) -> CommandResult:
         """Another order of starting: of rows in their submission, or of submissions. To the end, unless it is said."""
         queue = self._rows()
         ids = [submission.id for submission in queue.submissions]
-        if meant.names and set(meant.names) <= set(ids):
-            self._db.reorder_submissions(_order(ids, meant.names, first=first, before=before))
-            return Done({Target(name): Effect.MOVED for name in meant.names})
-        chosen = meant.among(queue.rows)
+        if selection.names and set(selection.names) <= set(ids):
+            self._db.reorder_submissions(_order(ids, selection.names, first=first, before=before))
+            return CommandResult({Target(name): Effect.MOVED for name in selection.names})
+        chosen = selection.among(queue.rows)
         if len({row.queued.submission for row in chosen}) != 1:
             raise UserError("move takes rows of one submission at a time, or submissions: name some")
         submission = chosen[0].queued.submission
@@ -216,10 +216,10 @@ class Commands:
         self._db.reorder(submission, _order(keys, [row.key for row in chosen], first=first, before=before))
         return _done(queue.rows, {target_of(row): Effect.MOVED for row in chosen})
 
-    def move_by(self, meant: Meant, places: int) -> Done:
+    def move_by(self, selection: Selection, places: int) -> CommandResult:
         """A row so many places later among those that wait: what has started is not waited for, nor passed."""
         rows = self._rows().rows
-        [row] = meant.among(rows)
+        [row] = selection.among(rows)
         others = [other for other in rows if other.queued.submission == row.queued.submission]
         keys = [other.key for other in others]
         waiting = [i for i, other in enumerate(others) if not other.active and other.status is not Status.DONE]
@@ -234,29 +234,29 @@ class Commands:
         self._db.reorder(row.queued.submission, keys)
         return _done(rows, {target_of(row): Effect.MOVED})
 
-    def stop(self, meant: Meant, sure: Sure | None = None) -> Done | None:
+    def stop(self, selection: Selection, confirm: Confirm | None = None) -> CommandResult | None:
         """Trainers finish their step and save. Submissions that are meant as a whole are closed then, rows are held.
 
         A row that does not train is held, too: it would else be started in the next moment. None: nobody is sure.
         """
-        return self._end("stop", meant, sure)
+        return self._end("stop", selection, confirm)
 
-    def kill(self, meant: Meant, sure: Sure | None = None) -> Done | None:
+    def kill(self, selection: Selection, confirm: Confirm | None = None) -> CommandResult | None:
         """The same; trainers end at once, and what was saved last can be resumed."""
-        return self._end("kill", meant, sure)
+        return self._end("kill", selection, confirm)
 
-    def _end(self, kind: str, meant: Meant, sure: Sure | None) -> Done | None:
+    def _end(self, kind: str, selection: Selection, confirm: Confirm | None) -> CommandResult | None:
         queue = self._rows()
-        if meant.everything and queue.submissions:
+        if selection.everything and queue.submissions:
             chosen, whole = list(queue.rows), [submission.id for submission in queue.submissions]
         else:
-            chosen = meant.among(queue.rows)
-            whole = meant.as_a_whole(chosen)
+            chosen = selection.among(queue.rows)
+            whole = selection.whole_submissions(chosen)
         single = [row for row in chosen if row.queued.submission not in whole and row.status is not Status.DONE]
         if not whole and not single:
             raise UserError(f"nothing to {kind}: what is named has ended")
-        if sure is not None:
-            if not sure(f"{kind} {_keys(chosen)}"):
+        if confirm is not None:
+            if not confirm(f"{kind} {_keys(chosen)}"):
                 return None
             queue = self._rows()  # the question may have stood there for long
         rows = queue.rows
@@ -287,30 +287,30 @@ class Commands:
                 found.append(row)
         return tuple(found)
 
-    def retry(self, meant: Meant) -> Done:
+    def retry(self, selection: Selection) -> CommandResult:
         """Once more, whatever became of it: also rows of submissions that the queue has closed, by their names.
 
         UserError: what is named is done, at work, or waits for its turn. RunFolderError: nobody ever queued it.
         """
         rows = self._rows().rows
         going = [row for row in rows if not row.queued.ending]
-        if meant.everything and not self._runs.queue_db.exists():
+        if selection.everything and not self._runs.queue_db.exists():
             raise RunFolderError(f"--all: nothing to try again: {self._runs.root} has no queue")
         targets: list[Target] = []
         late: list[Target] = []
-        each = [Meant([name]) for name in meant.names] if meant.target is None else [meant]
-        for one in [Meant(target=target_of(row)) for row in going] if meant.everything else each:
+        each = [Selection([name]) for name in selection.names] if selection.target is None else [selection]
+        for one in [Selection(target=target_of(row)) for row in going] if selection.everything else each:
             try:
                 found = one.among(rows)
             except RunFolderError:
-                targets.append(self._submit_again(meant.names[0] if one.target else one.names[0]))
+                targets.append(self._submit_again(selection.names[0] if one.target else one.names[0]))
                 continue
             hits = [row for row in found if retriable(row) and not row.queued.ending]
             ending = [target_of(row) for row in found if row.queued.ending and row.status is not Status.DONE]
-            if not hits and not ending and not meant.everything:
+            if not hits and not ending and not selection.everything:
                 raise UserError(f"nothing to try again: {_told(found)}")
             targets += with_sharers([row for row in going if row.status is not Status.REMOVED], hits)
-            late += [] if hits or meant.everything else ending
+            late += [] if hits or selection.everything else ending
         late += self._db.ask("retry", list(dict.fromkeys(targets)))
         made = {target_of(row): row.run or (row.wanted and row.wanted.settings) for row in rows}
         once = {made.get(target, target): target for target in late}  # rows that share a run: one of them is enough
@@ -342,15 +342,15 @@ class Commands:
         again = Submission.create(Path(earlier.plan_path), earlier.plan_text, earlier.overrides, [row])
         return Target(self._db.submit(again, retry=[row]).id, row)
 
-    def remove(self, meant: Meant, sure: Sure | None = None) -> Done | None:
+    def remove(self, selection: Selection, confirm: Confirm | None = None) -> CommandResult | None:
         """Rows leave the queue; run folders stay. UserError: something is at work. None: nobody is sure."""
         rows = self._rows().rows
-        chosen = [row for row in meant.among(rows) if row.status is not Status.DONE]
+        chosen = [row for row in selection.among(rows) if row.status is not Status.DONE]
         _check_idle(chosen)
         if not chosen:
             raise UserError("nothing to remove: what is named is done; `lora-tui queue prune` frees disk space")
-        if sure is not None:
-            if not sure(f"remove {_keys(chosen)} from the queue"):
+        if confirm is not None:
+            if not confirm(f"remove {_keys(chosen)} from the queue"):
                 return None
             rows = self._rows().rows
             _check_idle([row for row in rows if target_of(row) in set(map(target_of, chosen))])  # while it stood there
@@ -360,21 +360,23 @@ class Commands:
         self._db.remove([target for target, effect in effects.items() if effect is Effect.REMOVED])
         return _done(rows, effects)
 
-    def prune(self, names: Collection[str], sure: Sure, *, everything: bool, adapters: bool) -> Freed | None:
+    def prune(
+        self, names: Collection[str], confirm: Confirm, *, everything: bool, adapters: bool
+    ) -> PruneResult | None:
         """Delete what ended runs (by folder, identity or experiment) need no more. None: nobody is sure.
 
         `adapters`: those of intervals that are neither the best nor the last, too. RunFolderError: there is none.
         """
         folders = self._runs.runs()
-        meant = [run for run in folders if everything or {run.name, *_halves(run)} & set(names)]
-        if not meant and not everything:
+        selection = [run for run in folders if everything or {run.name, *_halves(run)} & set(names)]
+        if not selection and not everything:
             raise RunFolderError(f"{', '.join(names)}: no such run in {self._runs.root}")
-        found = [item for item in (prunable(run, adapters=adapters) for run in meant) if item is not None]
+        found = [item for item in (prunable(run, adapters=adapters) for run in selection) if item is not None]
         size = sum(item.size for item in found)
-        if found and not sure(f"delete {size / 1e6:.1f} MB from {len(found)} run folders"):
+        if found and not confirm(f"delete {size / 1e6:.1f} MB from {len(found)} run folders"):
             return None
         done = {item.run.name: pruned for item in found if (pruned := prune(self._runs, item)) is not None}
-        return Freed(len(meant), done)
+        return PruneResult(len(selection), done)
 
     def _rows(self) -> QueueRows:
         return queue_rows(self._runs)
@@ -383,8 +385,8 @@ class Commands:
         return QueueState(records(self._runs.decisions))
 
 
-def _done(rows: Sequence[Row], effects: Mapping[Target, Effect], elsewhere: tuple[Row, ...] = ()) -> Done:
-    return Done(effects, {target_of(row): row for row in rows if target_of(row) in effects}, elsewhere)
+def _done(rows: Sequence[Row], effects: Mapping[Target, Effect], elsewhere: tuple[Row, ...] = ()) -> CommandResult:
+    return CommandResult(effects, {target_of(row): row for row in rows if target_of(row) in effects}, elsewhere)
 
 
 def _effect_of_end(kind: str, row: Row | None) -> Effect:

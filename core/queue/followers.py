@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from core.queue.executor import child_environment
 from core.queue.journal import Journal, Sink
-from core.queue.log import say
+from core.queue.supervisor_log import log_line
 from core.runs.folder import open_append, refuse_link
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE
@@ -81,5 +81,5 @@ class Followers:
         if (name, message) in self._said:
             return
         self._said.add((name, message))
-        say(f"sink {name} of {run.name}: {message}; the run goes on without it")
+        log_line(f"sink {name} of {run.name}: {message}; the run goes on without it")
         self._log.append(Sink(run=run.name, sink=name, message=message))

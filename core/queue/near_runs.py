@@ -47,7 +47,7 @@ def near_runs(execution: PlanExecution) -> list[NearRun]:
         if row.confirms is None and not row.drawn:
             rows.setdefault(row.experiment, []).append(row)
     taken = {run for _, run in execution.started()} | {
-        run for placed in execution.placed.values() for run in execution.others(placed)
+        run for assigned in execution.assigned.values() for run in execution.others(assigned)
     }
     taken_names = {run.name for run in taken} | set(execution.replaced)
     strangers = {
@@ -65,9 +65,9 @@ def near_runs(execution: PlanExecution) -> list[NearRun]:
 
 def _of_row(execution: PlanExecution, row: Row) -> Flat:
     """With the architecture that it was given; without one while it waits for that."""
-    placed = execution.placed.get(row.key)
-    facts = dict(_facts(row.settings if placed is None else placed.resolved.settings))
-    if row.adapter_from and placed is None:
+    assigned = execution.assigned.get(row.key)
+    facts = dict(_facts(row.settings if assigned is None else assigned.resolved.settings))
+    if row.adapter_from and assigned is None:
         facts[_MODULES] = _NOT_YET
     return facts
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.queue.log import say
+from core.queue.supervisor_log import log_line
 
 SCHEMA_VERSION = 1
 TIMEOUT_S = 30.0
@@ -40,7 +40,7 @@ class Notifier:
         try:
             self._waiting.put_nowait((tuple(command), folder, (json.dumps(document) + "\n").encode()))
         except queue.Full:
-            say(f"queue.notify: {WAITING} notifications wait already: one more ({event}) is dropped")
+            log_line(f"queue.notify: {WAITING} notifications wait already: one more ({event}) is dropped")
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="notify", daemon=True)
@@ -58,7 +58,7 @@ class Notifier:
             try:
                 self._run(command, folder, document)
             except Exception as error:  # whatever the user's program does, the queue goes on
-                say(f"queue.notify: {command[0]}: {error}")
+                log_line(f"queue.notify: {command[0]}: {error}")
             finally:
                 self._waiting.task_done()
 
@@ -72,7 +72,7 @@ class Notifier:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-            say(f"queue.notify: {command[0]} took longer than {self._timeout_s:g} s and was killed")
+            log_line(f"queue.notify: {command[0]} took longer than {self._timeout_s:g} s and was killed")
             return
         if child.returncode:
-            say(f"queue.notify: {command[0]} ended with exit status {child.returncode}")
+            log_line(f"queue.notify: {command[0]} ended with exit status {child.returncode}")

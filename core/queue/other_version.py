@@ -26,12 +26,13 @@ def supervisor_note(runs: RunsFolder) -> str:
         return OLDER.format(runs.root)
     if not is_held(runs.supervisor_lock):
         return ""
-    owner, said = _words(runs.supervisor_lock), _words(runs.supervisor_code)
-    if len(said) != 2 or owner[:1] != said[:1] or said[1] == code_id():
+    owner, recorded = _words(runs.supervisor_lock), _words(runs.supervisor_code)
+    if len(recorded) != 2 or owner[:1] != recorded[:1] or recorded[1] == code_id():
         return ""  # of one that has just begun nothing is said yet
     return (
-        f"the supervisor at work (pid {said[0]}) was started by another version of lora-tui, and does what that does "
-        f"until it ends: `kill {said[0]}` lets its trainers save and ends it, and the next command starts another"
+        f"the supervisor at work (pid {recorded[0]}) was started by another version of lora-tui, and does what that "
+        f"does until it ends: `kill {recorded[0]}` lets its trainers save and ends it, and the next command starts "
+        "another"
     )
 
 

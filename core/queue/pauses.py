@@ -70,8 +70,10 @@ class Pauses:
         """Something could not be written. `written`: bytes that the run had written by then."""
         self._needed = min(max(2 * self._needed, written), MOST_BYTES)
         if self.cause is None:
-            said = f"{LEAST_BYTES / 1e6:.0f} to {self._needed / 1e6:.0f} MB"
-            self._pause(DISK, f"{reason}; goes on when {said} are free in {self._folder}, the less the longer it waits")
+            amount = f"{LEAST_BYTES / 1e6:.0f} to {self._needed / 1e6:.0f} MB"
+            self._pause(
+                DISK, f"{reason}; goes on when {amount} are free in {self._folder}, the less the longer it waits"
+            )
 
     def look(self) -> bool:
         """Whether a pause for want of space is over. Asks the disk now and then."""

@@ -10,8 +10,8 @@ from core.plan.next_action import RowStatus
 from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, named, near_runs
-from core.queue.placement import Placed
 from core.queue.rows import readable_queue
+from core.queue.run_assignment import AssignedRun
 from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
 from core.runs.matrix import differing_settings
@@ -33,7 +33,7 @@ def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth
     `required`: how far data and model must have been compared with what a run was made of. Rows that fall short are
     undecided, whatever the run's own verdict is: it may be one on something else.
     """
-    execution.place_decided()
+    execution.assign_decided()
     wanted = execution.shown_rows()
     columns = differing_settings([_shown_settings(row, execution) for row in wanted])
     queue, known, near = readable_queue(execution.runs), _Known(), dict[str, str]()
@@ -61,34 +61,36 @@ def asked_repeats(execution: PlanExecution) -> dict[str, int]:
 
 def remarks(execution: PlanExecution, key: str) -> tuple[str, ...]:
     """What of a row's data and model is not, or could not be compared with, its run's, and which other runs match."""
-    placed = execution.placed.get(key)
-    if placed is None:
+    assigned = execution.assigned.get(key)
+    if assigned is None:
         return ()
-    gaps = () if placed.match is None else placed.match.comparison.gaps
-    others = ", ".join(run.name for run in execution.others(placed))
-    newest = (f"Other runs match: {others}; the newest, {execution.folder(placed).name}, is judged.",) if others else ()
-    return (*(f"Not compared: {gap}." for gap in gaps), *newest, *_other_speakers(execution, placed))
+    gaps = () if assigned.match is None else assigned.match.comparison.gaps
+    others = ", ".join(run.name for run in execution.others(assigned))
+    newest = (
+        (f"Other runs match: {others}; the newest, {execution.folder(assigned).name}, is judged.",) if others else ()
+    )
+    return (*(f"Not compared: {gap}." for gap in gaps), *newest, *_other_speakers(execution, assigned))
 
 
 def doubt(execution: PlanExecution, key: str, thresholds: Thresholds) -> str:
     """Why the verdict on a row's run may be one on something else than the row names; empty: it is not."""
-    placed = execution.placed.get(key)
-    if placed is None:
+    assigned = execution.assigned.get(key)
+    if assigned is None:
         return ""
-    if differing := execution.comparison(placed).differing:
+    if differing := execution.comparison(assigned).differing:
         # A folder that has the row's identity in its name, and was made of something else by its own account.
-        return f"{execution.folder(placed).config}: {'; '.join(differing)}"
+        return f"{execution.folder(assigned).config}: {'; '.join(differing)}"
     by_speaker = thresholds.slices or thresholds.confidence is not None
-    return " ".join(_other_speakers(execution, placed)) if by_speaker else ""
+    return " ".join(_other_speakers(execution, assigned)) if by_speaker else ""
 
 
 def _sure(execution: PlanExecution, row: Row, required: Depth) -> Row:
     """With what the verdict could not be sure of: contents that are not here, other runs that answer as well."""
-    placed = execution.placed.get(row.key)
-    if placed is None or row.verdict is None or row.judged is None:
+    assigned = execution.assigned.get(row.key)
+    if assigned is None or row.verdict is None or row.judged is None:
         return row
     row = surely(row, remarks(execution, row.key), doubt(execution, row.key, row.judged.thresholds))
-    if short := execution.comparison(placed).short_of(required):
+    if short := execution.comparison(assigned).short_of(required):
         return doubted(row, f"--require-data: {'; '.join(short)}", always=True)
     return row
 
@@ -100,18 +102,18 @@ def surely(row: Row, told: tuple[str, ...], why: str) -> Row:
     return doubted(row, why) if why else row
 
 
-def _other_speakers(execution: PlanExecution, placed: Placed) -> tuple[str, ...]:
+def _other_speakers(execution: PlanExecution, assigned: AssignedRun) -> tuple[str, ...]:
     """Evaluation sets whose audio and texts are those of the run, but whose speakers or fields are others by now.
 
     They change no WER over a whole set, but slices of it and how sure it is: those would be of other speakers.
     """
-    recorded = None if placed.match is not None else execution.recorded_run(placed)
+    recorded = None if assigned.match is not None else execution.recorded_run(assigned)
     if recorded is None:
         return ()
     return tuple(
-        f"data.{name}: speakers or fields of {getattr(placed.resolved.settings.data, name)} are not those that the run "
-        "was scored with: restore them, or remove the run's folder and train again."
-        for name, digest in placed.resolved.lines.items()
+        f"data.{name}: speakers or fields of {getattr(assigned.resolved.settings.data, name)} are not those that the "
+        "run was scored with: restore them, or remove the run's folder and train again."
+        for name, digest in assigned.resolved.lines.items()
         if name in ("domain", "heldout", "selection") and recorded.lines.get(name) not in (None, digest)
     )
 
@@ -128,14 +130,14 @@ def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[s
     """As the plan and its run's folder tell it."""
     figures = Figures(steps_planned=row.settings.train.steps, learning_rate=row.settings.train.learning_rate)
     bare = Row(f"plan:{row.key}", row.key, title=row.title, settings=column, wanted=row, figures=figures)
-    placed = execution.placed.get(row.key)
-    run = execution.folder(placed) if placed is not None else None
-    if placed is None or run is None or not exists(run.events):
+    assigned = execution.assigned.get(row.key)
+    run = execution.folder(assigned) if assigned is not None else None
+    if assigned is None or run is None or not exists(run.events):
         closed = {RowStatus.SKIPPED: Status.SKIPPED, RowStatus.FAILED: Status.FAILED}
         status = closed.get(execution.status_of_closed(row.key) or RowStatus.QUEUED, Status.NOT_RUN)
         outcome = Outcome.SKIPPED if status is Status.SKIPPED else Outcome.PENDING
         return replace(bare, status=status, outcome=outcome, reason=not_run.get(row.key, ""))
-    decision = execution.decision(placed, ())
+    decision = execution.decision(assigned, ())
     given_up = decision.status is RowStatus.FAILED and decision.rejects
     gave_up = (decision.reason or not_run.get(row.key)) if given_up else None
     if (run, gave_up) not in known:
@@ -145,10 +147,10 @@ def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[s
 
 def _shown_settings(row: PlanRow, execution: PlanExecution) -> dict[str, Any]:
     """The row's settings as the plan writes them, with the architecture that it was given, or is yet to be given."""
-    shown, placed = asdict(row.settings), execution.placed.get(row.key)
-    if placed is not None:
-        shown["adapter"]["target_modules"] = placed.resolved.settings.adapter.target_modules
-        shown["train"]["accumulation"] = placed.resolved.settings.train.accumulation
+    shown, assigned = asdict(row.settings), execution.assigned.get(row.key)
+    if assigned is not None:
+        shown["adapter"]["target_modules"] = assigned.resolved.settings.adapter.target_modules
+        shown["train"]["accumulation"] = assigned.resolved.settings.train.accumulation
     elif row.adapter_from:
         shown["adapter"]["target_modules"] = "decided later"
     return shown

@@ -96,7 +96,7 @@ class RowRequests:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueueSnapshot:
     """What the file says at one moment."""
 
     submissions: list[Submission]
@@ -236,18 +236,18 @@ class QueueDb(Database):
                 db.execute("UPDATE submissions SET rank = ? WHERE id = ?", (rank, identifier))
             _request(db, "move", [Target(identifier) for identifier in identifiers[:1]])
 
-    def asked(self) -> Asked:
+    def snapshot(self) -> QueueSnapshot:
         """All that is asked for, as of one moment."""
         with self.transaction() as db:
-            return Asked(_open_submissions(db), _row_requests(db), _open_requests(db), _ending(db))
+            return QueueSnapshot(_open_submissions(db), _row_requests(db), _open_requests(db), _ending(db))
 
     def row_requests(self) -> dict[str, RowRequests]:
         """What is asked for rows, by submission."""
-        return self.asked().rows
+        return self.snapshot().rows
 
     def open_requests(self) -> list[OpenRequest]:
         """Requests that were not taken yet, oldest first."""
-        return self.asked().requests
+        return self.snapshot().requests
 
     def close_request(self, number: int) -> None:
         """It was taken."""

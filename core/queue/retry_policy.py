@@ -21,7 +21,7 @@ COUNTED = ("crashed", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class TrainerEnd:
     """One end of a trainer that the submission had started."""
 
     outcome: str
@@ -43,7 +43,7 @@ class RetryDecision:
 
 
 def decide(  # noqa: PLR0911 - one return a case
-    outcome: str, ends: Sequence[Ended], retries: int, *, retried: bool = False
+    outcome: str, ends: Sequence[TrainerEnd], retries: int, *, retried: bool = False
 ) -> RetryDecision:
     """What becomes of a run that nobody is running.
 

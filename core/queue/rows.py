@@ -20,11 +20,11 @@ from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Plan, RunSettings
 from core.plan.schema import Row as PlanRow
-from core.queue.how_ended import UNSPOKEN, ended_as, outcome_of
 from core.queue.journal import Start, records
-from core.queue.requests import Asked, QueueDb, RowRequests, Submission, Target
-from core.queue.retry_policy import COUNTED, LOST, Ended, decide
+from core.queue.requests import QueueDb, QueueSnapshot, RowRequests, Submission, Target
+from core.queue.retry_policy import COUNTED, LOST, TrainerEnd, decide
 from core.queue.state import QueueState, SubmissionState
+from core.queue.trainer_outcome import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Figures, Outcome, Queued, Row, Status, told_by_plan
 from core.runs.snapshot import LOST_S, RunSnapshot, RunState, reason
@@ -41,16 +41,16 @@ _ASKED = {"stop": "asked to stop: it finishes its step and saves", "kill": "is b
 _KILLED = "on request; what was saved last can be resumed"
 _WAITED_FOR = 3
 """Rows that another one waits for that are named; the others are counted."""
-_Said = tuple[Status, str]
+_StatusAndReason = tuple[Status, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueueEntry:
     """A row of an open submission, with all that the queue knows of it."""
 
     submission: Submission
     row: PlanRow
-    said: SubmissionState
+    state: SubmissionState
     requested: RowRequests
     retries: int
     """`queue.retries` of its plan."""
@@ -63,7 +63,7 @@ class Place:
     @property
     def run(self) -> str | None:
         """Folder of the run that it is, as the queue has said."""
-        return self.said.runs.get(self.row.key)
+        return self.state.runs.get(self.row.key)
 
     def is_of(self, settings: RunSettings | None, run: str | None) -> bool:
         """Whether a row of its plan with its key, as the plan is now, is this one: an edited row is another run.
@@ -76,27 +76,27 @@ class Place:
 
     def is_retried(self, run: str) -> bool:
         """Whether somebody asked to try this run again, in whichever row of the submission."""
-        return any(self.said.runs.get(key, run if key == self.row.key else None) == run for key in self.retried)
+        return any(self.state.runs.get(key, run if key == self.row.key else None) == run for key in self.retried)
 
 
 class QueueRows:
     """The queue at one moment: its open submissions, their rows, and the word for any row that a face shows."""
 
-    def __init__(self, runs: RunsFolder, state: QueueState, asked: Asked | None = None) -> None:
-        """`asked`: what its file holds; None where no queue was ever made, or it cannot be read."""
+    def __init__(self, runs: RunsFolder, state: QueueState, snapshot: QueueSnapshot | None = None) -> None:
+        """`snapshot`: what its file holds; None where no queue was ever made, or it cannot be read."""
         self._runs, self._state = runs, state
-        self.submissions = () if asked is None else tuple(asked.submissions)
+        self.submissions = () if snapshot is None else tuple(snapshot.submissions)
         """The open ones, in the order of working."""
-        self.paused = state.pause.reason if asked is not None else ""
+        self.paused = state.pause.reason if snapshot is not None else ""
         """Why the queue has paused by itself; empty: it has not."""
         self.supervised = is_held(runs.supervisor_lock)
         """Whether a supervisor is at work."""
-        self._of_row: dict[tuple[str, str], list[Place]] = {}
-        self._places: dict[tuple[str, str], Place] = {}
+        self._of_row: dict[tuple[str, str], list[QueueEntry]] = {}
+        self._entries: dict[tuple[str, str], QueueEntry] = {}
         self._rows: dict[tuple[str, str], Row] = {}
-        if asked is not None:
-            for submission in asked.submissions:
-                self._take(_places(submission, asked, state))
+        if snapshot is not None:
+            for submission in snapshot.submissions:
+                self._take(_entries(submission, snapshot, state))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -109,9 +109,9 @@ class QueueRows:
             # A folder in which no trainer has ever worked says nothing.
             told = self.row(replace(bare, run=None, status=Status.NOT_RUN), plan)
             return replace(told, run=bare.run, outcome=bare.outcome)  # undecided where it may not be read
-        place = self._place_of(bare, plan)
-        if place is not None:
-            return self._at(place, bare)
+        entry = self._entry_of(bare, plan)
+        if entry is not None:
+            return self._at(entry, bare)
         if bare.run is not None:
             status, why = self._ended(bare)
             return replace(bare, status=status, reason=why)
@@ -127,56 +127,62 @@ class QueueRows:
     def is_of(self, queued: Row, planned: Row | None, run: RunPaths | None) -> bool:
         """Whether a row of the queue is this one of its plan as that is now, which is this run where it has one."""
         settings = None if planned is None or planned.wanted is None else planned.wanted.settings
-        place = self._places[queued.queued.submission, queued.key]
-        return planned is not None and place.is_of(settings, _name(run))
+        entry = self._entries[queued.queued.submission, queued.key]
+        return planned is not None and entry.is_of(settings, _name(run))
 
-    # Which place a row has
+    # Which row of the queue a row is
 
-    def _place_of(self, bare: Row, plan: str | None) -> Place | None:
+    def _entry_of(self, bare: Row, plan: str | None) -> QueueEntry | None:
         """Where its plan is queued twice: that which has its run before others, what goes on before what does not."""
         if bare.queued.submission:
-            return self._places.get((bare.queued.submission, bare.key))
+            return self._entries.get((bare.queued.submission, bare.key))
         if plan is None:
             return None
         run, settings = _name(bare.run), None if bare.wanted is None else bare.wanted.settings
-        hits = [place for place in self._of_row.get((plan, bare.key), ()) if place.is_of(settings, run)]
+        hits = [entry for entry in self._of_row.get((plan, bare.key), ()) if entry.is_of(settings, run)]
         if len(hits) < 2:
             return next(iter(hits), None)
-        return min(hits, key=lambda place: (place.run is None, resting(self._at(place, bare))))
+        return min(hits, key=lambda entry: (entry.run is None, resting(self._at(entry, bare))))
 
-    def _take(self, places: Sequence[Place]) -> None:
+    def _take(self, entries: Sequence[QueueEntry]) -> None:
         """The rows of one submission, each with its own first obstacle."""
-        begun = self._begun(places)
-        bare = [self._bare(place, begun.get(place.row.key)) for place in places]
-        statuses = [(place.row, self._word(place, row)[0]) for place, row in zip(places, bare, strict=True)]
+        begun = self._begun(entries)
+        bare = [self._bare(entry, begun.get(entry.row.key)) for entry in entries]
+        statuses = [(entry.row, self._word(entry, row)[0]) for entry, row in zip(entries, bare, strict=True)]
         first = ""
-        for plain, row, (_, status) in zip(places, bare, statuses, strict=True):
+        for plain, row, (_, status) in zip(entries, bare, statuses, strict=True):
             waited_for = _waited_for(plain.row, statuses)
-            place = replace(plain, obstacle=self._obstacle(plain, waited_for, first))
-            self._of_row.setdefault((place.submission.plan_path, place.row.key), []).append(place)
-            self._places[place.submission.id, place.row.key] = place
-            self._rows[place.submission.id, place.row.key] = self._at(place, row)
+            entry = replace(plain, obstacle=self._obstacle(plain, waited_for, first))
+            self._of_row.setdefault((entry.submission.plan_path, entry.row.key), []).append(entry)
+            self._entries[entry.submission.id, entry.row.key] = entry
+            self._rows[entry.submission.id, entry.row.key] = self._at(entry, row)
             if not first and status is Status.QUEUED and not waited_for:
-                first = place.row.key
+                first = entry.row.key
 
-    def _begun(self, places: Sequence[Place]) -> Mapping[str, RunPaths]:
+    def _begun(self, entries: Sequence[QueueEntry]) -> Mapping[str, RunPaths]:
         """Row → its run, of those that are there already and that no supervisor has named yet."""
-        named = {place.run for place in places}
+        named = {entry.run for entry in entries}
         if None not in named or all(run.name in named for run in self._folders):
             return {}
-        return _begun_runs(self._runs, places[0].submission)
+        return _begun_runs(self._runs, entries[0].submission)
 
     @cached_property
     def _folders(self) -> Sequence[RunPaths]:
         return self._runs.runs()
 
-    def _bare(self, place: Place, begun: RunPaths | None) -> Row:
+    def _bare(self, entry: QueueEntry, begun: RunPaths | None) -> Row:
         """The row as its plan and its run's folder tell it. `begun`: its run, as far as the queue has not said."""
-        train, key = place.row.settings.train, place.row.key
+        train, key = entry.row.settings.train, entry.row.key
         figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate)
-        bare = Row(f"queue:{place.submission.id}:{key}", key, title=place.row.title, wanted=place.row, figures=figures)
-        bare = replace(bare, planned=False, settings=place.row.label)
-        name = place.run or _name(begun)
+        bare = Row(
+            f"queue:{entry.submission.id}:{key}",
+            key,
+            title=entry.row.title,
+            wanted=entry.row,
+            figures=figures,
+        )
+        bare = replace(bare, planned=False, settings=entry.row.label)
+        name = entry.run or _name(begun)
         return bare if name is None else self._looked_at(bare, name)
 
     def _looked_at(self, bare: Row, name: str) -> Row:
@@ -189,36 +195,36 @@ class QueueRows:
 
     # The words
 
-    def _at(self, place: Place, bare: Row) -> Row:
+    def _at(self, entry: QueueEntry, bare: Row) -> Row:
         """The row of an open submission."""
         known = bare
-        if bare.run is None and place.run is not None:
-            known = self._looked_at(bare, place.run)  # the face could not tell which run it is
-        queued = Queued(place.submission.id, place.submission.plan_path, ending=place.ending)
+        if bare.run is None and entry.run is not None:
+            known = self._looked_at(bare, entry.run)  # the face could not tell which run it is
+        queued = Queued(entry.submission.id, entry.submission.plan_path, ending=entry.ending)
         if bare.status is Status.UNREAD:
-            listed = self._rows[place.submission.id, place.row.key]
+            listed = self._rows[entry.submission.id, entry.row.key]
             return replace(bare, status=listed.status, reason=listed.reason, queued=listed.queued)
-        status, why = self._word(place, known)
+        status, why = self._word(entry, known)
         if status.active:
             queued = replace(queued, asked=self._asked_of(known))
         return _without_run(replace(bare, status=status, reason=why, queued=queued))
 
-    def _word(self, place: Place, seen: Row) -> _Said:
+    def _word(self, entry: QueueEntry, seen: Row) -> _StatusAndReason:
         run = _name(seen.run)
         if seen.status is Status.DONE:
             return seen.status, ""
         if run is not None and (seen.status.active or self._is_starting(run, seen.figures.attempts)):
             own = seen.reason if seen.status.active else ""
-            why = ", ".join(filter(None, (self._state.place_of(run), own, self._asked_of(seen))))
+            why = ", ".join(filter(None, (self._state.device_of(run), own, self._asked_of(seen))))
             return (seen.status if seen.status.active else Status.STARTING), why
-        requested = _requested(place)
+        requested = _requested(entry)
         if requested is not None:
             return requested
-        status, why = (Status.QUEUED, "") if run is None else self._ended_in(place, run, seen)
+        status, why = (Status.QUEUED, "") if run is None else self._ended_in(entry, run, seen)
         if status != Status.QUEUED:
             return status, why
-        if place.obstacle:
-            return Status.WAITING, "; ".join(filter(None, (place.obstacle, why)))
+        if entry.obstacle:
+            return Status.WAITING, "; ".join(filter(None, (entry.obstacle, why)))
         return status, why
 
     def _asked_of(self, row: Row) -> str:
@@ -237,63 +243,63 @@ class QueueRows:
             return False
         return attempts <= begun.attempts_before
 
-    def _ended(self, bare: Row) -> _Said:
+    def _ended(self, bare: Row) -> _StatusAndReason:
         """A run without a trainer, whoever has it; that it was killed only the queue knows."""
         if bare.status is Status.CRASHED and self._state.is_killed(_name(bare.run) or ""):
             return Status.KILLED, _KILLED
         return bare.status, bare.reason
 
-    def _ended_in(self, place: Place, run: str, seen: Row) -> _Said:
+    def _ended_in(self, entry: QueueEntry, run: str, seen: Row) -> _StatusAndReason:
         """A run without a trainer that a submission has: as it ended, or queued if it is started again."""
-        ends = self._ends(place, run, seen)
+        ends = self._ends(entry, run, seen)
         status, why = self._ended(seen)
         if status is Status.QUEUED:
             if not ends:
                 return status, why
-            message = ends[-1].message or UNSPOKEN
+            message = ends[-1].message or BEFORE_FIRST_EVENT
             if ends[-1].outcome == LOST:
                 return Status.FAILED, message
             status, why = Status.CRASHED, f"its trainer ended: {message}"
             if self._state.is_killed(run):
                 status, why = Status.KILLED, _KILLED
-        no = self._not_again(place, run, seen, ends)
+        no = self._not_again(entry, run, seen, ends)
         if no is not None:
             return status, "; ".join(filter(None, (why, no)))
         how = f" ({why})" if why and status is not Status.KILLED else ""
-        halved = None if place.is_retried(run) else place.said.halves.get(run)
+        halved = None if entry.is_retried(run) else entry.state.halves.get(run)
         again = "is started again" if halved is None else f"is run again with accumulation {halved}"
         return Status.QUEUED, f"{status.text} before{how}, {again}"
 
-    def _ends(self, place: Place, run: str, seen: Row) -> list[Ended]:
+    def _ends(self, entry: QueueEntry, run: str, seen: Row) -> list[TrainerEnd]:
         """How its trainers ended for this submission: also the one that died, and nobody has written so down yet."""
-        ends, begun = place.said.ends_of(run), self._state.trainers.get(run)
+        ends, begun = entry.state.ends_of(run), self._state.trainers.get(run)
         if begun is not None:
             asked = self._state.asked_of(run) is not None
             ends.append(_unwritten(begun, seen, asked=asked))
         return ends
 
-    def _not_again(self, place: Place, run: str, seen: Row, ends: Sequence[Ended]) -> str | None:
+    def _not_again(self, entry: QueueEntry, run: str, seen: Row, ends: Sequence[TrainerEnd]) -> str | None:
         """Why it is not started again; empty where its own last word says so. None: it is."""
-        said = place.said
-        if said.over:
-            return f"nothing more is started: {said.over}"
-        if stopped := said.stopped(run):
+        state = entry.state
+        if state.over:
+            return f"nothing more is started: {state.over}"
+        if stopped := state.stopped(run):
             return stopped
-        retried = place.is_retried(run)
-        now = decide(outcome_of(RunState(seen.status.value)), ends, place.retries, retried=retried)
-        if now.status is not RowStatus.QUEUED and (retried or run not in said.halves):
+        retried = entry.is_retried(run)
+        now = decide(outcome_of(RunState(seen.status.value)), ends, entry.retries, retried=retried)
+        if now.status is not RowStatus.QUEUED and (retried or run not in state.halves):
             return now.reason if not ends or ends[-1].outcome in COUNTED else ""
         return None if self.supervised else NOBODY
 
     # Why a row is not started now
 
-    def _obstacle(self, place: Place, waited_for: Sequence[str], first: str) -> str:
+    def _obstacle(self, entry: QueueEntry, waited_for: Sequence[str], first: str) -> str:
         """`first`: the row that comes before all others that have nothing else to wait for; empty: this one does.
 
         What the queue waits for nobody knows while no supervisor is at work.
         """
-        if place.said.over:
-            return f"nothing more is started: {place.said.over}"
+        if entry.state.over:
+            return f"nothing more is started: {entry.state.over}"
         if not self.supervised:
             return ""
         if self._state.pause.reason:
@@ -301,28 +307,28 @@ class QueueRows:
         if waited_for:
             more = f" and {len(waited_for) - _WAITED_FOR} more" if len(waited_for) > _WAITED_FOR else ""
             return f"waits for {', '.join(waited_for[:_WAITED_FOR])}{more}"
-        waits = _of_any_row(place.said.waits or "")
+        waits = _of_any_row(entry.state.waits or "")
         return f"{first} comes first: {waits}" if waits and first else waits
 
     # What was said last of a row that is in no queue
 
-    def _last(self, row: PlanRow, plan: str | None) -> _Said | None:
+    def _last(self, row: PlanRow, plan: str | None) -> _StatusAndReason | None:
         """By the newest submission that asked for the row as it is now: an edited row is other work."""
         mine = self._state.of_plan(plan) if plan is not None else []
-        if not any(said.last_reason(row.key) for _, said in mine):
+        if not any(state.last_reason(row.key) for _, state in mine):
             return None
-        for name, said in mine:
+        for name, state in mine:
             earlier = _asked_for(self._runs, name).get(row.key)
             if earlier is not None and _work(earlier) == _work(row):
-                last = said.last_reason(row.key)
+                last = state.last_reason(row.key)
                 return None if last is None else (Status(last[0]), last[1])
         return None
 
 
 def queue_rows(runs: RunsFolder) -> QueueRows:
     """The queue as it stands. Nothing is made where no queue was; sqlite3.Error, OSError where it cannot be read."""
-    asked = QueueDb(runs.queue_db).asked() if exists(runs.queue_db) else None
-    return QueueRows(runs, QueueState(records(runs.decisions)), asked)
+    snapshot = QueueDb(runs.queue_db).snapshot() if exists(runs.queue_db) else None
+    return QueueRows(runs, QueueState(records(runs.decisions)), snapshot)
 
 
 def _begun_runs(runs: RunsFolder, submission: Submission) -> Mapping[str, RunPaths]:
@@ -345,7 +351,7 @@ def _execution(runs: RunsFolder, submission: Submission) -> PlanExecution:
             raise ResolveError(f"data.{manifest}: not hashed yet")
 
     execution = PlanExecution(submission, runs, HashCache(runs.hash_cache), too_long)
-    execution.place_all()
+    execution.assign_all()
     return execution
 
 
@@ -356,7 +362,7 @@ def readable_queue(runs: RunsFolder) -> QueueRows:
     except (OSError, RunFolderError):
         state = QueueState()
     try:
-        return QueueRows(runs, state, QueueDb(runs.queue_db).asked() if exists(runs.queue_db) else None)
+        return QueueRows(runs, state, QueueDb(runs.queue_db).snapshot() if exists(runs.queue_db) else None)
     except (sqlite3.Error, OSError, ValueError, RunFolderError):
         return QueueRows(runs, state)
 
@@ -386,39 +392,39 @@ def retriable(row: Row) -> bool:
     return not row.active and row.status is not Status.DONE and (row.run is not None or not row.status.in_turn)
 
 
-def _places(submission: Submission, asked: Asked, state: QueueState) -> Sequence[Place]:
+def _entries(submission: Submission, snapshot: QueueSnapshot, queue: QueueState) -> Sequence[QueueEntry]:
     """The rows of one submission, in the order of starting."""
-    requested, said = asked.rows.get(submission.id, RowRequests()), state.of(submission.id)
-    unheard = {str(one.row) for one in asked.requests if one.kind == "retry" and one.submission == submission.id}
+    requested, state = snapshot.rows.get(submission.id, RowRequests()), queue.of(submission.id)
+    unheard = {str(one.row) for one in snapshot.requests if one.kind == "retry" and one.submission == submission.id}
     found = _parsed(submission.plan_text, submission.plan_path, submission.overrides)
     if found is None:
         return ()  # the supervisor says so, and closes it
     plan, rows = found
-    begun = {*said.runs, *said.closed, *requested.held, *requested.removed}
+    begun = {*state.runs, *state.closed, *requested.held, *requested.removed}
     wanted = [row for row in shown(rows, begun) if submission.asks_for(row)]
     wanted.sort(key=lambda row: requested.ranks.get(row.key, 0.0))
-    retried, ending = frozenset(said.retried | unheard), submission.id in asked.ending
-    return [Place(submission, row, said, requested, plan.queue.retries, retried, ending) for row in wanted]
+    retried, ending = frozenset(state.retried | unheard), submission.id in snapshot.ending
+    return [QueueEntry(submission, row, state, requested, plan.queue.retries, retried, ending) for row in wanted]
 
 
-def _requested(place: Place) -> _Said | None:
+def _requested(entry: QueueEntry) -> _StatusAndReason | None:
     """Whatever became of its run: what somebody asked for the row, or why the queue has closed it."""
-    key = place.row.key
-    if key in place.requested.removed:
+    key = entry.row.key
+    if key in entry.requested.removed:
         return Status.REMOVED, ""
-    if key in place.requested.held:
-        return Status.HELD, place.requested.held[key]
-    if key in place.said.closed:
-        word, why = place.said.closed[key]
+    if key in entry.requested.held:
+        return Status.HELD, entry.requested.held[key]
+    if key in entry.state.closed:
+        word, why = entry.state.closed[key]
         return Status(word), why
     return None
 
 
-def _unwritten(begun: Start, seen: Row, *, asked: bool) -> Ended:
+def _unwritten(begun: Start, seen: Row, *, asked: bool) -> TrainerEnd:
     """The end of a trainer that has died, and of which nobody has written yet."""
-    state, spoke = RunState(seen.status.value), seen.figures.attempts > begun.attempts_before
-    outcome, message = ended_as(state, identity_from_json(begun.process), spoke=spoke)
-    return Ended(outcome, asked, message)
+    state, has_events = RunState(seen.status.value), seen.figures.attempts > begun.attempts_before
+    outcome, message = outcome_when_dead(state, identity_from_json(begun.process), has_events=has_events)
+    return TrainerEnd(outcome, asked, message)
 
 
 def _waited_for(row: PlanRow, statuses: Sequence[tuple[PlanRow, Status]]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from core.plan.schema import GateSettings
-from core.queue.how_ended import is_lost, outcome_of
+from core.queue.trainer_outcome import is_lost, outcome_of
 from core.runs.judged import judged
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot

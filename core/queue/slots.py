@@ -13,12 +13,12 @@ from core.queue import journal
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpu.available import NO_SLOT, AvailableGpus
 from core.queue.gpu.choice import Choice, Devices
-from core.queue.how_ended import how_it_ended, is_lost
-from core.queue.log import say
-from core.queue.placement import Placed
 from core.queue.prune import prunable, prune
-from core.queue.retry_policy import LOST, Ended
+from core.queue.retry_policy import LOST, TrainerEnd
+from core.queue.run_assignment import AssignedRun
 from core.queue.state import QueueState
+from core.queue.supervisor_log import log_line
+from core.queue.trainer_outcome import is_lost, read_outcome
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run
@@ -58,12 +58,12 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndedRun:
     """A trainer that is no more."""
 
     submission: str
     run: RunPaths
-    ended: Ended
+    ended: TrainerEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +76,16 @@ class _Begun:
     def process(self, snapshot: RunSnapshot) -> ProcessIdentity | None:
         """As its events say it, else as the journal does."""
         told = identity_from_json(self.record.process)
-        return (snapshot.attempts[-1].process or told) if self._spoke(snapshot) else told
+        return (snapshot.attempts[-1].process or told) if self._has_events(snapshot) else told
 
     def may_live(self, snapshot: RunSnapshot) -> bool:
         """Whether it is of another machine or container, and silent for no longer than such a trainer may be."""
         process = self.process(snapshot)
         if process is None or is_alive(process) is not None:
             return False
-        return snapshot.state.active if self._spoke(snapshot) else time.time() - self.record.time <= LOST_S
+        return snapshot.state.active if self._has_events(snapshot) else time.time() - self.record.time <= LOST_S
 
-    def _spoke(self, snapshot: RunSnapshot) -> bool:
+    def _has_events(self, snapshot: RunSnapshot) -> bool:
         return len(snapshot.attempts) > self.record.attempts_before
 
 
@@ -164,7 +164,7 @@ class Slots:
             else:
                 slot.submission, row = found
                 self._record_begin(slot, "adopt", row, f"submission {submission} lets it go", {})
-                say(f"{slot.run.name}: goes on for submission {slot.submission}")
+                log_line(f"{slot.run.name}: goes on for submission {slot.submission}")
         return left
 
     @property
@@ -173,7 +173,7 @@ class Slots:
         return [slot.trainer.pidfd for slot in self._slots]
 
     def launch(
-        self, placed: Placed, run: RunPaths, submission: str, action: Start, choice: Choice | None = None
+        self, assigned: AssignedRun, run: RunPaths, submission: str, action: Start, choice: Choice | None = None
     ) -> str | None:
         """Start a trainer, or adopt one that lives; says which. None: a process out of our sight has the run.
 
@@ -188,13 +188,13 @@ class Slots:
             return None  # another machine or container has gone on with it since the row was looked at
         if trainer is None:
             gpu = None if choice is None or choice.gpu is None else choice.gpu.uuid
-            trainer, kind = self._executor.start(run, placed.resolved.settings.train.threads, gpu), "start"
+            trainer, kind = self._executor.start(run, assigned.resolved.settings.train.threads, gpu), "start"
         if trainer is None:
             return None
         free_before = 0 if choice is None or choice.gpu is None else choice.gpu.free or 0
-        slot = Slot(trainer, placed.identity, submission, _before(trainer, attempts), free_before)
-        self._add(slot, kind, placed.row.key, action.reason, dict(action.inputs))
-        say(f"{run.name}: {kind} ({action.reason})")
+        slot = Slot(trainer, assigned.identity, submission, _before(trainer, attempts), free_before)
+        self._add(slot, kind, assigned.row.key, action.reason, dict(action.inputs))
+        log_line(f"{run.name}: {kind} ({action.reason})")
         return kind
 
     def take_over(self, run: RunPaths, identity: str, submission: str, row: str) -> bool:
@@ -210,10 +210,10 @@ class Slots:
             return False
         slot = Slot(trainer, identity, submission, _before(trainer, attempts))
         self._add(slot, "adopt", row, "it runs already", {})
-        say(f"{run.name}: adopt (it runs already)")
+        log_line(f"{run.name}: adopt (it runs already)")
         return True
 
-    def adopt_all(self, submissions: Collection[str] = ()) -> list[End]:
+    def adopt_all(self, submissions: Collection[str] = ()) -> list[EndedRun]:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 
         `submissions`: those that were asked to end as a whole, and will see to it: what another one wants goes on.
@@ -234,24 +234,24 @@ class Slots:
                 slot.end(asked)  # whoever asked it before us can no longer see to its end
         return self._unseen_ends()
 
-    def ended(self) -> list[End]:
+    def ended(self) -> list[EndedRun]:
         """The trainers that ended since the last call; what they left behind is swept away."""
         unseen = self._unseen_ends() if self._begun and time.monotonic() >= self._look_at else []
         return unseen + [self._end(slot) for slot in self if not slot.trainer.alive()]
 
-    def escalate(self) -> list[End]:
+    def escalate(self) -> list[EndedRun]:
         """Kill those whose grace is over. Those that SIGKILL does not end (stuck in the kernel) are given up.
 
         Such a process keeps the lock of its run, so nobody starts a second one there.
         """
-        ends: list[End] = []
+        ends: list[EndedRun] = []
         for slot in self:
             if not slot.trainer.escalate():
                 self._slots.remove(slot)
                 self._given_up.append(slot)
                 self._let_go_of_folder(slot)
                 slot.trainer.release()
-                ends.append(self._record(slot.submission, slot.run, Ended("unkillable", True, STUCK), None))
+                ends.append(self._record(slot.submission, slot.run, TrainerEnd("unkillable", True, STUCK), None))
         return ends
 
     def _stuck(self) -> dict[str, Slot]:
@@ -284,14 +284,14 @@ class Slots:
             )
         )
 
-    def _end(self, slot: Slot) -> End:
+    def _end(self, slot: Slot) -> EndedRun:
         self._slots.remove(slot)
         self._leave(slot)
-        outcome, message = how_it_ended(slot.run, slot.attempts_before, slot.trainer.identity)
+        outcome, message = read_outcome(slot.run, slot.attempts_before, slot.trainer.identity)
         if lost := "" if slot.home is None else slot.home.lost():
             outcome, message = LOST, f"{lost} while it trained; `lora-tui queue retry` begins it anew"
         self._let_go_of_folder(slot)
-        ended = Ended(outcome, slot.trainer.stopping, message)
+        ended = TrainerEnd(outcome, slot.trainer.stopping, message)
         return self._record(slot.submission, slot.run, ended, slot.trainer.exit_status)
 
     @staticmethod
@@ -306,7 +306,7 @@ class Slots:
         if slot.trainer.gpu is not None:
             self._gpus.left(slot.trainer.gpu, slot.free_before)
 
-    def _unseen_ends(self) -> list[End]:
+    def _unseen_ends(self) -> list[EndedRun]:
         """The ends of trainers out of sight that nobody has told."""
         self._look_at = time.monotonic() + UNSEEN_LOOK_S
         ends = []
@@ -317,12 +317,12 @@ class Slots:
             del self._begun[name]
             if name not in QueueState(journal.records(self._log.path)).trainers:
                 continue  # the supervisor of its machine has told its end
-            outcome, message = how_it_ended(run, begun.record.attempts_before, begun.process(snapshot))
-            ended = Ended(outcome, self._state.asked_of(name) is not None, message)
+            outcome, message = read_outcome(run, begun.record.attempts_before, begun.process(snapshot))
+            ended = TrainerEnd(outcome, self._state.asked_of(name) is not None, message)
             ends.append(self._record(begun.record.submission, run, ended, None))
         return ends
 
-    def _record(self, submission: str, run: RunPaths, ended: Ended, status: int | None) -> End:
+    def _record(self, submission: str, run: RunPaths, ended: TrainerEnd, status: int | None) -> EndedRun:
         self._log.append(
             journal.Exit(
                 submission=submission,
@@ -335,7 +335,7 @@ class Slots:
         )
         if ended.outcome == "done":
             self._tidy(run)
-        return End(submission, run, ended)
+        return EndedRun(submission, run, ended)
 
     def _tidy(self, run: RunPaths) -> None:
         """Delete what a trainer that was killed right after `result.json` left: nobody goes on from it."""
@@ -343,9 +343,9 @@ class Slots:
         try:
             pruned = prune(self._runs, left) if left is not None else None
             for what in pruned.left if pruned is not None else ():
-                say(f"what is left of a checkpoint is not needed any more: {what}")
+                log_line(f"what is left of a checkpoint is not needed any more: {what}")
         except OSError as error:
-            say(f"{run.name}: what is left of its checkpoints cannot be deleted: {error}")
+            log_line(f"{run.name}: what is left of its checkpoints cannot be deleted: {error}")
 
 
 def _before(trainer: Trainer, attempts: Sequence[Attempt]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from core.queue import journal
-from core.queue.retry_policy import Ended
+from core.queue.retry_policy import TrainerEnd
 
 TOLD_TO_STOP = "told to stop"
 """The reason with which a supervisor ends that somebody stopped: what had paused is paused for the next one, too."""
@@ -38,7 +38,7 @@ class FailureSeries:
     _before: tuple[str, dict[str, None]] | None = None
     """The series that the last end broke."""
 
-    def add(self, run: str, ended: Ended) -> None:
+    def add(self, run: str, ended: TrainerEnd) -> None:
         """A trainer has ended."""
         if ended.asked or ended.outcome in _NEUTRAL:
             return
@@ -81,7 +81,7 @@ class PauseState:
 class _Trainers:
     """Of all runs, for whichever submission they were started."""
 
-    ends: dict[str, list[Ended]] = field(default_factory=dict)
+    ends: dict[str, list[TrainerEnd]] = field(default_factory=dict)
     """Run → how they ended."""
     begun: dict[str, int] = field(default_factory=dict)
     """Run → how many were started or adopted."""
@@ -123,7 +123,7 @@ class SubmissionState:
         """Whether a row of it is this run, or was: the ends of its trainers count here, whoever had it started."""
         return run in self._since
 
-    def ends_of(self, run: str) -> list[Ended]:
+    def ends_of(self, run: str) -> list[TrainerEnd]:
         """How its trainers ended while a row was this run, since somebody asked to try it again."""
         return self._trainers.ends.get(run, [])[self._since[run] :] if run in self._since else []
 
@@ -216,7 +216,7 @@ class QueueState:
         """Whether the run's last trainer was killed on request, or is dead by now if it has to be."""
         return run in self.killed or self.asked_of(run) == "kill"
 
-    def place_of(self, run: str) -> str:
+    def device_of(self, run: str) -> str:
         """Where its trainer works, such as `on GPU 1`; empty: on the CPU, or it has none."""
         begun = self.trainers.get(run)
         return f"on {self._gpus.get(begun.gpu, begun.gpu)}" if begun is not None and begun.gpu else ""
@@ -325,7 +325,7 @@ class QueueState:
     def _exit(self, record: journal.Exit) -> None:
         if not record.run:
             return
-        run, ended = record.run, Ended(record.outcome, record.asked, record.message)
+        run, ended = record.run, TrainerEnd(record.outcome, record.asked, record.message)
         if ended.outcome == "crashed" and self.asked_of(run) == "kill":
             self.killed.add(run)
         begun = self.trainers.pop(run, None)

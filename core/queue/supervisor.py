@@ -22,14 +22,14 @@ from core.queue.followers import Followers
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.choice import Devices
 from core.queue.gpu.nvml import NvmlReader
-from core.queue.log import say
 from core.queue.notify import Notifier
 from core.queue.pauses import Pauses
 from core.queue.requests import OpenRequest, QueueDb, RowRequests, Submission
-from core.queue.slots import End, Slots
+from core.queue.slots import EndedRun, Slots
 from core.queue.state import TOLD_TO_STOP, QueueState
+from core.queue.supervisor_log import log_line
 from core.queue.wakeups import Wakeups
-from core.queue.work import Ending, Work
+from core.queue.work import SubmissionEnd, Work
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
 from core.system.held_folder import HeldFolder
@@ -86,7 +86,7 @@ class Supervisor:
 
     def _run(self, wakeups: Wakeups) -> None:
         self._log.append(journal.SupervisorStarted(process=current_process().to_json()))
-        ending = [request for request in self._db.asked().requests if request.kind in ("stop", "kill")]
+        ending = [request for request in self._db.snapshot().requests if request.kind in ("stop", "kill")]
         for request in ending:  # of which no supervisor has spoken
             if not self._state.of(str(request.submission)).finished:
                 self._state.apply(request.record())
@@ -144,7 +144,7 @@ class Supervisor:
         """
         if not (lost := self._home.lost()):
             return
-        say(f"{lost}: its trainers are stopped, and nothing more is started")
+        log_line(f"{lost}: its trainers are stopped, and nothing more is started")
         self._record_lost(journal.SupervisorStopping())
         with suppress(OSError):
             self._slots.rebase(self._home.here)
@@ -179,7 +179,7 @@ class Supervisor:
 
     def _say_goodbye(self, reason: str) -> None:
         self._log.append(journal.SupervisorEnded(reason=reason))
-        say(f"ending: {reason}")
+        log_line(f"ending: {reason}")
         self._lock.release()
 
     # What faces ask for
@@ -188,21 +188,21 @@ class Supervisor:
         if not self._db.changed() and not (self._deferred and self._changed):
             return
         self._deferred = frozenset()
-        asked = self._db.asked()  # at one moment: a request that comes with its submission is not heard before it
-        for submission in asked.submissions:
+        snapshot = self._db.snapshot()  # at one moment: a request that comes with its submission is not heard before it
+        for submission in snapshot.submissions:
             if submission.id not in self._works:
                 self._take_submission(submission)
-        order = [submission.id for submission in asked.submissions if submission.id in self._works]
+        order = [submission.id for submission in snapshot.submissions if submission.id in self._works]
         if order != list(self._works):
             self._works = {name: self._works[name] for name in order}
             self._changed = True
         for orphan in {slot.submission for slot in self._slots} - {*self._works, *self._deferred}:
             self._slots.let_go(orphan, self._any_that_has)  # its own is closed, or lost with the file
         for name, work in self._works.items():
-            if work.take_requests(asked.rows.get(name, RowRequests())):
+            if work.take_requests(snapshot.rows.get(name, RowRequests())):
                 self._changed = True
                 self._pauses.ask_anew()
-        for request in asked.requests:
+        for request in snapshot.requests:
             self._log.append(request.record())
             self._obey(request)
             self._db.close_request(request.number)  # killed before this, the next supervisor obeys it again
@@ -218,20 +218,20 @@ class Supervisor:
             self._log.append(
                 journal.Submitted(submission=name, plan=submission.plan_path, overrides=overrides, only=only)
             )
-        said = self._state.of(name)
+        state = self._state.of(name)
         try:
-            execution = PlanExecution(submission, self._runs, self._hashes, trains=True, said=said)
-            execution.place_all()
+            execution = PlanExecution(submission, self._runs, self._hashes, trains=True, state=state)
+            execution.assign_all()
         except UserError as error:
-            self._finish(name, Ending(False, f"the plan cannot be read: {error}"))
+            self._finish(name, SubmissionEnd(False, f"the plan cannot be read: {error}"))
             return
         except OSError as error:
             if not may_pass(error):
                 raise
             reason = f"its data cannot be reached ({error}); tried again"
-            if said.waits != reason:
+            if state.waits != reason:
                 self._log.append(journal.Wait(submission=name, reason=reason))
-            say(f"submission {name}: {reason}")
+            log_line(f"submission {name}: {reason}")
             self._deferred |= {name}
             self._look_again(ELSEWHERE_S)
             return
@@ -312,7 +312,7 @@ class Supervisor:
         when = time.monotonic() + max(TICK_S, seconds)
         self._look_again_at = when if self._look_again_at is None else min(when, self._look_again_at)
 
-    def _take_ends(self, ends: list[End]) -> None:
+    def _take_ends(self, ends: list[EndedRun]) -> None:
         for end in ends:
             for other in self._works.values():
                 other.execution.forget(end.run)
@@ -321,7 +321,7 @@ class Supervisor:
                 one.execution.ended(end.run)
                 one.say_replaced()  # before the end counts as a failure
             self._changed = True
-            say(f"{end.run.name}: {end.ended.outcome} {end.ended.message}".rstrip())
+            log_line(f"{end.run.name}: {end.ended.outcome} {end.ended.message}".rstrip())
             before = self._pauses.cause
             if end.ended.outcome == "disk_full":
                 self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.ended.message})", measured_bytes(end.run))
@@ -331,7 +331,7 @@ class Supervisor:
             self._notify_end(end)
             self._notify_pause(before)
 
-    def _notify_end(self, end: End) -> None:
+    def _notify_end(self, end: EndedRun) -> None:
         for one in self._concerned(end.submission, end.run):
             self._notify(one, "run_ended", one.facts_of(end))
 
@@ -342,7 +342,7 @@ class Supervisor:
     def _notify_pause(self, before: str | None) -> None:
         if self._pauses.cause is not None and before is None:
             self._changed = True
-            say(f"paused: {self._pauses.reason}")
+            log_line(f"paused: {self._pauses.reason}")
             self._notify_all("paused", {"cause": self._pauses.cause, "reason": self._pauses.reason})
 
     def _notify(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
@@ -355,7 +355,7 @@ class Supervisor:
         for work in self._works.values():
             self._notify(work, event, facts)
 
-    def _finish(self, submission: str, ending: Ending) -> None:
+    def _finish(self, submission: str, ending: SubmissionEnd) -> None:
         with self._db.closing(submission, at_once=not ending.complete) as closed:
             self._changed |= not closed
             if not closed:
@@ -366,12 +366,12 @@ class Supervisor:
         work = self._works.pop(submission, None)
         if work is not None:
             self._notify(work, "finished", {"complete": ending.complete, "reason": ending.reason})
-        say(f"submission {submission}: {ending.reason}")
+        log_line(f"submission {submission}: {ending.reason}")
 
 
-def _write_card(end: End) -> None:
+def _write_card(end: EndedRun) -> None:
     """A model card beside the adapter, which is whole without one."""
     try:
         write_card(end.run)
     except (OSError, UserError) as error:
-        say(f"{end.run.name}: no model card: {error}")
+        log_line(f"{end.run.name}: no model card: {error}")

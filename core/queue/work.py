@@ -15,7 +15,7 @@ from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
 from core.queue.record import write_run
 from core.queue.requests import RowRequests
-from core.queue.slots import End, Slots, Successor
+from core.queue.slots import EndedRun, Slots, Successor
 from core.queue.state import OVER
 from core.runs.paths import RunPaths, RunsFolder
 
@@ -23,7 +23,7 @@ REMOVED = "removed from the queue"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SubmissionEnd:
     """Why nothing more is done for a submission. `complete`: all was done that it asked for."""
 
     complete: bool
@@ -46,29 +46,29 @@ class Work:
         """`successor`: who else wants a run that this work would end. An earlier supervisor may have begun it."""
         self.execution = execution
         self.name = execution.submission.id
-        self._said = execution.said
+        self._state = execution.state
         self._runs = runs
         self._slots = slots
         self._pauses = pauses
         self._log = log
         self._successor = successor
-        self._cause = self._said.waits
+        self._cause = self._state.waits
         """What it waits for, by what was said last."""
         self._foreign = False
         """Whether a trainer that is none of ours works on a row's run."""
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
-        for key in sorted(self._said.retried):
+        for key in sorted(self._state.retried):
             execution.retry(key)
-        if asked := self._said.asked.get(None):
+        if asked := self._state.asked.get(None):
             self.stop(asked)
 
     @property
     def waits_for_others(self) -> bool:
         """Whether it waits for something that nobody here will tell us of."""
-        return bool(self._foreign or self.execution.elsewhere or (self._said.waits and not self._slots))
+        return bool(self._foreign or self.execution.elsewhere or (self._state.waits and not self._slots))
 
-    def go_on(self) -> Ending | None:
+    def go_on(self) -> SubmissionEnd | None:
         """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
         execution = self.execution
         self.waits_for_gpu = False
@@ -80,7 +80,7 @@ class Work:
             self.say_replaced()
             match action:
                 case Finished():
-                    return Ending(True, action.reason, execution.not_run(action))
+                    return SubmissionEnd(True, action.reason, execution.not_run(action))
                 case Wait():
                     self.waits(action.reason, over=action.over)
                     return None
@@ -94,7 +94,7 @@ class Work:
                         return None
         self.end_trainers()
         if all(slot.submission != self.name for slot in self._slots):
-            return Ending(False, execution.stopped)
+            return SubmissionEnd(False, execution.stopped)
         return None
 
     def waits(self, reason: str, cause: str = "", *, over: bool = False) -> None:
@@ -103,7 +103,7 @@ class Work:
         `over`: and nothing will be, whatever becomes of what runs.
         """
         cause = cause or reason
-        if cause != self._cause or self._said.waits is None:
+        if cause != self._cause or self._state.waits is None:
             self._cause = cause
             self._log.append(journal.Wait(submission=self.name, reason=reason, over=over))
 
@@ -118,7 +118,7 @@ class Work:
             execution.skip(key, REMOVED)
             self._skipped(key, {})
         runs = {run.name for key in removed if (run := self.run_of(key)) is not None}
-        kept = {run.name for key in set(execution.placed) - set(execution.closed) if (run := self.run_of(key))}
+        kept = {run.name for key in set(execution.assigned) - set(execution.closed) if (run := self.run_of(key))}
         for slot in self._slots.let_go(self.name, self._successor, runs - kept):
             slot.trainer.stop()  # it was started in the moment in which somebody removed it
         return True
@@ -133,12 +133,12 @@ class Work:
 
     def has(self, run: RunPaths) -> bool:
         """Whether a row of it is this run, as far as was said: its trainer's ends count here too, then."""
-        return self._said.has(run.name)
+        return self._state.has(run.name)
 
     def say_replaced(self) -> None:
         """Which runs ran out of memory, where their rows go on with others."""
         for name, instead in self.execution.replaced.items():
-            if name not in self._said.halves:
+            if name not in self._state.halves:
                 self._log.append(
                     journal.Halve(submission=self.name, row=instead.row, run=name, accumulation=instead.accumulation)
                 )
@@ -157,13 +157,13 @@ class Work:
 
     def run_of(self, key: str) -> RunPaths | None:
         """The run of a row, once it can be told."""
-        placed = self.execution.placed.get(key)
-        return None if placed is None else self.execution.folder(placed)
+        assigned = self.execution.assigned.get(key)
+        return None if assigned is None else self.execution.folder(assigned)
 
-    def facts_of(self, end: End) -> dict[str, Any]:
+    def facts_of(self, end: EndedRun) -> dict[str, Any]:
         """What a notification says of a run that ended."""
         rows = [
-            key for key in self.execution.placed if (run := self.run_of(key)) is not None and run.name == end.run.name
+            key for key in self.execution.assigned if (run := self.run_of(key)) is not None and run.name == end.run.name
         ]
         facts = self.execution.facts(end.run) if end.ended.outcome == "done" else {}
         known = {name: facts.get(name) for name in ("accepted", "domain_gain", "heldout_regression")}
@@ -184,7 +184,7 @@ class Work:
     def end_trainers(self) -> None:
         """Carry out what it was asked as a whole; what another submission wants goes on."""
         for slot in self._slots.let_go(self.name, self._successor):
-            slot.end(self._said.asked.get(None, "stop"))
+            slot.end(self._state.asked.get(None, "stop"))
 
     def _take_over(self) -> None:
         """Adopt the trainers of this plan that live here and of which the decisions say nothing.
@@ -193,18 +193,18 @@ class Work:
         beside either, the slot is not free.
         """
         self._foreign = False
-        for key, (placed, run) in self.execution.at_work(self._slots.identities).items():
-            if self._slots.take_over(run, placed.identity, self.name, key):
+        for key, (assigned, run) in self.execution.at_work(self._slots.identities).items():
+            if self._slots.take_over(run, assigned.identity, self.name, key):
                 self._name(key, run)
             else:
                 self._foreign = True
 
-    def _stop(self, action: Stop) -> Ending | None:
+    def _stop(self, action: Stop) -> SubmissionEnd | None:
         """None: it waits for trainers of its own to stop. Those that another submission wants go on, not for it."""
         runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
         slots = self._slots.let_go(self.name, self._successor, runs.values())
         ending = {slot.run.name for slot in slots}
-        fresh = {name for name in ending if not self._said.stopped(name)}
+        fresh = {name for name in ending if not self._state.stopped(name)}
         for key, name in runs.items():
             if name in fresh:
                 self._log.append(journal.Stop(submission=self.name, row=key, run=name, reason=action.reason))
@@ -214,17 +214,17 @@ class Work:
             stopped = ", ".join(key for key, name in runs.items() if name in ending)
             self.waits(f"{action.reason}; waiting for {stopped} to stop", over=True)
             return None
-        return Ending(True, action.reason, self.execution.not_run(Finished(action.reason, action.not_run)))
+        return SubmissionEnd(True, action.reason, self.execution.not_run(Finished(action.reason, action.not_run)))
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""
         execution, row = self.execution, action.row.key
-        placed = execution.place(action)
-        if placed is None:
+        assigned = execution.assign(action)
+        if assigned is None:
             self._skipped(row, action.inputs)
             return True
-        run = execution.folder(placed)
-        if execution.decision(placed, self._slots.identities).status is not RowStatus.QUEUED:
+        run = execution.folder(assigned)
+        if execution.decision(assigned, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
         choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
         if choice.waits:
@@ -233,13 +233,13 @@ class Work:
             return False
         limit = execution.plan.queue.pause_after
         # Those that train now have most of theirs still to write; one that goes on has its own there already.
-        needed = execution.expected_bytes(placed) * (1 + len(self._slots)) - measured_bytes(run)
+        needed = execution.expected_bytes(assigned) * (1 + len(self._slots)) - measured_bytes(run)
         if paused := self._pauses.before_start(limit, needed):
             self.waits(paused)
             return False
         try:
-            write_run(run, placed.row, placed.resolved, execution.plan)
-            kind = self._slots.launch(placed, run, self.name, action, choice)
+            write_run(run, assigned.row, assigned.resolved, execution.plan)
+            kind = self._slots.launch(assigned, run, self.name, action, choice)
         except OSError as error:
             if is_disk_full(error) or may_pass(error):
                 raise
@@ -249,11 +249,11 @@ class Work:
         execution.forget(run)
         if kind is None:
             # A process that we cannot see, such as another container's, holds its lock or writes its events.
-            execution.elsewhere.add(placed.identity)
+            execution.elsewhere.add(assigned.identity)
         return True
 
     def _skipped(self, row: str, inputs: Mapping[str, Any]) -> None:
-        if row not in self._said.closed:
+        if row not in self._state.closed:
             status, reason = self.execution.status_of_closed(row), self.execution.closed[row]
             word = None if status is None else status.value
             self._log.append(
@@ -262,5 +262,5 @@ class Work:
 
     def _name(self, row: str, run: RunPaths) -> None:
         """Say, once, that the row is this run."""
-        if (row, run.name) not in self._said.named:
+        if (row, run.name) not in self._state.named:
             self._log.append(journal.Named(submission=self.name, row=row, run=run.name))

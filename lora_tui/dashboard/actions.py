@@ -11,7 +11,7 @@ from core.errors import ExitCode, PlanError, UserError
 from core.manifests.hashing import HashCache
 from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
-from core.queue.commands import Commands, Done, Effect, Meant
+from core.queue.commands import CommandResult, Commands, Effect, Selection
 from core.queue.execution import PlanExecution
 from core.queue.report import report
 from core.queue.requests import Submission
@@ -45,36 +45,36 @@ class Actions:
 
     def hold(self, row: Row) -> str:
         """It is not started until it is released."""
-        return f"{_held(self._commands.hold(_meant(row)))} held: not started until released"
+        return f"{_held(self._commands.hold(_selection(row)))} held: not started until released"
 
     def release(self, row: Row) -> str:
         """Let the row start again."""
-        done = self._commands.release(_meant(row))
+        done = self._commands.release(_selection(row))
         if done.effects.get(target_of(row)) is Effect.NOT_HELD:
             return f"{row.key} was not held: it is {done.rows[target_of(row)].status.text}"
         return f"{row.key} is released"
 
     def move(self, row: Row, by: int) -> str:
         """`by` places later in its plan's order of starting."""
-        self._commands.move_by(_meant(row), by)
+        self._commands.move_by(_selection(row), by)
         return f"{row.key} is started {'earlier' if by < 0 else 'later'}, as far as its conditions allow"
 
     def stop(self, row: Row) -> str:
         """The step is finished and saved. Held then; releasing it goes on from there."""
-        return _ended(row, self._commands.stop(_meant(row)))
+        return _ended(row, self._commands.stop(_selection(row)))
 
     def kill(self, row: Row) -> str:
         """The same at once."""
-        return _ended(row, self._commands.kill(_meant(row)))
+        return _ended(row, self._commands.kill(_selection(row)))
 
     def retry(self, row: Row) -> str:
         """Try the row once more, whatever became of it."""
-        self._commands.retry(_meant(row))
+        self._commands.retry(_selection(row))
         return f"{row.key} is {'back in the queue' if row.status is Status.REMOVED else 'tried again'}"
 
     def remove(self, row: Row) -> str:
         """Out of the queue; its files stay."""
-        done = self._commands.remove(_meant(row))
+        done = self._commands.remove(_selection(row))
         if done is not None and Effect.REMOVED_ALREADY in done.effects.values():
             return f"{row.key} was removed already"
         return f"{row.key} is removed from the queue; nothing was deleted"
@@ -86,19 +86,19 @@ class Actions:
 
     def stop_all(self) -> str:
         """End everything that is queued; its submissions are closed then."""
-        self._commands.stop(Meant(everything=True))
+        self._commands.stop(Selection(everything=True))
         return "the trainers finish their step, save, and the queue stops"
 
     def kill_all(self) -> str:
         """The same at once."""
-        self._commands.kill(Meant(everything=True))
+        self._commands.kill(Selection(everything=True))
         return "the trainers are ended now; what was saved last can be resumed"
 
     def export(self) -> str:
         """Write the run matrix beside the runs."""
         submission = self._submission()
         execution = PlanExecution(submission, self._runs, HashCache(self._runs.hash_cache))
-        execution.place_all()
+        execution.assign_all()
         reports = report(execution, {})
         output.export(self._runs.matrix, assemble(execution, reports, ExitCode.ACCEPTED))
         return f"written: {self._runs.matrix}"
@@ -130,18 +130,18 @@ class Actions:
         return Submission.create(path, read_plan_text(path), self._options.overrides, self._options.only)
 
 
-def _meant(row: Row) -> Meant:
+def _selection(row: Row) -> Selection:
     """The row; where no open submission has it, what its run or row is called."""
-    return Meant([row.key if row.run is None else row.run.name], target_of(row))
+    return Selection([row.key if row.run is None else row.run.name], target_of(row))
 
 
-def _held(done: Done | None) -> str:
+def _held(done: CommandResult | None) -> str:
     """Which rows are held then: those that share the run are, too."""
     rows = list(dict.fromkeys(str(target.row) for target in (done.effects if done is not None else ())))
     return f"{', '.join(rows)} {'are' if len(rows) > 1 else 'is'}"
 
 
-def _ended(row: Row, done: Done | None) -> str:
+def _ended(row: Row, done: CommandResult | None) -> str:
     effect = None if done is None else done.effects.get(target_of(row))
     if effect is Effect.ENDED:
         return f"{row.key} had ended already"

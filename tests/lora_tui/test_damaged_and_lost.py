@@ -51,7 +51,7 @@ DAMAGES = {
 
 def reported(folder: Any) -> Any:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     [row] = report(execution, {})
     return row
 

@@ -23,8 +23,8 @@ SUBMISSION = "0123456789ab"
 def forge(folder: Any, submission: str, told: Path) -> None:
     """Every kind of decision that could end, skip, accept or start something, on every row."""
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
-    runs = {key: execution.folder(placed).name for key, placed in execution.placed.items()}
+    execution.assign_all()
+    runs = {key: execution.folder(assigned).name for key, assigned in execution.assigned.items()}
     about = {"submission": submission}
     program = ["sh", "-c", f"touch {told}"]
     lines: list[dict[str, Any]] = [

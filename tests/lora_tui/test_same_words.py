@@ -162,7 +162,7 @@ def faces(
 def matrix(folder: Any) -> str:
     """The run matrix as JSON; the other formats have the same words."""
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     found = assemble(execution, report(execution, {}), ExitCode.ACCEPTED, details=False)
     table = csv_table.render(found)
     text = markdown.render(found, short=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.manifests.hashing import HashCache
-from core.queue.commands import KILLED, NOT_STARTED, STOPPED, Commands, Meant
+from core.queue.commands import KILLED, NOT_STARTED, STOPPED, Commands, Selection
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Named
 from core.queue.requests import Target
@@ -72,8 +72,8 @@ def test_a_row_that_had_not_started_is_held(folder: Any, ask: Face, verb: str, p
 @pytest.mark.parametrize(("verb", "reason"), [("stop", STOPPED), ("kill", KILLED)])
 def test_a_row_that_does_not_train_is_held(folder: Any, ask: Face, verb: str, reason: str) -> None:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
-    run = execution.folder(execution.placed["a"])
+    execution.assign_all()
+    run = execution.folder(execution.assigned["a"])
     run.root.mkdir()
     run.config.write_text(json.dumps({"experiment": "a", "identity": run.name.rpartition("-")[2]}))
     dead = current_process().to_json() | {"pid": 1 << 30}
@@ -120,7 +120,7 @@ def test_one_command_parses_each_plan_once(folder: Any, monkeypatch: pytest.Monk
     for seed in range(3):
         folder.write(TWO.replace("seed = 1", f"seed = {seed + 1}"))
         folder.db.submit(folder.submission())
-    done = Commands(folder.runs, NOBODY).stop(Meant(["a"]), lambda what: True)
+    done = Commands(folder.runs, NOBODY).stop(Selection(["a"]), lambda what: True)
     assert done is not None and {target.row for target in done.effects} == {"a"} and len(done.effects) == 3
     assert len(parsed) == len(set(parsed)) == 3
-    assert Commands(folder.runs, NOBODY).release(Meant(target=Target(next(iter(done.effects)).submission, "a")))
+    assert Commands(folder.runs, NOBODY).release(Selection(target=Target(next(iter(done.effects)).submission, "a")))

@@ -106,7 +106,7 @@ class PlanRows:
         """The run's files changed: what depends on its result is decided again."""
         if self.execution is not None and self._placing is None:
             self.execution.forget(run)
-            self.execution.place_decided()
+            self.execution.assign_decided()
             self._doubts.clear()
 
     def submission(self) -> Submission:
@@ -138,10 +138,10 @@ class PlanRows:
 
     def _folder(self, row: PlanRow) -> RunPaths | None:
         execution = self.execution
-        placed = execution.placed.get(row.key) if execution is not None else None
-        if execution is None or placed is None:
+        assigned = execution.assigned.get(row.key) if execution is not None else None
+        if execution is None or assigned is None:
             return None
-        run = execution.folder(placed)
+        run = execution.folder(assigned)
         return run if is_file(run.config) else None
 
 
@@ -158,8 +158,8 @@ class _Placing(threading.Thread):
     def run(self) -> None:
         """Place the rows; this is the body of the thread."""
         try:
-            problems: Mapping[str, UserError] = self.execution.place_all()
-            self.execution.place_decided()
+            problems: Mapping[str, UserError] = self.execution.assign_all()
+            self.execution.assign_decided()
         except Exception as error:  # a thread has nobody to raise to: the board says it
             self.problems = (f"the plan's data cannot be read: {error}",)
             return

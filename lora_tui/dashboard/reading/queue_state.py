@@ -97,8 +97,8 @@ class BoardQueue:
     def _list(self) -> None:
         self._trouble = ""
         try:
-            asked = self._db.asked() if exists(self._runs.queue_db) else None
-            self._rows = QueueRows(self._runs, self._state, asked)
+            snapshot = self._db.snapshot() if exists(self._runs.queue_db) else None
+            self._rows = QueueRows(self._runs, self._state, snapshot)
         except (sqlite3.Error, OSError) as error:  # locked for long, or gone: the next look may find it
             self._trouble = f"the queue cannot be read: {error}"
 

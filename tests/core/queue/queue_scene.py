@@ -41,12 +41,12 @@ class Scene:
         self.log = Journal(folder.runs.decisions)
         self.say("submitted", plan=str(folder.plan), overrides=[], only=[])
         execution = self.execution()
-        self.run: RunPaths = execution.folder(execution.placed["a"])
+        self.run: RunPaths = execution.folder(execution.assigned["a"])
 
-    def execution(self, said: SubmissionState | None = None) -> PlanExecution:
+    def execution(self, state: SubmissionState | None = None) -> PlanExecution:
         runs = self.folder.runs
-        execution = PlanExecution(self.submission, runs, HashCache(runs.hash_cache), said=said)
-        execution.place_all()
+        execution = PlanExecution(self.submission, runs, HashCache(runs.hash_cache), state=state)
+        execution.assign_all()
         return execution
 
     def say(self, kind: str, **fields: Any) -> None:
@@ -101,5 +101,5 @@ class Scene:
         execution = self.execution(state.of(self.submission.id))
         slots = Slots(runs, self.folder.executor, self.log, state, lambda: None)  # type: ignore[arg-type, return-value]
         Work(runs, execution, slots, Pauses(runs.root, self.log, state), self.log)
-        decision = execution.decision(execution.placed["a"], ())
+        decision = execution.decision(execution.assigned["a"], ())
         return execution.stopped is None and decision.status is RowStatus.QUEUED

@@ -64,10 +64,10 @@ def test_a_process_that_events_name_is_neither_stopped_nor_killed(folder: Any, w
     """The run folder is a copy, say, and what it names is the trainer of the original, or any other process."""
     folder.write()
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
-    placed = execution.placed["a"]
-    run = execution.folder(placed)
-    write_run(run, placed.row, placed.resolved, execution.plan)
+    execution.assign_all()
+    assigned = execution.assigned["a"]
+    run = execution.folder(assigned)
+    write_run(run, assigned.row, assigned.resolved, execution.plan)
     victim = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         named = identity_of(victim.pid)
@@ -116,8 +116,8 @@ def test_hashes_that_came_with_a_runs_folder_vouch_for_nothing(folder: Any, monk
 
     def identity() -> str:
         execution = PlanExecution(folder.submission(), runs, HashCache(runs.hash_cache))
-        execution.place_all()
-        return execution.placed["a"].identity
+        execution.assign_all()
+        return execution.assigned["a"].identity
 
     true = identity()
     genuine = runs.hash_cache.read_text()

@@ -64,10 +64,10 @@ def slots_of(folder: Any) -> Slots:
 def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
     """The run folder of a row, as a queue makes it before any trainer starts there."""
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
-    placed = execution.placed[key]
-    run = execution.folder(placed)
-    write_run(run, placed.row, placed.resolved, execution.plan)
+    execution.assign_all()
+    assigned = execution.assigned[key]
+    run = execution.folder(assigned)
+    write_run(run, assigned.row, assigned.resolved, execution.plan)
     return execution, run
 
 
@@ -75,13 +75,13 @@ def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
 def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: Any, where: dict[str, str]) -> None:
     folder.write()
     execution, run = made(folder, "a")
-    placed = execution.placed["a"]
+    assigned = execution.assigned["a"]
     foreign(run, 1, *STOPPED)
     slots = slots_of(folder)
     start = execution.next_action(())
     assert isinstance(start, Start)
     foreign(run, 2, where=where)
-    assert slots.launch(placed, run, "one", start) is None
+    assert slots.launch(assigned, run, "one", start) is None
     assert not folder.births("a") and not folder.decisions("start")
 
 
@@ -138,7 +138,7 @@ def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so
     assert slots.adopt_all() == [] and slots.ended() == []
     start = execution.next_action(())
     if isinstance(start, Start):  # it has said nothing yet, but the decisions speak of it
-        assert slots.launch(execution.placed["a"], run, "one", start) is None
+        assert slots.launch(execution.assigned["a"], run, "one", start) is None
         foreign(run, 1, where=where)
     say(run, 1, *STOPPED)
     [end] = slots.ended()

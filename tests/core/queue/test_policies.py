@@ -21,7 +21,7 @@ from core.queue.notify import Notifier
 from core.queue.pauses import MOST_BYTES, Pauses, has_space
 from core.queue.report import report
 from core.queue.requests import Target
-from core.queue.retry_policy import Ended
+from core.queue.retry_policy import TrainerEnd
 from core.queue.state import FailureSeries, QueueState
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
@@ -39,7 +39,7 @@ HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
 def series(*ends: tuple[str, str, str]) -> FailureSeries:
     found = FailureSeries()
     for run, outcome, message in ends:
-        found.add(run, Ended(outcome, message=message))
+        found.add(run, TrainerEnd(outcome, message=message))
     return found
 
 
@@ -166,8 +166,8 @@ def test_a_large_run_of_the_plan_makes_no_small_one_wait(folder: Any, monkeypatc
     sizes = {0: 40_000_000, 1: 1000}
     monkeypatch.setattr("core.queue.execution.forecast_bytes", lambda settings: sizes[settings.train.seed])
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
-    large, small = execution.placed.values()
+    execution.assign_all()
+    large, small = execution.assigned.values()
     assert 50_000_000 <= execution.expected_bytes(large) < 60_000_000
     assert execution.expected_bytes(small) <= 16 * 1000
 
@@ -244,7 +244,7 @@ def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -
         (folders[1], 4),
     ]
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     [row] = report(execution, {})
     assert row.outcome is Outcome.ACCEPTED and row.run is not None and row.run.name == folders[2]
     assert folder.work()["complete"] and len(folder.starts()) == 3
@@ -263,7 +263,7 @@ def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -
     finish = folder.work()
     assert folder.starts() == ["a", "b"] and "stopped early" in finish["not_run"]["a"]
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     first = report(execution, {})[0]
     assert first.outcome is Outcome.REJECTED and not first.failed
     assert first.judged is not None and "gate.early_stop" in str(first.judged.evidence.failure)

@@ -366,7 +366,7 @@ def test_each_row_that_waits_names_its_own_first_obstacle(folder: Any) -> None:
 def test_a_folder_in_which_no_trainer_has_worked_is_as_none(folder: Any) -> None:
     folder.write(THREE, 'until = "all"')
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     wanted = next(row for row in execution.rows if row.key == "c")
     bare = Row("plan:c", "c", wanted=wanted)
     made = replace(bare, run=folder.runs.run("c", "0123456789"), status=Status.QUEUED)

@@ -26,7 +26,7 @@ SEARCH = "[search]\nadapter.rank = [8, 16, 32, 64]\n"
 
 def reports(folder: Any) -> tuple[PlanExecution, dict[str, Row]]:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     return execution, {item.key: item for item in report(execution, {})}
 
 

@@ -33,7 +33,7 @@ from core.queue.journal import (
     Wait,
     encode,
 )
-from core.queue.retry_policy import Ended
+from core.queue.retry_policy import TrainerEnd
 from core.queue.state import FailureSeries, QueueState
 
 START = Start(submission="s", row="a", run="a-1")
@@ -107,7 +107,7 @@ def test_a_removed_row_is_told_until_it_is_asked_for_again() -> None:
 def test_ends_count_wherever_the_run_is_a_row() -> None:
     shared = Named(submission="t", row="x", run="a-1")
     state = QueueState([Submitted(submission="t"), NAMED, shared, START, STOPPED])
-    assert state.of("s").ends_of("a-1") == state.of("t").ends_of("a-1") == [Ended("stopped", True)]
+    assert state.of("s").ends_of("a-1") == state.of("t").ends_of("a-1") == [TrainerEnd("stopped", True)]
     assert QueueState([START, STOPPED, shared]).of("t").ends_of("a-1") == [], "before the row was this run"
 
 
@@ -118,7 +118,7 @@ def test_a_retry_forgives_what_was() -> None:
     state.apply(asked("retry", "b"))
     assert not state.of("s").ends_of("a-1") and state.of("s").retried == {"a", "b"} and not state.of("s").closed
     state.apply(CRASH)
-    assert state.of("s").ends_of("a-1") == [Ended("crashed", True)]
+    assert state.of("s").ends_of("a-1") == [TrainerEnd("crashed", True)]
 
 
 def test_what_a_submission_waits_for_is_over_when_something_starts() -> None:
@@ -160,11 +160,11 @@ def test_rows_are_found_by_any_of_their_names() -> None:
 
 def test_where_a_trainer_works() -> None:
     state = QueueState([Devices(gpus={"GPU-a": "GPU 0"}), Start(submission="s", row="a", run="a-1", gpu="GPU-a")])
-    assert state.place_of("a-1") == "on GPU 0"
+    assert state.device_of("a-1") == "on GPU 0"
     state.apply(CRASH)
-    assert state.place_of("a-1") == ""
+    assert state.device_of("a-1") == ""
     state.apply(Start(submission="s", row="a", run="a-1", gpu="GPU-b"))
-    assert state.place_of("a-1") == "on GPU-b"
+    assert state.device_of("a-1") == "on GPU-b"
 
 
 def test_a_supervisor_that_was_told_to_stop_says_so_until_its_end() -> None:
@@ -205,7 +205,7 @@ def test_a_pause_lasts_until_somebody_or_the_queue_ends_it(then: Record, cause: 
     assert QueueState([Pause(cause="failures", reason="alike"), then]).pause.cause == cause
 
 
-def series(*ends: tuple[str, Ended]) -> FailureSeries:
+def series(*ends: tuple[str, TrainerEnd]) -> FailureSeries:
     found = FailureSeries()
     for run, ended in ends:
         found.add(run, ended)

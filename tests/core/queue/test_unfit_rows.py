@@ -30,7 +30,7 @@ def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(folder: Any, mo
     folder.work()
     monkeypatch.setattr("core.queue.execution.preflight", lambda settings: ["cannot start"])
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     assert execution.unfit(execution.rows) == []
     [row] = report(execution, {})
     assert row.outcome is Outcome.ACCEPTED
@@ -42,7 +42,7 @@ def test_a_run_that_broke_down_failed_and_is_not_called_rejected(folder: Any, be
     folder.script(a=[behaviour])
     folder.work()
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     [row] = report(execution, {})
     assert row.verdict is not None and row.verdict.word == "failed"
     assert row.failed and row.outcome is Outcome.REJECTED, "for the exit code it is as before"
@@ -55,6 +55,6 @@ def test_a_run_that_diverged_is_rejected(folder: Any) -> None:
     folder.script(a=["diverge"])
     folder.work()
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     [row] = report(execution, {})
     assert row.verdict is not None and row.verdict.word == "rejected"

@@ -53,9 +53,9 @@ def hostile(folder: Any, make_run: Callable[..., Any]) -> Any:
         line = {"audio_filepath": f"{name}.wav", "text": HOSTILE, "duration": 0.3, "speaker": HOSTILE}
         (folder.root / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
+    execution.assign_all()
     for key, ended in (("a", True), ("b", False)):
-        run = make_run(key, execution.folder(execution.placed[key]).name.rpartition("-")[2], title=EVIL).train(1000)
+        run = make_run(key, execution.folder(execution.assigned[key]).name.rpartition("-")[2], title=EVIL).train(1000)
         if ended:
             run.finish()
         _spoil(run, ended)

@@ -46,8 +46,8 @@ def begun(folder: Any, pid: int) -> None:
     folder.runs.root.mkdir(exist_ok=True)
     folder.db.submit(submission)
     execution = PlanExecution(submission, folder.runs, HashCache(folder.runs.hash_cache))
-    execution.place_all()
-    run = execution.folder(execution.placed["a"])
+    execution.assign_all()
+    run = execution.folder(execution.assigned["a"])
     run.root.mkdir()
     row: PlanRow = execution.rows[0]
     config = {"schema": 1, "experiment": row.experiment, "identity": run.name.rpartition("-")[2], "settings": {}}

@@ -22,7 +22,7 @@ _BATCH_PHASES = ("training", "checkpointing")
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class AssignedRun:
     """A row whose run is known by its identity; its folder is there once somebody has started it."""
 
     row: Row
@@ -45,7 +45,7 @@ class Replaced:
     """Of the run that takes its place."""
 
 
-class Placement:
+class RunAssignment:
     """Of the rows of one plan."""
 
     def __init__(
@@ -58,10 +58,10 @@ class Placement:
         recorded: RecordedRuns | None,
     ) -> None:
         """`recorded`: for whoever trains nothing, the runs that rows may be whose data cannot be hashed here."""
-        self.placed: dict[str, Placed] = {}
+        self.assigned: dict[str, AssignedRun] = {}
         """Row key → its run, as far as it can be told."""
         self.unusable: dict[str, UserError] = {}
-        """Row key → why its model or data cannot be used here, as `place_all` found."""
+        """Row key → why its model or data cannot be used here, as `assign_all` found."""
         self.replaced: dict[str, Replaced] = {}
         """Name of a run that ran out of memory → the row that goes on with another run."""
         self.retried: set[str] = set()
@@ -76,7 +76,7 @@ class Placement:
         """Key of a repeat → identity of the run that it repeats."""
         self._folders: dict[str, list[RunPaths]] = {}
 
-    def place_all(self) -> dict[str, UserError]:
+    def assign_all(self) -> dict[str, UserError]:
         """Find the run of every row whose settings are final: results that exist count from the start.
 
         Returns the rows whose model or data cannot be used, with the reason.
@@ -91,87 +91,87 @@ class Placement:
                     continue
             if not row.adapter_from and row.confirms is None:
                 with suppress(UserError):  # which is in `unusable`
-                    self.place(row, row.settings)
+                    self.assign(row, row.settings)
         return self.unusable
 
-    def place(self, row: Row, settings: RunSettings) -> Placed:
+    def assign(self, row: Row, settings: RunSettings) -> AssignedRun:
         """Find the run of a row whose settings have been decided.
 
         UserError: its model or data cannot be used here, nor did anybody make a run of them that can be told.
         """
-        placed = self._fitting(self._of(row, settings))
-        self.placed[row.key] = placed
-        return placed
+        assigned = self._fitting(self._of(row, settings))
+        self.assigned[row.key] = assigned
+        return assigned
 
-    def place_repeats(self, found: Mapping[str, RowState]) -> None:
+    def assign_repeats(self, found: Mapping[str, RowState]) -> None:
         """Find the runs that repeat with other seeds what was accepted."""
         for key, row in self.repeats.items():
-            base = self.placed.get(str(row.confirms))
+            base = self.assigned.get(str(row.confirms))
             state = found.get(str(row.confirms))
             if base is None or state is None or state.facts.get("accepted") is not True:
-                self.placed.pop(key, None)
+                self.assigned.pop(key, None)
                 self.due.discard(key)
                 continue
             self.due.add(key)
-            if self._repeated.get(key) != base.identity or key not in self.placed:
-                self.placed.pop(key, None)
+            if self._repeated.get(key) != base.identity or key not in self.assigned:
+                self.assigned.pop(key, None)
                 settings = with_seed(base.resolved.settings, row.settings.train.seed)
                 with suppress(ResolveError):  # data that are not here, and nobody has made that repeat
-                    self.place(row, settings)
+                    self.assign(row, settings)
                     self._repeated[key] = base.identity
 
     def fit_all(self) -> None:
         """Look again which runs take the place of those that ran out of memory."""
-        for key, placed in self.placed.items():
-            self.placed[key] = self._fitting(placed)
+        for key, assigned in self.assigned.items():
+            self.assigned[key] = self._fitting(assigned)
 
-    def folder(self, placed: Placed) -> RunPaths:
+    def folder(self, assigned: AssignedRun) -> RunPaths:
         """The run's folder: the newest that has its identity, whoever made it, else the row's own."""
-        if placed.match is not None:
-            return placed.match.run
-        found = self._folders.get(placed.identity) or newest_first(self._runs.find_all(placed.identity))
+        if assigned.match is not None:
+            return assigned.match.run
+        found = self._folders.get(assigned.identity) or newest_first(self._runs.find_all(assigned.identity))
         if not found:
-            return self._runs.run(placed.row.experiment, placed.identity)
-        self._folders[placed.identity] = found  # folders are never renamed
+            return self._runs.run(assigned.row.experiment, assigned.identity)
+        self._folders[assigned.identity] = found  # folders are never renamed
         return found[0]
 
-    def others(self, placed: Placed) -> tuple[RunPaths, ...]:
+    def others(self, assigned: AssignedRun) -> tuple[RunPaths, ...]:
         """Older runs that answer for the row as well as its own does."""
-        if placed.match is not None:
-            return placed.match.others
-        return tuple(run for run in self._runs.find_all(placed.identity) if run != self.folder(placed))
+        if assigned.match is not None:
+            return assigned.match.others
+        return tuple(run for run in self._runs.find_all(assigned.identity) if run != self.folder(assigned))
 
     def started(self) -> list[tuple[str, RunPaths]]:
         """The rows that have a run folder, and which."""
-        folders = [(key, self.folder(placed)) for key, placed in self.placed.items()]
+        folders = [(key, self.folder(assigned)) for key, assigned in self.assigned.items()]
         return [(key, run) for key, run in folders if is_file(run.config)]
 
-    def _fitting(self, placed: Placed) -> Placed:
+    def _fitting(self, assigned: AssignedRun) -> AssignedRun:
         """The run that takes the place of one that ran out of memory in training, if the plan wants that.
 
         Derived from the run folders each time, so that whoever looks comes to the same run.
         """
         while self._plan.queue.on_out_of_memory == "halve":
-            settings = placed.resolved.settings
+            settings = assigned.resolved.settings
             accumulation = 2 * settings.train.accumulation
-            run = self.folder(placed)
+            run = self.folder(assigned)
             found = self._run_status.at(run)
             fits = found.outcome != "out_of_memory" or found.phase not in _BATCH_PHASES
             if fits or run.name in self.retried or accumulation > MOST_ACCUMULATION:
                 break
             smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
             try:
-                next_one = self._of(placed.row, smaller)
+                next_one = self._of(assigned.row, smaller)
             except ResolveError:
                 break  # its data are not here, and nobody has gone on with it
-            self.replaced[run.name] = Replaced(placed.row.key, accumulation)
-            placed = next_one
-        return placed
+            self.replaced[run.name] = Replaced(assigned.row.key, accumulation)
+            assigned = next_one
+        return assigned
 
-    def _of(self, row: Row, settings: RunSettings) -> Placed:
+    def _of(self, row: Row, settings: RunSettings) -> AssignedRun:
         """The run of these settings: by its identity, or by what the runs that are there recorded."""
         try:
-            return Placed(row, self._resolver.resolve(settings))
+            return AssignedRun(row, self._resolver.resolve(settings))
         except ResolveError:
             if self._recorded is None:
                 raise
@@ -180,4 +180,4 @@ class Placement:
             if found is None:
                 raise
             absolute = self._resolver.absolute(settings, contents)
-            return Placed(row, Resolved(absolute, dict(found.hashes), found.identity), found)
+            return AssignedRun(row, Resolved(absolute, dict(found.hashes), found.identity), found)

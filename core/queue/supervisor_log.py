@@ -7,6 +7,6 @@ import time
 from core.console import err
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     """One line. A full disk takes no line, and stops nothing."""
     err(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")

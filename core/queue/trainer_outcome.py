@@ -9,29 +9,29 @@ from core.runs.snapshot import LOST_S, RunSnapshot, RunState
 from core.runs.store import read_run
 from core.system.process import ProcessIdentity, of_this_boot, other_host
 
-UNSPOKEN = "before its first event"
+BEFORE_FIRST_EVENT = "before its first event"
 _RESTARTED = "the machine was restarted"
 _SILENT = f"it was on another machine, and has given no sign of life for {LOST_S / 60:.0f} min"
 
 
-def how_it_ended(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
+def read_outcome(run: RunPaths, attempts_before: int, process: ProcessIdentity | None) -> tuple[str, str]:
     """(outcome, message) of a dead trainer; at its start the folder held `attempts_before` attempts."""
     snapshot = read_run(run)
-    outcome, message = ended_as(snapshot.state, process, spoke=len(snapshot.attempts) > attempts_before)
+    outcome, message = outcome_when_dead(snapshot.state, process, has_events=len(snapshot.attempts) > attempts_before)
     return outcome, message or ("" if snapshot.final is None or outcome == "done" else snapshot.final.message)
 
 
-def ended_as(state: RunState, process: ProcessIdentity | None, *, spoke: bool) -> tuple[str, str]:
+def outcome_when_dead(state: RunState, process: ProcessIdentity | None, *, has_events: bool) -> tuple[str, str]:
     """(outcome, what the trainer itself could not say of it) of a dead trainer, by its run's state.
 
-    `spoke`: whether its attempt is in the run folder.
+    `has_events`: whether its attempt is in the run folder.
     """
     outcome = outcome_of(state)
-    if outcome == "done" or (spoke and outcome not in ("running", "queued", "crashed")):
+    if outcome == "done" or (has_events and outcome not in ("running", "queued", "crashed")):
         return outcome, ""
     if process is not None and not of_this_boot(process):
         return "rebooted", _RESTARTED if other_host(process) == "boot" else _SILENT
-    return "crashed", "" if spoke else UNSPOKEN
+    return "crashed", "" if has_events else BEFORE_FIRST_EVENT
 
 
 def is_lost(snapshot: RunSnapshot) -> bool:
