@@ -72,6 +72,24 @@ def trainable(speech: SpeechModel) -> dict[str, nn.Parameter]:
     return {name: p for name, p in speech.network.named_parameters() if p.requires_grad}
 
 
+def set_training_mode(speech: SpeechModel) -> None:
+    """Put the adapter into training mode and all of the frozen base into evaluation mode.
+
+    Only the adapter's own dropout then draws anything. The base is what the adapter is compared with, so it computes in
+    training what it computes in evaluation: its dropout, LayerDrop and SpecAugment do not act.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    speech.network.eval()
+    for module in speech.network.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.training = True  # not train(): the layer that it wraps is the base's
+            for name in (*module.adapter_layer_names, *module.other_param_names):
+                part = getattr(module, name, None)
+                if isinstance(part, nn.Module):
+                    part.train()
+
+
 def merged_copy(speech: SpeechModel) -> SpeechModel:
     """A separate model, the adapter merged in fp32; the training model stays as it is (docs/design.md, "Adapters")."""
     merged = copy.deepcopy(speech.network).merge_and_unload()

@@ -24,7 +24,7 @@ from core.runs.folder import delete, make, replace_link, write_json
 from core.runs.paths import RunPaths
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.verdict import EarlyStop, best_interval, early_stop
-from core.training.adapter import merged_copy, save_adapter, trainable
+from core.training.adapter import merged_copy, save_adapter, set_training_mode, trainable
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
@@ -139,7 +139,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         seed_step(self.train.seed, step)
-        self.speech.network.train()
+        set_training_mode(self.speech)
         micros = self.materials.plan.steps[step - 1]
         tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))
         loss_sum, audio_s = 0.0, 0.0

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,6 +28,7 @@ from core.training.adapter import (
     merged_copy,
     read_facts,
     save_adapter,
+    set_training_mode,
     trainable,
 )
 from core.training.evaluation import Decoder, normalisation_fingerprint
@@ -56,13 +58,21 @@ def settings(method: str = "dora", **more: Any) -> AdapterSettings:
 
 
 def logits(speech: SpeechModel) -> torch.Tensor:
-    inputs, _, _ = pad_targets([speech.label_ids(t) for t in TEXTS], speech.vocabulary.prefix, speech.vocabulary.pad)
-    clips = [normalise(speechlike(text)).samples for text in TEXTS]
     was_training = speech.network.training
     speech.network.eval()
+    output = forward(speech)
+    speech.network.train(was_training)
+    return output
+
+
+def forward(speech: SpeechModel, seed: int = 0) -> torch.Tensor:
+    """The logits in the modes that the modules are in, with whatever they draw drawn from `seed`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    inputs, _, _ = pad_targets([speech.label_ids(t) for t in TEXTS], speech.vocabulary.prefix, speech.vocabulary.pad)
+    clips = [normalise(speechlike(text)).samples for text in TEXTS]
     with torch.no_grad():
         output = speech.network(**speech.features(clips), decoder_input_ids=inputs).logits
-    speech.network.train(was_training)
     return torch.as_tensor(output)
 
 
@@ -126,6 +136,34 @@ def test_merging_leaves_the_training_model_as_it_was(tiny_moonshine: Path) -> No
     assert modes == {name: module.training for name, module in speech.network.named_modules()}
     assert flags == {name: p.requires_grad for name, p in speech.network.named_parameters()}
     assert not merged.network.training
+
+
+def test_the_base_computes_in_training_what_it_computes_in_evaluation(tiny_whisper: Path, tmp_path: Path) -> None:
+    """Its dropout, LayerDrop and SpecAugment are for training the base, which is frozen."""
+    shutil.copytree(tiny_whisper, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    noisy = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"), 0.5)
+    noisy |= {"decoder_layerdrop": 0.5, "apply_spec_augment": True, "mask_time_prob": 0.5, "mask_feature_prob": 0.5}
+    path.write_text(json.dumps(json.loads(path.read_text()) | noisy))
+    speech = moved(attach(load_model(str(tmp_path / "model")), settings(), seed=0))
+    speech.network.eval()
+    evaluated = forward(speech, 0)
+    speech.network.train()
+    assert not torch.equal(forward(speech, 1), evaluated), "they would act here"
+    set_training_mode(speech)
+    assert all(torch.equal(forward(speech, seed), evaluated) for seed in range(3))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_the_adapters_own_dropout_acts_in_training(tiny_moonshine: Path, method: str) -> None:
+    """A Moonshine's base draws nothing, so that putting all of it into training mode is the reference."""
+    speech = moved(attach(load_model(str(tiny_moonshine)), settings(method, dropout=0.3), seed=0))
+    speech.network.train()
+    wanted = [forward(speech, seed) for seed in range(3)]
+    assert not torch.equal(wanted[0], wanted[1])
+    speech.network.eval()
+    set_training_mode(speech)
+    assert all(torch.equal(forward(speech, seed), reference) for seed, reference in enumerate(wanted))
 
 
 def test_only_the_adapter_is_trained(tiny_moonshine: Path) -> None:
