@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from core.plan.next_action import HELD_BACK
 from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
@@ -117,10 +116,10 @@ class Follower:
                 self._rows.setdefault(run, row)
                 if run in self._state.trainers:
                     self._begin(row, run, OF_ANOTHER, adopted=True)
-            case journal.Wait(reason=reason) if not self._quiet:
+            case journal.Wait(wait=wait) if not self._quiet:
                 # While a run of the plan goes on, only what waits for people is worth a line.
-                if reason and (HELD_BACK in reason or not self._live):
-                    say(f"waiting: {reason}")
+                if wait.text and (wait.held or not self._live):
+                    say(f"waiting: {wait.text}")
             case journal.Skip(row=row, reason=reason):
                 (self._execution.close if record.status == "failed" else self._execution.skip)(row, reason)
                 if not self._quiet:

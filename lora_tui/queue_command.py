@@ -52,7 +52,7 @@ def add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
     submission = Submission.create(args.plan, read_plan_text(args.plan), args.set, args.only)
     headless.check(Request(plan=args.plan, only=submission.only, overrides=submission.overrides), submission, runs)
-    return _say(args, _commands(runs).submit(submission, removed_again=True))
+    return _say(args, _commands(runs).submit(submission))
 
 
 def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
@@ -148,6 +148,8 @@ def _say(args: argparse.Namespace, done: CommandResult | None) -> ExitCode:
     else:
         for target, effect in done.effects.items():
             say(f"{target.row or f'submission {target.submission}'}: {_word(done, target, effect)}")
+    if done.removed_before and not args.json:
+        say(f"{', '.join(done.removed_before)}: removed before, and queued again")
     for row in done.elsewhere:
         say(f"{row.key}: goes on where submission {row.queued.submission}, which has it too, wants it now")
     return ExitCode.ACCEPTED

@@ -32,6 +32,8 @@ class RowStatus(Enum):
     """Somebody keeps it from being started until it is released."""
 
 
+_NAMED = 3
+"""Rows that another one waits for that are named."""
 ENDED = (RowStatus.DONE, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
@@ -87,10 +89,6 @@ def open_repeats(rows: Sequence[Row], states: Mapping[str, RowState]) -> list[Ro
     return [row for row in rows if row.confirms is not None and states[row.key].status not in ENDED]
 
 
-HELD_BACK = "held until released"
-"""Begins the part of a Wait's reason that names held rows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What the plan has used of its budget."""
@@ -132,11 +130,23 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to start until a running run ends."""
+    """Nothing to start until a running run ends, or somebody lets go of what is held."""
 
-    reason: str
+    reason: str = ""
+    """What every row waits for that has nothing else to wait for; empty: each that is left is named below."""
     over: bool = False
     """Whether nothing is started after that either, whatever becomes of the run: the plan has what it wanted."""
+    dependent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Row → the rows that must have ended before it can be decided on."""
+    held: tuple[str, ...] = ()
+    """Rows that somebody keeps from being started until they are released."""
+
+    @property
+    def text(self) -> str:
+        """All of it in words."""
+        dependent = [f"{row} {waits_for(others)}" for row, others in self.dependent.items()]
+        held = f"held until released: {', '.join(self.held)}" if self.held else ""
+        return "; ".join(filter(None, (self.reason, *dependent, held)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,12 @@ class Finished:
     reason: str
     not_run: dict[str, str] = field(default_factory=dict)
     """Row key → why it was not run, for the run matrix."""
+
+
+def waits_for(rows: Sequence[str]) -> str:
+    """That a row depends on these, in words: the first few are named, the others counted."""
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return f"waits for {', '.join(rows[:_NAMED])}{more}"
 
 
 Action = Start | Skip | Stop | Wait | Finished
@@ -192,19 +208,18 @@ def next_action(  # noqa: PLR0911 - one return a case
             return Wait(f"{end.reason}; waiting for {', '.join(row.key for row in running)} to end", end.final)
         return Finished(end.reason, not_run)
 
-    waiting: list[str] = []
+    reason, dependent = "", dict[str, tuple[str, ...]]()
     if queue.until == "accepted" and (repeats := open_repeats(wanted, states)):
         # What was accepted once is probably what the plan is for: first see whether it holds.
-        waiting.append(f"{', '.join(dict.fromkeys(str(row.confirms) for row in repeats))} is repeated with other seeds")
+        reason = f"{', '.join(dict.fromkeys(str(row.confirms) for row in repeats))} is repeated with other seeds"
         queued = [row for row in queued if row.confirms is not None]
     closed = {row.key for row in rows if states[row.key].status in ENDED}
     never = {row.key for row in rows} - {row.key for row in wanted}
     closed |= {key for key in never if states[key].status in (RowStatus.QUEUED, RowStatus.HELD)}
     for row in queued:
         condition = None if row.when is None else parse_condition(row.when, row.after)
-        open_keys = _open(rows, dependencies(row, condition), closed)
-        if open_keys:
-            waiting.append(f"{row.key} waits for {', '.join(open_keys)}")
+        if open_keys := _open(rows, dependencies(row, condition), closed):
+            dependent[row.key] = open_keys
             continue
         if condition is None:
             return _start(row, rows, states, _why_now(row), {})
@@ -212,10 +227,8 @@ def next_action(  # noqa: PLR0911 - one return a case
         if answer.value is True:
             return _start(row, rows, states, f"its condition holds: {row.when}", answer.inputs)
         return Skip(row, _skip_reason(row, answer), answer.inputs)
-    if held:
-        waiting.append(f"{HELD_BACK}: {', '.join(row.key for row in held)}")
     if held or any(state.status is RowStatus.RUNNING for state in states.values()):
-        return Wait("; ".join(waiting))
+        return Wait(reason, dependent=dependent, held=tuple(row.key for row in held))
     # The reader refuses cycles; a hand-made plan with one ends here instead of waiting for ever.
     return Finished("the rows left wait for each other", {row.key: "waits in a circle" for row in queued})
 
@@ -303,8 +316,8 @@ def _end_of_plan(
     return _End(hours, True) if hours else None
 
 
-def _open(rows: Sequence[Row], experiments: Sequence[str], closed: Collection[str]) -> list[str]:
-    return [row.key for row in rows if row.experiment in experiments and row.key not in closed]
+def _open(rows: Sequence[Row], experiments: Sequence[str], closed: Collection[str]) -> tuple[str, ...]:
+    return tuple(row.key for row in rows if row.experiment in experiments and row.key not in closed)
 
 
 def _experiment_facts(rows: Sequence[Row], states: Mapping[str, RowState]) -> dict[str, dict[str, Fact]]:

@@ -151,15 +151,17 @@ class Commands:
         self._db = QueueDb(runs.queue_db)
         self._client = QueueClient(runs, command)
 
-    def submit(self, submission: Submission, *, removed_again: bool = False) -> CommandResult:
-        """Queue a plan. `removed_again`: also the rows that were removed from it while it was queued already."""
+    def submit(self, submission: Submission) -> CommandResult:
+        """Queue a plan: all of its rows, also those that somebody removed while it was queued already."""
         gone = self._state().removed_rows(submission.plan_path)
-        queued = self._db.submit(submission, removed_again=removed_again)
+        before = {target_of(row) for row in self._rows().rows if row.status is Status.REMOVED}
+        queued = self._db.submit(submission, removed_again=True)
         self._client.ensure_supervisor()
-        if queued.id != submission.id:
-            return CommandResult({Target(queued.id): Effect.QUEUED_ALREADY})
-        again = [row.key for row in queue_rows(self._runs).rows if row.key in gone] if gone else []
-        return CommandResult({Target(queued.id): Effect.QUEUED}, removed_before=tuple(dict.fromkeys(again)))
+        new = queued.id == submission.id
+        mine = [row for row in self._rows().rows if row.queued.submission == queued.id] if gone or before else []
+        again = tuple(row.key for row in mine if (row.key in gone if new else target_of(row) in before))
+        effect = Effect.QUEUED if new else Effect.QUEUED_ALREADY
+        return CommandResult({Target(queued.id): effect}, removed_before=again)
 
     def hold(self, selection: Selection) -> CommandResult:
         """Rows are not started until they are released. UserError: what is meant trains or is done."""

@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 
 from core.errors import RunFolderError
+from core.plan import next_action
 from core.runs.events import MOST_SECONDS
 from core.runs.folder import open_append
 from core.system.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
@@ -136,11 +137,20 @@ class Skip(OfSubmission, frozen=True, tag="skip"):
 
 
 class Wait(OfSubmission, frozen=True, tag="wait"):
-    """Why nothing is started for it at the moment; an empty reason: something is."""
+    """Why nothing is started for it at the moment: the fields of `core.plan.next_action.Wait`.
+
+    Earlier versions put all of it into `reason`, in words.
+    """
 
     reason: str = ""
     over: bool = False
-    """Whether nothing will be either, whatever becomes of what runs."""
+    dependent: dict[str, tuple[str, ...]] = {}
+    held: tuple[str, ...] = ()
+
+    @property
+    def wait(self) -> next_action.Wait:
+        """What the supervisor waits for."""
+        return next_action.Wait(self.reason, self.over, self.dependent, self.held)
 
 
 class Request(Record, frozen=True, tag="wish"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import PlanError, RunFolderError, UserError
 from core.plan.conditions import parse_condition
-from core.plan.next_action import HELD_BACK, RowStatus, dependencies
+from core.plan.next_action import RowStatus, dependencies, waits_for
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Plan, RunSettings
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 NOBODY = "no supervisor is at work to start it again"
 _ASKED = {"stop": "asked to stop: it finishes its step and saves", "kill": "is being killed"}
 _KILLED = "on request; what was saved last can be resumed"
-_WAITED_FOR = 3
-"""Rows that another one waits for that are named; the others are counted."""
 _StatusAndReason = tuple[Status, str]
 
 
@@ -305,10 +303,9 @@ class QueueRows:
         if self._state.pause.reason:
             return f"paused: {self._state.pause.reason}"
         if waited_for:
-            more = f" and {len(waited_for) - _WAITED_FOR} more" if len(waited_for) > _WAITED_FOR else ""
-            return f"waits for {', '.join(waited_for[:_WAITED_FOR])}{more}"
-        waits = _of_any_row(entry.state.waits or "")
-        return f"{first} comes first: {waits}" if waits and first else waits
+            return waits_for(waited_for)
+        reason = "" if entry.state.wait is None else entry.state.wait.reason
+        return f"{first} comes first: {reason}" if reason and first else reason
 
     # What was said last of a row that is in no queue
 
@@ -441,12 +438,6 @@ def _without_run(row: Row) -> Row:
     outcome = Outcome.SKIPPED if row.status is Status.SKIPPED else Outcome.PENDING
     row = replace(row, outcome=outcome)
     return told_by_plan(row) if row.status in (Status.NOT_RUN, Status.QUEUED) else row
-
-
-def _of_any_row(waits: str) -> str:
-    """What the queue waits for, without what it says of single rows: each of these has its own reason."""
-    parts = [part for part in waits.split("; ") if not part.startswith(HELD_BACK)]
-    return "; ".join(part for part in parts if " waits for " not in part)
 
 
 def _name(run: RunPaths | None) -> str | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from core.plan.next_action import Wait
 from core.queue import journal
 from core.queue.retry_policy import TrainerEnd
 
@@ -103,7 +104,7 @@ class SubmissionState:
     """Row that does not run → (skipped or failed, why)."""
     not_run: dict[str, str] = field(default_factory=dict)
     """Row → why it had no result when the submission ended."""
-    waits: str | None = None
+    wait: Wait | None = None
     """Why nothing is started for it at the moment; None: nothing was said of that since it was started for last."""
     over: str = ""
     """Why nothing is started for it any more, though it is open: it waits for trainers to end."""
@@ -283,9 +284,9 @@ class QueueState:
             case journal.Skip():
                 found.closed[record.row] = ("failed" if record.status == "failed" else "skipped", record.reason)
             case journal.Wait():
-                found.waits = record.reason
-                self.done_last = f"waiting: {record.reason}" if record.reason else self.done_last
-                found.over = record.reason if record.over else found.over
+                found.wait = record.wait
+                self.done_last = f"waiting: {found.wait.text}" if found.wait.text else self.done_last
+                found.over = found.wait.text if record.over else found.over
             case journal.Halve():
                 found.halves[record.run] = record.accumulation
                 self.pause.series.take_back(record.run)
@@ -317,7 +318,7 @@ class QueueState:
         self.done_last = f"started {record.row}" + (f": {record.reason}" if record.reason else "")
         self._history.begun[run] = self._history.begun.get(run, 0) + 1
         self.killed.discard(run)
-        own.waits = None
+        own.wait = None
         own._take_run(record.row, run)
         if not adopted:
             self._removed.get(own.plan, {}).pop(record.row, None)

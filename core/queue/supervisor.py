@@ -15,6 +15,7 @@ from typing import Any
 
 from core.errors import RunFolderError, UserError, is_disk_full, may_pass
 from core.manifests.hashing import HashCache
+from core.plan.next_action import Wait
 from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
@@ -229,7 +230,7 @@ class Supervisor:
             if not may_pass(error):
                 raise
             reason = f"its data cannot be reached ({error}); tried again"
-            if state.waits != reason:
+            if state.wait is None or state.wait.text != reason:
                 self._log.append(journal.Wait(submission=name, reason=reason))
             log_line(f"submission {name}: {reason}")
             self._deferred |= {name}
@@ -292,7 +293,7 @@ class Supervisor:
             if is_disk_full(error):
                 self._pauses.disk_full(f"{DISK_FULL} ({error})")
             elif may_pass(error):
-                work.waits(f"cannot go on now ({error}); tried again every {ELSEWHERE_S:.0f} s")
+                work.waits(Wait(f"cannot go on now ({error}); tried again every {ELSEWHERE_S:.0f} s"))
                 self._look_again(ELSEWHERE_S)
             else:
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from core.errors import is_disk_full, may_pass
@@ -52,7 +52,7 @@ class Work:
         self._pauses = pauses
         self._log = log
         self._successor = successor
-        self._cause = self._state.waits
+        self._cause = self._state.wait
         """What it waits for, by what was said last."""
         self._foreign = False
         """Whether a trainer that is none of ours works on a row's run."""
@@ -66,7 +66,7 @@ class Work:
     @property
     def waits_for_others(self) -> bool:
         """Whether it waits for something that nobody here will tell us of."""
-        return bool(self._foreign or self.execution.elsewhere or (self._state.waits and not self._slots))
+        return bool(self._foreign or self.execution.elsewhere or (self._state.wait is not None and not self._slots))
 
     def go_on(self) -> SubmissionEnd | None:
         """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
@@ -82,7 +82,7 @@ class Work:
                 case Finished():
                     return SubmissionEnd(True, action.reason, execution.not_run(action))
                 case Wait():
-                    self.waits(action.reason, over=action.over)
+                    self.waits(action)
                     return None
                 case Stop():
                     return self._stop(action)
@@ -97,15 +97,12 @@ class Work:
             return SubmissionEnd(False, execution.stopped)
         return None
 
-    def waits(self, reason: str, cause: str = "", *, over: bool = False) -> None:
-        """Say why nothing is started, when that (or `cause`, where figures in the reason change) has changed.
-
-        `over`: and nothing will be, whatever becomes of what runs.
-        """
-        cause = cause or reason
-        if cause != self._cause or self._state.waits is None:
-            self._cause = cause
-            self._log.append(journal.Wait(submission=self.name, reason=reason, over=over))
+    def waits(self, wait: Wait, cause: str = "") -> None:
+        """Say why nothing is started, when that has changed. `cause`: its reason without figures that always change."""
+        known = replace(wait, reason=cause) if cause else wait
+        if known != self._cause or self._state.wait is None:
+            self._cause = known
+            self._log.append(journal.Wait(submission=self.name, **asdict(wait)))
 
     def take_requests(self, requests: RowRequests) -> bool:
         """What is requested for its rows now. Whether that is anything new."""
@@ -212,7 +209,7 @@ class Work:
             slot.trainer.stop()
         if ending:
             stopped = ", ".join(key for key, name in runs.items() if name in ending)
-            self.waits(f"{action.reason}; waiting for {stopped} to stop", over=True)
+            self.waits(Wait(f"{action.reason}; waiting for {stopped} to stop", over=True))
             return None
         return SubmissionEnd(True, action.reason, self.execution.not_run(Finished(action.reason, action.not_run)))
 
@@ -228,14 +225,14 @@ class Work:
             return True  # done, failed or running already: the next action takes that into account
         choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
         if choice.waits:
-            self.waits(choice.waits, choice.cause)
+            self.waits(Wait(choice.waits), choice.cause)
             self.waits_for_gpu = choice.waits != NO_SLOT
             return False
         limit = execution.plan.queue.pause_after
         # Those that train now have most of theirs still to write; one that goes on has its own there already.
         needed = execution.expected_bytes(assigned) * (1 + len(self._slots)) - measured_bytes(run)
         if paused := self._pauses.before_start(limit, needed):
-            self.waits(paused)
+            self.waits(Wait(paused))
             return False
         try:
             write_run(run, assigned.row, assigned.resolved, execution.plan)

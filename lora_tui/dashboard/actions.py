@@ -37,11 +37,11 @@ class Actions:
         """Queue the plan as its file is now, and see to a supervisor."""
         worked = is_held(self._runs.supervisor_lock)
         done = self._commands.submit(self._submission())
+        again = f"{', '.join(done.removed_before)}, removed before (D removes again)" if done.removed_before else ""
         if Effect.QUEUED_ALREADY in done.effects.values():
-            return "the plan is in the queue already" if worked else "the queue goes on; the plan was in it already"
-        again = ", ".join(done.removed_before)
-        with_them = f" with {again}, removed before (D removes again)" if again else ""
-        return f"the plan is queued{with_them}; runs go on when the dashboard is closed"
+            told = "the plan is in the queue already" if worked else "the queue goes on; the plan was in it already"
+            return f"{told}; queued again: {again}" if again else told
+        return f"the plan is queued{f' with {again}' if again else ''}; runs go on when the dashboard is closed"
 
     def hold(self, row: Row) -> str:
         """It is not started until it is released."""

@@ -60,7 +60,7 @@ def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_relea
     assert queue.states() == {"a": "held", "b": "queued"}
     folder.client.ensure_supervisor()
     wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
-    assert folder.decisions("wait")[-1].reason == "held until released: a"
+    assert folder.decisions("wait")[-1].wait.text == "held until released: a"
     assert queue("release", "a") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.starts() == ["b", "a"]

@@ -92,6 +92,27 @@ def test_a_row_that_is_not_held_stays_as_it_is(folder: Any, ask: Face) -> None:
     assert a_is(folder) == ("queued", "") and wishes(folder) == []
 
 
+@pytest.mark.parametrize("face", ["command", "key"])
+def test_adding_the_plan_again_brings_removed_rows_back(
+    folder: Any, face: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write(TWO, queue='until = "all"')
+    folder.runs.root.mkdir()
+    folder.db.submit(folder.submission())
+    Commands(folder.runs, NOBODY).remove(Selection(["a"]))
+    assert a_is(folder) == ("removed", "")
+    monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", NOBODY)
+    if face == "command":
+        where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+        assert main(["queue", "add", str(folder.plan), *where]) == 0
+        said = capsys.readouterr().err
+    else:
+        said = Actions(Options(plan=folder.plan, supervisor=NOBODY), folder.runs).start()
+    assert (
+        a_is(folder)[0] == "queued" and "queued again" in said and "a" in said and wishes(folder) == ["remove", "add"]
+    )
+
+
 def test_a_row_that_was_removed_stays_so(folder: Any, ask: Face) -> None:
     assert "removed" in ask("remove") and a_is(folder) == ("removed", "")
     assert wishes(folder) == ["remove"]

@@ -256,7 +256,7 @@ def test_two_slots_start_what_is_ready_and_wait_for_the_rest() -> None:
     states["2.1-lora"] = RowState(RowStatus.RUNNING)
     action = next_action(rows, states, plan.queue, Spent(2))
     assert isinstance(action, Wait)
-    assert "2.2#1 waits for 2.1" in action.reason
+    assert "2.2#1 waits for 2.1" in action.text
 
 
 def test_acceptance_is_the_reason_even_of_the_last_row() -> None:
@@ -281,7 +281,7 @@ def test_after_waits_for_every_row_of_a_sweep() -> None:
     plan = plan_of("[[experiment]]\nid='a'\nsweep.train.seed=[1,2]\n[[experiment]]\nid='b'\nafter='a'\n")
     states = {"a#1": RowState(RowStatus.DONE, FLAT), "a#2": RowState(RowStatus.RUNNING)}
     action = next_action(expand(plan), states, plan.queue, Spent())
-    assert action == Wait("b waits for a#2")
+    assert action == Wait(dependent={"b": ("a#2",)}) and action.text == "b waits for a#2"
 
 
 def test_a_condition_without_after_waits_for_what_it_names() -> None:
@@ -328,7 +328,7 @@ def test_a_row_that_waits_for_a_running_row_outside_only() -> None:
     plan = shipped()
     action = next_action(expand(plan), {"2.1": RowState(RowStatus.RUNNING)}, plan.queue, Spent(), ["2.2#1"])
     assert isinstance(action, Wait)
-    assert "2.2#1 waits for 2.1" in action.reason
+    assert "2.2#1 waits for 2.1" in action.text
 
 
 def test_rows_in_a_circle_end_instead_of_waiting_for_ever() -> None:
@@ -351,7 +351,8 @@ def test_a_held_row_is_not_started_and_what_depends_on_it_waits() -> None:
     assert isinstance(action, Start) and action.row.key == "c"
     states["c"] = RowState(RowStatus.FAILED)
     action = next_action(rows, states, plan.queue, Spent(1))
-    assert action == Wait("b waits for a; held until released: a")
+    assert action == Wait(dependent={"b": ("a",)}, held=("a",))
+    assert action.text == "b waits for a; held until released: a"
 
 
 def test_a_held_row_does_not_keep_a_plan_from_its_end() -> None:

@@ -352,8 +352,14 @@ def test_each_row_that_waits_names_its_own_first_obstacle(folder: Any) -> None:
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
     assert told() == {"a": ("queued", ""), "b": ("queued", ""), "c": ("waiting", "waits for a")}
-    log.append(Wait(submission=submission, reason=f"{CPU}; c waits for a"))
+    log.append(Wait(submission=submission, reason=CPU, dependent={"c": ("a",)}))
     assert told() == {"a": ("waiting", CPU), "b": ("waiting", f"a comes first: {CPU}"), "c": ("waiting", "waits for a")}
+    gpus = "GPU 0 trains 1.1; the process of GPU 1 waits for its driver"
+    log.append(Wait(submission=submission, reason=gpus))
+    assert told()["a"] == ("waiting", gpus), "whatever words a reason is in, none are dropped"
+    log.append(Wait(submission=submission, dependent={"c": ("a",)}, held=("a",)))
+    assert told()["b"] == ("queued", ""), "what keeps other rows is none of its business"
+    log.append(Wait(submission=submission, reason=CPU))
     folder.db.hold([Target(submission, "a")], "held on request")
     assert told() == {"a": ("held", "held on request"), "b": ("waiting", CPU), "c": ("waiting", "waits for a")}
     folder.db.remove([Target(submission, "a")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.plan import next_action
 from core.queue.journal import (
     KINDS,
     Adopt,
@@ -31,6 +33,7 @@ from core.queue.journal import (
     SupervisorStarted,
     SupervisorStopping,
     Wait,
+    decode,
     encode,
 )
 from core.queue.retry_policy import TrainerEnd
@@ -123,14 +126,29 @@ def test_a_retry_forgives_what_was() -> None:
 
 def test_what_a_submission_waits_for_is_over_when_something_starts() -> None:
     state = QueueState([Wait(submission="s", reason="the CPU is taken")])
-    assert (state.of("s").waits, state.of("s").over) == ("the CPU is taken", "")
+    assert (state.of("s").wait, state.of("s").over) == (next_action.Wait("the CPU is taken"), "")
     state.apply(START)
-    assert state.of("s").waits is None
+    assert state.of("s").wait is None
     state.apply(Wait(submission="s", reason="the budget is spent", over=True))
     state.apply(START)
-    assert (state.of("s").waits, state.of("s").over) == (None, "the budget is spent")
+    assert (state.of("s").wait, state.of("s").over) == (None, "the budget is spent")
     state.apply(asked("kill", None))
     assert state.of("s").over == "killed on request"
+
+
+def test_what_earlier_versions_wrote_of_a_wait_is_read_as_its_reason() -> None:
+    said = "b waits for a; held until released: a"
+    line = json.dumps({"schema": 1, "time": 1, "decision": "wait", "submission": "s", "reason": said})
+    state = QueueState(filter(None, [decode(line.encode())]))
+    assert state.of("s").wait == next_action.Wait(said)
+    now = next_action.Wait(dependent={"b": ("a",)}, held=("a",))
+    record = Wait(submission="s", dependent={"b": ("a",)}, held=("a",), time=1.0)
+    state.apply(decode(encode(record)) or record)
+    assert state.of("s").wait == now and state.done_last == f"waiting: {now.text}"
+
+
+def test_many_rows_that_one_waits_for_are_counted() -> None:
+    assert next_action.Wait(dependent={"z": ("a", "b", "c", "d", "e")}).text == "z waits for a, b, c and 2 more"
 
 
 def test_a_row_that_does_not_run_keeps_its_last_reason() -> None:
