@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from core.errors import Interrupted, RunFolderError
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
+from core.queue.journal import Finish
 from core.queue.requests import Submission
 from core.system.held_folder import HeldFolder
 from core.system.signals import StopSignals
 from lora_tui.diagnostics import say
-from lora_tui.follow import Ending, Follower
+from lora_tui.follow import Follower
 
 if TYPE_CHECKING:
     from core.queue.client import QueueClient
@@ -47,7 +48,7 @@ class Session:
         self._signals = signals
         self._restarts: list[float] = []
 
-    def attend(self) -> Ending:
+    def attend(self) -> Finish:
         """Follow until the end. RunFolderError: the supervisor cannot be kept up, or the runs folder is gone."""
         home = HeldFolder(self._client.runs.root)
         while True:
@@ -71,7 +72,7 @@ class Session:
         while not self._signals.count and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
 
-    def _stop(self) -> Ending:
+    def _stop(self) -> Finish:
         """Ask the queue to stop, and wait, but not for ever. Interrupted, unless all was done in that moment."""
         say("stopping: the trainer finishes its step and saves. A second signal ends this command at once")
         self._client.ask("stop", self._submission.id)

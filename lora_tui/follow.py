@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from core.plan.next_action import RowStatus
 from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.report import judge_run
@@ -26,15 +26,6 @@ class _Followed:
     progress: RunProgress
 
 
-@dataclass(slots=True)
-class Ending:
-    """How the queue ended the submission."""
-
-    complete: bool
-    reason: str
-    not_run: Mapping[str, str] = field(default_factory=dict)
-
-
 class Follower:
     """Reads the decisions on one submission and the runs that its rows are, whoever started them. Says what is new."""
 
@@ -51,7 +42,8 @@ class Follower:
         """Run → the row that is it."""
         self._first = True
         self._quiet = attached
-        self.ending: Ending | None = None
+        self.ending: journal.Finish | None = None
+        """How the queue ended the submission."""
         self.judged: set[str] = set()
         """Names of the runs whose verdict was said."""
 
@@ -91,7 +83,7 @@ class Follower:
         self._first = self._quiet = False
         if self.paused is not None and self.ending is None:
             # It goes on only when somebody says so: whoever waits here would wait for ever.
-            self.ending = Ending(False, f"{self.paused}; `lora-tui queue release --all` goes on")
+            self.ending = journal.Finish(reason=f"{self.paused}; `lora-tui queue release --all` goes on")
 
     def states(self) -> list[str]:
         """Where the runs stand that have a trainer, or had one a moment ago."""
@@ -121,11 +113,12 @@ class Follower:
                 if wait.text and (wait.held or not self._live):
                     say(f"waiting: {wait.text}")
             case journal.Skip(row=row, reason=reason):
-                (self._execution.close if record.status == "failed" else self._execution.skip)(row, reason)
+                status = RowStatus.FAILED if record.status == "failed" else RowStatus.SKIPPED
+                self._execution.close(row, status, reason)
                 if not self._quiet:
                     say(f"{row}  not run: {reason}")
             case journal.Finish():
-                self.ending = Ending(record.complete, record.reason, record.not_run)
+                self.ending = record
 
     def _take_start(self, record: journal.Start) -> None:
         run, own = record.run, record.submission == self._name

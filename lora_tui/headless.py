@@ -15,6 +15,7 @@ from core.errors import ExitCode, PlanError
 from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.expand import matches, unknown_ids
 from core.queue.execution import PlanExecution
+from core.queue.journal import Finish
 from core.queue.other_version import supervisor_note
 from core.queue.report import report
 from core.queue.requests import Submission
@@ -26,7 +27,7 @@ from lora_tui import output
 from lora_tui.attending import Session, Signals
 from lora_tui.audits import make_missing, name_missing
 from lora_tui.diagnostics import exit_code, say
-from lora_tui.follow import Ending, Follower
+from lora_tui.follow import Follower
 from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import path_in_repository, workflow_commands
 from lora_tui.reports.report import Report, assemble
@@ -107,7 +108,7 @@ class _HashingProgress:
 
 
 def _conclude(
-    request: Request, runs: RunsFolder, execution: PlanExecution, ending: Ending | None, said: Follower
+    request: Request, runs: RunsFolder, execution: PlanExecution, ending: Finish | None, said: Follower
 ) -> ExitCode:
     """Say the verdicts that were not said yet, write the matrix, and decide on the exit code."""
     reports = report(execution, ending.not_run if ending is not None else {}, request.require_data)

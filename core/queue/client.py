@@ -13,7 +13,7 @@ from core.queue import SUPERVISOR_COMMAND
 from core.queue.executor import child_environment
 from core.queue.journal import last_records
 from core.queue.other_version import OLDER
-from core.queue.requests import QueueDb, Submission
+from core.queue.requests import QueueDb, Submission, Target
 from core.queue.state import QueueState
 from core.runs.folder import open_append
 from core.runs.paths import RunsFolder
@@ -55,7 +55,7 @@ class QueueClient:
 
     def ask(self, kind: str, submission: str) -> None:
         """A request, `stop` or `kill`, for all that the submission started; and somebody who hears it."""
-        self._db.request(kind, submission=submission)
+        self._db.ask(kind, [Target(submission)])
         self.ensure_supervisor()
 
     def supervisor_works(self) -> bool:

@@ -1,9 +1,13 @@
-"""One submission being worked on: where the run of each row of its plan stands, and what comes next."""
+"""One submission being worked on: which run each row of its plan is, where that stands, and what comes next.
+
+A row's run is told by what it is made of, and by what became of the runs that it depends on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from core.errors import UserError
 from core.manifests.hashing import HashCache
@@ -20,20 +24,39 @@ from core.plan.next_action import (
     resolved_settings,
 )
 from core.plan.read import parse_plan
-from core.plan.rows import all_rows, shown
-from core.plan.schema import Row
+from core.plan.rows import all_rows, shown, with_seed
+from core.plan.schema import Row, RunSettings
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
-from core.queue.recorded_runs import RecordedRun, RecordedRuns, recorded_run
+from core.queue.journal import Halve
+from core.queue.recorded_runs import Match, RecordedRun, RecordedRuns, newest_first, recorded_run
 from core.queue.requests import RowRequests, Submission
 from core.queue.retry_policy import RetryDecision, decide
-from core.queue.run_assignment import AssignedRun, RunAssignment
-from core.queue.run_status import Facts, RunStatusCache
-from core.queue.state import SubmissionState
+from core.queue.run_status import RunStatusCache
+from core.queue.state import OVER, SubmissionState
 from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.preflight import preflight
-from core.runs.resolve import Progress, Resolver
+from core.runs.resolve import Progress, Resolved, ResolveError, Resolver
 from core.system.files import exists, is_file
+
+MOST_ACCUMULATION = 64
+"""`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
+_BATCH_PHASES = ("training", "checkpointing")
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedRun:
+    """A row whose run is known by its identity; its folder is there once somebody has started it."""
+
+    row: Row
+    resolved: Resolved
+    match: Match | None = None
+    """The run that was found by what it recorded, where the row's data or model cannot be hashed here."""
+
+    @property
+    def identity(self) -> str:
+        """Rows with equal identity share one run."""
+        return self.resolved.identity
 
 
 class PlanExecution:
@@ -61,31 +84,51 @@ class PlanExecution:
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
         self.rows = all_rows(self.plan)
         self.state = SubmissionState() if state is None else state
-        self.closed: dict[str, str] = {}
-        """Row key → why it does not run: its condition did not hold, or its data cannot be used."""
-        self.stopped: str | None = None
-        """Why nothing more is started for it; None to go on."""
+        self.closed: dict[str, tuple[RowStatus, str]] = {}
+        """Row key → SKIPPED or FAILED, and why the row does not run in this submission."""
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
         self.requests = RowRequests()
         """What is held, removed and moved; set anew by whoever reads the queue."""
-        self._run_status = RunStatusCache(self.plan.gate)
+        self.run_status = RunStatusCache(self.plan.gate)
         self.recorded = RecordedRuns(runs)
         """What the runs of the folder say they are."""
-        self._resolver = Resolver(self.plan, hashes, progress, asks_hub=trains)
-        recorded = None if trains else self.recorded
-        self._assignment = RunAssignment(self.plan, self.rows, runs, self._resolver, self._run_status, recorded)
-        self.assigned = self._assignment.assigned
+        self.assigned: dict[str, AssignedRun] = {}
         """Row key → its run, as far as it can be told."""
-        self.unusable = self._assignment.unusable
-        """Row key → why its model or data cannot be used here, as `assign_all` found."""
-        self.replaced = self._assignment.replaced
-        """Name of a run that ran out of memory → the row that goes on with another run."""
-        self._closed: dict[str, RowState] = {}
+        self.replaced: dict[str, Halve] = {}
+        """Name of a run that ran out of memory → how its row goes on with another run."""
+        self._trains = trains
+        self._resolver = Resolver(self.plan, hashes, progress, asks_hub=trains)
+        self._repeats = {row.key: row for row in self.rows if row.confirms is not None}
+        """Those with other seeds, by row key."""
+        self._due: set[str] = set()
+        """Keys of the repeats of what was accepted, whether or not their runs can be told."""
+        self._repeated: dict[str, str] = {}
+        """Key of a repeat → identity of the run that it repeats."""
+        self._folders: dict[str, list[RunPaths]] = {}
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing more is started for it, where it was asked to end as a whole; None to go on."""
+        return OVER.get(self.state.asked.get(None, ""))
 
     def assign_all(self) -> dict[str, UserError]:
-        """Find the run of every row whose settings are final; the rows whose model or data cannot be used, and why."""
-        return self._assignment.assign_all()
+        """Find the run of every row whose settings are final: results that exist count from the start.
+
+        Returns the rows whose model or data cannot be used, with the reason.
+        """
+        unusable: dict[str, UserError] = {}
+        for row in self.rows:
+            try:
+                self._resolver.resolve(row.settings)
+            except UserError as error:
+                unusable[row.key] = error
+                if self._trains:
+                    continue
+            if not row.adapter_from and row.confirms is None:
+                with suppress(UserError):  # which is told already
+                    self._assign(row, row.settings)
+        return unusable
 
     def unfit(self, rows: Collection[Row]) -> list[str]:
         """What the trainers of these rows would refuse, told before one starts; not of runs that have begun."""
@@ -100,17 +143,17 @@ class PlanExecution:
 
     def assign_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""
-        self._assignment.fit_all()
+        self.fit_all()
         for row in self.rows:
             if not row.adapter_from:
                 continue
             sources = [o for o in self.rows if o.experiment in row.adapter_from and o.confirms is None]
             known = self.known(())
             ended = all(self._settled(other, known.get(other.key, RowState())) for other in sources)
-            if row.key not in self.assigned and row.key not in self._closed and ended:
+            if row.key not in self.assigned and row.key not in self.closed and ended:
                 settings, _ = resolved_settings(row, self.rows, known)
                 try:
-                    self._assignment.assign(row, settings)
+                    self._assign(row, settings)
                 except UserError:
                     continue  # its data cannot be used, as `assign_all` says
         self.known(())  # finds the repeats of what was accepted
@@ -124,19 +167,19 @@ class PlanExecution:
         """The rows that the submission asks for; drawn ones and repeats once they have a run, or are closed."""
         wanted = [row for row in self.rows if self.submission.asks_for(row)]
         begun = {key for key, _ in self.started()} | set(self.closed)
-        return shown(wanted, begun | self._assignment.due)
+        return shown(wanted, begun | self._due)
 
     def known(self, running: Collection[str]) -> dict[str, RowState]:
         """What is known of the rows, by key; the others are queued."""
-        repeats = self._assignment.repeats
-        found = {key: self._state(assigned, running) for key, assigned in self.assigned.items() if key not in repeats}
-        self._assignment.assign_repeats(found)
-        found |= {key: self._state(self.assigned[key], running) for key in repeats if key in self.assigned}
+        own = {key: assigned for key, assigned in self.assigned.items() if key not in self._repeats}
+        found = {key: self._state(assigned, running) for key, assigned in own.items()}
+        self._assign_repeats(found)
+        found |= {key: self._state(self.assigned[key], running) for key in self._repeats if key in self.assigned}
         for key in self.requests.held:
             state = found.get(key, RowState())
             if state.status is RowStatus.QUEUED:
                 found[key] = replace(state, status=RowStatus.HELD)
-        return found | self._closed
+        return found | {key: RowState(status) for key, (status, _) in self.closed.items()}
 
     def next_action(self, running: Collection[str]) -> Action:
         """What to do now. `running`: identities of the runs that have a living trainer here."""
@@ -166,51 +209,41 @@ class PlanExecution:
     def assign(self, start: Start) -> AssignedRun | None:
         """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
         try:
-            assigned = self._assignment.assign(start.row, start.settings)
+            assigned = self._assign(start.row, start.settings)
         except UserError as error:
-            self.close(start.row.key, f"cannot run: {error}")
+            self.close(start.row.key, RowStatus.FAILED, f"cannot run: {error}")
             return None
         if unfit := self.unfit([start.row]):
-            self.close(start.row.key, f"cannot run: {'; '.join(unfit)}")
+            self.close(start.row.key, RowStatus.FAILED, f"cannot run: {'; '.join(unfit)}")
             return None
         return assigned
 
-    def close(self, key: str, reason: str) -> None:
-        """The row counts as failed in this submission: its trainer cannot even be started."""
-        self._closed[key] = RowState(RowStatus.FAILED)
-        self.closed[key] = reason
+    def close(self, key: str, status: RowStatus, reason: str) -> None:
+        """The row will not run in this submission.
 
-    def skip(self, key: str, reason: str) -> None:
-        """The row's condition does not hold: it will not run in this submission."""
-        self._closed[key] = RowState(RowStatus.SKIPPED)
-        self.closed[key] = reason
-
-    def retry(self, key: str) -> None:
-        """Somebody asked to try the row again: what ended it so far no longer counts.
-
-        Its run, where it is not placed yet, is what was said of it: rows that depend on others are placed later.
+        SKIPPED: its condition does not hold, or somebody removed it. FAILED: its trainer cannot even be started.
         """
-        self.reopen(key)
-        run = self.folder(self.assigned[key]).name if key in self.assigned else self.state.runs.get(key)
-        if run is not None:
-            self._assignment.retried.add(run)
+        self.closed[key] = status, reason
 
     def reopen(self, key: str) -> None:
         """The row may run after all."""
-        self._closed.pop(key, None)
         self.closed.pop(key, None)
 
-    def status_of_closed(self, key: str) -> RowStatus | None:
-        """SKIPPED or FAILED, where the row does not run in this submission."""
-        return self._closed[key].status if key in self._closed else None
-
     def folder(self, assigned: AssignedRun) -> RunPaths:
-        """The run's folder: the one that has its identity, whoever made it, else the row's own."""
-        return self._assignment.folder(assigned)
+        """The run's folder: the newest that has its identity, whoever made it, else the row's own."""
+        if assigned.match is not None:
+            return assigned.match.run
+        found = self._folders.get(assigned.identity) or newest_first(self.runs.find_all(assigned.identity))
+        if not found:
+            return self.runs.run(assigned.row.experiment, assigned.identity)
+        self._folders[assigned.identity] = found  # folders are never renamed
+        return found[0]
 
     def others(self, assigned: AssignedRun) -> tuple[RunPaths, ...]:
         """Older runs that answer for the row as well as its own does."""
-        return self._assignment.others(assigned)
+        if assigned.match is not None:
+            return assigned.match.others
+        return tuple(run for run in self.runs.find_all(assigned.identity) if run != self.folder(assigned))
 
     def comparison(self, assigned: AssignedRun) -> Comparison:
         """What the row names with what its run recorded."""
@@ -231,7 +264,8 @@ class PlanExecution:
 
     def started(self) -> list[tuple[str, RunPaths]]:
         """The rows that have a run folder, and which."""
-        return self._assignment.started()
+        folders = [(key, self.folder(assigned)) for key, assigned in self.assigned.items()]
+        return [(key, run) for key, run in folders if is_file(run.config)]
 
     def at_work(self, running: Collection[str]) -> dict[str, tuple[AssignedRun, RunPaths]]:
         """Row key → a run that is being worked on by a trainer that is not in `running`, each run once."""
@@ -239,7 +273,7 @@ class PlanExecution:
         for key, assigned in self.assigned.items():
             known = {*running, *(other.identity for other, _ in found.values())}
             run = self.folder(assigned)
-            if assigned.identity not in known and is_file(run.config) and self._run_status.at(run).outcome == "running":
+            if assigned.identity not in known and is_file(run.config) and self.run_status.at(run).outcome == "running":
                 found[key] = assigned, run
         return found
 
@@ -248,10 +282,10 @@ class PlanExecution:
         if assigned.identity in running:
             return RetryDecision(RowStatus.RUNNING)
         run = self.folder(assigned)
-        found = self._run_status.at(run)
+        found = self.run_status.at(run)
         if found.outcome == "running" or assigned.identity in self.elsewhere:
             return RetryDecision(RowStatus.RUNNING, "its trainer runs elsewhere")
-        ends, retried = self.state.ends_of(run.name), run.name in self._assignment.retried
+        ends, retried = self.state.ends_of(run.name), self.state.is_retried(run.name, assigned.row.key)
         return decide(found.outcome, ends, self.plan.queue.retries, retried=retried)
 
     def spent(self, running: Collection[str]) -> Spent:
@@ -260,7 +294,7 @@ class PlanExecution:
         counted: set[str] = set()
         for assigned in self.assigned.values():
             run = self.folder(assigned)
-            found = self._run_status.at(run)
+            found = self.run_status.at(run)
             if not found.attempts and assigned.identity not in running:
                 continue
             hours[run.name] = found.hours
@@ -268,7 +302,7 @@ class PlanExecution:
             if self.decision(assigned, running).status is not RowStatus.QUEUED:
                 counted.add(run.name)
         for name in self.replaced:
-            hours[name] = self._run_status.at(RunPaths(self.runs.root / name)).hours
+            hours[name] = self.run_status.at(RunPaths(self.runs.root / name)).hours
             counted.add(name)
         return Spent(runs=len(counted), hours=sum(hours.values()))
 
@@ -285,13 +319,9 @@ class PlanExecution:
             share = max(share, measured_bytes(self.folder(other)) / foreseen)
         return int(own * min(share, MOST_BEYOND_FORECAST))
 
-    def facts(self, run: RunPaths) -> Facts:
-        """What the run's result says to conditions, by the plan's thresholds."""
-        return dict(self._run_status.facts(run))
-
     def not_run(self, finished: Finished) -> dict[str, str]:
         """Row key → why the row has no result, for the run matrix."""
-        reasons = dict(finished.not_run) | self.closed
+        reasons = dict(finished.not_run) | {key: why for key, (_, why) in self.closed.items()}
         for key, assigned in self.assigned.items():
             now = self.decision(assigned, ())
             if now.status is RowStatus.FAILED and now.reason:
@@ -300,14 +330,77 @@ class PlanExecution:
 
     def _state(self, assigned: AssignedRun, running: Collection[str]) -> RowState:
         status = self.decision(assigned, running).status
-        facts = self._run_status.facts(self.folder(assigned)) if status is RowStatus.DONE else {}
+        facts = self.run_status.facts(self.folder(assigned)) if status is RowStatus.DONE else {}
         return RowState(status, facts, assigned.resolved.settings)
 
-    def ended(self, run: RunPaths) -> None:
-        """A trainer of a run of this plan has ended, for whichever submission it was started."""
-        self.forget(run)
-        self._assignment.fit_all()
+    def fit_all(self) -> None:
+        """Look again which runs take the place of those that ran out of memory."""
+        for key, assigned in self.assigned.items():
+            self.assigned[key] = self._fitting(assigned)
 
     def forget(self, run: RunPaths) -> None:
         """Look at the run's folder again: somebody worked in it."""
-        self._run_status.forget(run)
+        self.run_status.forget(run)
+
+    def _assign(self, row: Row, settings: RunSettings) -> AssignedRun:
+        """Find the run of a row whose settings have been decided.
+
+        UserError: its model or data cannot be used here, nor did anybody make a run of them that can be told.
+        """
+        assigned = self._fitting(self._of(row, settings))
+        self.assigned[row.key] = assigned
+        return assigned
+
+    def _assign_repeats(self, found: Mapping[str, RowState]) -> None:
+        """Find the runs that repeat with other seeds what was accepted."""
+        for key, row in self._repeats.items():
+            base = self.assigned.get(str(row.confirms))
+            state = found.get(str(row.confirms))
+            if base is None or state is None or state.facts.get("accepted") is not True:
+                self.assigned.pop(key, None)
+                self._due.discard(key)
+                continue
+            self._due.add(key)
+            if self._repeated.get(key) != base.identity or key not in self.assigned:
+                self.assigned.pop(key, None)
+                settings = with_seed(base.resolved.settings, row.settings.train.seed)
+                with suppress(ResolveError):  # data that are not here, and nobody has made that repeat
+                    self._assign(row, settings)
+                    self._repeated[key] = base.identity
+
+    def _fitting(self, assigned: AssignedRun) -> AssignedRun:
+        """The run that takes the place of one that ran out of memory in training, if the plan wants that.
+
+        Derived from the run folders each time, so that whoever looks comes to the same run.
+        """
+        while self.plan.queue.on_out_of_memory == "halve":
+            settings = assigned.resolved.settings
+            accumulation = 2 * settings.train.accumulation
+            run = self.folder(assigned)
+            found = self.run_status.at(run)
+            fits = found.outcome != "out_of_memory" or found.phase not in _BATCH_PHASES
+            if fits or self.state.is_retried(run.name, assigned.row.key) or accumulation > MOST_ACCUMULATION:
+                break
+            smaller = replace(settings, train=replace(settings.train, accumulation=accumulation))
+            try:
+                next_one = self._of(assigned.row, smaller)
+            except ResolveError:
+                break  # its data are not here, and nobody has gone on with it
+            key, name = assigned.row.key, self.submission.id
+            self.replaced[run.name] = Halve(submission=name, row=key, run=run.name, accumulation=accumulation)
+            assigned = next_one
+        return assigned
+
+    def _of(self, row: Row, settings: RunSettings) -> AssignedRun:
+        """The run of these settings: by its identity, or by what the runs that are there recorded."""
+        try:
+            return AssignedRun(row, self._resolver.resolve(settings))
+        except ResolveError:
+            if self._trains:
+                raise
+            contents = self._resolver.contents(settings)
+            found = self.recorded.match(settings, contents)
+            if found is None:
+                raise
+            absolute = self._resolver.absolute(settings, contents)
+            return AssignedRun(row, Resolved(absolute, dict(found.hashes), found.identity), found)

@@ -154,16 +154,18 @@ class Wait(OfSubmission, frozen=True, tag="wait"):
 
 
 class Request(Record, frozen=True, tag="wish"):
-    """What somebody asked for was taken: stop, kill, retry, add, hold, release, remove or move."""
+    """What somebody asked for was taken, for a submission or for one row of it. See docs/queue.md.
+
+    `stop`: finish the step, save, end resumable. `kill`: end now. `retry`: once more. `add`: a removed row is asked for
+    again. `hold`, `release`, `remove` and `move` are here only to be told: `core.queue.requests` has them in effect.
+    """
 
     request: str = msgspec.field(default="", name="wish")
     submission: str | None = None
     row: str | None = None
     """None: all of the submission."""
     run: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_run(self.run or "")
+    """The run alone, as older versions could be asked."""
 
 
 class Halve(_OfRun, frozen=True, tag="halve"):

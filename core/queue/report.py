@@ -8,10 +8,9 @@ from typing import Any
 
 from core.plan.next_action import RowStatus
 from core.plan.schema import Row as PlanRow
-from core.queue.execution import PlanExecution
+from core.queue.execution import AssignedRun, PlanExecution
 from core.queue.near_runs import NearRun, named, near_runs
 from core.queue.rows import readable_queue
-from core.queue.run_assignment import AssignedRun
 from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
 from core.runs.matrix import differing_settings
@@ -133,8 +132,7 @@ def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[s
     assigned = execution.assigned.get(row.key)
     run = execution.folder(assigned) if assigned is not None else None
     if assigned is None or run is None or not exists(run.events):
-        closed = {RowStatus.SKIPPED: Status.SKIPPED, RowStatus.FAILED: Status.FAILED}
-        status = closed.get(execution.status_of_closed(row.key) or RowStatus.QUEUED, Status.NOT_RUN)
+        status = Status(execution.closed[row.key][0].value) if row.key in execution.closed else Status.NOT_RUN
         outcome = Outcome.SKIPPED if status is Status.SKIPPED else Outcome.PENDING
         return replace(bare, status=status, outcome=outcome, reason=not_run.get(row.key, ""))
     decision = execution.decision(assigned, ())

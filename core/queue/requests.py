@@ -58,25 +58,6 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRequest:
-    """`stop`: finish the step, save, end resumable. `kill`: end now. `retry`: once more. See docs/queue.md.
-
-    For a submission, for one row of it, or for one run. `add`: a removed row is asked for again. `hold`, `release`,
-    `remove` and `move` are here only to be told: what they change stands in `RowRequests` already.
-    """
-
-    number: int
-    kind: str
-    submission: str | None
-    run: str | None
-    row: str | None = None
-
-    def record(self) -> Request:
-        """As the journal has it."""
-        return Request(request=self.kind, submission=self.submission, row=self.row, run=self.run)
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """A row of a submission; `row` None: all of the submission."""
 
@@ -103,8 +84,8 @@ class QueueSnapshot:
     """The open ones, in the order in which they are worked on."""
     rows: dict[str, RowRequests]
     """What is asked for rows, by submission."""
-    requests: list[OpenRequest]
-    """Those that were not taken yet, oldest first."""
+    requests: dict[int, Request]
+    """Those that were not taken yet, by their numbers, oldest first."""
     ending: frozenset[str]
     """The open submissions that somebody has asked to stop or to kill as a whole: nothing more is started there."""
 
@@ -176,14 +157,6 @@ class QueueDb(Database):
             db.execute("DELETE FROM plan_rows WHERE submission = ?", (identifier,))
             yield True  # a full disk has shown by now
 
-    def request(self, kind: str, *, submission: str | None = None, run: str | None = None) -> None:
-        """Ask for `stop` or `kill`."""
-        with self.transaction() as db:
-            db.execute(
-                "INSERT INTO wishes (created, kind, submission, run) VALUES (?, ?, ?, ?)",
-                (time.time(), kind, submission, run),
-            )
-
     def ask(self, kind: str, targets: Sequence[Target], held: str | None = None) -> list[Target]:
         """Ask for `stop`, `kill` or `retry`. With `held`, the rows are also kept from being started, for that reason.
 
@@ -245,9 +218,9 @@ class QueueDb(Database):
         """What is asked for rows, by submission."""
         return self.snapshot().rows
 
-    def open_requests(self) -> list[OpenRequest]:
+    def open_requests(self) -> list[Request]:
         """Requests that were not taken yet, oldest first."""
-        return self.snapshot().requests
+        return list(self.snapshot().requests.values())
 
     def close_request(self, number: int) -> None:
         """It was taken."""
@@ -282,9 +255,9 @@ def _row_requests(db: sqlite3.Connection) -> dict[str, RowRequests]:
     return found
 
 
-def _open_requests(db: sqlite3.Connection) -> list[OpenRequest]:
-    rows = db.execute("SELECT number, kind, submission, run, row FROM wishes WHERE open = 1 ORDER BY number")
-    return [OpenRequest(*row) for row in rows]
+def _open_requests(db: sqlite3.Connection) -> dict[int, Request]:
+    rows = db.execute("SELECT number, kind, submission, row FROM wishes WHERE open = 1 ORDER BY number")
+    return {number: Request(request=kind, submission=name, row=row) for number, kind, name, row in rows}
 
 
 def _ending(db: sqlite3.Connection) -> frozenset[str]:

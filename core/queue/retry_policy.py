@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.plan.next_action import RowStatus
+from core.queue.journal import Exit
 
 RESULTS = ("diverged", "out_of_memory", "stopped_early")
 """Outcomes that the same settings would bring about again: never retried unchanged."""
@@ -21,18 +22,6 @@ COUNTED = ("crashed", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
-class TrainerEnd:
-    """One end of a trainer that the submission had started."""
-
-    outcome: str
-    """The class in the trainer's last event (done, stopped, diverged, …); crashed or rebooted without one."""
-    asked: bool = False
-    """Whether the queue had told it to stop."""
-    message: str = ""
-    """What was said of it."""
-
-
-@dataclass(frozen=True, slots=True)
 class RetryDecision:
     """The status of a run and, where it is not running or done, why."""
 
@@ -43,7 +32,7 @@ class RetryDecision:
 
 
 def decide(  # noqa: PLR0911 - one return a case
-    outcome: str, ends: Sequence[TrainerEnd], retries: int, *, retried: bool = False
+    outcome: str, ends: Sequence[Exit], retries: int, *, retried: bool = False
 ) -> RetryDecision:
     """What becomes of a run that nobody is running.
 

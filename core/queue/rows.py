@@ -20,9 +20,9 @@ from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown
 from core.plan.schema import Plan, RunSettings
 from core.plan.schema import Row as PlanRow
-from core.queue.journal import Start, records
+from core.queue.journal import Exit, Start, records
 from core.queue.requests import QueueDb, QueueSnapshot, RowRequests, Submission, Target
-from core.queue.retry_policy import COUNTED, LOST, TrainerEnd, decide
+from core.queue.retry_policy import COUNTED, LOST, decide
 from core.queue.state import QueueState, SubmissionState
 from core.queue.trainer_outcome import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
 from core.runs.paths import RunPaths, RunsFolder
@@ -52,8 +52,8 @@ class QueueEntry:
     requested: RowRequests
     retries: int
     """`queue.retries` of its plan."""
-    retried: frozenset[str]
-    """Rows of the submission that somebody asked to try again, also those of which no supervisor has heard."""
+    unheard: frozenset[str]
+    """Rows of the submission that somebody asked to try again, and of which no supervisor has heard yet."""
     ending: bool
     obstacle: str = ""
     """What keeps it from being started now, were it its turn: its own first obstacle."""
@@ -74,7 +74,7 @@ class QueueEntry:
 
     def is_retried(self, run: str) -> bool:
         """Whether somebody asked to try this run again, in whichever row of the submission."""
-        return any(self.state.runs.get(key, run if key == self.row.key else None) == run for key in self.retried)
+        return self.state.is_retried(run, self.row.key, self.unheard)
 
 
 class QueueRows:
@@ -268,7 +268,7 @@ class QueueRows:
         again = "is started again" if halved is None else f"is run again with accumulation {halved}"
         return Status.QUEUED, f"{status.text} before{how}, {again}"
 
-    def _ends(self, entry: QueueEntry, run: str, seen: Row) -> list[TrainerEnd]:
+    def _ends(self, entry: QueueEntry, run: str, seen: Row) -> list[Exit]:
         """How its trainers ended for this submission: also the one that died, and nobody has written so down yet."""
         ends, begun = entry.state.ends_of(run), self._state.trainers.get(run)
         if begun is not None:
@@ -276,7 +276,7 @@ class QueueRows:
             ends.append(_unwritten(begun, seen, asked=asked))
         return ends
 
-    def _not_again(self, entry: QueueEntry, run: str, seen: Row, ends: Sequence[TrainerEnd]) -> str | None:
+    def _not_again(self, entry: QueueEntry, run: str, seen: Row, ends: Sequence[Exit]) -> str | None:
         """Why it is not started again; empty where its own last word says so. None: it is."""
         state = entry.state
         if state.over:
@@ -392,7 +392,8 @@ def retriable(row: Row) -> bool:
 def _entries(submission: Submission, snapshot: QueueSnapshot, queue: QueueState) -> Sequence[QueueEntry]:
     """The rows of one submission, in the order of starting."""
     requested, state = snapshot.rows.get(submission.id, RowRequests()), queue.of(submission.id)
-    unheard = {str(one.row) for one in snapshot.requests if one.kind == "retry" and one.submission == submission.id}
+    mine = [one for one in snapshot.requests.values() if one.submission == submission.id]
+    unheard = frozenset(str(one.row) for one in mine if one.request == "retry")
     found = _parsed(submission.plan_text, submission.plan_path, submission.overrides)
     if found is None:
         return ()  # the supervisor says so, and closes it
@@ -400,8 +401,8 @@ def _entries(submission: Submission, snapshot: QueueSnapshot, queue: QueueState)
     begun = {*state.runs, *state.closed, *requested.held, *requested.removed}
     wanted = [row for row in shown(rows, begun) if submission.asks_for(row)]
     wanted.sort(key=lambda row: requested.ranks.get(row.key, 0.0))
-    retried, ending = frozenset(state.retried | unheard), submission.id in snapshot.ending
-    return [QueueEntry(submission, row, state, requested, plan.queue.retries, retried, ending) for row in wanted]
+    ending = submission.id in snapshot.ending
+    return [QueueEntry(submission, row, state, requested, plan.queue.retries, unheard, ending) for row in wanted]
 
 
 def _requested(entry: QueueEntry) -> _StatusAndReason | None:
@@ -417,11 +418,11 @@ def _requested(entry: QueueEntry) -> _StatusAndReason | None:
     return None
 
 
-def _unwritten(begun: Start, seen: Row, *, asked: bool) -> TrainerEnd:
+def _unwritten(begun: Start, seen: Row, *, asked: bool) -> Exit:
     """The end of a trainer that has died, and of which nobody has written yet."""
     state, has_events = RunState(seen.status.value), seen.figures.attempts > begun.attempts_before
     outcome, message = outcome_when_dead(state, identity_from_json(begun.process), has_events=has_events)
-    return TrainerEnd(outcome, asked, message)
+    return Exit(run=begun.run, outcome=outcome, asked=asked, message=message)
 
 
 def _waited_for(row: PlanRow, statuses: Sequence[tuple[PlanRow, Status]]) -> list[str]:

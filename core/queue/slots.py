@@ -10,12 +10,12 @@ from pathlib import Path
 
 from core.plan.next_action import Start
 from core.queue import journal
+from core.queue.execution import AssignedRun
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpu.available import NO_SLOT, AvailableGpus
 from core.queue.gpu.choice import Choice, Devices
 from core.queue.prune import prunable, prune
-from core.queue.retry_policy import LOST, TrainerEnd
-from core.queue.run_assignment import AssignedRun
+from core.queue.retry_policy import LOST
 from core.queue.state import QueueState
 from core.queue.supervisor_log import log_line
 from core.queue.trainer_outcome import is_lost, read_outcome
@@ -55,15 +55,6 @@ class Slot:
             self.trainer.kill()
         else:
             self.trainer.stop()
-
-
-@dataclass(frozen=True, slots=True)
-class EndedRun:
-    """A trainer that is no more."""
-
-    submission: str
-    run: RunPaths
-    ended: TrainerEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,37 +165,37 @@ class Slots:
 
     def launch(
         self, assigned: AssignedRun, run: RunPaths, submission: str, action: Start, choice: Choice | None = None
-    ) -> str | None:
-        """Start a trainer, or adopt one that lives; says which. None: a process out of our sight has the run.
+    ) -> bool:
+        """Start a trainer, or adopt one that lives. False: a process out of our sight has the run.
 
         OSError when it cannot be started. `run.json` must be there.
         """
-        if run.name in self._stuck():
-            return None
-        snapshot = read_run(run)
-        attempts = snapshot.attempts
-        trainer, kind = self._executor.adopt(run, attempts[-1].process if attempts else None), "adopt"
-        if trainer is None and ((snapshot.state.active and not is_lost(snapshot)) or run.name in self._begun):
-            return None  # another machine or container has gone on with it since the row was looked at
+        snapshot, row = read_run(run), assigned.row.key
+        if self.take_over(run, assigned.identity, submission, row, snapshot):
+            return True
+        if run.name in {*self._begun, *self._stuck()} or (snapshot.state.active and not is_lost(snapshot)):
+            return False  # another machine or container has gone on with it since the row was looked at
+        gpu = None if choice is None else choice.gpu
+        threads = assigned.resolved.settings.train.threads
+        trainer = self._executor.start(run, threads, None if gpu is None else gpu.uuid)
         if trainer is None:
-            gpu = None if choice is None or choice.gpu is None else choice.gpu.uuid
-            trainer, kind = self._executor.start(run, assigned.resolved.settings.train.threads, gpu), "start"
-        if trainer is None:
-            return None
-        free_before = 0 if choice is None or choice.gpu is None else choice.gpu.free or 0
-        slot = Slot(trainer, assigned.identity, submission, _before(trainer, attempts), free_before)
-        self._add(slot, kind, assigned.row.key, action.reason, dict(action.inputs))
-        log_line(f"{run.name}: {kind} ({action.reason})")
-        return kind
+            return False
+        free_before = 0 if gpu is None else gpu.free or 0
+        slot = Slot(trainer, assigned.identity, submission, len(snapshot.attempts), free_before)
+        self._add(slot, "start", row, action.reason, dict(action.inputs))
+        log_line(f"{run.name}: start ({action.reason})")
+        return True
 
-    def take_over(self, run: RunPaths, identity: str, submission: str, row: str) -> bool:
+    def take_over(
+        self, run: RunPaths, identity: str, submission: str, row: str, snapshot: RunSnapshot | None = None
+    ) -> bool:
         """Adopt the run's trainer if it lives on this machine: it takes up a slot, whoever started it.
 
-        Not one that was given up.
+        Not one that was given up. `snapshot`: of the run, where it was read a moment ago.
         """
         if run.name in self._stuck():
             return False
-        attempts = read_run(run).attempts
+        attempts = (snapshot or read_run(run)).attempts
         trainer = self._executor.adopt(run, attempts[-1].process if attempts else None)
         if trainer is None:
             return False
@@ -213,7 +204,7 @@ class Slots:
         log_line(f"{run.name}: adopt (it runs already)")
         return True
 
-    def adopt_all(self, submissions: Collection[str] = ()) -> list[EndedRun]:
+    def adopt_all(self, submissions: Collection[str] = ()) -> list[journal.Exit]:
         """Take over the trainers that an earlier supervisor started; the ends that it did not see.
 
         `submissions`: those that were asked to end as a whole, and will see to it: what another one wants goes on.
@@ -234,24 +225,24 @@ class Slots:
                 slot.end(asked)  # whoever asked it before us can no longer see to its end
         return self._unseen_ends()
 
-    def ended(self) -> list[EndedRun]:
+    def ended(self) -> list[journal.Exit]:
         """The trainers that ended since the last call; what they left behind is swept away."""
         unseen = self._unseen_ends() if self._begun and time.monotonic() >= self._look_at else []
         return unseen + [self._end(slot) for slot in self if not slot.trainer.alive()]
 
-    def escalate(self) -> list[EndedRun]:
+    def escalate(self) -> list[journal.Exit]:
         """Kill those whose grace is over. Those that SIGKILL does not end (stuck in the kernel) are given up.
 
         Such a process keeps the lock of its run, so nobody starts a second one there.
         """
-        ends: list[EndedRun] = []
+        ends: list[journal.Exit] = []
         for slot in self:
             if not slot.trainer.escalate():
                 self._slots.remove(slot)
                 self._given_up.append(slot)
                 self._let_go_of_folder(slot)
                 slot.trainer.release()
-                ends.append(self._record(slot.submission, slot.run, TrainerEnd("unkillable", True, STUCK), None))
+                ends.append(self._record(slot.submission, slot.run, "unkillable", STUCK, asked=True))
         return ends
 
     def _stuck(self) -> dict[str, Slot]:
@@ -284,15 +275,15 @@ class Slots:
             )
         )
 
-    def _end(self, slot: Slot) -> EndedRun:
+    def _end(self, slot: Slot) -> journal.Exit:
         self._slots.remove(slot)
         self._leave(slot)
         outcome, message = read_outcome(slot.run, slot.attempts_before, slot.trainer.identity)
         if lost := "" if slot.home is None else slot.home.lost():
             outcome, message = LOST, f"{lost} while it trained; `lora-tui queue retry` begins it anew"
         self._let_go_of_folder(slot)
-        ended = TrainerEnd(outcome, slot.trainer.stopping, message)
-        return self._record(slot.submission, slot.run, ended, slot.trainer.exit_status)
+        asked, status = slot.trainer.stopping, slot.trainer.exit_status
+        return self._record(slot.submission, slot.run, outcome, message, asked=asked, status=status)
 
     @staticmethod
     def _let_go_of_folder(slot: Slot) -> None:
@@ -306,7 +297,7 @@ class Slots:
         if slot.trainer.gpu is not None:
             self._gpus.left(slot.trainer.gpu, slot.free_before)
 
-    def _unseen_ends(self) -> list[EndedRun]:
+    def _unseen_ends(self) -> list[journal.Exit]:
         """The ends of trainers out of sight that nobody has told."""
         self._look_at = time.monotonic() + UNSEEN_LOOK_S
         ends = []
@@ -318,24 +309,20 @@ class Slots:
             if name not in QueueState(journal.records(self._log.path)).trainers:
                 continue  # the supervisor of its machine has told its end
             outcome, message = read_outcome(run, begun.record.attempts_before, begun.process(snapshot))
-            ended = TrainerEnd(outcome, self._state.asked_of(name) is not None, message)
-            ends.append(self._record(begun.record.submission, run, ended, None))
+            asked = self._state.asked_of(name) is not None
+            ends.append(self._record(begun.record.submission, run, outcome, message, asked=asked))
         return ends
 
-    def _record(self, submission: str, run: RunPaths, ended: TrainerEnd, status: int | None) -> EndedRun:
-        self._log.append(
-            journal.Exit(
-                submission=submission,
-                run=run.name,
-                outcome=ended.outcome,
-                asked=ended.asked,
-                message=ended.message,
-                status=status,
-            )
+    def _record(
+        self, submission: str, run: RunPaths, outcome: str, message: str, *, asked: bool, status: int | None = None
+    ) -> journal.Exit:
+        end = journal.Exit(
+            submission=submission, run=run.name, outcome=outcome, asked=asked, message=message, status=status
         )
-        if ended.outcome == "done":
+        self._log.append(end)
+        if outcome == "done":
             self._tidy(run)
-        return EndedRun(submission, run, ended)
+        return end
 
     def _tidy(self, run: RunPaths) -> None:
         """Delete what a trainer that was killed right after `result.json` left: nobody goes on from it."""

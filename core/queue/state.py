@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from core.plan.next_action import Wait
 from core.queue import journal
-from core.queue.retry_policy import TrainerEnd
 
 TOLD_TO_STOP = "told to stop"
 """The reason with which a supervisor ends that somebody stopped: what had paused is paused for the next one, too."""
@@ -39,18 +38,18 @@ class FailureSeries:
     _before: tuple[str, dict[str, None]] | None = None
     """The series that the last end broke."""
 
-    def add(self, run: str, ended: TrainerEnd) -> None:
+    def add(self, ended: journal.Exit) -> None:
         """A trainer has ended."""
         if ended.asked or ended.outcome in _NEUTRAL:
             return
         words = f"{ended.outcome.replace('_', ' ')}: {ended.message}".rstrip(": ")
         failure = "" if ended.outcome in _RESULTS else words
-        self._last, self._before = run, None
+        self._last, self._before = ended.run, None
         if not failure or _NUMBERS.sub("", failure) != _NUMBERS.sub("", self.failure):
             self._before, self.runs = (self.failure, self.runs), {}
         self.failure = failure
         if failure:
-            self.runs.setdefault(run)
+            self.runs.setdefault(ended.run)
 
     def take_back(self, run: str) -> None:
         """The run goes on with smaller micro-batches: its end was no failure."""
@@ -82,7 +81,7 @@ class PauseState:
 class _Trainers:
     """Of all runs, for whichever submission they were started."""
 
-    ends: dict[str, list[TrainerEnd]] = field(default_factory=dict)
+    ends: dict[str, list[journal.Exit]] = field(default_factory=dict)
     """Run → how they ended."""
     begun: dict[str, int] = field(default_factory=dict)
     """Run → how many were started or adopted."""
@@ -124,7 +123,7 @@ class SubmissionState:
         """Whether a row of it is this run, or was: the ends of its trainers count here, whoever had it started."""
         return run in self._since
 
-    def ends_of(self, run: str) -> list[TrainerEnd]:
+    def ends_of(self, run: str) -> list[journal.Exit]:
         """How its trainers ended while a row was this run, since somebody asked to try it again."""
         return self._trainers.ends.get(run, [])[self._since[run] :] if run in self._since else []
 
@@ -132,6 +131,13 @@ class SubmissionState:
         """Why the queue asked it to end for the plan's own sake; empty: it did not, or the run was started since."""
         reason, begun = self._stopped.get(run, ("", 0))
         return reason if begun == self._trainers.begun.get(run, 0) else ""
+
+    def is_retried(self, run: str, row: str, also: Collection[str] = ()) -> bool:
+        """Whether somebody asked to try this run again, in whichever row. `row`: is the run if nothing else was said.
+
+        `also`: rows of which that was asked, and no supervisor has heard yet.
+        """
+        return any(self.runs.get(key, run if key == row else None) == run for key in {*self.retried, *also})
 
     def last_reason(self, row: str) -> tuple[str, str] | None:
         """(skipped, failed or not run; why) of a row that has no run."""
@@ -326,8 +332,8 @@ class QueueState:
     def _exit(self, record: journal.Exit) -> None:
         if not record.run:
             return
-        run, ended = record.run, TrainerEnd(record.outcome, record.asked, record.message)
-        if ended.outcome == "crashed" and self.asked_of(run) == "kill":
+        run = record.run
+        if record.outcome == "crashed" and self.asked_of(run) == "kill":
             self.killed.add(run)
         begun = self.trainers.pop(run, None)
         if begun is not None:
@@ -336,8 +342,8 @@ class QueueState:
         self._stops_before.pop(run, None)
         ends = self._history.ends.setdefault(run, [])
         self._heard(record.submission)._since.setdefault(run, len(ends))
-        ends.append(ended)
-        self.pause.series.add(run, ended)
+        ends.append(record)
+        self.pause.series.add(record)
 
     def _request(self, submission: str, record: journal.Request) -> None:
         found = self._heard(submission)

@@ -25,12 +25,12 @@ from core.queue.gpu.choice import Devices
 from core.queue.gpu.nvml import NvmlReader
 from core.queue.notify import Notifier
 from core.queue.pauses import Pauses
-from core.queue.requests import OpenRequest, QueueDb, RowRequests, Submission
-from core.queue.slots import EndedRun, Slots
+from core.queue.requests import QueueDb, RowRequests, Submission
+from core.queue.slots import Slots
 from core.queue.state import TOLD_TO_STOP, QueueState
 from core.queue.supervisor_log import log_line
 from core.queue.wakeups import Wakeups
-from core.queue.work import SubmissionEnd, Work
+from core.queue.work import Work
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
 from core.system.held_folder import HeldFolder
@@ -87,10 +87,10 @@ class Supervisor:
 
     def _run(self, wakeups: Wakeups) -> None:
         self._log.append(journal.SupervisorStarted(process=current_process().to_json()))
-        ending = [request for request in self._db.snapshot().requests if request.kind in ("stop", "kill")]
+        ending = [one for one in self._db.snapshot().requests.values() if one.request in ("stop", "kill")]
         for request in ending:  # of which no supervisor has spoken
             if not self._state.of(str(request.submission)).finished:
-                self._state.apply(request.record())
+                self._state.apply(request)
         with closing(self._slots):
             ends = self._slots.adopt_all([str(request.submission) for request in ending if request.row is None])
             self._take_ends(ends)
@@ -133,7 +133,7 @@ class Supervisor:
             # What was started for one plan may be a run of another, which says so at its turn.
             self._changed |= len(self._works) > 1 and self._slots.identities != before
         for slot in self._slots:
-            for work in self._concerned(slot.submission, slot.run):
+            for work in self._concerned(slot.submission, slot.run.name):
                 self._followers.see_to(work.execution.plan.queue.sinks, slot.run, slot.attempts_before)
         self._followers.look()
         self._hashes.forget()  # faces hash what they submit; and thousands of clips take much memory
@@ -203,10 +203,10 @@ class Supervisor:
             if work.take_requests(snapshot.rows.get(name, RowRequests())):
                 self._changed = True
                 self._pauses.ask_anew()
-        for request in snapshot.requests:
-            self._log.append(request.record())
+        for number, request in snapshot.requests.items():
+            self._log.append(request)
             self._obey(request)
-            self._db.close_request(request.number)  # killed before this, the next supervisor obeys it again
+            self._db.close_request(number)  # killed before this, the next supervisor obeys it again
 
     def _take_submission(self, submission: Submission) -> None:
         name = submission.id
@@ -224,7 +224,7 @@ class Supervisor:
             execution = PlanExecution(submission, self._runs, self._hashes, trains=True, state=state)
             execution.assign_all()
         except UserError as error:
-            self._finish(name, SubmissionEnd(False, f"the plan cannot be read: {error}"))
+            self._finish(journal.Finish(submission=name, reason=f"the plan cannot be read: {error}"))
             return
         except OSError as error:
             if not may_pass(error):
@@ -240,35 +240,30 @@ class Supervisor:
         self._works[name] = Work(self._runs, execution, self._slots, self._pauses, self._log, successor)
         self._changed = True
 
-    def _obey(self, request: OpenRequest) -> None:
+    def _obey(self, request: journal.Request) -> None:
         self._changed = True
         self._pauses.ask_anew()
         work = self._works.get(request.submission or "")
-        if work is not None and request.row is None:
-            work.stop(request.kind)
-            if work.execution.stopped is not None:
-                work.end_trainers()
-        elif work is not None and request.kind == "retry":
-            work.retry(str(request.row))
-        elif work is not None and request.kind == "add":
-            work.reopen(str(request.row))
-        lifts = request.kind == "retry" or (request.kind == "release" and request.row is None)
-        if lifts and self._pauses.resume(f"on request ({request.kind})"):
-            self._notify_all("resumed", {"reason": f"on request ({request.kind})"})
-        if request.kind not in ("stop", "kill"):
+        if work is not None and work.execution.stopped is not None:
+            work.end_trainers()
+        elif work is not None and request.request in ("retry", "add"):
+            work.execution.reopen(str(request.row))
+        lifts = request.request == "retry" or (request.request == "release" and request.row is None)
+        if lifts and self._pauses.resume(f"on request ({request.request})"):
+            self._notify_all("resumed", {"reason": f"on request ({request.request})"})
+        if request.request not in ("stop", "kill"):
             return
-        run = request.run
-        if work is not None and request.row is not None:
-            found = work.run_of(request.row)
-            run = None if found is None else found.name
+        run = None if work is None or request.row is None else work.run_of(request.row)
         for slot in self._slots:
-            if slot.run.name == run:
-                slot.end(request.kind)
+            if run is not None and slot.run.name == run.name:
+                slot.end(request.request)
 
     def _successor(self, submission: str, run: RunPaths) -> tuple[str, str] | None:
         """The submission beside this one that wants the run, and its row: it has the trainer from now on."""
-        others = ((name, work.wants(run)) for name, work in self._works.items() if name != submission)
-        return self._hand_over(others)
+        running, others = self._slots.identities, self._works.items()
+        return self._hand_over(
+            (name, work.execution.wants(run, running)) for name, work in others if name != submission
+        )
 
     def _any_that_has(self, run: RunPaths) -> tuple[str, str] | None:
         """The submission that has the run, wanted or not, and its row: it has the trainer from now on."""
@@ -299,13 +294,13 @@ class Supervisor:
                 raise
         self._notify_pause(before)
         if ending is not None:
-            self._finish(work.name, ending)
+            self._finish(ending)
         elif work.waits_for_gpu:
             self._look_again(GPU_LOOK_S)
         elif work.waits_for_others:
             # Somebody else works on a run; nobody tells us when that ends.
             self._look_again(ELSEWHERE_S)
-        if ending is None and any(work.has(slot.run) for slot in self._slots):
+        if ending is None and any(work.execution.state.has(slot.run.name) for slot in self._slots):
             self._look_again(3600 * work.execution.hours_left(self._slots.identities))
 
     def _look_again(self, seconds: float) -> None:
@@ -313,32 +308,32 @@ class Supervisor:
         when = time.monotonic() + max(TICK_S, seconds)
         self._look_again_at = when if self._look_again_at is None else min(when, self._look_again_at)
 
-    def _take_ends(self, ends: list[EndedRun]) -> None:
+    def _take_ends(self, ends: list[journal.Exit]) -> None:
         for end in ends:
+            run = RunPaths(self._runs.root / end.run)
             for other in self._works.values():
-                other.execution.forget(end.run)
-            concerned = self._concerned(end.submission, end.run)
-            for one in concerned:
-                one.execution.ended(end.run)
+                other.execution.forget(run)
+            for one in self._concerned(end.submission, end.run):
+                one.execution.fit_all()
                 one.say_replaced()  # before the end counts as a failure
             self._changed = True
-            log_line(f"{end.run.name}: {end.ended.outcome} {end.ended.message}".rstrip())
+            log_line(f"{end.run}: {end.outcome} {end.message}".rstrip())
             before = self._pauses.cause
-            if end.ended.outcome == "disk_full":
-                self._pauses.disk_full(f"{DISK_FULL} ({end.run.name}: {end.ended.message})", measured_bytes(end.run))
-            if end.ended.outcome == "done":
+            if end.outcome == "disk_full":
+                self._pauses.disk_full(f"{DISK_FULL} ({end.run}: {end.message})", measured_bytes(run))
+            if end.outcome == "done":
                 self._pauses.run_done()
-                _write_card(end)
+                _write_card(run)
             self._notify_end(end)
             self._notify_pause(before)
 
-    def _notify_end(self, end: EndedRun) -> None:
+    def _notify_end(self, end: journal.Exit) -> None:
         for one in self._concerned(end.submission, end.run):
             self._notify(one, "run_ended", one.facts_of(end))
 
-    def _concerned(self, submission: str, run: RunPaths) -> list[Work]:
+    def _concerned(self, submission: str, run: str) -> list[Work]:
         """The work that a trainer was started for, and the others that have a row which is its run."""
-        return [work for work in self._works.values() if work.name == submission or work.has(run)]
+        return [work for work in self._works.values() if work.name == submission or work.execution.state.has(run)]
 
     def _notify_pause(self, before: str | None) -> None:
         if self._pauses.cause is not None and before is None:
@@ -356,13 +351,13 @@ class Supervisor:
         for work in self._works.values():
             self._notify(work, event, facts)
 
-    def _finish(self, submission: str, ending: SubmissionEnd) -> None:
+    def _finish(self, ending: journal.Finish) -> None:
+        submission = ending.submission
         with self._db.closing(submission, at_once=not ending.complete) as closed:
             self._changed |= not closed
             if not closed:
                 return  # first see what was asked for in this moment
-            complete, reason, not_run = ending.complete, ending.reason, dict(ending.not_run)
-            self._log.append(journal.Finish(submission=submission, complete=complete, reason=reason, not_run=not_run))
+            self._log.append(ending)
         self._pauses.ask_anew()
         work = self._works.pop(submission, None)
         if work is not None:
@@ -370,9 +365,9 @@ class Supervisor:
         log_line(f"submission {submission}: {ending.reason}")
 
 
-def _write_card(end: EndedRun) -> None:
+def _write_card(run: RunPaths) -> None:
     """A model card beside the adapter, which is whole without one."""
     try:
-        write_card(end.run)
+        write_card(run)
     except (OSError, UserError) as error:
-        log_line(f"{end.run.name}: no model card: {error}")
+        log_line(f"{run.name}: no model card: {error}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from core.errors import is_disk_full, may_pass
@@ -15,20 +15,10 @@ from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
 from core.queue.record import write_run
 from core.queue.requests import RowRequests
-from core.queue.slots import EndedRun, Slots, Successor
-from core.queue.state import OVER
+from core.queue.slots import Slots, Successor
 from core.runs.paths import RunPaths, RunsFolder
 
 REMOVED = "removed from the queue"
-
-
-@dataclass(frozen=True, slots=True)
-class SubmissionEnd:
-    """Why nothing more is done for a submission. `complete`: all was done that it asked for."""
-
-    complete: bool
-    reason: str
-    not_run: Mapping[str, str] = field(default_factory=dict)
 
 
 class Work:
@@ -58,17 +48,13 @@ class Work:
         """Whether a trainer that is none of ours works on a row's run."""
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
-        for key in sorted(self._state.retried):
-            execution.retry(key)
-        if asked := self._state.asked.get(None):
-            self.stop(asked)
 
     @property
     def waits_for_others(self) -> bool:
         """Whether it waits for something that nobody here will tell us of."""
         return bool(self._foreign or self.execution.elsewhere or (self._state.wait is not None and not self._slots))
 
-    def go_on(self) -> SubmissionEnd | None:
+    def go_on(self) -> journal.Finish | None:
         """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
         execution = self.execution
         self.waits_for_gpu = False
@@ -80,21 +66,21 @@ class Work:
             self.say_replaced()
             match action:
                 case Finished():
-                    return SubmissionEnd(True, action.reason, execution.not_run(action))
+                    return self._finish(action)
                 case Wait():
                     self.waits(action)
                     return None
                 case Stop():
                     return self._stop(action)
                 case Skip():
-                    execution.skip(action.row.key, action.reason)
+                    execution.close(action.row.key, RowStatus.SKIPPED, action.reason)
                     self._skipped(action.row.key, action.inputs)
                 case Start():
                     if not self._start(action):
                         return None
         self.end_trainers()
         if all(slot.submission != self.name for slot in self._slots):
-            return SubmissionEnd(False, execution.stopped)
+            return journal.Finish(submission=self.name, reason=execution.stopped)
         return None
 
     def waits(self, wait: Wait, cause: str = "") -> None:
@@ -112,7 +98,7 @@ class Work:
         execution.requests = requests
         removed = sorted(requests.removed - set(execution.closed))
         for key in removed:
-            execution.skip(key, REMOVED)
+            execution.close(key, RowStatus.SKIPPED, REMOVED)
             self._skipped(key, {})
         runs = {run.name for key in removed if (run := self.run_of(key)) is not None}
         kept = {run.name for key in set(execution.assigned) - set(execution.closed) if (run := self.run_of(key))}
@@ -120,29 +106,11 @@ class Work:
             slot.trainer.stop()  # it was started in the moment in which somebody removed it
         return True
 
-    def retry(self, key: str) -> None:
-        """Try a row again, whatever became of it."""
-        self.execution.retry(key)
-
-    def reopen(self, key: str) -> None:
-        """A row that was removed is asked for again."""
-        self.execution.reopen(key)
-
-    def has(self, run: RunPaths) -> bool:
-        """Whether a row of it is this run, as far as was said: its trainer's ends count here too, then."""
-        return self._state.has(run.name)
-
     def say_replaced(self) -> None:
         """Which runs ran out of memory, where their rows go on with others."""
-        for name, instead in self.execution.replaced.items():
+        for name, halve in self.execution.replaced.items():
             if name not in self._state.halves:
-                self._log.append(
-                    journal.Halve(submission=self.name, row=instead.row, run=name, accumulation=instead.accumulation)
-                )
-
-    def wants(self, run: RunPaths) -> str | None:
-        """The row that is this run, if the run is to go on for this submission."""
-        return self.execution.wants(run, self._slots.identities)
+                self._log.append(halve)
 
     def row_of(self, run: RunPaths) -> str | None:
         """A row that the submission asks for and that is this run."""
@@ -157,26 +125,20 @@ class Work:
         assigned = self.execution.assigned.get(key)
         return None if assigned is None else self.execution.folder(assigned)
 
-    def facts_of(self, end: EndedRun) -> dict[str, Any]:
+    def facts_of(self, end: journal.Exit) -> dict[str, Any]:
         """What a notification says of a run that ended."""
-        rows = [
-            key for key in self.execution.assigned if (run := self.run_of(key)) is not None and run.name == end.run.name
-        ]
-        facts = self.execution.facts(end.run) if end.ended.outcome == "done" else {}
+        folder = RunPaths(self._runs.root / end.run)
+        rows = [key for key in self.execution.assigned if (run := self.run_of(key)) is not None and run.name == end.run]
+        facts = self.execution.run_status.facts(folder) if end.outcome == "done" else {}
         known = {name: facts.get(name) for name in ("accepted", "domain_gain", "heldout_regression")}
         return {
-            "run": end.run.name,
-            "folder": str(end.run.root),
+            "run": end.run,
+            "folder": str(folder.root),
             "rows": rows,
-            "outcome": end.ended.outcome,
-            "message": end.ended.message,
+            "outcome": end.outcome,
+            "message": end.message,
             **known,
         }
-
-    def stop(self, kind: str) -> None:
-        """Nothing more is started for it; `kind` is the request."""
-        if kind in ("stop", "kill"):
-            self.execution.stopped = OVER[kind]
 
     def end_trainers(self) -> None:
         """Carry out what it was asked as a whole; what another submission wants goes on."""
@@ -196,7 +158,7 @@ class Work:
             else:
                 self._foreign = True
 
-    def _stop(self, action: Stop) -> SubmissionEnd | None:
+    def _stop(self, action: Stop) -> journal.Finish | None:
         """None: it waits for trainers of its own to stop. Those that another submission wants go on, not for it."""
         runs = {row.key: run.name for row in action.rows if (run := self.run_of(row.key)) is not None}
         slots = self._slots.let_go(self.name, self._successor, runs.values())
@@ -211,7 +173,11 @@ class Work:
             stopped = ", ".join(key for key, name in runs.items() if name in ending)
             self.waits(Wait(f"{action.reason}; waiting for {stopped} to stop", over=True))
             return None
-        return SubmissionEnd(True, action.reason, self.execution.not_run(Finished(action.reason, action.not_run)))
+        return self._finish(Finished(action.reason, action.not_run))
+
+    def _finish(self, action: Finished) -> journal.Finish:
+        not_run = self.execution.not_run(action)
+        return journal.Finish(submission=self.name, complete=True, reason=action.reason, not_run=not_run)
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""
@@ -236,26 +202,24 @@ class Work:
             return False
         try:
             write_run(run, assigned.row, assigned.resolved, execution.plan)
-            kind = self._slots.launch(assigned, run, self.name, action, choice)
+            launched = self._slots.launch(assigned, run, self.name, action, choice)
         except OSError as error:
             if is_disk_full(error) or may_pass(error):
                 raise
-            execution.close(row, f"cannot start: {error}")
+            execution.close(row, RowStatus.FAILED, f"cannot start: {error}")
             self._skipped(row, action.inputs)
             return True
         execution.forget(run)
-        if kind is None:
+        if not launched:
             # A process that we cannot see, such as another container's, holds its lock or writes its events.
             execution.elsewhere.add(assigned.identity)
         return True
 
     def _skipped(self, row: str, inputs: Mapping[str, Any]) -> None:
         if row not in self._state.closed:
-            status, reason = self.execution.status_of_closed(row), self.execution.closed[row]
-            word = None if status is None else status.value
-            self._log.append(
-                journal.Skip(submission=self.name, row=row, status=word, reason=reason, inputs=dict(inputs))
-            )
+            status, why = self.execution.closed[row]
+            told = journal.Skip(submission=self.name, row=row, status=status.value, reason=why, inputs=dict(inputs))
+            self._log.append(told)
 
     def _name(self, row: str, run: RunPaths) -> None:
         """Say, once, that the row is this run."""

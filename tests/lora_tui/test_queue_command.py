@@ -13,6 +13,7 @@ from waiting import wait_for
 
 from core.queue import commands
 from core.queue.__main__ import supervise
+from core.queue.requests import Target
 from core.runs.snapshot import RunState
 from core.system.locks import is_held
 from core.system.process import current_process
@@ -318,7 +319,7 @@ def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> Non
     old.close()
     [submission] = folder.db.open_submissions()
     assert submission.id == "abc"
-    folder.db.request("stop", submission="abc")
+    folder.db.ask("stop", [Target("abc")])
     assert [wish.row for wish in folder.db.open_requests()] == [None]
 
 

@@ -104,7 +104,7 @@ def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, mon
     ask = QueueDb.ask
 
     def late(db: QueueDb, kind: str, *rest: Any) -> list[Target]:
-        db.request("stop", submission=first["submission"])  # by somebody else, after this command has looked
+        ask(db, "stop", [Target(first["submission"])])  # by somebody else, after this command has looked
         return ask(db, kind, *rest)
 
     monkeypatch.setattr(QueueDb, "ask", late)

@@ -60,7 +60,7 @@ def a_is(folder: Any) -> tuple[str, str]:
 
 
 def wishes(folder: Any) -> list[str]:
-    return [wish.kind for wish in folder.db.open_requests()]
+    return [wish.request for wish in folder.db.open_requests()]
 
 
 @pytest.mark.parametrize(("verb", "past"), [("stop", "stopped"), ("kill", "killed")])

@@ -32,15 +32,13 @@ def test_the_same_work_is_queued_once(tmp_path: Path) -> None:
 def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
     db = QueueDb(tmp_path / "queue.sqlite3")
     queued = db.submit(submission())
-    db.request("stop", submission=queued.id)
-    db.request("kill", run="a-1")
-    assert [(w.kind, w.submission, w.run) for w in db.open_requests()] == [
-        ("stop", queued.id, None),
-        ("kill", None, "a-1"),
-    ]
+    db.ask("stop", [Target(queued.id)])
+    db.ask("kill", [Target(db.submit(submission("b")).id)])
+    assert [w.request for w in db.open_requests()] == ["stop", "kill"]
     db.close_submission(queued.id)
-    [left] = db.open_requests()
-    db.close_request(left.number)
+    [(number, left)] = db.snapshot().requests.items()
+    assert left.request == "kill"
+    db.close_request(number)
     assert db.open_requests() == []
 
 
@@ -51,8 +49,8 @@ def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path:
     with db.closing(name) as closed:
         assert not closed
     assert [submission.id for submission in db.open_submissions()] == [name]
-    for wish in db.open_requests():
-        db.close_request(wish.number)
+    for number in db.snapshot().requests:
+        db.close_request(number)
     db.ask("stop", [Target(name)])
     with db.closing(name) as closed:
         assert closed, "a stop asks for nothing more than to be closed"

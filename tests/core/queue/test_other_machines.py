@@ -81,7 +81,7 @@ def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: Any
     start = execution.next_action(())
     assert isinstance(start, Start)
     foreign(run, 2, where=where)
-    assert slots.launch(assigned, run, "one", start) is None
+    assert not slots.launch(assigned, run, "one", start)
     assert not folder.births("a") and not folder.decisions("start")
 
 
@@ -126,23 +126,23 @@ def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_her
 @pytest.mark.parametrize("where", [MACHINE, CONTAINER])
 @pytest.mark.parametrize("spoke", [True, False])
 def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so(
-    folder: Any, monkeypatch: pytest.MonkeyPatch, where: dict[str, str], *, spoke: bool
+    folder: Any, monkeypatch: pytest.MonkeyPatch, where: dict[str, str], *, has_events: bool
 ) -> None:
     monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
     folder.write()
     execution, run = made(folder, "a")
     begun(folder, run, where)
-    if spoke:
+    if has_events:
         foreign(run, 1, where=where)
     slots = slots_of(folder)
     assert slots.adopt_all() == [] and slots.ended() == []
     start = execution.next_action(())
     if isinstance(start, Start):  # it has said nothing yet, but the decisions speak of it
-        assert slots.launch(execution.assigned["a"], run, "one", start) is None
+        assert not slots.launch(execution.assigned["a"], run, "one", start)
         foreign(run, 1, where=where)
     say(run, 1, *STOPPED)
     [end] = slots.ended()
-    assert end.ended.outcome == "stopped" and slots.ended() == []
+    assert end.outcome == "stopped" and slots.ended() == []
     assert [one.outcome for one in folder.decisions("exit")] == ["stopped"]
 
 
@@ -155,7 +155,7 @@ def test_of_another_machine_that_fell_silent_nobody_says_that_this_one_was_resta
     foreign(run, 1)
     monkeypatch.setattr(snapshot_module, "LOST_S", -1.0)
     [end] = slots_of(folder).adopt_all()
-    assert end.ended.message == "it was on another machine, and has given no sign of life for 10 min"
+    assert end.message == "it was on another machine, and has given no sign of life for 10 min"
 
 
 def test_an_end_that_the_supervisor_of_the_other_machine_has_told_is_not_told_again(

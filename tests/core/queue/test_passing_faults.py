@@ -105,7 +105,7 @@ def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(folder: Any, monkey
     folder.db.submit(folder.submission())
     (folder.runs.state / "queue.sqlite3-journal").mkdir()  # the journal cannot be opened, as with no inode left
     with pytest.raises(OSError, match=r"unable to open|disk I/O") as told:
-        folder.db.request("stop", submission="x")
+        folder.db.ask("stop", [Target("x")])
     assert may_pass(told.value) and not is_disk_full(told.value)
 
     def full(**named: Any) -> Any:
@@ -113,7 +113,7 @@ def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(folder: Any, monkey
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(OSError, match="No space") as told:
-        folder.db.request("stop", submission="x")
+        folder.db.ask("stop", [Target("x")])
     assert is_disk_full(told.value)
 
 

@@ -21,7 +21,6 @@ from core.queue.notify import Notifier
 from core.queue.pauses import MOST_BYTES, Pauses, has_space
 from core.queue.report import report
 from core.queue.requests import Target
-from core.queue.retry_policy import TrainerEnd
 from core.queue.state import FailureSeries, QueueState
 from core.queue.supervisor import Supervisor
 from core.queue.wakeups import Wakeups
@@ -39,7 +38,7 @@ HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
 def series(*ends: tuple[str, str, str]) -> FailureSeries:
     found = FailureSeries()
     for run, outcome, message in ends:
-        found.add(run, TrainerEnd(outcome, message=message))
+        found.add(Exit(run=run, outcome=outcome, message=message))
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.plan.next_action import RowStatus
-from core.queue.retry_policy import TrainerEnd, decide
+from core.queue.journal import Exit
+from core.queue.retry_policy import decide
 
 
 @pytest.mark.parametrize("outcome", ["queued", "stopped", "crashed", "disk_full", "error", "rebooted"])
@@ -16,22 +17,22 @@ def test_what_an_earlier_submission_left_is_taken_up(outcome: str) -> None:
 @pytest.mark.parametrize("outcome", ["diverged", "out_of_memory"])
 def test_a_result_that_would_repeat_itself_is_not_tried_again(outcome: str) -> None:
     assert decide(outcome, [], 5).status is RowStatus.FAILED
-    assert decide(outcome, [TrainerEnd(outcome)], 5).status is RowStatus.FAILED
+    assert decide(outcome, [Exit(outcome=outcome)], 5).status is RowStatus.FAILED
 
 
 def test_done_is_done_whatever_came_before() -> None:
-    assert decide("done", [TrainerEnd("crashed")] * 9, 0).status is RowStatus.DONE
+    assert decide("done", [Exit(outcome="crashed")] * 9, 0).status is RowStatus.DONE
 
 
 def test_an_error_is_not_repeated_in_the_same_submission() -> None:
-    assert decide("error", [TrainerEnd("error")], 5).status is RowStatus.FAILED
+    assert decide("error", [Exit(outcome="error")], 5).status is RowStatus.FAILED
 
 
 @pytest.mark.parametrize(("crashes", "status"), [(2, RowStatus.QUEUED), (3, RowStatus.FAILED)])
 def test_retries_count_crashes(crashes: int, status: RowStatus) -> None:
-    assert decide("crashed", [TrainerEnd("crashed")] * crashes, 2).status is status
+    assert decide("crashed", [Exit(outcome="crashed")] * crashes, 2).status is status
 
 
 def test_stops_that_were_asked_for_and_reboots_cost_no_retry() -> None:
-    ends = [TrainerEnd("stopped", asked=True), TrainerEnd("rebooted"), TrainerEnd("crashed", asked=True)] * 3
+    ends = [Exit(outcome="stopped", asked=True), Exit(outcome="rebooted"), Exit(outcome="crashed", asked=True)] * 3
     assert decide("stopped", ends, 0).status is RowStatus.QUEUED

@@ -36,8 +36,7 @@ from core.queue.journal import (
     decode,
     encode,
 )
-from core.queue.retry_policy import TrainerEnd
-from core.queue.state import FailureSeries, QueueState
+from core.queue.state import QueueState
 
 START = Start(submission="s", row="a", run="a-1")
 ADOPT = Adopt(submission="s", row="a", run="a-1")
@@ -110,7 +109,7 @@ def test_a_removed_row_is_told_until_it_is_asked_for_again() -> None:
 def test_ends_count_wherever_the_run_is_a_row() -> None:
     shared = Named(submission="t", row="x", run="a-1")
     state = QueueState([Submitted(submission="t"), NAMED, shared, START, STOPPED])
-    assert state.of("s").ends_of("a-1") == state.of("t").ends_of("a-1") == [TrainerEnd("stopped", True)]
+    assert state.of("s").ends_of("a-1") == state.of("t").ends_of("a-1") == [STOPPED]
     assert QueueState([START, STOPPED, shared]).of("t").ends_of("a-1") == [], "before the row was this run"
 
 
@@ -121,7 +120,7 @@ def test_a_retry_forgives_what_was() -> None:
     state.apply(asked("retry", "b"))
     assert not state.of("s").ends_of("a-1") and state.of("s").retried == {"a", "b"} and not state.of("s").closed
     state.apply(CRASH)
-    assert state.of("s").ends_of("a-1") == [TrainerEnd("crashed", True)]
+    assert state.of("s").ends_of("a-1") == [CRASH]
 
 
 def test_what_a_submission_waits_for_is_over_when_something_starts() -> None:
@@ -221,13 +220,6 @@ def test_what_was_done_last() -> None:
 )
 def test_a_pause_lasts_until_somebody_or_the_queue_ends_it(then: Record, cause: str | None) -> None:
     assert QueueState([Pause(cause="failures", reason="alike"), then]).pause.cause == cause
-
-
-def series(*ends: tuple[str, TrainerEnd]) -> FailureSeries:
-    found = FailureSeries()
-    for run, ended in ends:
-        found.add(run, ended)
-    return found
 
 
 def test_a_run_that_goes_on_with_smaller_batches_neither_makes_nor_breaks_a_series() -> None:

@@ -140,13 +140,13 @@ def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder
     os.kill(supervisor_pid(folder), signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     [submission] = folder.db.open_submissions()
-    folder.db.request("stop", submission=submission.id)
+    folder.db.ask("stop", [Target(submission.id)])
     if (pid := os.fork()) == 0:
         Supervisor._obey = QueueDb.close_request = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
         supervise(folder.runs, folder.executor)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    assert [wish.kind for wish in folder.db.open_requests()] == ["stop"]
+    assert [wish.request for wish in folder.db.open_requests()] == ["stop"]
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.snapshot("a").state is RunState.STOPPED
     assert len(folder.births("a")) == 1
