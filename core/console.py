@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
@@ -41,6 +42,11 @@ def err(text: str, max_length: int | None = None, *, multiline: bool = False) ->
     """One line to stderr, or several. A closed or full stderr stops nothing."""
     with contextlib.suppress(OSError, ValueError):
         _put(sys.stderr, _shown(text, max_length, multiline) + "\n")
+
+
+def log_line(text: str) -> None:
+    """One line to stderr with the time, for what runs long: stderr of a supervisor is its log."""
+    err(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
 
 def ask(text: str) -> None:

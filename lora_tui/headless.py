@@ -14,9 +14,9 @@ from core import console
 from core.errors import ExitCode, PlanError
 from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.expand import matches, unknown_ids
+from core.queue.client import supervisor_note
 from core.queue.execution import PlanExecution
 from core.queue.journal import Finish
-from core.queue.other_version import supervisor_note
 from core.queue.report import report
 from core.queue.requests import Submission
 from core.runs.paths import RunsFolder

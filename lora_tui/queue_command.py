@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from core import console
 from core.errors import ExitCode, UserError
 from core.queue import SUPERVISOR_COMMAND
+from core.queue.client import supervisor_note
 from core.queue.commands import CommandResult, Commands, Effect, Selection
-from core.queue.other_version import supervisor_note
 from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
 from core.runs.paths import RunPaths, RunsFolder

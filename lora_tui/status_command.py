@@ -11,9 +11,9 @@ from core import console
 from core.errors import ExitCode, PlanError
 from core.manifests.hashing import UnsavedHashes
 from core.plan.expand import unknown_ids
+from core.queue.client import supervisor_note
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
-from core.queue.other_version import supervisor_note
 from core.queue.report import report
 from core.queue.requests import Submission
 from core.runs.figures import clock

@@ -8,20 +8,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.console import err
+from core.console import err, log_line
 from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
-from core.queue.client import told_to_stop
+from core.queue.client import say_code, told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.gpu.choice import Devices
-from core.queue.other_version import say_code
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
-from core.queue.supervisor_log import log_line
-from core.queue.wakeups import Wakeups
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
 from core.system.locks import KernelLock
 from core.system.process import current_process
+from core.system.signals import Wakeups
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -185,7 +185,7 @@ class Commands:
             raise UserError(
                 f"nothing to release: {_keys(chosen)} ends as asked; `lora-tui queue add PLAN` goes on with it"
             )
-        held = {Target(name, row) for name, requested in self._db.row_requests().items() for row in requested.held}
+        held = {Target(name, row) for name, requested in self._db.snapshot().rows.items() for row in requested.held}
         targets = [target for target in with_sharers(rows, going) if target in held]
         whole = [Target(row.queued.submission) for row in going] if selection.everything else []
         if targets or whole:
@@ -278,7 +278,7 @@ class Commands:
 
     def _elsewhere(self, rows: Sequence[Row], whole: Sequence[str], runs: Collection[object]) -> tuple[Row, ...]:
         """Rows of other submissions that want one of these runs, which were to end with theirs."""
-        requests = self._db.row_requests() if whole else {}
+        requests = self._db.snapshot().rows if whole else {}
         found = []
         for row in rows:
             requested = requests.get(row.queued.submission, RowRequests())

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import core
-from core.queue.gpu import locks as gpu_locks
+from core.queue.gpu.available import lock_gpu
 from core.runs.folder import open_append
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE
@@ -152,7 +152,7 @@ class LocalExecutor:
         try:
             if gpu is not None:
                 environment[GPU_VARIABLE] = gpu
-                gpu_held = gpu_locks.acquire(self._runs, gpu, run)
+                gpu_held = lock_gpu(self._runs, gpu, run)
                 if gpu_held is None:
                     return None
                 locks += gpu_held

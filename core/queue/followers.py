@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.console import log_line
 from core.queue.executor import child_environment
 from core.queue.journal import Journal, Sink
-from core.queue.supervisor_log import log_line
 from core.runs.folder import open_append, refuse_link
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.queue.supervisor_log import log_line
+from core.console import log_line
 
 SCHEMA_VERSION = 1
 TIMEOUT_S = 30.0

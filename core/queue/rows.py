@@ -23,8 +23,8 @@ from core.plan.schema import Row as PlanRow
 from core.queue.journal import Exit, Start, records
 from core.queue.requests import QueueDb, QueueSnapshot, RowRequests, Submission, Target
 from core.queue.retry_policy import COUNTED, LOST, decide
+from core.queue.run_status import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
 from core.queue.state import QueueState, SubmissionState
-from core.queue.trainer_outcome import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Figures, Outcome, Queued, Row, Status, told_by_plan
 from core.runs.snapshot import LOST_S, RunSnapshot, RunState, reason

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.console import log_line
 from core.plan.next_action import Start
 from core.queue import journal
 from core.queue.execution import AssignedRun
@@ -16,9 +17,8 @@ from core.queue.gpu.available import NO_SLOT, AvailableGpus
 from core.queue.gpu.choice import Choice, Devices
 from core.queue.prune import prunable, prune
 from core.queue.retry_policy import LOST
+from core.queue.run_status import is_lost, read_outcome
 from core.queue.state import QueueState
-from core.queue.supervisor_log import log_line
-from core.queue.trainer_outcome import is_lost, read_outcome
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run

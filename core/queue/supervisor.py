@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from core.console import log_line
 from core.errors import RunFolderError, UserError, is_disk_full, may_pass
 from core.manifests.hashing import HashCache
 from core.plan.next_action import Wait
@@ -28,14 +29,13 @@ from core.queue.pauses import Pauses
 from core.queue.requests import QueueDb, RowRequests, Submission
 from core.queue.slots import Slots
 from core.queue.state import TOLD_TO_STOP, QueueState
-from core.queue.supervisor_log import log_line
-from core.queue.wakeups import Wakeups
 from core.queue.work import Work
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
 from core.system.held_folder import HeldFolder
 from core.system.locks import KernelLock
 from core.system.process import current_process
+from core.system.signals import Wakeups
 
 TICK_S = 0.5
 """How soon a submission or a request is noticed; the end of a trainer is noticed at once where pidfds exist."""

@@ -21,7 +21,7 @@ from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
-from core.queue.database import Database
+from core.queue.requests import QueueDb
 from core.runs.state_folder import runs_folder
 from core.system.files import make_private
 from lora_tui.__main__ import main
@@ -170,11 +170,11 @@ def test_a_runs_folder_that_cannot_be_written_is_named(
     (state / folder.runs.queue_db.name).touch()
 
     @contextlib.contextmanager
-    def transaction(database: Database) -> Iterator[None]:
+    def transaction(database: QueueDb) -> Iterator[None]:
         raise OSError(number, os.strerror(number), str(database.path))
         yield
 
-    monkeypatch.setattr(Database, "transaction", transaction)
+    monkeypatch.setattr(QueueDb, "transaction", transaction)
     for command in (["--headless", str(folder.plan)], ["queue", "add", str(folder.plan)], ["queue", "retry", "--all"]):
         assert main([*command, "--runs", str(folder.runs.root)]) == 4
         err = capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_a_run_that_is_tried_again_is_judged_again(folder: Any, command: Command
     wait_for(lambda: len(folder.decisions("start")) == 2)
     [submission] = folder.db.open_submissions()
     folder.db.ask("retry", [Target(submission.id, "a")])
-    wait_for(lambda: not folder.db.open_requests())
+    wait_for(lambda: not folder.db.snapshot().requests)
     os.kill(folder.births("b")[0], signal.SIGTERM)
     _, err = headless.communicate(timeout=DEADLINE_S)
     assert headless.returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.other_version import code_id, supervisor_note
+from core.queue.client import code_id, supervisor_note
 from core.system.locks import is_held
 from lora_tui.__main__ import main
 

@@ -320,7 +320,7 @@ def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> Non
     [submission] = folder.db.open_submissions()
     assert submission.id == "abc"
     folder.db.ask("stop", [Target("abc")])
-    assert [wish.row for wish in folder.db.open_requests()] == [None]
+    assert [wish.row for wish in folder.db.snapshot().requests.values()] == [None]
 
 
 def test_status_follows_until_the_queue_is_done(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def a_is(folder: Any) -> tuple[str, str]:
 
 
 def wishes(folder: Any) -> list[str]:
-    return [wish.request for wish in folder.db.open_requests()]
+    return [wish.request for wish in folder.db.snapshot().requests.values()]
 
 
 @pytest.mark.parametrize(("verb", "past"), [("stop", "stopped"), ("kill", "killed")])

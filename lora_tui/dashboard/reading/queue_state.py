@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.queue import journal
-from core.queue.other_version import supervisor_note
+from core.queue.client import supervisor_note
 from core.queue.requests import QueueDb
 from core.queue.rows import QueueRows
 from core.queue.state import QueueState

@@ -128,7 +128,7 @@ class PlanFolder:
         """
         for kind in ("hold", "release", "hold", "release"):
             self.db.ask(kind, [Target(submission, row)])
-            wait_for(lambda: not self.db.open_requests())
+            wait_for(lambda: not self.db.snapshot().requests)
 
     def end_all(self) -> None:
         """Kill the supervisor, then what it started: it would start a trainer again."""

@@ -34,12 +34,12 @@ def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
     queued = db.submit(submission())
     db.ask("stop", [Target(queued.id)])
     db.ask("kill", [Target(db.submit(submission("b")).id)])
-    assert [w.request for w in db.open_requests()] == ["stop", "kill"]
+    assert [w.request for w in db.snapshot().requests.values()] == ["stop", "kill"]
     db.close_submission(queued.id)
     [(number, left)] = db.snapshot().requests.items()
     assert left.request == "kill"
     db.close_request(number)
-    assert db.open_requests() == []
+    assert not db.snapshot().requests
 
 
 def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path: Path) -> None:
@@ -54,16 +54,16 @@ def test_a_submission_is_not_closed_over_what_was_asked_in_that_moment(tmp_path:
     db.ask("stop", [Target(name)])
     with db.closing(name) as closed:
         assert closed, "a stop asks for nothing more than to be closed"
-    assert not db.open_submissions() and not db.open_requests()
+    assert not db.open_submissions() and not db.snapshot().requests
     assert db.ask("retry", [Target(name, "a")]) == [Target(name, "a")], "that came too late"
-    assert not db.open_requests()
+    assert not db.snapshot().requests
     again = db.submit(Submission.create(tmp_path / "plan.toml", "")).id
     db.ask("stop", [Target(again)])
     assert db.ask("retry", [Target(again, "a")]) == [Target(again, "a")], "nothing more is started there"
 
 
 def test_nobody_submits_while_the_supervisor_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.queue.database.BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("core.queue.requests.BUSY_TIMEOUT_S", 0.01)
     db = QueueDb(tmp_path / "queue.sqlite3")
     with db.leaving() as nothing_open:
         assert nothing_open

@@ -77,7 +77,7 @@ def test_a_process_that_events_name_is_neither_stopped_nor_killed(folder: Any, w
         submission = folder.db.submit(folder.submission())
         folder.db.ask(wish, [Target(submission.id, "a")], held="on request")
         folder.client.ensure_supervisor()
-        wait_for(lambda: folder.decisions("wait") and not folder.db.open_requests())
+        wait_for(lambda: folder.decisions("wait") and not folder.db.snapshot().requests)
         folder.db.ask(wish, [Target(submission.id)])
         wait_for(lambda: folder.decisions("supervisor_ended"))
         assert victim.poll() is None and not folder.births("a"), "what writes events is left to work"

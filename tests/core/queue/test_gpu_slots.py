@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from core.queue.gpu import locks as gpu_locks
+from core.queue.gpu.available import holder_of, lock_gpu
 from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
-from core.queue.wakeups import Wakeups
 from core.runs.paths import RunPaths
 from core.system.locks import KernelLock, is_held
+from core.system.signals import Wakeups
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 
@@ -52,8 +52,8 @@ def test_a_gpu_for_which_no_trainer_could_be_started_is_free_again(
 
     monkeypatch.setattr(KernelLock, "write_owner", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        gpu_locks.acquire(folder.runs, A.uuid, RunPaths(folder.runs.root / "a-1"))
-    assert gpu_locks.holder(folder.runs, A.uuid) is None
+        lock_gpu(folder.runs, A.uuid, RunPaths(folder.runs.root / "a-1"))
+    assert holder_of(folder.runs, A.uuid) is None
 
 
 def gpu_of(folder: Any, experiment: str) -> list[str]:

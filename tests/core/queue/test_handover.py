@@ -226,7 +226,7 @@ def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervis
     first = folder.client.submit(folder.submission())
     wait_for(lambda: trains(folder))
     folder.client.ask("stop", first.id)
-    wait_for(lambda: not folder.db.open_requests())  # killed earlier, the trainer was told nothing, and goes on
+    wait_for(lambda: not folder.db.snapshot().requests)  # killed earlier, the trainer was told nothing, and goes on
     assert folder.client.submit(folder.submission()).id != first.id, "that one ends"
     kill_supervisor(folder)
     folder.client.ensure_supervisor()

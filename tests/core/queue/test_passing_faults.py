@@ -49,7 +49,7 @@ class AwayExecutor(LocalExecutor):
 
 
 def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.queue.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("core.queue.requests.BUSY_TIMEOUT_S", 0.05)
     monkeypatch.setattr(entry, "LOOK_S", 0.2)
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["wait", "good"])
@@ -240,7 +240,7 @@ def test_a_retry_of_a_row_that_depends_on_another_outlives_the_supervisor(folder
         wait_for(lambda: trains(folder, "z"))
         assert folder.snapshot("c").state == "diverged"
         folder.db.ask("retry", [Target(submission.id, "c")])
-        wait_for(lambda: not folder.db.open_requests())
+        wait_for(lambda: not folder.db.snapshot().requests)
         os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
         client._child.wait()
         client.ensure_supervisor()

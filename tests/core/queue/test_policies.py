@@ -23,12 +23,12 @@ from core.queue.report import report
 from core.queue.requests import Target
 from core.queue.state import FailureSeries, QueueState
 from core.queue.supervisor import Supervisor
-from core.queue.wakeups import Wakeups
 from core.runs.row import Outcome
 from core.runs.snapshot import RunState
 from core.system.files import read_json
 from core.system.locks import KernelLock, is_held
 from core.system.process import identity_of, is_alive
+from core.system.signals import Wakeups
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 FOUR = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n[[experiment]]\nid = "d"\ntrain.seed = 3\n'

@@ -110,7 +110,7 @@ def test_retry_tries_the_run_once_more_and_not_once_for_each(at_work: Any) -> No
     targets = with_sharers(entries, entries[:1])
     assert [target.row for target in targets] == ["a", "a"]
     folder.db.ask("retry", targets)
-    wait_for(lambda: not folder.db.open_requests())
+    wait_for(lambda: not folder.db.snapshot().requests)
     assert words(folder, "a") == ["waiting", "waiting"]
     os.kill(folder.births("b")[0], signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))

@@ -146,7 +146,7 @@ def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder
         supervise(folder.runs, folder.executor)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    assert [wish.request for wish in folder.db.open_requests()] == ["stop"]
+    assert [wish.request for wish in folder.db.snapshot().requests.values()] == ["stop"]
     assert supervise(folder.runs, folder.executor) == 0
     assert folder.snapshot("a").state is RunState.STOPPED
     assert len(folder.births("a")) == 1
@@ -178,7 +178,7 @@ def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any
     submission = started()
     wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
     folder.db.ask("stop", [Target(submission.id, "a")])
-    wait_for(lambda: folder.decisions("wish") and not folder.db.open_requests())
+    wait_for(lambda: folder.decisions("wish") and not folder.db.snapshot().requests)
     os.kill(supervisor_pid(folder), signal.SIGKILL)  # before the grace of its trainer is over
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert supervise(folder.runs, folder.executor) == 0
