@@ -50,6 +50,7 @@ def score_document(utterances: Iterable[dict[str, Any]], **more: Any) -> dict[st
         "decode": {"method": "greedy", "tokens_per_second": 6.5, "max_tokens": 194, "lifted": []},
         "adapter_hash": None,
         "loss": 1.0,
+        "unit": "word",
         "counts": {name: sum(u[name] for u in listed) for name in COUNTS},
         "single": None,
         "silent": [],

@@ -29,7 +29,6 @@ _BLOCKING = {
     "truncated": "audio that ends before its header says",
     "nan": "NaN or infinite samples",
     "repeat": "clips that one manifest names twice",
-    "joined_words": "evaluation sets whose texts have no spaces between words: no word error rate can be judged",
     "leaked_audio": "evaluation clips whose audio is in training",
     "leaked_near_audio": "evaluation clips of a recording in training, re-encoded, cut, at another level or speed",
 }
@@ -51,6 +50,7 @@ _WARNINGS = {
     "suppressed": "tokens that the model's generation config bans; training texts that have them lift the ban",
     "same_audio": "the same audio more than once",
     "near_audio": "the same recording more than once, re-encoded, cut, or at another level, speed or pitch",
+    "joined_words": "evaluation sets whose texts have no spaces between words: gate.unit must not be word",
     "joined_text": "texts without spaces between words: a word error rate takes their sentences for words",
     "leaked_text": "evaluation texts that are in training",
     "leaked_near_text": "evaluation texts that are nearly in training",

@@ -13,6 +13,7 @@ from core.cli import data_arguments
 from core.console import err
 from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
 from core.scoring.text import NAMES
+from core.scoring.units import Unit
 from core.system.process import end_with_parent
 from core.system.signals import Interrupts
 from core.terminal import prepare_streams
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--json", action="store_true", help="one JSON object a line instead of plain text")
     evaluate = commands.add_parser(
         "evaluate",
-        help="word error rate on a manifest",
+        help="word or character error rate on a manifest",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -68,7 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         "--dataset", default="", metavar="NAME", help="name of the set in the score (domain, heldout)"
     )
     evaluate.add_argument(
-        "--every-normaliser", action="store_true", help="print WER under each text normaliser, too: a table"
+        "--unit",
+        choices=tuple(unit.value for unit in Unit),
+        default=Unit.WORD.value,
+        help="what is counted: words (WER), characters (CER; scripts without spaces), or mixed (MER: characters of "
+        "such scripts and words elsewhere); default: word",
+    )
+    evaluate.add_argument(
+        "--every-normaliser", action="store_true", help="print the rate under each text normaliser, too: a table"
     )
     for command in (transcribe, evaluate):
         command.add_argument("--model", help="folder in hub format or hub id; default: the one the adapter names")

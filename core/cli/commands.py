@@ -24,6 +24,7 @@ from core.runs.model_files import model_hash
 from core.sanitise import sanitise
 from core.scoring.caps import ran_on
 from core.scoring.joined_words import joined, joined_sentence
+from core.scoring.units import Unit
 from core.scoring.wer import wer_table
 from core.system.files import write_json
 from core.system.process import usable_cpus
@@ -125,13 +126,14 @@ def transcribe(args: argparse.Namespace) -> ExitCode:
 
 
 def evaluate(args: argparse.Namespace) -> ExitCode:
-    """Score a manifest; print WER with its counts, write the score document if asked."""
+    """Score a manifest; print its error rate with its counts, write the score document if asked."""
     from core.training import evaluation as scoring
 
     if args.singly < 0:
         raise UserError(f"--singly {args.singly}: must be 0 or more")
-    manifest = read_manifest(args.manifest)
-    _warn_of_joined_words(manifest)
+    manifest, unit = read_manifest(args.manifest), Unit(args.unit)
+    if unit is Unit.WORD:
+        _warn_of_joined_words(manifest)
     loaded = _load(args)
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
         # decoded anew on purpose: this score must not lean on anything that the trainer left behind
@@ -144,6 +146,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
                 manifest,
                 clips,
                 normaliser_name=loaded.normaliser,
+                unit=unit,
                 target_rms=loaded.target_rms,
                 batch_seconds=loaded.batch_seconds,
                 progress=progress,
@@ -174,10 +177,11 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
             if is_disk_full(error):
                 raise
             raise UserError(f"--json {args.json}: cannot be written ({error.strerror}); give another file") from error
-    out(f"WER {counts.wer_percent:.2f} %  ({counts.errors} errors in {counts.reference_words} words)")
+    said = f"{counts.errors} errors in {counts.reference_words} {unit.plural}"
+    out(f"{unit.rate} {counts.wer_percent:.2f} %  ({said})")
     out(f"substitutions {counts.substitutions}  deletions {counts.deletions}  insertions {counts.insertions}")
     if args.every_normaliser:
-        for line in wer_table((u.reference, u.hypothesis) for u in result.utterances):
+        for line in wer_table(((u.reference, u.hypothesis) for u in result.utterances), unit):
             out(line)
     if result.loss is not None:
         out(f"loss {result.loss:.4f} nats per token")
@@ -211,4 +215,4 @@ def _caps(result: Evaluation) -> str:
 def _warn_of_joined_words(manifest: Manifest) -> None:
     count = sum(1 for _ in joined(u.text for u in manifest.utterances))
     if sentence := joined_sentence(str(manifest.path), count, len(manifest)):
-        err(f"warning: {sentence}")
+        err(f"warning: {sentence}; here: --unit character or mixed")

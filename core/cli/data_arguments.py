@@ -99,7 +99,7 @@ def add_errors(commands: Any) -> None:
         "errors",
         help="words and clips that a run's adapter broke or never learnt",
         description="Compare the base model's transcripts with the adapter's, from the run folder; no model is loaded. "
-        "Also says whether the set's WER depends on the order of its manifest (a lucky average).",
+        "Also says whether the set's error rate depends on the order of its manifest (a lucky average).",
         epilog="exit codes: 0 done; 2 interrupted; 3 internal error; 4 no such scores, or bad usage",
         formatter_class=_RAW,
     )

@@ -24,6 +24,7 @@ from core.scoring.alignment import WordChange, word_changes
 from core.scoring.counts import total
 from core.scoring.position import PositionReport, ScoredClip, Slice, position_report
 from core.scoring.text import normaliser
+from core.scoring.units import Unit
 
 KINDS = ("broken", "never learnt")
 HEARD = 3
@@ -39,7 +40,8 @@ def errors(args: argparse.Namespace) -> ExitCode:
     comparison = compare(RunPaths(args.run), args.dataset)
     manifest = _manifest(comparison, required=args.output is not None)
     basic = normaliser(comparison.normaliser).apply
-    words = word_changes((basic(c.reference), basic(c.before), basic(c.after)) for c in comparison.clips)
+    texts = ((basic(c.reference), basic(c.before), basic(c.after)) for c in comparison.clips)
+    words = word_changes(texts, comparison.unit)
     speakers = {u.id: u.speaker for u in manifest.utterances} if manifest else {}
     scored = [ScoredClip(c.counts_after, c.seconds, speakers.get(c.id)) for c in comparison.clips]
     position = position_report(scored)
@@ -90,41 +92,42 @@ def _lines(comparison: Comparison, words: list[WordChange], position: PositionRe
     after = total(c.counts_after for c in comparison.clips)
     kinds = Counter(clip.kind for clip in comparison.clips)
     yield (
-        f"WER {before.wer_percent or 0:.2f} → {after.wer_percent or 0:.2f} % ({comparison.source}), "
+        f"{comparison.unit.rate} {before.wer_percent or 0:.2f} → {after.wer_percent or 0:.2f} % ({comparison.source}), "
         f"{len(comparison.clips)} clips: {kinds['broken']} broken, {kinds['never learnt']} never learnt, "
         f"{kinds['better']} better, {kinds['right']} right before and after"
     )
-    yield from _word_lines("broken (right before, wrong now)", [w for w in words if w.broken], limit)
+    broken = [w for w in words if w.broken]
+    yield from _word_lines("broken (right before, wrong now)", broken, limit, comparison.unit)
     never = sorted((w for w in words if w.never), key=lambda w: (-w.never, w.word))
-    yield from _word_lines("never learnt (wrong before and now)", never, limit)
-    yield from position_lines(position)
+    yield from _word_lines("never learnt (wrong before and now)", never, limit, comparison.unit)
+    yield from position_lines(position, comparison.unit)
 
 
-def _word_lines(title: str, words: list[WordChange], limit: int) -> Iterator[str]:
+def _word_lines(title: str, words: list[WordChange], limit: int, unit: Unit) -> Iterator[str]:
     if not words:
         return
-    yield f"words {title}: {len(words)}"
+    yield f"{unit.plural} {title}: {len(words)}"
     for word in words[:limit]:
         heard = ", ".join(f"{other or '(nothing)'} {n}" for other, n in word.heard.most_common(HEARD))
         of = f"of {word.occurrences}"
         yield f"  {word.word}: {word.broken} broken, {word.never} never, {word.fixed} fixed {of}; heard: {heard}"
 
 
-def position_lines(report: PositionReport) -> Iterator[str]:
+def position_lines(report: PositionReport, unit: Unit) -> Iterator[str]:
     """The position report in words: is the average a lucky one?"""
     verdict = "POSITION EFFECT" if report.position_effect else "no position effect"
     yield f"order of the manifest: {verdict} (p = {report.p_value:.4f} that a shuffled order drifts as far)"
     settled, expected = report.settled_after, report.shuffled_settles_after
-    count = len(report.running)
-    yield f"running WER stays within 0.2 points of its end after {settled} of {count} clips; shuffled: {expected}"
+    after = f"after {settled} of {len(report.running)} clips; shuffled: {expected}"
+    yield f"running {unit.rate} stays within 0.2 points of its end {after}"
     for title, slices in (("position", report.blocks), ("length", report.durations), ("speaker", report.speakers)):
         if slices:
-            yield f"WER by {title}: " + "; ".join(map(_slice, slices))
+            yield f"{unit.rate} by {title}: " + "; ".join(map(_slice, slices))
 
 
 def _slice(part: Slice) -> str:
     wer = part.counts.wer_percent
-    return f"{part.name} " + ("no words" if wer is None else f"{wer:.1f} %")
+    return f"{part.name} " + ("nothing to count" if wer is None else f"{wer:.1f} %")
 
 
 def _word(word: WordChange) -> dict[str, Any]:
@@ -137,6 +140,7 @@ def _as_json(comparison: Comparison, words: list[WordChange], position: Position
     return {
         "schema": 1,
         "source": comparison.source,
+        "unit": comparison.unit,
         "words": [_word(word) for word in words],
         "clips": [asdict(clip) | {"finding": clip.kind} for clip in _worst_first(comparison)],
         "position": asdict(position) | {"position_effect": position.position_effect},

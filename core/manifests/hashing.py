@@ -254,7 +254,7 @@ def manifest_file_hashes(
 ) -> ManifestHashes:
     """The hashes of the manifest at `path`: read whole only if it or its audio changed since the last time.
 
-    One that runs are `judged` on must have texts of which a word error rate can be had.
+    One that runs are `judged` on by words must have texts of which a word error rate can be had.
     Raises ManifestError and AudioError, as `read_manifest` and `manifest_sha256` do.
     """
     try:

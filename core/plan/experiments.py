@@ -11,10 +11,11 @@ from typing import Any
 from core.plan.lines import KeyPath
 from core.plan.schema import MOST_NUMBER, Experiment, HistoryRow
 from core.plan.validate import OVERRIDABLE, SECTIONS, Problems, check_table, check_value, keys_of, kind_of
+from core.scoring.units import Unit
 
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _EXPERIMENT_KEYS = ("id", "title", "after", "when", "adapter_from", "sweep", *OVERRIDABLE)
-_HISTORY_KEYS = ("id", "title", "note", "domain_wer", "heldout_wer")
+_HISTORY_KEYS = ("id", "title", "note")
 _MAX_ROWS = 1000
 
 
@@ -39,16 +40,17 @@ def read_experiments(raw: Any, problems: Problems) -> dict[KeyPath, Experiment]:
     return experiments
 
 
-def read_history(raw: Any, problems: Problems) -> tuple[HistoryRow, ...]:
-    """All `[[history]]` entries."""
+def read_history(raw: Any, unit: Unit, problems: Problems) -> tuple[HistoryRow, ...]:
+    """All `[[history]]` entries. Their error rates must be by the unit that the matrix shows: `domain_cer`."""
     rows: list[HistoryRow] = []
+    rates = {f"{name}_wer": f"{name}_{unit.rate.lower()}" for name in ("domain", "heldout")}
     for entry, path in _entries(raw, "history", problems):
-        _check_names(entry, _HISTORY_KEYS, path, problems)
+        _check_names(entry, (*_HISTORY_KEYS, *rates.values()), path, problems)
         values: dict[str, Any] = {"line": problems.line(path)}
         for key in ("id", "title", "note"):
             values[key] = _text(entry, key, path, problems)
-        for key in ("domain_wer", "heldout_wer"):
-            values[key] = _wer(entry, key, path, problems)
+        for key, written in rates.items():
+            values[key] = _rate(entry, written, unit, path, problems)
         if _valid_id(entry, values["id"], path, problems):
             rows.append(HistoryRow(**values))
     return tuple(rows)
@@ -144,13 +146,13 @@ def _id_list(entry: dict[str, Any], key: str, path: KeyPath, problems: Problems)
     return ()
 
 
-def _wer(entry: dict[str, Any], key: str, path: KeyPath, problems: Problems) -> float | None:
+def _rate(entry: dict[str, Any], key: str, unit: Unit, path: KeyPath, problems: Problems) -> float | None:
     value = entry.get(key)
     if value is None:
         return None
     sound = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not sound or not 0 <= value <= MOST_NUMBER:
-        problems.add((*path, key), f"expected a word error rate in percent, found {kind_of(value)}")
+        problems.add((*path, key), f"expected a {unit.long_rate} in percent, found {kind_of(value)}")
         return None
     return float(value)
 

@@ -270,7 +270,7 @@ def resolved_settings(row: Row, rows: Sequence[Row], known: Mapping[str, RowStat
                 row.settings,
                 f"no run of {', '.join(row.adapter_from)} has a result: target modules as in the plan",
             )
-        why = f"domain WER {best[1].facts['domain_wer']:.2f} %, no run kept the guardrail"
+        why = f"domain error rate {best[1].facts['domain_wer']:.2f} %, no run kept the guardrail"
     other, state = best
     modules = (state.settings or other.settings).adapter.target_modules
     settings = replace(row.settings, adapter=replace(row.settings.adapter, target_modules=modules))

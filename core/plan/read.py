@@ -44,6 +44,7 @@ from core.plan.validate import (
     show,
 )
 from core.scoring.slices import MOST_EDGES, MOST_SLICES, MOST_VALUES
+from core.scoring.units import Unit
 
 _THRESHOLDS = ("domain_gain", "heldout_regression")
 _COUNT = next(spec.metadata for spec in fields(SliceSettings) if spec.name == "min_utterances")
@@ -333,7 +334,7 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     named = [{*one.overrides, *one.sweep} for one in experiments.values()]
     chosen = _NORMALISER in written or (bool(named) and all(_NORMALISER in keys for keys in named))
     gate = SECTIONS["gate"](**values["gate"], slice=slices, normaliser_chosen=chosen)
-    history = read_history(data.get("history"), problems)
+    history = read_history(data.get("history"), Unit(gate.unit), problems)
     search = read_search(data.get("search"), defaults, problems)
     check_search(search, queue, experiments, problems, warnings)
     check_references(experiments, problems)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.scoring.text import NAMES
+from core.scoring.units import Unit
 
 HIGH_LEARNING_RATE = 2e-4
 """At and above this, runs have shown catastrophic forgetting; those need `allow_high_learning_rate`."""
@@ -65,7 +66,7 @@ class DataSettings:
     selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
     max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
-    normaliser: str = _key("basic", "text normaliser of the WER", choices=NAMES)
+    normaliser: str = _key("basic", "text normaliser of the error rates", choices=NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,14 @@ class SliceSettings:
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """`[gate]`: the thresholds of the verdict. WER thresholds are percentage points, absolute."""
+    """`[gate]`: the thresholds of the verdict. Those on error rates are percentage points, absolute."""
 
+    unit: str = _key(
+        "word",
+        "what error rates count: word (WER); character (CER), for scripts without spaces; mixed (MER), characters of "
+        "such scripts and words elsewhere",
+        choices=tuple(unit.value for unit in Unit),
+    )
     domain_gain: float = _key(1.0, "least fall of domain WER", unit="points")
     heldout_regression: float = _key(0.2, "largest rise of heldout WER", unit="points")
     stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
@@ -285,7 +292,10 @@ class SearchSpace:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One `[[history]]`: an earlier result made elsewhere, printed in the run matrix as it is."""
+    """One `[[history]]`: an earlier result made elsewhere, printed in the run matrix as it is.
+
+    Its error rates are by the gate's unit: `domain_wer`, `domain_cer` or `domain_mer` in the plan.
+    """
 
     id: str
     title: str = ""

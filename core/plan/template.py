@@ -18,7 +18,7 @@ _TITLES = {
     "data": "manifests: JSON Lines with audio_filepath and text",
     "train": "one step is one optimiser update",
     "adapter": "",
-    "gate": "the verdict; WER in percentage points, absolute",
+    "gate": "the verdict; error rates in percentage points, absolute",
     "queue": "",
 }
 _WRITTEN = {

@@ -10,6 +10,7 @@ from core.runs.folder import linked_adapter
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, ScoredUtterance, read_score
 from core.scoring.counts import ErrorCounts
+from core.scoring.units import Unit
 from core.system.files import exists
 
 
@@ -40,6 +41,7 @@ class Comparison:
 
     manifest: Path
     normaliser: str
+    unit: Unit
     source: str
     """Where the later transcripts come from: `tuned`, or the interval of the best adapter."""
     clips: tuple[ClipChange, ...]
@@ -64,11 +66,14 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
         raise RunFolderError(f"{path}: not scored on the manifest of interval 0: evaluate the adapter on that again")
     if first.normaliser != second.normaliser:
         raise RunFolderError(f"{path}: not scored under the text normaliser of interval 0: evaluate again under that")
+    if first.unit is not second.unit:
+        what = f"counts {second.unit.plural}, interval 0 {first.unit.plural}"
+        raise RunFolderError(f"{path}: {what}: evaluate again with --unit {first.unit}")
     differing = first.differing_clip(second)
     if differing is not None:
         raise RunFolderError(f"{path}: not the clips of interval 0 ({differing}): evaluate again")
     clips = tuple(_change(*pair) for pair in zip(first.utterances, second.utterances, strict=True))
-    return Comparison(Path(second.manifest), second.normaliser.name, source, clips)
+    return Comparison(Path(second.manifest), second.normaliser.name, second.unit, source, clips)
 
 
 def _score(path: Path, what: str) -> Score:

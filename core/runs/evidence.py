@@ -15,6 +15,7 @@ from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.recount import intervals_by, total_of
 from core.runs.reported import Reported, ScoreKey, reported_by, wrong_score
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
@@ -23,6 +24,7 @@ from core.runs.snapshot import RunSnapshot, RunState
 from core.scoring.caps import Capped, capped
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
+from core.scoring.units import Unit
 from core.system.files import exists, stamp
 
 _SETS = ("domain", "heldout")
@@ -67,7 +69,11 @@ def gather(
     """
     reader = _Reader(paths, list(snapshot.problems))
     reported = reported_by(snapshot)
-    baseline = next((i for i in snapshot.intervals if i.step == 0), None)
+    unit = snapshot.unit if thresholds is None else thresholds.unit
+    intervals, uncounted = snapshot.intervals, None
+    if unit is not snapshot.unit:
+        intervals, uncounted = intervals_by(paths, reported, unit)
+    baseline = next((i for i in intervals if i.step == 0), None)
     base = {"domain": baseline.domain.counts, "heldout": baseline.heldout.counts} if baseline else {}
     # Before the last stage there is nothing to read, and nothing wrong with that.
     wanted = any(exists(paths.tuned(name)) for name in _SETS) or snapshot.state is RunState.DONE
@@ -87,6 +93,17 @@ def gather(
     reader.problems += [*contradicting, *gaps, *missing_files(snapshot)]
     comparable = dict.fromkeys(_SETS) if gaps else comparable
     parity = _parity(reader, tuned, artifact.scored_step)
+    counts: dict[str, ErrorCounts | None] = dict.fromkeys(_SETS)
+    try:
+        counts = {
+            name: None if score is None or uncounted else _counts(reader, name, score, unit)
+            for name, score in comparable.items()
+        }
+    except ValueError as error:
+        uncounted = str(error)
+    if uncounted is not None:
+        uncounted = f"the run was scored in {snapshot.unit.plural}, the gate counts {unit.plural}: {uncounted}"
+        reader.problems.append(uncounted)
     data_health, unreadable = read_health(paths, snapshot.config)
     if unreadable is not None:
         reader.problems.append(unreadable)
@@ -94,11 +111,11 @@ def gather(
         Evidence(
             steps_planned=snapshot.steps_planned,
             steps_completed=snapshot.steps_completed,
-            intervals=snapshot.intervals,
+            intervals=intervals,
             baseline_domain=base.get("domain"),
             baseline_heldout=base.get("heldout"),
-            tuned_domain=_counts(comparable["domain"]),
-            tuned_heldout=_counts(comparable["heldout"]),
+            tuned_domain=counts["domain"],
+            tuned_heldout=counts["heldout"],
             artifact=artifact,
             parity=parity,
             significance=significance,
@@ -110,6 +127,7 @@ def gather(
             signature_problem=signature_problem,
             data_health=data_health,
             caps=tuple(_caps(reader, tuned)),
+            uncounted=None if uncounted is None else uncounted[:1].upper() + uncounted[1:],
         ),
         tuple(dict.fromkeys(reader.problems)),
     )
@@ -158,8 +176,9 @@ def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
     return tuple(step for step in interval_steps(steps, every) if step <= last and step not in there)
 
 
-def _counts(score: Score | None) -> ErrorCounts | None:
-    return None if score is None else score.counts.plain
+def _counts(reader: _Reader, name: str, score: Score, unit: Unit) -> ErrorCounts:
+    """By `unit`. ValueError where they cannot be counted again."""
+    return score.counts.plain if score.unit is unit else total_of(reader.paths.tuned(name), unit)
 
 
 def _comparable(reader: _Reader, place: ScoreKey, tuned: Score | None, reported: Reported) -> Score | None:

@@ -51,6 +51,8 @@ def judged(snapshot: RunSnapshot, thresholds: Thresholds, gave_up: str | None = 
     """
     gathered = gather(snapshot, snapshot.paths, gave_up, thresholds)
     verdict = judge(gathered.evidence, thresholds)
+    if snapshot.unit is not thresholds.unit:  # whoever draws its intervals draws what the gate counts
+        snapshot = replace(snapshot, intervals=gathered.evidence.intervals, unit=thresholds.unit)
     return Judged(snapshot, thresholds, gathered.evidence, gathered.problems, verdict, gave_up)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from core.runs.folder import write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import read_score
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report
+from core.scoring.units import Unit
 from core.system.files import read_json
 from core.system.seals import is_whole, with_checksum
 
@@ -52,6 +53,8 @@ class Position:
     durations: tuple[Part, ...] = ()
     speakers: tuple[Part, ...] = ()
     """The 50 of highest WER."""
+    unit: Unit = Unit.WORD
+    """What its error rates count."""
 
     @property
     def drawn_from(self) -> int:
@@ -91,7 +94,10 @@ def _document(paths: RunPaths) -> dict[str, Any]:
     for name, (_, path) in scores.items():
         dataset, _, score = name.partition(" ")
         position = _position(dataset, score, path)
-        positions += [asdict(position)] if position is not None else []
+        if position is not None:
+            # As earlier versions wrote it, where it can be.
+            written = asdict(position)
+            positions.append({k: v for k, v in written.items() if (k, v) != ("unit", Unit.WORD)})
     documents = {name: digest for name, (digest, _) in scores.items()}
     return with_checksum({"schema": SCHEMA_VERSION, "documents": documents, "positions": positions})
 
@@ -117,7 +123,7 @@ def _position(dataset: str, score: str, path: Path) -> Position | None:
         found = position_report(clips, SHUFFLES if len(clips) <= LARGE else FEWER_SHUFFLES)
     except ValueError:
         return None
-    return _kept(dataset, score, found)
+    return replace(_kept(dataset, score, found), unit=document.unit)
 
 
 def _kept(dataset: str, score: str, found: PositionReport) -> Position:
@@ -155,7 +161,8 @@ def _restored(raw: Mapping[str, Any]) -> Position:
         kind: tuple((str(name), int(clips), None if wer is None else float(wer)) for name, clips, wer in raw[kind])
         for kind in ("blocks", "durations", "speakers")
     }
-    found = Position(**{**raw, **curves, **parts, "at": tuple(map(int, raw["at"]))})
+    unit = Unit(raw.get("unit", Unit.WORD))
+    found = Position(**{**raw, **curves, **parts, "at": tuple(map(int, raw["at"])), "unit": unit})
     if (
         not found.at
         or found.at[-1] != found.clips

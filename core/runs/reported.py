@@ -13,6 +13,7 @@ from core.runs.scores import Score
 from core.runs.snapshot import RunSnapshot
 from core.scoring.data_health import Together
 from core.scoring.evidence import Interval, SetScore
+from core.scoring.units import Unit
 
 Hashes = tuple[tuple[str, str], ...]
 
@@ -46,6 +47,8 @@ class Reported:
     """Of each manifest, by run.json: what else is used of it (core.manifests.hashing)."""
     together: tuple[Together, ...] = ()
     """Utterances that are of one recording, by the audit of the data."""
+    unit: Unit = Unit.WORD
+    """What the run's errors were counted by."""
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -75,7 +78,12 @@ def reported_by(snapshot: RunSnapshot) -> Reported:
     config = snapshot.config or {}
     health, _ = read_health(snapshot.paths, config)
     together = () if health is None else health.together
-    return Reported(snapshot.intervals, _hashes(config.get("hashes")), _hashes(config.get("lines")), together)
+    hashes, lines = _hashes(config.get("hashes")), _hashes(config.get("lines"))
+    return Reported(snapshot.intervals, hashes, lines, together, snapshot.unit)
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Unit) else value
 
 
 def _hashes(value: object) -> Hashes:
@@ -90,7 +98,7 @@ def wrong_score(
     `base` None: it is the base model's score itself, which must be of the lines that run.json records.
     """
     path = place.path(paths)
-    wanted: dict[str, Any] = {"dataset": place.dataset}
+    wanted: dict[str, Any] = {"dataset": place.dataset, "unit": reported.unit}
     hashes = dict(reported.hashes)
     if place.dataset in hashes:
         wanted["manifest_sha256"] = hashes[place.dataset]
@@ -101,7 +109,7 @@ def wrong_score(
         wanted["loss"] = said.loss
     for key, value in wanted.items():
         if getattr(score, key) != value:
-            yield f"{path}: its {key} is {getattr(score, key)!r}, the run's is {value!r}"
+            yield f"{path}: its {key} is {_plain(getattr(score, key))!r}, the run's is {_plain(value)!r}"
     if said is not None and score.counts.plain != said.counts:
         yield f"{path}: its counts are not those of the interval event of step {place.step}"
     if base is None:

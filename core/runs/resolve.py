@@ -17,6 +17,7 @@ from core.plan.schema import ModelSettings, Plan, RunSettings
 from core.runs.contents import MODEL, Content
 from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
 from core.runs.model_files import model_hash
+from core.scoring.units import Unit
 from core.system.files import pointer_problem
 from core.user_paths import PathError, user_path
 
@@ -57,6 +58,8 @@ class Resolver:
         self._cache = cache
         self._progress = progress
         self._asks_hub = asks_hub
+        self._judged = JUDGED if plan.gate.unit == Unit.WORD else ()
+        """The manifests whose texts must have spaces between their words."""
         self._read: dict[tuple[str, ...], Content] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
@@ -116,7 +119,7 @@ class Resolver:
         try:
             if not path.is_file():
                 raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
-            found = manifest_file_hashes(path, self._cache, report, judged=key in JUDGED)
+            found = manifest_file_hashes(path, self._cache, report, judged=key in self._judged)
             return replace(content, sha256=found.content, lines=found.lines)
         except (ManifestError, AudioError) as error:
             content = replace(content, problem=str(error))

@@ -17,6 +17,7 @@ import msgspec
 
 from core.manifests.hashing import Line, lines_sha256
 from core.scoring.counts import ErrorCounts, total
+from core.scoring.units import Unit
 from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
 
 SCHEMA_VERSION = 2
@@ -41,7 +42,7 @@ class _Counted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Counts(_Counted, frozen=True, gc=False):
-    """Word errors over a document."""
+    """Errors over a document."""
 
     @property
     def plain(self) -> ErrorCounts:
@@ -124,6 +125,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     decode: Decoding
     adapter_hash: str | None
     loss: float | None
+    unit: Unit = Unit.WORD
+    """What the counts are of; documents that do not say it count words."""
     counts: Counts
     single: Single | None
     silent: tuple[str, ...]
@@ -135,8 +138,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What must be equal for two WERs to compare: manifest, normaliser and decode settings."""
-        names = ("manifest_sha256", "normaliser", "decode")
+        """What must be equal for two error rates to compare: manifest, normaliser, unit and decode settings."""
+        names = ("manifest_sha256", "normaliser", "unit", "decode")
         return {name: msgspec.to_builtins(getattr(self, name)) for name in names}
 
     @property
@@ -163,7 +166,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
             if mine.clip != theirs.clip:
                 names = ("id", "reference", "seconds", "offset", "duration", "channel", "speaker", "fields")
                 differing = [name for name in names if getattr(mine, name) != getattr(theirs, name)]
-                return f"utterance {mine.id} has another {' and '.join(differing or ['number of words'])}"
+                return f"utterance {mine.id} has another {' and '.join(differing or ['number of reference words'])}"
         return None
 
     def plain(self) -> dict[str, Any]:

@@ -24,11 +24,12 @@ from core.runs.reported import Reported, ScoreKey, wrong_score
 from core.runs.scores import Score, mappings, read_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.evidence import Thresholds
+from core.scoring.units import Unit
 from core.system.files import read_json
 from core.system.seals import machine_key, name_of, seal, sealed_by
 
 SCHEMA_VERSION = 3
-METHOD_VERSION = 7
+METHOD_VERSION = 8
 """Raise it whenever the same documents and thresholds would give other figures."""
 
 
@@ -91,6 +92,7 @@ def _key(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> str:
             thresholds.heldout_regression_pp,
             thresholds.block_by,
             thresholds.confidence,
+            thresholds.unit,
             [asdict(rule) for rule in thresholds.slices],
         ],
     }
@@ -145,9 +147,9 @@ def _figures(content: Mapping[str, Any] | None) -> Significance | None:
     if content is None:
         return None
     try:
-        sets = {name: Certainty(**content[name]) for name in ("domain", "heldout")}
+        sets = {name: _certainty(content[name]) for name in ("domain", "heldout")}
         slices = tuple(
-            SliceScore(**item | {"certainty": c if (c := item["certainty"]) is None else Certainty(**c)})
+            SliceScore(**item | {"certainty": c if (c := item["certainty"]) is None else _certainty(c)})
             for item in content["slices"]
         )
         spelling = tuple(
@@ -159,6 +161,10 @@ def _figures(content: Mapping[str, Any] | None) -> Significance | None:
         )
     except (TypeError, KeyError, ValueError):
         return None
+
+
+def _certainty(content: Mapping[str, Any]) -> Certainty:
+    return Certainty(**{**content, "unit": Unit(content["unit"])})
 
 
 def _bytes(content: Mapping[str, Any]) -> bytes:
@@ -195,7 +201,16 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
             tuned = scores.get(ScoreKey(name, None))
             baseline, *intervals = (mappings(scores[place].utterances) for place in reported.intervals_of(name))
             sets[name] = Documents(baseline, None if tuned is None else mappings(tuned.utterances), intervals)
-        found = assess(sets["domain"], sets["heldout"], sets.get("selection"), thresholds, text, key, reported.together)
+        found = assess(
+            sets["domain"],
+            sets["heldout"],
+            sets.get("selection"),
+            thresholds,
+            text,
+            key,
+            reported.together,
+            scored=reported.unit,
+        )
     except RecountError as error:
         return Assessed(None, f"{where}: {error}: a score document was edited", believed=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -14,6 +14,7 @@ from core.runs.events import AdapterSaved, Final, Notice
 from core.runs.paths import RunPaths
 from core.runs.steps import StepSeries
 from core.scoring.evidence import Interval
+from core.scoring.units import Unit
 from core.system.files import is_file
 from core.system.process import ProcessIdentity, other_host
 
@@ -130,6 +131,8 @@ class RunSnapshot:
     foreign_lines: int
     """Lines that are no event of this schema, or that a superseded attempt wrote late."""
     problems: tuple[str, ...] = ()
+    unit: Unit = Unit.WORD
+    """What the errors of the intervals were counted by."""
 
     @property
     def experiment(self) -> str:

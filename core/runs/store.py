@@ -15,6 +15,7 @@ from core.runs.events import Final, decode
 from core.runs.fold import History
 from core.runs.paths import RunPaths
 from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state, reason
+from core.scoring.units import unit_of
 from core.system.files import LONGEST_LINE, open_raw, stamp, tail
 from core.system.process import is_alive
 
@@ -136,6 +137,7 @@ class RunFollower:
             notices=tuple(history.notices.values()),
             foreign_lines=history.foreign,
             problems=tuple(p for p in (config_problem, result_problem, self._events_problem) if p),
+            unit=unit_of((config or {}).get("gate")),
         )
 
     def keep(self) -> bool:

@@ -1,6 +1,6 @@
-"""Two hypotheses beside one reference, aligned word by word: which words were fixed, broken or never learnt. Pure.
+"""Two hypotheses beside one reference, aligned: which words were fixed, broken or never learnt. Pure.
 
-Also the segments of errors that MAPSSWE compares.
+Also the segments of errors that MAPSSWE compares. What a word is here, the unit says (core.scoring.units).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import jiwer
-
 from core.scoring.counts import ErrorCounts
+from core.scoring.units import Unit
+from core.scoring.wer import process
 
 SEGMENT_GAP_WORDS = 2
 """Words in a row that both hypotheses have right end a MAPSSWE segment, as in NIST's sc_stats."""
@@ -49,15 +49,15 @@ class Comparison:
         )
 
 
-def align(references: Sequence[str], hypotheses: Sequence[str]) -> list[Alignment]:
-    """The alignment of each pair of texts, which are already normalised. Words are parted by white space."""
+def align(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = Unit.WORD) -> list[Alignment]:
+    """The alignment of each pair of texts, which are already normalised."""
     found: list[Alignment] = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         if reference == hypothesis:
-            words = len(reference.split())
+            words = len(unit.cut(reference))
             found.append(Alignment((False,) * words, (0,) * (words + 1), ErrorCounts(reference_words=words)))
         else:
-            found.append(_align(reference, hypothesis))
+            found.append(_align(reference, hypothesis, unit))
     return found
 
 
@@ -96,9 +96,8 @@ def segments(before: Alignment, after: Alignment) -> Iterator[tuple[int, int]]:
         yield errors
 
 
-def _align(reference: str, hypothesis: str) -> Alignment:
-    # The texts as word lists: jiwer's default transform would normalise a second time.
-    output = jiwer.process_words([reference], [hypothesis], _words, _words)
+def _align(reference: str, hypothesis: str, unit: Unit) -> Alignment:
+    output = process(reference, hypothesis, unit)
     words = output.hits + output.substitutions + output.deletions
     wrong, inserted = [False] * words, [0] * (words + 1)
     for chunk in output.alignments[0]:
@@ -109,10 +108,6 @@ def _align(reference: str, hypothesis: str) -> Alignment:
                 wrong[index] = True
     counts = ErrorCounts(output.substitutions, output.deletions, output.insertions, words)
     return Alignment(tuple(wrong), tuple(inserted), counts)
-
-
-def _words(sentences: list[str]) -> list[list[str]]:
-    return [sentence.split() for sentence in sentences]
 
 
 @dataclass(slots=True)
@@ -130,12 +125,12 @@ class WordChange:
     """What stands in its place afterwards; the empty string where it was left out."""
 
 
-def heard_words(reference: str, hypothesis: str) -> list[tuple[str, str]]:
+def heard_words(reference: str, hypothesis: str, unit: Unit = Unit.WORD) -> list[tuple[str, str]]:
     """Each reference word with what was heard for it, the empty string for nothing. Both texts are normalised."""
-    words, heard = reference.split(), hypothesis.split()
+    words, heard = unit.cut(reference), unit.cut(hypothesis)
     if not words or not heard:
         return [(word, "") for word in words]
-    output = jiwer.process_words([reference], [hypothesis], _words, _words)
+    output = process(reference, hypothesis, unit)
     pairs: list[tuple[str, str]] = []
     for chunk in output.alignments[0]:
         for place in range(chunk.ref_start_idx, chunk.ref_end_idx):
@@ -144,11 +139,11 @@ def heard_words(reference: str, hypothesis: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def word_changes(texts: Iterable[tuple[str, str, str]]) -> list[WordChange]:
+def word_changes(texts: Iterable[tuple[str, str, str]], unit: Unit = Unit.WORD) -> list[WordChange]:
     """Over (reference, before, after), normalised: the words with any error, most broken first, then never learnt."""
     changes: dict[str, WordChange] = {}
     for reference, before, after in texts:
-        then, now = heard_words(reference, before), heard_words(reference, after)
+        then, now = heard_words(reference, before, unit), heard_words(reference, after, unit)
         for (word, first), (_, second) in zip(then, now, strict=True):
             change = changes.setdefault(word, WordChange(word))
             change.occurrences += 1

@@ -31,6 +31,7 @@ from core.scoring.significance import (
 from core.scoring.slices import sliced
 from core.scoring.spelling import spelling_of
 from core.scoring.text import Normaliser
+from core.scoring.units import Unit
 
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_words")
 Utterances = Sequence[Mapping[str, Any]]
@@ -73,10 +74,30 @@ class _Aligned:
         return _Aligned(before, after, part, named)
 
 
-def recounted(utterances: Utterances, normalise: Callable[[str], str]) -> list[Alignment]:
-    """Each utterance aligned anew. RecountError where its counts are not those of its texts."""
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How the texts of score documents are counted."""
+
+    normalise: Callable[[str], str]
+    scored: Unit = Unit.WORD
+    """What the documents' own counts are of."""
+    unit: Unit = Unit.WORD
+    """What is counted now."""
+
+    def again(self, utterances: Utterances) -> list[Alignment]:
+        """Each utterance aligned anew by `unit`. RecountError where its own counts are not those of its texts."""
+        found = recounted(utterances, self.normalise, self.scored)
+        return found if self.unit is self.scored else _aligned(utterances, self.normalise, self.unit)
+
+
+def _aligned(utterances: Utterances, normalise: Callable[[str], str], unit: Unit) -> list[Alignment]:
     references = [normalise(str(u["reference"])) for u in utterances]
-    found = align(references, [normalise(str(u["hypothesis"])) for u in utterances])
+    return align(references, [normalise(str(u["hypothesis"])) for u in utterances], unit)
+
+
+def recounted(utterances: Utterances, normalise: Callable[[str], str], unit: Unit = Unit.WORD) -> list[Alignment]:
+    """Each utterance aligned anew. RecountError where its counts are not those of its texts."""
+    found = _aligned(utterances, normalise, unit)
     for utterance, alignment in zip(utterances, found, strict=True):
         counts = alignment.counts
         # Two alignments of equal cost may part S, D and I otherwise: their sum and N may not differ.
@@ -84,8 +105,8 @@ def recounted(utterances: Utterances, normalise: Callable[[str], str]) -> list[A
         errors = sum(written[name] for name in _COUNTS[:3])
         if errors != counts.errors or written["reference_words"] != counts.reference_words:
             raise RecountError(
-                f"utterance {utterance['id']}: its counts say {errors} errors in {written['reference_words']} words, "
-                f"its texts {counts.errors} in {counts.reference_words}"
+                f"utterance {utterance['id']}: its counts say {errors} errors in {written['reference_words']} "
+                f"{unit.plural}, its texts {counts.errors} in {counts.reference_words}"
             )
     return found
 
@@ -99,16 +120,18 @@ def assess(
     key: str,
     together: Sequence[Together] = (),
     resamples: int = RESAMPLES,
+    scored: Unit = Unit.WORD,
 ) -> Significance:
     """How sure the gain and the regression are. RecountError, or ValueError when there is nothing to resample.
 
-    `together`: utterances that are of one recording, and therefore no evidence of their own.
+    `together`: utterances that are of one recording, and therefore no evidence of their own. `scored`: what the
+    documents count; errors are counted again where the gate counts by another unit.
     """
     # The references are the same at every interval, and many transcripts are.
-    normalise = cache(normaliser.apply)
+    counting = Counting(cache(normaliser.apply), scored, thresholds.unit)
     documents = {"domain": domain, "heldout": heldout} | ({} if selection is None else {"selection": selection})
     groups = {one.dataset: one.groups for one in together}
-    found = {name: _align(one, normalise, thresholds.block_by, groups.get(name, ())) for name, one in documents.items()}
+    found = {name: _align(one, counting, thresholds.block_by, groups.get(name, ())) for name, one in documents.items()}
     units = {name: units_of(aligned.errors) for name, aligned in found.items()}
     choosing = units.get("selection")
     gain, allowed = thresholds.domain_gain_pp, thresholds.heldout_regression_pp
@@ -121,7 +144,7 @@ def assess(
         key,
         tuple(_slices({"domain": domain, "heldout": heldout}, found, thresholds, resamples)),
         tuple(
-            spelling_of(name, one.baseline, one.tuned, normaliser)
+            spelling_of(name, one.baseline, one.tuned, normaliser, thresholds.unit)
             for name, one in (("domain", domain), ("heldout", heldout))
             if one.tuned is not None
         ),
@@ -160,12 +183,10 @@ def _slice_certainty(
     return replace(found, conditional=False) if rule.by == thresholds.block_by else found
 
 
-def _align(
-    documents: Documents, normalise: Callable[[str], str], block_by: str, groups: Sequence[Sequence[int]]
-) -> _Aligned:
-    before = recounted(documents.baseline, normalise)
-    after = before if documents.tuned is None else _same(documents, documents.tuned, normalise)
-    intervals = [_errors(_same(documents, one, normalise)) for one in documents.intervals]
+def _align(documents: Documents, counting: Counting, block_by: str, groups: Sequence[Sequence[int]]) -> _Aligned:
+    before = counting.again(documents.baseline)
+    after = before if documents.tuned is None else _same(documents, documents.tuned, counting)
+    intervals = [_errors(_same(documents, one, counting)) for one in documents.intervals]
     words = np.array([a.counts.reference_words for a in before], dtype=np.float64)
     table = np.array(intervals, dtype=np.float64).reshape(len(intervals), len(words))
     recordings = list(range(len(words)))
@@ -179,7 +200,7 @@ def _align(
     return _Aligned(before, after, errors, names)
 
 
-def _same(documents: Documents, other: Utterances, normalise: Callable[[str], str]) -> list[Alignment]:
+def _same(documents: Documents, other: Utterances, counting: Counting) -> list[Alignment]:
     """`other`, aligned, in the baseline's order."""
     by_id = {str(u["id"]): u for u in other}
     names = [str(u["id"]) for u in documents.baseline]
@@ -189,7 +210,7 @@ def _same(documents: Documents, other: Utterances, normalise: Callable[[str], st
     for own, base in zip(ordered, documents.baseline, strict=True):
         if own["reference"] != base["reference"]:
             raise RecountError(f"utterance {own['id']}: another reference than in the baseline")
-    return recounted(ordered, normalise)
+    return counting.again(ordered)
 
 
 def _errors(alignments: Sequence[Alignment]) -> Floats:
@@ -255,5 +276,6 @@ def _certainty(
         mapsswe_z=test.z,
         mapsswe_p=test.p_value,
         mapsswe_segments=test.segments,
+        unit=thresholds.unit,
         more_units=more,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.scoring.units import Unit
+
 LEVEL = 0.95
 """Of the interval that is shown beside a number, and of the decision that `more_units` is for."""
 MINIMUM_BLOCKS = 2
@@ -50,6 +52,8 @@ class Certainty:
     more_units: int | None
     """Speakers (values of `block_by`) like these, or utterances of this kind, that a decision would need beside these;
     None: the point estimate is on the threshold, so that no number would do."""
+    unit: Unit = Unit.WORD
+    """What is called a word here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def sentence(certainty: Certainty, name: str) -> str:
     parts = [
         f"{interval}, P({sign(name)} {certainty.threshold_pp:g}) = {probability(certainty.probability)}",
         "" if corrected is None else f"{corrected:+.2f} when corrected for the choice of the interval",
-        f"{certainty.fixed} words fixed, {certainty.broken} broken, "
+        f"{certainty.fixed} {certainty.unit.plural} fixed, {certainty.broken} broken, "
         f"{certainty.inserted_less} insertions gone, {certainty.inserted_more} new",
         _mapsswe(certainty),
         _resampled(certainty),

@@ -1,4 +1,7 @@
-"""Error counts: what every WER in the program is made of. Counts are stored; rates are views of them."""
+"""Error counts: what every error rate in the program is made of. Counts are stored; rates are views of them.
+
+Names say words, as documents always did; what one is says the unit (core.scoring.units) of whatever holds the counts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """Word errors of one utterance or, summed, of a whole manifest (micro average)."""
+    """Errors of one utterance or, summed, of a whole manifest (micro average)."""
 
     substitutions: int = 0
     deletions: int = 0

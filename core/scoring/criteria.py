@@ -24,6 +24,7 @@ from core.scoring.data_health import data_obstacle, leak_sentence
 from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds
 from core.scoring.joined_words import joined_sentence
 from core.scoring.spelling import spelling_remarks
+from core.scoring.units import Unit
 
 POINTS = "points"
 _SLOPE_UNIT = "nats per 1000 steps"
@@ -102,7 +103,9 @@ def _missing(evidence: Evidence) -> str:
     return f"The run was to be evaluated at step {steps} too, and of that there is no interval."
 
 
-def stability(evidence: Evidence, thresholds: Thresholds) -> Criterion:
+def stability(  # noqa: PLR0911 - one return a case
+    evidence: Evidence, thresholds: Thresholds
+) -> Criterion:
     """Domain WER spans little over the last intervals, late enough and over enough steps."""
     limit = thresholds.stability_range_pp
 
@@ -125,13 +128,17 @@ def stability(evidence: Evidence, thresholds: Thresholds) -> Criterion:
         planned = evidence.steps_planned
         reason = f"The last {need} intervals cover {covered} of {planned} steps, less than {float(share):.0%}."
         return say(State.UNKNOWN, reason)
+    if evidence.uncounted is not None:
+        return say(State.UNKNOWN, f"{evidence.uncounted}.")
     wers = [wer_points(i.domain.counts) for i in last]
     known = [wer for wer in wers if wer is not None]
     if len(known) < need or len({i.domain.counts.reference_words for i in last}) > 1:
-        return say(State.UNKNOWN, f"The last {need} intervals were not scored on the same domain words.")
+        return say(
+            State.UNKNOWN, f"The last {need} intervals were not scored on the same domain {thresholds.unit.plural}."
+        )
     span = max(known) - min(known)
     where = f"over steps {last[0].step} to {last[-1].step}"
-    reason = f"Domain WER spans {float(span):.2f} points {where}; at most {limit:g} is stable."
+    reason = f"Domain {thresholds.unit.rate} spans {float(span):.2f} points {where}; at most {limit:g} is stable."
     return say(State.PASS if span <= points(limit) else State.FAIL, reason, span)
 
 
@@ -176,7 +183,8 @@ def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
     if said := caps_obstacle(evidence.caps):
         return said
     for one in () if evidence.significance is None else evidence.significance.spelling:
-        if joined := joined_sentence(one.dataset, one.joined, one.utterances):
+        joined = joined_sentence(one.dataset, one.joined, one.utterances) if thresholds.unit is Unit.WORD else None
+        if joined:
             return joined
     if not thresholds.normaliser_chosen and (remarks := spelling(evidence, thresholds)):
         return (
@@ -190,27 +198,34 @@ def spelling(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ...]:
     """A sentence for each way in which spelling may be what the WERs show, whether or not the plan chose one."""
     if evidence.significance is None:
         return ()
-    return spelling_remarks(evidence.significance.spelling, thresholds.heldout_regression_pp)
+    return spelling_remarks(evidence.significance.spelling, thresholds.heldout_regression_pp, thresholds.unit)
 
 
 def _change(  # noqa: PLR0911 - one return a case
     dataset: str,
-    baseline: ErrorCounts | None,
-    tuned: ErrorCounts | None,
+    evidence: Evidence,
+    unit: Unit,
     convergence: Criterion,
     unsound: str,
 ) -> tuple[Fraction | None, str, str]:
-    """(rise in points, the two WERs in words, why the rise cannot be judged or "")."""
+    """(rise in points, the two rates in words, why the rise cannot be judged or "")."""
+    if evidence.uncounted is not None:
+        return None, "", f"{evidence.uncounted}."
+    baseline, tuned = (
+        (evidence.baseline_domain, evidence.tuned_domain)
+        if dataset == "domain"
+        else (evidence.baseline_heldout, evidence.tuned_heldout)
+    )
     if baseline is None:
         return None, "", f"There is no valid baseline score of {dataset} yet."
     if tuned is None:
         return None, "", f"There is no valid tuned score of {dataset} yet."
     if baseline.reference_words != tuned.reference_words:
-        words = f"{baseline.reference_words} and {tuned.reference_words} reference words"
+        words = f"{baseline.reference_words} and {tuned.reference_words} reference {unit.plural}"
         return None, "", f"Baseline and tuned score of {dataset} do not compare: {words}."
     rise = rise_points(baseline, tuned)
     if rise is None:
-        return None, "", f"The {dataset} set has no reference words."
+        return None, "", f"The {dataset} set has no reference {unit.plural}."
     figures = f"{baseline.wer_percent:.2f} → {tuned.wer_percent:.2f} %"
     if convergence.state is not State.PASS:
         word = "failed" if convergence.state is State.FAIL else "is unknown"
@@ -263,16 +278,17 @@ def _by_probability(certainty: Certainty, level: float, among: int) -> tuple[Sta
 
 def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criterion) -> Criterion:
     """Tuned WER on domain is lower than the baseline's by at least the threshold."""
-    baseline, tuned, limit = evidence.baseline_domain, evidence.tuned_domain, thresholds.domain_gain_pp
+    limit, unit = thresholds.domain_gain_pp, thresholds.unit
     unsound, leakage = _leakage(evidence, thresholds)
-    rise, figures, obstacle = _change("domain", baseline, tuned, convergence, unsound)
+    rise, figures, obstacle = _change("domain", evidence, unit, convergence, unsound)
     gain = None if rise is None else -rise
     state = State.UNKNOWN
     reason = obstacle
     certainty = evidence.significance.domain if evidence.significance is not None else None
     if gain is not None and not obstacle:
         state, said = sure(gain >= points(limit), certainty, thresholds)
-        reason = f"Domain WER {figures}, a gain of {float(gain):.2f} points; at least {limit:g} is asked for.{said}"
+        what = f"Domain {unit.rate} {figures}, a gain of {float(gain):.2f} points"
+        reason = f"{what}; at least {limit:g} is asked for.{said}"
     reason += leakage
     value = None if gain is None else float(gain)
     return Criterion("domain_gain", "Domain gain", state, value, limit, POINTS, reason, certainty)
@@ -282,22 +298,19 @@ def heldout(
     evidence: Evidence, thresholds: Thresholds, convergence: Criterion, guardrail_kept: bool | None
 ) -> Criterion:
     """Tuned WER on heldout is higher than the baseline's by at most the threshold."""
-    baseline, tuned, limit = (
-        evidence.baseline_heldout,
-        evidence.tuned_heldout,
-        thresholds.heldout_regression_pp,
-    )
+    limit, unit = thresholds.heldout_regression_pp, thresholds.unit
     unsound, leakage = _leakage(evidence, thresholds)
-    rise, figures, obstacle = _change("heldout", baseline, tuned, convergence, unsound)
+    rise, figures, obstacle = _change("heldout", evidence, unit, convergence, unsound)
     state = State.UNKNOWN
     reason = obstacle
     certainty = evidence.significance.heldout if evidence.significance is not None else None
     if rise is not None and not obstacle:
         state, said = sure(rise <= points(limit), certainty, thresholds)
-        reason = f"Heldout WER {figures}, a change of {float(rise):+.2f} points; at most {limit:+g} is allowed.{said}"
+        what = f"Heldout {unit.rate} {figures}, a change of {float(rise):+.2f} points"
+        reason = f"{what}; at most {limit:+g} is allowed.{said}"
     reason += leakage
     if guardrail_kept is False:
-        reason += " No interval kept the guardrail, so the best one is that of the lowest WER."
+        reason += f" No interval kept the guardrail, so the best one is that of the lowest {unit.rate}."
     value = None if rise is None else float(rise)
     return Criterion("heldout", "Heldout regression", state, value, limit, POINTS, reason, certainty)
 
@@ -314,7 +327,7 @@ def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:
 
     if found is None:
         return say(State.UNKNOWN, "There is no tuned score to compare with the trainer's own.")
-    delta = _trainer_difference(evidence)
+    delta, rate = _trainer_difference(evidence), thresholds.unit.rate
     differing = _sum(found.domain_transcripts_differing, found.heldout_transcripts_differing)
     value = _float(differing) if found.same_device else (None if delta is None else float(delta))
 
@@ -325,18 +338,19 @@ def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:
         elif differing:
             failures.append(f"transcripts that differ from the trainer's own on the same device: {differing}")
         elif delta:
-            failures.append(f"the transcripts agree, but WER differs by {float(delta):.2f} points")
+            failures.append(f"the transcripts agree, but {rate} differs by {float(delta):.2f} points")
     elif delta is not None and delta > points(thresholds.parity_pp):
-        failures.append(f"WER differs by {float(delta):.2f} points from the trainer's own")
+        failures.append(f"{rate} differs by {float(delta):.2f} points from the trainer's own")
     if delta is None:
-        gaps.append("the trainer's own score at that interval is missing or of other words")
+        missing = f"the trainer's own score at that interval is missing or of other {thresholds.unit.plural}"
+        gaps.append(missing if evidence.uncounted is None else evidence.uncounted)
 
     if failures or gaps:
         state = State.FAIL if failures else State.UNKNOWN
         return say(state, _sentence(failures or gaps), value)
     where = "the same device" if found.same_device else "another device or precision"
     singles = f"{found.single_transcripts_compared} clips decoded one by one agree"
-    same = "the same transcripts" if found.same_device else f"WER within {float(delta or 0):.2f} points"
+    same = "the same transcripts" if found.same_device else f"{rate} within {float(delta or 0):.2f} points"
     return say(State.PASS, f"On {where}, {same} as the trainer's own; {singles}.", value)
 
 

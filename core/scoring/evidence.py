@@ -9,6 +9,7 @@ from core.scoring.caps import Capped
 from core.scoring.certainty import Certainty, Significance
 from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import DataHealth
+from core.scoring.units import Unit
 
 
 class State(Enum):
@@ -105,6 +106,8 @@ class Evidence:
     """What is wrong with the run's signature, where there is a key to check it with; it rejects."""
     data_health: DataHealth | None = None
     """The audit of the run's sets; without one no WER is valid."""
+    uncounted: str | None = None
+    """Why the run's errors, which are counted by another unit than the gate's, could not be counted again."""
     caps: tuple[Capped, ...] = ()
     """Transcripts of base model and adapter that reached their token cap, by set."""
 
@@ -130,7 +133,7 @@ class SliceRule:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From `[gate]`; WER thresholds in percentage points."""
+    """From `[gate]`; those on error rates in percentage points."""
 
     domain_gain_pp: float = 1.0
     heldout_regression_pp: float = 0.2
@@ -156,6 +159,8 @@ class Thresholds:
     """Why recordings that are in training and in an evaluation set are accepted; None: they are not."""
     slices: tuple[SliceRule, ...] = ()
     """Further criteria, on parts of the sets."""
+    unit: Unit = Unit.WORD
+    """What an error rate counts: all counts of the evidence are of it."""
     normaliser_chosen: bool = False
     """Whether the plan names its text normaliser; else a WER that depends on spelling is not judged."""
 

@@ -6,21 +6,23 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from core.scoring.units import SPELLED, SYLLABIC
+
 SHARE = 0.1
 """Of a set's texts, from which on its word error rate says nothing."""
 LONGEST_WORD, LONGEST_SPELLED_WORD = 4, 12
 """Letters of a word in scripts with a sign for a syllable or more (Han, Hiragana), and in those that spell (Katakana,
 Thai, Lao, Khmer, Burmese, Tibetan): texts whose words are longer on average have no spaces between words."""
 
-_DENSE = "\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_SPELLED = "\u30a0-\u30ff\u31f0-\u31ff\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\ua9e0-\uaa7f"
-_RUN = re.compile(f"[{_DENSE}{_SPELLED}]+")
-_HAS_DENSE = re.compile(f"[{_DENSE}]")
+_MORE_SPELLED = "\u0f00-\u0fff\u1950-\u19df\uaa00-\uaa5f"
+"""Tibetan, Tai and Cham, which `mixed` does not know."""
+_RUN = re.compile(f"[{SYLLABIC}{SPELLED}{_MORE_SPELLED}]+")
+_HAS_DENSE = re.compile(f"[{SYLLABIC}]")
 
 WHAT = "without spaces between words (as Chinese, Japanese or Thai are)"
 ADVICE = (
-    "a word error rate would count whole sentences as words, and no data.normaliser parts them yet: write the words "
-    "apart in the texts of all sets, or judge another set"
+    "a word error rate would count whole sentences as words: set gate.unit to character, or to mixed where texts are "
+    "in such and other scripts, or write the words apart in the texts of all sets"
 )
 
 

@@ -1,4 +1,4 @@
-"""Two hypotheses beside their reference, word by word, for people to read. Pure."""
+"""Two hypotheses beside their reference, word by word or by another unit, for people to read. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.sanitise import sanitise
+from core.scoring.units import Unit
 
 _GAP = "-"
 _LONGEST_WORD = 40
@@ -40,10 +41,10 @@ class Clip:
     """Of base and tuned, insertions among them."""
 
 
-def compare(clip: str, reference: str, base: str, tuned: str) -> Clip:
+def compare(clip: str, reference: str, base: str, tuned: str, unit: Unit = Unit.WORD) -> Clip:
     """Align both with the reference. Texts are normalised already."""
-    words = tuple(reference.split())
-    first, second = align(words, base.split()), align(words, tuned.split())
+    words = tuple(unit.cut(reference))
+    first, second = align(words, unit.cut(base)), align(words, unit.cut(tuned))
     right = [[slots[-1].kind == "ok" for slots in aligned[: len(words)]] for aligned in (first, second)]
     fixed = sum(after and not before for before, after in zip(*right, strict=True))
     broken = sum(before and not after for before, after in zip(*right, strict=True))

@@ -95,6 +95,8 @@ def _criterion(
     rule = thresholds.slices[number]
     name = f"{_NAMES[dataset]} {rule.by}"
     title = f"{_TITLES[dataset]} {rule.by}"
+    if evidence.uncounted is not None:
+        return Criterion(name, title, State.UNKNOWN, None, limit, "points", f"{evidence.uncounted}.")
     if evidence.significance is None:
         reason = f"The slices of {dataset} are not known: there is no valid tuned score, or its texts are not there."
         return Criterion(name, title, State.UNKNOWN, None, limit, "points", reason)
@@ -138,14 +140,14 @@ def _judge(score: SliceScore, rule: SliceRule, limit: float, thresholds: Thresho
     who = score.label[:1].upper() + score.label[1:]
     if score.utterances < rule.min_utterances or change is None:
         more = rule.min_utterances - score.utterances
-        need = f"{more} more are needed" if more > 0 else "it has no reference words"
+        need = f"{more} more are needed" if more > 0 else f"it has no reference {thresholds.unit.plural}"
         return _Judged(score, State.UNKNOWN, 0.0, f"{who}: {score.utterances} utterances, {need}.")
     gain = score.dataset == "domain"
     spare = change - points(limit) if gain else points(limit) - change
     state, extra = sure(spare >= 0, score.certainty, thresholds, slices)
     before, after = (100 * errors / score.words for errors in (score.before, score.after))
     word = "a gain of" if gain else "a change of"
-    figures = f"{who}: WER {before:.2f} → {after:.2f} %, {word} {float(change):+.2f} points."
+    figures = f"{who}: {thresholds.unit.rate} {before:.2f} → {after:.2f} %, {word} {float(change):+.2f} points."
     return _Judged(score, state, spare, f"{figures}{extra}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from core.scoring.certainty import SetSpelling
 from core.scoring.joined_words import joined
 from core.scoring.text import NUMBERS, Normaliser, contractions_apart, normaliser
+from core.scoring.units import Unit
 from core.scoring.wer import count_errors
 
 Utterances = Sequence[Mapping[str, Any]]
@@ -24,7 +25,9 @@ _DIGIT_SAFE = "digits"
 _CONTRACTIONS = "basic with contractions apart"
 
 
-def spelling_of(dataset: str, before: Utterances, after: Utterances, own: Normaliser) -> SetSpelling:
+def spelling_of(
+    dataset: str, before: Utterances, after: Utterances, own: Normaliser, unit: Unit = Unit.WORD
+) -> SetSpelling:
     """What the documents' own texts say, whatever their counts do. `after` has the utterances of `before`."""
     hypotheses = {str(u["id"]): str(u["hypothesis"]) for u in after}
     triples = [(str(u["reference"]), str(u["hypothesis"]), hypotheses[str(u["id"])]) for u in before]
@@ -33,13 +36,13 @@ def spelling_of(dataset: str, before: Utterances, after: Utterances, own: Normal
     ways |= {name: cache(normaliser(name).apply) for name in ("jargon", _DIGIT_SAFE) if name != own.name}
     ways |= {} if own.name == "basic" else {"basic": basic}
     ways[_CONTRACTIONS] = cache(lambda text: contractions_apart(basic(text)))
-    errors = cache(_errors)
+    errors = cache(lambda reference, heard: 0 if reference == heard else count_errors(reference, heard, unit).errors)
     rises: dict[str, float] = {}
     for name, apply in ways.items():
         words = rise = 0
         for texts in triples:
             reference, base, tuned = map(apply, texts)
-            words += len(reference.split())
+            words += len(unit.cut(reference))
             rise += errors(reference, tuned) - errors(reference, base) if base != tuned else 0
         rises[name] = 100 * rise / words if words else 0.0
     numbers = max(sum(_apart(basic(one[0]), basic(one[side])) for one in triples) for side in (1, 2))
@@ -48,18 +51,18 @@ def spelling_of(dataset: str, before: Utterances, after: Utterances, own: Normal
     return SetSpelling(dataset, own.name, rises[own.name], others, len(triples), numbers, unparted)
 
 
-def spelling_remarks(sets: Sequence[SetSpelling], guardrail_pp: float) -> tuple[str, ...]:
+def spelling_remarks(sets: Sequence[SetSpelling], guardrail_pp: float, unit: Unit = Unit.WORD) -> tuple[str, ...]:
     """A sentence for each way in which spelling may be what a WER shows; none: empty."""
-    return tuple(said for one in sets for said in _remarks(one, max(0.0, guardrail_pp)))
+    return tuple(said for one in sets for said in _remarks(one, max(0.0, guardrail_pp), unit))
 
 
-def _remarks(one: SetSpelling, guardrail_pp: float) -> Iterator[str]:
+def _remarks(one: SetSpelling, guardrail_pp: float, unit: Unit) -> Iterator[str]:
     apart = [(name, rise) for name, rise in one.others if not abs(rise - one.rise_pp) <= _allowed(one, guardrail_pp)]
     if apart:
         name, rise = max(apart, key=lambda other: abs(other[1] - one.rise_pp))
         yield (
-            f"Spelling: {one.dataset} WER changes by {one.rise_pp:+.2f} points under the normaliser {one.normaliser}, "
-            f"and by {rise:+.2f} under {name}."
+            f"Spelling: {one.dataset} {unit.rate} changes by {one.rise_pp:+.2f} points under the normaliser "
+            f"{one.normaliser}, and by {rise:+.2f} under {name}."
         )
     if one.normaliser != _DIGIT_SAFE and one.numbers > NUMBERS_SHARE * one.utterances:
         yield (
@@ -70,10 +73,6 @@ def _remarks(one: SetSpelling, guardrail_pp: float) -> Iterator[str]:
 
 def _allowed(one: SetSpelling, guardrail_pp: float) -> float:
     return max(guardrail_pp, SCALE * abs(one.rise_pp))
-
-
-def _errors(reference: str, hypothesis: str) -> int:
-    return 0 if reference == hypothesis else count_errors(reference, hypothesis).errors
 
 
 def _apart(reference: str, hypothesis: str) -> bool:

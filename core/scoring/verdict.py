@@ -28,6 +28,7 @@ from core.scoring.evidence import (
     Verdict,
 )
 from core.scoring.slices import rules_of, slice_criteria
+from core.scoring.units import Unit
 
 WEAK_CONFIDENCE = 0.8
 """A confidence up to this lets one wrong decision in five through, and still looks like a promise."""
@@ -121,6 +122,7 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
     return Thresholds(
         **given,
         confidence=None if confidence == POINT else float(confidence),
+        unit=Unit(gate.get("unit", Unit.WORD)),
         # a permission without its reason is none
         accept_leakage=reason if isinstance(reason, str) and reason.strip() else None,
         unknown_speakers=unknown.strip() if said == "unknown" and unknown.strip() else None,
@@ -197,18 +199,21 @@ def _decide(evidence: Evidence, judged: Sequence[Criterion]) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class EarlyStop:
-    """`gate.early_stop` and `gate.early_stop_intervals`."""
+    """`gate.early_stop` and `gate.early_stop_intervals`, and `gate.unit`, by which errors are counted."""
 
     regression_pp: float
     """Heldout WER may rise by at most this, in points."""
     intervals: int
     """In how many intervals in a row it must be worse."""
+    unit: Unit = Unit.WORD
 
 
 def early_stop_of(gate: Mapping[str, Any]) -> EarlyStop | None:
     """The rule in a `[gate]` (as in `run.json`); None: it is off."""
     limit = gate.get("early_stop")
-    return None if limit is None else EarlyStop(float(limit), int(gate.get("early_stop_intervals", 3)))
+    if limit is None:
+        return None
+    return EarlyStop(float(limit), int(gate.get("early_stop_intervals", 3)), Unit(gate.get("unit", Unit.WORD)))
 
 
 def early_stop(intervals: Sequence[Interval], rule: EarlyStop) -> str | None:
@@ -232,7 +237,9 @@ def early_stop(intervals: Sequence[Interval], rule: EarlyStop) -> str | None:
     rises = [rise_points(base.heldout.counts, interval.heldout.counts) for interval in last]
     if all(rise is not None and rise > points(rule.regression_pp) for rise in rises):
         rise = float(rises[-1] or 0)
-        return f"heldout WER rose by more than {rule.regression_pp:g} points {where}, at last by {rise:.2f}"
+        return (
+            f"heldout {rule.unit.rate} rose by more than {rule.regression_pp:g} points {where}, at last by {rise:.2f}"
+        )
     if all(_worse(interval.domain, base.domain) for interval in last):
         return f"the domain loss was above the base model's {where}"
     return None

@@ -25,6 +25,7 @@ from core.manifests.manifest import Manifest
 from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
+from core.scoring.units import Unit
 from core.scoring.wer import count_errors
 from core.training.batching import evaluation_batches, plan_hash
 from core.training.decode import decoder_logits, greedy
@@ -79,6 +80,8 @@ class Transcripts:
 class Evaluation:
     """A model's score on a whole manifest."""
 
+    unit: Unit
+    """What is counted."""
     utterances: tuple[UtteranceScore, ...]
     loss: float | None
     """Nats per target token over the utterances that fit into the model in one piece."""
@@ -247,12 +250,13 @@ def evaluate(
     clips: ClipStore,
     *,
     normaliser_name: str = "basic",
+    unit: Unit = Unit.WORD,
     target_rms: float = TARGET_RMS,
     batch_seconds: float = 120.0,
     with_loss: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score `speech` on all of `manifest`. `clips` are its decoded clips in manifest order.
+    """Score `speech` on all of `manifest` by `unit`. `clips` are its decoded clips in manifest order.
 
     Raises ManifestError when the texts hold no word.
     """
@@ -266,7 +270,7 @@ def evaluate(
         with_loss=with_loss,
         progress=progress,
     )
-    return counted(found, manifest, clips, normaliser_name)
+    return counted(found, manifest, clips, normaliser_name, unit)
 
 
 def check_words(manifest: Manifest, normaliser_name: str) -> None:
@@ -274,7 +278,7 @@ def check_words(manifest: Manifest, normaliser_name: str) -> None:
     text = normaliser(normaliser_name)
     if not any(text.apply(u.text).split() for u in manifest.utterances):
         raise ManifestError(
-            f"{manifest.path}: no reference word after normalisation, so there is no WER; mend the texts"
+            f"{manifest.path}: no reference word after normalisation, so there is no error rate; mend the texts"
         )
 
 
@@ -304,20 +308,21 @@ def transcripts(
     )
 
 
-def counted(found: Transcripts, manifest: Manifest, clips: ClipStore, normaliser_name: str) -> Evaluation:
+def counted(found: Transcripts, manifest: Manifest, clips: ClipStore, normaliser_name: str, unit: Unit) -> Evaluation:
     """Transcripts beside what the manifest says: errors counted, and every other fact taken from the manifest."""
     text = normaliser(normaliser_name)
     scores = tuple(
         UtteranceScore(
             line_of(utterance),
             hypothesis,
-            count_errors(text.apply(utterance.text), text.apply(hypothesis)),
+            count_errors(text.apply(utterance.text), text.apply(hypothesis), unit),
             int(length) / SAMPLE_RATE_HZ,
         )
         for utterance, hypothesis, length in zip(manifest.utterances, found.hypotheses, clips.lengths, strict=True)
     )
     names = [u.id for u in manifest.utterances]
     return Evaluation(
+        unit=unit,
         utterances=scores,
         loss=found.loss,
         batch_plan=found.batch_plan,
@@ -357,6 +362,7 @@ def score_document(
         decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens, speech.vocabulary.lifted),
         adapter_hash=adapter_hash,
         loss=_finite(evaluation.loss),
+        unit=evaluation.unit,
         counts=Counts(**asdict(evaluation.counts)),
         single=single,
         silent=evaluation.silent,

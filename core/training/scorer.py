@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from core.errors import Interrupted
 from core.plan.schema import RunSettings
 from core.runs.scores import Score
+from core.scoring.units import Unit
 from core.training.data import Dataset
 from core.training.evaluation import Transcripts, check_words, counted, score_document, transcripts
 from core.training.journal import Journal
@@ -21,6 +22,8 @@ class Scorer:
     settings: RunSettings
     journal: Journal
     stopping: StopFlag
+    unit: Unit = Unit.WORD
+    """What errors are counted by: `[gate] unit`."""
 
     def __call__(self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None) -> Score:
         """The score document (docs/events.md). Raises Interrupted when asked to stop."""
@@ -52,7 +55,7 @@ class Scorer:
         self.stopping.check_folder()
         data = self.settings.data
         return score_document(
-            counted(found, dataset.manifest, dataset.clips, data.normaliser),
+            counted(found, dataset.manifest, dataset.clips, data.normaliser, self.unit),
             model.for_scoring(),
             dataset=dataset.name,
             manifest=dataset.manifest,

@@ -150,7 +150,7 @@ class Session:
             self._train(speech, materials, journal, audit)
 
     def _train(self, speech: SpeechModel, materials: Materials, journal: Journal, audit: HealthAudit) -> None:
-        scorer = Scorer(self.settings, journal, self.stopping)
+        scorer = Scorer(self.settings, journal, self.stopping, self.thresholds.unit)
         baseline = self._baseline(speech, materials, scorer)
         speech = attach(speech, self.settings.adapter, self.settings.train.seed)
         facts = self._facts(speech)
@@ -363,6 +363,7 @@ class Session:
         if self.settings.model.revision:
             command += ["--revision", self.settings.model.revision]
         command += ["--json", str(output), "--dataset", name, "--singly", str(SINGLE_CLIPS)]
+        command += ["--unit", self.thresholds.unit]
         for _ in range(_EVALUATIONS):
             status = self._evaluated(command)
             if status >= 0:

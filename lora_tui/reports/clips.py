@@ -48,8 +48,9 @@ def chosen_clips(paths: RunPaths) -> tuple[ClipReport, ...]:
             ranked = sorted(changes.clips, key=lambda clip: (-sign * _rise(clip), clip.id))
             for change in [clip for clip in ranked if sign * _rise(clip) > 0][:SHOWN]:
                 texts = [apply(text) for text in (change.reference, change.before, change.after)]
-                short = max(len(text.split()) for text in texts) <= MOST_WORDS
-                clip = compare(change.id, *texts) if short else None
+                reference, before, after = texts
+                short = max(len(changes.unit.cut(text)) for text in texts) <= MOST_WORDS
+                clip = compare(change.id, reference, before, after, changes.unit) if short else None
                 found.append(_report(dataset, kind, change, clip))
     return tuple(found)
 

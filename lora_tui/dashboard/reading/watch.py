@@ -11,6 +11,7 @@ from pathlib import Path
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
+from core.runs.recount import counted_by
 from core.runs.row import Row, Status
 from core.runs.run_figures import of_run
 from core.runs.scores import read_score
@@ -18,6 +19,7 @@ from core.runs.snapshot import RunSnapshot
 from core.runs.store import RunFollower
 from core.runs.wers import change
 from core.scoring.evidence import Interval, Thresholds
+from core.scoring.units import Unit
 from core.system.files import stamp
 from lora_tui.dashboard.reading.log_text import last_line
 from lora_tui.dashboard.reading.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
@@ -27,25 +29,25 @@ _CERTAINTY = 1.96
 """Standard errors in half a 95 % interval."""
 
 
-def heldout_changes(paths: RunPaths, intervals: tuple[Interval, ...]) -> tuple[IntervalChange, ...]:
-    """Heldout WER of each interval against interval 0, with its uncertainty by the utterances."""
+def heldout_changes(paths: RunPaths, intervals: tuple[Interval, ...], unit: Unit) -> tuple[IntervalChange, ...]:
+    """The heldout error rate of each interval against interval 0, with its uncertainty by the utterances."""
     base = next((i for i in intervals if i.step == 0), None)
     if base is None:
         return ()
-    before = _errors(paths.evaluation(0, "heldout"))
+    before = _errors(paths.evaluation(0, "heldout"), unit)
     changes = []
     for interval in intervals:
         rise = change(base.heldout.counts, interval.heldout.counts)
         if rise is None:
             continue
-        after = _errors(paths.evaluation(interval.step, "heldout")) if interval.step else before
+        after = _errors(paths.evaluation(interval.step, "heldout"), unit) if interval.step else before
         width = half_width(before, after, base.heldout.counts.reference_words)
         changes.append(IntervalChange(interval.step, rise, width))
     return tuple(changes)
 
 
 def half_width(before: Mapping[str, int], after: Mapping[str, int], words: int) -> float | None:
-    """Half the 95 % interval of a change of WER in points: the paired differences' standard error (n ≥ 2)."""
+    """Half the 95 % interval of a change of an error rate in points: the paired differences' standard error (n ≥ 2)."""
     if len(before) < 2 or before.keys() != after.keys() or words <= 0:
         return None
     differences = [after[clip] - count for clip, count in before.items()]
@@ -55,18 +57,21 @@ def half_width(before: Mapping[str, int], after: Mapping[str, int], words: int) 
     return _CERTAINTY * 100 * math.sqrt(n * variance) / words
 
 
-def _errors(path: Path) -> Mapping[str, int]:
+def _errors(path: Path, unit: Unit) -> Mapping[str, int]:
     try:
-        return _errors_of(path, stamp(path.stat()))
+        return _errors_of(path, unit, stamp(path.stat()))
     except OSError:
         return {}
 
 
 @lru_cache(maxsize=512)
-def _errors_of(path: Path, _stamp: tuple[int, ...]) -> Mapping[str, int]:
-    """Errors by utterance; nothing if the document cannot be read."""
+def _errors_of(path: Path, unit: Unit, _stamp: tuple[int, ...]) -> Mapping[str, int]:
+    """Errors by utterance; nothing if the document cannot be read, or not be counted by `unit`."""
     score, _ = read_score(path)
-    return {} if score is None else {utterance.id: utterance.errors for utterance in score.utterances}
+    try:
+        return {} if score is None else {name: counts.errors for name, counts in counted_by(score, unit).items()}
+    except ValueError:
+        return {}
 
 
 class Watch:
@@ -196,6 +201,7 @@ class Watch:
         if view is None or (view.row_id, view.label, view.log_line, view.verdict) != (row.id, row.name, line, verdict):
             self._view = view = RunView(
                 row.id, row.name, found, verdict, found.so_far(),
-                heldout_changes(self.paths, found.snapshot.intervals), line, read_positions(self.paths)[0],
+                heldout_changes(self.paths, found.snapshot.intervals, found.snapshot.unit),
+                line, read_positions(self.paths)[0],
             )  # fmt: skip
         return view

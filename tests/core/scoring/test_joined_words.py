@@ -49,4 +49,4 @@ def test_a_tenth_of_a_set_is_too_much() -> None:
     told = joined_sentence("domain", 10, 100)
     assert told is not None
     assert told.startswith("domain: 10 of 100 texts are written without spaces between words (as Chinese,")
-    assert "data.normaliser" in told
+    assert "set gate.unit to character, or to mixed" in told
