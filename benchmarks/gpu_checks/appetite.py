@@ -18,8 +18,8 @@ from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.schema import AdapterSettings
 from core.queue.gpu.nvml import NvmlReader
 from core.training.adapter import attach
-from core.training.loss import pad_targets, summed_cross_entropy
-from core.training.model import SpeechModel, load_model
+from core.training.families.base import SpeechModel
+from core.training.model import load_model
 
 CLIP_S = 3.0
 """About the length of the embedded speech's clips."""
@@ -32,14 +32,10 @@ def step(speech: SpeechModel, seconds: float) -> int:
     clips = [np.full(int(CLIP_S * SAMPLE_RATE_HZ), 0.05, dtype=np.float32)] * max(1, round(seconds / CLIP_S))
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    vocabulary = speech.vocabulary
-    inputs, targets, lengths = (
-        tensor.to(speech.device) for tensor in pad_targets([_LABEL] * len(clips), vocabulary.prefix, vocabulary.pad)
-    )
+    features = speech.features(clips)
     with speech.autocast():
-        logits = speech.network(**speech.features(clips), decoder_input_ids=inputs, use_cache=False).logits
-    loss, tokens = summed_cross_entropy(logits[:, len(vocabulary.prefix) - 1 :], targets, lengths)
-    (loss / tokens).backward()  # type: ignore[no-untyped-call]
+        loss = speech.summed_loss(speech.encode(features), [_LABEL] * len(clips))
+    (loss / (len(_LABEL) * len(clips))).backward()  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     return torch.cuda.max_memory_reserved()
 

@@ -12,18 +12,18 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from core.errors import ModelError
+from core.plan.families import family_of
 from core.plan.schema import AdapterSettings
 from core.training.adapter import attach, trainable
-from core.training.decode import Vocabulary
 from core.training.determinism import deterministic_kernels, prepare_cuda, seed_step, steady_kernels
-from core.training.loss import pad_targets, summed_cross_entropy
-from core.training.model import Limits, SpeechModel
-from core.training.padding import make_padding_invariant
+from core.training.families import family_class
+from core.training.families.base import Limits
 
 STEPS = 3
 CLIPS = {"cuda": 6, "cpu": 1}
@@ -96,24 +96,30 @@ def trained(family: Callable[[], Any], method: str, precision: str, device: torc
     network, hear = family()
     clips = CLIPS[device.type]
     network.eval().requires_grad_(False).to(device)
-    make_padding_invariant(network)
-    vocabulary, limits = Vocabulary((1,), (2,), 2), Limits(25.0, 100, 30.0)
-    speech = SpeechModel(network, None, family.__name__, vocabulary, limits, device, precision)
+    facts = family_of(family.__name__)
+    assert facts is not None
+    family_class(facts).prepare(network)
+    speech = family_class(facts)(
+        network=network,
+        processor=SimpleNamespace(tokenizer=None),
+        facts=facts,
+        limits=Limits(25.0, 100, 30.0),
+        device=device,
+        precision=precision,
+    )
     targets = ("q_proj", "v_proj", "fc1")
     speech = attach(speech, AdapterSettings(method, rank=4, dropout=0.1, target_modules=targets), seed=0)
     parameters = trainable(speech)
     optimiser = torch.optim.AdamW(list(parameters.values()), lr=1e-3)
     labels = [torch.randint(3, _TOKENS, (4 + row,)).tolist() for row in range(clips)]
     heard = {name: tensor.to(device) for name, tensor in hear(clips).items()}
-    inputs, wanted, lengths = (tensor.to(device) for tensor in pad_targets(labels, (1,), 2))
     speech.network.train()
     for step in range(1, STEPS + 1):
         seed_step(0, step)
         with deterministic_kernels(True):
             with speech.autocast():
-                logits = speech.network(**heard, decoder_input_ids=inputs, use_cache=False).logits
-            loss, tokens = summed_cross_entropy(logits, wanted, lengths)
-            (loss / tokens).backward()  # type: ignore[no-untyped-call]
+                loss = speech.summed_loss(speech.encode(heard), labels)
+            (loss / sum(map(len, labels))).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     state = b"".join(p.detach().cpu().numpy().tobytes() for p in parameters.values())

@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from core.user_paths import user_path
 
 if TYPE_CHECKING:
     from core.training.evaluation import Evaluation
-    from core.training.model import SpeechModel
+    from core.training.families.base import SpeechModel
 
 
 SHOWN = 5
@@ -55,7 +55,8 @@ def _load(args: argparse.Namespace) -> _Loaded:
     import torch
 
     from core.training.adapter import load_adapter
-    from core.training.model import SCORING_PRECISION, choose_device, load_model
+    from core.training.families.base import SCORING_PRECISION
+    from core.training.model import choose_device, load_model
 
     # a link may be moved meanwhile: from here on it is this folder
     folder: Path | None = args.adapter.resolve() if args.adapter else None
@@ -85,7 +86,7 @@ def _load(args: argparse.Namespace) -> _Loaded:
         speech, facts = load_adapter(speech, folder, base)
         digest = adapter_hash(folder)
     if args.tokens_per_second:
-        speech = replace(speech, limits=replace(speech.limits, tokens_per_second=args.tokens_per_second))
+        speech = speech.capped_at(args.tokens_per_second)
     return _Loaded(
         speech=speech,
         step=facts.step if facts else None,

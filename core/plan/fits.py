@@ -18,19 +18,10 @@ MOST_DRAWN = 100_000_000
 """Clips in all micro-batches of a run together, which are chosen before its first step: ten to each of MOST_STEPS."""
 MOST_AT_ONCE_S = 24 * 3600.0
 """Seconds of speech in one micro-batch: a day of it fits no memory, and is a slip of the keyboard."""
-MODEL_SECONDS = 30.0
-"""What a model hears of a clip, where its family says nothing else."""
-
-
-def model_seconds(family: str, chunk_length: object) -> float:
-    """The longest clip that a model hears, in seconds. `chunk_length`: of its feature extractor, if that has one."""
-    if family == "whisper" and isinstance(chunk_length, (int, float)) and chunk_length > 0:
-        return float(chunk_length)
-    return MODEL_SECONDS
 
 
 def left_out(seconds: float, text: str, data: DataSettings, longest: float) -> str | None:
-    """Why a training clip cannot be used; None: it can, by its length and text. `longest`: see `model_seconds`."""
+    """Why a training clip cannot be used; None: it can, by its length and text. `longest`: what the model hears."""
     if seconds > data.max_seconds:
         return f"longer than data.max_seconds = {data.max_seconds:g}"
     if seconds > longest:

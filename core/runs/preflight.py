@@ -9,7 +9,8 @@ from pathlib import Path
 from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
-from core.plan.fits import batches_fit, left_out, missing_targets, model_seconds, nothing_left
+from core.plan.families import MODEL_SECONDS, family_of
+from core.plan.fits import batches_fit, left_out, missing_targets, nothing_left
 from core.plan.schema import DataSettings, ModelSettings, RunSettings
 from core.runs.hub import folder_in_cache, is_hub_id
 from core.runs.model_files import linear_modules
@@ -103,7 +104,8 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
 def hears(folder: Path) -> float:
     """The longest clip that the model hears, by its configuration."""
     if not folder.is_dir():
-        return model_seconds("", None)
+        return MODEL_SECONDS
     config = read_json(folder / "config.json", follow=True)[0] or {}
     extractor: dict[str, object] = read_json(folder / "preprocessor_config.json", follow=True)[0] or {}
-    return model_seconds(str(config.get("model_type")), extractor.get("chunk_length", 30))
+    facts = family_of(config.get("model_type"))
+    return facts.max_seconds(extractor.get("chunk_length")) if facts else MODEL_SECONDS

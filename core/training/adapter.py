@@ -27,7 +27,8 @@ from core.runs.folder import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
 from core.system.files import folder_problem
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
-from core.training.model import SpeechModel, one_line
+from core.training.families.base import SpeechModel
+from core.training.model import one_line
 
 
 def check_targets(network: nn.Module, targets: Sequence[str]) -> None:
@@ -157,8 +158,7 @@ def load_adapter(
                 f"adapter {folder}: {ADAPTER_FACTS} caps transcripts at {facts.tokens_per_second:g} tokens a second, "
                 f"this model at {speech.limits.tokens_per_second:g}: no trainer wrote that; bring the adapter anew"
             )
-        speech = replace(speech, limits=replace(speech.limits, tokens_per_second=facts.tokens_per_second))
-        speech = speech.allowing(facts.lifted)
+        speech = speech.capped_at(facts.tokens_per_second).allowing(facts.lifted)
     return merged_copy(replace(speech, network=_load(speech.network, folder))), facts
 
 

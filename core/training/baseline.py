@@ -23,7 +23,7 @@ from core.system.files import SCORES_BYTES
 from core.system.locks import held
 from core.system.seals import machine_key, name_of, seal, sealed_by
 from core.training.evaluation import Transcripts, normalisation_fingerprint
-from core.training.model import SpeechModel
+from core.training.families.base import SpeechModel
 
 SCHEMA_VERSION = 2
 _LIBRARIES = ("lora-tui", "torch", "transformers", "numpy")
@@ -47,12 +47,13 @@ def baseline_facts(
         "normalisation": normalisation_fingerprint(target_rms, normaliser),
         "tokens_per_second": speech.limits.tokens_per_second,
         "max_tokens": speech.limits.max_tokens,
-        "lifted": list(speech.vocabulary.lifted),
+        "lifted": list(speech.lifted),
         "max_seconds": speech.limits.max_seconds,
         "batch_seconds": batch_seconds,
         "device": speech.device.type,
         "precision": speech.precision,
         "versions": {name: _version(name) for name in _LIBRARIES},
+        **speech.decoding,
     }
 
 

@@ -14,7 +14,7 @@ from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_s
 from core.manifests.manifest import Manifest, read_manifest
 from core.plan.fits import left_out, nothing_left
 from core.plan.schema import RunSettings
-from core.training.model import SpeechModel
+from core.training.families.base import SpeechModel
 
 Report = Callable[[str, str], None]
 """Called with (level, message) for what a person should know."""
@@ -83,16 +83,12 @@ def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report:
     indices: list[int] = []
     labels: list[list[int]] = []
     for index, utterance in enumerate(dataset.manifest.utterances):
-        ids = speech.label_ids(utterance.text)
-        length_s = int(dataset.clips.lengths[index]) / SAMPLE_RATE_HZ
-        reason = left_out(length_s, utterance.text, settings.data, speech.limits.max_seconds)
-        if reason is not None:
-            pass
-        elif index in silent:
-            reason = "silence"
-        elif len(ids) > speech.limits.max_tokens + 1:
-            reason = f"more than the model's {speech.limits.max_tokens} tokens"
-        else:
+        ids = speech.targets(utterance.text)
+        samples = int(dataset.clips.lengths[index])
+        reason = left_out(samples / SAMPLE_RATE_HZ, utterance.text, settings.data, speech.limits.max_seconds)
+        if reason is None:
+            reason = "silence" if index in silent else speech.unfit(ids, samples)
+        if reason is None:
             indices.append(index)
             labels.append(ids)
             continue

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +27,7 @@ from core.scoring.text import normaliser
 from core.scoring.units import Unit
 from core.scoring.wer import count_errors
 from core.training.batching import evaluation_batches, plan_hash
-from core.training.decode import decoder_logits, greedy
-from core.training.loss import pad_targets, summed_cross_entropy
-from core.training.model import SpeechModel
+from core.training.families.base import SpeechModel
 
 Samples = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -219,29 +216,19 @@ class Decoder:
     ) -> tuple[list[tuple[str, bool]], float, int]:
         """((transcript, whether it reached its cap) of each clip, summed loss, target tokens)."""
         speech = self.speech
+        # rows without a target (cut clips), or with one that the model cannot have, count nothing
+        targets = [
+            ids if ids is not None and speech.unfit(ids, len(clip)) is None else []
+            for ids, clip in zip(labels, clips, strict=True)
+        ]
+        features = speech.features(clips)
         with speech.autocast():
-            features = speech.features(clips)
             encoded = speech.encode(features)
             caps = [speech.limits.tokens(len(clip)) for clip in clips]
-            written = greedy(speech.network, encoded, features, speech.vocabulary, caps)
-            loss, tokens = self._loss(encoded, features, labels) if any(labels) else (0.0, 0)
+            written = speech.decode(encoded, caps)
+            loss = float(speech.summed_loss(encoded, targets)) if any(targets) else 0.0
         reached = [len(ids) >= cap for ids, cap in zip(written, caps, strict=True)]
-        return list(zip(map(speech.text, written), reached, strict=True)), loss, tokens
-
-    def _loss(self, encoded: Any, features: Any, labels: list[Sequence[int] | None]) -> tuple[float, int]:
-        # rows without a target (cut clips), or with more tokens than the decoder has positions, count nothing
-        room = self.speech.limits.max_tokens + 1
-        usable = [ids if ids is not None and len(ids) <= room else [] for ids in labels]
-        if not any(usable):
-            return 0.0, 0
-        vocabulary = self.speech.vocabulary
-        inputs, targets, lengths = (
-            t.to(self.speech.device) for t in pad_targets(usable, vocabulary.prefix, vocabulary.pad)
-        )
-        output = decoder_logits(self.speech.network, encoded, features, inputs, use_cache=False)
-        logits = output.logits[:, len(vocabulary.prefix) - 1 :]
-        loss, tokens = summed_cross_entropy(logits, targets, lengths)
-        return float(loss), tokens
+        return list(zip(map(speech.text, written), reached, strict=True)), loss, sum(map(len, targets))
 
 
 def evaluate(
@@ -294,7 +281,7 @@ def transcripts(
 ) -> Transcripts:
     """Decode all of `manifest`: the part of `evaluate` that takes time."""
     decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds)
-    labels = [speech.label_ids(u.text) for u in manifest.utterances] if with_loss else None
+    labels = [speech.targets(u.text) for u in manifest.utterances] if with_loss else None
     lengths = [int(n) for n in clips.lengths]
     hypotheses, loss, plan, cut = decoder.run(lengths, lambda i: clips[i], labels, progress)
     return Transcripts(
@@ -359,7 +346,7 @@ def score_document(
         device=speech.device.type,
         precision=speech.precision,
         batch_plan=evaluation.batch_plan,
-        decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens, speech.vocabulary.lifted),
+        decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens, speech.lifted),
         adapter_hash=adapter_hash,
         loss=_finite(evaluation.loss),
         unit=evaluation.unit,

@@ -32,9 +32,10 @@ from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
 from core.system.files import write_json
 from core.training.batching import training_plan
-from core.training.loss import pad_targets, summed_cross_entropy
-from core.training.model import SpeechModel, load_model
-from core.training.padding import encoder_frames
+from core.training.families.base import SpeechModel
+from core.training.families.moonshine import encoder_frames
+from core.training.loss import pad_targets
+from core.training.model import load_model
 from core.user_paths import user_path
 
 SPECIALS = ("<unk>", "<s>", "</s>")
@@ -128,7 +129,7 @@ class Pretrainer:
         self.speech: SpeechModel = load_model(str(self.work / "start"), device=torch.device("cpu"))
         self.network = self.speech.network
         self.network.requires_grad_(True).train()
-        self.labels = [self.speech.label_ids(u.text) for u in manifest.utterances]
+        self.labels = [self.speech.targets(u.text) for u in manifest.utterances]
         self.blank = self.network.config.vocab_size
         torch.manual_seed(recipe.seed + 1)
         self.ctc = nn.Linear(self.network.config.hidden_size, self.blank + 1)
@@ -171,16 +172,11 @@ class Pretrainer:
         labels = [self.labels[i] for i in indices]
         features = speech.features(clips)
         encoded = speech.encode(features)
-        inputs, targets, lengths = pad_targets(labels, speech.vocabulary.prefix, speech.vocabulary.pad)
-        logits = self.network(
-            encoder_outputs=encoded,
-            attention_mask=features["attention_mask"],
-            decoder_input_ids=inputs,
-            use_cache=False,
-        ).logits
-        total, tokens = summed_cross_entropy(logits, targets, lengths)
+        total = speech.summed_loss(encoded, labels)
+        tokens = sum(map(len, labels))
+        _, targets, lengths = pad_targets(labels, encoded.prompts, 0)
         ctc = nn.functional.ctc_loss(
-            self.ctc(encoded.last_hidden_state).float().log_softmax(-1).transpose(0, 1),
+            self.ctc(encoded.outputs.last_hidden_state).float().log_softmax(-1).transpose(0, 1),
             targets,
             encoder_frames(features["attention_mask"].sum(-1)),
             lengths - 1,

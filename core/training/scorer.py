@@ -10,8 +10,8 @@ from core.runs.scores import Score
 from core.scoring.units import Unit
 from core.training.data import Dataset
 from core.training.evaluation import Transcripts, check_words, counted, score_document, transcripts
+from core.training.families.base import SpeechModel
 from core.training.journal import Journal
-from core.training.model import SpeechModel
 from core.training.stopping import StopFlag
 
 

@@ -45,16 +45,10 @@ from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoi
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
 from core.training.evaluation import Transcripts, normalisation_difference, normalisation_fingerprint
+from core.training.families.base import SCORING_PRECISION, SpeechModel
 from core.training.health import HealthAudit
 from core.training.journal import Journal
-from core.training.model import (
-    SCORING_PRECISION,
-    SpeechModel,
-    check_given_gpu,
-    choose_device,
-    choose_precision,
-    load_model,
-)
+from core.training.model import check_given_gpu, choose_device, choose_precision, load_model
 from core.training.scorer import Scorer
 from core.training.stopping import StopFlag
 from core.training.trainer import Materials, Trainer
@@ -232,8 +226,8 @@ class Session:
         sources = [train] + ([replay] if replay else [])
         # what is trained must be writable, by the base model too: else it could not be compared
         speech = speech.allowing(token for source in sources for ids in source.labels for token in ids)
-        if speech.vocabulary.lifted:
-            written = " ".join(speech.text([token]) for token in speech.vocabulary.lifted)
+        if speech.lifted:
+            written = " ".join(speech.text([token]) for token in speech.lifted)
             report("info", f"training texts lift the model's ban on writing {written}")
         for dataset in evaluation:
             report_evaluation_set(dataset, speech, report)
@@ -309,7 +303,7 @@ class Session:
             eval_batch_seconds=train.eval_batch_seconds,
             precision=SCORING_PRECISION,
             threads=train.threads,
-            lifted=speech.vocabulary.lifted,
+            lifted=speech.lifted,
         )
 
     def _finish(self, trainer: Trainer, materials: Materials, journal: Journal, audit: HealthAudit) -> None:

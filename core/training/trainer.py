@@ -29,9 +29,8 @@ from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
 from core.training.determinism import deterministic_kernels, seed_step
+from core.training.families.base import SpeechModel
 from core.training.journal import Journal
-from core.training.loss import pad_targets, summed_cross_entropy
-from core.training.model import SpeechModel
 from core.training.scorer import Scorer
 
 
@@ -170,18 +169,13 @@ class Trainer:
         return [source.labels[i] for source, i in self._parts(micro)]
 
     def _summed_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, float]:
-        """Cross-entropy summed over the micro-batch's target tokens, and its seconds of audio."""
+        """The loss summed over the micro-batch's target units, and its seconds of audio."""
         parts = self._parts(micro)
         target_rms = self.settings.data.target_rms
         clips = [normalise(source.clips[source.indices[i]], target_rms).samples for source, i in parts]
-        vocabulary, device = self.speech.vocabulary, self.speech.device
-        inputs, targets, lengths = (
-            t.to(device) for t in pad_targets(self._labels(micro), vocabulary.prefix, vocabulary.pad)
-        )
+        features = self.speech.features(clips)
         with self.speech.autocast():
-            features = self.speech.features(clips)
-            logits = self.speech.network(**features, decoder_input_ids=inputs, use_cache=False).logits
-        loss, _ = summed_cross_entropy(logits[:, len(vocabulary.prefix) - 1 :], targets, lengths)
+            loss = self.speech.summed_loss(self.speech.encode(features), self._labels(micro))
         return loss, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
 
     def _checkpoint(self) -> None:

@@ -69,10 +69,10 @@ def test_stereo_at_44_1_khz_reads_like_the_original(
 def test_audio_beyond_the_models_limit_is_cut_at_pauses_and_joined(
     lora_cli: Cli, spoken: list[tuple[Path, str]], base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.training import model
+    from core.training.families.moonshine import Moonshine
 
-    limits = model._limits
-    monkeypatch.setattr(model, "_limits", lambda *a: replace(limits(*a), max_seconds=5.0))
+    limits_of = Moonshine.limits_of
+    monkeypatch.setattr(Moonshine, "limits_of", lambda *a: replace(limits_of(*a), max_seconds=5.0))
     pause = np.zeros(RATE // 2, np.float32)
     path = write_wav(
         tmp_path / "long.wav", np.concatenate([p for audio, _ in spoken for p in (read_clip(audio), pause)])

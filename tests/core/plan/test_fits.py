@@ -11,7 +11,6 @@ from core.plan.fits import (
     batches_fit,
     left_out,
     missing_targets,
-    model_seconds,
     steps_and_epochs,
 )
 from core.plan.schema import DataSettings, TrainSettings
@@ -63,11 +62,6 @@ def test_clips_are_left_out_by_length_and_text() -> None:
     assert left_out(21.0, "text", data, 30.0) == "longer than data.max_seconds = 20"
     assert left_out(19.0, "text", data, 15.0) == "longer than the model's limit of 15 s"
     assert left_out(19.0, " ", data, 30.0) == "no text"
-
-
-def test_only_whisper_has_a_window_of_its_own() -> None:
-    assert model_seconds("whisper", 15) == 15.0
-    assert model_seconds("moonshine", 15) == model_seconds("whisper", None) == 30.0
 
 
 def test_targets_are_whole_parts_of_names() -> None:

@@ -32,8 +32,9 @@ from core.training.adapter import (
     trainable,
 )
 from core.training.evaluation import Decoder, normalisation_fingerprint
+from core.training.families.base import SpeechModel
 from core.training.loss import pad_targets
-from core.training.model import SpeechModel, load_model
+from core.training.model import load_model
 
 TARGETS = ("q_proj", "v_proj", "fc1")
 TEXTS = digit_texts(4, 7, words=5)
@@ -69,7 +70,9 @@ def forward(speech: SpeechModel, seed: int = 0) -> torch.Tensor:
     """The logits in the modes that the modules are in, with whatever they draw drawn from `seed`."""
     torch.manual_seed(seed)
     np.random.seed(seed)
-    inputs, _, _ = pad_targets([speech.label_ids(t) for t in TEXTS], speech.vocabulary.prefix, speech.vocabulary.pad)
+    inputs, _, _ = pad_targets(
+        [speech.targets(t) for t in TEXTS], [speech.vocabulary.prefix] * len(TEXTS), speech.vocabulary.pad
+    )
     clips = [normalise(speechlike(text)).samples for text in TEXTS]
     with torch.no_grad():
         output = speech.network(**speech.features(clips), decoder_input_ids=inputs).logits

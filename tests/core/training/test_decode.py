@@ -9,20 +9,19 @@ import torch
 from training_kit import FAMILIES, WORDS, speechlike
 
 from core.audio.samples import normalise
-from core.training.decode import greedy
 from core.training.evaluation import Decoder
-from core.training.model import SpeechModel, load_model
+from core.training.families.seq2seq import Seq2Seq
+from core.training.model import load_model
 
 
 @pytest.fixture(params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> SpeechModel:
+def model(request: pytest.FixtureRequest) -> Seq2Seq:
     return load_model(str(request.getfixturevalue(request.param)))
 
 
-def decode(model: SpeechModel, clips: list[Any], caps: list[int]) -> list[list[int]]:
+def decode(model: Seq2Seq, clips: list[Any], caps: list[int]) -> list[list[int]]:
     with torch.inference_mode():
-        features = model.features(clips)
-        return greedy(model.network, model.encode(features), features, model.vocabulary, caps)
+        return model.decode(model.encode(model.features(clips)), caps)
 
 
 def test_greedy_decoding_is_that_of_transformers_at_batch_1(digits: Path, base_model: Path, decoded: Any) -> None:
@@ -49,7 +48,7 @@ def test_a_random_streaming_model_decodes_as_transformers_does(tiny_streaming: P
     assert ours == [token for token in theirs if token not in (*model.vocabulary.prefix, *model.vocabulary.eos)]
 
 
-def test_a_short_clip_keeps_its_cap_beside_a_long_one(model: SpeechModel) -> None:
+def test_a_short_clip_keeps_its_cap_beside_a_long_one(model: Seq2Seq) -> None:
     never = model.vocabulary.eos
     object.__setattr__(model.vocabulary, "suppressed", (*model.vocabulary.suppressed, *never))
     short, long = speechlike("one"), speechlike("one two three four five six seven")
@@ -77,7 +76,7 @@ def test_suppressed_tokens_are_never_written(tiny_whisper: Path) -> None:
     assert written[0] != free[0]
 
 
-def test_a_random_model_writes_the_same_alone_and_in_a_batch(model: SpeechModel) -> None:
+def test_a_random_model_writes_the_same_alone_and_in_a_batch(model: Seq2Seq) -> None:
     texts = ["one", "two three four five six", "seven eight", "nine nine nine"]
     clips = [normalise(speechlike(text, seed)).samples for seed, text in enumerate(texts)]
     caps = [model.limits.tokens(len(clip)) for clip in clips]
@@ -86,7 +85,7 @@ def test_a_random_model_writes_the_same_alone_and_in_a_batch(model: SpeechModel)
     ]
 
 
-def test_clips_of_any_length_can_be_decoded(model: SpeechModel) -> None:
+def test_clips_of_any_length_can_be_decoded(model: Seq2Seq) -> None:
     clips = [np.zeros(1, np.float32), np.zeros(900, np.float32), speechlike("one")[:1100]]
     texts, _, _, _ = Decoder(model).run([len(clip) for clip in clips], lambda i: clips[i])
     alone = [Decoder(model).run([len(clip)], [clip].__getitem__)[0][0] for clip in clips]

@@ -28,7 +28,9 @@ from core.scoring.counts import total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
 from core.training.evaluation import Decoder, decode_singly, evaluate, normalisation_fingerprint, score_document
-from core.training.model import SpeechModel, load_model
+from core.training.families.base import SpeechModel
+from core.training.families.moonshine import Moonshine
+from core.training.model import load_model
 
 
 @pytest.fixture
@@ -166,15 +168,15 @@ class Heard:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clips: dict[int, Any] = {}
-        features = SpeechModel.features
+        features = Moonshine.features
 
-        def listening(model: SpeechModel, clips: Any) -> Any:
+        def listening(model: Moonshine, clips: Any) -> Any:
             for clip in clips:
                 known = self.clips.setdefault(len(clip), np.array(clip))
                 assert np.array_equal(known, clip), "the same clip, other samples"
             return features(model, clips)
 
-        monkeypatch.setattr(SpeechModel, "features", listening)
+        monkeypatch.setattr(Moonshine, "features", listening)
 
     def take(self) -> dict[int, bytes]:
         taken = {length: clip.tobytes() for length, clip in self.clips.items()}

@@ -15,21 +15,20 @@ from core.audio.samples import normalise
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.wer import count_errors
-from core.training.decode import greedy
-from core.training.model import SpeechModel, load_model
+from core.training.families.seq2seq import Seq2Seq
+from core.training.model import load_model
 
 LENGTHS = (1_600, 5_000, 16_000, 23_999, 24_001, 40_321, 64_000)
 
 
-def transcripts(model: SpeechModel, clips: Sequence[Any], batches: Sequence[Sequence[int]]) -> list[str]:
+def transcripts(model: Seq2Seq, clips: Sequence[Any], batches: Sequence[Sequence[int]]) -> list[str]:
     """The transcript of each clip, decoded in these batches."""
     texts = [""] * len(clips)
     with torch.inference_mode():
         for batch in batches:
             chosen = [clips[i] for i in batch]
-            features = model.features(chosen)
             caps = [model.limits.tokens(len(clip)) for clip in chosen]
-            written = greedy(model.network, model.encode(features), features, model.vocabulary, caps)
+            written = model.decode(model.encode(model.features(chosen)), caps)
             for i, tokens in zip(batch, written, strict=True):
                 texts[i] = model.text(tokens)
     return texts
@@ -60,7 +59,7 @@ def heard(decoded: Any, *manifests: Path) -> tuple[list[Any], list[str]]:
     return clips, [utterance.text for read, _ in sets for utterance in read.utterances]
 
 
-def compare(model: SpeechModel, clips: Sequence[Any], references: Sequence[str], most_wer: float) -> None:
+def compare(model: Seq2Seq, clips: Sequence[Any], references: Sequence[str], most_wer: float) -> None:
     found = {name: transcripts(model, clips, batches) for name, batches in ways(clips).items()}
     alone = found.pop("batch 1")
     allowed = len(clips) // 500
@@ -108,28 +107,28 @@ def test_batch_1_is_what_plain_transformers_hears(digits: Path, base_model: Path
     for index in range(0, 16, 3):
         features = ours.features([normalise(store[index]).samples])
         with torch.inference_mode():
-            here = ours.encode(features).last_hidden_state
+            here = ours.encode(features).outputs.last_hidden_state
             there = plain.get_encoder()(features["input_values"]).last_hidden_state
         assert here.shape == there.shape
         assert torch.allclose(here, there, atol=1e-4)
 
 
 @pytest.fixture(params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> SpeechModel:
+def model(request: pytest.FixtureRequest) -> Seq2Seq:
     return load_model(str(request.getfixturevalue(request.param)))
 
 
-def encoded(model: SpeechModel, clips: Sequence[Any]) -> tuple[torch.Tensor, list[int]]:
+def encoded(model: Seq2Seq, clips: Sequence[Any]) -> tuple[torch.Tensor, list[int]]:
     """Encoder outputs (clips, frames, hidden) and how many frames of each the decoder may look at."""
     with torch.inference_mode():
-        output = model.encode(model.features(clips))
+        output = model.encode(model.features(clips)).outputs
     hidden = output.last_hidden_state
     mask = getattr(output, "attention_mask", None)
     return hidden, [hidden.shape[1]] * len(clips) if mask is None else mask.sum(-1).tolist()
 
 
 @pytest.mark.parametrize("order", ["as they come", "longest first"])
-def test_the_encoder_hears_a_clip_alone_and_padded_alike(model: SpeechModel, order: str) -> None:
+def test_the_encoder_hears_a_clip_alone_and_padded_alike(model: Seq2Seq, order: str) -> None:
     clips = [speechlike("one two three four five six seven eight", n)[:n] for n in LENGTHS]
     if order == "longest first":
         clips.reverse()
@@ -140,15 +139,16 @@ def test_the_encoder_hears_a_clip_alone_and_padded_alike(model: SpeechModel, ord
         assert torch.allclose(together[row, :own], alone[0, :own], atol=1e-4), f"{len(clip)} samples"
 
 
-def test_logits_of_a_clip_do_not_depend_on_its_neighbours(model: SpeechModel) -> None:
+def test_logits_of_a_clip_do_not_depend_on_its_neighbours(model: Seq2Seq) -> None:
     from core.training.loss import pad_targets
 
     texts = digit_texts(6, 9, words=6)
     clips = [normalise(speechlike(text)).samples for text in texts]
-    labels = [model.label_ids(text) for text in texts]
+    labels = [model.targets(text) for text in texts]
 
     def logits(which: Sequence[int]) -> list[torch.Tensor]:
-        inputs, _, lengths = pad_targets([labels[i] for i in which], model.vocabulary.prefix, model.vocabulary.pad)
+        prompts = [model.vocabulary.prefix] * len(which)
+        inputs, _, lengths = pad_targets([labels[i] for i in which], prompts, model.vocabulary.pad)
         first = len(model.vocabulary.prefix) - 1
         with torch.inference_mode():
             output = model.network(**model.features([clips[i] for i in which]), decoder_input_ids=inputs).logits
@@ -159,11 +159,10 @@ def test_logits_of_a_clip_do_not_depend_on_its_neighbours(model: SpeechModel) ->
         assert torch.allclose(together[i], logits([i])[0], atol=1e-4)
 
 
-def test_training_sees_the_same_arithmetic(model: SpeechModel) -> None:
+def test_training_sees_the_same_arithmetic(model: Seq2Seq) -> None:
     """Gradients of two clips in one batch are the sum of their own."""
     from core.plan.schema import AdapterSettings
     from core.training.adapter import attach, trainable
-    from core.training.loss import pad_targets, summed_cross_entropy
 
     speech = attach(model, AdapterSettings(rank=2, target_modules=("q_proj", "fc1")), seed=0)
     texts = ["one", "two three four five six"]
@@ -172,11 +171,9 @@ def test_training_sees_the_same_arithmetic(model: SpeechModel) -> None:
 
     def gradients(which: Sequence[int]) -> dict[str, torch.Tensor]:
         speech.network.zero_grad()
-        labels = [speech.label_ids(texts[i]) for i in which]
-        inputs, targets, lengths = pad_targets(labels, speech.vocabulary.prefix, speech.vocabulary.pad)
+        labels = [speech.targets(texts[i]) for i in which]
         speech.network.train()
-        output = speech.network(**speech.features([clips[i] for i in which]), decoder_input_ids=inputs).logits
-        loss, _ = summed_cross_entropy(output[:, len(speech.vocabulary.prefix) - 1 :], targets, lengths)
+        loss = speech.summed_loss(speech.encode(speech.features([clips[i] for i in which])), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
 
@@ -187,7 +184,7 @@ def test_training_sees_the_same_arithmetic(model: SpeechModel) -> None:
 
 
 def test_frames_of_a_clip_are_counted_as_the_convolutions_make_them(tiny_moonshine: Path) -> None:
-    from core.training.padding import encoder_frames
+    from core.training.families.moonshine import encoder_frames
 
     network = load_model(str(tiny_moonshine)).network
     for samples in (1024, 1407, 1408, 16_000, 16_001, 40_320):
@@ -196,6 +193,6 @@ def test_frames_of_a_clip_are_counted_as_the_convolutions_make_them(tiny_moonshi
         assert int(encoder_frames(torch.tensor(samples))) == made
 
 
-def test_silence_beside_speech_gives_numbers(model: SpeechModel) -> None:
+def test_silence_beside_speech_gives_numbers(model: Seq2Seq) -> None:
     hidden, _ = encoded(model, [np.zeros(20_000, np.float32), speechlike("one two three")])
     assert torch.isfinite(hidden).all()
