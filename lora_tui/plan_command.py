@@ -18,6 +18,7 @@ from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, in_words
 from core.plan.schema import Plan, Row
 from core.queue.recorded_runs import newest_first
+from core.runs.adapter_size import AdapterSize, adapter_size
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import load_plan
 from core.runs.preflight import preflight
@@ -33,7 +34,7 @@ UNDECIDED = "decided later"
 COMMIT_LATER = "not started; its hub model's commit is looked up then"
 FIRST_DRAWS = 3
 """Draws of [search] that are shown."""
-_HEADINGS = ("ROW", "RUN", "STEPS", "BATCH", "LR", "METHOD", "RANK", "TARGET MODULES", "STATE")
+_HEADINGS = ("ROW", "RUN", "STEPS", "BATCH", "LR", "METHOD", "RANK", "TARGET MODULES", "LAYERS", "TRAINED", "STATE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class PlannedRow:
     identity: str | None
     """None: the manifests or the model cannot be read, or `adapter_from` waits for results."""
     state: str
+    size: AdapterSize | None
+    """None: it cannot be told from the model's files, or not yet."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +107,7 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         begun = identity is not None and state != NOT_STARTED
         for problem in () if unread or begun else _unfit(resolver, row):
             unfit.setdefault(problem, []).append(row.key)
-        planned.append(PlannedRow(row, identity, state))
+        planned.append(PlannedRow(row, identity, state, None if row.adapter_from else _size(resolver, row)))
     return planned, [*problems, *in_rows(unfit, len(rows))]
 
 
@@ -112,6 +115,11 @@ def _unfit(resolver: Resolver, row: Row) -> list[str]:
     """What the trainer of a row would refuse."""
     absolute = resolver.absolute(row.settings, resolver.contents(row.settings))
     return preflight(absolute, targets_known=not row.adapter_from)
+
+
+def _size(resolver: Resolver, row: Row) -> AdapterSize | None:
+    """What the adapter of a row comes to."""
+    return adapter_size(resolver.absolute(row.settings, resolver.contents(row.settings)))
 
 
 def provisional(resolver: Resolver, row: Row) -> str:
@@ -193,15 +201,19 @@ def _cells(item: PlannedRow) -> tuple[str, ...]:
     train, adapter = item.row.settings.train, item.row.settings.adapter
     batch = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.batch_seconds:g} s"
     modules = UNDECIDED if item.row.adapter_from else sanitise(" ".join(adapter.target_modules))
+    where = "".join(f" {part}" for part in (adapter.sites, adapter.layers) if part is not None)
+    size = item.size
     return (
         item.row.key,
         item.identity or "-",
         str(train.steps),
         batch,
-        short(train.learning_rate),
+        short(train.learning_rate) + (f", B {adapter.lora_plus:g} times" if adapter.lora_plus != 1 else ""),
         adapter.method,
-        str(adapter.rank),
-        modules,
+        " ".join((str(adapter.rank), *map(sanitise, adapter.rank_pattern))),
+        modules + where,
+        "-" if size is None else f"{size.layers} of {size.of}",
+        "-" if size is None else f"{size.trained:,}",
         item.state,
     )
 
@@ -221,6 +233,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "after": item.row.after,
                 "when": item.row.when,
                 "adapter_from": item.row.adapter_from,
+                "adapter_size": None if item.size is None else asdict(item.size),
                 "settings": asdict(item.row.settings),
             }
             for item in planned

@@ -21,7 +21,7 @@ def write_cache(folder: Path, model: str = "org/model", source: Path | None = No
         if source is not None:
             shutil.copytree(source, snapshot, dirs_exist_ok=True)
         else:
-            (snapshot / "config.json").write_text("{}")
+            (snapshot / "config.json").write_text('{"model_type": "moonshine"}')
         (home / "refs").mkdir(exist_ok=True)
         (home / "refs" / name).write_text(commit)
     return folder

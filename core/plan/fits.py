@@ -1,4 +1,4 @@
-"""What a run needs to start: clips to train on, enough of them for each micro-batch, layers that are there. Pure.
+"""What a run needs to start: clips to train on, enough of them for each micro-batch. Pure.
 
 The trainer and `lora-tui plan` ask the same functions and say the same sentences, so that no run dies of what its plan
 could have told.
@@ -108,18 +108,6 @@ def steps_and_epochs(train_s: Sequence[float], replay_s: Sequence[float]) -> tup
     most = replace(wanted, epochs=float(MOST_EPOCHS))
     fitting = (steps for steps in counts if batches_fit(train_s, replay_s, replace(most, steps=steps)) is None)
     return next(fitting, 1), float(MOST_EPOCHS)
-
-
-def missing_targets(targets: Sequence[str], layers: Collection[str]) -> str | None:
-    """What is wrong when a target names no linear layer; None: each does. `layers`: names of modules, whole ones."""
-    missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in layers)]
-    if targets and not missing:
-        return None
-    there = sorted({name.rpartition(".")[2] for name in layers})
-    return (
-        f"adapter.target_modules: this model has no linear layer named {', '.join(missing) or '(none given)'}; "
-        f"there are: {', '.join(there)}"
-    )
 
 
 def in_rows(problems: Mapping[str, Sequence[str]], rows: int) -> list[str]:

@@ -23,15 +23,24 @@ EXCLUDED: Mapping[str, str] = {
     "train.checkpoint_every": "resume is exact: when checkpoints are written changes no weight",
 }
 """Settings that are not part of the identity, each with the reason. All others are."""
-LATER: Mapping[str, Any] = {"train.deterministic": False}
+LATER: Mapping[str, Any] = {
+    "train.deterministic": False,
+    "adapter.sites": None,
+    "adapter.layers": None,
+    "adapter.rank_pattern": (),
+    "adapter.lora_plus": 1.0,
+}
 """Settings that older runs do not have: left out at the value that means what those did, so that they stay the same."""
+
+_LISTS = ("target_modules", "rank_pattern")
+"""Keys of `[adapter]` whose order means nothing."""
 
 
 def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
     """The identity of a run of `settings` on content with these `hashes`.
 
     Hashes: model, train, domain, heldout, and replay and selection where given. The order of `target_modules`
-    means nothing and is dropped; replay speech of which nothing is taken counts as none.
+    and `rank_pattern` means nothing and is dropped; replay speech of which nothing is taken counts as none.
     """
     text = json.dumps(identity_facts(settings, hashes), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -54,7 +63,7 @@ def _counts(name: str, value: Any) -> bool:
 
 
 def _canonical(key: str, value: Any) -> Any:
-    if key == "target_modules":
+    if key in _LISTS:
         return sorted(set(value))
     if isinstance(value, float):
         return value + 0.0  # -0.0 and 0.0 are one value
@@ -64,7 +73,7 @@ def _canonical(key: str, value: Any) -> Any:
 def settings_from(document: Mapping[str, Any]) -> RunSettings:
     """The settings of a run.json. KeyError or TypeError when they are not whole."""
     adapter = dict(document["adapter"])
-    adapter["target_modules"] = tuple(adapter["target_modules"])
+    adapter |= {key: tuple(adapter[key]) for key in _LISTS if key in adapter}
     return RunSettings(
         ModelSettings(**document["model"]),
         DataSettings(**document["data"]),

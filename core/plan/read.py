@@ -21,7 +21,7 @@ from core.plan.expand import complete, too_many_intervals
 from core.plan.experiments import read_experiments, read_history
 from core.plan.lines import KeyPath, key_lines
 from core.plan.overrides import apply_overrides
-from core.plan.rules import check_batch, check_rows, check_search, warn_of_masked, warn_of_rows
+from core.plan.rules import check_batch, check_rows, check_search, rate_in_words, warn_of_masked, warn_of_rows
 from core.plan.schema import (
     HIGH_LEARNING_RATE,
     MOST_SEED,
@@ -240,12 +240,15 @@ def _check(ranges: dict[str, Range], defaults: RunSettings, problems: Problems) 
     rate = ranges.get("train.learning_rate")
     allowed = ranges.get("train.allow_high_learning_rate")
     permitted = defaults.train.allow_high_learning_rate if allowed is None else all(allowed.values)
-    highest = 0.0 if rate is None else max(rate.values or (rate.high,))
-    if highest >= HIGH_LEARNING_RATE and not permitted:
+    highest = defaults.train.learning_rate if rate is None else max(rate.values or (rate.high,))
+    ratio = ranges.get("adapter.lora_plus")
+    faster = defaults.adapter.lora_plus if ratio is None else max(ratio.values or (ratio.high,))
+    asked = "train.learning_rate" if rate is not None else "adapter.lora_plus"
+    if asked in ranges and highest * faster >= HIGH_LEARNING_RATE and not permitted:
         problems.add(
-            _place("train.learning_rate"),
-            f"reaches {highest:g}, which is {HIGH_LEARNING_RATE:g} or more, where models forget what they knew; "
-            "lower it, or set train.allow_high_learning_rate = true",
+            _place(asked),
+            f"reaches {rate_in_words(highest, faster)}, which is {HIGH_LEARNING_RATE:g} or more, where models forget "
+            "what they knew; lower it, or set train.allow_high_learning_rate = true",
         )
 
     steps = _bound("train.steps", ranges, defaults.train.steps, max)

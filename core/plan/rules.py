@@ -8,10 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from core.plan.expand import experiment_rows, interval_steps, too_many_intervals
+from core.plan.forms import module_rank
 from core.plan.lines import KeyPath
 from core.plan.rows import EXPERIMENT
 from core.plan.schema import (
     HIGH_LEARNING_RATE,
+    AdapterSettings,
     Experiment,
     GateSettings,
     QueueSettings,
@@ -48,13 +50,17 @@ def check_rows(
         explicit_share = "train.replay_share" in own or "train.replay_share" in written
         for row in experiment_rows(defaults, experiment):
             train = row.settings.train
-            if train.learning_rate >= HIGH_LEARNING_RATE and not train.allow_high_learning_rate:
+            fastest = train.learning_rate * row.settings.adapter.lora_plus
+            if fastest >= HIGH_LEARNING_RATE and not train.allow_high_learning_rate:
                 problems.add(
                     _given("train.learning_rate", path, problems),
-                    f"{train.learning_rate:g} is {HIGH_LEARNING_RATE:g} or more, where models forget what "
-                    "they knew; lower it, or set train.allow_high_learning_rate = true",
+                    f"{rate_in_words(train.learning_rate, row.settings.adapter.lora_plus)} is {HIGH_LEARNING_RATE:g} "
+                    "or more, where models forget what they knew; lower it, or set train.allow_high_learning_rate = "
+                    "true",
                     "train.learning_rate",
                 )
+            for unclear in unclear_ranks(row.settings.adapter):
+                problems.add(_given("adapter.rank_pattern", path, problems), unclear, "adapter.rank_pattern")
             if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
                 problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
@@ -66,6 +72,21 @@ def check_rows(
                     "there is no replay speech to take: give data.replay, or set train.replay_share = 0",
                     "train.replay_share",
                 )
+
+
+def rate_in_words(rate: float, ratio: float) -> str:
+    """The highest learning rate of a run, and how it comes about."""
+    return f"{rate:g}" if ratio == 1.0 else f"{rate:g} times adapter.lora_plus = {ratio:g}"
+
+
+def unclear_ranks(adapter: AdapterSettings) -> Iterator[str]:
+    """What is wrong with `adapter.rank_pattern` by itself."""
+    ranks: dict[str, set[int]] = {}
+    for name, rank in map(module_rank, adapter.rank_pattern):
+        ranks.setdefault(name, set()).add(rank)
+    for name, given in ranks.items():
+        if len(given) > 1:
+            yield f"{name} has ranks {' and '.join(map(str, sorted(given)))}: give it one"
 
 
 def same_set(sets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,9 @@ A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[qu
 such keys, and `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
 `below` (exclusive), `repeats` (a list whose items may repeat), `words` (a text that must say something), `opening`
-(what a text begins with, before it says something). Readers validate against it.
+(what a text begins with, before it says something), `reads` (a function that reads a text, and whose ValueError says
+what is wrong with it), `single` (a list of one may be written as its one text), `pairs` (a list that may be written as
+a table of whole numbers). Readers validate against it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.plan.forms import MOST_RANK, layer_range, module_rank
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
 
@@ -116,12 +119,32 @@ class TrainSettings:
 class AdapterSettings:
     """`[adapter]`: what peft trains."""
 
-    method: str = _key("dora", "adapter method", choices=("dora", "lora"))
-    rank: int = _key(16, "rank r of the update", minimum=1, maximum=4096)
-    alpha: float = _key(32.0, "scale: the update is multiplied by alpha / rank", above=0.0)
+    method: str = _key(
+        "dora",
+        "adapter method; pissa and olora begin with the layers' own principal parts instead of zero",
+        choices=("dora", "lora", "rslora", "pissa", "olora"),
+    )
+    rank: int = _key(16, "rank r of the update", minimum=1, maximum=MOST_RANK)
+    alpha: float = _key(32.0, "scale: the update is multiplied by alpha / rank (rslora: its square root)", above=0.0)
     dropout: float = _key(0.0, "dropout on the adapter's input", minimum=0.0, maximum=0.9)
     target_modules: tuple[str, ...] = _key(
-        ("q_proj", "k_proj", "v_proj", "o_proj"), "names of the linear layers that get an adapter"
+        ("q_proj", "k_proj", "v_proj", "o_proj"),
+        'names of the linear layers that get an adapter; or "attention", "mlp", "all-linear"',
+        single=True,
+    )
+    sites: str | None = _key(
+        None,
+        "where those layers are; default: in both, of a speech language model in its decoder alone",
+        choices=("encoder", "decoder", "both"),
+    )
+    layers: str | None = _key(
+        None, 'of each stack only these layers, from 0: "6-11", "6-" (to the last), "6"', reads=layer_range
+    )
+    rank_pattern: tuple[str, ...] = _key(
+        (), "ranks of layers that differ from rank, as in { q_proj = 8, fc1 = 32 }", reads=module_rank, pairs=True
+    )
+    lora_plus: float = _key(
+        1.0, "LoRA+: the learning rate of B over that of A; the paper has 16", minimum=1.0, maximum=1000.0
     )
 
 

@@ -128,9 +128,11 @@ def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Pr
         problems.add(path, f"unknown key; {nearest_key(section, name)}")
         return None
     spec, types = keys_of(section)[name]
-    typed = _typed(value, types)
+    typed = _typed(_listed(value, spec.metadata), types)
     if typed is None:
-        problems.add(path, f"expected {' or '.join(map(_type_name, types_shown(types)))}, found {_found(value, types)}")
+        wanted = ["a table of whole numbers, as in { q_proj = 8 }"] if spec.metadata.get("pairs") else []
+        wanted = wanted or [_type_name(kind) for kind in types_shown(types)]
+        problems.add(path, f"expected {' or '.join(wanted)}, found {_found(value, types)}")
         return None
     if isinstance(typed, tuple) and not spec.metadata.get("repeats"):
         typed = tuple(dict.fromkeys(typed))
@@ -190,6 +192,16 @@ def types_shown(types: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(kind for kind in types if kind is not type(None))
 
 
+def _listed(value: Any, rules: Mapping[str, Any]) -> Any:
+    """A list that was written as its only text, or as a table of whole numbers, as the list that it means."""
+    if rules.get("single") and isinstance(value, str):
+        return [value]
+    if rules.get("pairs") and isinstance(value, dict):
+        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in value.values())
+        return [f"{name}={number}" for name, number in value.items()] if whole else value
+    return value
+
+
 def _typed(value: Any, types: tuple[Any, ...]) -> Any:
     for kind in types:
         if kind is bool and isinstance(value, bool):
@@ -242,7 +254,8 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
     choices = rules.get("choices")
     if isinstance(value, tuple):
         # A list is right when each of its items is.
-        wrong = (_rule_broken(dotted, item, rules) for item in value) if choices is not None else ()
+        ruled = choices is not None or "reads" in rules
+        wrong = (_rule_broken(dotted, item, rules) for item in value) if ruled else ()
         return next((problem for problem in wrong if problem is not None), None)
     # A key that takes one of some words, or a number, has rules for both.
     numeric = isinstance(value, (int, float)) and ("above" in rules or "minimum" in rules)
@@ -256,7 +269,16 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         return f"{show(value)} gives no reason: write it in words"
     if (opening := rules.get("opening")) and not _says_more(value, opening):
         return f"{show(value)} is not {show(opening)} with a reason behind it: write it in words"
-    return None if isinstance(value, str) else out_of_range(value, rules)
+    return unreadable(value, rules) if isinstance(value, str) else out_of_range(value, rules)
+
+
+def unreadable(value: str, rules: Mapping[str, Any]) -> str | None:
+    """What is wrong with a text that means more, by a field's rules. Documents go by it, too."""
+    try:
+        rules.get("reads", str)(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _says_more(value: str, opening: str) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from core.plan.expand import interval_steps
 from core.plan.schema import RunSettings
+from core.runs.adapter_size import adapter_size
 from core.runs.folder import files
-from core.runs.model_files import linear_shapes
 from core.runs.paths import RunPaths
 
 _FLOAT = 4
@@ -38,21 +38,12 @@ def forecast_bytes(settings: RunSettings) -> int:
     """
     train = settings.train
     intervals = len(interval_steps(train.steps, train.eval_every))
-    adapter = _FLOAT * adapter_weights(settings)
-    checkpoints = (1 + train.keep_checkpoints) * (1 + _MOMENTS) * adapter
+    size = adapter_size(settings)
+    trained, saved = (0, 0) if size is None else (_FLOAT * size.trained, _FLOAT * size.saved)
+    checkpoints = (1 + train.keep_checkpoints) * (saved + _MOMENTS * trained)
     manifests = sum(_size(path) for path in (settings.data.domain, settings.data.heldout, settings.data.selection))
     scores = _SCORED * manifests * (intervals + 2)  # interval 0 and the tuned score, too
-    return intervals * adapter + checkpoints + scores + _EVENT_BYTES * train.steps
-
-
-def adapter_weights(settings: RunSettings) -> int:
-    """Weights of the adapter: r (in + out) for each target layer, and a magnitude for each row with DoRA."""
-    rank, wanted = settings.adapter.rank, set(settings.adapter.target_modules)
-    found = 0
-    for name, rows, columns in linear_shapes(Path(settings.model.id)):
-        if name in wanted:
-            found += rank * (rows + columns) + (rows if settings.adapter.method == "dora" else 0)
-    return found
+    return intervals * saved + checkpoints + scores + _EVENT_BYTES * train.steps
 
 
 def _size(path: str | None) -> int:

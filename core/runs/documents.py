@@ -5,6 +5,7 @@ Both are read as mappings, as they are written: a key is missing, or of its type
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from core.plan.expand import too_many_intervals
 from core.plan.schema import MOST_NUMBER, AdapterSettings, DataSettings, GateSettings, ModelSettings, TrainSettings
-from core.plan.validate import out_of_range
+from core.plan.validate import out_of_range, unreadable
 from core.runs.events import MOST_SECONDS
 from core.runs.paths import RunPaths
 from core.scoring.verdict import early_stop_of, thresholds_of
@@ -119,6 +120,11 @@ def _typed(document: dict[str, Any], kind: type[Any]) -> tuple[Any, str | None]:
         return None, f"{name}: {what[:1].lower()}{what[1:]}: restore the file"
 
 
+def _unread(value: Any, rules: Mapping[str, Any]) -> str | None:
+    texts = value if isinstance(value, tuple) else (value,)
+    return next((wrong for text in texts if isinstance(text, str) and (wrong := unreadable(text, rules))), None)
+
+
 def _beyond(section: str, values: Any) -> str | None:
     """The first number, or word of a choice, of a table of settings that no plan may have."""
     for one in fields(values):
@@ -129,6 +135,8 @@ def _beyond(section: str, values: Any) -> str | None:
                 return f"{section}.{one.name}: {wrong}: restore the file"
         elif isinstance(value, str) and value not in one.metadata.get("choices", (value,)):
             return f"{section}.{one.name}: {value[:40]!r} is none of its choices: restore the file"
+        elif "reads" in one.metadata and (wrong := _unread(value, one.metadata)) is not None:
+            return f"{section}.{one.name}: {wrong}: restore the file"
     if isinstance(values, TrainSettings):
         return too_many_intervals(values.steps, values.eval_every)
     return None

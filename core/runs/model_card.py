@@ -39,6 +39,9 @@ def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
     return target
 
 
+_METHODS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA", "pissa": "PiSSA", "olora": "OLoRA"}
+
+
 def render(judged: Judged) -> str:
     """The whole card. Texts from outside are escaped; folders of this machine are not named."""
     import yaml
@@ -73,7 +76,9 @@ def _about(judged: Judged) -> Iterable[str]:
     adapter, train = _section(snapshot, "adapter"), _section(snapshot, "train")
     modules = adapter.get("target_modules")
     names = ", ".join(map(str, modules)) if isinstance(modules, (list, tuple)) else "not recorded"
-    method = {"dora": "DoRA", "lora": "LoRA"}.get(str(adapter.get("method")), str(adapter.get("method")))
+    method = _METHODS.get(str(adapter.get("method")), str(adapter.get("method")))
+    where = ", ".join(f"{key} {adapter[key]}" for key in ("sites", "layers") if adapter.get(key))
+    names += f"; {where}" if where else ""
     yield f"# {escape_markdown(f'{snapshot.experiment} {snapshot.title}'.strip())}"
     yield ""
     yield (

@@ -1,21 +1,26 @@
-"""The files of a base model: the hash of those that decide what it says, and the names of its linear layers.
+"""The files of a base model: the hash of those that decide what it says, names and shapes of its layers.
 
-The names come from the headers of the safetensors files; no weights are loaded.
+Names and shapes come from the headers of the safetensors files; no weights are loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from core.errors import AudioError, ModelError
 from core.manifests.hashing import HashCache, file_sha256
-from core.system.files import open_regular, parse_json
+from core.plan.targets import Shape
+from core.system.files import open_regular, parse_json, stamp
 
+WEIGHTS = "*.safetensors"
+CONFIG = "config.json"
 _MAX_HEADER_BYTES = 100_000_000
 _ATTENTION = ("attn", "attention")
 _FEED_FORWARD = ("mlp", "feed_forward", "ffn", "fc1", "fc2", "intermediate", "output")
@@ -37,7 +42,7 @@ def linear_layers(folder: Path) -> LinearLayers:
     for path in sorted(folder.glob("*.safetensors")):
         for tensor, description in _header(path):
             *modules, leaf, kind = ["", "", *tensor.split(".")]
-            if kind != "weight" or len(description.get("shape", ())) != 2:
+            if kind != "weight" or len(_sizes(description) or ()) != 2:
                 continue
             if any(word in module for module in modules for word in _ATTENTION):
                 attention.add(leaf)
@@ -46,27 +51,55 @@ def linear_layers(folder: Path) -> LinearLayers:
     return LinearLayers(_ordered(attention), _ordered(feed_forward - attention))
 
 
-def linear_shapes(folder: Path) -> list[tuple[str, int, int]]:
-    """(last part of the name, outputs, inputs) of each matrix `….weight` in the model; empty where no file tells."""
-    found = []
-    for path in sorted(folder.glob("*.safetensors")):
-        for tensor, description in _header(path):
-            *_, leaf, kind = ["", "", *tensor.split(".")]
-            shape = description.get("shape", ())
-            if kind == "weight" and len(shape) == 2:
-                found.append((leaf, int(shape[0]), int(shape[1])))
-    return found
+@dataclass(frozen=True, slots=True)
+class ModelShapes:
+    """What the headers of a model's files say; nothing where no file tells."""
+
+    linear: dict[str, Shape]
+    """Whole name of each module with a matrix of weights that is no embedding."""
+    embedding: Shape | None
+    """The largest embedding, which output layers without weights of their own share."""
+    weights: int
+    """Numbers in all tensors together."""
 
 
-def linear_modules(folder: Path) -> list[str]:
-    """Whole names of the modules with a matrix of weights that is no embedding; empty where no file tells."""
-    found = []
-    for path in sorted(folder.glob("*.safetensors")):
+def model_shapes(folder: Path) -> ModelShapes:
+    """The shapes of a model's weights. No weights are loaded."""
+    paths = sorted(folder.glob(WEIGHTS))
+    stamps = []
+    for path in paths:
+        try:
+            stamps.append(stamp(path.stat()))
+        except OSError:
+            stamps.append(())
+    return _model_shapes(tuple(paths), tuple(stamps))
+
+
+@lru_cache(maxsize=8)
+def _model_shapes(paths: tuple[Path, ...], _stamps: tuple[tuple[int, ...], ...]) -> ModelShapes:
+    linear: dict[str, Shape] = {}
+    embedding: Shape | None = None
+    weights = 0
+    for path in paths:
         for tensor, description in _header(path):
+            shape = _sizes(description)
+            weights += math.prod(shape) if shape is not None else 0
             module, _, kind = tensor.rpartition(".")
-            if kind == "weight" and len(description.get("shape", ())) == 2 and "embed" not in module.rpartition(".")[2]:
-                found.append(module)
-    return found
+            if kind != "weight" or shape is None or len(shape) != 2:
+                continue
+            found = Shape(*shape)
+            if "embed" not in module.rpartition(".")[2]:
+                linear[module] = found
+            elif embedding is None or found.outputs > embedding.outputs:
+                embedding = found
+    return ModelShapes(linear, embedding, weights)
+
+
+def _sizes(description: dict[str, Any]) -> list[int] | None:
+    """The shape of a tensor; None where it is none."""
+    shape = description.get("shape")
+    whole = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    return list(shape) if isinstance(shape, list) and whole else None
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:
@@ -87,8 +120,6 @@ def _header(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, description
 
 
-WEIGHTS = "*.safetensors"
-CONFIG = "config.json"
 PATTERNS = (
     WEIGHTS,
     "*.safetensors.index.json",

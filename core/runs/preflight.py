@@ -10,16 +10,13 @@ from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
 from core.plan.families import MODEL_SECONDS, family_of
-from core.plan.fits import batches_fit, left_out, missing_targets, nothing_left
-from core.plan.schema import DataSettings, ModelSettings, RunSettings
-from core.runs.hub import folder_in_cache, is_hub_id
-from core.runs.model_files import linear_modules
+from core.plan.fits import batches_fit, left_out, nothing_left
+from core.plan.schema import DataSettings, RunSettings
+from core.runs.adapter_size import adapter_problem, model_folder
 from core.system.files import read_json, stamp
 
 MOST_HEADERS = 2000
 """Audio files that are opened for their length where the manifest does not tell it; the others count as their mean."""
-_UNSTORED = ("proj_out", "lm_head")
-"""Layers whose weights are the embedding's, so that no file names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +33,9 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
     `targets_known`: whether `adapter.target_modules` are final.
     """
     problems: list[str] = []
-    folder = _model_folder(settings.model)
-    longest = hears(folder)
-    targets = [name for name in settings.adapter.target_modules if name not in _UNSTORED]
-    if targets_known and targets and folder.is_dir() and (layers := linear_modules(folder)):
-        wrong = missing_targets(targets, layers)
+    longest = hears(model_folder(settings.model))
+    if targets_known:
+        wrong = adapter_problem(settings)
         problems += [wrong] if wrong is not None else []
     seconds: dict[str, list[float]] = {"train": [], "replay": []}
     for name in ("train", "replay"):
@@ -59,14 +54,6 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         wrong = batches_fit(seconds["train"], seconds["replay"], settings.train)
         problems += [wrong] if wrong is not None else []
     return problems
-
-
-def _model_folder(model: ModelSettings) -> Path:
-    """The model's files: its own folder, or the one that the cache of the hub keeps of it. It need not be there."""
-    folder = Path(model.id)
-    if folder.is_dir() or not is_hub_id(model.id):
-        return folder
-    return folder_in_cache(model.id, model.revision) or folder
 
 
 def usable_seconds(manifest: Path, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:

@@ -1,4 +1,4 @@
-"""LoRA and DoRA adapters through peft: attach, save, load, merge.
+"""Adapters through peft (LoRA, DoRA and their kin): attach, save, load, merge.
 
 An adapter folder is plain peft format, so `peft.PeftModel.from_pretrained` over plain transformers loads it; beside it
 lies `reproduce.json` with the facts that its WER depends on.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import ModelError
-from core.plan.fits import missing_targets
+from core.plan.families import FamilyFacts
 from core.plan.schema import AdapterSettings
+from core.plan.targets import FROM_LAYERS, Shape, TargetError, plain_names, ranks_of
 from core.runs.adapter_files import CONFIG, WEIGHTS, AdapterFacts, read_facts
 from core.runs.folder import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
@@ -30,33 +31,98 @@ from core.training.evaluation import normalisation_difference, normalisation_fin
 from core.training.families.base import SpeechModel
 from core.training.model import one_line
 
-
-def check_targets(network: nn.Module, targets: Sequence[str]) -> None:
-    """Raise ModelError when a target names no linear layer."""
-    present = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    wrong = missing_targets(targets, present)
-    if wrong is not None:
-        raise ModelError(wrong)
+_TRAINED = "default"
+"""peft's name of the adapter that is trained."""
+_BEGINNING = "beginning"
+"""Of the frozen one beside it, which takes away what the trained one began with."""
 
 
 def attach(speech: SpeechModel, settings: AdapterSettings, seed: int) -> SpeechModel:
-    """The model with a fresh trainable adapter, which changes nothing until it is trained (B = 0)."""
-    from peft import LoraConfig, get_peft_model
+    """The model with a fresh trainable adapter, which changes nothing until it is trained.
 
-    check_targets(speech.network, settings.target_modules)
+    `pissa` and `olora` begin with a part of each layer's own weights. What they begin with stays beside them, frozen
+    and with the other sign, so that the base model is never altered: base + (BA - B0 A0). ModelError: wrong targets.
+    """
+    from peft import get_peft_model
+
+    config = _config(settings, _ranks(speech, settings), speech.facts)
+    beginning = copy.deepcopy(config)  # peft changes the one that it is given
     torch.manual_seed(seed)
-    config = LoraConfig(
+    with _known_warnings_off():
+        network = get_peft_model(speech.network, config)
+        if settings.method in FROM_LAYERS:
+            beginning.lora_dropout = 0.0
+            network.add_adapter(_BEGINNING, beginning)
+            _begin_with_layers(network, _PARTS[settings.method])
+    return replace(speech, network=network)
+
+
+def _ranks(speech: SpeechModel, settings: AdapterSettings) -> dict[str, int]:
+    layers = {
+        name: Shape(module.out_features, module.in_features)
+        for name, module in speech.network.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    try:
+        return ranks_of(settings, layers, speech.facts)
+    except TargetError as error:
+        raise ModelError(str(error)) from error
+
+
+def _config(settings: AdapterSettings, ranks: dict[str, int], facts: FamilyFacts) -> Any:
+    """peft's own configuration, which plain peft reads. Whole names of layers where the plan's do not say it all."""
+    from peft import LoraConfig
+
+    plain = plain_names(settings, facts)
+    return LoraConfig(
         # no task type: peft's seq2seq wrapper passes input_ids and breaks speech models (peft #1988)
         task_type=None,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=sorted(set(settings.target_modules)),
+        target_modules=sorted(set(settings.target_modules)) if plain else sorted(ranks),
+        rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
         use_dora=settings.method == "dora",
+        use_rslora=settings.method == "rslora",
         bias="none",
     )
-    with _known_warnings_off():
-        return replace(speech, network=get_peft_model(speech.network, config))
+
+
+def _pissa(weight: Tensor, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """(B0, A0) of PiSSA: the largest singular values and vectors of (outputs, inputs); scale B0 A0 is that part."""
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = (values[:rank] / scale).sqrt()
+    return left[:, :rank] * root, root[:, None] * right[:rank]
+
+
+def _olora(weight: Tensor, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """(B0, A0) of OLoRA: the first columns and rows of the weight's QR decomposition."""
+    orthonormal, triangular = torch.linalg.qr(weight)
+    return orthonormal[:, :rank], triangular[:rank]
+
+
+_PARTS: dict[str, Callable[[Tensor, int, float], tuple[Tensor, Tensor]]] = {"pissa": _pissa, "olora": _olora}
+
+
+def _begin_with_layers(network: Any, part: Callable[[Tensor, int, float], tuple[Tensor, Tensor]]) -> None:
+    """Give both adapters of each layer the same part of its weights, one of them the negative."""
+    network.base_model.set_adapter([_TRAINED, _BEGINNING])
+    with torch.no_grad():
+        for _, layer in _adapted(network):
+            weight = layer.get_base_layer().weight.float()
+            b, a = part(weight, layer.r[_TRAINED], layer.scaling[_TRAINED])
+            for name, sign in ((_TRAINED, 1.0), (_BEGINNING, -1.0)):
+                layer.lora_A[name].weight.copy_(a)
+                layer.lora_B[name].weight.copy_(b * sign)
+                layer.lora_A[name].requires_grad_(name == _TRAINED)
+                layer.lora_B[name].requires_grad_(name == _TRAINED)
+
+
+def _adapted(network: Any) -> list[tuple[str, Any]]:
+    """(name, layer) of each layer with an adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
 
 
 @contextmanager
@@ -91,21 +157,97 @@ def set_training_mode(speech: SpeechModel) -> None:
                     part.train()
 
 
-def merged_copy(speech: SpeechModel) -> SpeechModel:
-    """A separate model, the adapter merged in fp32; the training model stays as it is (docs/design.md, "Adapters")."""
-    merged = copy.deepcopy(speech.network).merge_and_unload()
-    return replace(speech, network=merged.eval().requires_grad_(False))
+def kept(speech: SpeechModel) -> dict[str, nn.Parameter]:
+    """All that a checkpoint holds of the adapter: what is trained, and what it began with where that is not zero."""
+    return {name: p for name, p in speech.network.named_parameters() if ".lora_" in name}
+
+
+def optimiser_groups(parameters: dict[str, nn.Parameter], ratio: float) -> list[dict[str, Any]]:
+    """The optimiser's groups; `faster` multiplies the learning rate: LoRA+ does so for B and DoRA's magnitudes."""
+    if ratio == 1.0:
+        return [{"params": list(parameters.values()), "faster": 1.0}]
+    fast = {name for name, p in parameters.items() if ".lora_B." in name or p.ndim == 1}
+    slow = [p for name, p in parameters.items() if name not in fast]
+    return [
+        {"params": slow, "faster": 1.0},
+        {"params": [parameters[name] for name in parameters if name in fast], "faster": ratio},
+    ]
+
+
+@contextmanager
+def merged(speech: SpeechModel) -> Iterator[SpeechModel]:
+    """The plain model with the adapter merged in fp32, to be evaluated; afterwards the training model as it was.
+
+    Only the layers that have an adapter get other weights meanwhile; theirs are put back, not computed back.
+    """
+    network = speech.network.get_base_model()
+    modes = [(module, module.training) for module in network.modules()]
+    swapped: list[tuple[nn.Module, str, Any, nn.Parameter]] = []
+    try:
+        for name, layer in _adapted(network):
+            base = layer.get_base_layer()
+            owner, child = _place(network, name)
+            swapped.append((owner, child, layer, base.weight))
+            _swap(owner, child, layer)
+        yield replace(speech, network=network.eval())
+    finally:
+        for owner, child, layer, weight in swapped:
+            layer.get_base_layer().weight = weight
+            setattr(owner, child, layer)
+        for module, mode in modes:
+            module.training = mode
+
+
+def _place(network: nn.Module, name: str) -> tuple[nn.Module, str]:
+    parent, _, child = name.rpartition(".")
+    return network.get_submodule(parent), child
+
+
+def _swap(owner: nn.Module, child: str, layer: Any) -> None:
+    """Put the plain layer in the adapter's place, with merged weights of its own: others may share those it has."""
+    base = layer.get_base_layer()
+    base.weight = nn.Parameter(_merged_weight(layer), requires_grad=False)
+    setattr(owner, child, base)
+
+
+@torch.no_grad()
+def _merged_weight(layer: Any) -> Tensor:
+    """What plain peft makes of the saved adapter, to the bit; the layer is left as it was."""
+    base, weight = layer.get_base_layer(), layer.get_base_layer().weight
+    if _BEGINNING in layer.lora_A:
+        b, a = (_joined(layer, side) for side in ("lora_B", "lora_A"))
+        joined: Tensor = weight + (b @ a) * layer.scaling[_TRAINED]
+        return joined
+    base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+    try:
+        layer.merge(adapter_names=[_TRAINED])
+        changed: Tensor = base.weight.detach()
+        return changed
+    finally:
+        layer.merged_adapters.clear()
+        layer._caches.clear()
+        base.weight = weight
+
+
+def _joined(layer: Any, side: str) -> Tensor:
+    """The adapter and what it began with, as the one adapter of twice the rank that is saved."""
+    return torch.cat([getattr(layer, side)[name].weight for name in (_TRAINED, _BEGINNING)], int(side == "lora_B"))
 
 
 def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None:
     """Write weights, configuration and facts to `folder`; equal adapters give equal bytes."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(speech.network)
+    state = get_peft_model_state_dict(speech.network, adapter_name=_TRAINED)
+    config: dict[str, Any] = speech.network.peft_config[_TRAINED].to_dict()
+    if _BEGINNING in speech.network.peft_config:
+        began = get_peft_model_state_dict(speech.network, adapter_name=_BEGINNING)
+        state = {name: torch.cat([tensor, began[name]], int(".lora_B." in name)) for name, tensor in state.items()}
+        config |= {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
+        config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     # not save_file: its error for a full disk is no OSError
     write_bytes(folder, folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    config: dict[str, Any] = speech.network.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = facts.model
     config["revision"] = facts.revision
@@ -159,7 +301,10 @@ def load_adapter(
                 f"this model at {speech.limits.tokens_per_second:g}: no trainer wrote that; bring the adapter anew"
             )
         speech = speech.capped_at(facts.tokens_per_second).allowing(facts.lifted)
-    return merged_copy(replace(speech, network=_load(speech.network, folder))), facts
+    network = _load(speech.network, folder).get_base_model()
+    for name, layer in _adapted(network):
+        _swap(*_place(network, name), layer)
+    return replace(speech, network=network.eval().requires_grad_(False)), facts
 
 
 def _is_hub(model_hash: str) -> bool:

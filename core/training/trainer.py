@@ -24,7 +24,7 @@ from core.runs.folder import delete, make, replace_link, write_json
 from core.runs.paths import RunPaths
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.verdict import EarlyStop, best_interval, early_stop
-from core.training.adapter import merged_copy, save_adapter, set_training_mode, trainable
+from core.training.adapter import kept, merged, optimiser_groups, save_adapter, set_training_mode, trainable
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
@@ -86,7 +86,9 @@ class Trainer:
         self.rule = rule
         self.parameters = trainable(speech)
         self.optimiser = torch.optim.AdamW(
-            list(self.parameters.values()), lr=0.0, weight_decay=settings.train.weight_decay
+            optimiser_groups(self.parameters, settings.adapter.lora_plus),
+            lr=0.0,
+            weight_decay=settings.train.weight_decay,
         )
         self.intervals: dict[int, Interval] = {}
         self.best: int | None = None
@@ -100,7 +102,7 @@ class Trainer:
 
     def resume(self, step: int, intervals: dict[int, Interval]) -> None:
         """Go on from a whole checkpoint, knowing the intervals that were scored up to it."""
-        load_checkpoint(self.paths, step, self.parameters, self.optimiser, self.materials.plan.hash)
+        load_checkpoint(self.paths, step, kept(self.speech), self.optimiser, self.materials.plan.hash)
         self.step = step
         self.intervals = dict(intervals)
         self._link()
@@ -136,7 +138,7 @@ class Trainer:
         started = time.perf_counter()
         rate = learning_rate(step, self.train.steps, self.train.learning_rate, self.train.warmup, self.train.schedule)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["faster"]
         seed_step(self.train.seed, step)
         set_training_mode(self.speech)
         micros = self.materials.plan.steps[step - 1]
@@ -181,7 +183,7 @@ class Trainer:
     def _checkpoint(self) -> None:
         self.journal.phase("checkpointing", self.step)
         self.paths = self.scorer.stopping.last_place(self.paths)
-        save_checkpoint(self.paths, self.step, self.parameters, self.optimiser, self.materials.plan.hash)
+        save_checkpoint(self.paths, self.step, kept(self.speech), self.optimiser, self.materials.plan.hash)
         self.journal.emit(CheckpointSaved(self.step))
         prune_checkpoints(self.paths, self.train.keep_checkpoints)
 
@@ -197,12 +199,12 @@ class Trainer:
         make(self.paths.root, folder)
         save_adapter(self.speech, folder, replace(self.facts, step=step))
         digest = adapter_hash(folder)
-        merged = merged_copy(self.speech)
         sets: dict[str, dict[str, Any]] = {}
-        for dataset in self.materials.evaluation:
-            score = self.scorer(merged, dataset, step, digest)
-            write_json(self.paths.root, self.paths.evaluation(step, dataset.name), score.plain())
-            sets[dataset.name] = score.event
+        with merged(self.speech) as speech:
+            for dataset in self.materials.evaluation:
+                score = self.scorer(speech, dataset, step, digest)
+                write_json(self.paths.root, self.paths.evaluation(step, dataset.name), score.plain())
+                sets[dataset.name] = score.event
         self.journal.phase("saving", step)
         scored = IntervalScored(step, sets, round(time.perf_counter() - started, 3))
         self.intervals[step] = interval_of(scored)

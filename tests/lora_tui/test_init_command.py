@@ -79,7 +79,7 @@ def test_flags_are_not_asked_for(project: Path, monkeypatch: pytest.MonkeyPatch)
 def test_paths_become_relative_to_the_plan(project: Path) -> None:
     (project / "plans").mkdir()
     (project / "model").mkdir()
-    (project / "model" / "config.json").write_text("{}")
+    (project / "model" / "config.json").write_text('{"model_type": "moonshine"}')
     absolute = str(project / "heldout.jsonl")
     flags = ("--model", "model", "--train", "train.jsonl", "--domain", "domain.jsonl", "--heldout", absolute)
     command("--yes", *flags, "--output", "plans/own.toml")

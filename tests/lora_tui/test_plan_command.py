@@ -193,3 +193,28 @@ def test_what_a_run_would_die_of_is_told_before_it_starts(project: Path, capsys:
     assert command("--set", "train.steps=33", "--set", "2.1:train.accumulation=2", "--json") is ExitCode.BAD_USAGE
     [problem] = json.loads(capsys.readouterr().out)["problems"]
     assert problem.startswith("2.1: train.epochs") and "66 micro-batches" in problem
+
+
+def test_the_layers_that_match_and_the_trained_weights_are_shown(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.numpy import save_file
+
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text('{"model_type": "whisper"}')
+    stacks = [f"model.{stack}.layers.0" for stack in ("encoder", "decoder")]
+    leaves = {"self_attn.q_proj": (8, 8), "self_attn.out_proj": (8, 8), "fc1": (32, 8), "fc2": (8, 32)}
+    weights = {f"{s}.{leaf}.weight": np.zeros(shape, np.float32) for s in stacks for leaf, shape in leaves.items()}
+    save_file(weights, project / "model" / "model.safetensors")
+    arguments = ("--set", "model.id=model", "--set", "adapter.rank=4", "--set", "adapter.target_modules=q_proj")
+    command("--json", *arguments, "--set", "adapter.sites=decoder", "--set", "adapter.method=lora")
+    sizes = [row["adapter_size"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert sizes[0] == {"layers": 1, "of": 8, "trained": 64, "saved": 64, "model": 2 * (64 + 64 + 256 + 256)}
+    assert sizes[-1] is None, "its target modules are decided later"
+    command(*arguments, "--set", "adapter.target_modules=all-linear", "--set", "adapter.rank_pattern={fc1 = 2}")
+    first = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("2.1 "))
+    assert "4 fc1=2" in first and "8 of 8" in first and "848" in first
+    command(*arguments[:4])
+    assert (
+        "no linear layer named k_proj, v_proj, o_proj; there are: fc1, fc2, out_proj, q_proj" in capsys.readouterr().err
+    )

@@ -7,7 +7,6 @@ import signal
 from typing import Any
 
 import pytest
-from queue_face import Queue
 from waiting import wait_for
 
 from core.queue.requests import QueueDb, Target
@@ -18,7 +17,7 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"'
 
 
-def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> None:
+def test_stop_says_which_run_goes_on_for_another_submission(queue: Any) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait"])
@@ -37,7 +36,7 @@ def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> Non
     assert folder.snapshot("a").state is RunState.TRAINING
 
 
-def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None:
+def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Any) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["stubborn", "good"])
@@ -52,7 +51,7 @@ def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None
     wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
 
 
-def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
+def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Any) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["stubborn", "good"])
@@ -65,7 +64,7 @@ def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
     wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
 
 
-def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
+def test_add_asks_again_for_rows_that_were_removed(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait", "good"])
@@ -79,7 +78,7 @@ def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
     wait_for(lambda: "b" in folder.starts())
 
 
-def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Queue) -> None:
+def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Any) -> None:
     folder = queue.folder
     folder.write(TWO, queue=f"{ALL}\nretries = 0\npause_after = 1")
     folder.script(a=["error"])
@@ -92,7 +91,7 @@ def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Queue) -> 
     assert not folder.decisions("resume") and "b" not in folder.starts()
 
 
-def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = queue.folder
     folder.write(TWO, queue=f"{ALL}\nretries = 0")
     folder.script(a=["error", "good"], b=["wait", "good"])
@@ -116,7 +115,7 @@ def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Queue, m
     assert RunPaths(folder.runs.root / name).result.is_file()
 
 
-def test_stop_that_came_too_late_says_what_had_ended(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_that_came_too_late_says_what_had_ended(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait"])

@@ -74,7 +74,7 @@ class PlanFolder:
         self.plan = root / "experiments.toml"
         model = root / "model"
         model.mkdir(parents=True)
-        (model / "config.json").write_text("{}")
+        (model / "config.json").write_text('{"model_type": "moonshine"}')
         (model / "model.safetensors").write_bytes(b"weights")
         for name in ("train", "domain", "heldout"):
             with wave.open(str(root / f"{name}.wav"), "wb") as audio:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
-from core.queue.forecast import adapter_weights, forecast_bytes, measured_bytes
-from core.runs.model_files import linear_shapes
+from core.queue.forecast import forecast_bytes, measured_bytes
+from core.runs.adapter_size import adapter_size
+from core.runs.model_files import model_shapes
 from core.runs.paths import RunPaths
 
 MODEL = Path(__file__).resolve().parents[3] / "data" / "base_model"
@@ -26,17 +27,29 @@ def settings(tmp_path: Path, **adapter: object) -> RunSettings:
     return RunSettings(ModelSettings(str(MODEL)), data, TrainSettings(steps=100, eval_every=50), wanted)
 
 
+def weights(run: RunSettings) -> int:
+    size = adapter_size(run)
+    assert size is not None
+    return size.trained
+
+
 def test_weights_are_those_of_the_target_layers(tmp_path: Path) -> None:
-    shapes = [(rows, columns) for name, rows, columns in linear_shapes(MODEL) if name == "q_proj"]
+    shapes = [shape for name, shape in model_shapes(MODEL).linear.items() if name.endswith(".q_proj")]
     assert shapes
-    low_rank = sum(4 * (rows + columns) for rows, columns in shapes)
-    assert adapter_weights(settings(tmp_path, method="lora")) == low_rank
-    assert adapter_weights(settings(tmp_path)) == low_rank + sum(rows for rows, _ in shapes)
+    low_rank = sum(4 * (shape.outputs + shape.inputs) for shape in shapes)
+    assert weights(settings(tmp_path, method="lora")) == low_rank
+    assert weights(settings(tmp_path)) == low_rank + sum(shape.outputs for shape in shapes)
+
+
+def test_what_pissa_began_with_is_saved_too(tmp_path: Path) -> None:
+    lora, pissa = settings(tmp_path, method="lora"), settings(tmp_path, method="pissa")
+    adapter = 4 * weights(lora)
+    assert forecast_bytes(pissa) - forecast_bytes(lora) == 2 * adapter + 3 * adapter
 
 
 def test_intervals_checkpoints_and_scores_count(tmp_path: Path) -> None:
     run = settings(tmp_path)
-    adapter = 4 * adapter_weights(run)
+    adapter = 4 * weights(run)
     # Two intervals, three checkpoints of weights and two moments, four score documents of each set, 100 steps.
     assert forecast_bytes(run) == 2 * adapter + 3 * 3 * adapter + 2 * 2000 * 4 + 250 * 100
     more = replace(run, train=replace(run.train, eval_every=10, keep_checkpoints=1))
@@ -45,7 +58,7 @@ def test_intervals_checkpoints_and_scores_count(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_here_takes_what_can_be_told(tmp_path: Path) -> None:
     run = replace(settings(tmp_path), model=ModelSettings("organisation/name"))
-    assert adapter_weights(run) == 0 and forecast_bytes(run) == 2 * 2000 * 4 + 250 * 100
+    assert adapter_size(run) is None and forecast_bytes(run) == 2 * 2000 * 4 + 250 * 100
 
 
 def test_what_is_gone_while_a_run_is_measured_counts_as_nothing(

@@ -116,3 +116,24 @@ def test_a_replay_set_of_nothing_but_empty_texts(good: RunSettings, tmp_path: Pa
 def test_what_cannot_be_told_is_no_problem(good: RunSettings) -> None:
     assert preflight(replace(good, model=ModelSettings("org/model"))) == []
     assert preflight(replace(good, data=replace(good.data, train="/nowhere/train.jsonl"))) == []
+
+
+def test_a_model_of_no_family_is_refused_with_what_there_is(good: RunSettings, whisper: Path) -> None:
+    (whisper / "config.json").write_text('{"model_type": "musicgen"}')
+    said = only(preflight(good))
+    assert said.startswith(f"model.id: {whisper}: ") and "musicgen" in said and "moonshine, " in said
+    (whisper / "config.json").write_text("{}")
+    assert "no model_type" in only(preflight(good))
+
+
+def test_words_and_ranks_that_match_nothing_are_told(good: RunSettings) -> None:
+    def said(**more: object) -> str:
+        return only(preflight(replace(good, adapter=replace(good.adapter, **more))))  # type: ignore[arg-type]
+
+    assert "no linear layer named mlp; there are: k_proj" in said(target_modules=("mlp",))
+    assert said(sites="encoder").startswith("adapter.sites: the encoder has no layer named q_proj")
+    assert 'adapter.layers: "1-2" is more than there is: the layers are 0 to 0' in said(layers="1-2")
+    assert "k_proj is none of the layers that get an adapter" in said(rank_pattern=("k_proj=8",))
+    assert "pissa takes at most 4" in said(method="pissa", rank=8)
+    every = replace(good.adapter, target_modules=("all-linear",), sites="decoder", layers="0")
+    assert preflight(replace(good, adapter=every)) == []

@@ -25,7 +25,7 @@ from core.training.adapter import (
     AdapterFacts,
     attach,
     load_adapter,
-    merged_copy,
+    merged,
     read_facts,
     save_adapter,
     set_training_mode,
@@ -36,6 +36,7 @@ from core.training.families.base import SpeechModel
 from core.training.loss import pad_targets
 from core.training.model import load_model
 
+METHODS = ["lora", "dora", "rslora", "pissa", "olora"]
 TARGETS = ("q_proj", "v_proj", "fc1")
 TEXTS = digit_texts(4, 7, words=5)
 FACTS = AdapterFacts(
@@ -93,7 +94,7 @@ def folder(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_adapter_changes_nothing_before_its_first_step(folder: str, method: str) -> None:
     before = logits(load_model(folder))
     after = logits(attach(load_model(folder), settings(method), seed=0))
@@ -101,7 +102,7 @@ def test_an_adapter_changes_nothing_before_its_first_step(folder: str, method: s
     assert torch.equal(before.argmax(-1), after.argmax(-1))
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_adapter_changes_nothing_before_its_first_step_in_bf16_either(tiny_moonshine: Path, method: str) -> None:
     """The row norms of DoRA would not cancel in bf16, so that an untrained adapter would change scores."""
 
@@ -116,13 +117,15 @@ def test_an_adapter_changes_nothing_before_its_first_step_in_bf16_either(tiny_mo
     assert torch.equal(before.argmax(-1), after.argmax(-1))
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
-def test_the_merged_copy_says_what_the_adapter_says(folder: str, method: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_the_merged_model_says_what_the_adapter_says(folder: str, method: str) -> None:
     plain = logits(load_model(folder))
     speech = moved(attach(load_model(folder), settings(method), seed=0))
-    unmerged, merged = logits(speech), logits(merged_copy(speech))
+    unmerged = logits(speech)
+    with merged(speech) as scoring:
+        said = logits(scoring)
     assert (unmerged - plain).abs().max() > 1e-2, "the adapter must matter here"
-    assert (unmerged - merged).abs().max() < 1e-4
+    assert (unmerged - said).abs().max() < 1e-4
 
 
 def test_merging_leaves_the_training_model_as_it_was(tiny_moonshine: Path) -> None:
@@ -131,14 +134,19 @@ def test_merging_leaves_the_training_model_as_it_was(tiny_moonshine: Path) -> No
     state = {name: tensor.clone() for name, tensor in speech.network.state_dict().items()}
     modes = {name: module.training for name, module in speech.network.named_modules()}
     flags = {name: p.requires_grad for name, p in speech.network.named_parameters()}
-    merged = merged_copy(speech)
-    with torch.no_grad():
-        for parameter in merged.network.parameters():
-            parameter.zero_()
+    network = speech.network
+    with merged(speech) as scoring:
+        plain = load_model(str(tiny_moonshine)).network
+        assert [name for name, _ in scoring.network.named_modules()] == [name for name, _ in plain.named_modules()]
+        assert not any(module.training for module in scoring.network.modules())
+        scored = logits(scoring)
+    assert speech.network is network
+    assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in speech.network.state_dict().items())
     assert modes == {name: module.training for name, module in speech.network.named_modules()}
     assert flags == {name: p.requires_grad for name, p in speech.network.named_parameters()}
-    assert not merged.network.training
+    with merged(speech) as again:
+        assert torch.equal(logits(again), scored)
 
 
 def test_the_base_computes_in_training_what_it_computes_in_evaluation(tiny_whisper: Path, tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eyes import Eyes
-from plan_folder import PlanFolder
 
 from core.manifests import hashing
 from core.queue.requests import QueueDb
@@ -32,13 +30,13 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return let_on
 
 
-def queued(folder: PlanFolder) -> int:
+def queued(folder: Any) -> int:
     return len(QueueDb(folder.runs.queue_db).open_submissions()) if folder.runs.queue_db.exists() else 0
 
 
 @pytest.mark.parametrize("by_key", [False, True])
 def test_a_plan_is_queued_when_its_data_is_read(
-    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], slow_disk: threading.Event, by_key: bool
+    folder: Any, queue_app: Make, eyes: Any, slow_disk: threading.Event, by_key: bool
 ) -> None:
     folder.write()
 
@@ -58,7 +56,7 @@ def test_a_plan_is_queued_when_its_data_is_read(
 
 
 def test_quitting_before_that_queues_it_too(
-    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], slow_disk: threading.Event
+    folder: Any, queue_app: Make, eyes: Any, slow_disk: threading.Event
 ) -> None:
     folder.write()
 

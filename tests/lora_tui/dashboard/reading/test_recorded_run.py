@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import tarfile
 from pathlib import Path
-
-from eyes import Eyes
+from typing import Any
 
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
@@ -17,7 +16,7 @@ from lora_tui.dashboard.reading.replay import ReplaySource
 RECORDED = Path(__file__).parents[4] / "docs" / "recorded" / "2.1-4f401991be.tar.xz"
 
 
-def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: type[Eyes]) -> None:
+def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: Any) -> None:
     with tarfile.open(RECORDED) as archive:
         archive.extractall(tmp_path, filter="data")
     run = tmp_path / "2.1-4f401991be"

@@ -6,15 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from eyes import Eyes
-from plan_folder import PlanFolder
-
 Make = Callable[..., Any]
 
 
-def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(
-    make_run: Make, make_app: Make, eyes: type[Eyes]
-) -> None:
+def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run().train(1000, nan_at=300).finish()
 
     async def look() -> None:
@@ -28,7 +23,7 @@ def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(
     asyncio.run(look())
 
 
-def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run("2.1", "0" * 10).train(1000).finish("the first\n")
     make_run("2.2", "1" * 10).train(300)
 
@@ -50,7 +45,7 @@ def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make
     asyncio.run(look())
 
 
-def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("2.2", "1" * 10).train(300)
 
@@ -67,7 +62,7 @@ def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_a
     asyncio.run(look())
 
 
-def test_a_run_that_starts_to_train_is_seen_without_a_key(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_a_run_that_starts_to_train_is_seen_without_a_key(make_run: Make, make_app: Make, eyes: Any) -> None:
     run = make_run().train(100)
 
     async def look() -> None:
@@ -89,7 +84,7 @@ def _step(step: int) -> Any:
     return Step(step, 1.0, 1e-4, 1.0, 100, 15.0, 0.25)
 
 
-def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run().train(1000).finish()
 
     async def look() -> None:
@@ -108,7 +103,7 @@ def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make
     asyncio.run(look())
 
 
-def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: type[Eyes]) -> None:
+def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: Any) -> None:
     async def look() -> None:
         app = make_app()
         async with app.run_test(size=(80, 24)) as pilot:
@@ -117,7 +112,7 @@ def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: type[Eyes]) 
     asyncio.run(look())
 
 
-def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: type[Eyes], folder: PlanFolder) -> None:
+def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: Any, folder: Any) -> None:
     folder.plan.write_text("[train]\nstepz = 3\n")
 
     async def look() -> None:
@@ -135,7 +130,7 @@ def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: type[Eyes
     asyncio.run(look())
 
 
-def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run(title="Ünïcode ↯").train(1000).finish("früh\n")
 
     async def look() -> None:
@@ -153,7 +148,7 @@ def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eye
 
 
 def test_a_queue_that_does_not_fit_says_which_rows_are_seen_and_keeps_its_headings(
-    make_run: Make, make_app: Make, eyes: type[Eyes]
+    make_run: Make, make_app: Make, eyes: Any
 ) -> None:
     for i in range(12):
         make_run(f"e{i:02}", f"{i:010}").train(50)
@@ -169,7 +164,7 @@ def test_a_queue_that_does_not_fit_says_which_rows_are_seen_and_keeps_its_headin
     asyncio.run(look())
 
 
-def test_the_palette_has_every_key_of_ours_once(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_the_palette_has_every_key_of_ours_once(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
 
     async def look() -> None:

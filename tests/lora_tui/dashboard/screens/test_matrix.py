@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from eyes import Eyes
-from plan_folder import PlanFolder
-
 from core.runs.row import Figures, Row, Status, Wer
 from lora_tui.dashboard.screens.matrix import matrix_of, sort_rows
 
@@ -62,7 +59,7 @@ def test_sorting_puts_what_is_unknown_last_both_ways() -> None:
     assert sort_rows(matrix, "no such", descending=True) == matrix
 
 
-def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: Any) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("3.1", "1" * 10, learning_rate=5e-5, title="[bold]slow").train(300)
 
@@ -93,7 +90,7 @@ def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: type[Eyes]) ->
     asyncio.run(look())
 
 
-def test_the_headings_sort_by_mouse_and_it_is_remembered(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
+def test_the_headings_sort_by_mouse_and_it_is_remembered(folder: Any, queue_app: Make, eyes: Any) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n[[history]]\nid = "old"\n')
     folder.runs.state.mkdir()
 
