@@ -124,7 +124,7 @@ def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_her
 
 
 @pytest.mark.parametrize("where", [MACHINE, CONTAINER])
-@pytest.mark.parametrize("spoke", [True, False])
+@pytest.mark.parametrize("has_events", [True, False])
 def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so(
     folder: Any, monkeypatch: pytest.MonkeyPatch, where: dict[str, str], *, has_events: bool
 ) -> None:
