@@ -45,7 +45,8 @@ def name_missing(execution: PlanExecution) -> None:
     if runs:
         more = f" ({len(runs) - 1} more runs have none either)" if len(runs) > 1 else ""
         command = f"`lora-cli manifest check --run {runs[0].root}`"
-        say(f"{runs[0].name} has no audit of its data, so its WER criteria stay unknown: {command} makes it{more}")
+        why = "has no audit of its data, so its criteria on error rates stay unknown"
+        say(f"{runs[0].name} {why}: {command} makes it{more}")
 
 
 def make_missing(execution: PlanExecution) -> None:

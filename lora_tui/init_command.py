@@ -137,7 +137,7 @@ def check_answer(key: str, answer: str, answers: Mapping[str, str]) -> str:
     if key == "normaliser":
         if answer not in NAMES:
             raise UserError(f"--{key}: {answer}: no such text normaliser: use one of {', '.join(NAMES)}")
-        return "the WER is counted so"
+        return "error rates are counted so"
     path = user_path(answer)
     if key == "model":
         return _check_model(answer, path)

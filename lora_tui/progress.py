@@ -82,13 +82,13 @@ class RunProgress:
 
 
 def interval_line(interval: Interval, snapshot: RunSnapshot) -> str:
-    """`step 400/1000  loss 0.512  domain 21.30 % (−9.40)  heldout 3.10 % (+0.05)  0.14 s/step  ETA 1:32`."""
+    """`step 400/1000  loss 0.512  domain WER 21.30 % (−9.40)  heldout WER 3.10 % (+0.05)  0.14 s/step  ETA 1:32`."""
     base = next((i for i in snapshot.intervals if i.step == 0), None)
     parts = [f"step {interval.step}/{snapshot.steps_planned}", *_loss(snapshot, interval.step)]
     for name in ("domain", "heldout"):
         counts = getattr(interval, name).counts
         before = getattr(base, name).counts if base is not None and interval.step else None
-        parts.append(f"{name} {_wer(counts, before)}")
+        parts.append(f"{name} {snapshot.unit.rate} {_rate(counts, before)}")
     return "  ".join([*parts, *_speed(snapshot)] if interval.step else [*parts, "(base model)"])
 
 
@@ -131,7 +131,7 @@ def _threshold(criterion: Criterion) -> str:
     return f"{SIGNS[criterion.kind]} {criterion.threshold:g} {criterion.unit}"
 
 
-def _wer(counts: ErrorCounts, before: ErrorCounts | None) -> str:
+def _rate(counts: ErrorCounts, before: ErrorCounts | None) -> str:
     rise = change(before, counts)
     return f"{percent(counts.wer_percent)} %{'' if rise is None else f' ({_signed(rise)})'}"
 

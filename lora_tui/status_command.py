@@ -21,7 +21,7 @@ from core.runs.health_text import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.position import read_positions
-from core.runs.row import Outcome, Row
+from core.runs.row import Outcome, Row, rate_of
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
@@ -82,7 +82,9 @@ def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
 
 
 def _as_text(rows: list[Row], others: list[NearRun], works: bool, note: str) -> str:
-    lines = table([_HEADINGS, *(_cells(row) for row in rows)])
+    rate = rate_of(rows)
+    heads = (f"{name} {rate}" if name in ("DOMAIN", "HELDOUT") else name for name in _HEADINGS)
+    lines = table([tuple(heads), *(_cells(row) for row in rows)])
     for row in {row.run.name: row for row in rows if row.run is not None}.values():
         lines += _at_work(row)
     active = [(near, state) for near in others if (state := run_state(near.run)).active]
@@ -168,6 +170,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "eta_s": figures.eta_s,
         "seconds_per_step": figures.pace_s,
         "best_step": figures.best_step,
+        "rate": None if figures.unit is None else figures.unit.rate,
         "domain_wer": figures.domain.now,
         "domain_change": figures.domain.change,
         "heldout_wer": figures.heldout.now,

@@ -306,9 +306,9 @@ def _lines(health: DataHealth) -> list[str]:
     lines += [f"copies: {copies_sentence(health, [one])}" for one in health.copies]
     lines += [f"not independent: {together_sentence(one)}" for one in health.together]
     if health.leaks:
-        lines.append(f"data health: {leak_sentence(health.leaks)}: a WER on them means nothing")
+        lines.append(f"data health: {leak_sentence(health.leaks)}: an error rate on them means nothing")
     elif health.too_many_copies:
-        lines.append("data health: too many clips are copies of others for a WER to be judged")
+        lines.append("data health: too many clips are copies of others for an error rate to be judged")
     else:
         lines.append("data health: no recording of an evaluation set is in training")
     return lines

@@ -108,9 +108,13 @@ def _word_lines(title: str, words: list[WordChange], limit: int, unit: Unit) -> 
         return
     yield f"{unit.plural} {title}: {len(words)}"
     for word in words[:limit]:
-        heard = ", ".join(f"{other or '(nothing)'} {n}" for other, n in word.heard.most_common(HEARD))
-        of = f"of {word.occurrences}"
-        yield f"  {word.word}: {word.broken} broken, {word.never} never, {word.fixed} fixed {of}; heard: {heard}"
+        heard = ", ".join(f"{_shown(other)} {n}" for other, n in word.heard.most_common(HEARD))
+        counts = f"{word.broken} broken, {word.never} never, {word.fixed} fixed of {word.occurrences}"
+        yield f"  {_shown(word.word)}: {counts}; heard: {heard}"
+
+
+def _shown(unit: str) -> str:
+    return "(space)" if unit.isspace() else unit or "(nothing)"
 
 
 def position_lines(report: PositionReport, unit: Unit) -> Iterator[str]:

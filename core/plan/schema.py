@@ -157,8 +157,8 @@ class SliceSettings:
     )
     values: tuple[str, ...] = _key((), "the values of the field that are looked at; default: all there are")
     edges: tuple[float, ...] = _key((), "with by = duration: where one slice ends and the next begins", unit="s")
-    domain_gain: float | None = _key(None, "least fall of WER in each slice of domain", unit="points")
-    heldout_regression: float | None = _key(None, "largest rise of WER in each slice of heldout", unit="points")
+    domain_gain: float | None = _key(None, "least fall of the error rate in each slice of domain", unit="points")
+    heldout_regression: float | None = _key(None, "largest rise of it in each slice of heldout", unit="points")
     min_utterances: int = _key(
         50, "a slice with fewer utterances is unknown", unit="utterances", minimum=2, maximum=_MANY
     )
@@ -174,16 +174,18 @@ class GateSettings:
         "such scripts and words elsewhere",
         choices=tuple(unit.value for unit in Unit),
     )
-    domain_gain: float = _key(1.0, "least fall of domain WER", unit="points")
-    heldout_regression: float = _key(0.2, "largest rise of heldout WER", unit="points")
-    stability_range: float = _key(0.5, "largest span of domain WER over the last intervals", unit="points", minimum=0.0)
+    domain_gain: float = _key(1.0, "least fall of the domain error rate", unit="points")
+    heldout_regression: float = _key(0.2, "largest rise of the heldout error rate", unit="points")
+    stability_range: float = _key(
+        0.5, "largest span of the domain error rate in the last intervals", unit="points", minimum=0.0
+    )
     stability_intervals: int = _key(3, "how many last intervals stability looks at", minimum=2, maximum=MOST_INTERVALS)
     stability_min_steps: int = _key(
         1000, "fewer completed steps leave stability unknown", unit="steps", minimum=0, maximum=MOST_STEPS
     )
     confidence: str | float = _key(
         "point",
-        "how sure a PASS or a FAIL of the WER criteria must be, such as 0.95; point: go by the point estimates",
+        "how sure PASS and FAIL of the criteria on error rates must be, such as 0.95; point: by the point estimates",
         choices=("point",),
         above=0.5,
         below=1.0,
@@ -198,7 +200,7 @@ class GateSettings:
     )
     accept_leakage: str | None = _key(
         None,
-        "why recordings may be in training and in an evaluation set; without a reason they leave the WERs undecided",
+        "why recordings may be in training and in an evaluation set; without a reason no error rate is judged",
         words=True,
     )
     speakers: str | None = _key(
@@ -208,8 +210,8 @@ class GateSettings:
     )
     early_stop: float | None = _key(
         None,
-        "end (and reject) a run whose heldout WER rose by more than this, or whose domain loss is above the base "
-        "model's, in each of the last early_stop_intervals",
+        "end (and reject) a run whose heldout error rate rose by more than this, or whose domain loss is above the "
+        "base model's, in each of the last early_stop_intervals",
         unit="points",
         minimum=0.0,
     )

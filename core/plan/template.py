@@ -57,7 +57,7 @@ adapter.method = "lora"
 """
 
 _ARCHITECTURE = """
-# Only if 2.1 is stable but slow (not accepted, domain WER still falling), or broke the heldout guardrail.
+# Only if 2.1 is stable but slow (not accepted, domain error rate still falling), or broke the heldout guardrail.
 [[experiment]]
 id = "2.2"
 title = "Architecture"

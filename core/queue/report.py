@@ -19,6 +19,7 @@ from core.runs.row import Figures, Outcome, Row, Status
 from core.runs.run_figures import doubted, of_run, with_seeds
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
+from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists
 
@@ -127,7 +128,8 @@ def _near(execution: PlanExecution) -> dict[str, str]:
 
 def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[str, str], known: _Known) -> Row:
     """As the plan and its run's folder tell it."""
-    figures = Figures(steps_planned=row.settings.train.steps, learning_rate=row.settings.train.learning_rate)
+    train, unit = row.settings.train, Unit(execution.plan.gate.unit)
+    figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, unit=unit)
     bare = Row(f"plan:{row.key}", row.key, title=row.title, settings=column, wanted=row, figures=figures)
     assigned = execution.assigned.get(row.key)
     run = execution.folder(assigned) if assigned is not None else None

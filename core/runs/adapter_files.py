@@ -63,7 +63,7 @@ def read_facts(folder: Path) -> AdapterFacts | None:
     if wrong is not None:
         said = wrong.removeprefix(f"{path}: ")
         raise ModelError(
-            f"{path}: {said}; the adapter's WER could not be reproduced: bring the adapter anew, or train again"
+            f"{path}: {said}; the adapter's error rate could not be reproduced: bring the adapter anew, or train again"
         )
     return facts
 

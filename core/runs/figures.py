@@ -36,6 +36,6 @@ def percent(value: float | None) -> str:
 
 
 def points(change: float | None, sign: int = 1) -> str:
-    """A change of WER in points, with its sign; `sign` -1 makes a gain of a fall."""
+    """A change of an error rate in points, with its sign; `sign` -1 makes a gain of a fall."""
     # Adding 0 turns a rounded -0.00 into +0.00.
     return NONE if change is None else f"{round(sign * change, 2) + 0.0:+.2f}"

@@ -134,10 +134,10 @@ def together_sentence(one: Together) -> str:
 
 
 def position_facts(position: Position) -> list[Fact]:
-    """The lucky-average test on one score, and WER by position, length and speaker."""
+    """The lucky-average test on one score, and the error rate by position, length and speaker."""
     name = f"{position.dataset.capitalize()} order, {position.score}"
     word = "POSITION EFFECT: a part of this set must not be taken for the whole" if position.effect else "no effect"
-    settles = f"the running WER stays within 0.2 points of its end ({position.wer:.2f} %) after "
+    settles = f"the running {position.unit.rate} stays within 0.2 points of its end ({position.wer:.2f} %) after "
     settles += f"{position.settled_after} of {position.clips} clips (shuffled: {position.shuffled_settles_after})"
     facts: list[Fact] = [(name, f"{word} (p = {position.p_value:.4f}); {settles}")]
     if position.score == "tuned":
@@ -147,13 +147,13 @@ def position_facts(position: Position) -> list[Fact]:
             ("speaker", position.speakers),
         ):
             if parts:
-                facts.append((f"{position.dataset.capitalize()} WER by {title}", _parts(parts)))
+                facts.append((f"{position.dataset.capitalize()} {position.unit.rate} by {title}", _parts(parts)))
     return facts
 
 
 def _parts(parts: Sequence[Part]) -> str:
     told = "; ".join(
-        f"{name} {'no words' if wer is None else f'{wer:.1f} %'}" for name, _, wer in islice(parts, SHOWN_PARTS)
+        f"{name} {'nothing to count' if wer is None else f'{wer:.1f} %'}" for name, _, wer in islice(parts, SHOWN_PARTS)
     )
     more = len(parts) - SHOWN_PARTS
     return f"{told}; and {more} more" if more > 0 else told

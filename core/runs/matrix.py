@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.plan.schema import HistoryRow
 from core.runs.figures import NONE, duration, from_to, points
-from core.runs.row import Figures, Row, Status, Wer
+from core.runs.row import Figures, Row, Status, Wer, rate_of
+from core.scoring.units import Unit
 
 CRITERIA = {
     "convergence": "Convergence",
@@ -17,18 +18,23 @@ CRITERIA = {
     "heldout": "Heldout",
     "parity": "Parity",
 }
-HEADINGS = (
-    "Experiment", "Settings", "Steps", "Domain WER %", "Gain, points", "Heldout WER %", "Change, points",
-    *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Note",
-)  # fmt: skip
 _NOTE_LENGTH = 200
 _HASH_LENGTH = 12
 
 
-def history_row(number: int, entry: HistoryRow) -> Row:
+def headings(rows: Iterable[Row]) -> tuple[str, ...]:
+    """What stands over the cells of these rows."""
+    rate = rate_of(rows)
+    return (
+        "Experiment", "Settings", "Steps", f"Domain {rate} %", "Gain, points", f"Heldout {rate} %", "Change, points",
+        *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Note",
+    )  # fmt: skip
+
+
+def history_row(number: int, entry: HistoryRow, unit: Unit) -> Row:
     """The row of an earlier result made elsewhere, with the figures that there are."""
     domain, heldout = (Wer(tuned=wer, now=wer) for wer in (entry.domain_wer, entry.heldout_wer))
-    figures = Figures(domain=domain, heldout=heldout)
+    figures = Figures(domain=domain, heldout=heldout, unit=unit)
     return Row(
         f"history:{number}", entry.id, Status.HISTORY, entry.note, title=entry.title, planned=False, figures=figures
     )
@@ -56,7 +62,7 @@ def differing_values(all_settings: Sequence[Mapping[str, Any]], taken: Sequence[
 
 
 def cells(row: Row) -> list[str]:
-    """The row under HEADINGS, as text that is not escaped yet."""
+    """The row under `headings`, as text that is not escaped yet."""
     states = {c.name: c.state.value for c in row.verdict.criteria} if row.verdict is not None else {}
     figures = row.figures
     return [
@@ -91,6 +97,7 @@ def values(row: Row) -> dict[str, str | int | float | None]:
         "tuned_domain": figures.domain.tuned,
         "baseline_heldout": figures.heldout.baseline,
         "tuned_heldout": figures.heldout.tuned,
+        "rate": None if figures.unit is None else figures.unit.rate,
         "duration_s": figures.duration_s,
         "adapter_hash": figures.adapter_hash,
         "note": row.note,

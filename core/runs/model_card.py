@@ -53,17 +53,20 @@ def render(judged: Judged) -> str:
 
 def metadata(judged: Judged) -> dict[str, Any]:
     """The front matter. `base_model` only when it is one of the hub's: a folder's name would claim another model."""
-    snapshot, evidence = judged.snapshot, judged.evidence
+    snapshot, evidence, rate = judged.snapshot, judged.evidence, judged.snapshot.unit.rate
     method = str(_section(snapshot, "adapter").get("method") or "lora")
     front: dict[str, Any] = {"library_name": "peft", "pipeline_tag": _TASK}
     if (base := _hub_id(snapshot)) is not None:
         front |= {"base_model": base, "base_model_relation": "adapter"}
-    front |= {"tags": [_TASK, "lora-tui", *dict.fromkeys(("lora", sanitise(method)))], "metrics": ["wer"]}
+    front |= {
+        "tags": [_TASK, "lora-tui", *dict.fromkeys(("lora", sanitise(method)))],
+        "metrics": [rate.lower()],
+    }
     results = [
         {
             "task": {"type": _TASK, "name": "Automatic Speech Recognition"},
             "dataset": {"type": _manifest(snapshot, name), "name": f"{name}: {_manifest(snapshot, name)}"},
-            "metrics": [{"type": "wer", "value": round(wer, 2), "name": "WER"}],
+            "metrics": [{"type": rate.lower(), "value": round(wer, 2), "name": rate}],
         }
         for name, counts in (("domain", evidence.tuned_domain), ("heldout", evidence.tuned_heldout))
         if counts is not None and (wer := counts.wer_percent) is not None
@@ -92,9 +95,10 @@ def _about(judged: Judged) -> Iterable[str]:
 
 def _scores(judged: Judged) -> Iterable[str]:
     evidence, verdict = judged.evidence, judged.verdict
-    yield "## Word error rate"
+    unit = judged.snapshot.unit
+    yield f"## {unit.long_rate.capitalize()}"
     yield ""
-    heads = ("Set", "Words", "Base model, %", "With the adapter, %", "S / D / I", "How sure")
+    heads = ("Set", unit.plural.capitalize(), "Base model, %", "With the adapter, %", "S / D / I", "How sure")
     rows = []
     pairs = ((evidence.baseline_domain, evidence.tuned_domain), (evidence.baseline_heldout, evidence.tuned_heldout))
     for name, criterion, (before, after) in zip(_SETS, ("domain_gain", "heldout"), pairs, strict=True):
@@ -160,7 +164,7 @@ def _use(judged: Judged) -> Iterable[str]:
         "```",
         "",
         f"Bring clips to 16 kHz mono and an RMS of {_section(judged.snapshot, 'data').get('target_rms')} first, and "
-        "do not pad clips into one batch where the model's layers see padding (Moonshine): either moves the WER.",
+        "do not pad clips into one batch where the model's layers see padding (Moonshine): either moves the result.",
         "",
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from core.scoring.units import Unit
 
 if TYPE_CHECKING:
     from core.plan.schema import Row as PlanRow
@@ -98,7 +100,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wer:
-    """The WER of one set, in percent, and its change in points. What is not known is None."""
+    """The error rate of one set by the gate's unit, in percent, and its change in points. What is not known is None."""
 
     baseline: float | None = None
     tuned: float | None = None
@@ -135,6 +137,8 @@ class Figures:
     learning_rate: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings, by section."""
+    unit: Unit | None = None
+    """What its error rates count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,12 @@ class Row:
         if self.run is not None:
             return self.figures.note
         return "; ".join(filter(None, (self.reason, self.near)))
+
+
+def rate_of(rows: Iterable[Row]) -> str:
+    """What stands over their error rates: WER, or CER; `WER/CER` where runs that no plan asks for count otherwise."""
+    units = dict.fromkeys(row.figures.unit for row in rows if row.figures.unit is not None)
+    return "/".join(unit.rate for unit in units) or Unit.WORD.rate
 
 
 def told_by_plan(row: Row) -> Row:

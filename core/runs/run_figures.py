@@ -56,6 +56,7 @@ def figures(judged: Judged) -> Figures:
         adapter_hash=evidence.artifact.current_hash if evidence.artifact is not None else None,
         learning_rate=rate if isinstance(rate, float) else None,
         settings=snapshot.settings,
+        unit=snapshot.unit,
     )
 
 

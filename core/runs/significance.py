@@ -100,7 +100,7 @@ def _key(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> str:
 
 
 def _unreadable(error: OSError) -> str:
-    return f"{error.filename}: cannot be read, so how sure the WERs are cannot be told"
+    return f"{error.filename}: cannot be read, so how sure the error rates are cannot be told"
 
 
 # A dashboard asks again every second, for figures that may be missing too.
@@ -214,5 +214,5 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
     except RecountError as error:
         return Assessed(None, f"{where}: {error}: a score document was edited", believed=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        return Assessed(None, f"{where}: how sure the WERs are cannot be told: {error}")
+        return Assessed(None, f"{where}: how sure the error rates are cannot be told: {error}")
     return Assessed(found)

@@ -128,10 +128,10 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
 def _significance(
     paths: RunPaths, snapshot: RunSnapshot, thresholds: Thresholds, unchecked: list[str]
 ) -> Iterator[str]:
-    """Texts recounted; what is stored of how sure the WERs are is what they give."""
+    """Texts recounted; what is stored of how sure the error rates are is what they give."""
     reported = reported_by(snapshot)
     if not all(exists(paths.tuned(name)) for name in ("domain", "heldout")):
-        unchecked.append("how sure the WERs are: there is no tuned score of both sets")
+        unchecked.append("how sure the error rates are: there is no tuned score of both sets")
         return
     computed = fresh(paths, reported, thresholds)
     if computed.problem is not None or computed.significance is None:
@@ -143,7 +143,7 @@ def _significance(
         yield f"{error.filename}: cannot be read: {error.strerror}"
         return
     if kept is not None and not alike(kept, computed.significance):
-        yield f"{paths.evals}: what is stored of how sure the WERs are is not what the score documents give"
+        yield f"{paths.evals}: what is stored of how sure the error rates are is not what the score documents give"
 
 
 def _positions(paths: RunPaths, unchecked: list[str]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from core.errors import UserError
 from core.plan.schema import SINKS
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Interval, Verdict
+from core.scoring.units import Unit
 
 _PER_STEP = ("loss", "learning_rate", "grad_norm", "seconds")
 _SETS = ("domain", "heldout", "selection")
@@ -61,21 +62,21 @@ def news(snapshot: RunSnapshot, cursor: Cursor) -> tuple[list[Point], Cursor]:
         behind = int(np.searchsorted(steps.step, interval.step, side="right"))
         time = float(times[behind - 1]) if behind else started
         kept = found.setdefault(interval.step, (time, {}))
-        kept[1].update(interval_values(interval))
+        kept[1].update(interval_values(interval, snapshot.unit))
     points = [Point(step, *found[step]) for step in sorted(found)]
     last = max((i.step for i in snapshot.intervals), default=cursor.interval)
     return points, Cursor(max(cursor.step, steps.last_step), max(cursor.interval, last))
 
 
-def interval_values(interval: Interval) -> dict[str, float]:
-    """WER in percent, loss, and the errors by kind, of each set."""
+def interval_values(interval: Interval, unit: Unit = Unit.WORD) -> dict[str, float]:
+    """The error rate (wer, cer, mer) in percent, loss, and the errors by kind, of each set."""
     values: dict[str, float] = {}
     for name in _SETS:
         score = getattr(interval, name)
         if score is None:
             continue
         counts = score.counts
-        known = {"wer": counts.wer_percent, "loss": score.loss, "substitutions": counts.substitutions}
+        known = {unit.rate.lower(): counts.wer_percent, "loss": score.loss, "substitutions": counts.substitutions}
         known |= {"deletions": counts.deletions, "insertions": counts.insertions}
         values |= {f"{name}/{key}": float(value) for key, value in known.items() if value is not None}
     return values

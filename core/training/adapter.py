@@ -284,8 +284,8 @@ def load_adapter(
         if differing is not None:
             raise ModelError(
                 f"adapter {folder}: was trained under normalisation {facts.fingerprint}, this version computes {here}: "
-                f"they differ in {differing}; its WER would not be the one that was reported: use the lora-tui and the "
-                "versions of soundfile and soxr that trained it, or train again"
+                f"they differ in {differing}; its error rate would not be the one that was reported: use the lora-tui "
+                "and the versions of soundfile and soxr that trained it, or train again"
             )
         # a folder's hash and a hub id say nothing about each other
         comparable = model_hash is not None and _is_hub(model_hash) == _is_hub(facts.model_hash)

@@ -81,8 +81,8 @@ class HealthAudit:
             journal.emit(
                 Notice(
                     "warning",
-                    f"the data could not be audited{code}{f': {problem}' if problem else ''}, so the WER criteria stay "
-                    f"unknown: `lora-cli manifest check --run {self._paths.root}` tries again",
+                    f"the data could not be audited{code}{f': {problem}' if problem else ''}, so the criteria on error "
+                    f"rates stay unknown: `lora-cli manifest check --run {self._paths.root}` tries again",
                 )
             )
             return

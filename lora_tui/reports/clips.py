@@ -12,6 +12,7 @@ from core.runs.paths import RunPaths
 from core.sanitise import sanitise
 from core.scoring.side_by_side import Cell, Clip, columns, compare
 from core.scoring.text import normaliser
+from core.scoring.units import Unit
 
 SHOWN = 3
 """Clips of each kind and set."""
@@ -33,6 +34,7 @@ class ClipReport:
     broken: int
     columns: tuple[tuple[Cell, Cell, Cell], ...]
     """(reference, base, tuned), sanitised; empty for a clip of more than MOST_WORDS."""
+    unit: Unit = Unit.WORD
 
 
 def chosen_clips(paths: RunPaths) -> tuple[ClipReport, ...]:
@@ -51,7 +53,7 @@ def chosen_clips(paths: RunPaths) -> tuple[ClipReport, ...]:
                 reference, before, after = texts
                 short = max(len(changes.unit.cut(text)) for text in texts) <= MOST_WORDS
                 clip = compare(change.id, reference, before, after, changes.unit) if short else None
-                found.append(_report(dataset, kind, change, clip))
+                found.append(_report(dataset, kind, change, clip, changes.unit))
     return tuple(found)
 
 
@@ -72,7 +74,7 @@ def aligned_lines(columns: Sequence[tuple[Cell, Cell, Cell]], width: int = 100) 
 
 def heading(clip: ClipReport) -> str:
     """`domain, best: clip-17 (3 → 0 errors, 3 words fixed, 0 broken)`."""
-    words = f", {clip.fixed} words fixed, {clip.broken} broken" if clip.columns else ""
+    words = f", {clip.fixed} {clip.unit.plural} fixed, {clip.broken} broken" if clip.columns else ""
     return f"{clip.dataset}, {clip.kind}: {clip.id} ({clip.errors[0]} → {clip.errors[1]} errors{words})"
 
 
@@ -80,8 +82,8 @@ def _rise(change: ClipChange) -> int:
     return change.counts_after.errors - change.counts_before.errors
 
 
-def _report(dataset: str, kind: str, change: ClipChange, clip: Clip | None) -> ClipReport:
-    errors = change.counts_before.errors, change.counts_after.errors
+def _report(dataset: str, kind: str, change: ClipChange, clip: Clip | None, unit: Unit) -> ClipReport:
+    errors, name = (change.counts_before.errors, change.counts_after.errors), sanitise(change.id, 80)
     if clip is None:
-        return ClipReport(dataset, sanitise(change.id, 80), kind, errors, 0, 0, ())
-    return ClipReport(dataset, sanitise(change.id, 80), kind, errors, clip.fixed, clip.broken, tuple(columns(clip)))
+        return ClipReport(dataset, name, kind, errors, 0, 0, (), unit)
+    return ClipReport(dataset, name, kind, errors, clip.fixed, clip.broken, tuple(columns(clip)), unit)

@@ -11,10 +11,10 @@ from lora_tui.reports.report import Report
 
 COLUMNS = (
     "experiment", "title", "settings", "status", "run", "steps_completed", "steps_planned", "baseline_domain",
-    "tuned_domain", "baseline_heldout", "tuned_heldout", "duration_s", "adapter_hash", "note",
+    "tuned_domain", "baseline_heldout", "tuned_heldout", "rate", "duration_s", "adapter_hash", "note",
 )  # fmt: skip
 _DECIMALS = 6
-"""A WER of a million words has no more; JSON has every digit."""
+"""An error rate of a million words has no more; JSON has every digit."""
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """A spreadsheet takes what begins so for a formula, and runs it."""
 

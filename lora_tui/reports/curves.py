@@ -1,4 +1,4 @@
-"""The curves of a run as plain values: loss, and WER of each set with baseline, target and guardrail. Pure."""
+"""The curves of a run as plain values: loss, and each set's error rate with baseline, target and guardrail. Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Chart:
 
 
 def charts(snapshot: RunSnapshot, thresholds: Thresholds, best_step: int | None) -> tuple[Chart, ...]:
-    """The charts for which there is anything to draw: loss, domain WER, heldout WER."""
+    """The charts for which there is anything to draw: loss, and the error rates of domain and heldout."""
     steps = snapshot.steps
     loss = [Line("training", thinned(steps.step.tolist(), steps.loss.tolist()), dots=False)]
     loss += [
@@ -67,7 +67,7 @@ def charts(snapshot: RunSnapshot, thresholds: Thresholds, best_step: int | None)
         first = next((_set(i, name).counts for i in snapshot.intervals if i.step == 0), None)
         levels = _levels(wer(first, None, allowed=allowed), word)
         lines = tuple(_drawn([Line(name, points)]))
-        found.append(Chart(name, f"{name.capitalize()} WER", "%", lines, levels, best_step))
+        found.append(Chart(name, f"{name.capitalize()} {snapshot.unit.rate}", "%", lines, levels, best_step))
     return tuple(chart for chart in found if chart.lines)
 
 
@@ -78,18 +78,19 @@ def _levels(base: Wer, word: str) -> tuple[Level, ...]:
 
 
 def position_charts(positions: Sequence[Position]) -> tuple[Chart, ...]:
-    """The running WER of each tuned score over its manifest, between the bounds that shuffled orders keep to."""
+    """The running error rate of each tuned score over its manifest, between the bounds that shuffled orders keep to."""
     found = []
     for position in positions:
         if position.score != "tuned":
             continue
-        curves = (("running WER", position.running), ("95 % low", position.low), ("95 % high", position.high))
+        rate = position.unit.rate
+        curves = ((f"running {rate}", position.running), ("95 % low", position.low), ("95 % high", position.high))
         lines = tuple(
             Line(name, tuple((n, finite(v)) for n, v in pairs[position.drawn_from :]), dots=False)
             for name, values in curves
             if (pairs := list(zip(position.at, values, strict=True)))
         )
-        title = f"Running {position.dataset} WER, with the band of shuffled orders"
+        title = f"Running {position.dataset} {rate}, with the band of shuffled orders"
         key = f"running-{position.dataset}"
         found.append(Chart(key, title, "%", lines, (Level("all clips", position.wer),), x_name="clips"))
     return tuple(found)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from core.runs.figures import NONE
-from core.runs.matrix import CRITERIA, HEADINGS, cells, verdict_word
+from core.runs.matrix import CRITERIA, cells, verdict_word
 from core.sanitise import sanitise
 from core.scoring.certainty import sentence
 from core.scoring.evidence import Criterion, Verdict
@@ -17,7 +17,7 @@ from lora_tui.reports.report import Report, ReportRow
 
 TEXT_LENGTH = 4000
 """Characters of one text; longer ones end in an ellipsis."""
-_COLUMNS = ("Experiment", "Verdict", *(name for name in HEADINGS if name not in ("Experiment", "Verdict")))
+_FIRST = ("Experiment", "Verdict")
 """The table is wider than most windows: what one looks for first stands where it is seen."""
 _STYLE = """\
 :root { color-scheme: light dark; }
@@ -54,8 +54,10 @@ def render(report: Report) -> str:
         f"<style>\n{_STYLE}{svg.STYLE}</style>\n</head>\n<body>\n<h1>Run matrix</h1>\n"
     )
     head += "".join(_remark(remark) for remark in report.remarks())
-    rows = "".join(_row(row) for row in report.rows)
-    table = f'<div class="wide"><table class="matrix">\n<tr>{_headings(_COLUMNS)}</tr>\n{rows}</table></div>\n'
+    headings = report.headings
+    columns = (*_FIRST, *(name for name in headings if name not in _FIRST))
+    rows = "".join(_row(row, headings, columns) for row in report.rows)
+    table = f'<div class="wide"><table class="matrix">\n<tr>{_headings(columns)}</tr>\n{rows}</table></div>\n'
     if not report.rows:
         table += "<p>No experiments.</p>\n"
     table += "".join(f"<p>{_text(missing)}.</p>\n" for missing in report.left_out())
@@ -71,15 +73,15 @@ def _headings(names: Iterable[str]) -> str:
     return "".join(f"<th>{_text(name)}</th>" for name in names)
 
 
-def _row(row: ReportRow) -> str:
+def _row(row: ReportRow, headings: Sequence[str], columns: Sequence[str]) -> str:
     line = row.line
     states = {c.name: c.state.value for c in line.verdict.criteria} if line.verdict is not None else {}
     # Words, not colours alone: PASS, FAIL and UNKNOWN stand in every cell.
     kinds = {CRITERIA[name]: state for name, state in states.items() if name in CRITERIA}
     kinds |= {"Verdict": line.verdict.decision.value if line.verdict is not None else "", "Note": "note"}
     kinds |= dict.fromkeys(("Experiment", "Settings"), "words")
-    texts = dict(zip(HEADINGS, cells(line), strict=True))
-    return f"<tr>{''.join(_cell(texts[name], kinds.get(name, '')) for name in _COLUMNS)}</tr>\n"
+    texts = dict(zip(headings, cells(line), strict=True))
+    return f"<tr>{''.join(_cell(texts[name], kinds.get(name, '')) for name in columns)}</tr>\n"
 
 
 def _cell(text: str, kind: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from core.runs.figures import NONE
-from core.runs.matrix import HEADINGS, cells, verdict_word
+from core.runs.matrix import cells, verdict_word
 from core.sanitise import escape_markdown, escape_markdown_cell
 from core.scoring.certainty import sentence
 from core.scoring.evidence import Criterion, Verdict
@@ -28,7 +28,7 @@ def render(report: Report, pictures: Pictures | None = None, title: str = "Run m
     """
     lines = [f"# {escape_markdown(title)}", ""]
     lines += [line for remark in report.remarks() for line in (f"**{escape_markdown(remark)}**", "")]
-    lines += _table(HEADINGS, (cells(row.line) for row in report.rows))
+    lines += _table(report.headings, (cells(row.line) for row in report.rows))
     if not report.rows:
         lines += ["", "No experiments."]
     for missing in report.left_out():

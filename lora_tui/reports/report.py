@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from core.errors import ExitCode
 from core.queue.execution import PlanExecution
 from core.runs.health_text import health_facts
-from core.runs.matrix import history_row
+from core.runs.matrix import headings, history_row
 from core.runs.origin import Fact, origin
 from core.runs.paths import RunPaths
 from core.runs.position import Position, read_positions
 from core.runs.row import Row, Status
+from core.scoring.units import Unit
 
 if TYPE_CHECKING:
     from lora_tui.reports.clips import ClipReport
@@ -39,7 +40,7 @@ class ReportRow:
     findings: tuple[Findings, ...] = ()
     """What else a reader must know of the run: a heading and its facts each, such as the health of the data."""
     positions: tuple[Position, ...] = ()
-    """What the order of the evaluation sets does to their WER."""
+    """What the order of the evaluation sets does to their error rates."""
     charts: tuple[Chart, ...] = ()
     clips: tuple[ClipReport, ...] = ()
 
@@ -89,6 +90,11 @@ class Report:
         )
 
     @property
+    def headings(self) -> tuple[str, ...]:
+        """What stands over the cells of its table."""
+        return headings(row.line for row in self.rows)
+
+    @property
     def loosened(self) -> tuple[str, ...]:
         """The thresholds weaker than the defaults that verdicts were passed by."""
         verdicts = [row.line.verdict for row in self.rows if row.line.verdict is not None]
@@ -104,7 +110,8 @@ class Report:
 
 def assemble(execution: PlanExecution, rows: Sequence[Row], code: ExitCode, *, details: bool = True) -> Report:
     """Everything that a report of this plan shows, earlier results first. Without `details` no charts and clips."""
-    history = [history_row(number, entry) for number, entry in enumerate(execution.plan.history)]
+    unit = Unit(execution.plan.gate.unit)
+    history = [history_row(number, entry, unit) for number, entry in enumerate(execution.plan.history)]
     clips: dict[RunPaths, tuple[ClipReport, ...]] = {}
     told = [_row(row) for row in (*history, *rows)]
     return Report(tuple(_with_details(row, clips) if details else row for row in told), code)

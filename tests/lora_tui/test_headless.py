@@ -110,7 +110,7 @@ def test_an_accepted_run(folder: Any, face: Face) -> None:
     folder.write(TWO)
     code, out, err = face("--gate")
     assert code == 0
-    assert "a  step 20/20  loss 1.475  domain 20.00 % (−10.00)  heldout 10.00 % (+0.00)" in err
+    assert "a  step 20/20  loss 1.475  domain WER 20.00 % (−10.00)  heldout WER 10.00 % (+0.00)" in err
     assert "verdict: ACCEPTED" in err and "PASS  Parity" in err
     assert "b  not run: a was accepted" in err
     assert out.startswith("# Run matrix") and out == short(folder.runs.matrix)

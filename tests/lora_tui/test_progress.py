@@ -55,13 +55,13 @@ def test_one_line_for_each_interval_with_the_time_that_is_left(tmp_path: Path) -
     run, progress = Run(tmp_path), RunProgress("2.1")
     assert list(progress.news(run.write(start(), interval(0, 307, 31)), 0.0)) == [
         "2.1  starts on cpu, fp32 (a-0123456789)",
-        "2.1  step 0/1000  domain 30.70 %  heldout 3.10 %  (base model)",
+        "2.1  step 0/1000  domain WER 30.70 %  heldout WER 3.10 %  (base model)",
     ]
     snapshot = run.write(Phase("training"), step(1), step(100, 0.512), interval(100, 213, 31), later_s=20.28)
     [line] = list(progress.news(snapshot, 30.0))
     # Two evaluations took what two steps of 0.14 s left of 20.28 s: 900 steps, and one more of 10 s, are to come.
     assert line == (
-        "2.1  step 100/1000  loss 0.506  domain 21.30 % (−9.40)  heldout 3.10 % (+0.00)  0.14 s/step  ETA 2:16"
+        "2.1  step 100/1000  loss 0.506  domain WER 21.30 % (−9.40)  heldout WER 3.10 % (+0.00)  0.14 s/step  ETA 2:16"
     )
     assert list(progress.news(snapshot, 31.0)) == []
 

@@ -120,12 +120,12 @@ class PlotView(LinesView):
 
 
 _MOUSE_ZOOM = 0.8
-TITLES = {"loss": "loss", "domain": "domain WER %", "heldout": "heldout, points"}
+TITLES = {"loss": "loss", "domain": "domain, %", "heldout": "heldout, points"}
 """What stands over a plot as long as there is nothing to draw."""
 
 
 class Plots(Grid):
-    """Loss, domain WER, heldout WER of the selected run, with the pinned runs laid over it."""
+    """Loss and the error rates on domain and heldout of the selected run, with the pinned runs laid over it."""
 
     DEFAULT_CSS = """
     Plots { grid-size: 3 1; grid-gutter: 0 1; }

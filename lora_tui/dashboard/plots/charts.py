@@ -48,10 +48,10 @@ def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
 
 
 def domain_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
-    """Domain WER in percent, with the base model's and the target's lines."""
-    title = "domain WER %"
+    """The domain error rate in percent, with the base model's and the target's lines."""
     if view is None:
-        return Plot(title, (), empty="")
+        return Plot("domain, %", (), empty="")
+    title = f"domain {view.snapshot.unit.rate} %"
     curves = _pinned(pinned, look, _wers, digits=2)
     xs, ys = _wers(view, look)
     curves.append(Curve("", "domain", xs, ys, marker=look.point, unit_digits=2))
@@ -67,10 +67,10 @@ def domain_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = (
 
 
 def heldout_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
-    """Heldout WER in points against the base model, with the guardrail and each interval's 95 % interval."""
-    title = "heldout, points"
+    """The heldout error rate in points against the base model, with the guardrail and each interval's 95 % interval."""
     if view is None:
-        return Plot(title, (), empty="")
+        return Plot("heldout, points", (), empty="")
+    title = f"heldout {view.snapshot.unit.rate}, points"
     curves = _pinned(pinned, look, _changes, digits=2)
     xs, ys = _changes(view, look)
     curves.append(Curve("", "heldout", xs, ys, marker=look.point, unit_digits=2))

@@ -20,6 +20,7 @@ from core.runs.plan_file import read_plan_text
 from core.runs.resolve import ResolveLaterError
 from core.runs.row import Figures, Row
 from core.scoring.evidence import Thresholds
+from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import is_file
 
@@ -88,8 +89,10 @@ class PlanRows:
 
     def history(self) -> tuple[Row, ...]:
         """Earlier results made elsewhere."""
-        found = () if self.execution is None else self.execution.plan.history
-        return tuple(history_row(number, entry) for number, entry in enumerate(found))
+        if self.execution is None:
+            return ()
+        plan = self.execution.plan
+        return tuple(history_row(number, entry, Unit(plan.gate.unit)) for number, entry in enumerate(plan.history))
 
     def sure(self, row: Row) -> Row:
         """The row with what must be known before its verdict is believed: it may be one on something else."""
@@ -133,7 +136,8 @@ class PlanRows:
 
     def _row(self, row: PlanRow, text: str, settings: Mapping[str, Any]) -> Row:
         train = row.settings.train
-        figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, settings=settings)
+        unit = None if self.execution is None else Unit(self.execution.plan.gate.unit)
+        figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, settings=settings, unit=unit)
         return Row(f"plan:{row.key}", row.key, title=row.title, settings=text, wanted=row, figures=figures)
 
     def _folder(self, row: PlanRow) -> RunPaths | None:

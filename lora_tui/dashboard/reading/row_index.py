@@ -18,6 +18,7 @@ from typing import Any
 
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Figures, Outcome, Row, Status, Wer
+from core.scoring.units import Unit
 from core.system.files import read_json, write_text
 from lora_tui.dashboard.reading.listing import Listing
 from lora_tui.dashboard.reading.snapshots import Board
@@ -130,6 +131,7 @@ def with_figures(row: Row, kept: Row) -> Row:
 def _row(key: object, kept: Mapping[str, Any]) -> Row:
     figures = dict(kept["figures"])
     figures |= {name: Wer(**figures[name]) for name in ("domain", "heldout")}
+    figures["unit"] = None if figures.get("unit") is None else Unit(figures["unit"])
     figures["criteria"] = tuple((str(name), str(state)) for name, state in figures["criteria"])
     return Row(
         "",

@@ -27,7 +27,7 @@ _SIGNS: tuple[Pieces, ...] = (
     ((f"  {'so far':<17}", "key"), ("what the verdict would be now; the run still trains", "muted")),
     ((f"  {'★':<17}", "key"), ("the best interval", "muted")),
     ((f"  {'━ last 3':<17}", "key"), ("the intervals that stability looks at", "muted")),
-    ((f"  {'base, target':<17}", "key"), ("WER of the base model, and what a run must get below", "muted")),
+    ((f"  {'base, target':<17}", "key"), ("error rate of the base model, and what a run must get below", "muted")),
     ((f"  {'guardrail':<17}", "key"), ("how much heldout may get worse; bars are 95 % intervals", "muted")),
     ((f"  {'✕':<17}", "key"), ("a value that was NaN or infinite", "muted")),
 )

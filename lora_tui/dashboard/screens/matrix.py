@@ -18,8 +18,9 @@ from textual.widgets import DataTable, Footer, Input
 
 from core.runs.figures import NONE, duration, from_to
 from core.runs.matrix import CRITERIA, differing_values
-from core.runs.row import Row, Status
+from core.runs.row import Row, Status, rate_of
 from core.sanitise import sanitise
+from core.scoring.units import Unit
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.glyphs import decision_pieces, plain
 from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
@@ -70,7 +71,9 @@ def matrix_of(rows: Sequence[Row]) -> Matrix:
     values = differing_values([row.figures.settings for row in with_settings], (*_BEFORE_SETTINGS, *_BEHIND_SETTINGS))
     by_id = {row.id: one for row, one in zip(with_settings, values, strict=True)}
     names = list(dict.fromkeys(name for one in values for name in one))
-    headings = (*_BEFORE_SETTINGS, *names, *_BEHIND_SETTINGS)
+    rate = rate_of(rows)
+    before = (heading.replace(Unit.WORD.rate, rate) for heading in _BEFORE_SETTINGS)
+    headings = (*before, *names, *_BEHIND_SETTINGS)
     return Matrix(headings, tuple((row.id, _cells(row, by_id.get(row.id, {}), names)) for row in rows))
 
 

@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from core.runs.row import Row, Status
+from core.runs.row import Row, Status, rate_of
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, padded
 from lora_tui.dashboard.glyphs import plain
@@ -74,7 +74,7 @@ class QueueTable(LinesView, can_focus=True):
         index = self._index() or 0
         self._top = max(0, min(self._top, len(self.rows) - visible, index))
         self._top = max(self._top, index - visible + 1)
-        lines: list[Pieces] = [heading(columns)]
+        lines: list[Pieces] = [heading(columns, rate_of(self.rows))]
         for row in self.rows[self._top : self._top + visible]:
             letter = chr(97 + self.pinned.index(row.id)) if row.id in self.pinned else ""
             lines.append(

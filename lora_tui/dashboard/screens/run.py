@@ -70,7 +70,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         Binding("2", "page('settings')", "Settings", show=False, tooltip="identity, attempts, files too"),
         Binding("3", "page('log')", "Log", show=False),
         Binding("4", "page('transcripts')", "Transcripts", show=False),
-        Binding("5", "page('data')", "Data", show=False, tooltip="sizes, leakage, running WER, parity"),
+        Binding("5", "page('data')", "Data", show=False, tooltip="sizes, leakage, running error rate, parity"),
         Binding("tab,right,l", "turn(1)", "Next page"),
         Binding("shift+tab,left,h", "turn(-1)", "Previous page", show=False),
         Binding("o", "order", "Fixed/broken first"),
@@ -183,8 +183,9 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
             return "", [[(found.problem, "muted")]]
         order = "most broken first" if self._broken_first else "most fixed first"
         against = "" if found.tuned_name == "tuned" else f" ({found.tuned_name})"
-        note = f"{self._dataset}{against}: {found.fixed} words fixed, {found.broken} broken, {len(found.clips)} clips; "
-        note += order
+        units = self.view.snapshot.unit.plural
+        note = f"{self._dataset}{against}: {found.fixed} {units} fixed, {found.broken} broken, "
+        note += f"{len(found.clips)} clips; {order}"
         width = max(20, self.query_one(TextView).size.width)
         clips = found.sorted(broken_first=self._broken_first)
         lines = [line for clip in clips[:_MOST_CLIPS] for line in clip_lines(clip, width)]
@@ -194,7 +195,8 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
 
     def _load(self, dataset: str, key: object) -> None:
         """Read the page's files; called in a worker thread."""
-        found = read_transcripts(self.view.snapshot.paths, dataset, self.view.verdict.best_step)
+        snapshot = self.view.snapshot
+        found = read_transcripts(snapshot.paths, dataset, self.view.verdict.best_step, snapshot.unit)
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._loaded, dataset, key, found)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from core.runs.figures import NONE, clock
 from core.runs.row import Row, Status, Wer
 from core.sanitise import sanitise
+from core.scoring.units import Unit
 from lora_tui.cells import Piece, cropped, padded, width_of
 from lora_tui.dashboard.glyphs import decision_pieces, plain
 from lora_tui.dashboard.reading.snapshots import Board
@@ -162,9 +163,13 @@ def _width(column: Column, width: int) -> int:
     return column.width if width >= wide_from else narrow
 
 
-def heading(columns: Sequence[tuple[Column, int]]) -> list[Piece]:
-    """The line above the rows."""
-    return [("  ", ""), *(piece for c, w in columns for piece in ((_cell(c.title, w, c.right), "muted"), (" ", "")))]
+def heading(columns: Sequence[tuple[Column, int]], rate: str = Unit.WORD.rate) -> list[Piece]:
+    """The line above the rows. `rate`: what their error rates are called."""
+    pieces: list[Piece] = [("  ", "")]
+    for column, width in columns:
+        title = column.title.replace(Unit.WORD.rate, rate)
+        pieces += [(_cell(title, width, column.right), "muted"), (" ", "")]
+    return pieces
 
 
 def row_pieces(

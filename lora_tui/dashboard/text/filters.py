@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from core.runs.row import Row
+from core.scoring.units import Unit
 from lora_tui.dashboard.text.columns import progress
 
 Predicate = Callable[[Row], bool]
@@ -22,7 +23,7 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
 }
 _NUMBERS: dict[str, Callable[[Row], float | None]] = {
     "lr": lambda row: row.figures.learning_rate,
-    "wer": lambda row: row.figures.domain.now,
+    **dict.fromkeys((unit.rate.lower() for unit in Unit), lambda row: row.figures.domain.now),
     "domain": lambda row: row.figures.domain.now,
     "heldout": lambda row: row.figures.heldout.now,
     "gain": lambda row: None if row.figures.domain.change is None else -row.figures.domain.change,

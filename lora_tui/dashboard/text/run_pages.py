@@ -25,6 +25,7 @@ from core.sanitise import sanitise
 from core.scoring.evidence import SetScore
 from core.scoring.side_by_side import Clip, columns, compare
 from core.scoring.text import normaliser
+from core.scoring.units import Unit
 from core.system.files import exists
 from lora_tui.cells import Pieces, broken, cropped, padded, width_of
 from lora_tui.dashboard.plots.drawing import draw
@@ -38,7 +39,7 @@ _ERRORS = f"{'S':>5} {'D':>5} {'I':>5} {'loss':>7}"
 
 
 def interval_lines(view: RunView, width: int) -> list[Pieces]:
-    """All intervals: WER with S, D and I, loss, change against interval 0. The best one is marked.
+    """All intervals: error rates with S, D and I, loss, change against interval 0. The best one is marked.
 
     Domain and heldout stand side by side, or one below the other where `width` cells are too few.
     """
@@ -46,8 +47,9 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     if base is None:
         return [[("No interval yet: the base model is scored first.", "muted")]]
     step: list[Pieces] = [[(f"{'':2}{'step':>7}  ", "muted")]]
-    domain: list[Pieces] = [[(f"{'domain WER':>11} {'change':>7} {'':>5} {_ERRORS}", "muted")]]
-    heldout: list[Pieces] = [[(f"{'heldout WER':>11} {'change':>7} {'±95%':>5} {_ERRORS}", "muted")]]
+    rate = view.snapshot.unit.rate
+    domain: list[Pieces] = [[(f"{f'domain {rate}':>11} {'change':>7} {'':>5} {_ERRORS}", "muted")]]
+    heldout: list[Pieces] = [[(f"{f'heldout {rate}':>11} {'change':>7} {'±95%':>5} {_ERRORS}", "muted")]]
     widths = {one.step: one.half_width for one in view.heldout}
     limit = view.thresholds.heldout_regression_pp
     for interval in view.snapshot.intervals:
@@ -182,8 +184,8 @@ class Transcripts:
         return sorted(self.clips, key=lambda c: (sign * worse[c.id][0], sign * worse[c.id][1], c.id))
 
 
-def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Transcripts:
-    """Of the base model and the tuned score; while there is none, of the best interval. Never raises."""
+def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None, unit: Unit = Unit.WORD) -> Transcripts:
+    """Of the base model and the tuned score, by `unit`; while there is none, of the best interval. Never raises."""
     tuned_path, name = paths.tuned(dataset), "tuned"
     if not exists(tuned_path) and best_step is not None:
         tuned_path, name = paths.evaluation(best_step, dataset), f"step {best_step}"
@@ -193,7 +195,7 @@ def read_transcripts(paths: RunPaths, dataset: str, best_step: int | None) -> Tr
     later = {utterance.id: utterance.hypothesis for utterance in second.utterances}
     apply = _normaliser(first.normaliser.name)
     clips = [
-        compare(clip.id, apply(clip.reference), apply(clip.hypothesis), apply(later[clip.id]))
+        compare(clip.id, apply(clip.reference), apply(clip.hypothesis), apply(later[clip.id]), unit)
         for clip in first.utterances
         if clip.id in later
     ]
@@ -238,7 +240,7 @@ _NAME = 24
 
 
 def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]:
-    """The whole page at `width` cells: the headline, the plots of the running WER, then every fact, folded."""
+    """The whole page at `width` cells: the headline, the plots of the running error rate, then every fact, folded."""
     (mark, role), (title, _), (told, _) = health_pieces(view)
     lines: list[Pieces] = [[(mark, role)], *_folded(title, told, width, ""), []]
     shown = [p for p in view.positions if p.score == "tuned"] or list(view.positions)
@@ -253,13 +255,13 @@ def health_lines(view: RunView, width: int, *, ascii_only: bool) -> list[Pieces]
         role = "unknown" if "POSITION EFFECT" in value else role
         lines += _folded(sanitise(name, 60), sanitise(value), width, role)
     if not shown:
-        missing = "No running WER yet: it is drawn from evals/position.json, once the base model is scored."
+        missing = "No running error rate yet: it is drawn from evals/position.json, once the base model is scored."
         lines += [[], [(missing, "muted")]]
     return lines
 
 
 def running_plot(position: Position) -> Plot:
-    """The WER of the first n clips, between the bounds that 95 of 100 shuffled orders keep to."""
+    """The error rate of the first n clips, between the bounds that 95 of 100 shuffled orders keep to."""
     first = position.drawn_from
     xs = np.array(position.at[first:], np.float64)
 
@@ -273,7 +275,8 @@ def running_plot(position: Position) -> Plot:
         curve("", position.dataset, position.running),
     )
     effect = ", POSITION EFFECT" if position.effect else ""
-    title = f"running {position.dataset} WER %, {position.score}{effect} (dots: 95 % of shuffled orders)"
+    rate = position.unit.rate
+    title = f"running {position.dataset} {rate} %, {position.score}{effect} (dots: 95 % of shuffled orders)"
     return Plot(title, curves, (Level(position.wer, "all", "line-base"),), x_name="clips")
 
 

@@ -303,7 +303,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another text normaliser": (
         fact(fingerprint=normalisation_fingerprint(0.075, "jargon")), "they differ in the text normaliser;"
     ),
-    "another level": (fact(target_rms=0.1), "its WER would not be the one that was reported"),
+    "another level": (fact(target_rms=0.1), "its error rate would not be the one that was reported"),
 }  # fmt: skip
 
 

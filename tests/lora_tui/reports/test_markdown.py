@@ -16,6 +16,7 @@ from core.runs.row import Figures, Row, Status
 from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
+from core.scoring.units import Unit
 from lora_tui.reports import markdown as markdown_format
 from lora_tui.reports.report import of_lines
 
@@ -108,8 +109,8 @@ def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
 
 def test_rows_without_a_run(fake_run: MakeRun) -> None:
     rows = [
-        history_row(0, HistoryRow("exp_2.1b", "DoRA", "short, high learning rate: unstable")),
-        history_row(1, HistoryRow("exp_1.1", note="made elsewhere", domain_wer=31.256)),
+        history_row(0, HistoryRow("exp_2.1b", "DoRA", "short, high learning rate: unstable"), Unit.WORD),
+        history_row(1, HistoryRow("exp_1.1", note="made elsewhere", domain_wer=31.256), Unit.WORD),
         Row("plan:2.2", "2.2", Status.SKIPPED, "condition not met", figures=Figures(steps_planned=1000)),
         Row("plan:3.1#1", "3.1#1", Status.WAITING, "waits for 2.1", settings="learning_rate=5e-05"),
     ]

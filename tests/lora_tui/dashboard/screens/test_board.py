@@ -16,7 +16,7 @@ def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(make_run: Make, 
         app = make_app()
         async with app.run_test(size=(80, 24)) as pilot:
             verdict = ("✓ accepted", "Domain gain", "+5.00", "log all is well", "nothing is running")
-            plots = ("loss", "1 not finite", "domain WER %", "target", "last 3", "heldout, points", "guardrail")
+            plots = ("loss", "1 not finite", "domain WER %", "target", "last 3", "heldout WER, points", "guardrail")
             text = await eyes(app, pilot).see(*verdict, *plots)
             assert text.count("✓ PASS") == 6
 
