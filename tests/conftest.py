@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from fake_run import FakeRun
     from training_kit import TrainingRun
 
 T = TypeVar("T")
@@ -33,23 +34,42 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def _register(name: str) -> None:
-    """Make tests/<name>.py importable as `name`, without putting the folder on the import path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+KITS = (
+    "waiting",
+    "forked_trainer",
+    "training_kit",
+    "event_file",
+    "evidence_kit",
+    "score_kit",
+    "plan_kit",
+    "hub_kit",
+    "privileges",
+    "core/queue/plan_folder",
+    "core/queue/queue_scene",
+    "core/queue/nvml_file",
+    "core/runs/fake_run",
+    "lora_tui/queue_face",
+    "lora_tui/trained_checkout",
+    "lora_tui/dashboard/eyes",
+    "lora_tui/dashboard/key_tours",
+    "lora_tui/dashboard/recorded",
+    "lora_tui/dashboard/terminal",
+)
+"""What several tests share. Tests import each by its name alone; it is loaded when something of it is used first."""
+
+
+def _register(kit: str) -> None:
+    """Make tests/<kit>.py importable by its name, without putting its folder on the import path."""
+    path = Path(__file__).parent / f"{kit}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
 
-_register("waiting")
-_register("forked_trainer")
-_register("training_kit")
-_register("event_file")
-_register("evidence_kit")
-_register("score_kit")
-_register("plan_kit")
-_register("hub_kit")
-_register("privileges")
+for _kit in KITS:
+    _register(_kit)
 
 
 def _common(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -163,3 +183,15 @@ def tiny_streaming(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import training_kit
 
     return _once(tmp_path_factory, "tiny-streaming", training_kit.tiny_streaming)
+
+
+@pytest.fixture
+def fake_run(tmp_path: Path) -> Callable[..., FakeRun]:
+    """`fake_run(name="2.1-0123456789", steps=1000)` makes a run folder that holds run.json only."""
+
+    from fake_run import FakeRun
+
+    def make(name: str = "2.1-0123456789", steps: int = 1000) -> FakeRun:
+        return FakeRun(tmp_path / "runs" / name, steps)
+
+    return make

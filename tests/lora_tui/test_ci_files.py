@@ -15,10 +15,10 @@ import sys
 import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from trained_checkout import Trained
 from waiting import DEADLINE_S
 
 from core.errors import ExitCode
@@ -30,7 +30,7 @@ SURE, HOPELESS, UNSURE = {"gain": -100.0}, {"gain": 100.0}, {"gain": 0.0}
 
 
 @pytest.fixture
-def clone(tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+def clone(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A CI machine's checkout: the plan, manifests without audio, an archive of the runs; nothing else is known."""
     folder = tmp_path / "checkout"
     subprocess.run(["git", "clone", "-q", str(trained.folder), str(folder)], check=True)
@@ -48,7 +48,7 @@ def clone(tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
-def thresholds(trained: Any, clone: Path, asked: dict[str, float]) -> None:
+def thresholds(trained: Trained, clone: Path, asked: dict[str, float]) -> None:
     (clone / "experiments.toml").write_text(trained.plan(**asked))
 
 
@@ -105,7 +105,9 @@ def gitlab(folder: Path, archive: Path) -> tuple[int, str]:
     ],
     ids=["accepted", "rejected", "undecided"],
 )
-def test_github(trained: Any, clone: Path, tmp_path: Path, asked: dict[str, float], code: ExitCode, level: str) -> None:
+def test_github(
+    trained: Trained, clone: Path, tmp_path: Path, asked: dict[str, float], code: ExitCode, level: str
+) -> None:
     thresholds(trained, clone, asked)
     found, said, summary = github(clone, tmp_path / "runs.tar")
     assert found == code, said
@@ -132,7 +134,7 @@ def kept(clone: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "code"), [(SURE, ExitCode.ACCEPTED), (HOPELESS, ExitCode.REJECTED), (UNSURE, ExitCode.UNDECIDED)]
 )
-def test_gitlab(trained: Any, clone: Path, tmp_path: Path, asked: dict[str, float], code: ExitCode) -> None:
+def test_gitlab(trained: Trained, clone: Path, tmp_path: Path, asked: dict[str, float], code: ExitCode) -> None:
     thresholds(trained, clone, asked)
     found, said = gitlab(clone, tmp_path / "runs.tar")
     assert found == code, said

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
+from queue_face import Queue
 from waiting import wait_for
 
 from core.manifests.hashing import HashCache
@@ -49,7 +51,7 @@ DAMAGES = {
 }
 
 
-def reported(folder: Any) -> Any:
+def reported(folder: PlanFolder) -> Any:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
     [row] = report(execution, {})
@@ -57,7 +59,7 @@ def reported(folder: Any) -> Any:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_finished_run_with_a_damaged_result(queue: Any, damage: Callable[[Path], None], capsys: Capture) -> None:
+def test_a_finished_run_with_a_damaged_result(queue: Queue, damage: Callable[[Path], None], capsys: Capture) -> None:
     folder = queue.folder
     folder.write()
     queue("add", str(folder.plan))
@@ -82,7 +84,7 @@ def test_a_finished_run_with_a_damaged_result(queue: Any, damage: Callable[[Path
 
 
 @pytest.mark.parametrize("goes", ["deleted", "moved"])
-def test_a_run_folder_that_goes_while_it_trains(queue: Any, goes: str) -> None:
+def test_a_run_folder_that_goes_while_it_trains(queue: Queue, goes: str) -> None:
     folder = queue.folder
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n', queue='until = "all"')
     folder.script(a=["wait"], b=["wait"])

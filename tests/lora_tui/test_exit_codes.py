@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
@@ -39,7 +40,7 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | more
 
 
-def start(folder: Any, *arguments: str, command: list[str] = REAL, **variables: str) -> subprocess.Popen[str]:
+def start(folder: PlanFolder, *arguments: str, command: list[str] = REAL, **variables: str) -> subprocess.Popen[str]:
     runs = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
     return subprocess.Popen(
         [*command, "--headless", str(folder.plan), *runs, *arguments],
@@ -51,14 +52,14 @@ def start(folder: Any, *arguments: str, command: list[str] = REAL, **variables: 
     )
 
 
-def ended(folder: Any, *arguments: str, **variables: str) -> tuple[int, str]:
+def ended(folder: PlanFolder, *arguments: str, **variables: str) -> tuple[int, str]:
     """(exit code, stderr)"""
     process = start(folder, *arguments, **variables)
     _out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, err
 
 
-def trained(folder: Any, behaviour: str = "good") -> Any:
+def trained(folder: PlanFolder, behaviour: str = "good") -> Any:
     """One run, `a`, that has ended."""
     folder.write()
     folder.script(a=[behaviour])
@@ -67,17 +68,17 @@ def trained(folder: Any, behaviour: str = "good") -> Any:
     return folder.run("a")
 
 
-def accepted(folder: Any) -> tuple[int, str]:
+def accepted(folder: PlanFolder) -> tuple[int, str]:
     trained(folder)
     return ended(folder, *GATE)
 
 
-def rejected(folder: Any) -> tuple[int, str]:
+def rejected(folder: PlanFolder) -> tuple[int, str]:
     trained(folder, "poor")
     return ended(folder, *GATE)
 
 
-def interrupted(folder: Any) -> tuple[int, str]:
+def interrupted(folder: PlanFolder) -> tuple[int, str]:
     folder.write()
     folder.script(a=["wait"])
     process = start(folder, "--gate", command=WITH_FAKE_TRAINERS)
@@ -92,7 +93,7 @@ def interrupted(folder: Any) -> tuple[int, str]:
     return process.returncode, err
 
 
-def internal_error(folder: Any) -> tuple[int, str]:
+def internal_error(folder: PlanFolder) -> tuple[int, str]:
     """A bug, planted where the real command judges."""
     trained(folder)
     bug = folder.root / "bug"
@@ -106,17 +107,17 @@ def internal_error(folder: Any) -> tuple[int, str]:
     return ended(folder, *GATE, PYTHONPATH=f"{bug}{os.pathsep}{ROOT}")
 
 
-def bad_configuration(folder: Any) -> tuple[int, str]:
+def bad_configuration(folder: PlanFolder) -> tuple[int, str]:
     folder.write('[[experiment]]\nid = "a"\ntrain.stepz = 3\n')
     return ended(folder, *GATE)
 
 
-def nothing_to_judge(folder: Any) -> tuple[int, str]:
+def nothing_to_judge(folder: PlanFolder) -> tuple[int, str]:
     folder.write()
     return ended(folder, *GATE)
 
 
-def undecided(folder: Any) -> tuple[int, str]:
+def undecided(folder: PlanFolder) -> tuple[int, str]:
     trained(folder).tuned("heldout").unlink()
     return ended(folder, *GATE)
 
@@ -141,7 +142,7 @@ SITUATIONS: dict[ExitCode, tuple[Callable[[Any], tuple[int, str]], str]] = {
     ],
 )
 def test_a_runs_folder_that_is_none_is_named(
-    folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: str, says: str
+    folder: PlanFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: str, says: str
 ) -> None:
     folder.write()
     (tmp_path / "file").write_text("")
@@ -161,7 +162,7 @@ def test_a_runs_folder_that_is_none_is_named(
     ],
 )
 def test_a_runs_folder_that_cannot_be_written_is_named(
-    folder: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, says: str
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, says: str
 ) -> None:
     folder.write()
     folder.runs.root.mkdir()
@@ -181,7 +182,7 @@ def test_a_runs_folder_that_cannot_be_written_is_named(
         assert says in err and str(state) in err and "internal" not in err
 
 
-def test_the_encoding_of_stdout_never_changes_the_code(folder: Any) -> None:
+def test_the_encoding_of_stdout_never_changes_the_code(folder: PlanFolder) -> None:
     run = trained(folder)
     folder.write('[[experiment]]\nid = "a"\ntitle = "✓ done"\n')
     where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
@@ -204,7 +205,7 @@ def test_the_encoding_of_stdout_never_changes_the_code(folder: Any) -> None:
 
 
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_never_changes_the_code(folder: Any, closed: str) -> None:
+def test_a_closed_stream_never_changes_the_code(folder: PlanFolder, closed: str) -> None:
     trained(folder, "poor")
     where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
     command = [*REAL, "--headless", str(folder.plan), *GATE, *where]
@@ -217,7 +218,7 @@ def test_every_exit_code_has_its_situation() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(SITUATIONS), ids=lambda code: f"{int(code)}-{code.name.lower()}")
-def test_the_real_command_exits_so(folder: Any, code: ExitCode) -> None:
+def test_the_real_command_exits_so(folder: PlanFolder, code: ExitCode) -> None:
     situation, says = SITUATIONS[code]
     found, err = situation(folder)
     assert found == code, err
@@ -225,7 +226,7 @@ def test_the_real_command_exits_so(folder: Any, code: ExitCode) -> None:
 
 
 @pytest.mark.parametrize("export", [f"m{ending}" for ending in FORMATS])
-def test_the_format_never_changes_the_code(folder: Any, export: str, tmp_path: Path) -> None:
+def test_the_format_never_changes_the_code(folder: PlanFolder, export: str, tmp_path: Path) -> None:
     trained(folder, "poor")
     assert ended(folder, *GATE, "--json", "--export", str(tmp_path / export))[0] == ExitCode.REJECTED
 
@@ -237,7 +238,7 @@ def test_help_and_readme_tell_of_the_same_codes() -> None:
     assert sorted(map(int, told)) == sorted(ExitCode)
 
 
-def test_a_planted_leak_is_heard_and_never_passes(folder: Any) -> None:
+def test_a_planted_leak_is_heard_and_never_passes(folder: PlanFolder) -> None:
     """A heldout recording, at half its level, in training: found by the real audit, judged by the real gate."""
     random = np.random.default_rng(0)
     sounds = {name: np.cumsum(random.normal(0, 0.02, 800_000)) for name in ("train", "domain", "heldout")}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.queue.__main__ import supervise
 from lora_tui.__main__ import main
@@ -14,7 +14,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def run(folder: Any) -> Path:
+def run(folder: PlanFolder) -> Path:
     folder.write()
     folder.db.submit(folder.submission())
     assert supervise(folder.runs, folder.executor) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.manifests.hashing import HashCache
@@ -20,7 +21,7 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 SUBMISSION = "0123456789ab"
 
 
-def forge(folder: Any, submission: str, told: Path) -> None:
+def forge(folder: PlanFolder, submission: str, told: Path) -> None:
     """Every kind of decision that could end, skip, accept or start something, on every row."""
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
@@ -52,25 +53,25 @@ def forge(folder: Any, submission: str, told: Path) -> None:
         append_line(folder.runs.decisions, json.dumps({"schema": 1, "time": 1e9, **line}))
 
 
-def gate(folder: Any, *more: str) -> int:
+def gate(folder: PlanFolder, *more: str) -> int:
     where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
     return main(["--headless", str(folder.plan), "--gate", "--no-train", *where, *more])
 
 
 @pytest.fixture
-def told(folder: Any) -> Iterator[Path]:
+def told(folder: PlanFolder) -> Iterator[Path]:
     """A file that would be there if anything that is forged were run."""
     file: Path = folder.root / "told"
     yield file
     assert not file.exists()
 
 
-def submissions(folder: Any) -> list[str]:
+def submissions(folder: PlanFolder) -> list[str]:
     """One that nobody made, and one that this user's queue has."""
     return [SUBMISSION, folder.db.submit(folder.submission()).id]
 
 
-def test_a_run_that_is_said_to_be_accepted_is_none(folder: Any, told: Path) -> None:
+def test_a_run_that_is_said_to_be_accepted_is_none(folder: PlanFolder, told: Path) -> None:
     folder.write(TWO)
     folder.runs.root.mkdir()
     assert gate(folder) == 5
@@ -80,7 +81,7 @@ def test_a_run_that_is_said_to_be_accepted_is_none(folder: Any, told: Path) -> N
         assert gate(folder, "--accept", accept) == 5
 
 
-def test_a_rejected_run_stays_rejected(folder: Any, told: Path) -> None:
+def test_a_rejected_run_stays_rejected(folder: PlanFolder, told: Path) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["good"], b=["diverge"])
     folder.db.submit(folder.submission())
@@ -92,7 +93,7 @@ def test_a_rejected_run_stays_rejected(folder: Any, told: Path) -> None:
     assert [gate(folder, "--accept", accept) for accept in ("any", "all", "b")] == before
 
 
-def test_a_trainer_that_is_said_to_have_ended_goes_on(folder: Any, told: Path) -> None:
+def test_a_trainer_that_is_said_to_have_ended_goes_on(folder: PlanFolder, told: Path) -> None:
     folder.write()
     folder.script(a=["paced"])
     submission = folder.client.submit(folder.submission()).id

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
@@ -39,7 +39,7 @@ SUPERVISOR = COMMAND.parents[1] / "core" / "queue" / "fake_supervisor.py"
 class Command:
     """Runs the command as a process of its own."""
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: PlanFolder) -> None:
         self.folder = folder
         self.started: list[subprocess.Popen[str]] = []
 
@@ -64,7 +64,7 @@ class Command:
 
 
 @pytest.fixture
-def command(folder: Any) -> Iterator[Command]:
+def command(folder: PlanFolder) -> Iterator[Command]:
     command = Command(folder)
     yield command
     command.end()
@@ -74,7 +74,9 @@ Face = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def face(folder: Any, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Face:
+def face(
+    folder: PlanFolder, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Face:
     """Runs the command in this process: (exit code, stdout, stderr)."""
     real = request.request_of
 
@@ -91,7 +93,7 @@ def face(folder: Any, command: Command, monkeypatch: pytest.MonkeyPatch, capsys:
     return run
 
 
-def done(folder: Any, *overrides: str) -> None:
+def done(folder: PlanFolder, *overrides: str) -> None:
     """Work through the plan in this process."""
     folder.db.submit(folder.submission(*overrides))
     assert supervise(folder.runs, folder.executor) == 0
@@ -102,11 +104,11 @@ def short(file: Path) -> str:
     return re.sub(r"\n(!\[.*\n)+|\n(domain|heldout), (worst|best): .*:\n\n```text\n(.*\n)+?```\n", "", file.read_text())
 
 
-def half_way(folder: Any) -> bool:
+def half_way(folder: PlanFolder) -> bool:
     return bool(folder.runs.runs()) and folder.snapshot("a").steps_completed == 10
 
 
-def test_an_accepted_run(folder: Any, face: Face) -> None:
+def test_an_accepted_run(folder: PlanFolder, face: Face) -> None:
     folder.write(TWO)
     code, out, err = face("--gate")
     assert code == 0
@@ -129,7 +131,7 @@ def test_an_accepted_run(folder: Any, face: Face) -> None:
     assert "verdict: ACCEPTED" in err
 
 
-def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: Any, face: Face) -> None:
+def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: PlanFolder, face: Face) -> None:
     folder.write()
     folder.script(a=["poor"])
     code, _out, err = face()
@@ -137,7 +139,7 @@ def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: Any, face: Fa
     assert face("--gate", "--no-train")[0] == 1
 
 
-def test_a_failed_run_exits_1_without_the_gate_too(folder: Any, face: Face) -> None:
+def test_a_failed_run_exits_1_without_the_gate_too(folder: PlanFolder, face: Face) -> None:
     folder.write()
     folder.script(a=["error"])
     code, out, err = face()
@@ -145,7 +147,7 @@ def test_a_failed_run_exits_1_without_the_gate_too(folder: Any, face: Face) -> N
     assert "the fake trainer was told to" in err and "the fake trainer was told to" in out
 
 
-def test_a_run_that_is_tried_again_is_judged_again(folder: Any, command: Command) -> None:
+def test_a_run_that_is_tried_again_is_judged_again(folder: PlanFolder, command: Command) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["error", "good"], b=["wait", "good"])
     headless = command.start()
@@ -160,7 +162,9 @@ def test_a_run_that_is_tried_again_is_judged_again(folder: Any, command: Command
     assert verdicts == ["FAILED", "ACCEPTED"]
 
 
-def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, command: Command, face: Face) -> None:
+def test_sigint_stops_what_it_started_and_the_same_command_goes_on(
+    folder: PlanFolder, command: Command, face: Face
+) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
     process = command.start("--gate")
@@ -177,7 +181,7 @@ def test_sigint_stops_what_it_started_and_the_same_command_goes_on(folder: Any, 
     assert len(folder.births("a")) == 2
 
 
-def test_a_second_sigint_does_not_wait(folder: Any, command: Command) -> None:
+def test_a_second_sigint_does_not_wait(folder: PlanFolder, command: Command) -> None:
     folder.write()
     folder.script(a=["stubborn"])
     face = command.start()
@@ -189,7 +193,7 @@ def test_a_second_sigint_does_not_wait(folder: Any, command: Command) -> None:
 
 
 def test_two_faces_with_a_run_in_common_both_follow_it_and_only_the_last_one_stops_it(
-    folder: Any, command: Command
+    folder: PlanFolder, command: Command
 ) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
@@ -212,7 +216,7 @@ def test_two_faces_with_a_run_in_common_both_follow_it_and_only_the_last_one_sto
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_death_of_the_face_leaves_training_and_another_face_attaches(
-    folder: Any, command: Command, number: signal.Signals
+    folder: PlanFolder, command: Command, number: signal.Signals
 ) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
@@ -231,7 +235,7 @@ def test_death_of_the_face_leaves_training_and_another_face_attaches(
     assert len(folder.births("a")) == 1 and folder.snapshot("a").state is RunState.STOPPED
 
 
-def test_the_face_starts_a_dead_supervisor_again(folder: Any, command: Command) -> None:
+def test_the_face_starts_a_dead_supervisor_again(folder: PlanFolder, command: Command) -> None:
     folder.write()
     folder.script(a=["wait"])
     face = command.start()
@@ -244,7 +248,7 @@ def test_the_face_starts_a_dead_supervisor_again(folder: Any, command: Command) 
     assert len(folder.births("a")) == 1
 
 
-def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: Any, command: Command) -> None:
+def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: PlanFolder, command: Command) -> None:
     folder.write()
     folder.script(a=["wait"])
     face = command.start("--gate")
@@ -267,7 +271,7 @@ def test_the_face_gives_up_on_a_supervisor_that_dies_again_and_again(folder: Any
     assert folder.snapshot("a").state.active and len(folder.births("a")) == 1  # the trainer does not mind
 
 
-def test_detach_returns_and_training_goes_on(folder: Any, face: Face) -> None:
+def test_detach_returns_and_training_goes_on(folder: PlanFolder, face: Face) -> None:
     folder.write()
     code, out, _err = face("--detach")
     assert code == 0 and out == ""
@@ -275,7 +279,7 @@ def test_detach_returns_and_training_goes_on(folder: Any, face: Face) -> None:
     assert folder.snapshot("a").state is RunState.DONE
 
 
-def test_no_train_judges_without_the_audio_and_starts_nothing(folder: Any, face: Face) -> None:
+def test_no_train_judges_without_the_audio_and_starts_nothing(folder: PlanFolder, face: Face) -> None:
     folder.write(TWO)
     done(folder)
     (folder.root / "domain.wav").unlink()
@@ -288,13 +292,13 @@ def test_no_train_judges_without_the_audio_and_starts_nothing(folder: Any, face:
     assert code == 4 and "domain.wav" in err and "Traceback" not in err
 
 
-def test_no_train_with_nothing_started_exits_5(folder: Any, face: Face) -> None:
+def test_no_train_with_nothing_started_exits_5(folder: PlanFolder, face: Face) -> None:
     folder.write()
     assert face("--gate", "--no-train")[0] == 5
     assert not folder.runs.decisions.exists()
 
 
-def test_exports(folder: Any, face: Face, tmp_path: Path) -> None:
+def test_exports(folder: PlanFolder, face: Face, tmp_path: Path) -> None:
     folder.write('[[experiment]]\nid = "a"\ntitle = "=cmd\\u001b[31m"\n')
     done(folder)
     names = [str(tmp_path / f"m{suffix}") for suffix in (".md", ".csv", ".json")]
@@ -319,14 +323,16 @@ def test_exports(folder: Any, face: Face, tmp_path: Path) -> None:
         (["--accept", "all"], "add --gate"),
     ],
 )
-def test_bad_usage_exits_4_before_anything_starts(folder: Any, face: Face, arguments: list[str], says: str) -> None:
+def test_bad_usage_exits_4_before_anything_starts(
+    folder: PlanFolder, face: Face, arguments: list[str], says: str
+) -> None:
     folder.write(TWO)
     code, _out, err = face(*arguments)
     assert code == 4 and says in err and "Traceback" not in err
     assert not folder.runs.decisions.exists()
 
 
-def test_finished_runs_without_an_audit_get_one_before_the_queue_looks(folder: Any, face: Face) -> None:
+def test_finished_runs_without_an_audit_get_one_before_the_queue_looks(folder: PlanFolder, face: Face) -> None:
     folder.write(TWO)
     done(folder)
     run = folder.run("a")
@@ -343,7 +349,7 @@ def test_finished_runs_without_an_audit_get_one_before_the_queue_looks(folder: A
 
 
 def test_a_failed_audit_is_said_and_leaves_the_run_undecided(
-    folder: Any, face: Face, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write()
     done(folder)
@@ -355,7 +361,7 @@ def test_a_failed_audit_is_said_and_leaves_the_run_undecided(
     assert "could not be audited (exit code 4), it stays undecided: error: odd" in err
 
 
-def test_an_edited_audit_is_not_made_good(folder: Any, face: Face) -> None:
+def test_an_edited_audit_is_not_made_good(folder: PlanFolder, face: Face) -> None:
     folder.write()
     done(folder)
     folder.run("a").data_health.write_text("{}")
@@ -365,7 +371,7 @@ def test_an_edited_audit_is_not_made_good(folder: Any, face: Face) -> None:
 
 
 def test_sigint_during_an_audit_ends_it_and_starts_nothing(
-    folder: Any, face: Face, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write(TWO)
     done(folder)
@@ -382,7 +388,7 @@ def test_sigint_during_an_audit_ends_it_and_starts_nothing(
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_runs_folder_that_is_moved_ends_the_command_which_goes_on_where_it_is(
-    folder: Any, command: Command, replaced: bool
+    folder: PlanFolder, command: Command, replaced: bool
 ) -> None:
     folder.write()
     folder.script(a=["wait", "good"])

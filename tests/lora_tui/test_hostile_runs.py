@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from privileges import as_its_owner_only
 
 from core.errors import RunFolderError
@@ -32,7 +33,7 @@ LONGEST_S = 30
 class Scene:
     """One finished run that the gate accepts, and every command that reads it."""
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: PlanFolder) -> None:
         folder.write()
         folder.script(a=["good"])
         folder.db.submit(folder.submission())
@@ -92,7 +93,7 @@ def hanging_fails() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def scene(shared_folder: Any) -> Any:
+def scene(shared_folder: PlanFolder) -> Any:
     return Scene(shared_folder)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from lora_tui.__main__ import main
@@ -18,13 +18,13 @@ WHY = "its condition does not hold (failed): a:failed = false"
 ROWS = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "c"\ntrain.seed = 1\nafter = ["a"]\nwhen = "failed"\n'
 
 
-def board(folder: Any, plan: Path) -> dict[str, tuple[str, str]]:
+def board(folder: PlanFolder, plan: Path) -> dict[str, tuple[str, str]]:
     source = FolderSource(folder.runs, PlanRows(plan, folder.runs))
     wait_for(lambda: (found := source.read(Want())) and not found.loading and any(r.run for r in found.rows))
     return {row.key: (row.status.value, row.reason) for row in source.read(Want()).rows if row.planned}
 
 
-def status(folder: Any, plan: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
+def status(folder: PlanFolder, plan: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
     capsys.readouterr()
     assert (
         main(["status", str(plan), "--json", "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]) == 0
@@ -32,7 +32,7 @@ def status(folder: Any, plan: Path, capsys: pytest.CaptureFixture[str]) -> dict[
     return {row["key"]: (row["state"], row["reason"]) for row in json.loads(capsys.readouterr().out)["rows"]}
 
 
-def test_a_skipped_row_stays_skipped_and_says_why(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_skipped_row_stays_skipped_and_says_why(folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write(ROWS, 'until = "all"')
     assert folder.work()["complete"]
     assert status(folder, folder.plan, capsys)["c"] == ("skipped", WHY)
@@ -45,7 +45,7 @@ def test_a_skipped_row_stays_skipped_and_says_why(folder: Any, capsys: pytest.Ca
     assert f'<skipped message="skipped: {WHY}"/>' in files[-1].read_text()
 
 
-def test_another_plan_and_an_edited_row_inherit_nothing(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_plan_and_an_edited_row_inherit_nothing(folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write(ROWS, 'until = "all"')
     folder.work()
     other = folder.root / "other.toml"
@@ -58,7 +58,7 @@ def test_another_plan_and_an_edited_row_inherit_nothing(folder: Any, capsys: pyt
     assert board(folder, folder.plan)["c"] == ("not run", "after a; if finished")
 
 
-def test_the_newest_submission_with_the_row_tells(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_submission_with_the_row_tells(folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write(ROWS, 'until = "all"')
     folder.work()
     folder.work(only=("a",))

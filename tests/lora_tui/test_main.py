@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.errors import ExitCode
 from core.runs.row import Outcome
@@ -135,7 +136,7 @@ def test_an_internal_error_is_one_line_and_its_traceback_a_file(
     assert str(log) in err and "Traceback" in log.read_text()
 
 
-def test_status_of_a_plan_that_never_ran(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_plan_that_never_ran(folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write()
     arguments = ["status", str(folder.plan), "--runs", str(folder.runs.root)]
     assert main(arguments) == 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
+from queue_face import Queue
 from waiting import wait_for
 
 from core.queue.client import code_id, supervisor_note
@@ -17,20 +18,20 @@ from lora_tui.__main__ import main
 Capture = pytest.CaptureFixture[str]
 
 
-def said_by(folder: Any, capsys: Capture, *command: str) -> str:
+def said_by(folder: PlanFolder, capsys: Capture, *command: str) -> str:
     where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
     capsys.readouterr()
     main([*command, *where])
     return "".join(capsys.readouterr())
 
 
-def commands(folder: Any) -> list[tuple[str, ...]]:
+def commands(folder: PlanFolder) -> list[tuple[str, ...]]:
     plan = str(folder.plan)
     gate = ("--headless", plan, "--gate", "--no-train")
     return [("queue", "list"), ("queue", "list", "--json"), ("status", plan), ("status", plan, "--json"), gate]
 
 
-def test_a_supervisor_of_another_version(queue: Any, capsys: Capture) -> None:
+def test_a_supervisor_of_another_version(queue: Queue, capsys: Capture) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait"])
@@ -51,7 +52,7 @@ def test_a_supervisor_of_another_version(queue: Any, capsys: Capture) -> None:
     assert supervisor_note(folder.runs) == "", "it has ended"
 
 
-def test_a_supervisor_that_kept_its_state_in_the_runs_folder(queue: Any, capsys: Capture) -> None:
+def test_a_supervisor_that_kept_its_state_in_the_runs_folder(queue: Queue, capsys: Capture) -> None:
     folder = queue.folder
     folder.write()
     folder.runs.root.mkdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from score_kit import made_consistent
 
 from core.errors import ExitCode
@@ -25,7 +26,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def accepted(folder: Any) -> Any:
+def accepted(folder: PlanFolder) -> Any:
     """A folder with one run, `a`, that the gate accepts."""
     folder.write()
     folder.db.submit(folder.submission())
@@ -35,7 +36,7 @@ def accepted(folder: Any) -> Any:
     return folder
 
 
-def gate(folder: Any, *arguments: str) -> int:
+def gate(folder: PlanFolder, *arguments: str) -> int:
     runs = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
     return main(["--headless", str(folder.plan), *runs, "--gate", "--no-train", *arguments])
 

@@ -6,9 +6,10 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
+from queue_face import Queue
 from waiting import wait_for
 
 from core.queue import commands
@@ -24,7 +25,7 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"'
 
 
-def test_an_empty_queue_says_so(queue: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_queue_says_so(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:
     assert queue("list") == 0
     assert capsys.readouterr().out == "the queue is empty\n\nno supervisor is at work\n"
     assert queue.json("list") == {"schema": 1, "supervisor": False, "paused": None, "note": None, "rows": []}
@@ -35,7 +36,7 @@ def test_an_empty_queue_says_so(queue: Any, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.endswith("\n\nno supervisor is at work; `lora-tui queue add PLAN` starts one\n")
 
 
-def test_add_works_in_the_background_until_nothing_is_left(queue: Any) -> None:
+def test_add_works_in_the_background_until_nothing_is_left(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     [taken] = queue.json("add", str(folder.plan))["taken"]
@@ -47,13 +48,13 @@ def test_add_works_in_the_background_until_nothing_is_left(queue: Any) -> None:
     assert row["experiment"] == "a" and row["state"] == "done"
 
 
-def test_add_refuses_a_plan_that_cannot_run(queue: Any) -> None:
+def test_add_refuses_a_plan_that_cannot_run(queue: Queue) -> None:
     queue.folder.write("[[experiment]]\nid = 'a'\ndata.train = 'gone.jsonl'\n")
     assert queue("add", str(queue.folder.plan)) == 4
     assert "gone.jsonl" in queue.error()
 
 
-def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_released(queue: Any) -> None:
+def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_released(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.db.submit(folder.submission())
@@ -67,7 +68,7 @@ def test_what_is_held_before_a_supervisor_lives_is_not_started_until_it_is_relea
     assert folder.starts() == ["b", "a"]
 
 
-def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Any) -> None:
+def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait", "good"])
@@ -84,7 +85,7 @@ def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Any) -> None:
     assert folder.snapshot("a").attempts[-1].resumed_from == 10
 
 
-def test_kill_asks_first_and_ends_at_once(queue: Any) -> None:
+def test_kill_asks_first_and_ends_at_once(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["stubborn"])
@@ -105,7 +106,7 @@ def test_kill_asks_first_and_ends_at_once(queue: Any) -> None:
     assert (row["state"], row["row"]) == ("killed", None)
 
 
-def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Any) -> None:
+def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Queue) -> None:
     folder = queue.folder
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\n', queue=ALL)
     folder.script(a=["wait", "good"])
@@ -125,7 +126,7 @@ def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Any) -> None:
     assert folder.snapshot("a").state is RunState.DONE and len(folder.decisions("start")) == 2
 
 
-def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Any) -> None:
+def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Queue) -> None:
     folder = queue.folder
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\n', queue=ALL)
     folder.db.submit(folder.submission())
@@ -136,7 +137,7 @@ def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Any) -> 
     assert folder.snapshot("a").state is RunState.DONE and folder.starts() == ["a"]
 
 
-def test_stop_works_when_the_supervisor_is_dead(queue: Any) -> None:
+def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait"])
@@ -151,7 +152,7 @@ def test_stop_works_when_the_supervisor_is_dead(queue: Any) -> None:
     assert finish.reason == "stopped on request" and queue.states() == {}
 
 
-def test_remove_takes_a_row_out_and_says_so(queue: Any) -> None:
+def test_remove_takes_a_row_out_and_says_so(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.db.submit(folder.submission())
@@ -163,7 +164,7 @@ def test_remove_takes_a_row_out_and_says_so(queue: Any) -> None:
     assert finish.not_run == {"a": "removed from the queue"}
 
 
-def test_move_changes_the_order_of_rows_and_of_submissions(queue: Any) -> None:
+def test_move_changes_the_order_of_rows_and_of_submissions(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     first, second = folder.db.submit(folder.submission()), folder.db.submit(folder.submission("train.seed=7"))
@@ -174,7 +175,7 @@ def test_move_changes_the_order_of_rows_and_of_submissions(queue: Any) -> None:
     wait_for(lambda: len(folder.decisions("finish")) == 2)
 
 
-def test_rows_start_in_the_order_that_was_asked_for(queue: Any) -> None:
+def test_rows_start_in_the_order_that_was_asked_for(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n', queue=ALL)
     folder.db.submit(folder.submission())
@@ -185,7 +186,7 @@ def test_rows_start_in_the_order_that_was_asked_for(queue: Any) -> None:
     assert folder.starts() == ["c", "b", "a"]
 
 
-def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Any) -> None:
+def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["diverge", "good"], b=["wait", "good"])
@@ -198,7 +199,7 @@ def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Any) -> None:
     assert folder.snapshot("a").state is RunState.DONE
 
 
-def test_retry_of_a_run_whose_plan_is_done_with(queue: Any) -> None:
+def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["oom", "good"])
@@ -210,7 +211,7 @@ def test_retry_of_a_run_whose_plan_is_done_with(queue: Any) -> None:
     assert queue("retry", "nothing") == 4
 
 
-def test_retry_of_a_run_that_is_done_says_so(queue: Any) -> None:
+def test_retry_of_a_run_that_is_done_says_so(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.work()
@@ -221,7 +222,7 @@ def test_retry_of_a_run_that_is_done_says_so(queue: Any) -> None:
     assert folder.db.open_submissions() == [] and not is_held(folder.runs.supervisor_lock)
 
 
-def a_trains_and_b_waits(queue: Any) -> None:
+def a_trains_and_b_waits(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait"])
@@ -231,7 +232,7 @@ def a_trains_and_b_waits(queue: Any) -> None:
 
 
 @pytest.mark.parametrize(("command", "word"), [(("kill", "b", "--yes"), "killed"), (("stop", "b"), "stopped")])
-def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command: tuple[str, ...], word: str) -> None:
+def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Queue, command: tuple[str, ...], word: str) -> None:
     a_trains_and_b_waits(queue)
     assert queue(*command) == 0
     assert queue.error() == "b: had not started; held until released\n"
@@ -239,7 +240,7 @@ def test_a_row_that_never_started_has_nothing_to_go_on_from(queue: Any, command:
     assert (row["state"], row["reason"]) == ("held", commands.NOT_STARTED.format(word))
 
 
-def test_release_of_what_is_not_held_says_so(queue: Any) -> None:
+def test_release_of_what_is_not_held_says_so(queue: Queue) -> None:
     a_trains_and_b_waits(queue)
     assert queue("release", "b") == 0
     assert queue.error() == "b: was not held: it is waiting\n"
@@ -248,7 +249,7 @@ def test_release_of_what_is_not_held_says_so(queue: Any) -> None:
     assert queue.error() == "b: held until released\nb: released\n"
 
 
-def test_what_only_looks_or_fails_makes_no_folder(tmp_path: Path, folder: Any) -> None:
+def test_what_only_looks_or_fails_makes_no_folder(tmp_path: Path, folder: PlanFolder) -> None:
     gone = tmp_path / "gone"
     folder.write()
     for words in (["hold", "x"], ["release", "--all"], ["move", "x", "--first"], ["stop", "--all"], ["retry", "x"],
@@ -260,7 +261,7 @@ def test_what_only_looks_or_fails_makes_no_folder(tmp_path: Path, folder: Any) -
     assert not gone.exists()
 
 
-def test_what_is_not_in_the_queue_is_named(queue: Any) -> None:
+def test_what_is_not_in_the_queue_is_named(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO)
     folder.db.submit(folder.submission())
@@ -270,7 +271,7 @@ def test_what_is_not_in_the_queue_is_named(queue: Any) -> None:
     assert "say --all" in queue.error()
 
 
-def test_prune_frees_what_ended_runs_need_no_more(queue: Any) -> None:
+def test_prune_frees_what_ended_runs_need_no_more(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(b=["diverge"])
@@ -288,7 +289,7 @@ def test_prune_frees_what_ended_runs_need_no_more(queue: Any) -> None:
     assert run.best.exists() and run.last.exists() and folder.snapshot("a").state is RunState.DONE
 
 
-def test_prune_names_what_it_cannot_delete(queue: Any) -> None:
+def test_prune_names_what_it_cannot_delete(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["diverge"])
@@ -301,7 +302,7 @@ def test_prune_names_what_it_cannot_delete(queue: Any) -> None:
     assert "freed 0.0 MB in 0 of 1 run folders" in said and f"error: {stays}: cannot be deleted: folders in it" in said
 
 
-def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> None:
+def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: PlanFolder) -> None:
     import sqlite3
 
     folder.runs.state.mkdir(parents=True)
@@ -323,7 +324,7 @@ def test_a_queue_of_an_earlier_version_is_brought_up_to_date(folder: Any) -> Non
     assert [wish.row for wish in folder.db.snapshot().requests.values()] == [None]
 
 
-def test_status_follows_until_the_queue_is_done(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_follows_until_the_queue_is_done(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait", "good"])
@@ -343,7 +344,7 @@ def test_status_follows_until_the_queue_is_done(queue: Any, monkeypatch: pytest.
     [("diverge", "diverged"), ("oom", "out_of_memory"), ("error", "failed"), ("good", "done")],
 )
 def test_how_a_run_ended_is_listed_while_its_plan_is_open(
-    queue: Any, folder: Any, capsys: pytest.CaptureFixture[str], behaviour: str, state: str
+    queue: Queue, folder: PlanFolder, capsys: pytest.CaptureFixture[str], behaviour: str, state: str
 ) -> None:
     folder.write(TWO, queue=ALL)
     folder.script(a=[behaviour], b=["wait"])
@@ -357,7 +358,9 @@ def test_how_a_run_ended_is_listed_while_its_plan_is_open(
     assert queue("list") == 0 and f"  {state.replace('_', ' ')}  " in capsys.readouterr().out
 
 
-def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(queue: Any, folder: Any) -> None:
+def test_a_stopped_and_a_crashed_run_and_one_of_another_machine_are_told_apart(
+    queue: Queue, folder: PlanFolder
+) -> None:
     folder.write(TWO, queue=ALL + "\nretries = 0")
     folder.script(a=["crash"], b=["wait"])
     assert queue("add", str(folder.plan)) == 0

@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from queue_face import Queue
 from waiting import wait_for
 
 from core.queue.requests import QueueDb, Target
@@ -17,7 +18,7 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"'
 
 
-def test_stop_says_which_run_goes_on_for_another_submission(queue: Any) -> None:
+def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["wait"])
@@ -36,7 +37,7 @@ def test_stop_says_which_run_goes_on_for_another_submission(queue: Any) -> None:
     assert folder.snapshot("a").state is RunState.TRAINING
 
 
-def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Any) -> None:
+def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["stubborn", "good"])
@@ -51,7 +52,7 @@ def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Any) -> None:
     wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
 
 
-def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Any) -> None:
+def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
     folder = queue.folder
     folder.write()
     folder.script(a=["stubborn", "good"])
@@ -64,7 +65,7 @@ def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Any) -> None:
     wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
 
 
-def test_add_asks_again_for_rows_that_were_removed(queue: Any) -> None:
+def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait", "good"])
@@ -78,7 +79,7 @@ def test_add_asks_again_for_rows_that_were_removed(queue: Any) -> None:
     wait_for(lambda: "b" in folder.starts())
 
 
-def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Any) -> None:
+def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Queue) -> None:
     folder = queue.folder
     folder.write(TWO, queue=f"{ALL}\nretries = 0\npause_after = 1")
     folder.script(a=["error"])
@@ -91,7 +92,7 @@ def test_add_of_removed_rows_does_not_let_a_paused_queue_go_on(queue: Any) -> No
     assert not folder.decisions("resume") and "b" not in folder.starts()
 
 
-def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = queue.folder
     folder.write(TWO, queue=f"{ALL}\nretries = 0")
     folder.script(a=["error", "good"], b=["wait", "good"])
@@ -115,7 +116,7 @@ def test_retry_that_came_too_late_takes_the_row_of_the_same_plan(queue: Any, mon
     assert RunPaths(folder.runs.root / name).result.is_file()
 
 
-def test_stop_that_came_too_late_says_what_had_ended(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_that_came_too_late_says_what_had_ended(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = queue.folder
     folder.write(TWO, queue=ALL)
     folder.script(a=["wait"])

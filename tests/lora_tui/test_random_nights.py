@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.queue.journal import records
@@ -52,7 +53,7 @@ NIGHTS = int(os.environ.get("NIGHTS", "0"))
 class Faces:
     """What each of them says of the rows of the plans, at one moment."""
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: PlanFolder) -> None:
         self._folder = folder
         plans = {name: PlanRows(folder.root / f"{name}.toml", folder.runs) for name in PLANS}
         self._boards = {name: FolderSource(folder.runs, rows) for name, rows in plans.items()}
@@ -105,7 +106,7 @@ class Faces:
 
 
 class Night:
-    def __init__(self, folder: Any, seed: int, slots: int) -> None:
+    def __init__(self, folder: PlanFolder, seed: int, slots: int) -> None:
         self.folder, self.luck, self.told = folder, random.Random(seed), [f"night {seed}"]
         self.eyes, self.faces = random.Random(seed), Faces(folder)
         self.slots = slots
@@ -263,7 +264,7 @@ def gpu_of(pid: int) -> str:
 
 
 @pytest.fixture
-def nights(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def nights(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(queue_command, "SUPERVISOR_COMMAND", (sys.executable, str(SUPERVISOR)))
     made: list[Night] = []
 

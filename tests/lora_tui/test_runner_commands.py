@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.cli.__main__ import main as lora_cli
 from core.system.files import write_json
@@ -37,7 +37,7 @@ def test_verify(tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("command", [["plan"], ["plan", "--json"], ["status"], ["queue", "list"]])
-def test_plans_and_queues(folder: Any, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_plans_and_queues(folder: PlanFolder, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     title = json.dumps(f"{EVIL} ##[stop-commands]y")
     folder.write(f'[[experiment]]\nid = "a"\ntitle = {title}\n', queue=f"notify = [{title}]")
     folder.db.submit(folder.submission())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.errors import ExitCode
@@ -48,7 +49,7 @@ QUEUED = [key for key in WORDS if key not in ("killed", "stopped")]
 
 
 @pytest.fixture
-def scene(folder: Any) -> Iterator[Any]:
+def scene(folder: PlanFolder) -> Iterator[Any]:
     """Runs that ended in every way, and a second submission that wants most of them."""
     folder.write(PLAN, 'until = "all"\nretries = 0\npause_after = 0')
     waits = ("works", "after_stop", "after_kill", "killed", "stopped")
@@ -79,7 +80,7 @@ def scene(folder: Any) -> Iterator[Any]:
         client._child is None or client._child.wait()
 
 
-def trains(folder: Any, key: str) -> bool:
+def trains(folder: PlanFolder, key: str) -> bool:
     return any(run.name.startswith(f"{key}-") for run in folder.runs.runs()) and (
         folder.snapshot(key).steps_completed == 10
     )
@@ -127,7 +128,7 @@ def test_every_face_says_the_same_word(scene: Any, capsys: pytest.CaptureFixture
 
 
 def faces(
-    folder: Any, source: FolderSource, capsys: pytest.CaptureFixture[str], reasons: dict[str, str]
+    folder: PlanFolder, source: FolderSource, capsys: pytest.CaptureFixture[str], reasons: dict[str, str]
 ) -> dict[str, dict[str, str]]:
     """Face → row → its word, settled."""
     where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
@@ -159,7 +160,7 @@ def faces(
     }
 
 
-def matrix(folder: Any) -> str:
+def matrix(folder: PlanFolder) -> str:
     """The run matrix as JSON; the other formats have the same words."""
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trained_checkout import Trained
 from waiting import DEADLINE_S
 
 from core.runs.digests import inventory, sha256_of
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture
-def copied(trained: Any, tmp_path: Path) -> Path:
+def copied(trained: Trained, tmp_path: Path) -> Path:
     """The checkout again, its run free to be edited."""
     folder = tmp_path / "repository"
     shutil.copytree(trained.folder, folder, symlinks=True)
@@ -62,7 +63,7 @@ def lower_loss_everywhere(folder: Path) -> None:
     run.events.write_bytes(begun + "".join(json.dumps(line) + "\n" for line in lines[count:]).encode())
 
 
-def test_the_trainer_signs_and_verify_says_so(trained: Any) -> None:
+def test_the_trainer_signs_and_verify_says_so(trained: Trained) -> None:
     assert trained.code == 0
     with_key = verify(trained.folder, trained.key)
     assert with_key.returncode == 0, with_key.stdout
@@ -76,7 +77,7 @@ def test_the_trainer_signs_and_verify_says_so(trained: Any) -> None:
     assert trained.key not in said and not any(trained.key.encode() in text for text in texts)
 
 
-def test_a_consistent_edit_is_seen_by_the_signature_alone(trained: Any, copied: Path) -> None:
+def test_a_consistent_edit_is_seen_by_the_signature_alone(trained: Trained, copied: Path) -> None:
     lower_loss_everywhere(copied)
     found = verify(copied, trained.key)
     assert found.returncode == 1 and "changed since the run was signed" in found.stdout, found.stdout
@@ -91,7 +92,7 @@ def test_a_consistent_edit_is_seen_by_the_signature_alone(trained: Any, copied: 
     assert lora_tui(copied, trained.key, *gate).returncode == 1
 
 
-def test_each_slice_is_judged(trained: Any, copied: Path) -> None:
+def test_each_slice_is_judged(trained: Trained, copied: Path) -> None:
     gate = ("--headless", "--gate", "--no-train", "--json")
     found = lora_tui(copied, trained.key, *gate)
     [criterion] = _slices(found.stdout)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.manifests.hashing import HashCache
 from core.queue.commands import KILLED, NOT_STARTED, STOPPED, Commands, Selection
@@ -30,7 +30,10 @@ Face = Callable[[str], str]
 
 @pytest.fixture(params=["command", "key"])
 def ask(
-    request: pytest.FixtureRequest, folder: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    folder: PlanFolder,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Face:
     """Asks for something for row `a`; what was said then."""
 
@@ -54,23 +57,23 @@ def ask(
     return command if request.param == "command" else key
 
 
-def a_is(folder: Any) -> tuple[str, str]:
+def a_is(folder: PlanFolder) -> tuple[str, str]:
     row = next(row for row in queue_rows(folder.runs).rows if row.key == "a")
     return row.status.value, row.reason
 
 
-def wishes(folder: Any) -> list[str]:
+def wishes(folder: PlanFolder) -> list[str]:
     return [wish.request for wish in folder.db.snapshot().requests.values()]
 
 
 @pytest.mark.parametrize(("verb", "past"), [("stop", "stopped"), ("kill", "killed")])
-def test_a_row_that_had_not_started_is_held(folder: Any, ask: Face, verb: str, past: str) -> None:
+def test_a_row_that_had_not_started_is_held(folder: PlanFolder, ask: Face, verb: str, past: str) -> None:
     assert "held until released" in ask(verb)
     assert a_is(folder) == ("held", NOT_STARTED.format(past))
 
 
 @pytest.mark.parametrize(("verb", "reason"), [("stop", STOPPED), ("kill", KILLED)])
-def test_a_row_that_does_not_train_is_held(folder: Any, ask: Face, verb: str, reason: str) -> None:
+def test_a_row_that_does_not_train_is_held(folder: PlanFolder, ask: Face, verb: str, reason: str) -> None:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
     run = execution.folder(execution.assigned["a"])
@@ -87,14 +90,14 @@ def test_a_row_that_does_not_train_is_held(folder: Any, ask: Face, verb: str, re
     assert a_is(folder) == ("held", reason)
 
 
-def test_a_row_that_is_not_held_stays_as_it_is(folder: Any, ask: Face) -> None:
+def test_a_row_that_is_not_held_stays_as_it_is(folder: PlanFolder, ask: Face) -> None:
     assert "was not held: it is queued" in ask("release")
     assert a_is(folder) == ("queued", "") and wishes(folder) == []
 
 
 @pytest.mark.parametrize("face", ["command", "key"])
 def test_adding_the_plan_again_brings_removed_rows_back(
-    folder: Any, face: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, face: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.runs.root.mkdir()
@@ -113,14 +116,14 @@ def test_adding_the_plan_again_brings_removed_rows_back(
     )
 
 
-def test_a_row_that_was_removed_stays_so(folder: Any, ask: Face) -> None:
+def test_a_row_that_was_removed_stays_so(folder: PlanFolder, ask: Face) -> None:
     assert "removed" in ask("remove") and a_is(folder) == ("removed", "")
     assert wishes(folder) == ["remove"]
     assert "was removed already" in ask("remove")
     assert a_is(folder) == ("removed", "") and wishes(folder) == ["remove"], "nothing is asked twice"
 
 
-def test_what_is_held_is_held_and_released(folder: Any, ask: Face) -> None:
+def test_what_is_held_is_held_and_released(folder: PlanFolder, ask: Face) -> None:
     ask("hold")
     assert a_is(folder) == ("held", "held on request")
     ask("release")
@@ -130,7 +133,7 @@ def test_what_is_held_is_held_and_released(folder: Any, ask: Face) -> None:
     assert a_is(folder)[0] == "queued"
 
 
-def test_one_command_parses_each_plan_once(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_command_parses_each_plan_once(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     from core.queue import rows
 
     parsed: list[str] = []

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.errors import ExitCode
@@ -46,7 +47,7 @@ Said = tuple[int, str, str]
 class Gate:
     """`lora-tui --headless --gate --no-train` in this process."""
 
-    def __init__(self, folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capsys = folder, capsys
 
     def __call__(self, *arguments: str) -> Said:
@@ -68,30 +69,30 @@ class Gate:
 
 
 @pytest.fixture
-def gate(folder: Any, capsys: pytest.CaptureFixture[str]) -> Gate:
+def gate(folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> Gate:
     return Gate(folder, capsys)
 
 
-def done(folder: Any, experiments: str = '[[experiment]]\nid = "a"\n', *overrides: str) -> RunPaths:
+def done(folder: PlanFolder, experiments: str = '[[experiment]]\nid = "a"\n', *overrides: str) -> RunPaths:
     """Work the plan; the run of `a`, or of its first row."""
     folder.write(experiments, queue='until = "all"')
     folder.work(*overrides)
     return RunPaths(next(iter(folder.runs.runs())).root)
 
 
-def rewrite(folder: Any, name: str, **changes: Any) -> None:
+def rewrite(folder: PlanFolder, name: str, **changes: Any) -> None:
     path = folder.root / f"{name}.jsonl"
     first, *others = path.read_text().splitlines(keepends=True)
     path.write_text("".join([json.dumps(json.loads(first) | changes) + "\n", *others]))
 
 
-def other_audio(folder: Any, name: str) -> None:
+def other_audio(folder: PlanFolder, name: str) -> None:
     with wave.open(str(folder.root / f"{name}.wav"), "wb") as audio:
         audio.setparams((1, 2, 16_000, 0, "NONE", ""))
         audio.writeframes(b"zz" * 4800)
 
 
-def without_audio(folder: Any) -> None:
+def without_audio(folder: PlanFolder) -> None:
     for name in SETS:
         (folder.root / f"{name}.wav").unlink()
 
@@ -119,14 +120,16 @@ def every_output(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *a
 # What can be hashed here must be what the run was made of.
 
 
-def test_an_architecture_that_is_not_chosen_yet_is_not_told_as_the_plans_default(folder: Any, gate: Gate) -> None:
+def test_an_architecture_that_is_not_chosen_yet_is_not_told_as_the_plans_default(
+    folder: PlanFolder, gate: Gate
+) -> None:
     folder.write(ADAPTER_FROM)
     rows = gate.rows()
     assert "target_modules=q_proj+v_proj" in rows["a#2"]["settings"]
     assert "target_modules=decided later" in rows["b#1"]["settings"]
 
 
-def test_other_manifests_are_another_run_whatever_the_architecture_came_from(folder: Any, gate: Gate) -> None:
+def test_other_manifests_are_another_run_whatever_the_architecture_came_from(folder: PlanFolder, gate: Gate) -> None:
     """Rows with `adapter_from`, all data there: no row takes a run by the hashes that the run records of itself."""
     done(folder, ADAPTER_FROM)
     assert gate("--accept", "all")[0] == ExitCode.ACCEPTED
@@ -138,7 +141,7 @@ def test_other_manifests_are_another_run_whatever_the_architecture_came_from(fol
     assert "a#1  not run: a-" in err and f"it was made with another data.domain than {folder.root}/domain.jsonl" in err
 
 
-def test_swapped_evaluation_sets_are_another_run(folder: Any, gate: Gate) -> None:
+def test_swapped_evaluation_sets_are_another_run(folder: PlanFolder, gate: Gate) -> None:
     done(folder, ADAPTER_FROM)
     text = folder.plan.read_text().replace('"domain.jsonl"', '"x"').replace('"heldout.jsonl"', '"domain.jsonl"')
     folder.plan.write_text(text.replace('"x"', '"heldout.jsonl"'))
@@ -150,7 +153,7 @@ def test_swapped_evaluation_sets_are_another_run(folder: Any, gate: Gate) -> Non
 
 
 @pytest.mark.parametrize("audio", [True, False], ids=["with audio", "without audio"])
-def test_another_model_of_the_same_name_is_another_run(folder: Any, gate: Gate, audio: bool) -> None:
+def test_another_model_of_the_same_name_is_another_run(folder: PlanFolder, gate: Gate, audio: bool) -> None:
     done(folder)
     (folder.root / "model" / "model.safetensors").write_bytes(b"other weights")
     if not audio:
@@ -167,7 +170,7 @@ def test_another_model_of_the_same_name_is_another_run(folder: Any, gate: Gate, 
     ids=lambda one: next(iter(one)),
 )
 def test_lines_are_compared_where_the_audio_is_not_here(
-    folder: Any, gate: Gate, name: str, change: dict[str, Any]
+    folder: PlanFolder, gate: Gate, name: str, change: dict[str, Any]
 ) -> None:
     """The flow of docs/ci: a checkout with texts and model, and no audio."""
     done(folder)
@@ -178,7 +181,7 @@ def test_lines_are_compared_where_the_audio_is_not_here(
 
 
 @pytest.mark.parametrize("line", ["{}", "not JSON", '{"audio_filepath": "domain.wav", "text": "again"}'])
-def test_a_file_that_is_no_manifest_is_not_what_a_run_was_made_of(folder: Any, gate: Gate, line: str) -> None:
+def test_a_file_that_is_no_manifest_is_not_what_a_run_was_made_of(folder: PlanFolder, gate: Gate, line: str) -> None:
     """It is here, so it decides, though it has no hash."""
     done(folder)
     path = folder.root / "domain.jsonl"
@@ -188,7 +191,7 @@ def test_a_file_that_is_no_manifest_is_not_what_a_run_was_made_of(folder: Any, g
     assert f"{path} is not the data.domain that it was made with" in err
 
 
-def test_of_an_older_run_ids_and_texts_are_compared_with_its_scores(folder: Any, gate: Gate) -> None:
+def test_of_an_older_run_ids_and_texts_are_compared_with_its_scores(folder: PlanFolder, gate: Gate) -> None:
     run = done(folder)
     config = json.loads(run.config.read_text())
     del config["lines"]
@@ -203,7 +206,7 @@ def test_of_an_older_run_ids_and_texts_are_compared_with_its_scores(folder: Any,
 
 
 @pytest.mark.parametrize("left", [{}, {"model": "0" * 64}], ids=["no hashes", "other hashes"])
-def test_a_name_is_no_proof_of_what_a_run_was_made_of(folder: Any, gate: Gate, left: dict[str, str]) -> None:
+def test_a_name_is_no_proof_of_what_a_run_was_made_of(folder: PlanFolder, gate: Gate, left: dict[str, str]) -> None:
     """A folder with the row's identity in its name, whose own account of its contents is missing or another."""
     run = done(folder)
     config, audit = (json.loads(file.read_text()) for file in (run.config, run.data_health))
@@ -218,7 +221,7 @@ def test_a_name_is_no_proof_of_what_a_run_was_made_of(folder: Any, gate: Gate, l
 
 
 def test_what_is_not_here_is_named_in_every_output(
-    folder: Any, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done(folder)
     text = folder.plan.read_text().replace('"train.jsonl"', '"nowhere.jsonl"').replace('"model"', '"./no-model"')
@@ -231,7 +234,7 @@ def test_what_is_not_here_is_named_in_every_output(
 
 
 @pytest.mark.parametrize("what", ["train", "model"])
-def test_what_is_not_here_is_refused_if_it_is_required(folder: Any, gate: Gate, what: str) -> None:
+def test_what_is_not_here_is_refused_if_it_is_required(folder: PlanFolder, gate: Gate, what: str) -> None:
     done(folder)
     if what == "model":
         shutil.rmtree(folder.root / "model")
@@ -246,7 +249,7 @@ def test_what_is_not_here_is_refused_if_it_is_required(folder: Any, gate: Gate, 
     assert {one["state"] for one in row["criteria"]} == {"UNKNOWN"}
 
 
-def test_a_rejected_run_of_unknown_data_is_undecided_where_data_are_required(folder: Any, gate: Gate) -> None:
+def test_a_rejected_run_of_unknown_data_is_undecided_where_data_are_required(folder: PlanFolder, gate: Gate) -> None:
     folder.script(a=["poor"])
     done(folder)
     (folder.root / "train.jsonl").unlink()
@@ -254,7 +257,7 @@ def test_a_rejected_run_of_unknown_data_is_undecided_where_data_are_required(fol
     assert gate("--require-data")[0] == ExitCode.UNDECIDED
 
 
-def test_missing_audio_is_named_and_refused_only_if_audio_is_required(folder: Any, gate: Gate) -> None:
+def test_missing_audio_is_named_and_refused_only_if_audio_is_required(folder: PlanFolder, gate: Gate) -> None:
     done(folder)
     assert gate("--require-data=audio")[0] == ExitCode.ACCEPTED
     (folder.root / "domain.wav").unlink()
@@ -269,13 +272,13 @@ def test_missing_audio_is_named_and_refused_only_if_audio_is_required(folder: An
     ("arguments", "says"),
     [(["--require-data", "some.toml"], "invalid choice"), (["--require-data=all"], "invalid choice")],
 )
-def test_what_may_be_required(folder: Any, gate: Gate, arguments: list[str], says: str) -> None:
+def test_what_may_be_required(folder: PlanFolder, gate: Gate, arguments: list[str], says: str) -> None:
     done(folder)
     code, _, err = gate(*arguments)
     assert code == ExitCode.BAD_USAGE and says in err and "texts" in err and "audio" in err
 
 
-def test_a_set_more_or_less_is_another_run(folder: Any, gate: Gate) -> None:
+def test_a_set_more_or_less_is_another_run(folder: PlanFolder, gate: Gate) -> None:
     """The path of a manifest is no part of the identity, so neither would its absence be."""
     done(folder)
     without_audio(folder)
@@ -303,7 +306,7 @@ def copied(run: RunPaths, name: str, later_s: float) -> RunPaths:
 
 @pytest.mark.parametrize("later_s", [3600.0, -3600.0])
 def test_of_two_runs_that_match_the_newest_is_judged_and_the_other_is_named(
-    folder: Any, gate: Gate, later_s: float
+    folder: PlanFolder, gate: Gate, later_s: float
 ) -> None:
     """By the time in its events: files that are unpacked are as young as the archive wants them to be."""
     run = done(folder)
@@ -316,7 +319,7 @@ def test_of_two_runs_that_match_the_newest_is_judged_and_the_other_is_named(
     assert gate.rows()["a"]["run"] == newest.name
 
 
-def test_the_newest_counts_among_runs_of_other_audio_too(folder: Any, gate: Gate) -> None:
+def test_the_newest_counts_among_runs_of_other_audio_too(folder: PlanFolder, gate: Gate) -> None:
     """Two identities that cannot be told apart without the audio: a newer, worse run is not ignored."""
     first = done(folder)
     other_audio(folder, "train")
@@ -332,7 +335,7 @@ def test_the_newest_counts_among_runs_of_other_audio_too(folder: Any, gate: Gate
 # Rows that take their architecture from others.
 
 
-def test_a_row_has_the_run_that_its_condition_picks(folder: Any, gate: Gate) -> None:
+def test_a_row_has_the_run_that_its_condition_picks(folder: PlanFolder, gate: Gate) -> None:
     """Without audio, too: of runs with either architecture, the one is judged that the best of `a` names."""
     folder.script(**{"a": ["poor"]})
     done(folder, ADAPTER_FROM)
@@ -348,12 +351,12 @@ def test_a_row_has_the_run_that_its_condition_picks(folder: Any, gate: Gate) -> 
     assert {key: row["run"] for key, row in gate.rows("--accept", "all").items()} == before
 
 
-def modules(folder: Any, name: str) -> list[str]:
+def modules(folder: PlanFolder, name: str) -> list[str]:
     config = json.loads((folder.runs.root / name / "run.json").read_text())
     return list(config["settings"]["adapter"]["target_modules"])
 
 
-def test_repeats_with_other_seeds_are_found_without_the_audio(folder: Any, gate: Gate) -> None:
+def test_repeats_with_other_seeds_are_found_without_the_audio(folder: PlanFolder, gate: Gate) -> None:
     folder.write(queue="")
     folder.plan.write_text(folder.plan.read_text().replace("[gate]", "[gate]\nconfirm_seeds = 1"))
     folder.work()
@@ -362,7 +365,7 @@ def test_repeats_with_other_seeds_are_found_without_the_audio(folder: Any, gate:
     assert rows["a@seed1"]["outcome"] == "accepted" and len(folder.runs.runs()) == 2
 
 
-def test_a_repeat_that_nobody_made_leaves_the_row_open_without_the_audio(folder: Any, gate: Gate) -> None:
+def test_a_repeat_that_nobody_made_leaves_the_row_open_without_the_audio(folder: PlanFolder, gate: Gate) -> None:
     done(folder)
     folder.plan.write_text(folder.plan.read_text().replace("[gate]", "[gate]\nconfirm_seeds = 1"))
     without_audio(folder)
@@ -382,7 +385,7 @@ def test_a_repeat_that_nobody_made_leaves_the_row_open_without_the_audio(folder:
         (['adapter.target_modules=["q_proj"]'], "--set 'adapter.target_modules=[\"q_proj\"]'"),
     ],
 )
-def test_runs_made_with_set_are_found_again(folder: Any, gate: Gate, overrides: list[str], option: str) -> None:
+def test_runs_made_with_set_are_found_again(folder: PlanFolder, gate: Gate, overrides: list[str], option: str) -> None:
     run = done(folder, '[[experiment]]\nid = "a"\n', *overrides)
     code, out, err = gate()
     out = out.replace("\\", "")
@@ -398,12 +401,12 @@ def test_runs_made_with_set_are_found_again(folder: Any, gate: Gate, overrides: 
     assert "accepted" in shown and run.name in shown
 
 
-def test_an_override_that_the_experiment_has_itself_is_named_for_it(folder: Any, gate: Gate) -> None:
+def test_an_override_that_the_experiment_has_itself_is_named_for_it(folder: PlanFolder, gate: Gate) -> None:
     run = done(folder, '[[experiment]]\nid = "a"\ntrain.steps = 15\n', "a:train.steps=40")
     assert f"{run.name} was made with --set a:train.steps=40: add it to judge it" in gate()[2]
 
 
-def test_a_run_made_with_only_is_found_again(folder: Any, gate: Gate) -> None:
+def test_a_run_made_with_only_is_found_again(folder: PlanFolder, gate: Gate) -> None:
     """A row that takes its architecture from rows that were left out."""
     folder.write(ADAPTER_FROM, queue='until = "all"')
     folder.work(only=("b",))
@@ -414,7 +417,7 @@ def test_a_run_made_with_only_is_found_again(folder: Any, gate: Gate) -> None:
     assert "accepted" in gate.command("status", str(folder.plan), "--only", "b")[1]
 
 
-def test_a_run_at_work_with_other_settings_has_a_line_in_status(folder: Any, gate: Gate) -> None:
+def test_a_run_at_work_with_other_settings_has_a_line_in_status(folder: PlanFolder, gate: Gate) -> None:
     run = done(folder, '[[experiment]]\nid = "a"\n', "train.steps=40")
     document = json.loads(gate.command("status", str(folder.plan), "--json")[1])
     [other] = document["other_runs"]
@@ -439,7 +442,7 @@ def test_a_run_at_work_with_other_settings_has_a_line_in_status(folder: Any, gat
     ],
 )
 def test_verify_ends_with_both_facts(
-    folder: Any, gate: Gate, fault: Callable[[RunPaths], None] | None, behaviour: str, last: str
+    folder: PlanFolder, gate: Gate, fault: Callable[[RunPaths], None] | None, behaviour: str, last: str
 ) -> None:
     folder.script(a=[behaviour])
     run = done(folder)
@@ -450,7 +453,7 @@ def test_verify_ends_with_both_facts(
     assert last in said.splitlines()[-1], said
 
 
-def test_the_dashboard_says_it_on_the_verdict_panel(folder: Any, gate: Gate) -> None:
+def test_the_dashboard_says_it_on_the_verdict_panel(folder: PlanFolder, gate: Gate) -> None:
     run = done(folder)
     (folder.root / "train.jsonl").unlink()
     source = FolderSource(folder.runs, PlanRows(folder.plan, folder.runs))
@@ -466,7 +469,7 @@ def test_the_dashboard_says_it_on_the_verdict_panel(folder: Any, gate: Gate) -> 
     assert "Not compared: data.train: not compared with what the run was made with" in text
 
 
-def test_verify_compares_the_lines_where_the_audio_is_not_here(folder: Any, gate: Gate) -> None:
+def test_verify_compares_the_lines_where_the_audio_is_not_here(folder: PlanFolder, gate: Gate) -> None:
     run = done(folder)
     (folder.root / "domain.wav").unlink()
     assert main(["verify", str(run.root)]) == ExitCode.ACCEPTED

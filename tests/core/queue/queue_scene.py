@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from plan_folder import PlanFolder
+
 from core.manifests.hashing import HashCache
 from core.plan.next_action import RowStatus
 from core.queue.execution import PlanExecution
@@ -33,7 +35,7 @@ def record(kind: str, **fields: Any) -> Record:
 class Scene:
     """A queue whose only row is `a`; what happened to it is written as the queue and its trainers write it."""
 
-    def __init__(self, folder: Any, process: dict[str, Any]) -> None:
+    def __init__(self, folder: PlanFolder, process: dict[str, Any]) -> None:
         self.folder, self.process, self.attempts = folder, process, 0
         folder.write(queue="retries = 1")
         folder.runs.root.mkdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from queue_scene import Scene
 
 from core.queue.report import report
 from core.system import process
@@ -17,7 +18,7 @@ CRASHED = "its trainer was killed or died without a word while it was training a
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "FIFO"])
-def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Any, make: Callable[[Path], None]) -> None:
+def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Scene, make: Callable[[Path], None]) -> None:
     scene.attempt("crash")
     [row] = report(scene.execution(), {})
     assert (row.status, row.reason) == ("queued", scene.entry().reason)
@@ -31,7 +32,7 @@ def test_runs_are_judged_where_the_queue_cannot_be_read(scene: Any, make: Callab
     assert (row.status, row.reason) == ("crashed", CRASHED)
 
 
-def test_runs_are_judged_where_there_is_no_proc(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_judged_where_there_is_no_proc(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.attempt("crash")
     monkeypatch.setattr(process, "_stat", lambda pid: None)
     with pytest.raises(RuntimeError):
@@ -58,7 +59,7 @@ def test_runs_are_judged_where_there_is_no_proc(scene: Any, monkeypatch: pytest.
         {"decision": "run", "row": "a", "run": "a-1", "time": 10**400},
     ],
 )
-def test_a_line_of_the_decisions_that_cannot_be_meant_is_passed_over(scene: Any, fields: dict[str, Any]) -> None:
+def test_a_line_of_the_decisions_that_cannot_be_meant_is_passed_over(scene: Scene, fields: dict[str, Any]) -> None:
     scene.attempt("crash")
     before = scene.entry()
     line = {"schema": 1, "time": 1.0, "submission": scene.submission.id} | fields

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.errors import RunFolderError
@@ -29,7 +29,9 @@ from core.system.process import identity_of
 NOTIFY = 'notify = ["{python}", "-c", "open({told!r}, \'w\')"]'
 
 
-def test_a_queue_that_came_with_a_runs_folder_is_not_obeyed(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_came_with_a_runs_folder_is_not_obeyed(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = folder.root / "told"
     folder.write(queue=NOTIFY.format(python=sys.executable, told=str(told)))
     root: Path = folder.runs.root
@@ -44,7 +46,7 @@ def test_a_queue_that_came_with_a_runs_folder_is_not_obeyed(folder: Any, monkeyp
     assert len(brought.open_submissions()) == 1, "it is left as it is"
 
 
-def test_decisions_that_came_with_a_runs_folder_start_nothing(folder: Any) -> None:
+def test_decisions_that_came_with_a_runs_folder_start_nothing(folder: PlanFolder) -> None:
     told = folder.root / "told"
     folder.write(queue=NOTIFY.format(python=sys.executable, told=str(told)))
     folder.runs.root.mkdir()
@@ -60,7 +62,7 @@ def test_decisions_that_came_with_a_runs_folder_start_nothing(folder: Any) -> No
 
 
 @pytest.mark.parametrize("wish", ["kill", "stop"])
-def test_a_process_that_events_name_is_neither_stopped_nor_killed(folder: Any, wish: str) -> None:
+def test_a_process_that_events_name_is_neither_stopped_nor_killed(folder: PlanFolder, wish: str) -> None:
     """The run folder is a copy, say, and what it names is the trainer of the original, or any other process."""
     folder.write()
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
@@ -87,7 +89,7 @@ def test_a_process_that_events_name_is_neither_stopped_nor_killed(folder: Any, w
         folder.end_all()
 
 
-def test_no_supervisor_starts_beside_one_of_an_older_version(folder: Any) -> None:
+def test_no_supervisor_starts_beside_one_of_an_older_version(folder: PlanFolder) -> None:
     folder.write()
     folder.runs.root.mkdir()
     with folder.runs.older_supervisor_lock.open("w") as lock:
@@ -98,7 +100,7 @@ def test_no_supervisor_starts_beside_one_of_an_older_version(folder: Any) -> Non
     wait_for(lambda: folder.decisions("supervisor_ended"))
 
 
-def test_a_fifo_in_place_of_an_older_lock_holds_nothing_up(folder: Any) -> None:
+def test_a_fifo_in_place_of_an_older_lock_holds_nothing_up(folder: PlanFolder) -> None:
     folder.write()
     folder.runs.root.mkdir()
     os.mkfifo(folder.runs.older_supervisor_lock)
@@ -106,7 +108,9 @@ def test_a_fifo_in_place_of_an_older_lock_holds_nothing_up(folder: Any) -> None:
     wait_for(lambda: folder.decisions("supervisor_ended"))
 
 
-def test_hashes_that_came_with_a_runs_folder_vouch_for_nothing(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashes_that_came_with_a_runs_folder_vouch_for_nothing(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither where older versions kept them, nor where run.json says."""
     monkeypatch.delenv(STATE_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(folder.root / "home"))

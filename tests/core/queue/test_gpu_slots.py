@@ -8,9 +8,10 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from nvml_file import FakeNvml
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.queue.gpu.available import holder_of, lock_gpu
@@ -31,7 +32,9 @@ def no_space(*_: object) -> None:
 
 
 @pytest.mark.usefixtures("nvml")  # for a temporary folder of its own
-def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(KernelLock, "write_owner", no_space)
     folder.write(THREE, queue='until = "all"')
     folder.db.submit(folder.submission())
@@ -45,7 +48,7 @@ def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(folder: Any, mo
 
 @pytest.mark.usefixtures("nvml")
 def test_a_gpu_for_which_no_trainer_could_be_started_is_free_again(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -56,25 +59,27 @@ def test_a_gpu_for_which_no_trainer_could_be_started_is_free_again(
     assert holder_of(folder.runs, A.uuid) is None
 
 
-def gpu_of(folder: Any, experiment: str) -> list[str]:
+def gpu_of(folder: PlanFolder, experiment: str) -> list[str]:
     """What CUDA_VISIBLE_DEVICES was for each trainer of the experiment's run."""
     runs = [run for run in folder.runs.runs() if run.name.startswith(f"{experiment}-")]
     path = runs[0].root / "gpus.txt" if runs else None
     return path.read_text().split() if path is not None and path.exists() else []
 
 
-def trains(folder: Any, experiment: str) -> bool:
+def trains(folder: PlanFolder, experiment: str) -> bool:
     return bool(gpu_of(folder, experiment)) and folder.snapshot(experiment).steps_completed == 10
 
 
 @pytest.fixture
-def clean(folder: Any) -> Iterator[None]:
+def clean(folder: PlanFolder) -> Iterator[None]:
     yield
     folder.end_all()
 
 
 @pytest.mark.usefixtures("clean")
-def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(folder: Any, nvml: Any) -> None:
+def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(
+    folder: PlanFolder, nvml: FakeNvml
+) -> None:
     nvml.add("GPU-a")
     nvml.add("GPU-b", 78)
     folder.write(THREE, queue='until = "all"')
@@ -107,7 +112,7 @@ def test_two_trainers_at_once_on_their_own_gpus_through_the_supervisors_death(fo
 
 
 @pytest.mark.usefixtures("clean")
-def test_an_adopted_trainer_keeps_its_gpu(folder: Any, nvml: Any) -> None:
+def test_an_adopted_trainer_keeps_its_gpu(folder: PlanFolder, nvml: FakeNvml) -> None:
     nvml.add("GPU-a", 78)
     nvml.add("GPU-b")
     folder.write(THREE, queue='until = "all"')
@@ -129,7 +134,9 @@ def test_an_adopted_trainer_keeps_its_gpu(folder: Any, nvml: Any) -> None:
 
 
 @pytest.mark.usefixtures("clean")
-def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(folder: Any, nvml: Any, tmp_path: Path) -> None:
+def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(
+    folder: PlanFolder, nvml: FakeNvml, tmp_path: Path
+) -> None:
     nvml.add("GPU-a")  # NVML goes on calling it empty: a trainer takes memory seconds after its start
     other = type(folder)(tmp_path / "other")
     clients = []
@@ -152,7 +159,7 @@ def test_supervisors_of_two_runs_folders_never_give_the_same_gpu(folder: Any, nv
 
 
 @pytest.mark.usefixtures("clean")
-def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder: Any, nvml: Any) -> None:
+def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder: PlanFolder, nvml: FakeNvml) -> None:
     nvml.add("GPU-a", 3.1, pids=[4711])
     folder.write()
     client = folder.client
@@ -172,7 +179,7 @@ def test_a_gpu_that_somebody_fills_is_waited_for_and_the_reason_is_shown(folder:
 
 
 @pytest.mark.usefixtures("clean")
-def test_a_child_that_a_trainer_left_behind_keeps_the_gpu_taken(folder: Any, nvml: Any) -> None:
+def test_a_child_that_a_trainer_left_behind_keeps_the_gpu_taken(folder: PlanFolder, nvml: FakeNvml) -> None:
     nvml.add("GPU-a")
     folder.runs.state.mkdir(parents=True)
     lock = folder.runs.gpu_lock("GPU-a")

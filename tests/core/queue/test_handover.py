@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.queue.journal import records
@@ -21,35 +22,35 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"\nretries = 1'
 
 
-def twice(folder: Any, *overrides: str) -> tuple[Submission, Submission]:
+def twice(folder: PlanFolder, *overrides: str) -> tuple[Submission, Submission]:
     """The plan, queued two times: of an edit in its title nothing but the submission is new."""
     first = folder.db.submit(folder.submission())
     folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
     return first, folder.db.submit(folder.submission(*overrides))
 
 
-def words(folder: Any, key: str) -> list[str]:
+def words(folder: PlanFolder, key: str) -> list[str]:
     return [entry.status.value for entry in queue_rows(folder.runs).rows if entry.key == key]
 
 
-def kill_supervisor(folder: Any) -> None:
+def kill_supervisor(folder: PlanFolder) -> None:
     os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
 
 
-def trains(folder: Any, key: str = "a") -> bool:
+def trains(folder: PlanFolder, key: str = "a") -> bool:
     found = [run.name for run in folder.runs.runs()]
     return any(name.startswith(f"{key}-") for name in found) and folder.snapshot(key).steps_completed == 10
 
 
 @pytest.fixture
-def at_work(folder: Any) -> Iterator[Any]:
+def at_work(folder: PlanFolder) -> Iterator[Any]:
     """Ends what the test leaves behind."""
     yield folder
     folder.end_all()
 
 
-def both_train(folder: Any, *overrides: str) -> tuple[Submission, Submission]:
+def both_train(folder: PlanFolder, *overrides: str) -> tuple[Submission, Submission]:
     """`a` trains for the first submission, and the second one knows that its row is the same run."""
     found = twice(folder, *overrides)
     folder.client.ensure_supervisor()

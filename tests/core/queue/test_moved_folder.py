@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.queue.journal import records
@@ -19,7 +19,7 @@ from core.system.process import identity_of
 
 
 @pytest.fixture
-def at_work(folder: Any) -> Iterator[int]:
+def at_work(folder: PlanFolder) -> Iterator[int]:
     """The pid of a trainer in the middle of its run."""
     folder.write()
     folder.script(a=["wait"])
@@ -30,12 +30,12 @@ def at_work(folder: Any) -> Iterator[int]:
     folder.end_all()
 
 
-def ended(folder: Any, pid: int) -> bool:
+def ended(folder: PlanFolder, pid: int) -> bool:
     return identity_of(pid) is None and not is_held(folder.runs.supervisor_lock)
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_moved_folder_is_left_where_it_is_and_goes_on_there(folder: Any, at_work: int, again: bool) -> None:
+def test_a_moved_folder_is_left_where_it_is_and_goes_on_there(folder: PlanFolder, at_work: int, again: bool) -> None:
     there = RunsFolder(folder.root / "there", folder.root / "state of there")
     folder.runs.root.rename(there.root)
     if again:
@@ -71,7 +71,7 @@ def replaced(root: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [deleted, replaced])
-def test_what_is_gone_is_not_made_again(folder: Any, at_work: int, change: Callable[[Path], None]) -> None:
+def test_what_is_gone_is_not_made_again(folder: PlanFolder, at_work: int, change: Callable[[Path], None]) -> None:
     change(folder.runs.root)
     wait_for(lambda: ended(folder, at_work))
     left = list(folder.runs.root.iterdir()) if folder.runs.root.exists() else []

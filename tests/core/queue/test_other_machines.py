@@ -7,9 +7,9 @@ import signal
 import tempfile
 import threading
 import time
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.manifests.hashing import HashCache
@@ -49,19 +49,19 @@ def say(run: RunPaths, attempt: int, *events: Event) -> None:
         append_line(run.events, encode(Record(attempt, time.time(), event)))
 
 
-def begun(folder: Any, run: RunPaths, where: dict[str, str]) -> None:
+def begun(folder: PlanFolder, run: RunPaths, where: dict[str, str]) -> None:
     """What a supervisor that is gone, or is not here, said of the start of the run's trainer."""
     process = current_process().to_json() | where
     Journal(folder.runs.decisions).append(StartRecord(submission="one", row="a", run=run.name, process=process))
 
 
-def slots_of(folder: Any) -> Slots:
+def slots_of(folder: PlanFolder) -> Slots:
     """Of a supervisor that comes now."""
     state = QueueState(records(folder.runs.decisions))
     return Slots(folder.runs, folder.executor, Journal(folder.runs.decisions, on_append=state.apply), state, Devices)
 
 
-def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
+def made(folder: PlanFolder, key: str) -> tuple[PlanExecution, RunPaths]:
     """The run folder of a row, as a queue makes it before any trainer starts there."""
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
@@ -72,7 +72,7 @@ def made(folder: Any, key: str) -> tuple[PlanExecution, RunPaths]:
 
 
 @pytest.mark.parametrize("where", [MACHINE, CONTAINER])
-def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: Any, where: dict[str, str]) -> None:
+def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: PlanFolder, where: dict[str, str]) -> None:
     folder.write()
     execution, run = made(folder, "a")
     assigned = execution.assigned["a"]
@@ -85,7 +85,7 @@ def test_a_run_that_another_machine_goes_on_with_is_not_started_here(folder: Any
     assert not folder.births("a") and not folder.decisions("start")
 
 
-def test_a_stopped_run_is_looked_at_again_when_somebody_works_there(folder: Any) -> None:
+def test_a_stopped_run_is_looked_at_again_when_somebody_works_there(folder: PlanFolder) -> None:
     folder.write()
     _, run = made(folder, "a")
     foreign(run, 1, *STOPPED)
@@ -98,7 +98,7 @@ def test_a_stopped_run_is_looked_at_again_when_somebody_works_there(folder: Any)
 
 
 def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_here(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "ELSEWHERE_S", 0.2)
     monkeypatch.setattr(tempfile, "tempdir", str(folder.root))  # with the locks of GPUs
@@ -126,7 +126,7 @@ def test_a_run_that_another_machine_leaves_is_taken_up_while_a_trainer_works_her
 @pytest.mark.parametrize("where", [MACHINE, CONTAINER])
 @pytest.mark.parametrize("has_events", [True, False])
 def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so(
-    folder: Any, monkeypatch: pytest.MonkeyPatch, where: dict[str, str], *, has_events: bool
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch, where: dict[str, str], *, has_events: bool
 ) -> None:
     monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
     folder.write()
@@ -147,7 +147,7 @@ def test_a_trainer_that_nobody_here_can_look_at_has_ended_when_its_events_say_so
 
 
 def test_of_another_machine_that_fell_silent_nobody_says_that_this_one_was_restarted(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write()
     _, run = made(folder, "a")
@@ -159,7 +159,7 @@ def test_of_another_machine_that_fell_silent_nobody_says_that_this_one_was_resta
 
 
 def test_an_end_that_the_supervisor_of_the_other_machine_has_told_is_not_told_again(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots_module, "UNSEEN_LOOK_S", 0.0)
     folder.write()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
 from core.errors import is_disk_full, may_pass
@@ -30,7 +31,7 @@ ONE = '[[experiment]]\nid = "a"\n'
 TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
-def trains(folder: Any, row: str) -> bool:
+def trains(folder: PlanFolder, row: str) -> bool:
     """Whether the row's FakeTrainer has come to where it waits."""
     names = [run.name for run in folder.runs.runs()]
     return any(name.startswith(f"{row}-") for name in names) and folder.snapshot(row).steps_completed == 10
@@ -48,7 +49,9 @@ class AwayExecutor(LocalExecutor):
         return super().start(run, *rest, **named)
 
 
-def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("core.queue.requests.BUSY_TIMEOUT_S", 0.05)
     monkeypatch.setattr(entry, "LOOK_S", 0.2)
     folder.write(TWO, queue='until = "all"')
@@ -75,7 +78,7 @@ def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(folder: Any, monk
     assert folder.decisions("finish")[0].complete and folder.starts() == ["a", "a", "b"]
 
 
-def test_damaged_pages_behind_a_good_first_one_are_put_aside(folder: Any) -> None:
+def test_damaged_pages_behind_a_good_first_one_are_put_aside(folder: PlanFolder) -> None:
     folder.write()
     for steps in range(20, 50):
         folder.db.close_submission(folder.db.submit(folder.submission(f"train.steps={steps}")).id)
@@ -86,7 +89,7 @@ def test_damaged_pages_behind_a_good_first_one_are_put_aside(folder: Any) -> Non
     assert len(list(folder.runs.state.glob("queue.sqlite3.broken-*"))) == 1
 
 
-def test_pages_that_break_meanwhile_are_put_aside_by_the_next_call(folder: Any) -> None:
+def test_pages_that_break_meanwhile_are_put_aside_by_the_next_call(folder: PlanFolder) -> None:
     folder.write()
     db = folder.db
     for steps in range(20, 50):
@@ -100,7 +103,9 @@ def test_pages_that_break_meanwhile_are_put_aside_by_the_next_call(folder: Any) 
     assert len(db.open_submissions()) == 1
 
 
-def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.write()
     folder.db.submit(folder.submission())
     (folder.runs.state / "queue.sqlite3-journal").mkdir()  # the journal cannot be opened, as with no inode left
@@ -117,7 +122,9 @@ def test_what_sqlite_cannot_open_is_what_the_disk_says_of_it(folder: Any, monkey
     assert is_disk_full(told.value)
 
 
-def test_a_trainer_that_cannot_be_started_now_is_started_later(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trainer_that_cannot_be_started_now_is_started_later(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervisor, "ELSEWHERE_S", 0.2)
     folder.write(TWO, queue='until = "all"')
     executor = AwayExecutor(folder.runs, folder.executor._command, grace_s=0.5)
@@ -128,7 +135,7 @@ def test_a_trainer_that_cannot_be_started_now_is_started_later(folder: Any, monk
     assert sum("temporarily unavailable" in reason and "tried again" in reason for reason in waits) == 1
 
 
-def test_data_that_is_away_defers_its_plan_and_no_other(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_away_defers_its_plan_and_no_other(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "ELSEWHERE_S", 0.2)
     folder.write()
     (folder.root / "other.jsonl").write_bytes((folder.root / "train.jsonl").read_bytes())
@@ -150,7 +157,7 @@ def test_data_that_is_away_defers_its_plan_and_no_other(folder: Any, monkeypatch
     assert [wait.submission for wait in waits] == [away.id], "said once"
 
 
-def test_data_that_nobody_can_reach_closes_its_plan_and_no_other(folder: Any) -> None:
+def test_data_that_nobody_can_reach_closes_its_plan_and_no_other(folder: PlanFolder) -> None:
     folder.write()
     (folder.root / "other.jsonl").symlink_to("x" * 300)  # stat says neither yes nor no
     bad = folder.db.submit(folder.submission("data.train=other.jsonl"))
@@ -161,7 +168,7 @@ def test_data_that_nobody_can_reach_closes_its_plan_and_no_other(folder: Any) ->
     assert "data.train: cannot be read" in finish.not_run["a"]
 
 
-def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_told_to_stop_on_a_full_disk_it_stops(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "LOOK_S", 0.5)
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["wait", "good"])
@@ -192,7 +199,7 @@ def test_told_to_stop_on_a_full_disk_it_stops(folder: Any, monkeypatch: pytest.M
 
 
 def test_a_disk_without_room_for_a_run_is_told_once_and_waited_for(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [100_000_000]
     monkeypatch.setattr(pauses, "LOOK_S", 0.05)
@@ -208,7 +215,7 @@ def test_a_disk_without_room_for_a_run_is_told_once_and_waited_for(
 
 
 def test_a_smaller_plan_goes_on_when_the_one_without_room_is_stopped(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pauses, "LOOK_S", 0.05)
     monkeypatch.setattr(pauses, "has_space", lambda path, size: size <= 100_000_000)
@@ -230,7 +237,7 @@ def test_a_smaller_plan_goes_on_when_the_one_without_room_is_stopped(
     assert folder.snapshot("a").state == "done" and len(folder.starts()) == 1
 
 
-def test_a_retry_of_a_row_that_depends_on_another_outlives_the_supervisor(folder: Any) -> None:
+def test_a_retry_of_a_row_that_depends_on_another_outlives_the_supervisor(folder: PlanFolder) -> None:
     depends = '[[experiment]]\nid = "c"\nadapter_from = ["a"]\ntrain.seed = 5\n'
     folder.write(ONE + depends + '[[experiment]]\nid = "z"\ntrain.seed = 7\n', queue='until = "all"')
     folder.script(a=["poor"], c=["diverge", "good"], z=["wait", "good"])
@@ -253,7 +260,7 @@ def test_a_retry_of_a_row_that_depends_on_another_outlives_the_supervisor(folder
     assert len(folder.births("c")) == 2 and folder.snapshot("c").state == "done"
 
 
-def test_the_plans_program_hears_of_an_end_that_nobody_saw(folder: Any) -> None:
+def test_the_plans_program_hears_of_an_end_that_nobody_saw(folder: PlanFolder) -> None:
     heard = folder.root / "heard"
     program = [sys.executable, "-c", "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())", str(heard)]
     folder.write(queue=f"notify = {json.dumps(program)}")
@@ -275,7 +282,7 @@ def test_the_plans_program_hears_of_an_end_that_nobody_saw(folder: Any) -> None:
     assert [line["outcome"] for line in told if line["event"] == "run_ended"] == ["crashed", "done"]
 
 
-def test_what_is_queued_while_a_supervisor_that_was_told_to_stop_still_waits_is_worked_on(folder: Any) -> None:
+def test_what_is_queued_while_a_supervisor_that_was_told_to_stop_still_waits_is_worked_on(folder: PlanFolder) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["stubborn", "good"])
     client = folder.client

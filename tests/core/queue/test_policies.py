@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.manifests.hashing import HashCache
@@ -72,7 +72,7 @@ def test_a_stop_neither_makes_nor_breaks_a_series() -> None:
     assert series(*ends).reason(3) is not None
 
 
-def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on(folder: Any) -> None:
+def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on(folder: PlanFolder) -> None:
     folder.write(FOUR, queue='until = "all"')
     folder.script(a=["error"], b=["error"], c=["error"])
     client = folder.client
@@ -107,13 +107,13 @@ def test_what_went_on_with_smaller_micro_batches_is_no_series_for_the_next_super
     assert "2 runs in a row failed alike (b, c)" in made_pauses(tmp_path, *earlier, *others).before_start(2, 0)
 
 
-def test_nothing_left_to_start_needs_no_pause(folder: Any) -> None:
+def test_nothing_left_to_start_needs_no_pause(folder: PlanFolder) -> None:
     folder.write(FOUR.rpartition("[[")[0], queue='until = "all"')
     folder.script(a=["error"], b=["error"], c=["error"])
     assert folder.work()["complete"] and not folder.decisions("pause")
 
 
-def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_pauses_the_queue_until_there_is_space(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "LOOK_S", 0.05)
     answers = iter([True, False, False])
     monkeypatch.setattr(pauses, "has_space", lambda path, size: next(answers, True))
@@ -156,7 +156,7 @@ def test_a_run_that_wrote_much_waits_for_as_much_again(tmp_path: Path, monkeypat
     assert [size >> 20 for size in asked] == [600, 300, 150, 75, 64, 64]
 
 
-def test_a_large_run_of_the_plan_makes_no_small_one_wait(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_run_of_the_plan_makes_no_small_one_wait(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The forecast of each goes by its own settings; what the large one took beyond its own counts as a share."""
     folder.write(TWO, queue='until = "all"')
     folder.work()
@@ -171,7 +171,7 @@ def test_a_large_run_of_the_plan_makes_no_small_one_wait(folder: Any, monkeypatc
     assert execution.expected_bytes(small) <= 16 * 1000
 
 
-def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "LOOK_S", 0.05)
     asked: list[int] = []
     monkeypatch.setattr(pauses, "has_space", lambda path, size: not asked.append(size) and len(asked) > 1)
@@ -181,7 +181,7 @@ def test_no_run_is_started_on_a_disk_that_it_would_fill(folder: Any, monkeypatch
 
 
 def test_a_run_that_has_most_of_its_files_needs_space_for_the_rest_only(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write(queue="retries = 0")
     folder.script(a=["crash", "good"])
@@ -204,7 +204,7 @@ def test_space_is_what_can_really_be_had(tmp_path: Path) -> None:
     assert not has_space(tmp_path / "missing", 1)
 
 
-def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(folder: Any) -> None:
+def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(folder: PlanFolder) -> None:
     folder.write(TWO, queue='on_accept = "stop"')
     folder.script(a=["good"], b=["wait"])
     folder.db.submit(folder.submission())
@@ -221,7 +221,7 @@ def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(fol
     assert stop.row == "b" and stop.reason == "a was accepted"
 
 
-def test_the_hours_of_the_budget_end_what_runs(folder: Any) -> None:
+def test_the_hours_of_the_budget_end_what_runs(folder: PlanFolder) -> None:
     folder.write(queue="max_hours = 0.0004")
     folder.script(a=["wait"])
     finish = folder.work()
@@ -229,7 +229,7 @@ def test_the_hours_of_the_budget_end_what_runs(folder: Any) -> None:
     assert folder.snapshot("a").state is RunState.STOPPED and folder.starts() == ["a"]
 
 
-def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -> None:
+def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: PlanFolder) -> None:
     folder.write(queue='on_out_of_memory = "halve"')
     folder.script(a=["big"])
     finish = folder.work()
@@ -249,14 +249,14 @@ def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: Any) -
     assert folder.work()["complete"] and len(folder.starts()) == 3
 
 
-def test_without_the_rule_a_run_out_of_memory_is_given_up(folder: Any) -> None:
+def test_without_the_rule_a_run_out_of_memory_is_given_up(folder: PlanFolder) -> None:
     folder.write()
     folder.script(a=["big"])
     folder.work()
     assert folder.starts() == ["a"] and not folder.decisions("halve")
 
 
-def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -> None:
+def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: PlanFolder) -> None:
     folder.write(TWO)
     folder.script(a=["stopped_early"])
     finish = folder.work()
@@ -268,7 +268,7 @@ def test_a_run_that_was_stopped_early_is_rejected_and_not_resumed(folder: Any) -
     assert first.judged is not None and "gate.early_stop" in str(first.judged.evidence.failure)
 
 
-def test_the_plans_program_hears_of_ends(folder: Any) -> None:
+def test_the_plans_program_hears_of_ends(folder: PlanFolder) -> None:
     heard = folder.root / "heard; $(touch x)"
     folder.write(queue=f"notify = {json.dumps([sys.executable, '-c', HEARING, str(heard)])}")
     folder.work()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.queue.prune import prunable, prune
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Record, Step, encode
@@ -16,7 +17,7 @@ from core.system.files import append_line
 
 
 @pytest.fixture
-def diverged(folder: Any) -> RunPaths:
+def diverged(folder: PlanFolder) -> RunPaths:
     """A run that has failed for good, with a checkpoint."""
     folder.write()
     folder.script(a=["diverge"])
@@ -41,7 +42,7 @@ def tried_again(run: RunPaths, process: dict[str, Any], outcome: str) -> None:
 
 
 def test_a_run_that_goes_on_since_it_was_looked_at_keeps_its_checkpoints(
-    folder: Any, diverged: RunPaths, dead: dict[str, Any]
+    folder: PlanFolder, diverged: RunPaths, dead: dict[str, Any]
 ) -> None:
     agreed = prunable(diverged)
     assert agreed is not None
@@ -50,7 +51,7 @@ def test_a_run_that_goes_on_since_it_was_looked_at_keeps_its_checkpoints(
     assert diverged.checkpoint_marker(5).exists() and diverged.checkpoint_marker(6).exists()
 
 
-def test_no_more_is_deleted_than_was_agreed_to(folder: Any, diverged: RunPaths, dead: dict[str, Any]) -> None:
+def test_no_more_is_deleted_than_was_agreed_to(folder: PlanFolder, diverged: RunPaths, dead: dict[str, Any]) -> None:
     agreed = prunable(diverged)
     assert agreed is not None
     tried_again(diverged, dead, "diverged")
@@ -58,13 +59,13 @@ def test_no_more_is_deleted_than_was_agreed_to(folder: Any, diverged: RunPaths, 
     assert not diverged.checkpoint(5).exists() and diverged.checkpoint_marker(6).exists()
 
 
-def test_what_another_has_deleted_meanwhile_is_not_said_to_be_freed(folder: Any, diverged: RunPaths) -> None:
+def test_what_another_has_deleted_meanwhile_is_not_said_to_be_freed(folder: PlanFolder, diverged: RunPaths) -> None:
     agreed = prunable(diverged)
     assert agreed is not None
     assert prune(folder.runs, agreed) and not prune(folder.runs, agreed)
 
 
-def test_what_cannot_be_deleted_is_named_and_not_counted_as_freed(folder: Any, diverged: RunPaths) -> None:
+def test_what_cannot_be_deleted_is_named_and_not_counted_as_freed(folder: PlanFolder, diverged: RunPaths) -> None:
     (diverged.checkpoint(5) / "state.safetensors").write_bytes(b"x" * 1000)
     deep = diverged.checkpoint(6).joinpath(*"d" * 100)
     deep.mkdir(parents=True)
@@ -87,7 +88,7 @@ def thesis(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_checkpoint_that_is_a_link_goes_as_a_link(folder: Any, diverged: RunPaths, thesis: Path) -> None:
+def test_a_checkpoint_that_is_a_link_goes_as_a_link(folder: PlanFolder, diverged: RunPaths, thesis: Path) -> None:
     diverged.checkpoint(6).symlink_to(thesis.parent)
     agreed = prunable(diverged)
     assert agreed is not None and agreed.size < 1000
@@ -96,7 +97,7 @@ def test_a_checkpoint_that_is_a_link_goes_as_a_link(folder: Any, diverged: RunPa
     assert thesis.exists() and (thesis.parent / "complete").exists()
 
 
-def test_a_folder_of_checkpoints_that_is_a_link_is_left(folder: Any, diverged: RunPaths, thesis: Path) -> None:
+def test_a_folder_of_checkpoints_that_is_a_link_is_left(folder: PlanFolder, diverged: RunPaths, thesis: Path) -> None:
     shutil.rmtree(diverged.checkpoints)
     diverged.checkpoints.symlink_to(thesis.parents[1])
     (diverged.root / "evals").mkdir(exist_ok=True)
@@ -106,14 +107,14 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_left(folder: Any, diverged: R
     assert thesis.exists() and (thesis.parent / "complete").exists()
 
 
-def test_a_run_folder_that_is_a_link_is_not_pruned(folder: Any, diverged: RunPaths, tmp_path: Path) -> None:
+def test_a_run_folder_that_is_a_link_is_not_pruned(folder: PlanFolder, diverged: RunPaths, tmp_path: Path) -> None:
     elsewhere = diverged.root.rename(tmp_path / "elsewhere")
     diverged.root.symlink_to(elsewhere)
     assert prunable(diverged) is None
     assert RunPaths(elsewhere).checkpoint_marker(5).exists()
 
 
-def test_a_link_made_after_the_look_is_not_followed(folder: Any, diverged: RunPaths, thesis: Path) -> None:
+def test_a_link_made_after_the_look_is_not_followed(folder: PlanFolder, diverged: RunPaths, thesis: Path) -> None:
     agreed = prunable(diverged)
     assert agreed is not None
     shutil.rmtree(diverged.checkpoints)
@@ -123,7 +124,7 @@ def test_a_link_made_after_the_look_is_not_followed(folder: Any, diverged: RunPa
 
 
 @pytest.mark.parametrize("elsewhere", [True, False], ids=["leads elsewhere", "missing"])
-def test_adapters_stay_while_a_link_does_not_tell_which(folder: Any, thesis: Path, elsewhere: bool) -> None:
+def test_adapters_stay_while_a_link_does_not_tell_which(folder: PlanFolder, thesis: Path, elsewhere: bool) -> None:
     folder.write()
     folder.script(a=["done"])
     folder.work()

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
+from queue_scene import Scene
 
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
@@ -27,14 +29,14 @@ ENDED = {"crash": "crashed", "stop": "stopped", "error": "failed", "diverge": "d
 CRASHED = "its trainer was killed or died without a word while it was training at step 3"
 
 
-def told(scene: Any, status: str, reason: str = "") -> tuple[str, str]:
+def told(scene: Scene, status: str, reason: str = "") -> tuple[str, str]:
     """The word for the row of a face that sees its run so."""
     bare = Row("plan:a", "a", Status(status), reason, run=scene.run)
     row = queue_rows(scene.folder.runs).row(bare, str(scene.folder.plan))
     return row.status.value, row.reason
 
 
-def test_a_row_that_was_never_started(scene: Any) -> None:
+def test_a_row_that_was_never_started(scene: Scene) -> None:
     assert (scene.entry().status, scene.entry().reason) == ("queued", "")
     assert not retriable(scene.entry())
     scene.say("wait", reason="the trainer of another run has the CPU", over=False)
@@ -46,7 +48,7 @@ def test_a_row_that_was_never_started(scene: Any) -> None:
 
 
 @pytest.mark.parametrize("word", ["stop", "kill"])
-def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Any, word: str) -> None:
+def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Scene, word: str) -> None:
     scene.wish(word, None)
     entry = scene.entry()
     assert entry.status == "waiting" and entry.reason.startswith("nothing more is started: ")
@@ -63,7 +65,7 @@ def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Any
         ("diverge", "diverged", "said diverge"),
     ],
 )
-def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Any, how: str, word: str, reason: str) -> None:
+def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Scene, how: str, word: str, reason: str) -> None:
     scene.attempt(how)
     assert (scene.entry().status, scene.entry().reason) == (word, reason)
     assert retriable(scene.entry())
@@ -73,7 +75,7 @@ def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Any, how: str, word:
 @pytest.mark.parametrize(
     ("how", "word"), [("crash", "queued"), ("stop", "queued"), ("error", "queued"), ("diverge", "diverged")]
 )
-def test_what_an_earlier_submission_left(scene: Any, how: str, word: str) -> None:
+def test_what_an_earlier_submission_left(scene: Scene, how: str, word: str) -> None:
     for _ in range(2):
         scene.attempt(how)
     scene.again()
@@ -85,7 +87,7 @@ def test_what_an_earlier_submission_left(scene: Any, how: str, word: str) -> Non
         assert scene.entry().status == "waiting" and scene.entry().reason.startswith("no GPU is free; ")
 
 
-def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Any) -> None:
+def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Scene) -> None:
     scene.attempt("crash")
     scene.attempt("crash")
     entry = scene.entry()
@@ -98,7 +100,7 @@ def test_restarts_are_used_up_until_somebody_asks_to_try_again(scene: Any) -> No
     assert scene.entry().status == "queued" and scene.would_start()
 
 
-def test_an_end_that_nobody_has_written_down_counts_too(scene: Any) -> None:
+def test_an_end_that_nobody_has_written_down_counts_too(scene: Scene) -> None:
     scene.attempt("crash")
     scene.start()
     scene.train("crash")
@@ -107,7 +109,7 @@ def test_an_end_that_nobody_has_written_down_counts_too(scene: Any) -> None:
     assert before == scene.entry().status == "crashed"
 
 
-def test_a_reboot_costs_nothing_and_is_told(scene: Any) -> None:
+def test_a_reboot_costs_nothing_and_is_told(scene: Scene) -> None:
     scene.process |= {"boot": "another-boot"}
     for _ in range(3):
         scene.start()
@@ -119,7 +121,7 @@ def test_a_reboot_costs_nothing_and_is_told(scene: Any) -> None:
     assert scene.would_start()
 
 
-def test_a_trainer_that_died_before_its_first_event(scene: Any) -> None:
+def test_a_trainer_that_died_before_its_first_event(scene: Scene) -> None:
     scene.start()
     assert scene.entry().reason == "crashed before (its trainer ended: before its first event), is started again"
     scene.exit("crashed")
@@ -131,7 +133,7 @@ def test_a_trainer_that_died_before_its_first_event(scene: Any) -> None:
     assert not scene.would_start()
 
 
-def test_killed_on_request(scene: Any) -> None:
+def test_killed_on_request(scene: Scene) -> None:
     scene.start()
     scene.train("crash")
     scene.wish("kill")
@@ -148,7 +150,7 @@ def test_killed_on_request(scene: Any) -> None:
     assert not scene.would_start()
 
 
-def test_killed_in_a_submission_that_is_closed(scene: Any) -> None:
+def test_killed_in_a_submission_that_is_closed(scene: Scene) -> None:
     scene.start()
     scene.train("crash")
     scene.wish("kill", None)
@@ -158,7 +160,7 @@ def test_killed_in_a_submission_that_is_closed(scene: Any) -> None:
     assert scene.would_start()
 
 
-def test_ended_for_the_plans_own_sake(scene: Any) -> None:
+def test_ended_for_the_plans_own_sake(scene: Scene) -> None:
     scene.start()
     scene.say("stop", row="a", run=scene.run.name, reason="the budget of 1 hours is used up")
     scene.train("stop")
@@ -166,7 +168,7 @@ def test_ended_for_the_plans_own_sake(scene: Any) -> None:
     assert (scene.entry().status, scene.entry().reason) == ("stopped", "said stop; the budget of 1 hours is used up")
 
 
-def test_nothing_is_resumed_once_another_run_was_accepted(scene: Any) -> None:
+def test_nothing_is_resumed_once_another_run_was_accepted(scene: Scene) -> None:
     scene.attempt("crash")
     scene.say("wait", reason="b was accepted; waiting for c to end", over=True)
     entry = scene.entry()
@@ -175,7 +177,7 @@ def test_nothing_is_resumed_once_another_run_was_accepted(scene: Any) -> None:
     )
 
 
-def test_out_of_memory_goes_on_as_another_run(scene: Any) -> None:
+def test_out_of_memory_goes_on_as_another_run(scene: Scene) -> None:
     scene.start()
     scene.attempts = 1
     append_line(
@@ -189,21 +191,21 @@ def test_out_of_memory_goes_on_as_another_run(scene: Any) -> None:
     assert (entry.status, entry.reason) == ("queued", "out of memory before (CUDA), is run again with accumulation 2")
 
 
-def test_a_queue_that_paused(scene: Any) -> None:
+def test_a_queue_that_paused(scene: Scene) -> None:
     scene.attempt("disk")
     scene.log.append(Pause(cause="disk", reason="the disk is full"))
     entry = scene.entry()
     assert entry.status == "waiting" and entry.reason.startswith("paused: the disk is full; disk full before")
 
 
-def test_closed_by_the_queue(scene: Any) -> None:
+def test_closed_by_the_queue(scene: Scene) -> None:
     scene.say("skip", row="a", status="failed", reason="cannot start: no such file", inputs={})
     assert (scene.entry().status, scene.entry().reason) == ("failed", "cannot start: no such file")
     scene.wish("retry")
     assert scene.entry().status == "queued"
 
 
-def test_without_a_supervisor_nothing_is_started_again(unattended: Any) -> None:
+def test_without_a_supervisor_nothing_is_started_again(unattended: Scene) -> None:
     scene = unattended
     scene.say("wait", reason="no GPU is free", over=False)
     assert (scene.entry().status, scene.entry().reason) == ("queued", ""), "what it waits for, nobody knows now"
@@ -212,14 +214,14 @@ def test_without_a_supervisor_nothing_is_started_again(unattended: Any) -> None:
     assert (entry.status, entry.reason) == ("crashed", f"{CRASHED}; no supervisor is at work to start it again")
 
 
-def test_a_submission_that_is_ended_stays_so_without_a_supervisor(unattended: Any) -> None:
+def test_a_submission_that_is_ended_stays_so_without_a_supervisor(unattended: Scene) -> None:
     scene = unattended
     scene.wish("stop", None)
     assert scene.entry().reason == "nothing more is started: stopped on request"
     assert not scene.would_start()
 
 
-def test_a_living_trainer_says_what_was_asked_of_it(scene: Any) -> None:
+def test_a_living_trainer_says_what_was_asked_of_it(scene: Scene) -> None:
     scene.process = dict(current_process().to_json())
     scene.start()
     assert scene.entry().status == "starting"
@@ -237,7 +239,7 @@ def test_a_living_trainer_says_what_was_asked_of_it(scene: Any) -> None:
     assert scene.entry().queued.asked == "is being killed"
 
 
-def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_the_end(scene: Any) -> None:
+def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_the_end(scene: Scene) -> None:
     assert told(scene, "training", "3/9") == ("training", "3/9")
     assert told(scene, "done", "") == ("done", "")
     assert told(scene, "failed", "no such file") == ("queued", "failed before (no such file), is started again")
@@ -260,7 +262,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("how", ["crash", "stop", "error", "diverge"])
 @pytest.mark.parametrize("again", [False, True])
 def test_before_a_supervisor_has_looked_a_run_is_told_as_the_supervisor_will_have_it(
-    scene: Any, how: str, again: bool
+    scene: Scene, how: str, again: bool
 ) -> None:
     scene.attempt(how)
     own = scene.entry()
@@ -281,7 +283,7 @@ def test_before_a_supervisor_has_looked_a_run_is_told_as_the_supervisor_will_hav
         assert reason == f"{ENDED[how]} before (its own reason), is started again"
 
 
-def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Any) -> None:
+def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
     scene.attempt("crash")
     entry, plan = scene.entry(), scene.submission.plan_path
     assert entry.run is not None and entry.wanted is not None
@@ -302,7 +304,7 @@ def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Any) -> None:
     assert set(map(str, RunState)) <= set(map(str, Status)), "a run's state is a word for its row"
 
 
-def test_a_trainer_that_says_its_first_word_during_the_look_is_not_told_as_crashed(scene: Any) -> None:
+def test_a_trainer_that_says_its_first_word_during_the_look_is_not_told_as_crashed(scene: Scene) -> None:
     scene.attempt("crash")
     scene.process = dict(current_process().to_json())
     scene.start()
@@ -312,7 +314,7 @@ def test_a_trainer_that_says_its_first_word_during_the_look_is_not_told_as_crash
     assert queue_rows(scene.folder.runs).row(before, str(scene.folder.plan)).active
 
 
-def test_a_trainer_that_nobody_here_can_look_at_is_starting_for_as_long_as_it_may_be_silent(scene: Any) -> None:
+def test_a_trainer_that_nobody_here_can_look_at_is_starting_for_as_long_as_it_may_be_silent(scene: Scene) -> None:
     scene.attempt("crash")
     scene.process |= {"pid_namespace": "another container"}
     scene.start()
@@ -338,7 +340,7 @@ when = "accepted"
 CPU = "the trainer of another run has the CPU"
 
 
-def test_each_row_that_waits_names_its_own_first_obstacle(folder: Any) -> None:
+def test_each_row_that_waits_names_its_own_first_obstacle(folder: PlanFolder) -> None:
     folder.write(THREE, 'until = "all"')
     folder.runs.root.mkdir()
     submission = folder.db.submit(folder.submission()).id
@@ -369,7 +371,7 @@ def test_each_row_that_waits_names_its_own_first_obstacle(folder: Any) -> None:
     lock.release()
 
 
-def test_a_folder_in_which_no_trainer_has_worked_is_as_none(folder: Any) -> None:
+def test_a_folder_in_which_no_trainer_has_worked_is_as_none(folder: PlanFolder) -> None:
     folder.write(THREE, 'until = "all"')
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()

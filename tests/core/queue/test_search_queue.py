@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import Any
 
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.manifests.hashing import HashCache
@@ -24,18 +24,18 @@ TWO = ONE + '[[experiment]]\nid = "b"\ntrain.seed = 10\nadapter.rank = 4\n'
 SEARCH = "[search]\nadapter.rank = [8, 16, 32, 64]\n"
 
 
-def reports(folder: Any) -> tuple[PlanExecution, dict[str, Row]]:
+def reports(folder: PlanFolder) -> tuple[PlanExecution, dict[str, Row]]:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
     return execution, {item.key: item for item in report(execution, {})}
 
 
-def with_gate(folder: Any, experiments: str, gate: str = "", queue: str = "") -> None:
+def with_gate(folder: PlanFolder, experiments: str, gate: str = "", queue: str = "") -> None:
     folder.write(experiments, queue)
     folder.plan.write_text(folder.plan.read_text().replace("[gate]\n", f"[gate]\n{gate}\n"))
 
 
-def test_the_queue_draws_rows_until_one_is_accepted(folder: Any) -> None:
+def test_the_queue_draws_rows_until_one_is_accepted(folder: PlanFolder) -> None:
     folder.write(SEARCH + TWO, queue='then = "search"')
     folder.script(**{"a": ["poor"], "b": ["poor"], "search": ["poor"], "search@rank64": ["good"]})
     finish = folder.work()
@@ -50,7 +50,7 @@ def test_the_queue_draws_rows_until_one_is_accepted(folder: Any) -> None:
     assert folder.starts() == ["a", "b", *drawn] and again["reason"] == finish["reason"]
 
 
-def test_draws_survive_the_supervisor(folder: Any) -> None:
+def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
     folder.write(SEARCH + ONE, queue='then = "search"\nmax_runs = 3')
     folder.script(a=["poor"], search=["wait", "good"])
     client = folder.client
@@ -74,7 +74,7 @@ def test_draws_survive_the_supervisor(folder: Any) -> None:
         client._child.wait()
 
 
-def test_an_accepted_run_is_repeated_and_needs_all_seeds(folder: Any) -> None:
+def test_an_accepted_run_is_repeated_and_needs_all_seeds(folder: PlanFolder) -> None:
     with_gate(folder, TWO, "confirm_seeds = 2")
     folder.script(**{"a@seed2": ["poor"], "b": ["good"]})
     finish = folder.work()
@@ -88,7 +88,7 @@ def test_an_accepted_run_is_repeated_and_needs_all_seeds(folder: Any) -> None:
     assert sorted(seeds.values()) == [0, 1, 2, 10, 11, 12]
 
 
-def test_repeats_that_are_still_to_come_leave_the_row_undecided(folder: Any) -> None:
+def test_repeats_that_are_still_to_come_leave_the_row_undecided(folder: PlanFolder) -> None:
     with_gate(folder, ONE, "confirm_seeds = 1", queue="max_runs = 1")
     finish = folder.work()
     assert folder.starts() == ["a"] and "queue.max_runs" in finish["reason"]
@@ -97,7 +97,7 @@ def test_repeats_that_are_still_to_come_leave_the_row_undecided(folder: Any) -> 
     assert found["a@seed1"].outcome is Outcome.PENDING
 
 
-def test_two_plans_feed_one_supervisor_and_share_runs(folder: Any) -> None:
+def test_two_plans_feed_one_supervisor_and_share_runs(folder: PlanFolder) -> None:
     folder.write(TWO, queue='until = "all"')
     first = folder.submission()
     other = folder.root / "other.toml"
@@ -122,7 +122,7 @@ def test_two_plans_feed_one_supervisor_and_share_runs(folder: Any) -> None:
     }
 
 
-def test_a_plan_that_is_edited_while_the_queue_runs(folder: Any) -> None:
+def test_a_plan_that_is_edited_while_the_queue_runs(folder: PlanFolder) -> None:
     three = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 30\n'
     folder.write(three, queue='until = "all"')
     folder.script(b=["wait", "good"])
@@ -161,7 +161,7 @@ def test_a_plan_that_is_edited_while_the_queue_runs(folder: Any) -> None:
     assert seeds == [30, 31]
 
 
-def test_conditions_are_kept_with_their_inputs_in_three_values(folder: Any) -> None:
+def test_conditions_are_kept_with_their_inputs_in_three_values(folder: PlanFolder) -> None:
     rows = ONE + (
         '[[experiment]]\nid = "b"\ntrain.seed = 2\nafter = "a"\n'
         'when = "seconds_per_step < 9 and domain_gain > 1 and not falling"\n'

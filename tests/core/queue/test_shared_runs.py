@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
@@ -25,31 +26,31 @@ ALL = 'until = "all"\nretries = 1'
 HEARING = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
 
 
-def twice(folder: Any, *only: str) -> tuple[Submission, Submission]:
+def twice(folder: PlanFolder, *only: str) -> tuple[Submission, Submission]:
     """The plan, queued two times: of an edit in its title nothing but the submission is new."""
     first = folder.db.submit(folder.submission(only=only))
     folder.plan.write_text(folder.plan.read_text() + 'title = "edited"\n')
     return first, folder.db.submit(folder.submission(only=only))
 
 
-def words(folder: Any, key: str) -> list[str]:
+def words(folder: PlanFolder, key: str) -> list[str]:
     return [entry.status.value for entry in queue_rows(folder.runs).rows if entry.key == key]
 
 
 @pytest.fixture
-def at_work(folder: Any) -> Iterator[Any]:
+def at_work(folder: PlanFolder) -> Iterator[Any]:
     """`a` has ended as the test's script says, `b` trains, and both submissions are open."""
     yield folder
     folder.end_all()
 
 
-def trains(folder: Any, key: str) -> bool:
+def trains(folder: PlanFolder, key: str) -> bool:
     found = [run.name for run in folder.runs.runs()]
     return any(name.startswith(f"{key}-") for name in found) and folder.snapshot(key).steps_completed == 10
 
 
 @pytest.mark.parametrize(("how", "births"), [("error", 1), ("crash", 2), ("diverge", 1)])
-def test_how_often_a_run_is_tried_is_counted_once_for_both(folder: Any, how: str, births: int) -> None:
+def test_how_often_a_run_is_tried_is_counted_once_for_both(folder: PlanFolder, how: str, births: int) -> None:
     folder.write(TWO, queue=ALL)
     folder.script(a=[how] * births + ["good"])
     twice(folder, "a")
@@ -58,7 +59,7 @@ def test_how_often_a_run_is_tried_is_counted_once_for_both(folder: Any, how: str
     assert all("a" in d.not_run for d in folder.decisions("finish"))
 
 
-def test_the_programs_of_both_plans_hear_of_the_end(folder: Any) -> None:
+def test_the_programs_of_both_plans_hear_of_the_end(folder: PlanFolder) -> None:
     heard = folder.root / "heard"
     folder.write(queue=f"notify = {json.dumps([sys.executable, '-c', HEARING, str(heard)])}")
     both = twice(folder)
@@ -117,7 +118,7 @@ def test_retry_tries_the_run_once_more_and_not_once_for_each(at_work: Any) -> No
     assert len(folder.births("a")) == 2
 
 
-def test_rows_that_are_one_run_are_known_before_it_has_a_folder(folder: Any) -> None:
+def test_rows_that_are_one_run_are_known_before_it_has_a_folder(folder: PlanFolder) -> None:
     folder.write(TWO)
     first = folder.db.submit(folder.submission())
     other = folder.root / "other.toml"
@@ -131,7 +132,7 @@ def test_rows_that_are_one_run_are_known_before_it_has_a_folder(folder: Any) -> 
     assert with_sharers(entries, chosen) == [Target(first.id, "a"), Target(second.id, "same")]
 
 
-def test_a_row_that_is_removed_from_one_submission_is_told_as_the_other_has_it(folder: Any) -> None:
+def test_a_row_that_is_removed_from_one_submission_is_told_as_the_other_has_it(folder: PlanFolder) -> None:
     folder.write()
     first, second = twice(folder)
 

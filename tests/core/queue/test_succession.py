@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
+from queue_scene import Scene
 from waiting import wait_for
 
 from core.queue import executor, supervisor, work
@@ -24,7 +26,7 @@ TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
 @pytest.fixture
-def started(folder: Any) -> Iterator[Callable[[], Any]]:
+def started(folder: PlanFolder) -> Iterator[Callable[[], Any]]:
     """Submit to a supervisor process; whatever lives at the end of the test is killed."""
     client = folder.client
 
@@ -44,11 +46,11 @@ def started(folder: Any) -> Iterator[Callable[[], Any]]:
         client._child.wait()
 
 
-def supervisor_pid(folder: Any) -> int:
+def supervisor_pid(folder: PlanFolder) -> int:
     return int(folder.runs.supervisor_lock.read_text())
 
 
-def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folder: Any, started: Any) -> None:
+def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folder: PlanFolder, started: Any) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
     submission = started()
@@ -63,7 +65,7 @@ def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folde
     assert folder.snapshot("a").state is RunState.DONE
 
 
-def test_a_stop_wish_ends_the_submission(folder: Any, started: Any) -> None:
+def test_a_stop_wish_ends_the_submission(folder: PlanFolder, started: Any) -> None:
     folder.write(TWO)
     folder.script(a=["wait"])
     submission = started()
@@ -75,7 +77,7 @@ def test_a_stop_wish_ends_the_submission(folder: Any, started: Any) -> None:
     assert folder.starts() == ["a"] and folder.snapshot("a").state is RunState.STOPPED
 
 
-def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, started: Any) -> None:
+def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: PlanFolder, started: Any) -> None:
     folder.write()
     folder.script(a=["stubborn"])
     started()
@@ -86,7 +88,9 @@ def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: Any, sta
     assert end.status == -signal.SIGKILL and end.asked
 
 
-def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(folder: Any, started: Any) -> None:
+def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
+    folder: PlanFolder, started: Any
+) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
     started()
@@ -106,7 +110,7 @@ def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
     assert len(folder.births("a")) == 2 and folder.snapshot("a").state is RunState.DONE
 
 
-def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any, started: Any) -> None:
+def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: PlanFolder, started: Any) -> None:
     """The supervisor died between the start and the line about it; or a person started the trainer."""
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["wait"], b=["good"])
@@ -132,7 +136,7 @@ def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: Any
     assert folder.decisions("exit")[0].run == folder.run("a").name
 
 
-def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder: Any, started: Any) -> None:
+def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder: PlanFolder, started: Any) -> None:
     folder.write()
     folder.script(a=["wait", "wait"])
     started()
@@ -154,7 +158,7 @@ def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder
 
 @pytest.mark.parametrize("how", ["obeyed", "not heard", "for the plan's sake", "nobody asked"])
 def test_an_end_that_was_asked_for_costs_no_restart_though_the_supervisor_died_before_it(
-    unattended: Any, how: str
+    unattended: Scene, how: str
 ) -> None:
     unattended.attempt("crash")  # uses up `retries = 1`
     unattended.start()
@@ -172,7 +176,7 @@ def test_an_end_that_was_asked_for_costs_no_restart_though_the_supervisor_died_b
     assert len(folder.starts()) - before == asked, "it is resumed"
 
 
-def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any, started: Any) -> None:
+def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: PlanFolder, started: Any) -> None:
     folder.write(queue="retries = 0")
     folder.script(a=["stubborn", "good"])
     submission = started()
@@ -188,7 +192,9 @@ def test_who_adopts_a_trainer_that_was_asked_to_stop_sees_to_its_end(folder: Any
     ]
 
 
-def test_what_a_supervisor_that_was_told_to_stop_asked_for_is_known_after_its_death(folder: Any, started: Any) -> None:
+def test_what_a_supervisor_that_was_told_to_stop_asked_for_is_known_after_its_death(
+    folder: PlanFolder, started: Any
+) -> None:
     folder.write(queue="retries = 0")
     folder.script(a=["stubborn", "good"])
     started()
@@ -205,7 +211,7 @@ def test_what_a_supervisor_that_was_told_to_stop_asked_for_is_known_after_its_de
 
 
 def test_a_trainer_that_somebody_starts_in_the_last_moment_is_told_by_its_own_last_word(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
@@ -224,7 +230,7 @@ def test_a_trainer_that_somebody_starts_in_the_last_moment_is_told_by_its_own_la
     assert [d.outcome for d in folder.decisions("exit")] == ["stopped", "done"]
 
 
-def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, started: Any) -> None:
+def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: PlanFolder, started: Any) -> None:
     folder.write()
     folder.script(a=["slow", "good"])
     started()
@@ -236,7 +242,7 @@ def test_a_trainer_that_has_said_nothing_yet_is_seen_as_starting(folder: Any, st
     wait_for(lambda: folder.decisions("finish"))
 
 
-def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started: Any) -> None:
+def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: PlanFolder, started: Any) -> None:
     folder.write()
     folder.script(a=["wait", "good"])
     started()
@@ -249,7 +255,7 @@ def test_a_trainer_that_died_with_its_supervisor_is_resumed(folder: Any, started
 
 
 def test_a_submission_that_was_said_to_be_finished_goes_on_where_somebody_asked_for_more_before_it_was_closed(
-    folder: Any,
+    folder: PlanFolder,
 ) -> None:
     folder.write(TWO, queue='until = "all"\nretries = 0')
     folder.script(a=["error", "good"], b=["error", "good"])
@@ -269,7 +275,7 @@ def test_a_submission_that_was_said_to_be_finished_goes_on_where_somebody_asked_
 
 
 def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_until_it_is_dead(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executor, "KILL_WAIT_S", 0.1)
     monkeypatch.setattr(supervisor, "TICK_S", 0.1)

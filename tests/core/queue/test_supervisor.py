@@ -10,9 +10,9 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import wait_for
 
 from core.manifests import hashing
@@ -26,7 +26,7 @@ from core.system.locks import KernelLock, is_held
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
-def test_the_first_accepted_run_ends_the_plan(folder: Any) -> None:
+def test_the_first_accepted_run_ends_the_plan(folder: PlanFolder) -> None:
     folder.write(TWO)
     finish = folder.work()
     assert finish["complete"] and finish["reason"] == "a was accepted"
@@ -39,7 +39,7 @@ def test_the_first_accepted_run_ends_the_plan(folder: Any) -> None:
     assert not is_held(folder.runs.supervisor_lock)
 
 
-def test_run_again_does_nothing_twice(folder: Any) -> None:
+def test_run_again_does_nothing_twice(folder: PlanFolder) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.work()
     before = {path: path.stat().st_mtime_ns for path in folder.runs.root.glob("*-*/**/*")}
@@ -48,14 +48,14 @@ def test_run_again_does_nothing_twice(folder: Any) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in folder.runs.root.glob("*-*/**/*")}
 
 
-def test_a_rejected_run_lets_the_next_one_start(folder: Any) -> None:
+def test_a_rejected_run_lets_the_next_one_start(folder: PlanFolder) -> None:
     folder.write(TWO)
     folder.script(a=["poor"])
     assert folder.work()["complete"]
     assert folder.starts() == ["a", "b"]
 
 
-def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
+def test_a_crash_is_resumed_from_the_checkpoint(folder: PlanFolder) -> None:
     folder.write()
     folder.script(a=["crash", "stillborn", "good"])
     assert folder.work()["complete"]
@@ -64,7 +64,7 @@ def test_a_crash_is_resumed_from_the_checkpoint(folder: Any) -> None:
     assert [attempt.resumed_from for attempt in folder.snapshot("a").attempts] == [None, 5]
 
 
-def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: Any) -> None:
+def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: PlanFolder) -> None:
     folder.write()
     folder.script(a=["last_breath"])
     assert folder.work()["complete"] and len(folder.births("a")) == 1
@@ -72,7 +72,7 @@ def test_what_a_trainer_killed_after_its_result_left_is_swept_away(folder: Any) 
     assert folder.decisions("exit")[0].outcome == "done"
 
 
-def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted_again(folder: Any) -> None:
+def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted_again(folder: PlanFolder) -> None:
     folder.write(TWO, queue="retries = 1")
     folder.script(a=["crash"], b=["good"])
     finish = folder.work()
@@ -84,7 +84,7 @@ def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted
 
 
 @pytest.mark.parametrize("end", ["diverge", "oom", "error"])
-def test_a_failed_run_is_not_retried_and_the_next_one_starts(folder: Any, end: str) -> None:
+def test_a_failed_run_is_not_retried_and_the_next_one_starts(folder: PlanFolder, end: str) -> None:
     folder.write(TWO)
     folder.script(a=[end])
     finish = folder.work()
@@ -93,7 +93,7 @@ def test_a_failed_run_is_not_retried_and_the_next_one_starts(folder: Any, end: s
     assert "not retried" in finish["not_run"]["a"]
 
 
-def test_what_diverged_does_not_run_again_but_an_error_does(folder: Any) -> None:
+def test_what_diverged_does_not_run_again_but_an_error_does(folder: PlanFolder) -> None:
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["diverge"], b=["error", "good"])
     folder.work()
@@ -101,7 +101,7 @@ def test_what_diverged_does_not_run_again_but_an_error_does(folder: Any) -> None
     assert folder.starts() == ["a", "b", "b"]
 
 
-def test_equal_identity_is_one_run(folder: Any) -> None:
+def test_equal_identity_is_one_run(folder: PlanFolder) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "same"\n', queue='until = "all"')
     folder.work()
     assert folder.starts() == ["a"]
@@ -109,7 +109,7 @@ def test_equal_identity_is_one_run(folder: Any) -> None:
     assert len(folder.runs.runs()) == 1
 
 
-def test_a_condition_is_decided_on_results_and_recorded_with_its_inputs(folder: Any) -> None:
+def test_a_condition_is_decided_on_results_and_recorded_with_its_inputs(folder: PlanFolder) -> None:
     folder.write(TWO + 'after = "a"\nwhen = "rejected"\n', queue='until = "all"')
     finish = folder.work()
     assert folder.starts() == ["a"]
@@ -117,20 +117,20 @@ def test_a_condition_is_decided_on_results_and_recorded_with_its_inputs(folder: 
     assert skip.inputs == {"a:rejected": False} and finish["not_run"]["b"] == skip.reason
 
 
-def test_a_row_whose_data_is_missing_is_named_and_the_others_run(folder: Any) -> None:
+def test_a_row_whose_data_is_missing_is_named_and_the_others_run(folder: PlanFolder) -> None:
     folder.write(TWO + 'data.train = "gone.jsonl"\n', queue='until = "all"')
     finish = folder.work()
     assert folder.starts() == ["a"]
     assert "gone.jsonl" in finish["not_run"]["b"]
 
 
-def test_only_starts_nothing_else(folder: Any) -> None:
+def test_only_starts_nothing_else(folder: PlanFolder) -> None:
     folder.write(TWO)
     folder.work(only=("b",))
     assert folder.starts() == ["b"]
 
 
-def test_the_budget_counts_runs_and_a_resumed_one_once(folder: Any) -> None:
+def test_the_budget_counts_runs_and_a_resumed_one_once(folder: PlanFolder) -> None:
     folder.write(TWO, queue='until = "all"\nmax_runs = 1')
     folder.script(a=["crash", "good"])
     finish = folder.work()
@@ -138,7 +138,7 @@ def test_the_budget_counts_runs_and_a_resumed_one_once(folder: Any) -> None:
     assert "queue.max_runs" in finish["not_run"]["b"]
 
 
-def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(folder: Any) -> None:
+def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(folder: PlanFolder) -> None:
     folder.write()
     folder.db.submit(folder.submission())
     arguments = [str(folder.runs.root), "--state", str(folder.runs.state)]
@@ -155,7 +155,7 @@ def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(fol
     assert folder.snapshot("a").state is RunState.DONE
 
 
-def test_waiting_for_space_leaves_no_descriptors_open(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_space_leaves_no_descriptors_open(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_main, "LOOK_S", 0.01)
     folder.write()
     folder.script(a=["wait", "good"])
@@ -182,14 +182,14 @@ def test_waiting_for_space_leaves_no_descriptors_open(folder: Any, monkeypatch: 
     assert len(pidfds) >= 6 and len(set(pidfds)) == 1
 
 
-def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: Any) -> None:
+def test_a_plan_that_cannot_be_read_ends_with_the_reason(folder: PlanFolder) -> None:
     folder.write("[[experiment]]\nid = 'a'\ntrain.stepps = 3\n")
     finish = folder.work()
     assert not finish["complete"] and "stepps" in finish["reason"]
 
 
 def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_there(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write()
     folder.script(**{"a": ["wait", "good"], "a@seed9": ["good"]})
@@ -217,7 +217,7 @@ def test_what_a_face_has_hashed_is_not_hashed_again_by_a_supervisor_that_was_the
     assert reads.count(folder.root / "other.wav") == 1
 
 
-def test_a_second_supervisor_refuses(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_supervisor_refuses(folder: PlanFolder, capsys: pytest.CaptureFixture[str]) -> None:
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
     assert supervise(folder.runs, folder.executor) == 4
@@ -225,7 +225,7 @@ def test_a_second_supervisor_refuses(folder: Any, capsys: pytest.CaptureFixture[
     lock.release()
 
 
-def test_a_lost_queue_is_filled_again_by_the_face(folder: Any) -> None:
+def test_a_lost_queue_is_filled_again_by_the_face(folder: PlanFolder) -> None:
     folder.write()
     folder.work()
     folder.runs.queue_db.write_bytes(b"this is no database" * 100)
@@ -233,7 +233,7 @@ def test_a_lost_queue_is_filled_again_by_the_face(folder: Any) -> None:
     assert folder.starts() == ["a"]
 
 
-def test_a_torn_decision_is_cut_off(folder: Any) -> None:
+def test_a_torn_decision_is_cut_off(folder: PlanFolder) -> None:
     folder.write()
     folder.work()
     with folder.runs.decisions.open("ab") as file:

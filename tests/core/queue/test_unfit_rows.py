@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from plan_folder import PlanFolder
 
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
@@ -15,7 +14,7 @@ from core.runs.row import Outcome
 PLAN = '[[experiment]]\nid = "a"\ntrain.batch_seconds = 0.05\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 
 
-def test_it_is_closed_with_the_trainers_own_sentence(folder: Any) -> None:
+def test_it_is_closed_with_the_trainers_own_sentence(folder: PlanFolder) -> None:
     folder.write(PLAN, queue='until = "all"')
     finish = folder.work()
     assert folder.starts() == ["b"]
@@ -25,7 +24,9 @@ def test_it_is_closed_with_the_trainers_own_sentence(folder: Any) -> None:
     assert "micro-batches" in finish["not_run"]["a"]
 
 
-def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.write(queue='until = "all"')
     folder.work()
     monkeypatch.setattr("core.queue.execution.preflight", lambda settings: ["cannot start"])
@@ -37,7 +38,7 @@ def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(folder: Any, mo
 
 
 @pytest.mark.parametrize("behaviour", ["error", "oom"])
-def test_a_run_that_broke_down_failed_and_is_not_called_rejected(folder: Any, behaviour: str) -> None:
+def test_a_run_that_broke_down_failed_and_is_not_called_rejected(folder: PlanFolder, behaviour: str) -> None:
     folder.write(queue="retries = 0")
     folder.script(a=[behaviour])
     folder.work()
@@ -50,7 +51,7 @@ def test_a_run_that_broke_down_failed_and_is_not_called_rejected(folder: Any, be
     assert "the fake trainer was told to" in row.note, "why it failed, and no WER"
 
 
-def test_a_run_that_diverged_is_rejected(folder: Any) -> None:
+def test_a_run_that_diverged_is_rejected(folder: PlanFolder) -> None:
     folder.write()
     folder.script(a=["diverge"])
     folder.work()

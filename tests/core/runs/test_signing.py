@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fake_run import FakeRun
 
 from core.errors import RunFolderError
 from core.runs.evidence import gather
@@ -23,7 +24,7 @@ OTHER = "f" * 32
 
 
 @pytest.fixture
-def run(fake_run: Any) -> RunPaths:
+def run(fake_run: Callable[..., FakeRun]) -> RunPaths:
     paths: RunPaths = fake_run().good().paths
     return paths
 
@@ -98,7 +99,7 @@ def test_no_key_is_written_or_shown(run: RunPaths) -> None:
     assert '"secret"' not in str(caught.value)
 
 
-def test_only_a_run_that_is_done_is_signed(fake_run: Any) -> None:
+def test_only_a_run_that_is_done_is_signed(fake_run: Callable[..., FakeRun]) -> None:
     with pytest.raises(RunFolderError, match="only a run that is done"):
         sign(fake_run().paths, keys(**{SECRET: KEY}), "me")
     with pytest.raises(RunFolderError, match="no key to sign with"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
 from core.queue import followers
@@ -21,19 +21,15 @@ from core.sinks.sink import opener
 
 FAKE = Path(__file__).with_name("fake_sinks.py")
 TESTS = FAKE.parents[2]
-_spec = importlib.util.spec_from_file_location("plan_folder_for_sinks", FAKE.parents[1] / "queue" / "plan_folder.py")
-assert _spec is not None and _spec.loader is not None
-plan_folder = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plan_folder)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanFolder:
     monkeypatch.setattr(followers, "SINK_COMMAND", (sys.executable, str(FAKE)))
-    return plan_folder.PlanFolder(tmp_path)
+    return PlanFolder(tmp_path)
 
 
-def work(folder: Any, *sinks: str, behaviours: list[str] | None = None) -> None:
+def work(folder: PlanFolder, *sinks: str, behaviours: list[str] | None = None) -> None:
     folder.write(queue=f"sinks = {json.dumps(sinks)}" if sinks else "")
     if behaviours:
         folder.script(a=behaviours)
@@ -51,7 +47,7 @@ def sent(run: RunPaths) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_a_sink_hears_the_whole_run(folder: Any) -> None:
+def test_a_sink_hears_the_whole_run(folder: PlanFolder) -> None:
     work(folder, "tensorboard")
     run = folder.run("a")
     wait_for(lambda: any("close" in line for line in sent(run)))
@@ -65,19 +61,19 @@ def test_a_sink_hears_the_whole_run(folder: Any) -> None:
     assert last["close"]["verdict"] == "accepted" and last["close"]["criterion.parity"] == "PASS"
 
 
-def test_no_sink_can_stop_a_run(folder: Any) -> None:
+def test_no_sink_can_stop_a_run(folder: PlanFolder) -> None:
     work(folder, "wandb", "mlflow", "trackio", behaviours=["good"])
     run = folder.run("a")
     assert folder.snapshot("a").state.value == "done" and len(folder.births("a")) == 1
     identity = json.loads(run.config.read_text())["identity"]
-    other = plan_folder.PlanFolder(folder.root / "without")
+    other = PlanFolder(folder.root / "without")
     other.write()
     other.db.submit(other.submission())
     supervise(other.runs, other.executor)
     assert json.loads(other.run("a").config.read_text())["identity"] == identity, "sinks are no part of a run"
 
 
-def test_what_goes_wrong_is_said_once(folder: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_goes_wrong_is_said_once(folder: PlanFolder, capfd: pytest.CaptureFixture[str]) -> None:
     plan = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
     folder.write(plan, queue='sinks = ["trackio"]\nuntil = "all"\nretries = 0')
     folder.script(a=["wait"], b=["wait"])
@@ -117,14 +113,14 @@ sys.exit(supervise(runs, LocalExecutor(runs, plan_folder.TRAINER, 0.5)))
         ("trackio", "pip install"),
     ],
 )
-def test_each_failure_ends_in_one_line(folder: Any, name: str, says: str) -> None:
+def test_each_failure_ends_in_one_line(folder: PlanFolder, name: str, says: str) -> None:
     work(folder)
     follower = start(name, folder.run("a"))
     _, said = follower.communicate(timeout=DEADLINE_S)
     assert follower.returncode == 1 and says in said and said.count("\n") == 1
 
 
-def test_only_one_process_follows_a_run_and_the_next_goes_on(folder: Any) -> None:
+def test_only_one_process_follows_a_run_and_the_next_goes_on(folder: PlanFolder) -> None:
     work(folder)
     run = folder.run("a")
     result = run.result.read_bytes()

@@ -6,13 +6,13 @@ import asyncio
 import importlib
 import importlib.util
 import pkgutil
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import key_tours as tours
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 from textual.binding import Binding
 from textual.dom import DOMNode
 
@@ -20,18 +20,6 @@ from lora_tui import dashboard
 
 Make = Callable[..., Any]
 ALL = 'until = "all"'
-
-
-def _tours() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dashboard_key_tours", Path(__file__).with_name("key_tours.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tours = _tours()
 
 
 def _classes(base: type) -> Iterator[type]:
@@ -64,7 +52,7 @@ def test_every_key_of_every_screen_is_on_a_tour() -> None:
         assert all(key.see or key.gone or key.that for key in tour if key.owner), "a key whose effect is not looked at"
 
 
-async def travel(tour: list[Any], app: Any, eyes: Any, ready: str) -> None:
+async def travel(tour: list[Any], app: Any, eyes: type[Eyes], ready: str) -> None:
     async with app.run_test(size=(160, 40), notifications=True) as pilot:
         seen = eyes(app, pilot)
         await seen.see_on_screen(ready)
@@ -102,13 +90,13 @@ async def travel(tour: list[Any], app: Any, eyes: Any, ready: str) -> None:
             await pilot.pause()
 
 
-def test_keys_over_finished_runs(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_keys_over_finished_runs(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run("2.1", "0" * 10).train(1000).finish("the last word\n")
     make_run("3.1", "1" * 10, learning_rate=5e-5).train(1000).finish()
     asyncio.run(travel(tours.FINISHED, make_app(), eyes, "✓ data ok"))
 
 
-def test_keys_over_a_long_plan(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_keys_over_a_long_plan(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write("".join(f'[[experiment]]\nid = "e{i:02}"\ntrain.seed = {i}\n' for i in range(40)), ALL)
     folder.runs.root.mkdir()
     asyncio.run(travel(tours.MANY, queue_app(), eyes, "▸ e00"))
@@ -117,7 +105,7 @@ def test_keys_over_a_long_plan(folder: Any, queue_app: Make, eyes: Any) -> None:
 THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {i}\n' for i, name in enumerate("abc"))
 
 
-def test_keys_over_a_queue(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_keys_over_a_queue(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
     asyncio.run(travel(tours.QUEUE, queue_app(), eyes, "▸ a"))
@@ -128,9 +116,9 @@ def test_keys_over_a_queue(folder: Any, queue_app: Make, eyes: Any) -> None:
     [(tours.ALIVE, ALL, ["wait"]), (tours.PAUSED, f"{ALL}\npause_after = 1\nretries = 0", ["error", "good"])],
 )
 def test_keys_while_something_trains(
-    folder: Any,
+    folder: PlanFolder,
     queue_app: Make,
-    eyes: Any,
+    eyes: type[Eyes],
     fake_supervisor: tuple[str, ...],
     tour: list[Any],
     queue: str,
@@ -141,6 +129,6 @@ def test_keys_while_something_trains(
     asyncio.run(travel(tour, queue_app(supervisor=fake_supervisor), eyes, "▸ a"))
 
 
-def test_keys_over_a_broken_plan(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_keys_over_a_broken_plan(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.plan.write_text("[train]\nstepz = 3\nlearning_rate = 'fast'\n")
     asyncio.run(travel(tours.BROKEN, queue_app(), eyes, "stepz"))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 from textual.events import Key
 from textual.widgets import Input
 
@@ -21,7 +23,7 @@ def field(app: Any, key: str) -> Input:
     return next(one for one in app.screen.query(Input) if one.name == key)
 
 
-def test_an_experiment_is_added_as_an_edited_copy(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_an_experiment_is_added_as_an_edited_copy(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write(PLAN)
     folder.runs.root.mkdir()
     before = folder.plan.read_text()
@@ -49,7 +51,9 @@ def test_an_experiment_is_added_as_an_edited_copy(folder: Any, queue_app: Make, 
     asyncio.run(look())
 
 
-def test_the_arrows_go_through_all_fields_where_not_all_of_them_fit(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_the_arrows_go_through_all_fields_where_not_all_of_them_fit(
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes]
+) -> None:
     folder.write(PLAN)
     folder.runs.root.mkdir()
 
@@ -70,7 +74,9 @@ def test_the_arrows_go_through_all_fields_where_not_all_of_them_fit(folder: Any,
     asyncio.run(look())
 
 
-def test_keys_that_come_in_one_breath_are_taken_in_their_order(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_keys_that_come_in_one_breath_are_taken_in_their_order(
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes]
+) -> None:
     folder.write(PLAN)
     folder.runs.root.mkdir()
 
@@ -90,7 +96,7 @@ def test_keys_that_come_in_one_breath_are_taken_in_their_order(folder: Any, queu
 
 
 def test_a_plan_that_changed_meanwhile_is_left_alone_and_escape_writes_nothing(
-    folder: Any, queue_app: Make, eyes: Any
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes]
 ) -> None:
     folder.write(PLAN)
     folder.runs.root.mkdir()
@@ -114,7 +120,7 @@ def test_a_plan_that_changed_meanwhile_is_left_alone_and_escape_writes_nothing(
     asyncio.run(look())
 
 
-def test_adding_and_queueing_in_one(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_adding_and_queueing_in_one(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write(PLAN)
     folder.runs.root.mkdir()
 
@@ -133,7 +139,7 @@ def test_adding_and_queueing_in_one(folder: Any, queue_app: Make, eyes: Any) -> 
     asyncio.run(look())
 
 
-def test_the_problems_of_a_plan_have_a_page(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_the_problems_of_a_plan_have_a_page(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.plan.write_text("[train]\nstepz = 3\nlearning_rate = 'fast'\n")
 
     async def look() -> None:
@@ -151,7 +157,7 @@ def test_the_problems_of_a_plan_have_a_page(folder: Any, queue_app: Make, eyes: 
     asyncio.run(look())
 
 
-def test_theme_layout_filter_and_looks_are_remembered(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_theme_layout_filter_and_looks_are_remembered(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n')
     folder.runs.state.mkdir()
 
@@ -183,7 +189,7 @@ def test_theme_layout_filter_and_looks_are_remembered(folder: Any, queue_app: Ma
     [b"", b"\xff\xfe{", b"[1, 2]", b'{"theme": 3, "filter": ["x"], "emphasis": "huge", "smoothing": true}',
      b'{"filter": "\\u001b]52;c;x\\u0007"}', b"{" * 5000],
 )  # fmt: skip
-def test_a_broken_memory_never_blocks(bytes_: bytes, folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_a_broken_memory_never_blocks(bytes_: bytes, folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write(PLAN)
     folder.runs.state.mkdir()
     folder.runs.dashboard_memory.write_bytes(bytes_)
@@ -205,7 +211,7 @@ def test_memory_survives_a_round_trip_and_needs_its_folder(tmp_path: Any) -> Non
     assert read_memory(tmp_path / "dashboard.json") == kept
 
 
-def test_the_mouse_zooms_pans_points_and_resets(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_the_mouse_zooms_pans_points_and_resets(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run().train(1000).finish()
 
     async def look() -> None:

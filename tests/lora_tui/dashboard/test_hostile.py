@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pyte
 import pytest
+from terminal import Terminal
 
 from core.runs.events import Final, Notice, Phase, Record, encode
 
@@ -28,14 +28,6 @@ _SEQUENCE = re.compile(
 )
 KEYS = ("\r", "1", "2", "3", "4", "o", "d", "\x1b", "p", "?", "\x1b", "\x10", "\x1b")
 """Every page of the run, pinned runs, help, the command palette."""
-
-
-def _terminal(*arguments: Any, **options: Any) -> Any:
-    spec = importlib.util.spec_from_file_location("dashboard_terminal", Path(__file__).with_name("terminal.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Terminal(*arguments, **options)
 
 
 def spoil(value: Any, text: str) -> Any:
@@ -97,7 +89,7 @@ def contents(root: Path) -> dict[str, str]:
 
 def play(folder: Path, arguments: list[str]) -> bytes:
     """Open everything that can be opened; what was written."""
-    screen = _terminal([*COMMAND, *arguments], cwd=folder, size=SIZE)
+    screen = Terminal([*COMMAND, *arguments], cwd=folder, size=SIZE)
     screen.wait_for(b"failed")
     screen.rest()
     for _ in range(3):
@@ -149,7 +141,7 @@ def test_no_field_reaches_the_terminal_as_anything_but_text(
 def test_the_screen_is_whole_after_hostile_text(tmp_path: Path, make_run: Make) -> None:
     """A terminal that was steered would show a torn board: ours has its header, table and footer in place."""
     folder_with(HOSTILE, "\x1b[2J\x07[bold]\u202e", make_run, tmp_path)
-    screen = _terminal(COMMAND, cwd=tmp_path, size=SIZE)
+    screen = Terminal(COMMAND, cwd=tmp_path, size=SIZE)
     screen.wait_for(b"failed")
     screen.rest()
     seen = pyte.Screen(*SIZE)

@@ -17,6 +17,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
@@ -44,7 +45,7 @@ def spoiled(value: Any, text: str) -> Any:
 
 
 @pytest.fixture
-def hostile(folder: Any, make_run: Callable[..., Any]) -> Any:
+def hostile(folder: PlanFolder, make_run: Callable[..., Any]) -> Any:
     """A plan of two rows, one with a finished run and one whose run failed. Every text in their files is hostile."""
     title = json.dumps(EVIL)  # TOML reads its escapes alike
     rows = "".join(f'[[experiment]]\nid = "{key}"\ntitle = {title}\ntrain.seed = {i}\n' for i, key in enumerate("ab"))
@@ -78,7 +79,7 @@ def _spoil(run: Any, ended: bool) -> None:
     run.paths.log.write_bytes(HOSTILE.encode() + b"\n\xff\xfe" + HOSTILE.encode())
 
 
-def in_terminal(folder: Any, *arguments: str) -> str:
+def in_terminal(folder: PlanFolder, *arguments: str) -> str:
     """What the command writes to a pty, standard output and error."""
     master, slave = pty.openpty()
     where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]

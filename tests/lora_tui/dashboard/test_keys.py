@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 from textual.widgets import Input
 
 from core.runs.paths import RunPaths
@@ -24,7 +26,7 @@ Make = Callable[..., Any]
 
 @pytest.mark.parametrize("opened_by", ["question_mark", "M", "enter", "ctrl+p"])
 def test_a_screen_that_is_told_to_close_again_and_again_closes_alone(
-    make_run: Make, make_app: Make, eyes: Any, opened_by: str
+    make_run: Make, make_app: Make, eyes: type[Eyes], opened_by: str
 ) -> None:
     """As when a slow connection hands over many keys at once."""
     make_run("2.1", "0" * 10).train(1000).finish()
@@ -51,7 +53,7 @@ def test_a_screen_that_is_told_to_close_again_and_again_closes_alone(
 
 
 def test_keys_and_what_they_do_do_not_run_together_in_the_help_of_a_run(
-    make_run: Make, make_app: Make, eyes: Any
+    make_run: Make, make_app: Make, eyes: type[Eyes]
 ) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
 
@@ -68,7 +70,7 @@ def test_keys_and_what_they_do_do_not_run_together_in_the_help_of_a_run(
     asyncio.run(look())
 
 
-def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("3.1", "1" * 10, learning_rate=5e-5).train(1000).finish()
 
@@ -120,7 +122,7 @@ def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: A
     asyncio.run(look())
 
 
-def test_the_pages_of_a_run(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_the_pages_of_a_run(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run(title="[bold]x\x1b[31m").train(1000).finish("first\rsecond\n\x1b[31mred\x1b[0m\n")
 
     async def look() -> None:
@@ -147,7 +149,9 @@ def test_the_pages_of_a_run(make_run: Make, make_app: Make, eyes: Any) -> None:
     asyncio.run(look())
 
 
-def test_keys_that_would_do_nothing_are_not_offered(make_run: Make, make_app: Make, eyes: Any, folder: Any) -> None:
+def test_keys_that_would_do_nothing_are_not_offered(
+    make_run: Make, make_app: Make, eyes: type[Eyes], folder: PlanFolder
+) -> None:
     make_run().train(1000).finish()
     folder.write()
 
@@ -173,7 +177,9 @@ def test_every_key_of_the_board_says_what_it_does() -> None:
     assert all(binding.description for binding in BOARD_KEYS)  # type: ignore[union-attr]
 
 
-def test_export_writes_the_run_matrix_and_kill_asks(make_run: Make, make_app: Make, eyes: Any, folder: Any) -> None:
+def test_export_writes_the_run_matrix_and_kill_asks(
+    make_run: Make, make_app: Make, eyes: type[Eyes], folder: PlanFolder
+) -> None:
     make_run().train(1000).finish()
     folder.write()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 
 from core.queue.journal import Journal, Request, Skip, Start, Submitted
 from core.queue.requests import Target
@@ -27,11 +29,11 @@ THREE = "".join(f'[[experiment]]\nid = "{name}"\ntrain.seed = {i}\n' for i, name
 ALL = 'until = "all"'
 
 
-def order(folder: Any) -> list[tuple[str, str]]:
+def order(folder: PlanFolder) -> list[tuple[str, str]]:
     return [(row.key, row.status.value) for row in queue_rows(folder.runs).rows]
 
 
-def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_hold_release_move_remove_and_retry(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
     folder.db.submit(folder.submission())
@@ -83,7 +85,7 @@ def test_hold_release_move_remove_and_retry(folder: Any, queue_app: Make, eyes: 
     asyncio.run(look())
 
 
-def test_nothing_acts_when_read_only(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_nothing_acts_when_read_only(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
     folder.db.submit(folder.submission())
@@ -101,7 +103,7 @@ def test_nothing_acts_when_read_only(folder: Any, queue_app: Make, eyes: Any) ->
 
 
 def test_start_stop_go_on_kill_and_stop_the_queue(
-    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], fake_supervisor: tuple[str, ...]
 ) -> None:
     folder.write(THREE, ALL)
     folder.script(a=["wait", "wait", "good"], b=["wait"], c=["wait"])
@@ -149,7 +151,7 @@ def test_start_stop_go_on_kill_and_stop_the_queue(
 
 
 def test_a_queue_that_paused_says_so_and_goes_on_by_a_key(
-    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], fake_supervisor: tuple[str, ...]
 ) -> None:
     folder.write(THREE, 'until = "all"\npause_after = 1\nretries = 0')
     folder.script(a=["error", "good"], b=["good"], c=["good"])
@@ -168,7 +170,7 @@ def test_a_queue_that_paused_says_so_and_goes_on_by_a_key(
 
 
 def test_a_failed_run_is_retried_after_its_queue_was_closed(
-    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], fake_supervisor: tuple[str, ...]
 ) -> None:
     folder.write('[[experiment]]\nid = "a"\n', "retries = 0")
     folder.script(a=["error", "good"])
@@ -187,7 +189,7 @@ def test_a_failed_run_is_retried_after_its_queue_was_closed(
     asyncio.run(look())
 
 
-def test_start_says_which_removed_rows_it_queues_again(folder: Any, queue_app: Make) -> None:
+def test_start_says_which_removed_rows_it_queues_again(folder: PlanFolder, queue_app: Make) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
     log = Journal(folder.runs.decisions)
@@ -196,7 +198,7 @@ def test_start_says_which_removed_rows_it_queues_again(folder: Any, queue_app: M
     assert "is queued with c, removed before" in queue_app(supervisor=("true",)).actions.start()
 
 
-def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder: Any) -> None:
+def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder: PlanFolder) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
     folder.db.submit(folder.submission())
@@ -226,7 +228,7 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
 
 
 def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
-    folder: Any, queue_app: Make, eyes: Any, fake_supervisor: tuple[str, ...]
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], fake_supervisor: tuple[str, ...]
 ) -> None:
     folder.write()
     folder.script(a=["wait"])
@@ -248,7 +250,7 @@ def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
 
 
 def test_an_edited_row_is_not_the_one_that_is_queued_and_can_be_queued_too(
-    folder: Any, queue_app: Make, eyes: Any
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes]
 ) -> None:
     folder.write()
     folder.runs.root.mkdir()
@@ -276,7 +278,9 @@ def test_an_edited_row_is_not_the_one_that_is_queued_and_can_be_queued_too(
     asyncio.run(look())
 
 
-def test_a_queue_whose_files_rest_is_not_read_again_and_again(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_whose_files_rest_is_not_read_again_and_again(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listings: list[Any] = []
 
     def counted(*args: Any) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 
 from core.manifests import hashing
 from core.queue.requests import QueueDb
@@ -30,13 +32,13 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return let_on
 
 
-def queued(folder: Any) -> int:
+def queued(folder: PlanFolder) -> int:
     return len(QueueDb(folder.runs.queue_db).open_submissions()) if folder.runs.queue_db.exists() else 0
 
 
 @pytest.mark.parametrize("by_key", [False, True])
 def test_a_plan_is_queued_when_its_data_is_read(
-    folder: Any, queue_app: Make, eyes: Any, slow_disk: threading.Event, by_key: bool
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], slow_disk: threading.Event, by_key: bool
 ) -> None:
     folder.write()
 
@@ -56,7 +58,7 @@ def test_a_plan_is_queued_when_its_data_is_read(
 
 
 def test_quitting_before_that_queues_it_too(
-    folder: Any, queue_app: Make, eyes: Any, slow_disk: threading.Event
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], slow_disk: threading.Event
 ) -> None:
     folder.write()
 

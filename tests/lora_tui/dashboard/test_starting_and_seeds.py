@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 
 from core.manifests.hashing import HashCache
 from core.plan.schema import Row as PlanRow
@@ -39,7 +41,7 @@ def silent() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def begun(folder: Any, pid: int) -> None:
+def begun(folder: PlanFolder, pid: int) -> None:
     """What the queue writes when it starts the trainer of `a`."""
     folder.write()
     submission = folder.submission()
@@ -58,7 +60,7 @@ def begun(folder: Any, pid: int) -> None:
     Journal(folder.runs.decisions).append(start)
 
 
-def status(folder: Any, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+def status(folder: PlanFolder, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     parser = argparse.ArgumentParser()
     status_command.add_arguments(parser)
     where = [str(folder.plan), "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
@@ -67,7 +69,7 @@ def status(folder: Any, capsys: pytest.CaptureFixture[str], *options: str) -> st
 
 
 def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
-    folder: Any, queue_app: Make, eyes: Any, silent: Any, capsys: pytest.CaptureFixture[str]
+    folder: PlanFolder, queue_app: Make, eyes: type[Eyes], silent: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(folder, silent.pid)
 
@@ -94,7 +96,7 @@ def test_a_trainer_without_an_event_is_starting_and_can_be_stopped(
 
 
 def test_a_released_run_waits_for_its_turn_and_is_not_told_as_it_ended_before(
-    folder: Any, make_run: Make, silent: Any
+    folder: PlanFolder, make_run: Make, silent: Any
 ) -> None:
     begun(folder, silent.pid)
     silent.kill()
@@ -147,9 +149,9 @@ def test_an_accepted_run_stands_by_its_repeats(
 
 
 def test_the_panel_and_status_say_how_many_seeds_confirm_a_run(
-    folder: Any,
+    folder: PlanFolder,
     queue_app: Make,
-    eyes: Any,
+    eyes: type[Eyes],
     fake_supervisor: tuple[str, ...],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

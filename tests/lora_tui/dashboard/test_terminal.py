@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
+from terminal import Terminal
 from waiting import DEADLINE_S, wait_for
 
 from core.errors import UserError
@@ -29,24 +31,11 @@ sys.exit(main([]))
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\u202e[/][bold]\x9b31m[@click=app.quit]x\x00\r\n" + "y" * 200
 
 
-@pytest.fixture
-def terminal() -> Any:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("dashboard_terminal", Path(__file__).with_name("terminal.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Terminal
-
-
-def test_it_opens_starts_nothing_is_silent_when_nothing_happens_and_quits(
-    tmp_path: Path, make_run: Make, terminal: Any
-) -> None:
+def test_it_opens_starts_nothing_is_silent_when_nothing_happens_and_quits(tmp_path: Path, make_run: Make) -> None:
     run = make_run().train(1000).finish()
     before = sorted(path for path in tmp_path.rglob("*"))
     looks = tmp_path.with_name("looks")
-    screen = terminal(["-c", COUNTING, str(looks)], cwd=tmp_path)
+    screen = Terminal(["-c", COUNTING, str(looks)], cwd=tmp_path)
     screen.wait_for(b"accepted")
 
     def silent() -> bool:
@@ -65,12 +54,10 @@ def test_it_opens_starts_nothing_is_silent_when_nothing_happens_and_quits(
     assert run.paths.result.exists()
 
 
-def test_hostile_text_reaches_the_terminal_as_harmless_characters(
-    tmp_path: Path, make_run: Make, terminal: Any
-) -> None:
+def test_hostile_text_reaches_the_terminal_as_harmless_characters(tmp_path: Path, make_run: Make) -> None:
     run = make_run(title=HOSTILE).train(300, nan_at=7)
     run.paths.log.write_text(HOSTILE + "\n" + HOSTILE)
-    screen = terminal(COMMAND, cwd=tmp_path, size=(200, 50))
+    screen = Terminal(COMMAND, cwd=tmp_path, size=(200, 50))
     screen.wait_for(b"training")
     screen.wait_for(b"[bold]")
     screen.rest()
@@ -82,16 +69,16 @@ def test_hostile_text_reaches_the_terminal_as_harmless_characters(
     assert "␛".encode() in shown
 
 
-def test_without_its_terminal_it_ends(tmp_path: Path, make_run: Make, terminal: Any) -> None:
+def test_without_its_terminal_it_ends(tmp_path: Path, make_run: Make) -> None:
     """No SIGHUP comes to a process without a controlling terminal, as one in a container may be."""
     make_run().train(1000).finish()
-    screen = terminal(COMMAND, cwd=tmp_path)
+    screen = Terminal(COMMAND, cwd=tmp_path)
     screen.wait_for(b"accepted")
     screen.hang_up()
     assert screen.process.wait(DEADLINE_S) == 0
 
 
-def test_no_torch_and_no_transformers_in_its_process(tmp_path: Path, make_run: Make, terminal: Any) -> None:
+def test_no_torch_and_no_transformers_in_its_process(tmp_path: Path, make_run: Make) -> None:
     make_run().train(1000).finish()
     script = (
         "import sys, atexit\n"
@@ -100,7 +87,7 @@ def test_no_torch_and_no_transformers_in_its_process(tmp_path: Path, make_run: M
         "print('heavy:', sorted({'torch', 'transformers', 'peft', 'soundfile', 'scipy'} & set(sys.modules)))\n"
         "sys.exit(code)\n"
     )
-    screen = terminal(["-c", script], cwd=tmp_path)
+    screen = Terminal(["-c", script], cwd=tmp_path)
     screen.wait_for(b"accepted")
     screen.type(b"q")
     assert screen.end() == 0
@@ -140,9 +127,9 @@ def test_a_look_never_becomes_a_training(monkeypatch: pytest.MonkeyPatch, served
         dashboard_command.wanted(parse(["--readonly"]))
 
 
-def test_a_terminal_that_can_show_no_dashboard_starts_nothing(tmp_path: Path, folder: Any, terminal: Any) -> None:
+def test_a_terminal_that_can_show_no_dashboard_starts_nothing(tmp_path: Path, folder: PlanFolder) -> None:
     folder.write()
-    screen = terminal([*COMMAND, str(folder.plan)], cwd=tmp_path, env={"TERM": "dumb"})
+    screen = Terminal([*COMMAND, str(folder.plan)], cwd=tmp_path, env={"TERM": "dumb"})
     assert screen.end() == 4
     assert b"--headless" in screen.bytes and b"xterm-256color" in screen.bytes
     assert not folder.runs.root.exists() and not (tmp_path / "runs").exists()
@@ -158,17 +145,17 @@ def test_on_such_a_terminal_training_that_is_asked_for_is_headless(monkeypatch: 
             dashboard_command.wanted(parse(options))
 
 
-def test_a_named_plan_that_is_not_there_exits_4(tmp_path: Path, terminal: Any) -> None:
-    screen = terminal([*COMMAND, "none.toml"], cwd=tmp_path)
+def test_a_named_plan_that_is_not_there_exits_4(tmp_path: Path) -> None:
+    screen = Terminal([*COMMAND, "none.toml"], cwd=tmp_path)
     assert screen.end() == 4
     assert b"no such plan" in screen.bytes
 
 
-def test_start_queues_the_plan_and_training_goes_on_after_quitting(tmp_path: Path, folder: Any, terminal: Any) -> None:
+def test_start_queues_the_plan_and_training_goes_on_after_quitting(tmp_path: Path, folder: PlanFolder) -> None:
     folder.write()
     command = Path(__file__).parents[1] / "fake_command.py"
     arguments = [str(command), "--start", "--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
-    screen = terminal(arguments, cwd=tmp_path, size=(120, 40))
+    screen = Terminal(arguments, cwd=tmp_path, size=(120, 40))
     screen.wait_for("✓ accepted".encode())
     screen.type(b"q")
     assert screen.end() == 0

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from plan_folder import PlanFolder
 
 from core.queue.__main__ import supervise
 from core.runs.row import Figures, Outcome, Row, Status, Wer
@@ -181,12 +182,14 @@ def test_the_table_stays_whole_while_details_go(render: Any) -> None:
     assert re.search(r"the details of \d+ rows left out", text) and "rows left out" in text
 
 
-def gate(folder: Any, *arguments: str) -> int:
+def gate(folder: PlanFolder, *arguments: str) -> int:
     runs = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
     return main(["--headless", str(folder.plan), *runs, "--gate", "--no-train", *arguments])
 
 
-def test_in_github_actions(folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_in_github_actions(
+    folder: PlanFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     runs = "".join(f'[[experiment]]\nid = "x{i}"\ntrain.seed = {i}\n' for i in range(3))
     folder.write(runs, queue='until = "all"')
     folder.script(**{f"x{i}": ["poor"] for i in range(2)})
@@ -223,7 +226,7 @@ def test_no_text_from_outside_commands_the_runner(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_summary_that_cannot_be_written_is_only_a_warning(
-    folder: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     folder.write()
     monkeypatch.setenv("GITHUB_ACTIONS", "true")

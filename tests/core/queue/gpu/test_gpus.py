@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nvml_file import FakeNvml
+from plan_folder import PlanFolder
 
 from core.queue.gpu.available import AvailableGpus
 from core.queue.gpu.choice import GIB, Choice, Devices, Gpu, choose_gpu, visible
@@ -101,7 +103,7 @@ def test_indices_of_different_gpus_are_refused_unless_their_order_is_known() -> 
 
 
 @pytest.fixture
-def read(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
+def read(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Devices]:
     path = Path(__file__).parents[1] / "fake_nvml" / "pynvml.py"
     spec = importlib.util.spec_from_file_location("pynvml", path)
     assert spec is not None and spec.loader is not None
@@ -119,7 +121,7 @@ def test_the_fake_has_no_name_that_the_package_has_not() -> None:
     assert len(names) > 10 and not [name for name in names if not name.startswith("_") and not hasattr(pynvml, name)]
 
 
-def test_what_nvml_tells(read: Callable[[], Devices], nvml: Any) -> None:
+def test_what_nvml_tells(read: Callable[[], Devices], nvml: FakeNvml) -> None:
     nvml.add("GPU-a", 3, name="H100", pids=[9, 4], busy=87)
     nvml.add("GPU-b", mig=[{"uuid": "MIG-x", "total": 10 * GIB, "free": GIB}, {"uuid": "MIG-y", "total": None}])
     nvml.add("GPU-c", lost=True)
@@ -130,7 +132,9 @@ def test_what_nvml_tells(read: Callable[[], Devices], nvml: Any) -> None:
     )
 
 
-def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(read: Callable[[], Devices], nvml: Any) -> None:
+def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(
+    read: Callable[[], Devices], nvml: FakeNvml
+) -> None:
     nvml.error = "Driver/library version mismatch"
     nvml.write()
     assert read() == Devices(note="no GPU: NVML does not answer (Driver/library version mismatch)")
@@ -138,7 +142,9 @@ def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(read: Calla
     assert "whatever PyTorch finds" in read().note and not read().unusable
 
 
-def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(read: Callable[[], Devices], nvml: Any) -> None:
+def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(
+    read: Callable[[], Devices], nvml: FakeNvml
+) -> None:
     nvml.add("GPU-a")
     assert read().gpus
     nvml.error = "Unknown Error"
@@ -152,7 +158,7 @@ def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(read: Cal
 
 
 def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
-    read: Callable[[], Devices], nvml: Any, monkeypatch: pytest.MonkeyPatch
+    read: Callable[[], Devices], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # the first of those that we may use
     nvml.add("GPU-a", denied=True)
@@ -162,7 +168,7 @@ def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
 
 
 @pytest.fixture
-def choose(read: Callable[[], Devices], folder: Any) -> Callable[[], Choice]:
+def choose(read: Callable[[], Devices], folder: PlanFolder) -> Callable[[], Choice]:
     """Where a supervisor's next trainer would run."""
     places = AvailableGpus(folder.runs, Journal(folder.runs.decisions), read)
     return lambda: places.choose({}, None)
@@ -170,7 +176,7 @@ def choose(read: Callable[[], Devices], folder: Any) -> Callable[[], Choice]:
 
 @pytest.mark.parametrize("wanted", ["0", "GPU-a"])
 def test_a_lost_gpu_is_waited_for_and_not_replaced_by_the_cpu(
-    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch, folder: Any, wanted: str
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, folder: PlanFolder, wanted: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
     nvml.add("GPU-a")
@@ -188,7 +194,7 @@ def test_a_lost_gpu_is_waited_for_and_not_replaced_by_the_cpu(
 
 @pytest.mark.parametrize("wanted", ["0", "GPU-a"])
 def test_a_gpu_that_was_lost_before_the_supervisor_came_is_waited_for_too(
-    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch, wanted: str
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
     nvml.add("GPU-a", lost=True)
@@ -203,7 +209,7 @@ def test_a_gpu_that_was_lost_before_the_supervisor_came_is_waited_for_too(
 @pytest.mark.parametrize("seen", [True, False])
 def test_the_others_are_used_while_one_gpu_is_in_trouble(
     choose: Callable[[], Choice],
-    nvml: Any,
+    nvml: FakeNvml,
     monkeypatch: pytest.MonkeyPatch,
     wanted: str | None,
     trouble: dict[str, Any],
@@ -223,7 +229,7 @@ def test_the_others_are_used_while_one_gpu_is_in_trouble(
 
 
 def test_visible_gpus_that_are_not_even_counted_any_more_make_the_queue_wait(
-    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     nvml.add("GPU-a")
@@ -235,7 +241,7 @@ def test_visible_gpus_that_are_not_even_counted_any_more_make_the_queue_wait(
 
 
 def test_who_asked_for_the_cpu_has_it_whatever_becomes_of_the_gpus(
-    choose: Callable[[], Choice], nvml: Any, monkeypatch: pytest.MonkeyPatch
+    choose: Callable[[], Choice], nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     nvml.add("GPU-a")
@@ -244,6 +250,6 @@ def test_who_asked_for_the_cpu_has_it_whatever_becomes_of_the_gpus(
     assert choose() == Choice()
 
 
-def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: Any) -> None:
+def test_a_cpu_build_of_pytorch_uses_no_gpu(nvml: FakeNvml) -> None:
     nvml.add("GPU-a")
     assert NvmlReader(torch=lambda: "2.13.0+cpu").read().gpus == ()

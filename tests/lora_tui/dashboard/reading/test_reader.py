@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
 from core.runs.paths import RunsFolder
@@ -91,7 +92,7 @@ def test_a_thousand_runs_show_at_once(tmp_path: Path) -> None:
     assert len(source(tmp_path).read(Want()).rows) == 1000, "the first board has them all"
 
 
-def test_rows_of_a_plan_say_what_they_wait_for(tmp_path: Path, folder: Any) -> None:
+def test_rows_of_a_plan_say_what_they_wait_for(tmp_path: Path, folder: PlanFolder) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\nafter = ["a"]\nwhen = "stable"\n')
     board = settled(source(tmp_path, folder.plan), Want())
     assert [(row.key, row.status, row.reason) for row in board.rows] == [
@@ -100,7 +101,7 @@ def test_rows_of_a_plan_say_what_they_wait_for(tmp_path: Path, folder: Any) -> N
     ]
 
 
-def test_a_broken_plan_is_told_and_read_again_when_it_is_mended(tmp_path: Path, folder: Any) -> None:
+def test_a_broken_plan_is_told_and_read_again_when_it_is_mended(tmp_path: Path, folder: PlanFolder) -> None:
     folder.plan.write_text("[nonsense\n")
     reading = source(tmp_path, folder.plan)
     assert "experiments.toml:1" in settled(reading, Want()).problems[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import tarfile
 from pathlib import Path
-from typing import Any
+
+from eyes import Eyes
 
 from core.runs.paths import RunsFolder
 from lora_tui.dashboard.actions import Actions
@@ -16,7 +17,7 @@ from lora_tui.dashboard.reading.replay import ReplaySource
 RECORDED = Path(__file__).parents[4] / "docs" / "recorded" / "2.1-4f401991be.tar.xz"
 
 
-def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: Any) -> None:
+def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: type[Eyes]) -> None:
     with tarfile.open(RECORDED) as archive:
         archive.extractall(tmp_path, filter="data")
     run = tmp_path / "2.1-4f401991be"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_folder import PlanFolder
 
 from core.runs.paths import RunsFolder
 from core.runs.row import Row
@@ -94,7 +95,7 @@ def test_another_program_and_rubbish_hold_nothing(runs: RunsFolder, make_run: Ma
         assert [row.word for row in read_all(runs).rows] == ["accepted"]
 
 
-def test_other_thresholds_judge_anew(runs: RunsFolder, make_run: Make, folder: Any) -> None:
+def test_other_thresholds_judge_anew(runs: RunsFolder, make_run: Make, folder: PlanFolder) -> None:
     run = make_run().train(1000).finish()
     age(runs)
     read_all(runs)

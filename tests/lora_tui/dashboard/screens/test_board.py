@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from eyes import Eyes
+from plan_folder import PlanFolder
+
 Make = Callable[..., Any]
 
 
-def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(
+    make_run: Make, make_app: Make, eyes: type[Eyes]
+) -> None:
     make_run().train(1000, nan_at=300).finish()
 
     async def look() -> None:
@@ -23,7 +28,7 @@ def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(make_run: Make, 
     asyncio.run(look())
 
 
-def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run("2.1", "0" * 10).train(1000).finish("the first\n")
     make_run("2.2", "1" * 10).train(300)
 
@@ -45,7 +50,7 @@ def test_moving_the_selection_shows_the_other_run(make_run: Make, make_app: Make
     asyncio.run(look())
 
 
-def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("2.2", "1" * 10).train(300)
 
@@ -62,7 +67,7 @@ def test_enter_before_the_run_is_read_opens_it_when_it_is(make_run: Make, make_a
     asyncio.run(look())
 
 
-def test_a_run_that_starts_to_train_is_seen_without_a_key(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_a_run_that_starts_to_train_is_seen_without_a_key(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     run = make_run().train(100)
 
     async def look() -> None:
@@ -84,7 +89,7 @@ def _step(step: int) -> Any:
     return Step(step, 1.0, 1e-4, 1.0, 100, 15.0, 0.25)
 
 
-def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run().train(1000).finish()
 
     async def look() -> None:
@@ -103,7 +108,7 @@ def test_below_its_size_it_says_so_and_comes_back(make_run: Make, make_app: Make
     asyncio.run(look())
 
 
-def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: Any) -> None:
+def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: type[Eyes]) -> None:
     async def look() -> None:
         app = make_app()
         async with app.run_test(size=(80, 24)) as pilot:
@@ -112,7 +117,7 @@ def test_an_empty_folder_says_what_to_do_next(make_app: Make, eyes: Any) -> None
     asyncio.run(look())
 
 
-def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: Any, folder: Any) -> None:
+def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: type[Eyes], folder: PlanFolder) -> None:
     folder.plan.write_text("[train]\nstepz = 3\n")
 
     async def look() -> None:
@@ -130,7 +135,7 @@ def test_the_problems_of_a_plan_are_on_the_board(make_app: Make, eyes: Any, fold
     asyncio.run(look())
 
 
-def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run(title="Ünïcode ↯").train(1000).finish("früh\n")
 
     async def look() -> None:
@@ -148,7 +153,7 @@ def test_ascii_has_nothing_else_on_the_board(make_run: Make, make_app: Make, eye
 
 
 def test_a_queue_that_does_not_fit_says_which_rows_are_seen_and_keeps_its_headings(
-    make_run: Make, make_app: Make, eyes: Any
+    make_run: Make, make_app: Make, eyes: type[Eyes]
 ) -> None:
     for i in range(12):
         make_run(f"e{i:02}", f"{i:010}").train(50)
@@ -164,7 +169,7 @@ def test_a_queue_that_does_not_fit_says_which_rows_are_seen_and_keeps_its_headin
     asyncio.run(look())
 
 
-def test_the_palette_has_every_key_of_ours_once(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_the_palette_has_every_key_of_ours_once(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
 
     async def look() -> None:

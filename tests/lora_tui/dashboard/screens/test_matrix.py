@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from eyes import Eyes
+from plan_folder import PlanFolder
+
 from core.runs.row import Figures, Row, Status, Wer
 from lora_tui.dashboard.screens.matrix import matrix_of, sort_rows
 
@@ -59,7 +62,7 @@ def test_sorting_puts_what_is_unknown_last_both_ways() -> None:
     assert sort_rows(matrix, "no such", descending=True) == matrix
 
 
-def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("3.1", "1" * 10, learning_rate=5e-5, title="[bold]slow").train(300)
 
@@ -90,7 +93,7 @@ def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: Any) -> None:
     asyncio.run(look())
 
 
-def test_the_headings_sort_by_mouse_and_it_is_remembered(folder: Any, queue_app: Make, eyes: Any) -> None:
+def test_the_headings_sort_by_mouse_and_it_is_remembered(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
     folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n[[history]]\nid = "old"\n')
     folder.runs.state.mkdir()
 

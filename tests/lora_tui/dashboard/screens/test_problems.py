@@ -7,13 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eyes import Eyes
+from plan_folder import PlanFolder
 from rich.cells import cell_len
 
 CHINESE = "这个实验的学习率比上一个小一半所以它收敛得更慢"
 
 
 @pytest.mark.parametrize("width", [40, 80])
-def test_a_chinese_problem_is_whole(folder: Any, queue_app: Callable[..., Any], eyes: Any, width: int) -> None:
+def test_a_chinese_problem_is_whole(
+    folder: PlanFolder, queue_app: Callable[..., Any], eyes: type[Eyes], width: int
+) -> None:
     folder.write(f'[[experiment]]\nid = "a"\ntrain.schedule = "{CHINESE}"\n')
     folder.runs.root.mkdir()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from eyes import Eyes
 
 from core.runs.paths import RunsFolder
 from core.runs.row import Status
@@ -35,7 +36,7 @@ class FakeSlowDisk(FolderSource):
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_cursor_goes_to_the_run_that_is_alive_unless_somebody_moved_it(
-    make_run: Make, eyes: Any, tmp_path: Any, moved: bool
+    make_run: Make, eyes: type[Eyes], tmp_path: Any, moved: bool
 ) -> None:
     make_run("2.1", "0" * 10).train(1000).finish()
     make_run("2.2", "1" * 10).train(300)

@@ -7,10 +7,12 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+from eyes import Eyes
+
 Make = Callable[..., Any]
 
 
-def test_keys_that_left_the_footer_are_not_kept(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_keys_that_left_the_footer_are_not_kept(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run().train(1000).finish()
 
     async def look() -> None:
@@ -30,7 +32,7 @@ def test_keys_that_left_the_footer_are_not_kept(make_run: Make, make_app: Make, 
     asyncio.run(look())
 
 
-def test_the_palettes_key_takes_no_other_keys_place(make_run: Make, make_app: Make, eyes: Any) -> None:
+def test_the_palettes_key_takes_no_other_keys_place(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
     make_run().train(1000).finish()
 
     async def look() -> None:

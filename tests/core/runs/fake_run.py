@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from score_kit import adapter_facts, score_document, utterance, write_result
 
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
@@ -150,13 +148,3 @@ class FakeRun:
         self.health()
         self.result()
         return self
-
-
-@pytest.fixture
-def fake_run(tmp_path: Path) -> Callable[..., FakeRun]:
-    """`fake_run(name="2.1-0123456789", steps=1000)` makes a run folder that holds run.json only."""
-
-    def make(name: str = "2.1-0123456789", steps: int = 1000) -> FakeRun:
-        return FakeRun(tmp_path / "runs" / name, steps)
-
-    return make
