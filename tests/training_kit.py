@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import wave
@@ -33,6 +34,8 @@ from core.system.files import write_json
 RATE = 16_000
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 Samples = NDArray[np.float32]
+WHISPER_LANGUAGES = ("en", "zh", "de")
+"""In the order of its vocabulary."""
 FAMILIES = ["tiny_moonshine", "tiny_whisper", "tiny_streaming"]
 """Fixtures with a random model of each family that `core.training` knows."""
 
@@ -169,7 +172,7 @@ def tiny_whisper(folder: Path) -> Path:
         vocab_size=300, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
     pieces.train_from_iterator(digit_texts(60, 0), trainer)
-    end, *others = ["endoftext", "startoftranscript", "en", "transcribe", "translate", "notimestamps"]
+    end, *others = ["endoftext", "startoftranscript", *WHISPER_LANGUAGES, "transcribe", "translate", "notimestamps"]
     tokenizer = WhisperTokenizerFast(
         vocab=pieces.get_vocab(),
         merges=[tuple(pair) for pair in json.loads(pieces.to_str())["model"]["merges"]],
@@ -195,6 +198,28 @@ def tiny_whisper(folder: Path) -> Path:
     network.generation_config.begin_suppress_tokens = [tokenizer.encode(" ", add_special_tokens=False)[0], end_id]
     network.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def multilingual(whisper: Path, folder: Path) -> Path:
+    """A copy of `tiny_whisper` whose generation config lists languages and tasks, as OpenAI's multilingual ones do."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(whisper, folder)
+    tokenizer = AutoTokenizer.from_pretrained(whisper)
+    listed = {
+        "is_multilingual": True,
+        "lang_to_id": {f"<|{one}|>": tokenizer.convert_tokens_to_ids(f"<|{one}|>") for one in WHISPER_LANGUAGES},
+        "task_to_id": {one: tokenizer.convert_tokens_to_ids(f"<|{one}|>") for one in ("transcribe", "translate")},
+        "no_timestamps_token_id": tokenizer.convert_tokens_to_ids("<|notimestamps|>"),
+        "return_timestamps": False,
+    }
+    path = folder / "generation_config.json"
+    written = {k: v for k, v in json.loads(path.read_text()).items() if k != "_from_model_config"}
+    path.write_text(json.dumps(written | listed))
+    settings = folder / "tokenizer_config.json"
+    plain = {k: v for k, v in json.loads(settings.read_text()).items() if k not in ("language", "task")}
+    settings.write_text(json.dumps(plain))
     return folder
 
 
@@ -380,7 +405,9 @@ def in_process_trainer(run: TrainingRun) -> Any:
     stop = StopFlag()
     session = Session(run.paths, run.config, stop)
     journal = Journal(run.paths.events, session.attempt)
-    speech, materials = session._materials(load_model(session.settings.model.id), journal)
+    model = session.settings.model
+    speech = load_model(model.id, language=model.language, task=model.task)
+    speech, materials = session._materials(speech, journal)
     scorer = Scorer(session.settings, journal, stop)
     facts = session._facts(speech)
     speech = attach(speech, session.settings.adapter, session.settings.train.seed)

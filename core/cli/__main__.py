@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (transcribe, evaluate):
         command.add_argument("--model", help="folder in hub format or hub id; default: the one the adapter names")
         command.add_argument("--revision", help="revision of a hub id")
+        command.add_argument("--language", metavar="CODE", help="what is spoken, such as de; default: the adapter's")
+        command.add_argument("--task", help="transcribe or translate, for models that do both; default: the adapter's")
         command.add_argument("--adapter", type=user_path, help="adapter folder, e.g. runs/…/lora_adapter_best")
         command.add_argument(
             "--normaliser",

@@ -51,7 +51,7 @@ class _Loaded:
     batch_seconds: float
 
 
-def _load(args: argparse.Namespace) -> _Loaded:
+def _load(args: argparse.Namespace, manifest: Manifest | None = None) -> _Loaded:
     import torch
 
     from core.training.adapter import load_adapter
@@ -77,7 +77,10 @@ def _load(args: argparse.Namespace) -> _Loaded:
     if args.precision is None and asked == "bf16" and device.type == "cpu":
         asked = "fp32"
     revision = _revision(name, args.revision, facts)
-    speech = load_model(name, revision, device=device, precision=asked)
+    # the adapter's pair, unless a language is asked for
+    own = facts if args.language is None and args.task is None else None
+    language, task = (own.language, own.task) if own else (args.language, args.task)
+    speech = load_model(name, revision, device=device, precision=asked, language=language, task=task)
     digest = None
     if folder is not None:
         local = Path(name)
@@ -85,6 +88,7 @@ def _load(args: argparse.Namespace) -> _Loaded:
         base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else hub_hash(name, revision)
         speech, facts = load_adapter(speech, folder, base)
         digest = adapter_hash(folder)
+    speech.check_languages([None] if manifest is None else [u.language for u in manifest.utterances])
     if args.tokens_per_second:
         speech = speech.capped_at(args.tokens_per_second)
     return _Loaded(
@@ -135,7 +139,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     manifest, unit = read_manifest(args.manifest), Unit(args.unit)
     if unit is Unit.WORD:
         _warn_of_joined_words(manifest)
-    loaded = _load(args)
+    loaded = _load(args, manifest)
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
         # decoded anew on purpose: this score must not lean on anything that the trainer left behind
         hashes = HashCache(Path(scratch) / "hashes.json")

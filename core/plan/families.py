@@ -6,6 +6,7 @@ checked by this table and the model folder's files.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 MODEL_SECONDS = 30.0
@@ -30,6 +31,12 @@ class FamilyFacts:
     """Likewise; None: it has no decoder."""
     default_sites: str = "both"
     """Where adapters go unless a plan says otherwise: encoder, decoder or both."""
+    language: str = "refused"
+    """Whether a clip's language is part of its prompt: refused, optional, or required where the model has several."""
+    languages: tuple[str, ...] = ()
+    """Codes of its languages; none here: those of `lang_to_id` in generation_config.json."""
+    tasks: tuple[str, ...] = ()
+    """Values of `model.task`, the default first."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
 
@@ -45,7 +52,7 @@ class FamilyFacts:
 
 
 FAMILIES = (
-    FamilyFacts("whisper", ("whisper",), windowed=True),
+    FamilyFacts("whisper", ("whisper",), language="required", tasks=("transcribe", "translate"), windowed=True),
     FamilyFacts("moonshine", ("moonshine",), attention=("q_proj", "k_proj", "v_proj", "o_proj")),
     FamilyFacts("moonshine_streaming", ("moonshine_streaming",), attention=("q_proj", "k_proj", "v_proj", "o_proj")),
     FamilyFacts(
@@ -66,3 +73,40 @@ def refusal(model_type: object) -> str:
     known = ", ".join(model_type for facts in FAMILIES for model_type in facts.model_types)
     named = f"model_type {model_type}" if isinstance(model_type, str) else "no model_type"
     return f"its config.json names {named}, which cannot be fine-tuned here; what can be: {known}"
+
+
+def known_languages(facts: FamilyFacts, generation: Mapping[str, object]) -> tuple[str, ...]:
+    """Codes of the languages that a model can be told, by its generation config; none: it takes no language."""
+    listed = generation.get("lang_to_id")
+    if facts.language == "refused" or facts.languages:
+        return facts.languages
+    return tuple(sorted(str(name).strip("<|>") for name in listed)) if isinstance(listed, dict) else ()
+
+
+def wrong_language(
+    facts: FamilyFacts,
+    known: Collection[str],
+    language: str | None,
+    task: str | None,
+    clips: Iterable[str | None] = (None,),
+) -> str | None:
+    """What is wrong with `model.language` and `model.task`; None: nothing. `clips`: the languages that clips name."""
+    if not known:
+        key, value = ("language", language) if language is not None else ("task", task)
+        return None if value is None else f"model.{key}: this model takes no {key}: remove {key} = {value!r}"
+    choices = f"give one of {', '.join(known)}"
+    if language is not None and language not in known:
+        return f"model.language: {language!r} is no language of this model: {choices}"
+    if task is not None and task not in facts.tasks:
+        return f"model.task: {task!r} is no task of this model: {_one_of(facts.tasks)}"
+    named = set(clips)
+    other = sorted(one for one in named if one is not None and one not in known)
+    if other:
+        return f"the field language of the manifests: {other[0]!r} is no language of this model: {choices}"
+    if facts.language == "required" and language is None and None in named:
+        return f"model.language: missing, and this model is told what is spoken: {choices}"
+    return None
+
+
+def _one_of(choices: Collection[str]) -> str:
+    return f"give one of {', '.join(choices)}" if choices else "remove it"

@@ -24,6 +24,8 @@ EXCLUDED: Mapping[str, str] = {
 }
 """Settings that are not part of the identity, each with the reason. All others are."""
 LATER: Mapping[str, Any] = {
+    "model.language": None,
+    "model.task": None,
     "train.deterministic": False,
     "adapter.sites": None,
     "adapter.layers": None,

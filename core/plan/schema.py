@@ -56,6 +56,10 @@ class ModelSettings:
     revision: str | None = _key(
         None, "the hub's branch, tag or commit; its commit is recorded and part of the identity"
     )
+    language: str | None = _key(
+        None, 'code of what is spoken ("de"), for models that are told it; clips may name their own'
+    )
+    task: str | None = _key(None, 'what such a model does with it ("translate"); default: transcribe')
 
 
 @dataclass(frozen=True, slots=True)

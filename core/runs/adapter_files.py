@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,22 @@ class AdapterFacts:
     threads: int
     lifted: tuple[int, ...] = ()
     """Tokens that the model's generation config bans and that training texts have: the adapter may write them."""
+    language: str | None = None
+    task: str | None = None
+    prompt: tuple[int, ...] = ()
+    targets: int = 1
+    """As in `core.runs.scores.Decoding`."""
     hash_version: int = 2
     """Of the adapter's hash: 1 covers weights and configuration, 2 these facts too."""
+
+
+_LATER: dict[str, Any] = {"language": None, "task": None, "prompt": (), "targets": 1}
+"""Facts that earlier adapters do not have: not written at these values, so that equal adapters stay equal bytes."""
+
+
+def plain_facts(facts: AdapterFacts) -> dict[str, Any]:
+    """As `reproduce.json` has them."""
+    return {key: value for key, value in asdict(facts).items() if key not in _LATER or value != _LATER[key]}
 
 
 def read_facts(folder: Path) -> AdapterFacts | None:
@@ -76,6 +90,8 @@ def impossible(facts: AdapterFacts) -> str | None:
         "eval_batch_seconds": 0 < facts.eval_batch_seconds < math.inf,
         "threads": facts.threads >= 1,
         "step": facts.step >= 0,
+        "prompt": all(token >= 0 for token in facts.prompt),
+        "targets": facts.targets >= 1,
         "lifted": all(token >= 0 for token in facts.lifted),
         "precision": facts.precision in _PRECISIONS,
         "normaliser": facts.normaliser in NAMES,

@@ -128,8 +128,8 @@ def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
     score, _ = read_score(paths.evaluation(best_step, "domain"))
     if score is not None:
         wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
-        wanted |= {"tokens_per_second": score.decode.tokens_per_second, "lifted": score.decode.lifted}
-        wanted["lifted"] = score.decode.lifted
+        names = ("tokens_per_second", "lifted", "language", "task", "prompt", "targets")
+        wanted |= {name: getattr(score.decode, name) for name in names}
     for key, value in wanted.items():
         if getattr(facts, key) != value:
             yield f"{where}: its {key} is {getattr(facts, key)!r}, the run's is {value!r}"

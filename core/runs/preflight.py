@@ -9,7 +9,7 @@ from pathlib import Path
 from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
-from core.plan.families import MODEL_SECONDS, family_of
+from core.plan.families import MODEL_SECONDS, family_of, known_languages, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
 from core.plan.schema import DataSettings, RunSettings
 from core.runs.adapter_size import adapter_problem, model_folder
@@ -33,10 +33,13 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
     `targets_known`: whether `adapter.target_modules` are final.
     """
     problems: list[str] = []
-    longest = hears(model_folder(settings.model))
+    folder = model_folder(settings.model)
+    longest = hears(folder)
     if targets_known:
         wrong = adapter_problem(settings)
         problems += [wrong] if wrong is not None else []
+    wrong = _wrong_language(folder, settings)
+    problems += [wrong] if wrong is not None else []
     seconds: dict[str, list[float]] = {"train": [], "replay": []}
     for name in ("train", "replay"):
         written = getattr(settings.data, name)
@@ -54,6 +57,30 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         wrong = batches_fit(seconds["train"], seconds["replay"], settings.train)
         problems += [wrong] if wrong is not None else []
     return problems
+
+
+def _wrong_language(folder: Path, settings: RunSettings) -> str | None:
+    """What is wrong with language and task, by the model's files and what the manifests' clips name."""
+    if not folder.is_dir():
+        return None
+    facts = family_of((read_json(folder / "config.json", follow=True)[0] or {}).get("model_type"))
+    if facts is None:
+        return None
+    known = known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {})
+    data, model = settings.data, settings.model
+    replay = data.replay if settings.train.replay_share > 0 else None
+    named: set[str | None] = {None} if not known else set()
+    for path in (data.train, replay, data.domain, data.heldout, data.selection) if known else ():
+        try:
+            named |= _languages_of(Path(path), stamp(Path(path).stat())) if path else set()
+        except (UserError, OSError):
+            continue  # which is told where the manifests are read for their hashes
+    return wrong_language(facts, known, model.language, model.task, named)
+
+
+@lru_cache(maxsize=16)
+def _languages_of(manifest: Path, _stamp: tuple[int, ...]) -> frozenset[str | None]:
+    return frozenset(utterance.language for utterance in read_manifest(manifest, check_audio=False).utterances)
 
 
 def usable_seconds(manifest: Path, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:

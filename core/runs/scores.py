@@ -89,7 +89,7 @@ class NormaliserName(msgspec.Struct, frozen=True):
     version: int
 
 
-class Decoding(msgspec.Struct, frozen=True):
+class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """How transcripts are written, and their longest lengths."""
 
     method: str
@@ -97,6 +97,13 @@ class Decoding(msgspec.Struct, frozen=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     lifted: tuple[Count, ...]
     """Tokens that the model's generation config bans, and that were allowed because training texts have them."""
+    language: str | None = None
+    task: str | None = None
+    """As the plan gives them."""
+    prompt: tuple[Count, ...] = ()
+    """Tokens that each transcript of a clip without a language of its own begins with, where the model has a choice."""
+    targets: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Version of what the family takes for the targets of a text."""
 
 
 class Single(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from core.errors import ModelError
 from core.plan.families import FamilyFacts
 from core.plan.schema import AdapterSettings
 from core.plan.targets import FROM_LAYERS, Shape, TargetError, plain_names, ranks_of
-from core.runs.adapter_files import CONFIG, WEIGHTS, AdapterFacts, read_facts
+from core.runs.adapter_files import CONFIG, WEIGHTS, AdapterFacts, plain_facts, read_facts
 from core.runs.folder import write_bytes, write_json
 from core.runs.paths import ADAPTER_FACTS
 from core.system.files import folder_problem
@@ -252,7 +252,7 @@ def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None
     config["base_model_name_or_path"] = facts.model
     config["revision"] = facts.revision
     write_json(folder, folder / CONFIG, {key: _plain(value) for key, value in config.items()})
-    write_json(folder, folder / ADAPTER_FACTS, asdict(facts))
+    write_json(folder, folder / ADAPTER_FACTS, plain_facts(facts))
 
 
 def _plain(value: Any) -> Any:
@@ -299,6 +299,15 @@ def load_adapter(
             raise ModelError(
                 f"adapter {folder}: {ADAPTER_FACTS} caps transcripts at {facts.tokens_per_second:g} tokens a second, "
                 f"this model at {speech.limits.tokens_per_second:g}: no trainer wrote that; bring the adapter anew"
+            )
+        if facts.targets == 1 < speech.targets_version:
+            # of a version that told no model a language: it is decoded as it was then
+            speech = replace(speech, facts=replace(speech.facts, language="refused"))
+        alike = (speech.language, speech.task) == (facts.language, facts.task)
+        if alike and facts.prompt and facts.prompt != speech.prompted:
+            raise ModelError(
+                f"adapter {folder}: was trained with the prompt {list(facts.prompt)}, this version gives the model "
+                f"{list(speech.prompted)}: use the lora-tui and transformers that trained it, or train again"
             )
         speech = speech.capped_at(facts.tokens_per_second).allowing(facts.lifted)
     network = _load(speech.network, folder).get_base_model()

@@ -38,8 +38,9 @@ def baseline_facts(
     target_rms: float,
     normaliser: str,
     batch_seconds: float,
+    languages: str | None = None,
 ) -> dict[str, Any]:
-    """All that can change what the base model makes of a manifest."""
+    """All that can change what the base model makes of a manifest. `languages`: hash of those that its clips name."""
     return {
         "schema": SCHEMA_VERSION,
         "model": model_hash,
@@ -53,8 +54,17 @@ def baseline_facts(
         "device": speech.device.type,
         "precision": speech.precision,
         "versions": {name: _version(name) for name in _LIBRARIES},
-        **speech.decoding,
+        **_later(speech, languages),
     }
+
+
+def _later(speech: SpeechModel, languages: str | None) -> dict[str, Any]:
+    """What only some models have: without it facts are as they were before any had it."""
+    told = languages if speech.facts.language != "refused" else None
+    decoding = speech.decoding
+    facts = {name: getattr(decoding, name) for name in ("language", "task", "prompt", "targets")} | {"languages": told}
+    defaults = {"prompt": (), "targets": 1}
+    return {name: value for name, value in facts.items() if value != defaults.get(name)}
 
 
 def baseline_fingerprint(facts: dict[str, Any]) -> str:

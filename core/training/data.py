@@ -41,6 +41,8 @@ class TrainingSet:
     """Into `clips`."""
     labels: tuple[list[int], ...]
     """Token ids for each of `indices`."""
+    languages: tuple[str | None, ...]
+    """That each of `indices` names."""
 
     @property
     def seconds(self) -> list[float]:
@@ -83,7 +85,7 @@ def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report:
     indices: list[int] = []
     labels: list[list[int]] = []
     for index, utterance in enumerate(dataset.manifest.utterances):
-        ids = speech.targets(utterance.text)
+        ids = speech.targets(utterance.text, utterance.language)
         samples = int(dataset.clips.lengths[index])
         reason = left_out(samples / SAMPLE_RATE_HZ, utterance.text, settings.data, speech.limits.max_seconds)
         if reason is None:
@@ -101,7 +103,8 @@ def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report:
         )
     if not indices:
         raise ManifestError(nothing_left(dataset.name, str(dataset.manifest.path), unused))
-    return TrainingSet(dataset.clips, tuple(indices), tuple(labels))
+    languages = tuple(dataset.manifest.utterances[i].language for i in indices)
+    return TrainingSet(dataset.clips, tuple(indices), tuple(labels), languages)
 
 
 def report_evaluation_set(dataset: Dataset, speech: SpeechModel, report: Report) -> None:

@@ -21,7 +21,7 @@ from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cu
 from core.errors import ManifestError
 from core.manifests.hashing import Line, line_of
 from core.manifests.manifest import Manifest
-from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
+from core.runs.scores import SCHEMA_VERSION, Counts, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
@@ -166,10 +166,11 @@ class Decoder:
         read: Callable[[int], Samples],
         labels: Sequence[Sequence[int]] | None = None,
         progress: Progress | None = None,
+        languages: Sequence[str | None] | None = None,
     ) -> tuple[list[str], float | None, str, set[int]]:
         """Hypotheses in the clips' order, mean loss (when `labels` are given), batch plan hash, clips that were cut.
 
-        `lengths` are samples at 16 kHz, `read(i)` gives clip i before normalisation.
+        `lengths` are samples at 16 kHz, `read(i)` gives clip i before normalisation; `languages`: what clips name.
         """
         pieces = _pieces(lengths, read, self.speech.limits.max_seconds)
         seconds = [(p.stop - p.start) / SAMPLE_RATE_HZ for p in pieces]
@@ -183,7 +184,8 @@ class Decoder:
                 for batch in batches:
                     chosen = [pieces[i] for i in batch]
                     targets = [labels[p.utterance] if labels and p.whole else None for p in chosen]
-                    written, batch_loss, tokens = self._batch([self._samples(p, read) for p in chosen], targets)
+                    told = [languages[p.utterance] if languages else None for p in chosen]
+                    written, batch_loss, tokens = self._batch([self._samples(p, read) for p in chosen], targets, told)
                     for i, (text, reached) in zip(batch, written, strict=True):
                         texts[i] = text
                         if reached:
@@ -212,7 +214,7 @@ class Decoder:
         return whole.samples[piece.start : piece.stop]
 
     def _batch(
-        self, clips: list[Samples], labels: list[Sequence[int] | None]
+        self, clips: list[Samples], labels: list[Sequence[int] | None], languages: list[str | None]
     ) -> tuple[list[tuple[str, bool]], float, int]:
         """((transcript, whether it reached its cap) of each clip, summed loss, target tokens)."""
         speech = self.speech
@@ -223,7 +225,7 @@ class Decoder:
         ]
         features = speech.features(clips)
         with speech.autocast():
-            encoded = speech.encode(features)
+            encoded = speech.encode(features, languages)
             caps = [speech.limits.tokens(len(clip)) for clip in clips]
             written = speech.decode(encoded, caps)
             loss = float(speech.summed_loss(encoded, targets)) if any(targets) else 0.0
@@ -281,9 +283,10 @@ def transcripts(
 ) -> Transcripts:
     """Decode all of `manifest`: the part of `evaluate` that takes time."""
     decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds)
-    labels = [speech.targets(u.text) for u in manifest.utterances] if with_loss else None
+    labels = [speech.targets(u.text, u.language) for u in manifest.utterances] if with_loss else None
     lengths = [int(n) for n in clips.lengths]
-    hypotheses, loss, plan, cut = decoder.run(lengths, lambda i: clips[i], labels, progress)
+    languages = [u.language for u in manifest.utterances]
+    hypotheses, loss, plan, cut = decoder.run(lengths, lambda i: clips[i], labels, progress, languages)
     return Transcripts(
         hypotheses=tuple(hypotheses),
         loss=_finite(loss),
@@ -346,7 +349,7 @@ def score_document(
         device=speech.device.type,
         precision=speech.precision,
         batch_plan=evaluation.batch_plan,
-        decode=Decoding("greedy", speech.limits.tokens_per_second, speech.limits.max_tokens, speech.lifted),
+        decode=speech.decoding,
         adapter_hash=adapter_hash,
         loss=_finite(evaluation.loss),
         unit=evaluation.unit,
@@ -375,6 +378,8 @@ def decode_singly(speech: SpeechModel, clips: ClipStore, result: Evaluation, cou
     differing = 0
     for index in chosen:
         clip = clips[index]
-        alone, *_ = Decoder(speech, target_rms=target_rms).run([len(clip)], [clip].__getitem__)
+        told = result.utterances[index].line.fields.get("language")
+        languages = [None if told is None else str(told)]
+        alone, *_ = Decoder(speech, target_rms=target_rms).run([len(clip)], [clip].__getitem__, languages=languages)
         differing += alone[0] != result.utterances[index].hypothesis
     return Single(len(chosen), differing)

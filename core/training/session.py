@@ -17,7 +17,7 @@ from core.audio.cache import SampleCache
 from core.console import err
 from core.errors import Interrupted, ModelError, RunFolderError, UserError
 from core.manifests.decoding import clip_notices
-from core.manifests.hashing import HashCache
+from core.manifests.hashing import HashCache, languages_sha256
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
@@ -134,8 +134,14 @@ class Session:
         self._check_model()
         self._check_normalisation()
         speech = load_model(
-            self.settings.model.id, self.settings.model.revision, device=self.device, precision=self.precision
+            self.settings.model.id,
+            self.settings.model.revision,
+            device=self.device,
+            precision=self.precision,
+            language=self.settings.model.language,
+            task=self.settings.model.task,
         )
+        self._check_decoding(speech)
         self.stopping.check()
         speech, materials = self._materials(speech, journal)
         self.stopping.check()
@@ -191,6 +197,19 @@ class Session:
                 "the folder and start again"
             )
 
+    def _check_decoding(self, speech: SpeechModel) -> None:
+        """Raise RunFolderError when the attempt it would go on from gave the model another prompt or other targets."""
+        score, _ = read_score(self.paths.evaluation(0, "domain"))
+        here = speech.decoding
+        if self.resume_from is None or score is None:
+            return
+        for name, what in (("prompt", "the prompt"), ("targets", "what the model is trained to write for a text")):
+            if getattr(score.decode, name) != getattr(here, name):
+                raise RunFolderError(
+                    f"{self.paths.root}: begun by a version of lora-tui that had another value of {what}: go on with "
+                    "that version, or remove the folder and start again"
+                )
+
     def _materials(self, speech: SpeechModel, journal: Journal) -> tuple[SpeechModel, Materials]:
         settings, data = self.settings, self.settings.data
         hashes = HashCache(self.runs.hash_cache)
@@ -221,6 +240,8 @@ class Session:
         replay_set = opened("replay", data.replay) if data.replay and settings.train.replay_share > 0 else None
         names = ("domain", "heldout", "selection") if data.selection else ("domain", "heldout")
         evaluation = tuple(opened(name, getattr(data, name)) for name in names)
+        opened_sets = [train_set, *([replay_set] if replay_set else []), *evaluation]
+        speech.check_languages(u.language for dataset in opened_sets for u in dataset.manifest.utterances)
         train = usable(train_set, speech, settings, report)
         replay = usable(replay_set, speech, settings, report) if replay_set else None
         sources = [train] + ([replay] if replay else [])
@@ -271,6 +292,7 @@ class Session:
                 target_rms=data.target_rms,
                 normaliser=data.normaliser,
                 batch_seconds=train.eval_batch_seconds,
+                languages=languages_sha256(dataset.manifest),
             )
 
             def compute(dataset: Dataset = dataset) -> Transcripts:
@@ -304,6 +326,10 @@ class Session:
             precision=SCORING_PRECISION,
             threads=train.threads,
             lifted=speech.lifted,
+            language=speech.language,
+            task=speech.task,
+            prompt=speech.prompted,
+            targets=speech.targets_version,
         )
 
     def _finish(self, trainer: Trainer, materials: Materials, journal: Journal, audit: HealthAudit) -> None:

@@ -175,9 +175,10 @@ class Trainer:
         parts = self._parts(micro)
         target_rms = self.settings.data.target_rms
         clips = [normalise(source.clips[source.indices[i]], target_rms).samples for source, i in parts]
+        languages = [source.languages[i] for source, i in parts]
         features = self.speech.features(clips)
         with self.speech.autocast():
-            loss = self.speech.summed_loss(self.speech.encode(features), self._labels(micro))
+            loss = self.speech.summed_loss(self.speech.encode(features, languages), self._labels(micro))
         return loss, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
 
     def _checkpoint(self) -> None:

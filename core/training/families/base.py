@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
-from core.plan.families import FamilyFacts
+from core.errors import ModelError
+from core.plan.families import FamilyFacts, known_languages, wrong_language
+from core.runs.scores import Decoding
 
 Samples = NDArray[np.float32]
 
@@ -79,7 +81,8 @@ class SpeechModel(ABC):
         language: str | None = None,
         task: str | None = None,
     ) -> Self:
-        """The family around a network that was just loaded, cured of what its padding leaks."""
+        """The family around a network that was just loaded, cured of what its padding leaks. Raises ModelError."""
+        _check(network, facts, language, task, ())
         cls.prepare(network)
         return cls(
             network=network,
@@ -143,9 +146,27 @@ class SpeechModel(ABC):
         return self
 
     @property
-    def decoding(self) -> dict[str, Any]:
-        """What else its transcripts and losses depend on, such as its prompt; plain values for a fingerprint."""
-        return {}
+    def prompted(self) -> tuple[int, ...]:
+        """The prompt of a clip that names no language, where the family has a choice of prompts; else empty."""
+        return ()
+
+    @property
+    def decoding(self) -> Decoding:
+        """How its transcripts are written, as score documents have it."""
+        return Decoding(
+            method="greedy",
+            tokens_per_second=self.limits.tokens_per_second,
+            max_tokens=self.limits.max_tokens,
+            lifted=self.lifted,
+            language=self.language,
+            task=self.task,
+            prompt=self.prompted,
+            targets=self.targets_version,
+        )
+
+    def check_languages(self, clips: Iterable[str | None] = (None,)) -> None:
+        """Raise ModelError unless it can be told its language and task, and the languages that clips name."""
+        _check(self.network, self.facts, self.language, self.task, clips)
 
     @property
     def tokenizer(self) -> Any:
@@ -168,6 +189,16 @@ class SpeechModel(ABC):
     def capped_at(self, tokens_per_second: float) -> Self:
         """The same model with another cap."""
         return replace(self, limits=replace(self.limits, tokens_per_second=tokens_per_second))
+
+
+def _check(
+    network: Any, facts: FamilyFacts, language: str | None, task: str | None, clips: Iterable[str | None]
+) -> None:
+    config = getattr(network, "generation_config", None)
+    known = known_languages(facts, {} if config is None else config.to_dict())
+    wrong = wrong_language(facts, known, language, task, clips)
+    if wrong is not None:
+        raise ModelError(wrong)
 
 
 def padded(rows: Sequence[Tensor], minimum: int = 0) -> tuple[Tensor, Tensor]:

@@ -137,3 +137,26 @@ def test_words_and_ranks_that_match_nothing_are_told(good: RunSettings) -> None:
     assert "pissa takes at most 4" in said(method="pissa", rank=8)
     every = replace(good.adapter, target_modules=("all-linear",), sites="decoder", layers="0")
     assert preflight(replace(good, adapter=every)) == []
+
+
+def test_a_language_is_asked_for_where_the_model_must_be_told_it(good: RunSettings, whisper: Path) -> None:
+    assert preflight(good) == []
+    listed = {"lang_to_id": {"<|en|>": 4, "<|de|>": 5}}
+    (whisper / "generation_config.json").write_text(json.dumps(listed))
+    assert only(preflight(good)) == (
+        "model.language: missing, and this model is told what is spoken: give one of de, en"
+    )
+    told = replace(good, model=replace(good.model, language="de"))
+    assert preflight(told) == []
+    assert "'xx' is no language" in only(preflight(replace(good, model=replace(good.model, language="xx"))))
+    assert "'sing' is no task" in only(preflight(replace(told, model=replace(told.model, task="sing"))))
+    path = Path(good.data.train)
+    lines = [json.dumps(json.loads(line) | {"language": "de"}) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+    assert preflight(good) == [], "each clip names its own"
+
+
+def test_a_model_of_one_language_refuses_one(good: RunSettings) -> None:
+    assert only(preflight(replace(good, model=replace(good.model, language="en")))) == (
+        "model.language: this model takes no language: remove language = 'en'"
+    )
