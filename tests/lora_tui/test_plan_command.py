@@ -140,6 +140,11 @@ def test_evaluation_texts_without_spaces_are_refused(project: Path, capsys: pyte
         assert command() is ExitCode.BAD_USAGE
         (problem,) = [line for line in capsys.readouterr().err.splitlines() if "spaces" in line]
         assert "heldout.jsonl:1: 1 of 1 texts are written without spaces between words" in problem
+        assert "set gate.unit to character, or to mixed" in problem
+    for unit in ("character", "mixed"):
+        assert command("--set", f"gate.unit={unit}") is ExitCode.ACCEPTED
+    assert "spaces" not in capsys.readouterr().err
+    assert command() is ExitCode.BAD_USAGE
 
 
 def test_plan_problems_go_to_stderr_or_into_the_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from training_kit import RATE, TrainingRun, speechlike, write_set, write_wav
 from core.audio.samples import cut_at_pauses, read_clip
 from core.manifests.manifest import read_manifest
 from core.scoring.text import normaliser
+from core.scoring.units import Unit
 from core.scoring.wer import count_errors
 
 Cli = Callable[..., Any]
@@ -150,6 +151,27 @@ def test_the_text_normaliser_can_be_chosen(lora_cli: Cli, tiny_moonshine: Path, 
         assert document["normaliser"] == {"name": name, "version": normaliser(name).version}
         words[name] = document["counts"]["reference_words"]
     assert words == {"basic": 2, "raw": 3}
+
+
+def test_the_unit_can_be_chosen(lora_cli: Cli, tiny_moonshine: Path, tmp_path: Path) -> None:
+    manifest = write_set(tmp_path, "s", [(speechlike("one two"), "你好，one TWO")])
+    words = {}
+    for unit in Unit:
+        done = lora_cli("evaluate", manifest, "--model", tiny_moonshine, "--unit", unit, "--json", "-")
+        document = json.loads(done.out)
+        assert document["unit"] == unit.value
+        words[unit.value] = document["counts"]["reference_words"]
+    assert words == {"word": 3, "character": 2 + len("one two"), "mixed": 4}
+    done = lora_cli("evaluate", manifest, "--model", tiny_moonshine, "--unit", "character", "--every-normaliser")
+    assert done.out.startswith("CER ") and " in 9 characters)" in done.out
+    assert done.out.splitlines()[2].split()[1:3] == ["CER", "%"]
+
+
+def test_texts_without_spaces_are_told_the_unit_to_take(lora_cli: Cli, tiny_moonshine: Path, tmp_path: Path) -> None:
+    manifest = write_set(tmp_path, "s", [(speechlike("one two"), "今天天气很好我们去公园")])
+    done = lora_cli("evaluate", manifest, "--model", tiny_moonshine)
+    assert (done.code, "here: --unit character or mixed" in done.err) == (0, True)
+    assert lora_cli("evaluate", manifest, "--model", tiny_moonshine, "--unit", "mixed").err == ""
 
 
 def test_silence_is_transcribed_and_said(lora_cli: Cli, tiny_moonshine: Path, tmp_path: Path) -> None:

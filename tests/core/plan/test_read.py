@@ -352,6 +352,15 @@ def test_a_plain_wrong_choice_is_not_called_unavailable() -> None:
             "plan.toml:12: domain_wer: expected a wor",
         ),
         ("[[experiment]]\nid = 'a'\n[[history]]\nid = 'h'\nwer = 3\n", "plan.toml:12: wer: unknown key; "),
+        ("[[experiment]]\nid = 'a'\n[gate]\nunit = 'letter'\n", "plan.toml:11: gate.unit: "),
+        (
+            "[gate]\nunit = 'character'\n[[experiment]]\nid = 'a'\n[[history]]\nid = 'h'\ndomain_wer = 3\n",
+            "plan.toml:14: domain_wer: unknown key; did you mean domain_cer?",
+        ),
+        (
+            "[gate]\nunit = 'mixed'\n[[experiment]]\nid = 'a'\n[[history]]\nid = 'h'\nheldout_mer = 'x'\n",
+            "plan.toml:14: heldout_mer: expected a mixed error rate in percent",
+        ),
         (
             "[[experiment]]\nid = 'a'\n[[history]]\ntitle = 'h'\n",
             "plan.toml:10: [[history]]: every entry needs an id",

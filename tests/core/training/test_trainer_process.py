@@ -21,11 +21,14 @@ from core.runs.consistency import changed_files, missing_files
 from core.runs.data_health import read_health
 from core.runs.digests import sha256_of
 from core.runs.events import CheckpointSaved, Event, IntervalScored, Notice, Step
+from core.runs.judged import judged
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import read_score
 from core.runs.signing import Keys
 from core.runs.snapshot import RunState
 from core.runs.verify import verify
+from core.scoring.evidence import State, Thresholds
+from core.scoring.units import Unit
 from core.training import evaluation
 from core.training.baseline import baseline_facts, baseline_fingerprint
 from core.training.checkpoint import whole_checkpoints
@@ -66,6 +69,28 @@ def test_a_run_ends_with_its_best_adapter_scored_by_another_process(finished_run
         assert tuned["single"]["compared"] == len(tuned["utterances"])
         different = {key for key in own if own[key] != tuned[key]}
         assert different == {"single"}
+
+
+@pytest.mark.heavy
+def test_a_gate_that_counts_characters_changes_what_is_counted_and_nothing_else(
+    finished_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_run.folder.root / "baselines", runs / "baselines")
+    run = TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "gate.unit='character'", runs=runs)
+    assert run.paths.name == finished_run.paths.name
+    assert run.fork() == 0
+    assert run.snapshot.unit is Unit.CHARACTER
+    own, other = (judged(one.snapshot, Thresholds(unit=Unit.CHARACTER)) for one in (run, finished_run))
+    assert own.problems == other.problems == ()
+    assert own.evidence.intervals == other.evidence.intervals
+    for name in ("domain", "heldout"):
+        counted, words = (read_score(one.paths.tuned(name))[0] for one in (run, finished_run))
+        assert counted is not None and words is not None
+        assert (counted.unit, words.unit) == (Unit.CHARACTER, Unit.WORD)
+        assert counted.counts.reference_words > 2 * words.counts.reference_words
+        assert [u.hypothesis for u in counted.utterances] == [u.hypothesis for u in words.utterances]
+    assert "CER" in own.verdict.criterion("parity").reason or own.verdict.criterion("parity").state is State.PASS
 
 
 def test_every_interval_has_its_evaluations_and_its_adapter(finished_run: TrainingRun) -> None:
