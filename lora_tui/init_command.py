@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core.console import ask, err
 from core.errors import ExitCode, ManifestError, UserError
-from core.manifests.manifest import read_manifest
+from core.manifests.manifest import joined_words, read_manifest
 from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
@@ -24,6 +24,7 @@ from core.runs.model_files import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES
+from core.scoring.units import Unit
 from core.system.files import write_text
 from core.user_paths import user_path
 
@@ -98,6 +99,8 @@ def run(args: argparse.Namespace) -> ExitCode:
         write_text(output, text)
     except OSError as error:
         raise UserError(f"{output}: the plan cannot be written: {error.strerror}") from error
+    if parse_plan(text, str(output)).gate.unit != Unit.WORD:
+        _say("Texts without spaces between words: errors are counted in characters (gate.unit).")
     _say(f"{output} is written. `lora-tui plan {output}` shows what it comes to.")
     return ExitCode.ACCEPTED
 
@@ -121,9 +124,16 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
         layers.feed_forward,
         steps,
         epochs,
+        _unit(answers),
     )
     parse_plan(text, str(output))  # a plan that could not be read again must not be written
     return text
+
+
+def _unit(answers: Mapping[str, str]) -> Unit:
+    """Characters for sets whose texts have no spaces between words, of which a word error rate says nothing."""
+    unparted = any(joined_words(read_manifest(user_path(answers[name]))) for name in ("domain", "heldout"))
+    return Unit.CHARACTER if unparted else Unit.WORD
 
 
 def check_answer(key: str, answer: str, answers: Mapping[str, str]) -> str:

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from core.errors import AudioError
-from core.manifests.manifest import Manifest, Utterance, read_manifest, refuse_joined_words
+from core.errors import AudioError, ManifestError
+from core.manifests.manifest import Manifest, Utterance, joined_words, read_manifest
 from core.manifests.parsing import audio_path
 from core.system.files import (
     POINTER_BYTES,
@@ -268,8 +268,8 @@ def manifest_file_hashes(
         if known == vouchers and len(lines) == _DIGITS:
             return ManifestHashes(content, lines, languages or None)
     manifest = read_manifest(path)
-    if judged:
-        refuse_joined_words(manifest)
+    if judged and (problem := joined_words(manifest)):
+        raise ManifestError(problem)
     content = manifest_sha256(manifest, cache, progress)
     found = ManifestHashes(content, lines_sha256(lines_of(manifest)), languages_sha256(manifest))
     vouchers = _vouchers(path, cache)

@@ -101,12 +101,11 @@ def read_manifest(path: Path, *, check_audio: bool = True, seen: Callable[[], No
     return Manifest(path, utterances)
 
 
-def refuse_joined_words(manifest: Manifest) -> None:
-    """Raise ManifestError for an evaluation set whose texts are written without spaces between words."""
+def joined_words(manifest: Manifest) -> str | None:
+    """What is wrong, by words, with an evaluation set whose texts are written without spaces between them."""
     found = list(joined(utterance.text for utterance in manifest.utterances))
     where = f"{manifest.path}:{manifest.utterances[found[0]].line}" if found else ""
-    if sentence := joined_sentence(where, len(found), len(manifest)):
-        raise ManifestError(sentence)
+    return joined_sentence(where, len(found), len(manifest))
 
 
 def _counted(utterances: Iterator[Utterance], seen: Callable[[], None] | None) -> Iterator[Utterance]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.plan.schema import DEFAULT_EPOCHS, TrainSettings
 from core.plan.validate import SECTIONS
+from core.scoring.units import Unit
 
 _COMMENT_COLUMN = 44
 _INTERVALS = 10
@@ -93,12 +94,13 @@ def plan_text(
     feed_forward: Sequence[str],
     steps: int = TrainSettings().steps,
     epochs: float = DEFAULT_EPOCHS,
+    unit: Unit = Unit.WORD,
 ) -> str:
     """A plan with the phases of the shipped one, of so many steps and passes over the training speech.
 
     `manifests`: paths by key (train, domain, heldout, and replay where there is one), and the normaliser where one was
     chosen. `attention` and
-    `feed_forward`: names of the model's linear layers.
+    `feed_forward`: names of the model's linear layers. `unit`: what error rates count.
     """
     values: dict[str, dict[str, Any]] = {
         "model": {"id": model},
@@ -110,6 +112,8 @@ def plan_text(
         values.setdefault(section, {}).update({key: defaults[key] for key in keys})
     every = min(values["train"]["eval_every"], max(1, steps // _INTERVALS))
     values["train"] |= {"steps": steps, "epochs": epochs, "eval_every": every}
+    if unit is not Unit.WORD:
+        values["gate"]["unit"] = unit.value
     if "replay" not in manifests:
         del values["train"]["replay_share"]
     sections = "".join(_section_text(name, values.get(name, {})) for name in SECTIONS)

@@ -159,6 +159,16 @@ def test_the_normaliser_is_asked_for_and_may_be_left_open(
     assert left_open.defaults.data.normaliser == "basic" and not left_open.gate.normaliser_chosen
 
 
+def test_texts_without_spaces_are_counted_in_characters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("--yes", *FLAGS, "--output", "words.toml")
+    assert load_plan(project / "words.toml").gate.unit == "word"
+    line = {"audio": "domain.wav", "sentence": "今天天气很好我们去公园散步吧"}
+    (project / "domain.jsonl").write_text(json.dumps(line) + "\n")
+    assert command("--yes", *FLAGS) is ExitCode.ACCEPTED
+    assert load_plan(project / "experiments.toml").gate.unit == "character"
+    assert "errors are counted in characters (gate.unit)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("clips", "steps", "epochs"), [(110, 1000, 10.0), (12, 240, 20.0)])
 def test_what_init_writes_for_few_clips_has_no_problem(
     project: Path, clips: int, steps: int, epochs: float, capsys: pytest.CaptureFixture[str]

@@ -8,6 +8,7 @@ import pytest
 
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
+from core.scoring.units import Unit
 from core.scoring.verdict import EarlyStop, early_stop, early_stop_of
 
 RULE = EarlyStop(regression_pp=1.0, intervals=2)
@@ -23,6 +24,13 @@ def interval(step: int, heldout_errors: int = 100, loss: float | None = 1.0) -> 
 def test_off_unless_the_plan_says_so() -> None:
     assert early_stop_of({}) is None and early_stop_of({"early_stop": None}) is None
     assert early_stop_of({"early_stop": 2, "early_stop_intervals": 4}) == EarlyStop(2.0, 4)
+
+
+def test_the_reason_says_what_was_counted() -> None:
+    rule = early_stop_of({"early_stop": 1.0, "early_stop_intervals": 2, "unit": "character"})
+    assert rule == EarlyStop(1.0, 2, Unit.CHARACTER)
+    reason = early_stop([interval(0), interval(10, 111, 0.9), interval(20, 125, 0.9)], rule)
+    assert reason is not None and reason.startswith("heldout CER rose by more than 1 points")
 
 
 def test_a_lasting_rise_of_heldout_wer_ends_the_run() -> None:
