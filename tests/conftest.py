@@ -43,6 +43,7 @@ KITS = (
     "score_kit",
     "plan_kit",
     "hub_kit",
+    "ctc_kit",
     "privileges",
     "core/queue/plan_folder",
     "core/queue/queue_scene",

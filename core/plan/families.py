@@ -60,7 +60,49 @@ FAMILIES = (
         ("speech_to_text", "speecht5", "speech-encoder-decoder"),
         mlp=("fc1", "fc2", "intermediate_dense", "output_dense"),
     ),
+    FamilyFacts(
+        "ctc",
+        (
+            "wav2vec2",
+            "wav2vec2-bert",
+            "wav2vec2-conformer",
+            "hubert",
+            "data2vec-audio",
+            "unispeech",
+            "unispeech-sat",
+            "parakeet_ctc",
+        ),
+        loader="AutoModelForCTC",
+        attention=(
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "out_proj",
+            "o_proj",
+            "linear_q",
+            "linear_k",
+            "linear_v",
+            "linear_out",
+        ),
+        mlp=("intermediate_dense", "output_dense", "linear1", "linear2"),
+        decoder=None,
+        default_sites="encoder",
+    ),
+    FamilyFacts(
+        "parakeet_tdt",
+        ("parakeet_tdt",),
+        loader="AutoModelForTDT",
+        attention=("q_proj", "k_proj", "v_proj", "o_proj"),
+        mlp=("linear1", "linear2"),
+        decoder=r"(.*\.)?(decoder|joint)\.",
+        default_sites="encoder",
+    ),
 )
+
+UNTRAINABLE = {
+    "wavlm": "its attention reads the weights of its layers past them, so that an adapter on them would change nothing",
+}
+"""Why a model is of no family, where transformers can load it."""
 
 
 def family_of(model_type: object) -> FamilyFacts | None:
@@ -72,7 +114,8 @@ def refusal(model_type: object) -> str:
     """What to say of a model whose `model_type` belongs to no family."""
     known = ", ".join(model_type for facts in FAMILIES for model_type in facts.model_types)
     named = f"model_type {model_type}" if isinstance(model_type, str) else "no model_type"
-    return f"its config.json names {named}, which cannot be fine-tuned here; what can be: {known}"
+    why = f" ({UNTRAINABLE[model_type]})" if isinstance(model_type, str) and model_type in UNTRAINABLE else ""
+    return f"its config.json names {named}, which cannot be fine-tuned here{why}; what can be: {known}"
 
 
 def known_languages(facts: FamilyFacts, generation: Mapping[str, object]) -> tuple[str, ...]:

@@ -1,0 +1,223 @@
+"""CTC: its loss is transformers' own, no clip hears another's padding, a text becomes the units of its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ctc_kit import CTC_KINDS, tiny_ctc
+from training_kit import digit_texts, speechlike
+
+from core.errors import ModelError
+from core.training.families.ctc import Ctc, frames_of
+from core.training.model import load_model
+
+LENGTHS = (10, 1_600, 5_000, 16_000, 23_999, 24_001, 40_321)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function: kind → its folder, made once."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tiny_ctc(tmp_path_factory.mktemp(kind), kind)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(params=CTC_KINDS)
+def folder(request: pytest.FixtureRequest, models: Any) -> Path:
+    found: Path = models(request.param)
+    return found
+
+
+def plain(folder: Path) -> Any:
+    from transformers import AutoModelForCTC
+
+    return AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def noise(samples: int) -> Any:
+    return (np.random.default_rng(samples).standard_normal(samples) * 0.05).astype(np.float32)
+
+
+def test_loss_is_that_of_transformers(folder: Path) -> None:
+    speech = load_model(str(folder))
+    texts = digit_texts(4, 0, 2)
+    clips = [speechlike(text) for text in texts]
+    own, network = 0.0, plain(folder)
+    network.config.ctc_loss_reduction = "sum"
+    with torch.inference_mode():
+        for clip, text in zip(clips, texts, strict=True):
+            labels = torch.tensor([speech.targets(text)])
+            own += float(network(**speech.features([clip]), labels=labels).loss)
+        encoded = speech.encode(speech.features(clips))
+        here = float(speech.summed_loss(encoded, [speech.targets(text) for text in texts]))
+    assert here == pytest.approx(own, abs=1e-4 * len(texts), rel=1e-5)
+
+
+def test_a_row_without_targets_adds_nothing_to_the_loss(models: Any) -> None:
+    speech = load_model(str(models("wav2vec2")))
+    encoded = speech.encode(speech.features([noise(16_000), noise(24_000)]))
+    both = speech.summed_loss(encoded, [speech.targets("one"), []])
+    alone = speech.encode(speech.features([noise(16_000)]))
+    assert float(both) == pytest.approx(float(speech.summed_loss(alone, [speech.targets("one")])), rel=1e-5)
+    assert float(speech.summed_loss(encoded, [[], []])) == 0.0
+
+
+def test_a_clip_is_heard_alone_and_in_a_batch_alike(folder: Path) -> None:
+    speech = load_model(str(folder))
+    clips = [noise(samples) for samples in LENGTHS]
+    with torch.inference_mode():
+        together = speech.encode(speech.features(clips))
+        for row, clip in enumerate(clips):
+            alone = speech.encode(speech.features([clip]))
+            frames = int(alone.lengths[0])
+            assert frames == int(together.lengths[row]) >= 1
+            torch.testing.assert_close(together.logits[row, :frames], alone.logits[0, :frames], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-adapter", "conformer", "wav2vec2-bert-adapter", "data2vec"])
+def test_plain_transformers_hears_padding(kind: str, models: Any) -> None:
+    """Otherwise the test above would prove nothing."""
+    speech, network = load_model(str(models(kind))), plain(models(kind))
+    clips, leaks = [noise(samples) for samples in LENGTHS[2:]], []
+    with torch.inference_mode():
+        together = network(**speech.features(clips)).logits
+        for row, clip in enumerate(clips):
+            alone = network(**speech.features([clip])).logits[0]
+            leaks.append(float((together[row, : len(alone)] - alone).abs().max()))
+    assert max(leaks) > 1e-2
+
+
+def test_alone_a_clip_gives_what_plain_transformers_gives(folder: Path) -> None:
+    """The cure must not change the model."""
+    speech, network = load_model(str(folder)), plain(folder)
+    features = speech.features([noise(24_001)])
+    with torch.inference_mode():
+        torch.testing.assert_close(speech.encode(features).logits, network(**features).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_features_are_those_of_the_processor(folder: Path) -> None:
+    speech = load_model(str(folder))
+    theirs = speech.processor.feature_extractor([noise(24_001)], sampling_rate=16_000, return_tensors="pt")
+    name = speech.network.main_input_name
+    here = speech.features([noise(24_001)])[name]
+    # the last frame may be one that it added and masked
+    assert theirs[name].shape[1] - here.shape[1] in (0, 1)
+    torch.testing.assert_close(here, theirs[name][:, : here.shape[1]])
+
+
+def test_text_becomes_the_letters_of_the_vocabulary(models: Any) -> None:
+    upper, lower = load_model(str(models("wav2vec2"))), load_model(str(models("wav2vec2-bert")))
+    delimiter = upper.tokenizer.word_delimiter_token_id
+    for speech in (upper, lower):
+        ids = speech.targets("  Don’t stop, twenty-one! ")
+        assert speech.text(ids).lower() == "don't stop twenty one"
+        assert ids.count(delimiter) == 3
+        assert speech.targets("dont") == speech.targets("DONT")
+    assert upper.text(upper.targets("don't")) == "DON'T"
+
+
+def test_a_spelled_special_token_means_its_letters(models: Any) -> None:
+    speech = load_model(str(models("wav2vec2")))
+    assert speech.text(speech.targets("a <pad> b | c")) == "A PAD B C"
+
+
+def test_letters_that_the_vocabulary_lacks_are_named_and_other_signs_are_not(models: Any) -> None:
+    speech = load_model(str(models("wav2vec2")))
+    assert speech.unfit(speech.targets("year 1999"), 160_000) == "letters or digits that the model's vocabulary lacks"
+    assert speech.unfit(speech.targets("żółw"), 160_000) is not None
+    assert speech.unfit(speech.targets("¿what?"), 160_000) is None
+    assert speech.unfit(speech.targets("?!"), 160_000) == "no character that the model's vocabulary has"
+
+
+def test_more_units_than_frames_are_named_to_the_frame(folder: Path) -> None:
+    speech = load_model(str(folder))
+    frames = int(speech.encode(speech.features([noise(24_001)])).lengths[0])
+    first, second = speech.targets("ab")[-2:] if len(speech.targets("ab")) > 1 else (2, 3)
+    fitting = [first, second] * (frames // 2) + [first] * (frames % 2)
+    assert speech.unfit(fitting, 24_001) is None
+    assert speech.unfit([*fitting, second if fitting[-1] == first else first], 24_001) is not None
+    # between two equal units stands a blank
+    assert speech.unfit([first] * ((frames + 1) // 2), 24_001) is None
+    assert speech.unfit([first] * ((frames + 1) // 2 + 1), 24_001) is not None
+    encoded = speech.encode(speech.features([noise(24_001)]))
+    assert torch.isfinite(speech.summed_loss(encoded, [fitting]))
+    assert torch.isinf(speech.summed_loss(encoded, [[first] * frames]))
+
+
+def test_greedy_decoding_writes_repeated_units_once_and_no_blank(models: Any) -> None:
+    speech = load_model(str(models("wav2vec2")))
+    assert isinstance(speech, Ctc)
+    blank = speech.blank
+    path = [blank, 7, 7, blank, 7, 9, 9, 4, blank, 5, 11]
+    logits = torch.nn.functional.one_hot(torch.tensor([path]), speech.network.config.vocab_size).float()
+    encoded = speech.encode(speech.features([noise(16_000)]))._replace(logits=logits, lengths=torch.tensor([10]))
+    assert speech.decode(encoded, [99]) == [[7, 7, 9, 4, 5]]
+    assert speech.decode(encoded, [2]) == [[7, 7]]
+    assert speech.text([7, 7, 9, 4, 5]) == speech.tokenizer.decode(path[:10])
+
+
+def test_the_cap_never_cuts_what_frames_can_write(folder: Path) -> None:
+    speech = load_model(str(folder))
+    for samples in (10, 1_280, 16_000, 29 * 16_000):
+        features = speech.features([np.zeros(samples, dtype=np.float32)])
+        assert speech.limits.tokens(samples) > int(frames_of(speech.network, features["attention_mask"]))
+
+
+def test_a_blank_that_tokenizer_and_config_do_not_agree_on_is_refused(tmp_path: Path) -> None:
+    folder = tiny_ctc(tmp_path, "wav2vec2")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"pad_token_id": 0', '"pad_token_id": 3'))
+    with pytest.raises(ModelError, match=r"pad_token_id is 3 in config.json .* and 0 in the tokenizer"):
+        load_model(str(folder))
+
+
+def test_a_model_of_many_languages_takes_weights_and_letters_of_the_one_asked_for(tmp_path: Path) -> None:
+    folder = tiny_ctc(tmp_path, "mms")
+    english, german = load_model(str(folder)), load_model(str(folder), language="deu")
+    assert english.text(english.targets("höre")) == "HRE"
+    assert german.text(german.targets("höre")) == "HÖRE"
+    assert (english.decoding, german.decoding) == ({"language": "eng"}, {"language": "deu"})
+    clip = [noise(16_000)]
+    heard = [speech.encode(speech.features(clip)).logits for speech in (english, german)]
+    assert heard[1].shape[-1] == heard[0].shape[-1] + 2
+    assert not any(parameter.requires_grad for parameter in german.network.parameters())
+    # what is exported speaks it too
+    german.network.save_pretrained(tmp_path / "merged")
+    german.processor.save_pretrained(tmp_path / "merged")
+    for again in (load_model(str(tmp_path / "merged")), load_model(str(tmp_path / "merged"), language="deu")):
+        torch.testing.assert_close(again.encode(again.features(clip)).logits, heard[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "language", "message"),
+    [
+        (
+            "mms",
+            "de",
+            'model.language = "de": this model has vocabularies by .* one of deu, eng, fra',
+        ),
+        ("mms", "fra", r'model.language = "fra": no weights of it \(.*\); .* needs adapter.fra.safetensors'),
+        ("wav2vec2", "en", 'model.language = "en": this model has one vocabulary'),
+    ],
+)
+def test_a_language_that_the_model_has_not_is_refused(kind: str, language: str, message: str, tmp_path: Path) -> None:
+    folder = tiny_ctc(tmp_path, kind)
+    with pytest.raises(ModelError, match=message):
+        load_model(str(folder), language=language)
+
+
+def test_a_model_whose_attention_adapters_would_change_nothing_is_refused(tmp_path: Path) -> None:
+    from transformers import WavLMConfig, WavLMForCTC
+
+    WavLMForCTC(WavLMConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=2)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"model_type wavlm, which cannot .* \(its attention .*: .*wav2vec2"):
+        load_model(str(tmp_path))
