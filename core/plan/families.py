@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 MODEL_SECONDS = 30.0
 """What a model hears of a clip, where its family says nothing else."""
+LANGUAGES_SHOWN = 100
+"""Codes that a message lists at most; MMS has over a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,12 @@ class FamilyFacts:
     default_sites: str = "both"
     """Where adapters go unless a plan says otherwise: encoder, decoder or both."""
     language: str = "refused"
-    """Whether a clip's language is part of its prompt: refused, optional, or required where the model has several."""
+    """Whether a clip's language is part of its prompt: refused, optional, or required where the model has several.
+
+    Or single: all clips have one, where the model has a vocabulary for each (MMS).
+    """
     languages: tuple[str, ...] = ()
-    """Codes of its languages; none here: those of `lang_to_id` in generation_config.json."""
+    """Codes of its languages; none here: those of `lang_to_id` in generation_config.json, or of vocab.json."""
     tasks: tuple[str, ...] = ()
     """Values of `model.task`, the default first."""
     windowed: bool = False
@@ -87,6 +92,7 @@ FAMILIES = (
         mlp=("intermediate_dense", "output_dense", "linear1", "linear2"),
         decoder=None,
         default_sites="encoder",
+        language="single",
     ),
     FamilyFacts(
         "parakeet_tdt",
@@ -118,15 +124,23 @@ def refusal(model_type: object) -> str:
     return f"its config.json names {named}, which cannot be fine-tuned here{why}; what can be: {known}"
 
 
-def known_languages(facts: FamilyFacts, generation: Mapping[str, object]) -> tuple[str, ...]:
-    """Codes of the languages that a model can be told, by its generation config; none: it takes no language."""
-    listed = generation.get("lang_to_id")
+def known_languages(
+    facts: FamilyFacts, generation: Mapping[str, object], vocabulary: Mapping[str, object] | None = None
+) -> tuple[str, ...]:
+    """Codes of the languages that a model can be told, by its files; none: it takes no language.
+
+    `generation`: generation_config.json; `vocabulary`: vocab.json, which a family with a single language needs.
+    """
     if facts.language == "refused" or facts.languages:
         return facts.languages
+    if facts.language == "single":
+        units = vocabulary or {}
+        return tuple(sorted(units)) if units and all(isinstance(each, Mapping) for each in units.values()) else ()
+    listed = generation.get("lang_to_id")
     return tuple(sorted(str(name).strip("<|>") for name in listed)) if isinstance(listed, dict) else ()
 
 
-def wrong_language(
+def wrong_language(  # noqa: PLR0911 - one thing that may be wrong after the other
     facts: FamilyFacts,
     known: Collection[str],
     language: str | None,
@@ -137,15 +151,22 @@ def wrong_language(
     if not known:
         key, value = ("language", language) if language is not None else ("task", task)
         return None if value is None else f"model.{key}: this model takes no {key}: remove {key} = {value!r}"
-    choices = f"give one of {', '.join(known)}"
+    more = f", … ({len(known)} in all)" if len(known) > LANGUAGES_SHOWN else ""
+    choices = f"give one of {', '.join(list(known)[:LANGUAGES_SHOWN])}{more}"
     if language is not None and language not in known:
         return f"model.language: {language!r} is no language of this model: {choices}"
     if task is not None and task not in facts.tasks:
         return f"model.task: {task!r} is no task of this model: {_one_of(facts.tasks)}"
     named = set(clips)
-    other = sorted(one for one in named if one is not None and one not in known)
+    spoken = sorted(one for one in named if one is not None)
+    other = [one for one in spoken if one not in known]
+    fields = "the field language of the manifests"
+    # a single language may be named by another code: the model is told that of the plan
+    if facts.language == "single":
+        mixed = len(spoken) > 1
+        return f"{fields}: {spoken[0]!r} and {spoken[1]!r}: this model is told one for all clips" if mixed else None
     if other:
-        return f"the field language of the manifests: {other[0]!r} is no language of this model: {choices}"
+        return f"{fields}: {other[0]!r} is no language of this model: {choices}"
     if facts.language == "required" and language is None and None in named:
         return f"model.language: missing, and this model is told what is spoken: {choices}"
     return None

@@ -66,7 +66,8 @@ def _wrong_language(folder: Path, settings: RunSettings) -> str | None:
     facts = family_of((read_json(folder / "config.json", follow=True)[0] or {}).get("model_type"))
     if facts is None:
         return None
-    known = known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {})
+    vocabulary = read_json(folder / "vocab.json", follow=True)[0] if facts.language == "single" else None
+    known = known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {}, vocabulary)
     data, model = settings.data, settings.model
     replay = data.replay if settings.train.replay_share > 0 else None
     named: set[str | None] = {None} if not known else set()

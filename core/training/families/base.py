@@ -82,7 +82,7 @@ class SpeechModel(ABC):
         task: str | None = None,
     ) -> Self:
         """The family around a network that was just loaded, cured of what its padding leaks. Raises ModelError."""
-        _check(network, facts, language, task, ())
+        check_language(network, processor, facts, language, task)
         cls.prepare(network)
         return cls(
             network=network,
@@ -166,7 +166,7 @@ class SpeechModel(ABC):
 
     def check_languages(self, clips: Iterable[str | None] = (None,)) -> None:
         """Raise ModelError unless it can be told its language and task, and the languages that clips name."""
-        _check(self.network, self.facts, self.language, self.task, clips)
+        check_language(self.network, self.processor, self.facts, self.language, self.task, clips)
 
     @property
     def tokenizer(self) -> Any:
@@ -191,11 +191,18 @@ class SpeechModel(ABC):
         return replace(self, limits=replace(self.limits, tokens_per_second=tokens_per_second))
 
 
-def _check(
-    network: Any, facts: FamilyFacts, language: str | None, task: str | None, clips: Iterable[str | None]
+def check_language(
+    network: Any,
+    processor: Any,
+    facts: FamilyFacts,
+    language: str | None,
+    task: str | None,
+    clips: Iterable[str | None] = (),
 ) -> None:
+    """Raise ModelError unless a model can be told this language and task, and those that clips name."""
     config = getattr(network, "generation_config", None)
-    known = known_languages(facts, {} if config is None else config.to_dict())
+    vocabulary = getattr(processor.tokenizer, "vocab", None) if facts.language == "single" else None
+    known = known_languages(facts, {} if config is None else config.to_dict(), vocabulary)
     wrong = wrong_language(facts, known, language, task, clips)
     if wrong is not None:
         raise ModelError(wrong)

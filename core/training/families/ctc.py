@@ -21,14 +21,13 @@ from torch.nn.functional import ctc_loss
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
 from core.plan.families import FamilyFacts
-from core.training.families.base import Limits, Samples, SpeechModel, padded
+from core.training.families.base import Limits, Samples, SpeechModel, check_language, padded
 from core.training.padding import hear_own_frames
 
 MINIMUM_SAMPLES = 640
 """40 ms: shorter clips are followed by silence, so that every encoder makes a frame of them."""
 MEASURED_SECONDS = 10
 """Of silence, whose frames tell how many a second has."""
-LANGUAGES_SHOWN = 20
 
 
 class Frames(NamedTuple):
@@ -119,6 +118,7 @@ class Ctc(SpeechModel):
         task: str | None = None,
     ) -> Self:
         """Where a model has weights and a vocabulary for each language (MMS), it takes those of `language` first."""
+        check_language(network, processor, facts, language, task)
         take_language(network, processor.tokenizer, language)
         return super().opened(network, processor, facts, device, precision, language, task)
 
@@ -192,49 +192,26 @@ class Ctc(SpeechModel):
             written.append(units[units != self.blank][:cap].tolist())
         return written
 
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """The language, where its model has many."""
-        return {"language": self.tokenizer.target_lang} if languages_of(self.tokenizer) else {}
-
     def text(self, ids: Sequence[int]) -> str:
         """The transcript that units spell; equal neighbours are meant, since a blank stood between them."""
         return self.spelling.text(ids)
 
 
-def languages_of(tokenizer: Any) -> list[str]:
-    """The codes of the languages that have a vocabulary each; empty: it has one vocabulary."""
-    vocabulary = getattr(tokenizer, "vocab", None)
-    nested = isinstance(vocabulary, dict) and all(isinstance(units, dict) for units in vocabulary.values())
-    return sorted(vocabulary) if vocabulary and nested else []
-
-
 def take_language(network: Any, tokenizer: Any, language: str | None) -> None:
-    """Give network and tokenizer the weights and units of a language, in place.
-
-    Raises ModelError where they have it not, or where it is not said which.
-    """
-    known = languages_of(tokenizer)
+    """Give network and tokenizer the weights and units of a language, in place. ModelError: they lack them."""
     now = getattr(tokenizer, "target_lang", None)
-    if not known and language is not None:
-        raise ModelError(
-            f'model.language = "{language}": this model has one vocabulary for all that it writes; take the key out'
-        )
-    if not known or (now is not None and language in (None, now)):
+    several = all(isinstance(units, dict) for units in getattr(tokenizer, "vocab", {"": 0}).values())
+    if not several or (now is not None and language in (None, now)):
         return
-    if language not in known:
-        shown = ", ".join(known[:LANGUAGES_SHOWN]) + (
-            f" … ({len(known)} in all)" if len(known) > LANGUAGES_SHOWN else ""
-        )
-        said = "no model.language" if language is None else f'model.language = "{language}"'
-        raise ModelError(f"{said}: this model has vocabularies by ISO 639-3 code; give one of {shown}")
+    if language is None:
+        raise ModelError("model.language: missing, and this model has a vocabulary for each language, such as deu")
     tokenizer.set_target_lang(language)
     try:
         network.load_adapter(language, use_safetensors=True, revision=getattr(network.config, "_commit_hash", None))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f'model.language = "{language}": no weights of it ({reason}); the model folder needs '
+            f"model.language: no weights of {language!r} ({reason}); the model folder needs "
             f"adapter.{language}.safetensors"
         ) from error
     network.requires_grad_(False).eval()

@@ -185,7 +185,7 @@ def test_a_model_of_many_languages_takes_weights_and_letters_of_the_one_asked_fo
     english, german = load_model(str(folder)), load_model(str(folder), language="deu")
     assert english.text(english.targets("höre")) == "HRE"
     assert german.text(german.targets("höre")) == "HÖRE"
-    assert (english.decoding, german.decoding) == ({"language": "eng"}, {"language": "deu"})
+    assert (english.decoding.language, german.decoding.language) == (None, "deu")
     clip = [noise(16_000)]
     heard = [speech.encode(speech.features(clip)).logits for speech in (english, german)]
     assert heard[1].shape[-1] == heard[0].shape[-1] + 2
@@ -200,19 +200,21 @@ def test_a_model_of_many_languages_takes_weights_and_letters_of_the_one_asked_fo
 @pytest.mark.parametrize(
     ("kind", "language", "message"),
     [
-        (
-            "mms",
-            "de",
-            'model.language = "de": this model has vocabularies by .* one of deu, eng, fra',
-        ),
-        ("mms", "fra", r'model.language = "fra": no weights of it \(.*\); .* needs adapter.fra.safetensors'),
-        ("wav2vec2", "en", 'model.language = "en": this model has one vocabulary'),
+        ("mms", "de", "model.language: 'de' is no language of this model: give one of deu, eng, fra"),
+        ("mms", "fra", r"model.language: no weights of 'fra' \(.*\); .* needs adapter.fra.safetensors"),
+        ("wav2vec2", "en", "model.language: this model takes no language: remove language = 'en'"),
     ],
 )
-def test_a_language_that_the_model_has_not_is_refused(kind: str, language: str, message: str, tmp_path: Path) -> None:
-    folder = tiny_ctc(tmp_path, kind)
+def test_a_language_that_the_model_has_not_is_refused(kind: str, language: str, message: str, models: Any) -> None:
     with pytest.raises(ModelError, match=message):
-        load_model(str(folder), language=language)
+        load_model(str(models(kind)), language=language)
+
+
+def test_clips_of_several_languages_are_refused_where_a_model_speaks_one_at_a_time(models: Any) -> None:
+    speech = load_model(str(models("mms")), language="deu")
+    speech.check_languages([None, "de"])
+    with pytest.raises(ModelError, match="'de' and 'fr': this model is told one for all clips"):
+        speech.check_languages(["fr", "de", None])
 
 
 def test_a_model_whose_attention_adapters_would_change_nothing_is_refused(tmp_path: Path) -> None:
