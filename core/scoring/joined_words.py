@@ -13,6 +13,8 @@ SHARE = 0.1
 LONGEST_WORD, LONGEST_SPELLED_WORD = 4, 12
 """Letters of a word in scripts with a sign for a syllable or more (Han, Hiragana), and in those that spell (Katakana,
 Thai, Lao, Khmer, Burmese, Tibetan): texts whose words are longer on average have no spaces between words."""
+LONGEST_OTHER_WORD = 50
+"""Letters of a word in any script: no compound of a command is longer, and no sentence has such words on average."""
 
 _MORE_SPELLED = "\u0f00-\u0fff\u1950-\u19df\uaa00-\uaa5f"
 """Tibetan, Tai and Cham, which `mixed` does not know."""
@@ -27,7 +29,10 @@ ADVICE = (
 
 
 def is_joined(text: str) -> bool:
-    """Whether the words of a text in such a script are not parted. A text of one short word cannot tell."""
+    """Whether the words of a text are not parted. A text of one short word cannot tell."""
+    most = LONGEST_OTHER_WORD * len(text.split())
+    if len(text) > most and sum(unicodedata.category(character)[0] in "LN" for character in text) > most:
+        return True
     letters = allowed = 0
     for run in _RUN.findall(text):
         letters += sum(unicodedata.category(character)[0] != "M" for character in run)

@@ -18,6 +18,7 @@ from core.errors import ExitCode
 from core.manifests.hashing import HashCache
 from core.runs.judged import Judged, judged
 from core.runs.model_card import render as render_card
+from core.runs.position import read_positions, write_positions
 from core.runs.row import Row, rate_of
 from core.runs.run_figures import of_run
 from core.runs.scores import decode_score, read_score
@@ -30,9 +31,15 @@ from core.scoring.text import normaliser
 from core.scoring.units import Unit
 from core.scoring.wer import count_errors
 from core.sinks.sink import interval_values
+from lora_tui.dashboard.plots.charts import domain_plot, heldout_plot
+from lora_tui.dashboard.plots.view import PlotStyle
+from lora_tui.dashboard.reading.snapshots import RunView
+from lora_tui.dashboard.screens.matrix import matrix_of
 from lora_tui.dashboard.text.columns import fitting, heading
+from lora_tui.dashboard.text.run_pages import health_lines, interval_lines, read_transcripts
 from lora_tui.progress import interval_line
 from lora_tui.reports import csv_table, html_page, json_document, junit_xml, markdown
+from lora_tui.reports.curves import charts, position_charts
 from lora_tui.reports.report import of_lines
 
 CHARACTERS = Thresholds(unit=Unit.CHARACTER)
@@ -206,6 +213,33 @@ def test_every_report_says_cer(fake_run: Callable[..., Any]) -> None:
     assert "| Domain CER % |" in texts["md"] and "characters fixed" in texts["md"]
     assert "Character error rate" in texts["card"] and "type: cer" in texts["card"]
     assert "domain/cer" in interval_values(found.snapshot.intervals[1], found.snapshot.unit)
+
+
+def test_plots_pages_and_tables_of_the_dashboard_say_cer(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    in_characters(run)
+    write_positions(run.paths)
+    positions, problem = read_positions(run.paths)
+    assert problem is None and {position.unit for position in positions} == {Unit.CHARACTER}
+    found = under(run, CHARACTERS)
+    view = RunView("a", "2.1", found, found.verdict, {}, (), "", positions)
+    assert domain_plot(view, PlotStyle()).title == "domain CER %"
+    assert heldout_plot(view, PlotStyle()).title == "heldout CER, points"
+    assert {"domain CER", "heldout CER"} <= set(matrix_of([of_run(Row("a", "a"), found)]).headings)
+    titles = [chart.title for chart in charts(found.snapshot, found.thresholds, 1000) + position_charts(positions)]
+    assert titles[1:3] == ["Domain CER", "Heldout CER"] and titles[3].startswith("Running domain CER, ")
+    pages = interval_lines(view, 200) + health_lines(view, 200, ascii_only=True)
+    text = "\n".join("".join(piece for piece, _ in line) for line in pages)
+    assert "domain CER" in text and "running domain CER %" in text and "WER" not in text
+    transcripts = read_transcripts(run.paths, "domain", 1000, found.snapshot.unit)
+    assert transcripts.clips[0].reference[:6] == ("r", "i", "g", "h", "t", " ")
+
+
+def test_the_order_of_a_set_by_words_is_written_as_ever(fake_run: Callable[..., Any]) -> None:
+    run = fake_run().good()
+    write_positions(run.paths)
+    assert all("unit" not in one for one in json.loads(run.paths.position.read_text())["positions"])
+    assert {position.unit for position in read_positions(run.paths)[0]} == {Unit.WORD}
 
 
 def test_errors_are_listed_by_the_runs_unit(fake_run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

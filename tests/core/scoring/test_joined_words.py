@@ -43,6 +43,12 @@ def test_parted(text: str) -> None:
     assert not is_joined(text)
 
 
+def test_any_script_without_spaces_is_joined_and_a_long_word_is_none() -> None:
+    assert is_joined("ꦱꦧꦼꦤ꧀ꦮꦺꦴꦁꦏꦭꦲꦶꦫꦏꦺꦏꦤ꧀ꦛꦶꦩꦂꦢꦶꦏ" * 4)  # Javanese
+    assert is_joined("thequickbrownfoxjumpsoverthelazydogandrunsintothewoods")
+    assert not is_joined("Lentokonesuihkuturbiinimoottoriapumekaanikko")
+
+
 def test_a_tenth_of_a_set_is_too_much() -> None:
     assert joined_sentence("domain", 0, 100) is None
     assert joined_sentence("domain", 9, 100) is None
