@@ -38,6 +38,7 @@ KITS = (
     "waiting",
     "forked_trainer",
     "training_kit",
+    "tiny_told",
     "event_file",
     "evidence_kit",
     "score_kit",

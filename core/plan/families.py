@@ -6,8 +6,10 @@ checked by this table and the model folder's files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 MODEL_SECONDS = 30.0
 """What a model hears of a clip, where its family says nothing else."""
@@ -42,8 +44,16 @@ class FamilyFacts:
     """Codes of its languages; none here: those of `lang_to_id` in generation_config.json, or of vocab.json."""
     tasks: tuple[str, ...] = ()
     """Values of `model.task`, the default first."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """Regular expressions in the names of a model's files, and what transformers makes of them when it loads."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
+
+    def module(self, name: str) -> str:
+        """The module that a name in the model's files belongs to."""
+        for pattern, replacement in self.renamed:
+            name = re.sub(pattern, replacement, name)
+        return name
 
     def max_seconds(self, chunk_length: object = None) -> float:
         """The longest clip that a model hears in one piece. `chunk_length`: of its feature extractor, if it has one."""
@@ -55,6 +65,53 @@ class FamilyFacts:
         """What the encoder computes over for a clip of so many seconds."""
         return self.max_seconds(chunk_length) if self.windowed else seconds
 
+
+_TEXT_DECODER: dict[str, Any] = {
+    "loader": "AutoModelForMultimodalLM",
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
+    "encoder": r"(.*\.)?audio_tower\.",
+    "decoder": r"(.*\.)?language_model\.",
+    "default_sites": "decoder",
+    "language": "required",
+}
+"""Of language models that hear: an audio encoder, and a text decoder with gates in its MLP."""
+_FAST_CONFORMER: dict[str, Any] = {
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "relative_k_proj"),
+    "mlp": ("linear1", "linear2", "fc1", "fc2"),
+    "language": "required",
+}
+"""Of encoder–decoders that are given language and style in a prompt."""
+_QWEN = "ar cs da de el en es fa fi fil fr hi hu id it ja ko mk ms nl pl pt ro ru sv th tr vi yue zh"
+_COHERE = "ar de el en es fr it ja ko nl pl pt vi zh"
+_CANARY = "bg cs da de el en es et fi fr hr hu it lt lv mt nl pl pt ro ru sk sl sv uk"
+_ISO_639_1 = """
+af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr ga gl gu ha he hi hr ht hu hy id ig is it
+ja jv ka kk km kn ko ky la lb ln lo lt lv mg mi mk ml mn mr ms mt my nb ne nl nn no oc or pa pl ps pt ro ru rw sa sd si
+sk sl sn so sq sr su sv sw ta te tg th tk tl tn tr tt ug uk ur uz vi wo xh yi yo zh zu
+"""
+"""Voxtral spells the code in letters and was trained on some; an adapter may teach it others."""
+
+_COHERE_FILES = (
+    (r"\.transf_decoder\._decoder\.layers\.", ".decoder.layers."),
+    (r"\.first_sub_layer\.", ".self_attn."),
+    (r"\.second_sub_layer\.", ".encoder_attn."),
+    (r"\.third_sub_layer\.dense_in$", ".mlp.fc1"),
+    (r"\.third_sub_layer\.dense_out$", ".mlp.fc2"),
+    (r"\.(?:query_net|linear_q)$", ".q_proj"),
+    (r"\.(?:key_net|linear_k)$", ".k_proj"),
+    (r"\.(?:value_net|linear_v)$", ".v_proj"),
+    (r"\.(?:out_projection|linear_out)$", ".o_proj"),
+    (r"\.linear_pos$", ".relative_k_proj"),
+    (r"\.pre_encode\.out$", ".subsampling.linear"),
+    (r"\.encoder_decoder_proj$", ".decoder.proj"),
+    (r"^log_softmax\.mlp\.layer0$", "proj_out"),
+)
+_VOXTRAL_FILES = (
+    (r"^language_model\.lm_head$", "lm_head"),
+    (r"^language_model\.model\.", "language_model."),
+    (r"^(language_model|audio_tower|multi_modal_projector)\.", r"model.\1."),
+)
 
 FAMILIES = (
     FamilyFacts("whisper", ("whisper",), language="required", tasks=("transcribe", "translate"), windowed=True),
@@ -102,6 +159,19 @@ FAMILIES = (
         mlp=("linear1", "linear2"),
         decoder=r"(.*\.)?(decoder|joint)\.",
         default_sites="encoder",
+    ),
+    FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), **_TEXT_DECODER),
+    FamilyFacts(
+        "cohere_asr", ("cohere_asr",), languages=tuple(_COHERE.split()), renamed=_COHERE_FILES, **_FAST_CONFORMER
+    ),
+    FamilyFacts("canary", ("canary",), languages=tuple(_CANARY.split()), **_FAST_CONFORMER),
+    FamilyFacts(
+        "voxtral",
+        ("voxtral",),
+        languages=tuple(_ISO_639_1.split()),
+        renamed=_VOXTRAL_FILES,
+        windowed=True,
+        **_TEXT_DECODER,
     ),
 )
 

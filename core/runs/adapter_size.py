@@ -61,7 +61,8 @@ def _size(settings: RunSettings) -> AdapterSize | None:
     if facts is None or not found.linear:
         return None
     adapter = settings.adapter
-    layers = found.linear | _shared(adapter, found.embedding)
+    linear = {facts.module(name): shape for name, shape in found.linear.items()}
+    layers = linear | _shared(adapter, found.embedding)
     ranks = ranks_of(adapter, layers, facts)
     trained = trained_weights(adapter, ranks, layers)
     return AdapterSize(len(ranks), len(found.linear), trained, saved_weights(adapter, trained), found.weights)

@@ -41,7 +41,7 @@ class Seq2Seq(SpeechModel):
         pad = config.pad_token_id if config.pad_token_id is not None else every_eos[0]
         size = self.network.get_output_embeddings().weight.shape[0]
         return Vocabulary(
-            prefix=(int(start),),
+            prefix=() if start is None else (int(start),),
             eos=every_eos,
             pad=int(pad),
             suppressed=tuple(i for i in (generation.suppress_tokens or ()) if 0 <= i < size),

@@ -1,0 +1,236 @@
+"""Families that are told the language: prompts, losses and transcripts are those of transformers' own classes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tiny_told import TOLD
+from training_kit import quiet_transformers, speechlike
+
+from core.errors import ModelError
+from core.manifests.hashing import HashCache
+from core.runs.model_files import model_hash, model_shapes
+from core.training.families.base import SpeechModel
+from core.training.model import load_model
+
+Samples = NDArray[np.float32]
+TEXTS = ("one two three", "four", "five six seven eight nine", "zero zero")
+SPEECH_LLMS = ("qwen3_asr", "voxtral")
+CAP = 12
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of each family."""
+    quiet_transformers()
+    root = tmp_path_factory.mktemp("told")
+    return {name: build(root / name) for name, build in TOLD.items()}
+
+
+def loaded(folder: Path, language: str | None = "de") -> SpeechModel:
+    """The model, with larger weights: so that what it writes depends on what it hears."""
+    speech = load_model(str(folder), device=torch.device("cpu"), precision="fp32", language=language)
+    with torch.no_grad():
+        for weights in speech.network.parameters():
+            if weights.dim() > 1:
+                weights.mul_(3.0)
+    return speech
+
+
+@pytest.fixture(scope="module")
+def models(folders: dict[str, Path]) -> dict[str, SpeechModel]:
+    """Each of them, told German."""
+    return {name: loaded(folder) for name, folder in folders.items()}
+
+
+def clips() -> list[Samples]:
+    """Of four lengths, the shortest first but one."""
+    return [speechlike(text, seed) for seed, text in enumerate(TEXTS)]
+
+
+def own_inputs(speech: SpeechModel, clip: Samples, language: str = "de") -> dict[str, Any]:
+    """What transformers' own processor makes of one clip."""
+    processor: Any = speech.processor
+    if speech.family == "qwen3_asr":
+        return dict(processor.apply_transcription_request(clip, language=language))
+    if speech.family == "canary":
+        return dict(processor.apply_transcription_request(clip, source_language=language))
+    if speech.family == "cohere_asr":
+        made = dict(processor(clip, language=language, sampling_rate=16000))
+        made.pop("audio_chunk_index")
+        return made
+    # its own needs mistral-common, which writes <s>[INST][BEGIN_AUDIO][AUDIO]…[/INST]lang:de[TRANSCRIBE]
+    tokenizer = processor.tokenizer
+    places = speech.network.config.audio_config.max_source_positions // 4
+    words = ["<s>", "[INST]", "[BEGIN_AUDIO]", *["[AUDIO]"] * places, "[/INST]", *f"lang:{language}", "[TRANSCRIBE]"]
+    features = processor.feature_extractor(clip, sampling_rate=16000, return_tensors="pt")["input_features"]
+    return {"input_ids": torch.tensor([tokenizer.convert_tokens_to_ids(words)]), "input_features": features}
+
+
+def own_loss(speech: SpeechModel, clip: Samples, targets: Sequence[int]) -> float:
+    """The sum that transformers' own loss is the mean of: its labels are the transcript alone."""
+    inputs, ids = own_inputs(speech, clip), torch.tensor([list(targets)])
+    prompt = "input_ids" if speech.family in SPEECH_LLMS else "decoder_input_ids"
+    whole = torch.cat([inputs[prompt], ids], dim=1)
+    labels = whole.clone()
+    labels[:, : inputs[prompt].shape[1]] = -100
+    inputs.pop("attention_mask" if prompt == "input_ids" else "", None)
+    if prompt == "decoder_input_ids":  # an encoder–decoder's labels stand where they are predicted
+        whole, labels = whole[:, :-1], labels[:, 1:]
+    with torch.no_grad():
+        mean = speech.network(**inputs | {prompt: whole}, labels=labels).loss
+    return float(mean) * len(targets)
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_loss_is_that_of_transformers_over_the_transcripts_tokens(
+    models: dict[str, SpeechModel], name: str
+) -> None:
+    speech = models[name]
+    targets = [speech.targets(text) for text in TEXTS]
+    with torch.no_grad():
+        found = speech.summed_loss(speech.encode(speech.features(clips())), targets)
+    expected = sum(own_loss(speech, clip, ids) for clip, ids in zip(clips(), targets, strict=True))
+    assert float(found) == pytest.approx(expected, abs=1e-4 * sum(map(len, targets)))
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_transcript_is_what_generate_writes_alone_and_in_a_batch(models: dict[str, SpeechModel], name: str) -> None:
+    speech = models[name]
+    with torch.no_grad():
+        together = speech.decode(speech.encode(speech.features(clips())), [CAP, 2, CAP, CAP])
+    assert len({tuple(ids) for ids in together}) > 1
+    for place, clip in enumerate(clips()):
+        inputs = own_inputs(speech, clip)
+        prompt = inputs["input_ids" if name in SPEECH_LLMS else "decoder_input_ids"]
+        start = {} if name in SPEECH_LLMS else {"decoder_start_token_id": int(prompt[0, 0])}
+        made = speech.network.generate(**inputs, **start, max_new_tokens=CAP, do_sample=False)
+        written = made[0, prompt.shape[1] :].tolist()
+        ends = getattr(speech, "ends", (3,))
+        ended = next((i for i, token in enumerate(written) if token in ends), len(written))
+        with torch.no_grad():
+            alone = speech.decode(speech.encode(speech.features([clip])), [CAP])[0]
+        assert alone == written[:ended]
+        assert together[place] == alone[: 2 if place == 1 else CAP]
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_clips_of_a_batch_may_be_of_several_languages(models: dict[str, SpeechModel], name: str) -> None:
+    speech = models[name]
+    two, targets = clips()[:2], [speech.targets(text) for text in TEXTS[:2]]
+    with torch.no_grad():
+        mixed = float(speech.summed_loss(speech.encode(speech.features(two), ["fr", None]), targets))
+        alone = [
+            float(speech.summed_loss(speech.encode(speech.features([clip]), [language]), [ids]))
+            for clip, language, ids in zip(two, ["fr", "de"], targets, strict=True)
+        ]
+        told_german = float(speech.summed_loss(speech.encode(speech.features(two)), targets))
+    assert mixed == pytest.approx(sum(alone), abs=1e-3)
+    assert abs(mixed - told_german) > 1e-3
+
+
+PROMPTS = {
+    "qwen3_asr": "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n"
+    "<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n<|im_start|>assistant\nlanguage German<asr_text>",
+    "voxtral": "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:de[TRANSCRIBE]",
+    "canary": "<|startofcontext|><|startoftranscript|><|emo:undefined|><|de|><|de|><|pnc|><|noitn|><|notimestamp|>"
+    "<|nodiarize|>",
+    "cohere_asr": "▁<|startofcontext|><|startoftranscript|><|emo:undefined|><|de|><|de|><|pnc|><|noitn|><|notimestamp|>"
+    "<|nodiarize|>",
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_prompt_is_told_with_the_score(models: dict[str, SpeechModel], name: str) -> None:
+    speech = models[name]
+    pieces = speech.tokenizer.convert_ids_to_tokens(list(speech.decoding.prompt))
+    assert "".join(pieces).replace("Ġ", " ").replace("Ċ", "\n") == PROMPTS[name]
+    assert speech.decoding.language == "de"
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_text_is_spelled_as_it_stands_and_ends(models: dict[str, SpeechModel], name: str) -> None:
+    speech = models[name]
+    ids = speech.targets("one two")
+    assert speech.text(ids) == "one two"
+    assert speech.tokenizer.convert_ids_to_tokens(ids[-1]) in {"<|im_end|>", "</s>", "<|endoftext|>"}
+    # a control token that a transcript spells is letters
+    assert ids[-1] not in speech.targets("</s> <|im_end|> <|endoftext|>")[:-1]
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_language_is_asked_for_by_name(folders: dict[str, Path], name: str) -> None:
+    with pytest.raises(ModelError, match=r"model\.language: missing, .*\bfr\b"):
+        loaded(folders[name], None).check_languages()
+    with pytest.raises(ModelError, match="'xx' is no language of this model"):
+        loaded(folders[name], "xx").check_languages()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_clip_of_one_sample_is_heard(models: dict[str, SpeechModel], name: str) -> None:
+    speech = models[name]
+    with torch.no_grad():
+        encoded = speech.encode(speech.features([np.full(1, 0.1, dtype=np.float32), clips()[0]]))
+        assert torch.isfinite(speech.summed_loss(encoded, [speech.targets("one"), []]))
+
+
+@pytest.mark.parametrize("name", ["qwen3_asr", "canary"])
+def test_a_processor_without_a_chat_template_is_named(folders: dict[str, Path], name: str) -> None:
+    speech = loaded(folders[name])
+    speech.processor.chat_template = None
+    with pytest.raises(ModelError, match=r"makes no prompt in de .*chat template"):
+        speech.encode(speech.features(clips()[:1]))
+
+
+@pytest.mark.parametrize("name", SPEECH_LLMS)
+def test_logits_are_computed_where_a_transcript_is(models: dict[str, SpeechModel], name: str) -> None:
+    """A vocabulary of 150,000 at each place of the audio would take gigabytes."""
+    speech, places = models[name], []
+    hook = speech.network.lm_head.register_forward_hook(lambda _, __, logits: places.append(logits.shape[1]))
+    targets = [speech.targets(text) for text in TEXTS]
+    with torch.no_grad():
+        encoded = speech.encode(speech.features(clips()))
+        speech.summed_loss(encoded, targets)
+        speech.decode(encoded, [3] * len(TEXTS))
+    hook.remove()
+    assert places[0] <= len(TEXTS) + max(map(len, targets)) - 1
+    assert places[1] <= len(TEXTS) and places[2:] == [1, 1]
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_plan_knows_the_layers_by_the_names_that_the_trainer_has(
+    folders: dict[str, Path], models: dict[str, SpeechModel], name: str
+) -> None:
+    facts = models[name].facts
+    there = {n for n, module in models[name].network.named_modules() if isinstance(module, torch.nn.Linear)}
+    named = {facts.module(layer) for layer in model_shapes(folders[name]).linear}
+    assert named - there <= {"model.decoder.pos_emb", "model.transf_decoder._embedding.position_embedding"}
+    assert there - named <= {"lm_head", "proj_out"}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("qwen3_asr", "chat_template.jinja"), ("canary", "chat_template.jinja"), ("voxtral", "tekken.json")],
+)
+def test_what_decides_the_prompt_is_part_of_the_model(
+    folders: dict[str, Path], tmp_path: Path, name: str, file: str
+) -> None:
+    copy = Path(shutil.copytree(folders[name], tmp_path / "model"))
+    before = model_hash(copy, HashCache(tmp_path / "hashes"))
+    with (copy / file).open("a") as opened:
+        opened.write(" ")
+    assert model_hash(copy, HashCache(tmp_path / "hashes")) != before
+
+
+def test_a_cohere_model_that_names_no_start_token_is_told_by_its_processor(folders: dict[str, Path]) -> None:
+    config = json.loads((folders["cohere_asr"] / "config.json").read_text())
+    assert config.get("decoder_start_token_id") is None
+    assert loaded(folders["cohere_asr"]).targets("one")
