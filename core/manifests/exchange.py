@@ -157,9 +157,11 @@ def export_rows(kind: str, manifest: Manifest, folder: Path) -> Iterator[str]:
         yield from (json.dumps(_nemo(u, folder), ensure_ascii=False) + "\n" for u in manifest.utterances)
         return
     channels = any(u.channel is not None for u in manifest.utterances)
+    languages = any(u.language is not None for u in manifest.utterances)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("path", "text", "offset", "duration", "speaker", *(["channel"] if channels else [])))
+    more = [name for name, told in (("channel", channels), ("language", languages)) if told]
+    writer.writerow(("path", "text", "offset", "duration", "speaker", *more))
     for u in manifest.utterances:
         offset = u.offset_s if u.offset_s or u.tells_offset else ""
         row = [
@@ -169,7 +171,9 @@ def export_rows(kind: str, manifest: Manifest, folder: Path) -> Iterator[str]:
             "" if u.duration_s is None else u.duration_s,
             u.speaker or "",
         ]
-        writer.writerow([*row, *([("" if u.channel is None else u.channel)] if channels else [])])
+        row += [("" if u.channel is None else u.channel)] if channels else []
+        row += [u.language or ""] if languages else []
+        writer.writerow(row)
     yield buffer.getvalue()
 
 

@@ -201,6 +201,21 @@ def spelling(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ...]:
     return spelling_remarks(evidence.significance.spelling, thresholds.heldout_regression_pp, thresholds.unit)
 
 
+def lighter_points(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ...]:
+    """A sentence where a guardrail is wider than it seems: characters are counted of texts that part their words."""
+    if thresholds.unit is not Unit.CHARACTER or evidence.significance is None:
+        return ()
+    parted = [
+        one.dataset
+        for one in evidence.significance.spelling
+        if joined_sentence(one.dataset, one.joined, one.utterances) is None
+    ]
+    if not parted:
+        return ()
+    said = f"Errors are counted in characters, though {' and '.join(parted)} texts part their words"
+    return (f"{said}: the same mistakes are fewer points of CER than of a word error rate.",)
+
+
 def _change(  # noqa: PLR0911 - one return a case
     dataset: str,
     evidence: Evidence,

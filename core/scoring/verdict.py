@@ -15,7 +15,7 @@ from typing import Any
 from core.scoring import criteria
 from core.scoring import criteria as wer_criteria
 from core.scoring.counts import ErrorCounts
-from core.scoring.criteria import parity, points, rise_points, spelling, theil_sen, wer_points
+from core.scoring.criteria import lighter_points, parity, points, rise_points, spelling, theil_sen, wer_points
 from core.scoring.evidence import (
     Criterion,
     Decision,
@@ -185,7 +185,11 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         *slice_criteria(evidence, thresholds, convergence),
     )
     weaker = loosened(thresholds)
-    remarks = (*((f"Judged {loosened_words(weaker)}.",) if weaker else ()), *spelling(evidence, thresholds))
+    remarks = (
+        *((f"Judged {loosened_words(weaker)}.",) if weaker else ()),
+        *spelling(evidence, thresholds),
+        *lighter_points(evidence, thresholds),
+    )
     decision = _decide(evidence, judged)
     return Verdict(judged, decision, best_step, guardrail_kept, weaker, remarks, failed=evidence.broke_down)
 

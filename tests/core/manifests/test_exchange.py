@@ -125,6 +125,11 @@ def test_export(tmp_path: Path) -> None:
     with (tmp_path / "m.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row == {"path": "audio/a.wav", "text": 'say "a, b"', "offset": "", "duration": "", "speaker": "ann"}
+    manifest.write_text(json.dumps({"audio": "audio/a.wav", "sentence": "ja", "language": "de"}) + "\n")
+    assert main(["manifest", "export", "csv", str(manifest), "-o", str(tmp_path / "m.csv"), "--force"]) == 0
+    with (tmp_path / "m.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["text"], row["language"], "channel" in row) == ("ja", "de", False)
 
 
 def test_general_speech_for_replay_in_one_command(tmp_path: Path) -> None:

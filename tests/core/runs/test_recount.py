@@ -26,6 +26,7 @@ from core.runs.signing import Keys
 from core.runs.store import read_run
 from core.runs.verify import verify
 from core.scoring.counts import total
+from core.scoring.criteria import lighter_points
 from core.scoring.evidence import State, Thresholds
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
@@ -100,6 +101,9 @@ def test_errors_are_counted_again_from_the_texts(fake_run: Callable[..., Any]) -
     assert gain.certainty is not None and gain.certainty.unit is Unit.CHARACTER
     assert gain.value == pytest.approx(gain.certainty.raw_pp)
     assert found.verdict.criterion("stability").reason.startswith("Domain CER spans")
+    assert "Errors are counted in characters, though domain and heldout texts part their words" in " ".join(
+        found.verdict.remarks
+    )
     # Whoever draws the run draws what the gate counts.
     assert found.snapshot.unit is Unit.CHARACTER and found.snapshot.intervals == evidence.intervals
 
@@ -110,6 +114,14 @@ def test_what_is_stored_of_one_unit_is_not_taken_for_the_other(fake_run: Callabl
     figures = [one.verdict.criterion("domain_gain").certainty for one in (words, characters, again)]
     assert figures[0] == figures[2] != figures[1]
     assert len(list(run.paths.evals.glob("significance-*.json"))) == 2
+
+
+def test_nothing_is_remarked_of_texts_without_spaces(fake_run: Callable[..., Any]) -> None:
+    evidence = under(fake_run().good(), CHARACTERS).evidence
+    assert evidence.significance is not None and lighter_points(evidence, CHARACTERS)
+    unparted = tuple(replace(one, joined=one.utterances) for one in evidence.significance.spelling)
+    evidence = replace(evidence, significance=replace(evidence.significance, spelling=unparted))
+    assert lighter_points(evidence, CHARACTERS) == ()
 
 
 def test_english_is_counted_by_words_where_units_are_mixed(fake_run: Callable[..., Any]) -> None:
