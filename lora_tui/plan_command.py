@@ -17,11 +17,11 @@ from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, in_words
 from core.plan.schema import Plan, Row
+from core.queue.fitness import unfit
 from core.queue.recorded_runs import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import load_plan
-from core.runs.preflight import preflight
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
@@ -82,7 +82,7 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
     resolver = Resolver(plan, cache, _show_progress if sys.stderr.isatty() else None)
     planned: list[PlannedRow] = []
     problems: dict[str, None] = {}
-    unfit: dict[str, list[str]] = {}
+    refused: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     for row in rows:
         identity, state, unread = None, NOT_STARTED, False
@@ -106,15 +106,15 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
             first.setdefault(identity, row.key)
         begun = identity is not None and state != NOT_STARTED
         for problem in () if unread or begun else _unfit(resolver, row):
-            unfit.setdefault(problem, []).append(row.key)
+            refused.setdefault(problem, []).append(row.key)
         planned.append(PlannedRow(row, identity, state, None if row.adapter_from else _size(resolver, row)))
-    return planned, [*problems, *in_rows(unfit, len(rows))]
+    return planned, [*problems, *in_rows(refused, len(rows))]
 
 
 def _unfit(resolver: Resolver, row: Row) -> list[str]:
     """What the trainer of a row would refuse."""
     absolute = resolver.absolute(row.settings, resolver.contents(row.settings))
-    return preflight(absolute, targets_known=not row.adapter_from)
+    return unfit(absolute, targets_known=not row.adapter_from)
 
 
 def _size(resolver: Resolver, row: Row) -> AdapterSize | None:

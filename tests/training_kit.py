@@ -396,6 +396,7 @@ def in_process_trainer(run: TrainingRun) -> Any:
     """The `Trainer` of a run in this process, as its session makes it, before step 1. Stays at one thread."""
     from core.training.adapter import attach
     from core.training.journal import Journal
+    from core.training.memory import save_memory
     from core.training.model import load_model
     from core.training.scorer import Scorer
     from core.training.session import Session
@@ -411,4 +412,5 @@ def in_process_trainer(run: TrainingRun) -> Any:
     scorer = Scorer(session.settings, journal, stop)
     facts = session._facts(speech)
     speech = attach(speech, session.settings.adapter, session.settings.train.seed)
+    save_memory(speech, session.settings.train)
     return Trainer(run.paths, session.settings, speech, materials, facts, session.thresholds, journal, scorer)

@@ -27,6 +27,8 @@ LATER: Mapping[str, Any] = {
     "model.language": None,
     "model.task": None,
     "train.deterministic": False,
+    "train.base_precision": "fp32",
+    "train.gradient_checkpointing": False,
     "adapter.sites": None,
     "adapter.layers": None,
     "adapter.rank_pattern": (),

@@ -59,6 +59,12 @@ def check_rows(
                     "true",
                     "train.learning_rate",
                 )
+            if train.base_precision != "fp32" and train.precision == "fp32":
+                problems.add(
+                    _given("train.base_precision", path, problems),
+                    f'"{train.base_precision}" goes with steps in bf16: write train.precision = "bf16" or "auto"',
+                    "train.base_precision",
+                )
             for unclear in unclear_ranks(row.settings.adapter):
                 problems.add(_given("adapter.rank_pattern", path, problems), unclear, "adapter.rank_pattern")
             if (what := too_many_intervals(train.steps, train.eval_every)) is not None:

@@ -109,6 +109,14 @@ class TrainSettings:
         "of training steps; auto: bf16 autocast where the GPU gains by it, else fp32. Scores are always fp32",
         choices=("auto", "fp32", "bf16"),
     )
+    base_precision: str = _key(
+        "fp32",
+        "of the frozen base in training steps, on CUDA GPUs; 8bit takes bitsandbytes. Adapters and scores are fp32",
+        choices=("fp32", "bf16", "8bit"),
+    )
+    gradient_checkpointing: bool = _key(
+        False, "compute each layer again in the backward pass instead of keeping its activations: slower, less memory"
+    )
     eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
     deterministic: bool = _key(False, "the same bits from every run on one kind of GPU; slower; a CPU needs it not")
     keep_checkpoints: int = _key(

@@ -26,6 +26,7 @@ from core.plan.next_action import (
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown, with_seed
 from core.plan.schema import Row, RunSettings
+from core.queue.fitness import unfit
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
 from core.queue.journal import Halve
 from core.queue.recorded_runs import Match, RecordedRun, RecordedRuns, newest_first, recorded_run
@@ -35,7 +36,6 @@ from core.queue.run_status import RunStatusCache
 from core.queue.state import OVER, SubmissionState
 from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.preflight import preflight
 from core.runs.resolve import Progress, Resolved, ResolveError, Resolver
 from core.system.files import exists, is_file
 
@@ -137,7 +137,7 @@ class PlanExecution:
             assigned = self.assigned.get(row.key)
             if assigned is None or exists(self.folder(assigned).events):
                 continue
-            for problem in preflight(assigned.resolved.settings):
+            for problem in unfit(assigned.resolved.settings):
                 problems.setdefault(problem, []).append(row.key)
         return in_rows(problems, len(rows))
 

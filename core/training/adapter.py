@@ -29,6 +29,7 @@ from core.runs.paths import ADAPTER_FACTS
 from core.system.files import folder_problem
 from core.training.evaluation import normalisation_difference, normalisation_fingerprint
 from core.training.families.base import SpeechModel
+from core.training.memory import whole_modules
 from core.training.model import one_line
 
 _TRAINED = "default"
@@ -182,20 +183,34 @@ def merged(speech: SpeechModel) -> Iterator[SpeechModel]:
     """
     network = speech.network.get_base_model()
     modes = [(module, module.training) for module in network.modules()]
-    swapped: list[tuple[nn.Module, str, Any, nn.Parameter]] = []
+    with _whole(network, speech.device):
+        swapped: list[tuple[nn.Module, str, Any, nn.Parameter]] = []
+        try:
+            for name, layer in _adapted(network):
+                owner, child = _place(network, name)
+                swapped.append((owner, child, layer, layer.get_base_layer().weight))
+                _swap(owner, child, layer)
+            yield replace(speech, network=network.eval())
+        finally:
+            for owner, child, layer, weight in swapped:
+                layer.get_base_layer().weight = weight
+                setattr(owner, child, layer)
+            for module, mode in modes:
+                module.training = mode
+
+
+@contextmanager
+def _whole(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """The base in fp32 on the device, where `train.base_precision` reduced it."""
+    reduced = whole_modules(network)
     try:
-        for name, layer in _adapted(network):
-            base = layer.get_base_layer()
-            owner, child = _place(network, name)
-            swapped.append((owner, child, layer, base.weight))
-            _swap(owner, child, layer)
-        yield replace(speech, network=network.eval())
+        for owner, child, _, whole in reduced:
+            setattr(owner, child, whole.to(device))
+        yield
     finally:
-        for owner, child, layer, weight in swapped:
-            layer.get_base_layer().weight = weight
-            setattr(owner, child, layer)
-        for module, mode in modes:
-            module.training = mode
+        for owner, child, module, whole in reduced:
+            setattr(owner, child, module)
+            whole.to("cpu")
 
 
 def _place(network: nn.Module, name: str) -> tuple[nn.Module, str]:

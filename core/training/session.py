@@ -48,6 +48,7 @@ from core.training.evaluation import Transcripts, normalisation_difference, norm
 from core.training.families.base import SCORING_PRECISION, SpeechModel
 from core.training.health import HealthAudit
 from core.training.journal import Journal
+from core.training.memory import save_memory
 from core.training.model import check_given_gpu, choose_device, choose_precision, load_model
 from core.training.scorer import Scorer
 from core.training.stopping import StopFlag
@@ -153,6 +154,7 @@ class Session:
         scorer = Scorer(self.settings, journal, self.stopping, self.thresholds.unit)
         baseline = self._baseline(speech, materials, scorer)
         speech = attach(speech, self.settings.adapter, self.settings.train.seed)
+        save_memory(speech, self.settings.train)
         facts = self._facts(speech)
         rule = early_stop_of(self.config.get("gate") or {})
         trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer, rule)

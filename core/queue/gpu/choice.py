@@ -48,6 +48,8 @@ class Devices:
     """Why no trainer may be started at all; empty: one may."""
     troubled: tuple[Gpu, ...] = ()
     """GPUs that would be among `gpus` if they answered: waited for, not gone."""
+    only_cpu: bool = False
+    """Whether trainers run on the CPU, for sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def visible(gpus: Sequence[Gpu], wanted: str | None, *, by_bus: bool = False) ->
 
 def _devices(gpus: Sequence[Gpu], note: str = "") -> Devices:
     troubled = tuple(gpu for gpu in gpus if gpu.trouble)
-    return Devices(tuple(gpu for gpu in gpus if not gpu.trouble), note, troubled=troubled)
+    return Devices(tuple(gpu for gpu in gpus if not gpu.trouble), note, troubled=troubled, only_cpu=bool(note))
 
 
 def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:

@@ -38,7 +38,7 @@ class NvmlReader:
         """Never raises: where NVML does not answer, `note` or `unusable` says so."""
         version = self._torch()
         if version.endswith("+cpu"):
-            return Devices(note=f"PyTorch {version} is a build for the CPU")
+            return Devices(note=f"PyTorch {version} is a build for the CPU", only_cpu=True)
         try:
             import pynvml
         except ImportError:
@@ -67,7 +67,7 @@ class NvmlReader:
             return Devices(unusable=f"no GPU answers any more ({problem})")
         file = next((name for name in _DEVICE_FILES if (self._device_folder / name).exists()), None)
         if file is None:
-            return Devices(note=f"no GPU: NVML does not answer ({problem})")
+            return Devices(note=f"no GPU: NVML does not answer ({problem})", only_cpu=True)
         return Devices(
             note=f"NVML does not answer ({problem}), though there is {self._device_folder / file}: one trainer at a "
             "time, on whatever PyTorch finds, and nobody looks who else uses it"

@@ -156,6 +156,7 @@ def test_what_is_derived_is_no_key() -> None:
         ("[adapter]\nrank_pattern = { q_proj = 'x' }\n", "expected a table of whole numbers, as in { q_proj = 8 }"),
         ("[adapter]\nrank_pattern = ['q_proj']\n", '"q_proj" is no rank of a layer: write { q_proj = 8 }'),
         ("[adapter]\nrank_pattern = ['fc1=8', 'fc1=4']\n", "fc1 has ranks 4 and 8: give it one"),
+        ("[train]\nbase_precision = 'bf16'\nprecision = 'fp32'\n", '"bf16" goes with steps in bf16'),
         ("[adapter]\nlora_plus = 0.5\n", "adapter.lora_plus: 0.5 is too small: must be at least 1"),
         ("[adapter]\nlora_plus = 16\n", "0.0001 times adapter.lora_plus = 16 is 0.0002 or more"),
         (

@@ -29,7 +29,7 @@ def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(
 ) -> None:
     folder.write(queue='until = "all"')
     folder.work()
-    monkeypatch.setattr("core.queue.execution.preflight", lambda settings: ["cannot start"])
+    monkeypatch.setattr("core.queue.execution.unfit", lambda settings: ["cannot start"])
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
     assert execution.unfit(execution.rows) == []

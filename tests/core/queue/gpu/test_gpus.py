@@ -137,9 +137,11 @@ def test_without_nvml_there_is_the_cpu_and_with_gpu_files_it_says_so(
 ) -> None:
     nvml.error = "Driver/library version mismatch"
     nvml.write()
-    assert read() == Devices(note="no GPU: NVML does not answer (Driver/library version mismatch)")
+    said = "no GPU: NVML does not answer (Driver/library version mismatch)"
+    assert read() == Devices(note=said, only_cpu=True)
     (nvml.path.parent / "nvidia0").touch()
     assert "whatever PyTorch finds" in read().note and not read().unusable
+    assert not read().only_cpu
 
 
 def test_gpus_that_vanish_make_the_queue_wait_and_not_train_on_the_cpu(
@@ -165,6 +167,7 @@ def test_a_gpu_that_is_kept_from_us_leaves_the_choice_to_pytorch(
     nvml.add("GPU-b")
     (nvml.path.parent / "nvidia0").touch()
     assert "whatever PyTorch finds" in read().note and not read().unusable
+    assert not read().only_cpu
 
 
 @pytest.fixture
