@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.plan.families import family_of
 
+Samples = NDArray[np.float32]
 QWEN_TEMPLATE = """{%- set said = namespace(system='') -%}
 {%- for turn in messages if turn.role == 'system' -%}
   {%- for part in turn.content -%}{%- set said.system = said.system + part.text -%}{%- endfor -%}
@@ -232,3 +235,39 @@ TOLD: dict[str, Callable[[Path], Path]] = {
     "cohere_asr": tiny_cohere_asr,
 }
 """By family: those that are told the language in a prompt."""
+SPEECH_LLMS = ("qwen3_asr", "voxtral")
+
+
+def own_inputs(speech: Any, clip: Samples, language: str = "de") -> dict[str, Any]:
+    """What transformers' own processor makes of one clip."""
+    processor = speech.processor
+    if speech.family == "qwen3_asr":
+        return dict(processor.apply_transcription_request(clip, language=language))
+    if speech.family == "canary":
+        return dict(processor.apply_transcription_request(clip, source_language=language))
+    if speech.family == "cohere_asr":
+        made = dict(processor(clip, language=language, sampling_rate=16000))
+        made.pop("audio_chunk_index")
+        return made
+    # its own needs mistral-common, which writes <s>[INST][BEGIN_AUDIO][AUDIO]…[/INST]lang:de[TRANSCRIBE]
+    tokenizer = processor.tokenizer
+    places = speech.network.config.audio_config.max_source_positions // 4
+    words = ["<s>", "[INST]", "[BEGIN_AUDIO]", *["[AUDIO]"] * places, "[/INST]", *f"lang:{language}", "[TRANSCRIBE]"]
+    features = processor.feature_extractor(clip, sampling_rate=16000, return_tensors="pt")["input_features"]
+    return {"input_ids": torch.tensor([tokenizer.convert_tokens_to_ids(words)]), "input_features": features}
+
+
+def own_loss(speech: Any, clip: Samples, text: str) -> float:
+    """The sum that transformers' own loss is the mean of: its labels are the transcript alone."""
+    targets = speech.targets(text)
+    inputs, ids = own_inputs(speech, clip), torch.tensor([targets])
+    prompt = "input_ids" if speech.family in SPEECH_LLMS else "decoder_input_ids"
+    whole = torch.cat([inputs[prompt], ids], dim=1)
+    labels = whole.clone()
+    labels[:, : inputs[prompt].shape[1]] = -100
+    inputs.pop("attention_mask" if prompt == "input_ids" else "", None)
+    if prompt == "decoder_input_ids":  # an encoder–decoder's labels stand where they are predicted
+        whole, labels = whole[:, :-1], labels[:, 1:]
+    with torch.no_grad():
+        mean = speech.network(**inputs | {prompt: whole}, labels=labels).loss
+    return float(mean) * len(targets)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_told import TOLD
+from tiny_told import SPEECH_LLMS, TOLD, own_inputs, own_loss
 from training_kit import quiet_transformers, speechlike
 
 from core.errors import ModelError
@@ -23,7 +21,6 @@ from core.training.model import load_model
 
 Samples = NDArray[np.float32]
 TEXTS = ("one two three", "four", "five six seven eight nine", "zero zero")
-SPEECH_LLMS = ("qwen3_asr", "voxtral")
 CAP = 12
 
 
@@ -56,40 +53,6 @@ def clips() -> list[Samples]:
     return [speechlike(text, seed) for seed, text in enumerate(TEXTS)]
 
 
-def own_inputs(speech: SpeechModel, clip: Samples, language: str = "de") -> dict[str, Any]:
-    """What transformers' own processor makes of one clip."""
-    processor: Any = speech.processor
-    if speech.family == "qwen3_asr":
-        return dict(processor.apply_transcription_request(clip, language=language))
-    if speech.family == "canary":
-        return dict(processor.apply_transcription_request(clip, source_language=language))
-    if speech.family == "cohere_asr":
-        made = dict(processor(clip, language=language, sampling_rate=16000))
-        made.pop("audio_chunk_index")
-        return made
-    # its own needs mistral-common, which writes <s>[INST][BEGIN_AUDIO][AUDIO]…[/INST]lang:de[TRANSCRIBE]
-    tokenizer = processor.tokenizer
-    places = speech.network.config.audio_config.max_source_positions // 4
-    words = ["<s>", "[INST]", "[BEGIN_AUDIO]", *["[AUDIO]"] * places, "[/INST]", *f"lang:{language}", "[TRANSCRIBE]"]
-    features = processor.feature_extractor(clip, sampling_rate=16000, return_tensors="pt")["input_features"]
-    return {"input_ids": torch.tensor([tokenizer.convert_tokens_to_ids(words)]), "input_features": features}
-
-
-def own_loss(speech: SpeechModel, clip: Samples, targets: Sequence[int]) -> float:
-    """The sum that transformers' own loss is the mean of: its labels are the transcript alone."""
-    inputs, ids = own_inputs(speech, clip), torch.tensor([list(targets)])
-    prompt = "input_ids" if speech.family in SPEECH_LLMS else "decoder_input_ids"
-    whole = torch.cat([inputs[prompt], ids], dim=1)
-    labels = whole.clone()
-    labels[:, : inputs[prompt].shape[1]] = -100
-    inputs.pop("attention_mask" if prompt == "input_ids" else "", None)
-    if prompt == "decoder_input_ids":  # an encoder–decoder's labels stand where they are predicted
-        whole, labels = whole[:, :-1], labels[:, 1:]
-    with torch.no_grad():
-        mean = speech.network(**inputs | {prompt: whole}, labels=labels).loss
-    return float(mean) * len(targets)
-
-
 @pytest.mark.parametrize("name", TOLD)
 def test_the_loss_is_that_of_transformers_over_the_transcripts_tokens(
     models: dict[str, SpeechModel], name: str
@@ -98,7 +61,7 @@ def test_the_loss_is_that_of_transformers_over_the_transcripts_tokens(
     targets = [speech.targets(text) for text in TEXTS]
     with torch.no_grad():
         found = speech.summed_loss(speech.encode(speech.features(clips())), targets)
-    expected = sum(own_loss(speech, clip, ids) for clip, ids in zip(clips(), targets, strict=True))
+    expected = sum(own_loss(speech, clip, text) for clip, text in zip(clips(), TEXTS, strict=True))
     assert float(found) == pytest.approx(expected, abs=1e-4 * sum(map(len, targets)))
 
 
