@@ -14,7 +14,7 @@ from core import console
 from core.errors import ExitCode, PlanError
 from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.expand import matches, unknown_ids
-from core.queue.client import supervisor_note
+from core.queue.client import QueueClient, supervisor_note
 from core.queue.execution import PlanExecution
 from core.queue.journal import Finish
 from core.queue.report import report
@@ -24,10 +24,9 @@ from core.runs.plan_file import read_plan_text
 from core.runs.row import Outcome, Row
 from core.scoring.verdict import loosened_words
 from lora_tui import output
-from lora_tui.attending import Session, Signals
 from lora_tui.audits import make_missing, name_missing
 from lora_tui.diagnostics import exit_code, say
-from lora_tui.follow import Follower
+from lora_tui.follow import Follower, Session, Signals
 from lora_tui.reports import json_document, markdown
 from lora_tui.reports.github_actions import path_in_repository, workflow_commands
 from lora_tui.reports.report import Report, assemble
@@ -51,9 +50,6 @@ def run(request: Request, runs: RunsFolder) -> ExitCode:
             name_missing(execution)
         else:
             make_missing(execution)
-        # Only here: a gate that trains nothing answers sooner without it.
-        from core.queue.client import QueueClient
-
         signals.patient = True
         client = QueueClient(runs, request.supervisor)
         queued = client.submit(submission)

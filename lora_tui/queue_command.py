@@ -20,7 +20,7 @@ from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import read_plan_text
-from core.runs.row import Row, Status
+from core.runs.row import Row
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
 from lora_tui.arguments import add_choice, add_folders, add_plan
@@ -55,39 +55,19 @@ def add(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     return _say(args, _commands(runs).submit(submission))
 
 
-def hold(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Rows are not started until they are released."""
-    return _say(args, _commands(runs).hold(_selection(args)))
+def _verb(do: Callable[..., CommandResult | None]) -> Callable[[argparse.Namespace, RunsFolder], ExitCode]:
+    """The action that is this method of `Commands` and nothing more."""
 
+    def run(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
+        confirm = _confirm(args)
+        return _say(args, do(_commands(runs), _selection(args), *([] if confirm is None else [confirm])))
 
-def release(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Held rows may start; with `--all` a queue that paused goes on."""
-    return _say(args, _commands(runs).release(_selection(args)))
+    return run
 
 
 def move(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Another order of rows, or of submissions."""
     return _say(args, _commands(runs).move(Selection(args.names), first=args.first, before=args.before))
-
-
-def stop(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Trainers finish their step and save."""
-    return _say(args, _commands(runs).stop(_selection(args), _confirm(args)))
-
-
-def kill(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """The trainers end at once."""
-    return _say(args, _commands(runs).kill(_selection(args), _confirm(args)))
-
-
-def retry(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Try rows once more, whatever became of them."""
-    return _say(args, _commands(runs).retry(_selection(args)))
-
-
-def remove(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
-    """Out of the queue; run folders stay."""
-    return _say(args, _commands(runs).remove(_selection(args), _confirm(args)))
 
 
 def prune(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
@@ -212,7 +192,7 @@ def _others(runs: Iterable[RunPaths]) -> Iterator[Row]:
     for run in runs:
         state, reason = state_and_reason(run)
         name = run.name.rpartition("-")[0]
-        yield Row(f"run:{run.name}", name, Status(state.value), reason, run=run, planned=False)
+        yield Row(f"run:{run.name}", name, state, reason, run=run, planned=False)
 
 
 def print_json(fields: dict[str, Any]) -> None:
@@ -262,12 +242,16 @@ def run(args: argparse.Namespace) -> ExitCode:
 ACTIONS = {
     "list": _Action(show, "What is queued, where each run stands, and why what waits does so."),
     "add": _Action(add, "Queue a plan; a supervisor works on it in the background."),
-    "hold": _Action(hold, "Keep rows from being started until they are released."),
-    "release": _Action(release, "Let held rows start; with --all also a queue that paused by itself."),
+    "hold": _Action(_verb(Commands.hold), "Keep rows from being started until they are released."),
+    "release": _Action(_verb(Commands.release), "Let held rows start; with --all also a queue that paused by itself."),
     "move": _Action(move, "Change the order of starting: of rows in their plan, or of submissions."),
-    "stop": _Action(stop, "Finish the step, save, end. A single row is held then; a whole submission is closed."),
-    "kill": _Action(kill, "End at once; what was done since the last checkpoint is done again later.", True),
-    "retry": _Action(retry, "Try again what failed, was given up, held or removed."),
-    "remove": _Action(remove, "Take rows out of the queue. Run folders stay as they are.", True),
+    "stop": _Action(
+        _verb(Commands.stop), "Finish the step, save, end. A single row is held then; a whole submission is closed."
+    ),
+    "kill": _Action(
+        _verb(Commands.kill), "End at once; what was done since the last checkpoint is done again later.", True
+    ),
+    "retry": _Action(_verb(Commands.retry), "Try again what failed, was given up, held or removed."),
+    "remove": _Action(_verb(Commands.remove), "Take rows out of the queue. Run folders stay as they are.", True),
     "prune": _Action(prune, "Delete checkpoints of runs that have ended. Results and best adapters stay.", True),
 }

@@ -14,7 +14,7 @@ from core.manifests.hashing import HashCache
 from core.runs.origin import origin
 from core.runs.paths import RunPaths
 from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.verify import Verification, verify
 from core.scoring.evidence import Decision
 from core.scoring.verdict import loosened_words
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> ExitCode:
         sign(paths, keys, "lora-tui verify --sign")
     found = verify(paths, cache, keys)
     code = ExitCode.REJECTED if found.problems else _OF_DECISION[found.verdict.decision]
-    if code is ExitCode.ACCEPTED and found.judged.snapshot.state is not RunState.DONE:
+    if code is ExitCode.ACCEPTED and found.judged.snapshot.state is not Status.DONE:
         code = ExitCode.UNDECIDED  # as for the gate: all passes, and the trainer may do something else yet
     if args.json:
         console.document(_as_json(found, paths, code), indent=1)
@@ -88,7 +88,7 @@ def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
-    ended = found.judged.snapshot.state is RunState.DONE or found.judged.snapshot.state.broken
+    ended = found.judged.snapshot.state is Status.DONE or found.judged.snapshot.state.broken
     said = "the run failed" if found.verdict.failed else f"the run is {found.verdict.word}"
     what = said if ended else "the run has not ended"
     looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.terminal import PLAIN, is_utf8
-from lora_tui.dashboard.glyphs import plain
+from lora_tui.cells import plain
 
 ROOT = Path(__file__).parent.parent
 

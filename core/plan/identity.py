@@ -53,7 +53,7 @@ def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
 def identity_facts(settings: RunSettings, hashes: Mapping[str, str]) -> dict[str, Any]:
     """What the identity is taken over."""
     facts = {
-        section: {key: _canonical(key, value) for key, value in values.items() if _counts(f"{section}.{key}", value)}
+        section: {key: _canonical(key, value) for key, value in values.items() if counts(f"{section}.{key}", value)}
         for section, values in asdict(settings).items()
     }
     used = dict(hashes)
@@ -62,7 +62,8 @@ def identity_facts(settings: RunSettings, hashes: Mapping[str, str]) -> dict[str
     return {"settings": facts, "hashes": used}
 
 
-def _counts(name: str, value: Any) -> bool:
+def counts(name: str, value: Any) -> bool:
+    """Whether this setting (`section.key`) with this value is part of the identity."""
     return name not in EXCLUDED and not (name in LATER and value == LATER[name])
 
 

@@ -7,7 +7,7 @@ everybody who reads the plan names the same rows. A strategy that learns from re
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -117,16 +117,3 @@ def with_seed(settings: RunSettings, seed: int) -> RunSettings:
 def shown(rows: Sequence[Row], begun: Collection[str]) -> list[Row]:
     """The rows to show: the plan's own, and of drawn rows and repeats those whose keys are in `begun`."""
     return [row for row in rows if not (row.drawn or row.confirms) or row.key in begun]
-
-
-def seeds_confirmed(rows: Sequence[Row], accepted: Mapping[str, bool | None]) -> dict[str, tuple[int, int]]:
-    """Row key → (other seeds accepted, other seeds asked for), for rows that have repeats.
-
-    `accepted`: whether a row's own run was accepted; None or missing: not known.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        if row.confirms is not None:
-            count, of = found.get(row.confirms, (0, 0))
-            found[row.confirms] = count + (accepted.get(row.key) is True), of + 1
-    return found

@@ -14,7 +14,7 @@ import core
 from core.errors import ExitCode, RunFolderError
 from core.queue import SUPERVISOR_COMMAND
 from core.queue.executor import child_environment
-from core.queue.journal import last_records
+from core.queue.journal import records
 from core.queue.requests import QueueDb, Submission, Target
 from core.queue.state import QueueState
 from core.runs.folder import open_append, write_text
@@ -73,11 +73,13 @@ START_WAIT_S = 60.0
 _STARTS = 3
 """One that is killed while it starts is replaced; killed so many times on end, it is not."""
 _LOG_TAIL_BYTES = 4096
+_JOURNAL_TAIL_BYTES = 1 << 16
+"""A supervisor that was told to stop only tells how its trainers ended: a few lines."""
 
 
 def told_to_stop(runs: RunsFolder) -> bool:
     """Whether a supervisor has said that it was told to stop, and none has said since that it starts or ends."""
-    return QueueState(last_records(runs.decisions)).stopping
+    return QueueState(records(runs.decisions, _JOURNAL_TAIL_BYTES)).stopping
 
 
 class QueueClient:

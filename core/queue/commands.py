@@ -17,11 +17,12 @@ from core.queue.client import QueueClient
 from core.queue.journal import records
 from core.queue.prune import Pruned, prunable, prune
 from core.queue.requests import QueueDb, RowRequests, Submission, Target
-from core.queue.rows import QueueRows, queue_rows, retriable, target_of
+from core.queue.rows import QueueRows, queue_rows, target_of
 from core.queue.state import QueueState
 from core.runs.documents import read_result
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from core.system.files import exists
 
 STOPPED = "stopped on request: `lora-tui queue release` goes on from there"
@@ -307,7 +308,7 @@ class Commands:
             except RunFolderError:
                 targets.append(self._submit_again(selection.names[0] if one.target else one.names[0]))
                 continue
-            hits = [row for row in found if retriable(row) and not row.queued.ending]
+            hits = [row for row in found if row.retriable and not row.queued.ending]
             ending = [target_of(row) for row in found if row.queued.ending and row.status is not Status.DONE]
             if not hits and not ending and not selection.everything:
                 raise UserError(f"nothing to try again: {_told(found)}")

@@ -57,11 +57,6 @@ class Trainer:
         self._kill_sent: float | None = None
 
     @property
-    def adopted(self) -> bool:
-        """Whether another supervisor started it: it has no exit status for us."""
-        return self._child is None
-
-    @property
     def pidfd(self) -> int | None:
         """Readable when the process has ended; None where the kernel has none."""
         return self._pidfd

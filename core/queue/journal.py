@@ -26,8 +26,6 @@ from core.system.held_folder import HeldFolder
 
 SCHEMA_VERSION = 1
 _UNWRITTEN = -1.0
-_TAIL_BYTES = 1 << 16
-"""A supervisor that was told to stop only tells how its trainers ended: a few lines."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="decision"):
@@ -315,20 +313,15 @@ class JournalReader:
         return found
 
 
-def records(path: Path) -> Iterator[Record]:
-    """All of the file, one by one: a folder may hold thousands of runs. None when it is not there."""
+def records(path: Path, last_bytes: int | None = None) -> Iterator[Record]:
+    """All of the file, one by one: a folder may hold thousands of runs. None when it is not there.
+
+    `last_bytes`: only those that lie whole in so many bytes at its end.
+    """
     try:
         with _opened(path) as file:
-            yield from filter(None, map(decode, _whole_lines(file)))
-    except FileNotFoundError:
-        return
-
-
-def last_records(path: Path) -> Iterator[Record]:
-    """Those at the end of the file, a few hundred at most."""
-    try:
-        with _opened(path) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            if last_bytes is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - last_bytes))
             yield from filter(None, map(decode, _whole_lines(file)))
     except FileNotFoundError:
         return

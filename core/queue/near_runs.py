@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import PlanError
 from core.plan.expand import expand
-from core.plan.identity import EXCLUDED, identity_facts
+from core.plan.identity import EXCLUDED, counts, identity_facts
 from core.plan.read import parse_plan
 from core.plan.schema import Row, RunSettings
 from core.queue.execution import PlanExecution
@@ -136,7 +136,7 @@ def _facts(settings: RunSettings) -> Flat:
 
 
 def _theirs(run: RecordedRun) -> Flat:
-    found = {name: value for name, value in _flat(run.settings) if name not in EXCLUDED}
+    found = {name: value for name, value in _flat(run.settings) if counts(name, value)}
     modules = found.get(_MODULES)
     if isinstance(modules, list):
         found[_MODULES] = sorted(set(map(str, modules)))

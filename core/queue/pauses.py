@@ -75,28 +75,25 @@ class Pauses:
                 DISK, f"{reason}; goes on when {amount} are free in {self._folder}, the less the longer it waits"
             )
 
-    def look(self) -> bool:
-        """Whether a pause for want of space is over. Asks the disk now and then."""
+    def look(self) -> None:
+        """End a pause for want of space where there is space again. Asks the disk now and then."""
         if self.cause != DISK or time.monotonic() < self._look_at:
-            return False
+            return
         self._look_at = time.monotonic() + LOOK_S
         if has_space(self._folder, max(self._needed, self._wanted)):
             self.resume("there is space on the disk again")
         else:
             self._needed = max(LEAST_BYTES, self._needed // 2)
-        return self.cause is None
 
     def ask_anew(self) -> None:
         """Somebody asked for something, or a plan has ended: perhaps nobody wants the run any more that had no room."""
         self._wanted = 0
 
-    def resume(self, reason: str) -> bool:
-        """Go on. Whether there was a pause."""
-        paused = self.cause is not None
+    def resume(self, reason: str) -> None:
+        """Go on, if it has paused."""
         self._wanted = 0
-        if paused:
+        if self.cause is not None:
             self._log.append(Resume(reason=reason))
-        return paused
 
     def _pause(self, cause: str, reason: str) -> None:
         self._look_at = time.monotonic() + LOOK_S

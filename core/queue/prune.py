@@ -8,7 +8,7 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.runs.folder import delete, files, linked_adapter, names, size
 from core.runs.paths import RunPaths, RunsFolder, step_of
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.store import run_state
 from core.system.locks import KernelLock
 
@@ -29,11 +29,11 @@ def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
     `adapters`: those of intervals that are neither the best nor the last, too.
     """
     state = run_state(run)
-    if state.active or not (state is RunState.DONE or state.broken):
+    if state.active or not (state is Status.DONE or state.broken):
         return None
     found = [run.checkpoints / name for name in names(run.root, run.checkpoints)]
     found += [file for file, _ in files(run.root) if file.suffix == ".tmp" and run.checkpoints not in file.parents]
-    if adapters and state is RunState.DONE:
+    if adapters and state is Status.DONE:
         found += _other_adapters(run)
     return Prunable(run, tuple(found), sum(size(run.root, path) for path in found)) if found else None
 

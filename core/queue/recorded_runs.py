@@ -10,7 +10,7 @@ from typing import Any
 from core.manifests.hashing import references_sha256
 from core.plan.identity import run_identity
 from core.plan.schema import RunSettings
-from core.runs.contents import Comparison, Content, Recorded, compare
+from core.runs.contents import Comparison, Content, compare
 from core.runs.documents import read_config
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import read_run
@@ -53,7 +53,7 @@ class RecordedRun:
         left_out = {"replay"} if settings.train.replay_share == 0 else set()
         named = {name: content for name, content in contents.items() if name not in left_out}
         hashes = {name: digest for name, digest in self.hashes.items() if name not in left_out}
-        return compare(named, Recorded(hashes, self.lines, self._references))
+        return compare(named, hashes, self.lines, self._references)
 
     def _references(self, name: str) -> str | None:
         """Of an evaluation set: from the base model's score on it, for runs that did not record their lines."""

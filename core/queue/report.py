@@ -15,8 +15,9 @@ from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
 from core.runs.matrix import differing_settings
 from core.runs.paths import RunPaths
-from core.runs.row import Figures, Outcome, Row, Status
+from core.runs.row import Outcome, Row, of_plan
 from core.runs.run_figures import doubted, of_run, with_seeds
+from core.runs.status import Status
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
 from core.scoring.units import Unit
@@ -59,29 +60,25 @@ def asked_repeats(execution: PlanExecution) -> dict[str, int]:
     return found
 
 
-def remarks(execution: PlanExecution, key: str) -> tuple[str, ...]:
-    """What of a row's data and model is not, or could not be compared with, its run's, and which other runs match."""
+def caveats(execution: PlanExecution, key: str, thresholds: Thresholds) -> tuple[tuple[str, ...], str]:
+    """(remarks, doubt) on the verdict of a row's run.
+
+    Remarks: what of the row's data and model is not, or could not be compared with, the run's, and which other runs
+    match. Doubt: why the verdict may be one on something else than the row names; empty: it is not.
+    """
     assigned = execution.assigned.get(key)
     if assigned is None:
-        return ()
+        return (), ""
+    run, speakers = execution.folder(assigned), _other_speakers(execution, assigned)
     gaps = () if assigned.match is None else assigned.match.comparison.gaps
-    others = ", ".join(run.name for run in execution.others(assigned))
-    newest = (
-        (f"Other runs match: {others}; the newest, {execution.folder(assigned).name}, is judged.",) if others else ()
-    )
-    return (*(f"Not compared: {gap}." for gap in gaps), *newest, *_other_speakers(execution, assigned))
-
-
-def doubt(execution: PlanExecution, key: str, thresholds: Thresholds) -> str:
-    """Why the verdict on a row's run may be one on something else than the row names; empty: it is not."""
-    assigned = execution.assigned.get(key)
-    if assigned is None:
-        return ""
+    others = ", ".join(other.name for other in execution.others(assigned))
+    newest = (f"Other runs match: {others}; the newest, {run.name}, is judged.",) if others else ()
+    remarks = (*(f"Not compared: {gap}." for gap in gaps), *newest, *speakers)
     if differing := execution.comparison(assigned).differing:
         # A folder that has the row's identity in its name, and was made of something else by its own account.
-        return f"{execution.folder(assigned).config}: {'; '.join(differing)}"
+        return remarks, f"{run.config}: {'; '.join(differing)}"
     by_speaker = thresholds.slices or thresholds.confidence is not None
-    return " ".join(_other_speakers(execution, assigned)) if by_speaker else ""
+    return remarks, " ".join(speakers) if by_speaker else ""
 
 
 def _sure(execution: PlanExecution, row: Row, required: Depth) -> Row:
@@ -89,17 +86,17 @@ def _sure(execution: PlanExecution, row: Row, required: Depth) -> Row:
     assigned = execution.assigned.get(row.key)
     if assigned is None or row.verdict is None or row.judged is None:
         return row
-    row = surely(row, remarks(execution, row.key), doubt(execution, row.key, row.judged.thresholds))
+    row = surely(row, *caveats(execution, row.key, row.judged.thresholds))
     if short := execution.comparison(assigned).short_of(required):
         return doubted(row, f"--require-data: {'; '.join(short)}", always=True)
     return row
 
 
-def surely(row: Row, told: tuple[str, ...], why: str) -> Row:
+def surely(row: Row, remarks: tuple[str, ...], doubt: str) -> Row:
     """The row with these remarks before its verdict's own, and undecided where there is a doubt."""
     if row.verdict is not None:
-        row = replace(row, verdict=replace(row.verdict, remarks=(*told, *row.verdict.remarks)))
-    return doubted(row, why) if why else row
+        row = replace(row, verdict=replace(row.verdict, remarks=(*remarks, *row.verdict.remarks)))
+    return doubted(row, doubt) if doubt else row
 
 
 def _other_speakers(execution: PlanExecution, assigned: AssignedRun) -> tuple[str, ...]:
@@ -128,9 +125,7 @@ def _near(execution: PlanExecution) -> dict[str, str]:
 
 def _row(execution: PlanExecution, row: PlanRow, column: str, not_run: Mapping[str, str], known: _Known) -> Row:
     """As the plan and its run's folder tell it."""
-    train, unit = row.settings.train, Unit(execution.plan.gate.unit)
-    figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, unit=unit)
-    bare = Row(f"plan:{row.key}", row.key, title=row.title, settings=column, wanted=row, figures=figures)
+    bare = of_plan(row, column, Unit(execution.plan.gate.unit))
     assigned = execution.assigned.get(row.key)
     run = execution.folder(assigned) if assigned is not None else None
     if assigned is None or run is None or not exists(run.events):

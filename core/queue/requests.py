@@ -189,14 +189,11 @@ class QueueDb:
             rows = db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE id = ?", (identifier,))  # noqa: S608
             return next(map(_submission, rows), None)
 
-    def close_submission(self, identifier: str) -> None:
-        """Nothing is left to do for it; its open requests are void."""
-        with self.closing(identifier, at_once=True):
-            return
-
     @contextlib.contextmanager
     def closing(self, identifier: str, *, at_once: bool = False) -> Iterator[bool]:
         """Yields whether the submission is closed when the block ends: nobody can ask for anything meanwhile.
+
+        Nothing is left to do for it then, and its open requests are void.
 
         But for `at_once` it is not where somebody has asked for more, and no supervisor has heard of it yet.
         """

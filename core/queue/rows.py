@@ -26,8 +26,9 @@ from core.queue.retry_policy import COUNTED, LOST, decide
 from core.queue.run_status import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
 from core.queue.state import QueueState, SubmissionState
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.row import Figures, Outcome, Queued, Row, Status, told_by_plan
-from core.runs.snapshot import LOST_S, RunSnapshot, RunState, reason
+from core.runs.row import Outcome, Queued, Row, of_plan, told_by_plan
+from core.runs.snapshot import LOST_S, RunSnapshot, reason
+from core.runs.status import Status
 from core.runs.store import read_run, state_and_reason
 from core.system.files import exists
 from core.system.locks import is_held
@@ -170,16 +171,8 @@ class QueueRows:
 
     def _bare(self, entry: QueueEntry, begun: RunPaths | None) -> Row:
         """The row as its plan and its run's folder tell it. `begun`: its run, as far as the queue has not said."""
-        train, key = entry.row.settings.train, entry.row.key
-        figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate)
-        bare = Row(
-            f"queue:{entry.submission.id}:{key}",
-            key,
-            title=entry.row.title,
-            wanted=entry.row,
-            figures=figures,
-        )
-        bare = replace(bare, planned=False, settings=entry.row.label)
+        bare = of_plan(entry.row, entry.row.label, of=f"queue:{entry.submission.id}")
+        bare = replace(bare, planned=False)
         name = entry.run or _name(begun)
         return bare if name is None else self._looked_at(bare, name)
 
@@ -189,7 +182,7 @@ class QueueRows:
         if name in self._state.trainers:
             return seen(bare, read_run(run))
         state, why = state_and_reason(run)
-        return replace(bare, run=run, status=Status(state.value), reason=why)
+        return replace(bare, run=run, status=state, reason=why)
 
     # The words
 
@@ -284,7 +277,7 @@ class QueueRows:
         if stopped := state.stopped(run):
             return stopped
         retried = entry.is_retried(run)
-        now = decide(outcome_of(RunState(seen.status.value)), ends, entry.retries, retried=retried)
+        now = decide(outcome_of(seen.status), ends, entry.retries, retried=retried)
         if now.status is not RowStatus.QUEUED and (retried or run not in state.halves):
             return now.reason if not ends or ends[-1].outcome in COUNTED else ""
         return None if self.supervised else NOBODY
@@ -367,9 +360,7 @@ def readable_queue(runs: RunsFolder) -> QueueRows:
 def seen(bare: Row, snapshot: RunSnapshot) -> Row:
     """The row with its run as it is at this moment, and why it is so."""
     figures = replace(bare.figures, attempts=len(snapshot.attempts))
-    return replace(
-        bare, run=snapshot.paths, status=Status(snapshot.state.value), reason=reason(snapshot), figures=figures
-    )
+    return replace(bare, run=snapshot.paths, status=snapshot.state, reason=reason(snapshot), figures=figures)
 
 
 def target_of(row: Row) -> Target:
@@ -382,11 +373,6 @@ def resting(row: Row) -> int:
     if row.active or row.status.in_turn:
         return 0
     return 1 if row.status is Status.HELD else 2
-
-
-def retriable(row: Row) -> bool:
-    """Whether `retry` means anything: it ended, or is held, removed or closed; of one that goes on it forgives."""
-    return not row.active and row.status is not Status.DONE and (row.run is not None or not row.status.in_turn)
 
 
 def _entries(submission: Submission, snapshot: QueueSnapshot, queue: QueueState) -> Sequence[QueueEntry]:
@@ -420,8 +406,8 @@ def _requested(entry: QueueEntry) -> _StatusAndReason | None:
 
 def _unwritten(begun: Start, seen: Row, *, asked: bool) -> Exit:
     """The end of a trainer that has died, and of which nobody has written yet."""
-    state, has_events = RunState(seen.status.value), seen.figures.attempts > begun.attempts_before
-    outcome, message = outcome_when_dead(state, identity_from_json(begun.process), has_events=has_events)
+    has_events = seen.figures.attempts > begun.attempts_before
+    outcome, message = outcome_when_dead(seen.status, identity_from_json(begun.process), has_events=has_events)
     return Exit(run=begun.run, outcome=outcome, asked=asked, message=message)
 
 

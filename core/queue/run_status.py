@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from core.plan.schema import GateSettings
 from core.runs.judged import judged
 from core.runs.paths import RunPaths
-from core.runs.snapshot import LOST_S, RunSnapshot, RunState
+from core.runs.snapshot import LOST_S, RunSnapshot
+from core.runs.status import Status
 from core.runs.store import RunFollower, read_run
 from core.scoring.outcome import outcome_facts
 from core.scoring.verdict import thresholds_of
@@ -30,7 +31,7 @@ def read_outcome(run: RunPaths, attempts_before: int, process: ProcessIdentity |
     return outcome, message or ("" if snapshot.final is None or outcome == "done" else snapshot.final.message)
 
 
-def outcome_when_dead(state: RunState, process: ProcessIdentity | None, *, has_events: bool) -> tuple[str, str]:
+def outcome_when_dead(state: Status, process: ProcessIdentity | None, *, has_events: bool) -> tuple[str, str]:
     """(outcome, what the trainer itself could not say of it) of a dead trainer, by its run's state.
 
     `has_events`: whether its attempt is in the run folder.
@@ -46,14 +47,14 @@ def outcome_when_dead(state: RunState, process: ProcessIdentity | None, *, has_e
 def is_lost(snapshot: RunSnapshot) -> bool:
     """Whether it has been silent for so long that it counts as dead unless its trainer holds the run's lock."""
     silent_s = time.time() - (snapshot.last_event_time or 0.0)
-    return snapshot.state is RunState.STALLED and silent_s > LOST_S
+    return snapshot.state is Status.STALLED and silent_s > LOST_S
 
 
-def outcome_of(state: RunState) -> str:
+def outcome_of(state: Status) -> str:
     """The run's state in the words of `Final.outcome`, with crashed, queued and running beside them."""
     if state.active:
         return "running"
-    return "error" if state is RunState.FAILED else str(state)
+    return "error" if state is Status.FAILED else str(state)
 
 
 Facts = dict[str, bool | float | None]

@@ -62,7 +62,7 @@ class Supervisor:
         runs.root.mkdir(parents=True, exist_ok=True)
         self._state = QueueState(journal.records(runs.decisions))
         self._home = HeldFolder(runs.root)
-        self._log = journal.Journal(runs.decisions, self._home, self._state.apply)
+        self._log = journal.Journal(runs.decisions, self._home, self._appended)
         self._slots = Slots(runs, executor, self._log, self._state, devices or NvmlReader().read)
         self._pauses = Pauses(runs.root, self._log, self._state)
         self._notifier = Notifier()
@@ -73,8 +73,6 @@ class Supervisor:
         self._deferred: frozenset[str] = frozenset()
         """Submissions whose data could not be reached, and that are looked at again."""
         self._changed = True
-        self._stopping = False
-        """Whether it was told to stop, and has said so."""
         self._look_again_at: float | None = None
 
     def run(self, wakeups: Wakeups) -> None:
@@ -118,14 +116,11 @@ class Supervisor:
         if stop_asked:
             for slot in self._slots:
                 slot.trainer.stop()
-            if not self._stopping:
-                self._stopping = True
+            if not self._state.stopping:
                 self._log.append(journal.SupervisorStopping())
         self._take_ends(self._slots.ended())
         self._take_ends(self._slots.escalate())
-        if self._pauses.look():
-            self._notify_all("resumed", {"reason": "there is space on the disk again"})
-            self._changed = True
+        self._pauses.look()
         if self._changed and not stop_asked:
             before, self._changed = self._slots.identities, False
             for work in list(self._works.values()):
@@ -249,8 +244,8 @@ class Supervisor:
         elif work is not None and request.request in ("retry", "add"):
             work.execution.reopen(str(request.row))
         lifts = request.request == "retry" or (request.request == "release" and request.row is None)
-        if lifts and self._pauses.resume(f"on request ({request.request})"):
-            self._notify_all("resumed", {"reason": f"on request ({request.request})"})
+        if lifts:
+            self._pauses.resume(f"on request ({request.request})")
         if request.request not in ("stop", "kill"):
             return
         run = None if work is None or request.row is None else work.run_of(request.row)
@@ -281,7 +276,7 @@ class Supervisor:
     def _go_on(self, work: Work) -> None:
         if self._home.lost():
             return  # while data were hashed, say
-        before, ending = self._pauses.cause, None
+        ending = None
         try:
             ending = work.go_on()
         except OSError as error:
@@ -292,7 +287,6 @@ class Supervisor:
                 self._look_again(ELSEWHERE_S)
             else:
                 raise
-        self._notify_pause(before)
         if ending is not None:
             self._finish(ending)
         elif work.waits_for_gpu:
@@ -318,14 +312,12 @@ class Supervisor:
                 one.say_replaced()  # before the end counts as a failure
             self._changed = True
             log_line(f"{end.run}: {end.outcome} {end.message}".rstrip())
-            before = self._pauses.cause
-            if end.outcome == "disk_full":
-                self._pauses.disk_full(f"{DISK_FULL} ({end.run}: {end.message})", measured_bytes(run))
             if end.outcome == "done":
                 self._pauses.run_done()
                 _write_card(run)
             self._notify_end(end)
-            self._notify_pause(before)
+            if end.outcome == "disk_full":
+                self._pauses.disk_full(f"{DISK_FULL} ({end.run}: {end.message})", measured_bytes(run))
 
     def _notify_end(self, end: journal.Exit) -> None:
         for one in self._concerned(end.submission, end.run):
@@ -335,11 +327,17 @@ class Supervisor:
         """The work that a trainer was started for, and the others that have a row which is its run."""
         return [work for work in self._works.values() if work.name == submission or work.execution.state.has(run)]
 
-    def _notify_pause(self, before: str | None) -> None:
-        if self._pauses.cause is not None and before is None:
-            self._changed = True
-            log_line(f"paused: {self._pauses.reason}")
-            self._notify_all("paused", {"cause": self._pauses.cause, "reason": self._pauses.reason})
+    def _appended(self, record: journal.Record) -> None:
+        """What was written to the journal is so from now on; who is to hear of a pause and of its end does."""
+        self._state.apply(record)
+        match record:
+            case journal.Pause(cause=cause, reason=reason):
+                self._changed = True
+                log_line(f"paused: {reason}")
+                self._notify_all("paused", {"cause": cause, "reason": reason})
+            case journal.Resume(reason=reason):
+                self._changed = True
+                self._notify_all("resumed", {"reason": reason})
 
     def _notify(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
         """Notify the plan's program."""

@@ -44,15 +44,13 @@ class Work:
         self._successor = successor
         self._cause = self._state.wait
         """What it waits for, by what was said last."""
-        self._foreign = False
-        """Whether a trainer that is none of ours works on a row's run."""
         self.waits_for_gpu = False
         """Whether it waits for a GPU, which somebody else may let go of at any time."""
 
     @property
     def waits_for_others(self) -> bool:
         """Whether it waits for something that nobody here will tell us of."""
-        return bool(self._foreign or self.execution.elsewhere or (self._state.wait is not None and not self._slots))
+        return bool(self.execution.elsewhere or (self._state.wait is not None and not self._slots))
 
     def go_on(self) -> journal.Finish | None:
         """Start what can be started. None: not at its end yet. OSError: a full disk, or what may pass."""
@@ -151,12 +149,11 @@ class Work:
         A supervisor may die between the start of a trainer and the line about it, and people start trainers by hand:
         beside either, the slot is not free.
         """
-        self._foreign = False
         for key, (assigned, run) in self.execution.at_work(self._slots.identities).items():
             if self._slots.take_over(run, assigned.identity, self.name, key):
                 self._name(key, run)
             else:
-                self._foreign = True
+                self.execution.elsewhere.add(assigned.identity)
 
     def _stop(self, action: Stop) -> journal.Finish | None:
         """None: it waits for trainers of its own to stop. Those that another submission wants go on, not for it."""

@@ -46,18 +46,6 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a run says it was made of."""
-
-    hashes: Mapping[str, str]
-    """By `model` and the names of the manifests: whole contents."""
-    lines: Mapping[str, str]
-    """The hash of each manifest's lines; older runs have none."""
-    references: Callable[[str], str | None]
-    """The hash of the ids and texts of an evaluation set, by the base model's score on it; None: not to be had."""
-
-
-@dataclass(frozen=True, slots=True)
 class Compared:
     """One content that is the run's, as far as it could be compared."""
 
@@ -89,18 +77,28 @@ class Comparison:
         )
 
 
-def compare(contents: Mapping[str, Content], recorded: Recorded) -> Comparison:
-    """Each content of a row with what the run recorded of it. Both must name the same manifests."""
+def compare(
+    contents: Mapping[str, Content],
+    hashes: Mapping[str, str],
+    lines: Mapping[str, str],
+    references: Callable[[str], str | None],
+) -> Comparison:
+    """Each content of a row with what the run says it was made of. Both must name the same manifests.
+
+    `hashes`: of whole contents, by `model` and the names of the manifests; `lines`: of each manifest's lines, which
+    older runs did not record; `references`: of the ids and texts of an evaluation set, by the base model's score on
+    it, None where that is not to be had.
+    """
     compared: list[Compared] = []
     differing = [
         f"it was made with a manifest {_key(name)}, of which the plan has none"
-        for name in sorted(recorded.hashes.keys() - contents.keys())
+        for name in sorted(hashes.keys() - contents.keys())
     ]
     for name, content in contents.items():
-        if name not in recorded.hashes:
+        if name not in hashes:
             differing.append(f"it was made without {_key(name)}, which is {content.written} in the plan")
             continue
-        found = _compare(name, content, recorded)
+        found = _compare(name, content, hashes[name], lines.get(name), references)
         if isinstance(found, Compared):
             compared.append(found)
         else:
@@ -108,9 +106,11 @@ def compare(contents: Mapping[str, Content], recorded: Recorded) -> Comparison:
     return Comparison(tuple(compared), tuple(differing))
 
 
-def _compare(name: str, content: Content, recorded: Recorded) -> Compared | str:
+def _compare(
+    name: str, content: Content, digest: str, lines: str | None, references: Callable[[str], str | None]
+) -> Compared | str:
     """How far the content is the run's, or the sentence that says that it is another one."""
-    key, digest = _key(name), recorded.hashes[name]
+    key = _key(name)
     if content.sha256 == digest:
         return Compared(name, Depth.WHOLE, "")
     # A folder's hash and a hub id say nothing about each other; two hub ids do.
@@ -121,8 +121,8 @@ def _compare(name: str, content: Content, recorded: Recorded) -> Compared | str:
     if content.broken:
         return f"{content.written} is not the {key} that it was made with: {why}"
     for what, here, theirs in (
-        ("the lines", content.lines, recorded.lines.get(name)),
-        ("the ids and texts", content.references, None if name in recorded.lines else recorded.references(name)),
+        ("the lines", content.lines, lines),
+        ("the ids and texts", content.references, references(name) if lines is None else None),
     ):
         if here is None or theirs is None:
             continue

@@ -20,7 +20,8 @@ from core.runs.reported import Reported, ScoreKey, reported_by, wrong_score
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
-from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.snapshot import RunSnapshot
+from core.runs.status import Status
 from core.scoring.caps import Capped, capped
 from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
@@ -29,14 +30,14 @@ from core.system.files import exists, stamp
 
 _SETS = ("domain", "heldout")
 _FAILURES = {
-    RunState.DIVERGED: "The run diverged",
-    RunState.STOPPED_EARLY: "The run was stopped early (gate.early_stop)",
-    RunState.OUT_OF_MEMORY: "The run ran out of memory",
-    RunState.FAILED: "The run failed",
+    Status.DIVERGED: "The run diverged",
+    Status.STOPPED_EARLY: "The run was stopped early (gate.early_stop)",
+    Status.OUT_OF_MEMORY: "The run ran out of memory",
+    Status.FAILED: "The run failed",
 }
 
 
-_BROKE_DOWN = (RunState.FAILED, RunState.OUT_OF_MEMORY)
+_BROKE_DOWN = (Status.FAILED, Status.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def gather(
     baseline = next((i for i in intervals if i.step == 0), None)
     base = {"domain": baseline.domain.counts, "heldout": baseline.heldout.counts} if baseline else {}
     # Before the last stage there is nothing to read, and nothing wrong with that.
-    wanted = any(exists(paths.tuned(name)) for name in _SETS) or snapshot.state is RunState.DONE
+    wanted = any(exists(paths.tuned(name)) for name in _SETS) or snapshot.state is Status.DONE
     tuned = {name: reader.score(paths.tuned(name)) if wanted else None for name in _SETS}
     comparable = {name: _comparable(reader, ScoreKey(name, None), tuned[name], reported) for name in _SETS}
     significance, disbelief = None, None
@@ -152,7 +153,7 @@ def _failure(snapshot: RunSnapshot, gave_up: str | None) -> str | None:
 
 def _signature_problem(reader: _Reader, snapshot: RunSnapshot) -> str | None:
     """What is wrong with the signature of a run that is done, where the environment has a key to check it with."""
-    if snapshot.state is not RunState.DONE:
+    if snapshot.state is not Status.DONE:
         return None
     try:
         keys = keys_from(os.environ)
@@ -172,7 +173,7 @@ def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
     if not isinstance(every, int) or every < 1 or steps < 1:
         return ()
     there = {interval.step for interval in snapshot.intervals}
-    last = steps if snapshot.state is RunState.DONE else max(there, default=0)
+    last = steps if snapshot.state is Status.DONE else max(there, default=0)
     return tuple(step for step in interval_steps(steps, every) if step <= last and step not in there)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from core.plan.schema import HistoryRow
 from core.runs.figures import NONE, duration, from_to, points
-from core.runs.row import Figures, Row, Status, Wer, rate_of
+from core.runs.row import Figures, Row, Wer, rate_of
+from core.runs.status import Status
 from core.scoring.units import Unit
 
 CRITERIA = {

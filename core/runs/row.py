@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from core.runs.status import Status
 from core.scoring.units import Unit
 
 if TYPE_CHECKING:
@@ -14,75 +15,6 @@ if TYPE_CHECKING:
     from core.runs.judged import Judged
     from core.runs.paths import RunPaths
     from core.scoring.evidence import Verdict
-
-
-class Status(StrEnum):
-    """The one word for a row: that of its run (`core.runs.snapshot.RunState`), or the queue's."""
-
-    NOT_RUN = "not run"
-    """No run was made of it, and no open submission asks for it."""
-    QUEUED = "queued"
-    """It is started, or its run is resumed, when its turn comes."""
-    WAITING = "waiting"
-    """As queued, and it is known why it does not start."""
-    HELD = "held"
-    REMOVED = "removed"
-    SKIPPED = "skipped"
-    STARTING = "starting"
-    TRAINING = "training"
-    EVALUATING = "evaluating"
-    CHECKPOINTING = "checkpointing"
-    SAVING = "saving"
-    FINISHING = "finishing"
-    STALLED = "stalled"
-    STOPPED = "stopped"
-    KILLED = "killed"
-    """Its trainer was killed on request. Its folder alone tells a crash; it is resumed alike."""
-    CRASHED = "crashed"
-    DIVERGED = "diverged"
-    STOPPED_EARLY = "stopped_early"
-    OUT_OF_MEMORY = "out_of_memory"
-    DISK_FULL = "disk_full"
-    FAILED = "failed"
-    DAMAGED = "damaged"
-    DONE = "done"
-    HISTORY = "history"
-    """An earlier result made elsewhere, of which the plan tells."""
-    UNREAD = "…"
-    """Its run was not read yet."""
-
-    @property
-    def text(self) -> str:
-        """As people read it."""
-        return self.value.replace("_", " ")
-
-    @property
-    def active(self) -> bool:
-        """Whether a trainer is, or seems to be, at work."""
-        return self in _ACTIVE
-
-    @property
-    def in_turn(self) -> bool:
-        """Whether it is started when its turn comes."""
-        return self in (Status.QUEUED, Status.WAITING)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it trains, or is to: what its verdict would be now is not the last word."""
-        return self.active or self.in_turn or self is Status.HELD
-
-
-_ACTIVE = frozenset(
-    {
-        Status.STARTING,
-        Status.TRAINING,
-        Status.EVALUATING,
-        Status.CHECKPOINTING,
-        Status.SAVING,
-        Status.FINISHING,
-        Status.STALLED,
-    }
-)
 
 
 class Outcome(StrEnum):
@@ -199,6 +131,13 @@ class Row:
         return self.status.goes_on
 
     @property
+    def retriable(self) -> bool:
+        """Whether `retry` means anything: it ended, or is held, removed or closed; of one that goes on it forgives."""
+        if self.active or self.status in (Status.DONE, Status.NOT_RUN, Status.HISTORY, Status.UNREAD):
+            return False
+        return self.run is not None or not self.status.in_turn
+
+    @property
     def experiment(self) -> str:
         """The experiment that it is a row of, or that made the run."""
         return self.key if self.wanted is None else self.wanted.experiment
@@ -247,6 +186,16 @@ def rate_of(rows: Iterable[Row]) -> str:
     """What stands over their error rates: WER, or CER; `WER/CER` where runs that no plan asks for count otherwise."""
     units = dict.fromkeys(row.figures.unit for row in rows if row.figures.unit is not None)
     return "/".join(unit.rate for unit in units) or Unit.WORD.rate
+
+
+def of_plan(wanted: PlanRow, settings: str, unit: Unit | None = None, of: str = "plan") -> Row:
+    """A row of a plan before anybody has looked at its run.
+
+    `settings`: of it, as people read them; `unit`: of its plan's error rates, None: not known; `of`: begins its id.
+    """
+    train = wanted.settings.train
+    figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, unit=unit)
+    return Row(f"{of}:{wanted.key}", wanted.key, title=wanted.title, settings=settings, wanted=wanted, figures=figures)
 
 
 def told_by_plan(row: Row) -> Row:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from core.runs.judged import Judged
-from core.runs.row import Figures, Outcome, Row, Status
+from core.runs.row import Figures, Outcome, Row
 from core.runs.snapshot import RunSnapshot, reason
 from core.runs.wers import wer
 from core.scoring.evidence import Decision, State, Verdict
@@ -67,7 +67,7 @@ def of_run(bare: Row, judged: Judged) -> Row:
         bare,
         title=bare.title or snapshot.title,
         run=snapshot.paths,
-        status=Status(snapshot.state.value),
+        status=snapshot.state,
         reason=reason(snapshot),
         figures=found if found.settings else replace(found, settings=bare.figures.settings),
         verdict=verdict,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from core.runs.events import AdapterSaved, Final, Notice
 from core.runs.paths import RunPaths
+from core.runs.status import Status
 from core.runs.steps import StepSeries
 from core.scoring.evidence import Interval
 from core.scoring.units import Unit
@@ -24,65 +24,20 @@ LOST_S = 600.0
 """A trainer of another machine, silent for longer than this, is taken for dead: only its heartbeat counts."""
 
 
-class RunState(StrEnum):
-    """The state of a run as its folder shows it. Whether it waits or was skipped only the queue knows."""
-
-    QUEUED = "queued"
-    STARTING = "starting"
-    TRAINING = "training"
-    EVALUATING = "evaluating"
-    CHECKPOINTING = "checkpointing"
-    SAVING = "saving"
-    FINISHING = "finishing"
-    STALLED = "stalled"
-    STOPPED = "stopped"
-    CRASHED = "crashed"
-    DIVERGED = "diverged"
-    STOPPED_EARLY = "stopped_early"
-    OUT_OF_MEMORY = "out_of_memory"
-    DISK_FULL = "disk_full"
-    FAILED = "failed"
-    DAMAGED = "damaged"
-    """Its trainer had finished it, and its result is gone or cannot be read: nobody knows what it came to."""
-    DONE = "done"
-
-    @property
-    def active(self) -> bool:
-        """Whether a trainer is, or seems to be, at work."""
-        return self in _ACTIVE
-
-    @property
-    def broken(self) -> bool:
-        """Whether the run ended in a way that going on cannot mend: it rejects the run."""
-        return self in _BROKEN
-
-
-_ACTIVE = frozenset(
-    {
-        RunState.STARTING,
-        RunState.TRAINING,
-        RunState.EVALUATING,
-        RunState.CHECKPOINTING,
-        RunState.SAVING,
-        RunState.FINISHING,
-        RunState.STALLED,
-    }
-)
-_BROKEN = frozenset({RunState.DIVERGED, RunState.STOPPED_EARLY, RunState.OUT_OF_MEMORY, RunState.FAILED})
 _OF_PHASE = {
-    "training": RunState.TRAINING,
-    "baseline": RunState.EVALUATING,
-    "evaluating": RunState.EVALUATING,
-    "checkpointing": RunState.CHECKPOINTING,
-    "saving": RunState.SAVING,
-    "finishing": RunState.FINISHING,
+    "training": Status.TRAINING,
+    "baseline": Status.EVALUATING,
+    "evaluating": Status.EVALUATING,
+    "checkpointing": Status.CHECKPOINTING,
+    "saving": Status.SAVING,
+    "finishing": Status.FINISHING,
 }
 _OF_OUTCOME = {
-    "stopped": RunState.STOPPED,
-    "diverged": RunState.DIVERGED,
-    "stopped_early": RunState.STOPPED_EARLY,
-    "out_of_memory": RunState.OUT_OF_MEMORY,
-    "disk_full": RunState.DISK_FULL,
+    "stopped": Status.STOPPED,
+    "diverged": Status.DIVERGED,
+    "stopped_early": Status.STOPPED_EARLY,
+    "out_of_memory": Status.OUT_OF_MEMORY,
+    "disk_full": Status.DISK_FULL,
 }
 
 
@@ -113,7 +68,7 @@ class RunSnapshot:
     config: dict[str, Any] | None
     """run.json; None when it is missing or unreadable (then `problems` says so)."""
     result: dict[str, Any] | None
-    state: RunState
+    state: Status
     alive: bool | None
     """Whether the newest attempt's process lives; None: there is none, or it is of another machine."""
     attempts: tuple[Attempt, ...]
@@ -189,25 +144,25 @@ def derive_state(  # noqa: PLR0911 - one return a case
     phase: str | None,
     alive: bool | None,
     silence_s: float,
-) -> RunState:
+) -> Status:
     """The state, from the newest attempt, its phase, whether its process lives and how long it is silent."""
     if result is not None:
-        return RunState.DONE
+        return Status.DONE
     if attempt is None:
-        return RunState.QUEUED
+        return Status.QUEUED
     final = attempt.final
     # The result is written before "done" is said.
     if final is not None and final.outcome == "done" and (alive is False or silence_s > STALLED_S):
-        return RunState.DAMAGED
+        return Status.DAMAGED
     if final is not None and final.outcome != "done":
-        return _OF_OUTCOME.get(final.outcome, RunState.FAILED)
+        return _OF_OUTCOME.get(final.outcome, Status.FAILED)
     if alive is False or (alive is None and silence_s > LOST_S):
-        return RunState.CRASHED
+        return Status.CRASHED
     if silence_s > STALLED_S:
-        return RunState.STALLED
+        return Status.STALLED
     if final is not None:
-        return RunState.FINISHING
-    return _OF_PHASE.get(phase or "", RunState.STARTING)
+        return Status.FINISHING
+    return _OF_PHASE.get(phase or "", Status.STARTING)
 
 
 DAMAGED_HELP = "put a copy of the file back, or let `lora-tui queue retry` make it again"
@@ -215,20 +170,20 @@ DAMAGED_HELP = "put a copy of the file back, or let `lora-tui queue retry` make 
 
 def reason(snapshot: RunSnapshot) -> str:  # noqa: PLR0911 - one return a case
     """The sentence; empty where the state says all. The same whenever it is asked for, as long as the files rest."""
-    if snapshot.state is RunState.DAMAGED:
+    if snapshot.state is Status.DAMAGED:
         return f"its trainer had finished it, but result.json {_wrong_result(snapshot)}; {DAMAGED_HELP}"
-    if snapshot.final is not None and snapshot.state not in (RunState.DONE, RunState.CRASHED):
+    if snapshot.final is not None and snapshot.state not in (Status.DONE, Status.CRASHED):
         return snapshot.final.message
     process = snapshot.attempts[-1].process if snapshot.attempts else None
     where = _elsewhere(process)
     silent = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(snapshot.last_event_time or 0.0))}"
-    if snapshot.state is RunState.CRASHED:
+    if snapshot.state is Status.CRASHED:
         if where:
             return f"its trainer is {where}, and has given no sign of life {silent}"
         if process is not None and other_host(process) == "boot":
             return f"the machine was restarted while it was {_doing(snapshot)}"
         return f"its trainer was killed or died without a word while it was {_doing(snapshot)}"
-    if snapshot.state is RunState.STALLED:
+    if snapshot.state is Status.STALLED:
         return f"its trainer{f', {where},' if where else ''} has been silent {silent}"
     if not snapshot.state.active:
         return ""

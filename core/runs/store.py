@@ -14,7 +14,8 @@ from core.runs.documents import read_config, read_result
 from core.runs.events import Final, decode
 from core.runs.fold import History
 from core.runs.paths import RunPaths
-from core.runs.snapshot import Attempt, RunSnapshot, RunState, derive_state, reason
+from core.runs.snapshot import Attempt, RunSnapshot, derive_state, reason
+from core.runs.status import Status
 from core.scoring.units import unit_of
 from core.system.files import LONGEST_LINE, open_raw, stamp, tail
 from core.system.process import is_alive
@@ -38,7 +39,7 @@ def read_run(paths: RunPaths, now: float | None = None) -> RunSnapshot:
     if stamps is None:
         return RunFollower(paths).refresh(now)
     snapshot = _finished(paths, stamps)
-    if snapshot.state is not RunState.DONE:
+    if snapshot.state is not Status.DONE:
         return RunFollower(paths).refresh(now)  # its result cannot be read
     attempt = snapshot.attempts[-1] if snapshot.attempts else None
     if attempt is None or attempt.process is None:
@@ -62,15 +63,15 @@ def _finished(paths: RunPaths, _stamps: tuple[tuple[int, ...], ...]) -> RunSnaps
     return RunFollower(paths).refresh()
 
 
-def run_state(paths: RunPaths) -> RunState:
+def run_state(paths: RunPaths) -> Status:
     """Only the state, in constant time for a run that ended: thousands of runs are listed in a second."""
     return state_and_reason(paths)[0]
 
 
-def state_and_reason(paths: RunPaths) -> tuple[RunState, str]:
+def state_and_reason(paths: RunPaths) -> tuple[Status, str]:
     """`run_state`, and why it is in that state where the word alone does not tell (`core.runs.snapshot`)."""
     if read_result(paths)[0] is not None:
-        return RunState.DONE, ""
+        return Status.DONE, ""
     last = _last_record(paths.events)
     if isinstance(last, Final) and last.outcome != "done":
         attempt = Attempt(0, 0.0, 0.0, None, None, "", "", final=last)

@@ -26,7 +26,8 @@ from core.runs.reported import reported_by, wrong_score
 from core.runs.scores import read_score
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
-from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.snapshot import RunSnapshot
+from core.runs.status import Status
 from core.runs.store import read_run
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
@@ -64,7 +65,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
     # Before anything puts figures of its own in their place.
     wrong_figures = list(_significance(paths, snapshot, thresholds, unchecked))
     found = judged(snapshot, thresholds)
-    if not (snapshot.state is RunState.DONE or snapshot.state.broken):
+    if not (snapshot.state is Status.DONE or snapshot.state.broken):
         unchecked.append(f"the run has not ended ({snapshot.state}): its verdict is not the last word")
     signature = check(paths, keys)
     unchecked += [signature.gap] if signature.gap is not None else []

@@ -53,19 +53,7 @@ def compare(clip: str, reference: str, base: str, tuned: str, unit: Unit = Unit.
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[tuple[Slot, ...], ...]:
-    """A cheapest alignment: for each reference word the insertions before it and itself; then the rest."""
-    # What begins and ends alike is aligned with itself: a table over all characters of a clip would take a second.
-    most = min(len(reference), len(hypothesis))
-    head = next((i for i in range(most) if reference[i] != hypothesis[i]), most)
-    tail = next((i for i in range(most - head) if reference[-1 - i] != hypothesis[-1 - i]), most - head)
-    same = [(Slot("ok", word),) for word in reference]
-    middle = _align(reference[head : len(reference) - tail], hypothesis[head : len(hypothesis) - tail])
-    # Insertions before the first word of what ends alike stand in its slots.
-    after = [(*middle[-1], *slots) for slots in same[len(same) - tail :][:1]] + same[len(same) - tail :][1:]
-    return (*same[:head], *middle[:-1], *(after if tail else ()), *(((),) if tail else (middle[-1],)))
-
-
-def _align(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[tuple[Slot, ...], ...]:
+    """A cheapest alignment by words: for each reference word the insertions before it and itself; then the rest."""
     rows, columns = len(reference) + 1, len(hypothesis) + 1
     cost = [[_EDIT * max(i, j) if i == 0 or j == 0 else 0 for j in range(columns)] for i in range(rows)]
     for i in range(1, rows):

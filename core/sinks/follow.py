@@ -11,7 +11,8 @@ from typing import Any
 from core.runs.folder import write_json
 from core.runs.judged import judged, recorded_thresholds
 from core.runs.paths import RunPaths
-from core.runs.snapshot import RunSnapshot, RunState
+from core.runs.snapshot import RunSnapshot
+from core.runs.status import Status
 from core.runs.store import RunFollower
 from core.sinks.sink import Cursor, Opener, Subject, facts, news, outcome
 from core.system.files import read_json
@@ -24,7 +25,7 @@ SETTLED_S = 10.0
 
 def ended(snapshot: RunSnapshot) -> bool:
     """Whether the run has a last word: nothing more will come of it by itself."""
-    return snapshot.state is RunState.DONE or snapshot.state.broken
+    return snapshot.state is Status.DONE or snapshot.state.broken
 
 
 def follow(paths: RunPaths, open_sink: Opener, cursor_file: Path, folder: Path, wait: Callable[[float], None]) -> None:
@@ -45,7 +46,7 @@ def follow(paths: RunPaths, open_sink: Opener, cursor_file: Path, folder: Path, 
         if ended(snapshot):
             sink.close(verdict_of(snapshot))
             return
-        if snapshot.state.active or snapshot.state is RunState.QUEUED:
+        if snapshot.state.active or snapshot.state is Status.QUEUED:
             quiet_since = None
         elif quiet_since is None:
             quiet_since = time.monotonic()

@@ -18,7 +18,8 @@ from core.queue.requests import Submission
 from core.queue.rows import target_of
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from core.system.files import write_text
 from core.system.locks import is_held
 from lora_tui import output

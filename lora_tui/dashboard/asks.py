@@ -6,28 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from lora_tui.dashboard.reading.snapshots import Board
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.actions import Actions
-
-_RETRIED = frozenset(
-    {
-        Status.FAILED,
-        Status.CRASHED,
-        Status.DAMAGED,
-        Status.KILLED,
-        Status.DIVERGED,
-        Status.OUT_OF_MEMORY,
-        Status.DISK_FULL,
-        Status.STOPPED,
-        Status.STOPPED_EARLY,
-        Status.SKIPPED,
-        Status.REMOVED,
-        Status.HELD,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +48,7 @@ ROW_ASKS = {
     "release": _row_ask(lambda a, r: a.release(r), lambda b, r: r.status is Status.HELD),
     "earlier": _row_ask(lambda a, r: a.move(r, -1), lambda b, r: _waits(r)),
     "later": _row_ask(lambda a, r: a.move(r, 1), lambda b, r: _waits(r)),
-    "retry": _row_ask(
-        lambda a, r: a.retry(r),
-        lambda b, r: r.status in _RETRIED or (r.run is not None and r.status.in_turn),
-    ),
+    "retry": _row_ask(lambda a, r: a.retry(r), lambda b, r: r.retriable),
     "remove": _row_ask(
         lambda a, r: a.remove(r),
         lambda b, r: _waits(r),

@@ -13,7 +13,8 @@ from core.runs.matrix import headings, history_row
 from core.runs.origin import Fact, origin
 from core.runs.paths import RunPaths
 from core.runs.position import Position, read_positions
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from core.scoring.units import Unit
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import lora_tui
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.side_by_side import compare
 from lora_tui.cells import broken, cropped, cut, in_cells, padded, table, width_of

@@ -20,7 +20,7 @@ from core.queue.execution import PlanExecution
 from core.queue.report import report
 from core.runs.paths import RunPaths
 from core.runs.row import Outcome
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.store import read_run, state_and_reason
 from core.system.process import identity_of
 
@@ -68,7 +68,7 @@ def test_a_finished_run_with_a_damaged_result(queue: Queue, damage: Callable[[Pa
     wait_for(lambda: identity_of(folder.births("a")[-1]) is None)
     damage(run.result)
     word, why = state_and_reason(run)
-    assert word is RunState.DAMAGED and f"result.json {DAMAGES[damage]}" in why and "queue retry" in why
+    assert word is Status.DAMAGED and f"result.json {DAMAGES[damage]}" in why and "queue retry" in why
     [listed] = queue.json("list", "--all")["rows"]
     assert (listed["state"], listed["reason"]) == ("damaged", why)
     row = reported(folder)

@@ -22,12 +22,12 @@ from waiting import DEADLINE_S, wait_for
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
 from core.queue.requests import Target
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.locks import is_held
 from core.system.process import identity_of
-from lora_tui import attending, audits, request
+from lora_tui import audits, follow, request
 from lora_tui.__main__ import main
-from lora_tui.attending import MOST_RESTARTS
+from lora_tui.follow import MOST_RESTARTS
 
 COMMAND = Path(__file__).with_name("fake_command.py")
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -89,7 +89,7 @@ def face(
         return code, *capsys.readouterr()
 
     monkeypatch.setattr(request, "request_of", request_of)
-    monkeypatch.setattr(attending, "POLL_S", 0.05)
+    monkeypatch.setattr(follow, "POLL_S", 0.05)
     return run
 
 
@@ -173,7 +173,7 @@ def test_sigint_stops_what_it_started_and_the_same_command_goes_on(
     _out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert "a  stopped at step 10; checkpoint of step 10 saved" in err and "The same command goes on" in err
-    assert folder.snapshot("a").state is RunState.STOPPED
+    assert folder.snapshot("a").state is Status.STOPPED
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
 
     code, _out, err = face("--gate")
@@ -205,7 +205,7 @@ def test_two_faces_with_a_run_in_common_both_follow_it_and_only_the_last_one_sto
     first.send_signal(signal.SIGINT)
     _out, err = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 2 and "a  goes on for another submission that has it too" in err
-    assert folder.snapshot("a").state is RunState.TRAINING
+    assert folder.snapshot("a").state is Status.TRAINING
     os.kill(folder.births("a")[0], signal.SIGTERM)
     _out, err = second.communicate(timeout=DEADLINE_S)
     name = folder.run("a").name
@@ -232,7 +232,7 @@ def test_death_of_the_face_leaves_training_and_another_face_attaches(
     second.send_signal(signal.SIGTERM)
     second.communicate(timeout=DEADLINE_S)
     assert second.returncode == 2
-    assert len(folder.births("a")) == 1 and folder.snapshot("a").state is RunState.STOPPED
+    assert len(folder.births("a")) == 1 and folder.snapshot("a").state is Status.STOPPED
 
 
 def test_the_face_starts_a_dead_supervisor_again(folder: PlanFolder, command: Command) -> None:
@@ -276,7 +276,7 @@ def test_detach_returns_and_training_goes_on(folder: PlanFolder, face: Face) -> 
     code, out, _err = face("--detach")
     assert code == 0 and out == ""
     wait_for(lambda: folder.decisions("finish"))
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
 
 
 def test_no_train_judges_without_the_audio_and_starts_nothing(folder: PlanFolder, face: Face) -> None:

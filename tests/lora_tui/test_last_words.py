@@ -65,7 +65,8 @@ def test_the_newest_submission_with_the_row_tells(folder: PlanFolder, capsys: py
     assert status(folder, folder.plan, capsys)["c"] == ("skipped", WHY), "the newest one did not ask for it"
     queued = folder.db.submit(folder.submission())
     assert status(folder, folder.plan, capsys)["c"][0] == "queued", "what is queued is told by the queue"
-    folder.db.close_submission(queued.id)
+    with folder.db.closing(queued.id, at_once=True):
+        pass
     folder.runs.queue_db.unlink()
     last = status(folder, folder.plan, capsys)["c"]
     assert last == ("not run", "after a; if failed"), "nobody knows which row it was"

@@ -15,7 +15,7 @@ from waiting import wait_for
 from core.queue import commands
 from core.queue.__main__ import supervise
 from core.queue.requests import Target
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.locks import is_held
 from core.system.process import current_process
 from lora_tui.__main__ import main
@@ -42,7 +42,7 @@ def test_add_works_in_the_background_until_nothing_is_left(queue: Queue) -> None
     [taken] = queue.json("add", str(folder.plan))["taken"]
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.decisions("finish")[0].submission == taken["submission"]
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
     assert queue.states() == {}
     [row] = queue.json("list", "--all")["rows"]
     assert row["experiment"] == "a" and row["state"] == "done"
@@ -76,12 +76,12 @@ def test_stop_ends_a_run_resumable_and_the_others_go_on(queue: Queue) -> None:
     wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
     assert queue("stop", folder.run("a").name) == 0
     wait_for(lambda: queue.states() == {"a": "held", "b": "done"})
-    assert folder.snapshot("a").state is RunState.STOPPED
+    assert folder.snapshot("a").state is Status.STOPPED
     [row] = [row for row in queue.json("list")["rows"] if row["row"] == "a"]
     assert row["reason"] == commands.STOPPED
     assert queue("release", "a") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
     assert folder.snapshot("a").attempts[-1].resumed_from == 10
 
 
@@ -123,7 +123,7 @@ def test_rows_that_share_a_run_are_ended_and_go_on_together(queue: Queue) -> Non
     assert len(folder.decisions("start")) == 1
     assert queue("release", "b") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.DONE and len(folder.decisions("start")) == 2
+    assert folder.snapshot("a").state is Status.DONE and len(folder.decisions("start")) == 2
 
 
 def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Queue) -> None:
@@ -134,7 +134,7 @@ def test_rows_that_are_one_run_are_held_and_tried_again_together(queue: Queue) -
     assert queue.states() == {"a": "held", "b": "held"}
     assert queue("retry", "b") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.DONE and folder.starts() == ["a"]
+    assert folder.snapshot("a").state is Status.DONE and folder.starts() == ["a"]
 
 
 def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
@@ -147,7 +147,7 @@ def test_stop_works_when_the_supervisor_is_dead(queue: Queue) -> None:
     wait_for(lambda: not is_held(folder.runs.supervisor_lock))
     assert queue("stop", "--all") == 0
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.STOPPED
+    assert folder.snapshot("a").state is Status.STOPPED
     [finish] = folder.decisions("finish")
     assert finish.reason == "stopped on request" and queue.states() == {}
 
@@ -196,7 +196,7 @@ def test_retry_of_a_failed_row_while_the_plan_goes_on(queue: Queue) -> None:
     assert queue("retry", "a") == 0
     os.kill(folder.births("b")[0], signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
 
 
 def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
@@ -207,7 +207,7 @@ def test_retry_of_a_run_whose_plan_is_done_with(queue: Queue) -> None:
     assert supervise(folder.runs, folder.executor) == 0
     assert queue("retry", folder.run("a").name) == 0
     wait_for(lambda: len(folder.decisions("finish")) == 2)
-    assert folder.snapshot("a").state is RunState.DONE and folder.starts() == ["a", "b", "a"]
+    assert folder.snapshot("a").state is Status.DONE and folder.starts() == ["a", "b", "a"]
     assert queue("retry", "nothing") == 4
 
 
@@ -286,7 +286,7 @@ def test_prune_frees_what_ended_runs_need_no_more(queue: Queue) -> None:
     assert not run.checkpoint(20).exists() and run.adapter(10).exists()
     queue.json("prune", "a", "--adapters", "--yes")
     assert sorted(path.name for path in run.adapters.iterdir()) == ["step-000005", "step-000020"]
-    assert run.best.exists() and run.last.exists() and folder.snapshot("a").state is RunState.DONE
+    assert run.best.exists() and run.last.exists() and folder.snapshot("a").state is Status.DONE
 
 
 def test_prune_names_what_it_cannot_delete(queue: Queue) -> None:

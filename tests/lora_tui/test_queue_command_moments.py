@@ -12,7 +12,7 @@ from waiting import wait_for
 
 from core.queue.requests import QueueDb, Target
 from core.runs.paths import RunPaths
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 ALL = 'until = "all"'
@@ -34,7 +34,7 @@ def test_stop_says_which_run_goes_on_for_another_submission(queue: Queue) -> Non
         .endswith(f"a: goes on where submission {second['submission']}, which has it too, wants it now")
     )
     wait_for(lambda: len(queue.json("list")["rows"]) == 1)
-    assert folder.snapshot("a").state is RunState.TRAINING
+    assert folder.snapshot("a").state is Status.TRAINING
 
 
 def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None:
@@ -49,7 +49,7 @@ def test_what_is_asked_for_while_it_still_ends_is_not_lost(queue: Queue) -> None
     assert queue("release", "a") == 4 and "a ends as asked; `lora-tui queue add PLAN` goes on with it" in queue.error()
     [second] = queue.json("add", str(folder.plan))["taken"]
     assert first["submission"] != second["submission"]
-    wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
+    wait_for(lambda: folder.snapshot("a").state is Status.DONE)
 
 
 def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
@@ -62,7 +62,7 @@ def test_retry_of_a_row_that_still_ends_submits_it_again(queue: Queue) -> None:
     wait_for(lambda: folder.decisions("wish"))
     [taken] = queue.json("retry", "a")["taken"]
     assert taken["submission"] != first["submission"]
-    wait_for(lambda: folder.snapshot("a").state is RunState.DONE)
+    wait_for(lambda: folder.snapshot("a").state is Status.DONE)
 
 
 def test_add_asks_again_for_rows_that_were_removed(queue: Queue) -> None:
@@ -125,7 +125,8 @@ def test_stop_that_came_too_late_says_what_had_ended(queue: Queue, monkeypatch: 
     ask = QueueDb.ask
 
     def late(db: QueueDb, *rest: Any, **more: Any) -> list[Target]:
-        db.close_submission(first["submission"])  # it ends after this command has looked
+        with db.closing(first["submission"], at_once=True):  # it ends after this command has looked
+            pass
         return ask(db, *rest, **more)
 
     monkeypatch.setattr(QueueDb, "ask", late)

@@ -25,7 +25,7 @@ from waiting import wait_for
 
 from core.queue.journal import records
 from core.queue.rows import queue_rows
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.store import read_run
 from core.system.locks import is_held
 from core.system.process import session_of
@@ -218,7 +218,7 @@ class Night:
         assert len(self.folder.runs.runs()) == 4
         for run in self.folder.runs.runs():
             snapshot = read_run(run)
-            assert snapshot.state is RunState.DONE, self.log(f"{run.name} {snapshot.state}")
+            assert snapshot.state is Status.DONE, self.log(f"{run.name} {snapshot.state}")
             assert snapshot.steps.step.tolist() == STEPS and [i.step for i in snapshot.intervals] == [0, 5, 10, 15, 20]
         alive: Counter[str] = Counter()
         for decision in records(self.folder.runs.decisions):

@@ -20,7 +20,6 @@ from core.audit.fingerprint.peaks import FRAME_S, LONGEST_S, window
 HOP_S = 0.025
 PICTURE_HZ = (8_000, 16_000)
 """Clips of these rates are looked at as they are; others are brought to the first."""
-_BIN_HZ = 1 / FRAME_S
 EDGES = np.concatenate([np.arange(6, 64, 2), np.arange(64, 256, 4)])
 """Of bands, in bins of 15.625 Hz: 31 Hz wide up to 1 kHz, then 62 Hz, as far as 3.9 kHz."""
 BANDS = len(EDGES) - 1

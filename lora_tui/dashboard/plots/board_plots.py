@@ -14,8 +14,7 @@ from textual.containers import Grid
 from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.message import Message
 
-from lora_tui.cells import Pieces
-from lora_tui.dashboard.glyphs import plain
+from lora_tui.cells import Pieces, plain
 from lora_tui.dashboard.plots.view import SMOOTHING, Pin, PlotStyle, View, move_cursor, pan, pan_by, snap_cursor, zoom
 from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.widgets.lines_view import LinesView

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.row import Row, Status, told_by_plan
+from core.runs.row import Row, told_by_plan
+from core.runs.status import Status
 from lora_tui.dashboard.reading.snapshots import Queue
 
 Placed = tuple[Row, RunPaths | None]

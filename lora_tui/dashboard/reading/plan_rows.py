@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from core.errors import UserError
 from core.manifests.hashing import HashCache, UnsavedHashes
 from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
-from core.queue.report import asked_repeats, doubt, remarks, surely
+from core.queue.report import asked_repeats, caveats, surely
 from core.queue.requests import Submission
 from core.runs.matrix import differing_settings, history_row
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.resolve import ResolveLaterError
-from core.runs.row import Figures, Row
+from core.runs.row import Row, of_plan
 from core.scoring.evidence import Thresholds
 from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
@@ -101,8 +101,7 @@ class PlanRows:
             return row
         known = self._doubts.get(row.key)
         if known is None or known[0] != row.run:
-            found = row.run, remarks(execution, row.key), doubt(execution, row.key, thresholds)
-            known = self._doubts[row.key] = found
+            known = self._doubts[row.key] = row.run, *caveats(execution, row.key, thresholds)
         return surely(row, *known[1:])
 
     def forget(self, run: RunPaths) -> None:
@@ -135,10 +134,8 @@ class PlanRows:
         return tuple(problem.replace(f"{self.path.absolute().parent}/", "") for problem in problems)
 
     def _row(self, row: PlanRow, text: str, settings: Mapping[str, Any]) -> Row:
-        train = row.settings.train
-        unit = None if self.execution is None else Unit(self.execution.plan.gate.unit)
-        figures = Figures(steps_planned=train.steps, learning_rate=train.learning_rate, settings=settings, unit=unit)
-        return Row(f"plan:{row.key}", row.key, title=row.title, settings=text, wanted=row, figures=figures)
+        bare = of_plan(row, text, None if self.execution is None else Unit(self.execution.plan.gate.unit))
+        return replace(bare, figures=replace(bare.figures, settings=settings))
 
     def _folder(self, row: PlanRow) -> RunPaths | None:
         execution = self.execution

@@ -14,7 +14,8 @@ from core.queue.requests import QueueDb
 from core.queue.rows import QueueRows
 from core.queue.state import QueueState
 from core.runs.paths import RunsFolder
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from core.system.files import exists
 from core.system.locks import is_held
 from lora_tui.dashboard.reading.no_queue import Placed

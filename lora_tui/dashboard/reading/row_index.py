@@ -1,8 +1,8 @@
-"""The figures of runs that ended, kept so that a folder of a thousand is on the screen at once. It may be deleted.
+"""Which run folders there are, and the figures of those that ended: a folder of a thousand is on the screen at once.
 
-An entry holds as long as the files that its figures came from (inode, size, time of change), the thresholds and the
-program are the same. Importable in a moment: the first board is drawn from it, before the libraries that read runs are
-imported.
+What is kept may be deleted. An entry holds as long as the files that its figures came from (inode, size, time of
+change), the thresholds and the program are the same. Importable in a moment: the first board is drawn from it, before
+the libraries that read runs are imported.
 """
 
 from __future__ import annotations
@@ -10,18 +10,52 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.row import Figures, Outcome, Row, Status, Wer
+from core.runs.row import Figures, Outcome, Row, Wer
+from core.runs.status import Status
 from core.scoring.units import Unit
 from core.system.files import read_json, write_text
-from lora_tui.dashboard.reading.listing import Listing
 from lora_tui.dashboard.reading.snapshots import Board
+
+_EACH_S = 30.0
+"""It is listed again so long after the last time, whatever happens."""
+_YOUNG_S = 3.0
+"""So long after it changed it is listed in every round: run.json comes a moment after its folder."""
+
+
+class Listing:
+    """The run folders of a runs folder, by name."""
+
+    def __init__(self, runs: RunsFolder) -> None:
+        self._runs = runs
+        self._names: Sequence[str] = ()
+        self._paths: dict[str, RunPaths] = {}
+        self._listed, self._changed = float("-inf"), -1
+
+    def names(self) -> Sequence[str]:
+        """All names, sorted; the same object as long as they are the same."""
+        try:
+            changed = self._runs.root.stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        young = time.time() - changed / 1e9 < _YOUNG_S
+        if changed != self._changed or young or time.monotonic() - self._listed > _EACH_S:
+            self._paths = {run.name: run for run in self._runs.runs()}
+            names = tuple(self._paths)
+            self._names = self._names if names == self._names else names
+            self._listed, self._changed = time.monotonic(), changed
+        return self._names
+
+    def run(self, name: str) -> RunPaths:
+        """The run folder of this name."""
+        return self._paths[name]
+
 
 Stamps = tuple[tuple[int, int, int] | None, ...]
 _YOUNG_NS = 2_000_000_000

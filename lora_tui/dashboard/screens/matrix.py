@@ -18,11 +18,12 @@ from textual.widgets import DataTable, Footer, Input
 
 from core.runs.figures import NONE, duration, from_to
 from core.runs.matrix import CRITERIA, differing_values
-from core.runs.row import Row, Status, rate_of
+from core.runs.row import Row, rate_of
+from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit
+from lora_tui.cells import decision_pieces, plain
 from lora_tui.dashboard.asks import allowed
-from lora_tui.dashboard.glyphs import decision_pieces, plain
 from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
 from lora_tui.dashboard.reading.snapshots import Board
 from lora_tui.dashboard.screens.panels import FilterLine, OneLine

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from core.runs.row import Row, Status
+from core.runs.row import Row
+from core.runs.status import Status
 from core.sanitise import sanitise
-from lora_tui.cells import Piece, Pieces, broken, cropped, cut, width_of
-from lora_tui.dashboard.glyphs import plain
+from lora_tui.cells import Piece, Pieces, broken, cropped, cut, plain, width_of
 from lora_tui.dashboard.reading.snapshots import Board, RunView
 from lora_tui.dashboard.text.filters import EXAMPLE
 from lora_tui.dashboard.widgets.lines_view import LinesView

@@ -8,10 +8,10 @@ from textual.binding import Binding
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from core.runs.row import Row, Status, rate_of
+from core.runs.row import Row, rate_of
+from core.runs.status import Status
 from core.sanitise import sanitise
-from lora_tui.cells import Pieces, broken, padded
-from lora_tui.dashboard.glyphs import plain
+from lora_tui.cells import Pieces, broken, padded, plain
 from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
 from lora_tui.dashboard.widgets.lines_view import LinesView
 

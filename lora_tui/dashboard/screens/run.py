@@ -12,8 +12,7 @@ from textual.widgets import Footer
 from textual.worker import get_current_worker
 
 from core.sanitise import sanitise
-from lora_tui.cells import Pieces, padded, width_of
-from lora_tui.dashboard.glyphs import plain
+from lora_tui.cells import Pieces, padded, plain, width_of
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.reading.log_text import read_tail
 from lora_tui.dashboard.reading.snapshots import Board, RunView

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from core.runs.figures import NONE, clock
-from core.runs.row import Row, Status, Wer
+from core.runs.row import Row, Wer
+from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit
-from lora_tui.cells import Piece, cropped, padded, width_of
-from lora_tui.dashboard.glyphs import decision_pieces, plain
+from lora_tui.cells import Piece, cropped, decision_pieces, padded, plain, width_of
 from lora_tui.dashboard.reading.snapshots import Board
 
 _TROUBLE = frozenset(

@@ -9,8 +9,7 @@ from core.runs.health_text import headline
 from core.sanitise import sanitise
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State
-from lora_tui.cells import Piece
-from lora_tui.dashboard.glyphs import decision_pieces
+from lora_tui.cells import Piece, decision_pieces
 from lora_tui.dashboard.reading.snapshots import RunView
 
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}

@@ -6,7 +6,7 @@ are scrolled by keys and mouse; screens that are made of lines have the same bas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -17,12 +17,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lora_tui.cells import Pieces, broken, cut, padded, width_of
-from lora_tui.dashboard.glyphs import plain
+from lora_tui.cells import Pieces, broken, cut, padded, plain, width_of
 from lora_tui.dashboard.themes import style_of
-
-Painter = Callable[[int, int], Sequence[Pieces]]
-"""(width, height) → lines; more than fit are cut off."""
 
 
 class LinesView(Widget):

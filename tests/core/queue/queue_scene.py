@@ -87,7 +87,8 @@ class Scene:
     def again(self) -> None:
         """The submission is done with, and the plan is submitted again."""
         self.say("finish", complete=False, reason="", not_run={})
-        self.folder.db.close_submission(self.submission.id)
+        with self.folder.db.closing(self.submission.id, at_once=True):
+            pass
         self.submission = self.folder.db.submit(self.folder.submission())
         self.say("submitted", plan=str(self.folder.plan), overrides=[], only=[])
         self.say("run", row="a", run=self.run.name)

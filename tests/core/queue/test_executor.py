@@ -65,7 +65,7 @@ def test_a_trainer_that_said_nothing_yet_is_found_by_its_lock(run: RunPaths) -> 
     trainer = executor(run).start(run, threads=1)
     assert trainer is not None
     found = executor(run).adopt(run, None)
-    assert found is not None and found.identity == trainer.identity and found.adopted
+    assert found is not None and found.identity == trainer.identity and found is not trainer
     found.kill()
     wait_for(lambda: not found.alive() and not trainer.alive())
     found.close()

@@ -24,7 +24,8 @@ def test_the_same_work_is_queued_once(tmp_path: Path) -> None:
     assert db.submit(submission()) == first
     db.submit(other)
     assert db.open_submissions() == [first, other]
-    db.close_submission(first.id)
+    with db.closing(first.id, at_once=True):
+        pass
     assert db.open_submissions() == [other]
     assert db.submit(again := submission()) == again
 
@@ -35,7 +36,8 @@ def test_wishes_are_void_with_their_submission(tmp_path: Path) -> None:
     db.ask("stop", [Target(queued.id)])
     db.ask("kill", [Target(db.submit(submission("b")).id)])
     assert [w.request for w in db.snapshot().requests.values()] == ["stop", "kill"]
-    db.close_submission(queued.id)
+    with db.closing(queued.id, at_once=True):
+        pass
     [(number, left)] = db.snapshot().requests.items()
     assert left.request == "kill"
     db.close_request(number)

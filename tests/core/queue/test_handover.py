@@ -15,7 +15,7 @@ from core.queue.journal import records
 from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
 from core.queue.state import QueueState
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.locks import is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -81,7 +81,7 @@ def test_a_run_goes_on_for_the_submission_that_is_not_ended(at_work: Any, kind: 
     assert [entry.queued.asked for entry in queue_rows(folder.runs).rows] == [""] and words(folder, "a") == ["training"]
     folder.client.ask(kind, second.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is (RunState.STOPPED if kind == "stop" else RunState.CRASHED)
+    assert folder.snapshot("a").state is (Status.STOPPED if kind == "stop" else Status.CRASHED)
     assert len(folder.births("a")) == 1
 
 
@@ -94,7 +94,7 @@ def test_all_submissions_that_are_stopped_together_end_their_common_run(at_work:
     wait_for(lambda: trains(folder, "a"))
     folder.db.ask("stop", [Target(submission.id) for submission in both])
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+    assert folder.snapshot("a").state is Status.STOPPED and len(folder.births("a")) == 1
 
 
 def test_a_run_is_stopped_with_its_submission_where_the_other_one_holds_or_lacks_the_row(at_work: Any) -> None:
@@ -107,7 +107,7 @@ def test_a_run_is_stopped_with_its_submission_where_the_other_one_holds_or_lacks
     wait_for(lambda: trains(folder, "a"))
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+    assert folder.snapshot("a").state is Status.STOPPED and len(folder.births("a")) == 1
 
 
 def test_the_budget_of_one_plan_does_not_stop_a_run_of_another(at_work: Any) -> None:
@@ -145,7 +145,7 @@ def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_ha
     folder.db.ask("kill", rows, held="for a moment")
     wait_for(lambda: folder.decisions("exit"))
     folder.db.release(rows)
-    wait_for(lambda: len(folder.decisions("start")) == 2 and folder.snapshot("a").state is RunState.TRAINING)
+    wait_for(lambda: len(folder.decisions("start")) == 2 and folder.snapshot("a").state is Status.TRAINING)
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("finish"))
     wait_for(lambda: len(words(folder, "a")) == 1)
@@ -175,7 +175,7 @@ def test_the_hours_of_the_submission_that_goes_on_are_watched(at_work: Any, owne
         folder.db.reorder_submissions([second.id, first.id])
         folder.client.ask("stop", first.id)
     wait_for(lambda: second.id in [d.submission for d in folder.decisions("finish")])
-    assert folder.snapshot("a").state is (RunState.STOPPED if owner else RunState.TRAINING)
+    assert folder.snapshot("a").state is (Status.STOPPED if owner else Status.TRAINING)
 
 
 def test_two_submissions_that_both_want_to_stop_do_not_pass_the_run_to_and_fro(at_work: Any) -> None:
@@ -186,7 +186,7 @@ def test_two_submissions_that_both_want_to_stop_do_not_pass_the_run_to_and_fro(a
     folder.db.submit(folder.submission("queue.max_hours=2e-9"))
     folder.client.ensure_supervisor()
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert not folder.decisions("adopt") and folder.snapshot("a").state is not RunState.TRAINING
+    assert not folder.decisions("adopt") and folder.snapshot("a").state is not Status.TRAINING
 
 
 def test_a_trainer_whose_submission_is_lost_belongs_to_the_one_that_has_its_run(at_work: Any) -> None:
@@ -202,7 +202,7 @@ def test_a_trainer_whose_submission_is_lost_belongs_to_the_one_that_has_its_run(
     wait_for(lambda: len(folder.decisions("adopt")) == 2)
     folder.client.ask("stop", again.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.STOPPED and len(folder.births("a")) == 1
+    assert folder.snapshot("a").state is Status.STOPPED and len(folder.births("a")) == 1
 
 
 def test_a_run_whose_turn_has_not_come_in_the_other_submission_is_stopped(at_work: Any) -> None:
@@ -217,7 +217,7 @@ def test_a_run_whose_turn_has_not_come_in_the_other_submission_is_stopped(at_wor
     wait_for(lambda: trains(folder) and len(folder.decisions("run")) == 2)
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("x").state is RunState.DONE and folder.snapshot("a").state is RunState.STOPPED
+    assert folder.snapshot("x").state is Status.DONE and folder.snapshot("a").state is Status.STOPPED
 
 
 def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervisor(at_work: Any) -> None:
@@ -231,7 +231,7 @@ def test_a_trainer_that_was_told_to_stop_is_not_handed_over_by_the_next_supervis
     assert folder.client.submit(folder.submission()).id != first.id, "that one ends"
     kill_supervisor(folder)
     folder.client.ensure_supervisor()
-    wait_for(lambda: folder.snapshot("a").state is RunState.DONE and len(folder.decisions("exit")) == 2)
+    wait_for(lambda: folder.snapshot("a").state is Status.DONE and len(folder.decisions("exit")) == 2)
     assert folder.decisions("exit")[0].asked
 
 
@@ -243,5 +243,5 @@ def test_a_row_that_is_removed_in_the_moment_in_which_it_starts_is_stopped(at_wo
     wait_for(lambda: trains(folder))
     folder.db.remove([Target(only.id, "a")])
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.STOPPED and folder.snapshot("b").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.STOPPED and folder.snapshot("b").state is Status.DONE
     assert [d.asked for d in folder.decisions("exit")] == [True, False]

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import RunFolderError, is_disk_full
 from core.queue import journal
-from core.queue.journal import Journal, JournalReader, decode, encode, last_records, records
+from core.queue.journal import Journal, JournalReader, decode, encode, records
 
 PROCESS = {"machine": "m", "boot": "b", "pid_namespace": "pid:[1]", "pid": 7, "start_time": 9}
 OF_VERSION_1: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -112,7 +112,7 @@ def test_records_are_read_as_they_come(tmp_path: Path) -> None:
     assert reader.read() == [ended] and not reader.anew
     path.write_bytes(encode(ended))
     assert reader.read() == [ended] and reader.anew, "the file holds another past by now"
-    assert list(last_records(path)) == list(records(path)) == [ended]
+    assert list(records(path, 1 << 16)) == list(records(path)) == [ended]
 
 
 def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
-    assert list(records(path)) == list(last_records(path)) == JournalReader(path).read() == []
+    assert list(records(path)) == list(records(path, 1 << 16)) == JournalReader(path).read() == []
     path.mkdir()
-    for read in (records, last_records):
+    for last_bytes in (None, 1 << 16):
         with pytest.raises(RunFolderError, match="move it away"):
-            list(read(path))
+            list(records(path, last_bytes))

@@ -12,7 +12,7 @@ from waiting import wait_for
 
 from core.queue.journal import records
 from core.runs.paths import RunsFolder
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.store import read_run
 from core.system.locks import is_held
 from core.system.process import identity_of
@@ -44,7 +44,7 @@ def test_a_moved_folder_is_left_where_it_is_and_goes_on_there(folder: PlanFolder
     assert list(folder.runs.root.iterdir() if again else folder.root.glob("runs")) == [], "nothing is made there"
     [run] = there.runs()
     snapshot = read_run(run)
-    assert snapshot.state is RunState.STOPPED and snapshot.checkpoints == (5, 10)
+    assert snapshot.state is Status.STOPPED and snapshot.checkpoints == (5, 10)
     kinds = [decision.kind for decision in records(there.decisions)]
     assert kinds[-3:] == ["supervisor_stopping", "exit", "supervisor_ended"]
     [told] = [d for d in records(there.decisions) if d.kind == "supervisor_ended"]
@@ -55,7 +55,7 @@ def test_a_moved_folder_is_left_where_it_is_and_goes_on_there(folder: PlanFolder
     (there.state / "fake.json").write_text("{}")
     folder.runs = there
     folder.client.submit(folder.submission())
-    wait_for(lambda: read_run(run).state is RunState.DONE)
+    wait_for(lambda: read_run(run).state is Status.DONE)
     assert len(folder.births("a")) == 2 and read_run(run).attempts[-1].resumed_from == 10
 
 

@@ -81,7 +81,8 @@ def test_a_queue_file_that_somebody_keeps_locked_is_waited_for(
 def test_damaged_pages_behind_a_good_first_one_are_put_aside(folder: PlanFolder) -> None:
     folder.write()
     for steps in range(20, 50):
-        folder.db.close_submission(folder.db.submit(folder.submission(f"train.steps={steps}")).id)
+        with folder.db.closing(folder.db.submit(folder.submission(f"train.steps={steps}")).id, at_once=True):
+            pass
     data = folder.runs.queue_db.read_bytes()
     folder.runs.queue_db.write_bytes(data[:4096] + b"\x55" * (len(data) - 4096))
     submission = folder.db.submit(folder.submission())
@@ -93,7 +94,8 @@ def test_pages_that_break_meanwhile_are_put_aside_by_the_next_call(folder: PlanF
     folder.write()
     db = folder.db
     for steps in range(20, 50):
-        db.close_submission(db.submit(folder.submission(f"train.steps={steps}")).id)
+        with db.closing(db.submit(folder.submission(f"train.steps={steps}")).id, at_once=True):
+            pass
     data = folder.runs.queue_db.read_bytes()
     folder.runs.queue_db.write_bytes(data[:4096] + b"\x55" * (len(data) - 4096))
     with pytest.raises(OSError, match="damaged") as told:

@@ -24,7 +24,7 @@ from core.queue.requests import Target
 from core.queue.state import FailureSeries, QueueState
 from core.queue.supervisor import Supervisor
 from core.runs.row import Outcome
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.files import read_json
 from core.system.locks import KernelLock, is_held
 from core.system.process import identity_of, is_alive
@@ -141,7 +141,9 @@ def test_what_is_waited_for_after_a_full_disk_falls_again(tmp_path: Path, monkey
     pauses = made_pauses(tmp_path)
     for _ in range(20):
         pauses.disk_full("the disk is full (a)", written=5000)
-    assert any(pauses.look() for _ in range(10)), "a tiny run, and 100 MB are free"
+    for _ in range(10):
+        pauses.look()
+    assert pauses.cause is None, "a tiny run, and 100 MB are free"
     assert pauses.before_start(0, 1000) == "", "nor does the next one wait for what the last one wanted"
 
 
@@ -152,7 +154,8 @@ def test_a_run_that_wrote_much_waits_for_as_much_again(tmp_path: Path, monkeypat
     pauses = made_pauses(tmp_path)
     pauses.disk_full("the disk is full (a)", written=600 << 20)
     for _ in range(6):
-        assert not pauses.look()
+        pauses.look()
+        assert pauses.cause == "disk"
     assert [size >> 20 for size in asked] == [600, 300, 150, 75, 64, 64]
 
 
@@ -186,7 +189,7 @@ def test_a_run_that_has_most_of_its_files_needs_space_for_the_rest_only(
     folder.write(queue="retries = 0")
     folder.script(a=["crash", "good"])
     folder.work()
-    assert folder.snapshot("a").state is RunState.CRASHED
+    assert folder.snapshot("a").state is Status.CRASHED
     with (folder.run("a").root / "weights").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 100_000_000)
     asked: list[int] = []
@@ -226,7 +229,7 @@ def test_the_hours_of_the_budget_end_what_runs(folder: PlanFolder) -> None:
     folder.script(a=["wait"])
     finish = folder.work()
     assert finish["complete"] and "queue.max_hours" in finish["reason"]
-    assert folder.snapshot("a").state is RunState.STOPPED and folder.starts() == ["a"]
+    assert folder.snapshot("a").state is Status.STOPPED and folder.starts() == ["a"]
 
 
 def test_a_run_that_is_too_big_goes_on_with_smaller_micro_batches(folder: PlanFolder) -> None:

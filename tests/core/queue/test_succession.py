@@ -19,7 +19,7 @@ from core.queue.requests import QueueDb, Target
 from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
 from core.runs.paths import RunPaths
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.locks import is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -57,12 +57,12 @@ def test_sigterm_stops_the_trainer_cleanly_and_the_next_supervisor_goes_on(folde
     wait_for(lambda: folder.runs.runs() and folder.snapshot("a").steps_completed == 10)
     os.kill(supervisor_pid(folder), signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))
-    assert folder.snapshot("a").state is RunState.STOPPED
+    assert folder.snapshot("a").state is Status.STOPPED
     [end] = folder.decisions("exit")
     assert end.asked and end.outcome == "stopped" and end.status == 0
     assert folder.db.open_submissions() == [submission]
     assert supervise(folder.runs, folder.executor) == 0
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
 
 
 def test_a_stop_wish_ends_the_submission(folder: PlanFolder, started: Any) -> None:
@@ -74,7 +74,7 @@ def test_a_stop_wish_ends_the_submission(folder: PlanFolder, started: Any) -> No
     wait_for(lambda: folder.decisions("supervisor_ended"))
     [finish] = folder.decisions("finish")
     assert not finish.complete and finish.reason == "stopped on request"
-    assert folder.starts() == ["a"] and folder.snapshot("a").state is RunState.STOPPED
+    assert folder.starts() == ["a"] and folder.snapshot("a").state is Status.STOPPED
 
 
 def test_a_trainer_that_will_not_stop_is_killed_after_its_grace(folder: PlanFolder, started: Any) -> None:
@@ -107,7 +107,7 @@ def test_the_death_of_the_supervisor_leaves_the_trainer_and_a_new_one_adopts_it(
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: folder.decisions("supervisor_ended"))
     client._child.wait()
-    assert len(folder.births("a")) == 2 and folder.snapshot("a").state is RunState.DONE
+    assert len(folder.births("a")) == 2 and folder.snapshot("a").state is Status.DONE
 
 
 def test_a_trainer_that_nobody_told_of_is_adopted_and_keeps_its_slot(folder: PlanFolder, started: Any) -> None:
@@ -152,7 +152,7 @@ def test_a_wish_whose_supervisor_died_in_the_middle_is_obeyed_by_the_next(folder
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     assert [wish.request for wish in folder.db.snapshot().requests.values()] == ["stop"]
     assert supervise(folder.runs, folder.executor) == 0
-    assert folder.snapshot("a").state is RunState.STOPPED
+    assert folder.snapshot("a").state is Status.STOPPED
     assert len(folder.births("a")) == 1
 
 
@@ -266,7 +266,7 @@ def test_a_submission_that_was_said_to_be_finished_goes_on_where_somebody_asked_
         db.execute("UPDATE submissions SET open = 1")
     assert folder.db.ask("retry", [Target(submission.id, "a")]) == []
     assert supervise(folder.runs, folder.executor) == 0
-    assert folder.snapshot("a").state is RunState.DONE and folder.snapshot("b").state is RunState.FAILED
+    assert folder.snapshot("a").state is Status.DONE and folder.snapshot("b").state is Status.FAILED
     assert not folder.db.open_submissions() and len(folder.decisions("finish")) == 2
     with folder.db.transaction() as db:
         db.execute("UPDATE submissions SET open = 1")

@@ -20,7 +20,7 @@ from core.manifests.hashing import HashCache
 from core.queue import __main__ as queue_main
 from core.queue.__main__ import supervise
 from core.queue.requests import QueueDb, Target
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.system.locks import KernelLock, is_held
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
@@ -32,7 +32,7 @@ def test_the_first_accepted_run_ends_the_plan(folder: PlanFolder) -> None:
     assert finish["complete"] and finish["reason"] == "a was accepted"
     assert finish["not_run"] == {"b": "a was accepted"}
     assert folder.starts() == ["a"]
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
     config = folder.snapshot("a").config
     assert config is not None and Path(config["settings"]["data"]["train"]).is_absolute()
     assert config["identity"] == folder.run("a").name.rpartition("-")[2]
@@ -80,7 +80,7 @@ def test_a_run_that_crashes_too_often_is_given_up_and_tried_again_when_submitted
     assert finish["not_run"]["a"] == "crashed 2 times: not resumed again (queue.retries = 1)"
     folder.script(a=["good"])
     folder.work("queue.until=all")
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
 
 
 @pytest.mark.parametrize("end", ["diverge", "oom", "error"])
@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_for_the_supervisor_ends_it_with_a_clear_message(fol
     assert ended.returncode == 3 and "the disk is full" in ended.stderr and "Traceback" not in ended.stderr
     assert folder.runs.decisions.read_bytes() == full
     assert supervise(folder.runs, folder.executor) == 0
-    assert folder.snapshot("a").state is RunState.DONE
+    assert folder.snapshot("a").state is Status.DONE
 
 
 def test_waiting_for_space_leaves_no_descriptors_open(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from core.runs.events import (
     Final,
     Phase,
 )
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.store import read_run, run_state
 from core.system.process import current_process
 
@@ -94,6 +94,6 @@ def test_done_means_that_the_result_is_there(fake_run: MakeRun) -> None:
 
 
 def test_states_know_whether_a_trainer_is_at_work() -> None:
-    active = {s for s in RunState if s.active}
+    active = {s for s in Status if s.active}
     assert active == {"starting", "training", "evaluating", "checkpointing", "saving", "finishing", "stalled"}
-    assert {s for s in RunState if s.broken} == {"diverged", "stopped_early", "out_of_memory", "failed"}
+    assert {s for s in Status if s.broken} == {"diverged", "stopped_early", "out_of_memory", "failed"}

@@ -20,7 +20,7 @@ from core.runs.events import (
     Step,
     encode,
 )
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.store import RunFollower, read_run
 
 MakeRun = Callable[..., Any]
@@ -33,7 +33,7 @@ def steps_of(run: Any) -> list[int]:
 def test_a_run_that_was_never_started_is_queued(fake_run: MakeRun) -> None:
     run = fake_run()
     snapshot = read_run(run.paths)
-    assert snapshot.state is RunState.QUEUED
+    assert snapshot.state is Status.QUEUED
     assert (snapshot.experiment, snapshot.title, snapshot.identity) == ("2.1", "DoRA", "0123456789")
     assert (snapshot.steps_planned, snapshot.steps_completed, len(snapshot.steps)) == (1000, 0, 0)
     assert (snapshot.attempts, snapshot.intervals, snapshot.problems) == ((), (), ())
@@ -182,7 +182,7 @@ def test_broken_files_are_named_and_read_around(fake_run: MakeRun) -> None:
     run.start()
     run.step(1)
     snapshot = read_run(run.paths, now=run.time)
-    assert snapshot.state is RunState.TRAINING
+    assert snapshot.state is Status.TRAINING
     assert snapshot.problems == (
         f"{run.paths.config}: not JSON",
         f"{run.paths.result}: not a JSON object",

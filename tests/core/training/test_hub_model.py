@@ -11,7 +11,7 @@ from hub_kit import NEW, OLD, cached, write_cache
 from safetensors.numpy import load_file, save_file
 from training_kit import QUICK, TrainingRun
 
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_commit_that_was_planned_is_trained_scored_and_recorded(
     run = TrainingRun(tmp_path / "a", Path("org/tiny"), quick_sets, *QUICK)
     write_cache(moved_upstream, "org/tiny", tmp_path / "other", main=NEW)
     assert run.fork() == 0, run.log
-    assert run.snapshot.state is RunState.DONE
+    assert run.snapshot.state is Status.DONE
     facts = json.loads((run.paths.best / "reproduce.json").read_text())
     assert (facts["model"], facts["revision"], facts["model_hash"]) == ("org/tiny", OLD, f"hub:org/tiny@{OLD}")
     later = TrainingRun(tmp_path / "b", Path("org/tiny"), quick_sets, *QUICK, runs=run.folder.root)

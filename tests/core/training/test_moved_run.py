@@ -12,7 +12,7 @@ from training_kit import TrainingRun
 
 from core.runs.events import CheckpointSaved, Event, IntervalScored, Phase, Step
 from core.runs.paths import RunPaths
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.training.checkpoint import whole_checkpoints
 
 MOMENTS: dict[str, tuple[type[Event], dict[str, Any]]] = {
@@ -55,7 +55,7 @@ def test_it_goes_on_where_it_was_moved_to_as_if_undisturbed(
     assert quick_run.fork(do_at(lambda: root.rename(there), moment)) == 0
     assert not root.exists(), list(root.rglob("*"))
     old, quick_run.paths = quick_run.paths.root, RunPaths(there / quick_run.paths.name)
-    assert quick_run.snapshot.state is RunState.STOPPED
+    assert quick_run.snapshot.state is Status.STOPPED
     assert f"its folder {old} was moved to {quick_run.paths.root}" in quick_run.final.message
     if moment == "step":
         assert whole_checkpoints(quick_run.paths)[-1] == 3, "it saves what it has, where the folder is"

@@ -17,7 +17,7 @@ from waiting import wait_for
 
 from core.runs.events import CheckpointSaved, Event, IntervalScored, Phase, Step
 from core.runs.paths import step_of
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.training.checkpoint import whole_checkpoints
 
 KILLED = signal.SIGKILL
@@ -181,7 +181,7 @@ def test_sigterm_saves_and_ends_as_stopped_and_can_be_resumed(
     quick_run: TrainingRun, finished_run: TrainingRun, when: str
 ) -> None:
     assert quick_run.fork(signal_at(signal.SIGTERM, STOPS[when])) == 0
-    assert (quick_run.final.outcome, quick_run.snapshot.state) == ("stopped", RunState.STOPPED)
+    assert (quick_run.final.outcome, quick_run.snapshot.state) == ("stopped", Status.STOPPED)
     assert not quick_run.paths.result.exists()
     if when == "at a step":
         assert quick_run.final.step == 5
@@ -218,7 +218,7 @@ def test_a_model_with_nan_in_it_ends_as_diverged(
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     run = TrainingRun(tmp_path, model, quick_sets, *QUICK)
     assert run.fork() == FAILED
-    assert (run.final.outcome, run.snapshot.state) == ("diverged", RunState.DIVERGED)
+    assert (run.final.outcome, run.snapshot.state) == ("diverged", Status.DIVERGED)
     assert run.final.message == "step 1: loss nan, gradient norm nan; lower train.learning_rate"
     assert run.snapshot.steps.last_step == 1, "the step that diverged is seen in the curve"
     assert run.snapshot.intervals[0].domain.loss is None

@@ -25,7 +25,7 @@ from core.runs.judged import judged
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import read_score
 from core.runs.signing import Keys
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.runs.verify import verify
 from core.scoring.evidence import State, Thresholds
 from core.scoring.units import Unit
@@ -55,7 +55,7 @@ def left_half_done(run: TrainingRun) -> list[str]:
 def test_a_run_ends_with_its_best_adapter_scored_by_another_process(finished_run: TrainingRun) -> None:
     paths, final = finished_run.paths, finished_run.final
     result = json.loads(paths.result.read_text())
-    assert (final.outcome, final.step, finished_run.snapshot.state) == ("done", 8, RunState.DONE)
+    assert (final.outcome, final.step, finished_run.snapshot.state) == ("done", 8, Status.DONE)
     assert (result["outcome"], result["steps_completed"]) == ("done", 8)
     best = result["best_step"]
     assert str(paths.best.readlink()) == f"adapters/step-{best:06d}"

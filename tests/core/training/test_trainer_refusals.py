@@ -18,7 +18,7 @@ from forked_trainer import signal_at
 from training_kit import QUICK, TrainingRun, speechlike, write_wav
 
 from core.runs.events import Event, Final, Step
-from core.runs.snapshot import RunState
+from core.runs.status import Status
 from core.training.__main__ import _final
 
 KILLED = signal.SIGKILL
@@ -43,7 +43,7 @@ def same(run: TrainingRun, other: TrainingRun) -> None:
 def fails(run: TrainingRun) -> str:
     """The message of a run that must end as an error, without a traceback."""
     assert run.fork() == FAILED, run.log
-    assert (run.final.outcome, run.snapshot.state) == ("error", RunState.FAILED)
+    assert (run.final.outcome, run.snapshot.state) == ("error", Status.FAILED)
     assert "Traceback" not in run.log
     assert "\n" not in run.final.message
     return run.final.message
@@ -175,7 +175,7 @@ def test_a_trainer_whose_memory_runs_out_says_so_and_can_be_resumed(
         Trainer._one_step = starved  # type: ignore[method-assign]
 
     assert quick_run.fork(prepare) == FAILED
-    assert (quick_run.final.outcome, quick_run.snapshot.state) == ("out_of_memory", RunState.OUT_OF_MEMORY)
+    assert (quick_run.final.outcome, quick_run.snapshot.state) == ("out_of_memory", Status.OUT_OF_MEMORY)
     assert quick_run.final.message.startswith("err == 0. DefaultCPUAllocator: can't allocate memory")
     assert quick_run.fork() == 0, quick_run.log
     same(quick_run, finished_run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.runs.row import Figures, Row, Status, Wer
+from core.runs.row import Figures, Row, Wer
+from core.runs.status import Status
 from lora_tui.cells import broken, cut
 from lora_tui.dashboard.text.columns import fitting, row_pieces
 

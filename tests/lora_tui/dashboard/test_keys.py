@@ -13,7 +13,8 @@ from plan_folder import PlanFolder
 from textual.widgets import Input
 
 from core.runs.paths import RunPaths
-from core.runs.row import Figures, Row, Status, Wer
+from core.runs.row import Figures, Row, Wer
+from core.runs.status import Status
 from core.scoring.side_by_side import align, compare
 from lora_tui.dashboard.messages import Asked
 from lora_tui.dashboard.plots.view import View, move_cursor, pan, zoom

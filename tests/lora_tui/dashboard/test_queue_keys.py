@@ -16,7 +16,8 @@ from core.queue.journal import Journal, Request, Skip, Start, Submitted
 from core.queue.requests import Target
 from core.queue.rows import QueueRows, queue_rows
 from core.runs.paths import RunPaths
-from core.runs.row import Figures, Queued, Row, Status
+from core.runs.row import Figures, Queued, Row
+from core.runs.status import Status
 from core.system.locks import KernelLock
 from core.system.process import current_process
 from lora_tui.dashboard.asks import allowed

@@ -22,8 +22,9 @@ from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Request, Start, Wait
 from core.queue.rows import queue_rows
 from core.runs.events import Final
-from core.runs.row import Figures, Outcome, Row, Status
+from core.runs.row import Figures, Outcome, Row
 from core.runs.run_figures import with_seeds
+from core.runs.status import Status
 from core.system.locks import KernelLock
 from core.system.process import identity_of
 from lora_tui import status_command

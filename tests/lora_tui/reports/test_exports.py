@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from plan_folder import PlanFolder
 
 from core.queue.__main__ import supervise
-from core.runs.row import Figures, Outcome, Row, Status, Wer
+from core.runs.row import Figures, Outcome, Row, Wer
+from core.runs.status import Status
 from core.scoring.evidence import Criterion, Decision, State, Verdict
 from core.scoring.side_by_side import columns, compare
 from lora_tui import diagnostics

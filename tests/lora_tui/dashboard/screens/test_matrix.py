@@ -9,7 +9,8 @@ from typing import Any
 from eyes import Eyes
 from plan_folder import PlanFolder
 
-from core.runs.row import Figures, Row, Status, Wer
+from core.runs.row import Figures, Row, Wer
+from core.runs.status import Status
 from lora_tui.dashboard.screens.matrix import matrix_of, sort_rows
 
 Make = Callable[..., Any]

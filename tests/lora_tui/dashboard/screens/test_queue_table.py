@@ -11,7 +11,7 @@ import pytest
 from eyes import Eyes
 
 from core.runs.paths import RunsFolder
-from core.runs.row import Status
+from core.runs.status import Status
 from lora_tui.dashboard.actions import Actions
 from lora_tui.dashboard.app import Dashboard
 from lora_tui.dashboard.options import Options
