@@ -288,4 +288,4 @@ def test_a_program_that_does_not_end_is_killed_and_holds_nothing_up(tmp_path: Pa
     wait_for(lambda: told.exists() and told.read_text().endswith("\n"))
     alive = identity_of(int(told.read_text()))
     notifier.close()
-    assert alive is None or not is_alive(alive)
+    wait_for(lambda: alive is None or not is_alive(alive))
