@@ -12,6 +12,7 @@ from core.runs.paths import RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Artifact
+from core.scoring.units import Unit
 
 Fact = tuple[str, str]
 """(what, its value); the value is text from files, shown as plain content."""
@@ -32,6 +33,7 @@ def origin(judged: Judged) -> tuple[Fact, ...]:
         ("Base model", _model(snapshot)),
         ("Manifests", _pairs(_dict(snapshot.config, "hashes"), leave_out="model")),
         ("Text normaliser", _same(scores, lambda s: _pairs(s.conditions.get("normaliser")))),
+        ("Errors counted in", _counted(judged, scores)),
         ("Decoding", _same(scores, lambda s: _pairs(s.conditions.get("decode")))),
         ("Normalisation fingerprint", _same(scores, lambda s: s.fingerprint or "")),
         ("Evaluation batches", _pairs({name: s.batch_plan for name, s in scores.items() if s is not None})),
@@ -53,8 +55,18 @@ def commands(snapshot: RunSnapshot, paths: RunPaths) -> list[Fact]:
         manifest = data.get(name) if isinstance(data, dict) else None
         if isinstance(manifest, str):
             command = ["lora-cli", "evaluate", manifest, "--adapter", str(paths.best)]
+            command += [] if snapshot.unit is Unit.WORD else ["--unit", snapshot.unit.value]
             found.append((f"{name.capitalize()} score again", shlex.join(command)))
     return found
+
+
+def _counted(judged: Judged, scores: Mapping[str, Score | None]) -> str:
+    """What is counted, and where the run's own scores count otherwise."""
+    unit = judged.thresholds.unit
+    others = dict.fromkeys(
+        score.unit.plural for score in scores.values() if score is not None and score.unit is not unit
+    )
+    return unit.plural + "".join(f", again from the texts: the run was scored in {other}" for other in others)
 
 
 def _adapter(artifact: Artifact | None) -> str:

@@ -18,6 +18,7 @@ from core.errors import ExitCode
 from core.manifests.hashing import HashCache
 from core.runs.judged import Judged, judged
 from core.runs.model_card import render as render_card
+from core.runs.origin import origin
 from core.runs.position import read_positions, write_positions
 from core.runs.row import Row, rate_of
 from core.runs.run_figures import of_run
@@ -104,6 +105,8 @@ def test_errors_are_counted_again_from_the_texts(fake_run: Callable[..., Any]) -
     assert "Errors are counted in characters, though domain and heldout texts part their words" in " ".join(
         found.verdict.remarks
     )
+    counted = dict(origin(found))["Errors counted in"]
+    assert counted == "characters, again from the texts: the run was scored in words"
     # Whoever draws the run draws what the gate counts.
     assert found.snapshot.unit is Unit.CHARACTER and found.snapshot.intervals == evidence.intervals
 
