@@ -69,7 +69,7 @@ def test_lora_tui_imports_no_models() -> None:
 
 
 SOUND_ROOMS = ("core.audio", "core.manifests", "core.audit", "core.corpus")
-LATE = ("numpy", "msgspec", "jiwer", "tomli", "sqlite3", "ctypes", "core.plan", "core.scoring", *SOUND_ROOMS)
+LATE = ("numpy", "msgspec", "jiwer", "tomli", "sqlite3", "ctypes", "core.plan", "core.scoring.evidence", *SOUND_ROOMS)
 """What the board needs only to read: its first frame must not wait for it."""
 
 
