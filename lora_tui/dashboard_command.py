@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from core.errors import ExitCode, PlanError, UserError
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
+from core.system.files import nothing_written
 from core.terminal import is_utf8
 from core.user_paths import user_path
 from lora_tui.dashboard.options import Options, refresh_s
@@ -97,7 +98,8 @@ def run(args: argparse.Namespace, runs: RunsFolder, request: Request) -> ExitCod
         refresh_s=refresh_s(),
         supervisor=request.supervisor,
     )
-    return _open(options, runs)
+    with nothing_written() if args.readonly else nullcontext():
+        return _open(options, runs)
 
 
 def _ascii(args: argparse.Namespace) -> bool:

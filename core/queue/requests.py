@@ -21,7 +21,7 @@ from pathlib import Path
 from core.plan.expand import matches
 from core.plan.schema import Row
 from core.queue.journal import Request
-from core.system.files import make_private
+from core.system.files import check_writing, make_private
 
 BUSY_TIMEOUT_S = 10.0
 _YOUNG_NS = 1_000_000_000
@@ -305,6 +305,7 @@ class QueueDb:
             raise
         except sqlite3.DatabaseError:
             # Not a database any more: a face can submit again what it held, so it never blocks a start.
+            check_writing(self.path)
             self.path.replace(self.path.with_name(f"{self.path.name}.broken-{int(time.time())}"))
             return self._connect()
 
@@ -315,6 +316,7 @@ class QueueDb:
         db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+                check_writing(self.path)
                 _bring_up_to_date(db)
             if not self._checked and (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)

@@ -20,7 +20,7 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.runs.paths import MARKER, RunPaths, step_of
-from core.system.files import DOCUMENT_BYTES
+from core.system.files import DOCUMENT_BYTES, check_writing
 from core.system.files import read_json as read_json_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,6 +38,7 @@ def opened(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
     `make`: folders that are missing are made, `root` too.
     """
     if make:
+        check_writing(folder)
         root.mkdir(parents=True, exist_ok=True)
     at = _open(root, root, None)
     try:
@@ -191,6 +192,7 @@ def open_append(root: Path, path: Path) -> io.FileIO:
 
 def replace_link(root: Path, link: Path, target: str) -> None:
     """Point `link` at the relative `target`, by rename, so that it is never missing."""
+    check_writing(link)
     with opened(root, link.parent) as at:
         temporary = f".{link.name}.{os.getpid()}.tmp"
         with contextlib.suppress(FileNotFoundError):

@@ -28,7 +28,7 @@ from core.runs.fold import History
 from core.runs.snapshot import Attempt
 from core.runs.steps import StepColumns
 from core.scoring.evidence import Interval
-from core.system.files import open_regular
+from core.system.files import check_writing, open_regular
 
 _MAGIC = b"lora-tui history\n"
 _BLOCK = 1 << 20
@@ -99,6 +99,7 @@ def save(path: Path, source: Path, history: History, offset: int) -> bool:
             _code(), status.st_ino, status.st_size, status.st_mtime_ns, saved, offset, prefix, len(series), checksum,
             rest,
         )  # fmt: skip
+        check_writing(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
             try:

@@ -16,6 +16,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Never
 
@@ -193,6 +194,26 @@ def stamp(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+_nothing_written = False
+
+
+@contextmanager
+def nothing_written() -> Iterator[None]:
+    """Meanwhile this process writes no file: what would is told what a read-only disk tells it."""
+    global _nothing_written  # noqa: PLW0603 - a property of the process, as the disk's is of the machine
+    before, _nothing_written = _nothing_written, True
+    try:
+        yield
+    finally:
+        _nothing_written = before
+
+
+def check_writing(path: Path) -> None:
+    """OSError within `nothing_written`. For whoever opens a file to write, or makes a folder, by itself."""
+    if _nothing_written:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -204,6 +225,7 @@ def fsync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder."""
+    check_writing(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -222,6 +244,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def make_private(folder: Path) -> None:
     """Make the folder, and those above it that are missing, for its owner alone. OSError when it cannot be made."""
     if not folder.is_dir():
+        check_writing(folder)
         if folder.parent != folder:
             make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -250,6 +273,7 @@ def append_whole(file: io.FileIO, data: bytes) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line in a single write, so that a reader sees at most one torn line, the last."""
+    check_writing(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
         append_whole(file, line.encode("utf-8") + b"\n")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import RunFolderError
-from core.system.files import make_private
+from core.system.files import check_writing, make_private
 from core.system.process import holders
 
 _PROBES_PASS_S = 1.0
@@ -99,6 +99,7 @@ def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _opened(path: Path) -> int:
+    check_writing(path)
     make_private(path.parent)
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)

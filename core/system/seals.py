@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.system.files import check_writing
 from core.user_paths import PathError, state_home
 
 
@@ -78,6 +79,7 @@ def sealed_by(key: bytes, seals: Mapping[str, Any], data: bytes) -> bool:
 
 def _make(file: Path) -> None:
     """By a link of a whole file, so that two processes at once agree on one key."""
+    check_writing(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{NAME}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.events import Key, Resize
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
@@ -90,6 +90,17 @@ BOARD_KEYS: list[BindingType] = [
     Binding("z", "layout", "Layout", show=False, tooltip="room for the plots, for the queue, or for each"),
     Binding("escape", "back", "Back", show=False, tooltip="one thing after the other: cursor, zoom, filter, pins"),
 ]
+
+
+ACTING_KEYS = frozenset(
+    key
+    for binding in BOARD_KEYS
+    if isinstance(binding, Binding) and binding.action.startswith(("ask(", "add"))
+    for key in binding.key.split(",")
+)
+"""Keys that start, stop or write something."""
+ONLY_LOOKS = "This dashboard only looks (--readonly): no key starts, stops or writes anything."
+REPLAYED = "This is a replay of a recorded run: there is nothing to start or to stop."
 
 
 class BoardScreen(FollowsBoard, Screen[None]):
@@ -267,7 +278,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that would do nothing is none: it is not in the footer either."""
-        acting = not self._readonly and not self.board.replay
+        acting = self._acts
         if action == "plot":
             zoomed = parameters[0] not in ("pan", "reset") or self.plots.view.low is not None
             return zoomed and self._has_run
@@ -281,6 +292,15 @@ class BoardScreen(FollowsBoard, Screen[None]):
             return bool(self.board.problems)
         typing = action == "filter" and isinstance(self.focused, FilterLine)
         return bool(self.board.rows) and not typing if action in ("filter", "matrix", "layout") else True
+
+    @property
+    def _acts(self) -> bool:
+        return not self._readonly and not self.board.replay
+
+    def on_key(self, event: Key) -> None:
+        """A key that would act, where nothing may, says why it does not."""
+        if event.key in ACTING_KEYS and not self._acts:
+            self.notify(REPLAYED if self.board.replay else ONLY_LOOKS, severity="warning", markup=False)
 
     def action_ask(self, what: str) -> None:
         """What is beyond the screen: the app asks first, where that is due, and does it."""

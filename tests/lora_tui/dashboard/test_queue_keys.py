@@ -23,6 +23,7 @@ from core.system.process import current_process
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.reading import queue_state
 from lora_tui.dashboard.reading.snapshots import Board
+from lora_tui.dashboard.screens.board import ONLY_LOOKS
 from lora_tui.dashboard.text.columns import fitting, row_pieces
 
 Make = Callable[..., Any]
@@ -95,7 +96,9 @@ def test_nothing_acts_when_read_only(folder: PlanFolder, queue_app: Make, eyes: 
         app = queue_app(readonly=True)
         async with app.run_test(size=(160, 40), notifications=True) as pilot:
             await eyes(app, pilot).see("▸ a", "queued", "read only")
-            await pilot.press("s", "p", "J", "D", "R", "t", "X", "T", "Z", "u", "a", "e")
+            for number, key in enumerate(("s", "p", "J", "D", "R", "t", "X", "T", "Z", "u", "a", "e"), 1):
+                await pilot.press(key)
+                assert [toast.message for toast in app._notifications] == [ONLY_LOOKS] * number, key
             await pilot.pause(0.3)
             assert len(app.screen_stack) == 2 and order(folder) == [("a", "queued"), ("b", "queued"), ("c", "queued")]
             assert not folder.runs.matrix.exists() and not folder.runs.dashboard_memory.exists()

@@ -54,6 +54,33 @@ def test_it_opens_starts_nothing_is_silent_when_nothing_happens_and_quits(tmp_pa
     assert run.paths.result.exists()
 
 
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder in it."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_readonly_writes_nothing_anywhere(folder: PlanFolder, make_run: Make, *, queued: bool) -> None:
+    folder.write()
+    make_run().train(1000).finish()  # nothing of how sure its WERs are is kept yet
+    where = ["--runs", str(folder.runs.root), "--state", str(folder.runs.state)]
+    if queued:
+        folder.db.submit(folder.submission())
+    home = folder.root / "home"
+    before = contents(folder.root)
+    environment = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")}
+    screen = Terminal([*COMMAND, "--readonly", *where], cwd=folder.root, env=environment, size=(120, 40))
+    screen.wait_for(b"accepted")
+    screen.type(b"G")  # the finished run, whose verdict is shown
+    screen.wait_for(b"Heldout regression")
+    screen.type(b"zX")  # another layout, which would be remembered, and an end
+    screen.wait_for(b"only looks")
+    screen.type(b"q")
+    assert screen.end() == 0
+    assert contents(folder.root) == before
+
+
 def test_hostile_text_reaches_the_terminal_as_harmless_characters(tmp_path: Path, make_run: Make) -> None:
     run = make_run(title=HOSTILE).train(300, nan_at=7)
     run.paths.log.write_text(HOSTILE + "\n" + HOSTILE)
