@@ -51,7 +51,8 @@ def hostile(folder: PlanFolder, make_run: Callable[..., Any]) -> Any:
     rows = "".join(f'[[experiment]]\nid = "{key}"\ntitle = {title}\ntrain.seed = {i}\n' for i, key in enumerate("ab"))
     folder.write(f'{rows}[[history]]\nid = "old"\ntitle = {title}\nnote = {title}\n', 'until = "all"')
     for name in ("train", "domain", "heldout"):
-        line = {"audio_filepath": f"{name}.wav", "text": HOSTILE, "duration": 0.3, "speaker": HOSTILE}
+        # With spaces: an evaluation text without any is refused by a gate that counts words.
+        line = {"audio_filepath": f"{name}.wav", "text": EVIL + " y" * 5000, "duration": 0.3, "speaker": HOSTILE}
         (folder.root / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
