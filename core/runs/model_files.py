@@ -42,7 +42,7 @@ def linear_layers(folder: Path) -> LinearLayers:
     for path in sorted(folder.glob("*.safetensors")):
         for tensor, description in _header(path):
             *modules, leaf, kind = ["", "", *tensor.split(".")]
-            if kind != "weight" or len(_sizes(description) or ()) != 2:
+            if kind != "weight" or len(_sizes(description) or ()) != 2 or "embed" in leaf:
                 continue
             if any(word in module for module in modules for word in _ATTENTION):
                 attention.add(leaf)

@@ -196,6 +196,7 @@ def test_linear_layers_are_read_from_the_weights_header(tmp_path: Path) -> None:
             "encoder.layers.0.self_attn.out_proj.weight", "encoder.layers.0.self_attn.q_proj.bias",
             "model.encoder.layers.0.mlp.fc2.weight", "model.decoder.layers.0.fc1.weight",
             "model.decoder.embed_tokens.weight", "proj_out.weight",
+            "encoder.layers.0.self_attn.distance_embedding.weight",
         ),
     )  # fmt: skip
     assert linear_layers(folder) == LinearLayers(("q_proj", "v_proj", "out_proj"), ("fc1", "fc2"))
