@@ -109,16 +109,18 @@ def usable(dataset: Dataset, speech: SpeechModel, settings: RunSettings, report:
 
 def report_evaluation_set(dataset: Dataset, speech: SpeechModel, report: Report) -> None:
     """Say what is odd about an evaluation set; nothing is left out of it."""
-    silent = [dataset.manifest.utterances[i].id for i in dataset.clips.silent]
-    long = [
-        u.id
-        for u, n in zip(dataset.manifest.utterances, dataset.clips.lengths, strict=True)
-        if n > speech.limits.max_seconds * SAMPLE_RATE_HZ
-    ]
-    for names, what in (
-        (silent, "silence"),
-        (long, "longer than the model hears, cut at pauses"),
-    ):
-        if names:
-            shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-            report("warning", f"data.{dataset.name}: {what}: {len(names)} of {len(dataset.manifest)} clips: {shown}")
+    silent = set(dataset.clips.silent)
+    odd: dict[str, list[str]] = {}
+    for index, utterance in enumerate(dataset.manifest.utterances):
+        samples = int(dataset.clips.lengths[index])
+        if index in silent:
+            odd.setdefault("silence", []).append(utterance.id)
+        if samples > speech.limits.max_seconds * SAMPLE_RATE_HZ:
+            odd.setdefault("longer than the model hears, cut at pauses", []).append(utterance.id)
+        elif utterance.text.strip() and index not in silent:
+            reason = speech.unfit(speech.targets(utterance.text, utterance.language), samples)
+            if reason is not None:
+                odd.setdefault(f"{reason}: not in the loss", []).append(utterance.id)
+    for what, names in odd.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        report("warning", f"data.{dataset.name}: {what}: {len(names)} of {len(dataset.manifest)} clips: {shown}")

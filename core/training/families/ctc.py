@@ -180,6 +180,7 @@ class Ctc(SpeechModel):
                 mask.sum(-1),
                 blank=self.blank,
                 reduction="sum",
+                zero_infinity=True,  # of a clip that augmentation played too fast for its text
             )
         return losses.to(logits.device)
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from ctc_kit import CTC_KINDS, tiny_ctc
-from training_kit import digit_texts, speechlike
+from training_kit import digit_texts, opened, speechlike, write_set
 
 from core.errors import ModelError
+from core.training.data import Dataset, report_evaluation_set
+from core.training.evaluation import evaluate
 from core.training.families.ctc import Ctc, frames_of
 from core.training.model import load_model
 
@@ -149,8 +151,29 @@ def test_more_units_than_frames_are_named_to_the_frame(folder: Path) -> None:
     assert speech.unfit([first] * ((frames + 1) // 2), 24_001) is None
     assert speech.unfit([first] * ((frames + 1) // 2 + 1), 24_001) is not None
     encoded = speech.encode(speech.features([noise(24_001)]))
-    assert torch.isfinite(speech.summed_loss(encoded, [fitting]))
-    assert torch.isinf(speech.summed_loss(encoded, [[first] * frames]))
+    assert float(speech.summed_loss(encoded, [fitting])) > 0
+    assert float(speech.summed_loss(encoded, [[first] * frames])) == 0
+
+
+def test_clips_without_an_alignment_are_counted_and_named(tmp_path: Path, models: Any) -> None:
+    texts = ["one two", "nine " * 30, "room 101", "!", "three"]
+    manifest = write_set(tmp_path, "domain", [(speechlike("one two three"), text) for text in texts])
+    read, clips = opened(manifest, tmp_path)
+    speech, told = load_model(str(models("wav2vec2"))), []
+    dataset = Dataset("domain", read, clips, "")
+    report_evaluation_set(dataset, speech, lambda level, message: told.append(message))
+    names = [utterance.id for utterance in read.utterances]
+    assert told == [
+        f"data.domain: {reason}: not in the loss: 1 of 5 clips: {name}"
+        for reason, name in (
+            ("more target units than frames, so that no CTC alignment exists", names[1]),
+            ("letters or digits that the model's vocabulary lacks", names[2]),
+            ("no character that the model's vocabulary has", names[3]),
+        )
+    ]
+    whole = evaluate(speech, read, clips)
+    fitting = write_set(tmp_path / "two", "domain", [(speechlike("one two three"), texts[i]) for i in (0, 4)])
+    assert whole.loss == pytest.approx(evaluate(speech, *opened(fitting, tmp_path)).loss)
 
 
 def test_greedy_decoding_writes_repeated_units_once_and_no_blank(models: Any) -> None:
