@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from training_kit import quiet_transformers
 
 from core.plan.families import family_of
 
@@ -63,6 +64,7 @@ def tiny_qwen3_asr(folder: Path) -> Path:
     end, other_end, audio = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>", "<|audio_pad|>"])
     extractor = Qwen3ASRFeatureExtractor(feature_size=16)
     Qwen3ASRProcessor(extractor, tokenizer, chat_template=QWEN_TEMPLATE).save_pretrained(folder)
+    quiet_transformers()
     torch.manual_seed(0)
     config = Qwen3ASRConfig(
         audio_config={
@@ -91,6 +93,7 @@ TEXT_DECODER = {
     "num_key_value_heads": 2,
     "head_dim": 12,
     "max_position_embeddings": 1024,
+    "initializer_range": 0.1,
 }
 
 
@@ -118,6 +121,7 @@ def tiny_voxtral(folder: Path) -> Path:
     described = {"processor_class": "VoxtralProcessor", **extractor.to_dict()}
     described.pop("mel_filters", None)
     (folder / "preprocessor_config.json").write_text(json.dumps(described))
+    quiet_transformers()
     torch.manual_seed(0)
     config = VoxtralConfig(
         audio_config={
@@ -184,6 +188,7 @@ def tiny_canary(folder: Path) -> Path:
     tokenizer = prompt_tokenizer(_languages("canary"))
     extractor = ParakeetFeatureExtractor(feature_size=16)
     CanaryProcessor(extractor, tokenizer, chat_template=CANARY_TEMPLATE).save_pretrained(folder)
+    quiet_transformers()
     torch.manual_seed(0)
     config = CanaryConfig(
         vocab_size=len(tokenizer),
@@ -214,6 +219,7 @@ def tiny_cohere_asr(folder: Path) -> Path:
 
     tokenizer = prompt_tokenizer(_languages("cohere_asr"))
     CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=16), tokenizer).save_pretrained(folder)
+    quiet_transformers()
     torch.manual_seed(0)
     config = CohereAsrConfig(
         vocab_size=len(tokenizer),
