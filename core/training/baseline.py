@@ -91,7 +91,8 @@ class SharedBaseline:
         self._root = folder.root.resolve()  # which may be a link to another disk; nothing below it may be one
         self.path: Path = RunsFolder(self._root, folder.state).baseline_scores(fingerprint)
         self._lock = folder.baseline_lock(fingerprint)
-        self._facts, self._clips = facts, clips
+        # as they are read back, for they are compared and the seal is over that
+        self._facts, self._clips = json.loads(json.dumps(facts)), clips
         self._secret = machine_key()
 
     def transcripts(
@@ -137,9 +138,7 @@ class SharedBaseline:
     def _store(self, found: Transcripts) -> None:
         if self._secret is None:
             return  # nobody could believe it
-        # as it is read back, for the seal is over that
-        facts = json.loads(json.dumps(self._facts))
-        stored = _Stored(facts, found, self._seals_over(facts, found))
+        stored = _Stored(self._facts, found, self._seals_over(self._facts, found))
         stored.seals[name_of(self._secret)] = seal(self._secret, stored.sealed_bytes)
         with contextlib.suppress(LinkError):  # which was told as what is not believed: the others compute it, too
             write_json(self._root, self.path, msgspec.to_builtins(stored))

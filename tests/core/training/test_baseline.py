@@ -1,4 +1,4 @@
-"""What is stored of the base model lies in the runs folder: a link there is neither believed nor written behind."""
+"""What is stored of the base model is believed by the next run; a link is neither believed nor written behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.runs.paths import RunsFolder
 from core.training.baseline import SharedBaseline
 from core.training.evaluation import Transcripts
 
-FACTS: dict[str, Any] = {"model": "m"}
+FACTS: dict[str, Any] = {"model": "m", "prompt": (1, 2)}
 FOUND = Transcripts(("zero", "one"), 1.5, "plan", (), 0, (), ())
 
 
