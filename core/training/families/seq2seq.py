@@ -1,4 +1,8 @@
-"""Encoder–decoder recognisers: the common path of all of them, and the family of those that need nothing else."""
+"""Encoder–decoder recognisers: the common path of all of them, and the family of those that have no module of their own.
+
+Encoders of that family see padding in many ways (a norm over time, convolutions over the clip's end), so they run clip by
+clip, and their outputs are padded: slower than a cure for each of them, and right for all.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
@@ -14,6 +19,8 @@ from core.training.decode import Encoded, Vocabulary, decoder_logits, greedy
 from core.training.families.base import Limits, Samples, SpeechModel, padded
 from core.training.loss import pad_targets, summed_cross_entropy
 
+MINIMUM = 1024
+"""Samples: shorter clips are followed by silence, for convolutions that need some."""
 TOKENS_PER_SECOND = 40.0
 """No speech has more characters, 30 letters and the spaces of 8 words; each takes one token."""
 
@@ -32,26 +39,32 @@ class Seq2Seq(SpeechModel):
 
     def own_vocabulary(self) -> Vocabulary:
         """Start, end and banned tokens, as the model's generation config has them."""
-        config, generation = self.network.config, self.network.generation_config
-        start = generation.decoder_start_token_id
-        if start is None:
-            start = config.decoder_start_token_id
-        eos = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
+        generation = self.network.generation_config
+        start, eos, pad = (self._token(name) for name in ("decoder_start", "eos", "pad"))
         every_eos = tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),)
-        pad = config.pad_token_id if config.pad_token_id is not None else every_eos[0]
+        pad = every_eos[0] if pad is None else pad
+        forced = generation.forced_bos_token_id
         size = self.network.get_output_embeddings().weight.shape[0]
         return Vocabulary(
-            prefix=() if start is None else (int(start),),
+            prefix=tuple(int(token) for token in (start, forced) if token is not None),
             eos=every_eos,
             pad=int(pad),
             suppressed=tuple(i for i in (generation.suppress_tokens or ()) if 0 <= i < size),
             suppressed_first=tuple(i for i in (generation.begin_suppress_tokens or ()) if 0 <= i < size),
         )
 
+    def _token(self, name: str) -> Any:
+        """The id of a special token; of the pad by config.json first, as the loss of its own training has it."""
+        sources = [self.network.generation_config, self.network.config]
+        for source in reversed(sources) if name == "pad" else sources:
+            if getattr(source, f"{name}_token_id", None) is not None:
+                return getattr(source, f"{name}_token_id")
+        return None
+
     @classmethod
     def limits_of(cls, network: Any, processor: Any, facts: FamilyFacts) -> Limits:
         """By the positions of the decoder, one of which is the start token's and one EOS's."""
-        config = network.config
+        config = getattr(network.config, "decoder", network.config)
         positions = (
             getattr(config, "max_target_positions", None) or getattr(config, "max_position_embeddings", None) or 448
         )
@@ -72,7 +85,8 @@ class Seq2Seq(SpeechModel):
         extractor = self.processor.feature_extractor
         rows = []
         for clip in clips:
-            one = extractor(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+            heard = np.pad(clip, (0, max(0, MINIMUM - len(clip))))
+            one = extractor(heard, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
             name = "input_features" if "input_features" in one else "input_values"
             rows.append(one[name][0])
         values, mask = padded(rows)
@@ -113,4 +127,23 @@ class Seq2Seq(SpeechModel):
         return replace(self, lifted=tuple(sorted({*self.lifted, *more})))
 
 
-FAMILY = Seq2Seq
+@dataclass(kw_only=True, eq=False)
+class ClipByClip(Seq2Seq):
+    """The family of the encoder–decoders that have no module of their own."""
+
+    def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Encoded:
+        """Encoder outputs of each clip alone, padded; the decoder is told where each ends."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        mask = features["attention_mask"]
+        rows, prompts = [], []
+        for row, length in enumerate(mask.sum(-1).tolist()):
+            alone = {name: values[row : row + 1, :length] for name, values in features.items()}
+            one = super().encode(alone, languages[row : row + 1] if languages else None)
+            rows.append(one.outputs["last_hidden_state"][0])
+            prompts += one.prompts
+        hidden, _ = padded(rows)
+        return Encoded(BaseModelOutput(last_hidden_state=hidden), mask, tuple(prompts))
+
+
+FAMILY = ClipByClip
