@@ -45,6 +45,7 @@ KITS = (
     "plan_kit",
     "hub_kit",
     "ctc_kit",
+    "family_kit",
     "privileges",
     "core/queue/plan_folder",
     "core/queue/queue_scene",

@@ -120,6 +120,7 @@ FAMILIES = (
     FamilyFacts(
         "seq2seq",
         ("speech_to_text", "speecht5", "speech-encoder-decoder"),
+        attention=("q_proj", "k_proj", "v_proj", "out_proj", "query", "key", "value"),
         mlp=("fc1", "fc2", "intermediate_dense", "output_dense"),
     ),
     FamilyFacts(

@@ -1,7 +1,7 @@
-"""Encoder–decoder recognisers: the common path of all of them, and the family of those that have no module of their own.
+"""Encoder–decoder recognisers: the common path of all of them, and the family of those without a module of their own.
 
-Encoders of that family see padding in many ways (a norm over time, convolutions over the clip's end), so they run clip by
-clip, and their outputs are padded: slower than a cure for each of them, and right for all.
+Encoders of that family see padding in many ways (a norm over time, convolutions over the clip's end), so they run clip
+by clip, and their outputs are padded: slower than a cure for each of them, and right for all.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ class ClipByClip(Seq2Seq):
         from transformers.modeling_outputs import BaseModelOutput
 
         mask = features["attention_mask"]
-        rows, prompts = [], []
+        rows: list[Tensor] = []
+        prompts: list[tuple[int, ...]] = []
         for row, length in enumerate(mask.sum(-1).tolist()):
             alone = {name: values[row : row + 1, :length] for name, values in features.items()}
             one = super().encode(alone, languages[row : row + 1] if languages else None)

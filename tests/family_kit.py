@@ -1,18 +1,20 @@
 """Tiny random models of the true architectures, in hub format; nothing is downloaded.
 
-One for each `model_type` of `core.plan.families`: `test_conformance.py` puts each of them through the same tests.
+At least one for each `model_type` of `core.plan.families`: `core/training/families/test_conformance.py` puts each of
+them through the same tests.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from ctc_kit import tiny_ctc, tiny_parakeet_tdt
 from numpy.typing import NDArray
 from training_kit import RATE, digit_texts, quiet_transformers, tiny_moonshine, tiny_streaming, tiny_whisper
 
@@ -30,11 +32,13 @@ CONVOLUTIONS = {"conv_dim": (16, 16), "conv_stride": (20, 16), "conv_kernel": (4
 class Tiny:
     """How one is made, and what its loss is compared with."""
 
+    model_type: str
     build: Callable[[Path], Path]
-    """Writes the model into a folder that is not there yet."""
+    """Writes the model into an empty folder, and gives that."""
     reference: Callable[[Any, Samples, str], float]
     """(speech, clip, text) → the summed loss in nats, by transformers or torch and not by the family's own code."""
     language: str | None = None
+    """That it is told."""
 
 
 def whole_forward(speech: Any, clip: Samples, text: str) -> float:
@@ -50,7 +54,7 @@ def whole_forward(speech: Any, clip: Samples, text: str) -> float:
 def tokenizer() -> Any:
     """Of digits, as fast tokenizers have it: its pad is 0."""
     made = train_tokenizer(digit_texts(60, 0), 60)
-    made.pad_token = "<unk>"
+    made.pad_token = made.unk_token
     return made
 
 
@@ -121,16 +125,47 @@ def encoder_decoder(folder: Path) -> Path:
     return written(folder, network, Wav2Vec2Processor(extractor, words))
 
 
-TINY = {
-    "moonshine": Tiny(tiny_moonshine, whole_forward),
-    "moonshine_streaming": Tiny(tiny_streaming, whole_forward),
-    "speech-encoder-decoder": Tiny(encoder_decoder, whole_forward),
-    "speech_to_text": Tiny(speech_to_text, whole_forward),
-    "speecht5": Tiny(speecht5, whole_forward),
-    "whisper": Tiny(tiny_whisper, whole_forward),
+def transformers_own(speech: Any, clip: Samples, text: str) -> float:
+    """The loss that the plain network computes of labels, summed."""
+    ids = torch.tensor([speech.targets(text)])
+    speech.network.config.ctc_loss_reduction = "sum"
+    with torch.no_grad():
+        loss = speech.network(**speech.features([clip]), labels=ids).loss
+    return float(loss)
+
+
+def transducers_own(speech: Any, clip: Samples, text: str) -> float:
+    """As `transformers_own`, of a network that is given the units before each, and gives a mean over them."""
+    ids = speech.targets(text)
+    before = torch.tensor([[speech.network.config.blank_token_id, *ids]])
+    with torch.no_grad():
+        found = speech.network(**speech.features([clip]), decoder_input_ids=before, labels=torch.tensor([ids]))
+    return float(found.loss) * len(ids)
+
+
+_OF_CTC = {
+    "wav2vec2": "wav2vec2",
+    "mms": "wav2vec2",
+    "hubert": "hubert",
+    "conformer": "wav2vec2-conformer",
+    "data2vec": "data2vec-audio",
+    "unispeech": "unispeech",
+    "unispeech-sat": "unispeech-sat",
+    "wav2vec2-bert": "wav2vec2-bert",
+    "parakeet": "parakeet_ctc",
 }
-
-
-def model_type(folder: Path) -> str:
-    """As config.json names it."""
-    return str(json.loads((folder / "config.json").read_text())["model_type"])
+TINY = {
+    **{
+        f"ctc {kind}": Tiny(
+            model_type, partial(tiny_ctc, kind=kind), transformers_own, "eng" if kind == "mms" else None
+        )
+        for kind, model_type in _OF_CTC.items()
+    },
+    "parakeet_tdt": Tiny("parakeet_tdt", tiny_parakeet_tdt, transducers_own),
+    "moonshine": Tiny("moonshine", tiny_moonshine, whole_forward),
+    "moonshine_streaming": Tiny("moonshine_streaming", tiny_streaming, whole_forward),
+    "speech-encoder-decoder": Tiny("speech-encoder-decoder", encoder_decoder, whole_forward),
+    "speech_to_text": Tiny("speech_to_text", speech_to_text, whole_forward),
+    "speecht5": Tiny("speecht5", speecht5, whole_forward),
+    "whisper": Tiny("whisper", tiny_whisper, whole_forward),
+}

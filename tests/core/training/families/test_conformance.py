@@ -1,0 +1,217 @@
+"""What every family must do, seen on a tiny random model of the true architecture (`family_kit.TINY`)."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from family_kit import TINY, Tiny
+from forked_trainer import signal_at
+from training_kit import QUICK, TrainingRun, digit_texts, made_up_set, speechlike
+
+from core.audio.samples import normalise
+from core.errors import ExitCode
+from core.plan.families import FAMILIES
+from core.plan.schema import AdapterSettings
+from core.runs.adapter_files import AdapterFacts
+from core.runs.events import CheckpointSaved
+from core.training.adapter import attach, load_adapter, merged, save_adapter, trainable
+from core.training.evaluation import normalisation_fingerprint
+from core.training.families.base import SpeechModel
+from core.training.model import load_model
+
+TEXTS = ("one", "two three four five", "six seven", "nine")
+ADAPTER = AdapterSettings(method="lora", rank=4, target_modules=("attention", "mlp"))
+FACTS = AdapterFacts(
+    1, "i", "m", None, "h", 0.075, "basic", normalisation_fingerprint(0.075, "basic"), 1000.0, 40.0, "fp32", 1
+)
+
+
+@pytest.fixture(scope="module", params=sorted(TINY))
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tiny, Path]:
+    tiny = TINY[request.param]
+    return tiny, tiny.build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def speech(family: tuple[Tiny, Path]) -> SpeechModel:
+    return load_model(str(family[1]), language=family[0].language)
+
+
+def heard(texts: Sequence[str] = TEXTS) -> list[Any]:
+    return [normalise(speechlike(text)).samples for text in texts]
+
+
+def loss(speech: SpeechModel, clips: Sequence[Any], texts: Sequence[str]) -> float:
+    with torch.inference_mode():
+        return float(
+            speech.summed_loss(speech.encode(speech.features(clips)), [speech.targets(text) for text in texts])
+        )
+
+
+def transcripts(speech: SpeechModel, clips: Sequence[Any]) -> list[list[int]]:
+    with torch.inference_mode():
+        return speech.decode(speech.encode(speech.features(clips)), [12] * len(clips))
+
+
+def disturbed(speech: SpeechModel) -> SpeechModel:
+    """With an adapter that changes what the model says."""
+    found = attach(speech, ADAPTER, seed=0)
+    torch.manual_seed(1)
+    for parameter in trainable(found).values():
+        parameter.data.normal_(0, 0.3)
+    return found
+
+
+def test_every_model_type_has_a_tiny_model() -> None:
+    """So that a new line of `core.plan.families` is tested."""
+    there = {tiny.model_type for tiny in TINY.values()}
+    assert there == {model_type for facts in FAMILIES for model_type in facts.model_types}
+
+
+def test_the_tiny_model_is_of_its_type(family: tuple[Tiny, Path]) -> None:
+    assert json.loads((family[1] / "config.json").read_text())["model_type"] == family[0].model_type
+
+
+def test_the_loss_is_what_transformers_or_torch_computes(family: tuple[Tiny, Path], speech: SpeechModel) -> None:
+    clips = heard()
+    expected = sum(family[0].reference(speech, clip, text) for clip, text in zip(clips, TEXTS, strict=True))
+    assert loss(speech, clips, TEXTS) == pytest.approx(expected, rel=1e-4)
+
+
+def test_targets_spell_the_text(speech: SpeechModel) -> None:
+    assert [speech.text(speech.targets(text)).lower() for text in TEXTS] == list(TEXTS)
+    assert [speech.unfit(speech.targets(text), 16_000 * 5) for text in TEXTS] == [None] * len(TEXTS)
+    assert speech.unfit(speech.targets("two " * 3000), 16_000) is not None
+
+
+def test_a_clip_is_heard_alone_and_in_a_batch_alike(speech: SpeechModel) -> None:
+    clips = [*heard(), np.zeros(20_000, np.float32), speechlike("seven")[:1500]]
+    assert transcripts(speech, clips) == [transcripts(speech, [clip])[0] for clip in clips]
+    apart = sum(loss(speech, [clip], [text]) for clip, text in zip(clips[: len(TEXTS)], TEXTS, strict=True))
+    assert loss(speech, clips[: len(TEXTS)], TEXTS) == pytest.approx(apart, rel=1e-4)
+
+
+def test_no_transcript_is_longer_than_its_cap(speech: SpeechModel) -> None:
+    clips = heard()
+    with torch.inference_mode():
+        written = speech.decode(speech.encode(speech.features(clips)), [1, 3, 2, 1])
+    assert [len(ids) <= cap for ids, cap in zip(written, [1, 3, 2, 1], strict=True)] == [True] * len(clips)
+
+
+def test_a_fresh_adapter_changes_nothing(speech: SpeechModel) -> None:
+    clips = heard()
+    before, written = loss(speech, clips, TEXTS), transcripts(speech, clips)
+    fresh = attach(speech, ADAPTER, seed=0)
+    assert trainable(fresh)
+    assert (loss(fresh, clips, TEXTS), transcripts(fresh, clips)) == (before, written)
+
+
+def test_a_merged_adapter_says_what_it_says_beside_the_model(speech: SpeechModel) -> None:
+    clips = heard()
+    before = loss(speech, clips, TEXTS)
+    tuned = disturbed(speech)
+    beside, written = loss(tuned, clips, TEXTS), transcripts(tuned, clips)
+    assert abs(beside - before) > 1e-3
+    with merged(tuned) as plain:
+        assert loss(plain, clips, TEXTS) == pytest.approx(beside, rel=1e-4)
+        assert transcripts(plain, clips) == written
+    assert loss(tuned, clips, TEXTS) == beside
+
+
+def test_a_saved_adapter_is_the_same_in_plain_peft_and_here(family: tuple[Tiny, Path], tmp_path: Path) -> None:
+    import transformers
+    from peft import PeftModel
+
+    tiny, folder = family
+    speech = load_model(str(folder), language=tiny.language)
+    tuned = disturbed(speech)
+    clip, text = heard()[1], TEXTS[1]
+    here = loss(tuned, [clip], [text])
+    save_adapter(tuned, tmp_path, replace(FACTS, model=str(folder), **tellings(speech)))
+    plain = getattr(transformers, speech.facts.loader).from_pretrained(folder, dtype=torch.float32).eval()
+    if tiny.language is not None and hasattr(plain, "load_adapter") and speech.facts.language == "single":
+        plain = load_model(str(folder), language=tiny.language).network  # whose weights are those of the language
+    there = replace(load_model(str(folder), language=tiny.language), network=PeftModel.from_pretrained(plain, tmp_path))
+    assert loss(there, [clip], [text]) == pytest.approx(here, rel=1e-4)
+    loaded, _ = load_adapter(load_model(str(folder), language=tiny.language), tmp_path)
+    assert loss(loaded, [clip], [text]) == pytest.approx(here, rel=1e-4)
+
+
+def tellings(speech: SpeechModel) -> dict[str, Any]:
+    told = speech.decoding
+    return {name: getattr(told, name) for name in ("language", "task", "prompt", "targets")}
+
+
+@pytest.mark.heavy
+def test_20_clips_can_be_learnt_without_an_error(family: tuple[Tiny, Path], speech: SpeechModel) -> None:
+    """All weights are trained: a random model is none that an adapter could help."""
+    texts = digit_texts(20, 3, words=2)
+    clips, targets = heard(texts), [speech.targets(text) for text in texts]
+    features = speech.features(clips)
+    speech.network.requires_grad_(True)
+    optimiser = torch.optim.Adam(speech.network.parameters(), lr=3e-3)
+    for step in range(1, 601):
+        optimiser.zero_grad()
+        (speech.summed_loss(speech.encode(features), targets) / sum(map(len, targets))).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(speech.network.parameters(), 1.0)
+        optimiser.step()
+        if step % 25 == 0 and learnt(speech, features, texts):
+            return
+    raise AssertionError("not learnt in 600 steps")
+
+
+def learnt(speech: SpeechModel, features: Any, texts: Sequence[str]) -> bool:
+    with torch.inference_mode():
+        written = speech.decode(speech.encode(features), [40] * len(texts))
+    return [speech.text(ids).lower() for ids in written] == list(texts)
+
+
+def settings(tiny: Tiny, *more: str) -> tuple[str, ...]:
+    told = () if tiny.language is None else (f"model.language={tiny.language}",)
+    return (*QUICK, *told, 'adapter.target_modules=["attention"]', "train.steps=4", *more)
+
+
+def sets(folder: Path) -> dict[str, Path]:
+    return {
+        name: made_up_set(folder, name, 5, seed) for seed, name in enumerate(("train", "replay", "domain", "heldout"))
+    }
+
+
+@pytest.mark.heavy
+def test_a_run_that_was_killed_ends_as_one_that_was_not(family: tuple[Tiny, Path], tmp_path: Path) -> None:
+    tiny, folder = family
+    speech = sets(tmp_path)
+    whole = TrainingRun(tmp_path / "whole", folder, speech, *settings(tiny)).trained()
+    killed = TrainingRun(tmp_path / "killed", folder, speech, *settings(tiny))
+
+    def at(event: object) -> bool:
+        return isinstance(event, CheckpointSaved) and event.step == 2
+
+    assert killed.fork(signal_at(signal.SIGKILL, at)) == signal.SIGKILL
+    killed.trained()
+    assert killed.result() == whole.result()
+    assert killed.history() == whole.history()
+    tuned = json.loads(whole.paths.tuned("domain").read_text())
+    assert tuned["single"]["differing"] == 0
+
+
+@pytest.mark.heavy
+def test_the_gate_passes_a_verdict_on_a_whole_run(family: tuple[Tiny, Path], tmp_path: Path) -> None:
+    tiny, folder = family
+    run = TrainingRun(tmp_path, folder, sets(tmp_path), *settings(tiny))
+    command = [sys.executable, "-m", "lora_tui", "--headless", "--gate", str(run.plan)]
+    for setting in settings(tiny, "train.threads=1", "train.eval_every=4"):
+        command += ["--set", setting]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ExitCode(done.returncode) in (ExitCode.REJECTED, ExitCode.ACCEPTED, ExitCode.UNDECIDED), done.stderr
+    assert "Traceback" not in done.stderr
