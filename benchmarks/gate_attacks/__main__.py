@@ -9,7 +9,8 @@ A case fails when
 
 - the gate, or verify, accepts `r`, accepts `a` with other figures than its true ones, or accepts `a` by a plan that
   names other data, another model or other settings (of what is not there: without saying so, or under --require-data);
-- a command shows a traceback, ends with another exit code than its documented ones, or is at work for over 10 s;
+- a command shows a traceback, ends with another exit code than its documented ones, computes for over 10 s, waits for
+  over 120 s, or writes over a million characters;
 - something outside the runs folder and the state is changed.
 
 A changed file that the gate does not notice because no figure depends on it is counted and listed, and is no failure.
@@ -77,11 +78,12 @@ def _tell(found: Sequence[Found], seconds: float) -> int:
     false = sum(failure.startswith("FALSE") or "verify accepts" in failure for failure in failures)
     hung = sum("hung" in failure for failure in failures)
     crashed = sum("traceback" in failure or ": exit" in failure for failure in failures)
+    flooded = sum("an output of" in failure for failure in failures)
     outside = sum("changed outside" in failure for failure in failures)
     slowest = max(item.seconds for item in found)
     print(
         f"\n{len(found)} cases in {seconds:.0f} s, slowest gate {slowest:.1f} s: {false} false acceptances, "
-        f"{crashed} crashes, {hung} hangs, {outside} files touched outside"
+        f"{crashed} crashes, {hung} hangs, {flooded} floods, {outside} files touched outside"
     )
     print("FAIL" if failures else "PASS")
     return 1 if failures else 0

@@ -12,7 +12,6 @@ import shutil
 import signal
 import stat
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,10 @@ from typing import Any
 from benchmarks.gate_attacks.material import SETS, Layout, Material, environment
 
 LIMIT_S = 10.0
+"""Of computing time, which other work on the machine does not change."""
+_WAITING_S = 120.0
+"""Of a command that computes nothing: it waits for something that will never come."""
+_MOST_OUTPUT = 1 << 20
 MEMORY_BYTES = 4 << 30
 _KILLED = -9
 
@@ -86,7 +89,7 @@ def tree(folder: Path) -> dict[str, tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended. `code` is -9 when it was still at work after `LIMIT_S`."""
+    """How a command ended. `code` is negative when it was stopped at one of its limits. `seconds` are of computing."""
 
     command: tuple[str, ...]
     code: int
@@ -99,11 +102,15 @@ class Done:
         """What no command may do, whatever is in its files."""
         found = []
         if self.code == _KILLED:
-            found.append(f"hung for {LIMIT_S:g} s")
+            found.append(f"hung: it waited for {_WAITING_S:g} s")
+        elif self.code == -signal.SIGXCPU:
+            found.append(f"hung: over {LIMIT_S:g} s of computing")
         elif self.code not in (0, 1, 4, 5, 6):
             found.append(f"exit {self.code}: {self.err.strip().splitlines()[-1:] or ''}")
         if "Traceback" in self.err or "Traceback" in self.out:
             found.append("a traceback")
+        if len(self.out) + len(self.err) > _MOST_OUTPUT:
+            found.append(f"an output of {len(self.out) + len(self.err)} characters")
         return found
 
 
@@ -112,12 +119,11 @@ def command(case: Case, arguments: Sequence[str], state: bool = True) -> Done:
     options = ["--runs", str(case.runs)] + (["--state", str(case.state)] if state else [])
     taken = [*arguments, *(options if arguments[0] not in ("verify", "export") else [])]
     out, err = case.folder / "stdout", case.folder / "stderr"
-    started = time.monotonic()
     pid = os.fork()
     if pid == 0:
         _child(case, taken, out, err)
-    code = _wait(pid)
-    return Done(tuple(taken), code, _text(out), _text(err), time.monotonic() - started)
+    code, seconds = _wait(pid)
+    return Done(tuple(taken), code, _text(out), _text(err), seconds)
 
 
 def _text(path: Path) -> str:
@@ -129,6 +135,7 @@ def _child(case: Case, arguments: Sequence[str], out: Path, err: Path) -> None:
     code = 99
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(LIMIT_S), int(LIMIT_S) + 1))
         for number, path in ((0, Path(os.devnull)), (1, out), (2, err)):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(path, flags, 0o600), number)
@@ -148,18 +155,18 @@ def _child(case: Case, arguments: Sequence[str], out: Path, err: Path) -> None:
         os._exit(code)
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int) -> tuple[int, float]:
+    """(exit code, seconds of computing)"""
     descriptor = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        if not poll.poll(LIMIT_S * 1000):
+        if not poll.poll(_WAITING_S * 1000):
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return _KILLED
     finally:
         os.close(descriptor)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    _, status, used = os.wait4(pid, 0)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
 
 
 def figures(document: dict[str, Any], experiment: str) -> dict[str, Any] | None:

@@ -49,6 +49,7 @@ def other_value(random: Random, value: Any) -> Any:
         float("inf"),
         "",
         "x" * 50,
+        "x" * 3_000_000,
         "../../..",
         [],
         {},

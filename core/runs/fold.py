@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.plan.schema import MOST_NUMBER
 from core.runs.events import (
@@ -70,7 +69,8 @@ class History:
             # The line that began this attempt was lost: what it superseded shows when steps repeat.
             self.attempts.append(Attempt(record.attempt, record.time, record.time, None, None, "", ""))
         self._apply(event if scored is None else scored)
-        self._seen(np.array([record.time]))
+        newest_event = self.attempts[-1].last_event
+        self._seen(record.time, min(max(record.time - newest_event, 0.0), STALLED_S))
 
     def _add_line(self, line: bytes) -> None:
         if not line.strip():
@@ -91,7 +91,8 @@ class History:
         if not self.steps.append_block(block):
             return False
         self._in_phase("training")
-        self._seen(block.time)
+        gaps = np.diff(block.time, prepend=self.attempts[-1].last_event)
+        self._seen(float(block.time[-1]), float(np.clip(gaps, 0.0, STALLED_S).sum()))
         return True
 
     def _start(self, record: Record, event: AttemptStarted, again: bool) -> None:
@@ -147,12 +148,9 @@ class History:
         if self.phase is None or self.phase.phase != name:
             self.phase, self.progress = Phase(name), None
 
-    def _seen(self, times: NDArray[np.float64]) -> None:
-        newest = self.attempts[-1]
-        gaps = np.diff(times, prepend=newest.last_event)
-        spent_s = newest.duration_s + float(np.clip(gaps, 0.0, STALLED_S).sum())
-        self.last_time = float(times[-1])
-        self.attempts[-1] = replace(newest, last_event=self.last_time, duration_s=spent_s)
+    def _seen(self, time: float, spent_s: float) -> None:
+        newest, self.last_time = self.attempts[-1], time
+        self.attempts[-1] = replace(newest, last_event=time, duration_s=newest.duration_s + spent_s)
 
 
 def interval_of(event: IntervalScored) -> Interval:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from core.manifests.hashing import Line, lines_sha256
+from core.plan.schema import MOST_CHARACTERS
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.units import Unit
 from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
@@ -23,6 +24,9 @@ from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
 SCHEMA_VERSION = 2
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Word = Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS)]
+Text = Annotated[str, msgspec.Meta(max_length=10 * MOST_CHARACTERS)]
+"""More than a day of speech."""
 
 
 class ScoreError(ValueError):
@@ -53,17 +57,17 @@ class Counts(_Counted, frozen=True, gc=False):
 class ScoredUtterance(_Counted, frozen=True, kw_only=True, gc=False):
     """One clip: texts as they are, the errors between their normalised forms, and what is used of its manifest line."""
 
-    id: str
-    reference: str
-    hypothesis: str
+    id: Word
+    reference: Text
+    hypothesis: Text
     seconds: Seconds
     """Of audio, as it was heard."""
     offset: Seconds
     duration: Seconds | None
     """As the line gives them."""
     channel: int | None
-    speaker: str | None
-    fields: dict[str, str | int | float]
+    speaker: Word | None
+    fields: dict[str, Word | int | float]
 
     @property
     def counts(self) -> ErrorCounts:
@@ -85,14 +89,14 @@ class ScoredUtterance(_Counted, frozen=True, kw_only=True, gc=False):
 class NormaliserName(msgspec.Struct, frozen=True):
     """Which text normaliser."""
 
-    name: str
+    name: Word
     version: int
 
 
 class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """How transcripts are written, and their longest lengths."""
 
-    method: str
+    method: Word
     tokens_per_second: Annotated[float, msgspec.Meta(gt=0)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     lifted: tuple[Count, ...]
@@ -117,20 +121,20 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """One manifest scored with one model."""
 
     schema: int
-    dataset: str
-    manifest: str
-    manifest_sha256: str
+    dataset: Word
+    manifest: Word
+    manifest_sha256: Word
     step: Count | None
     """Of the adapter; 0: the base model; None: of an adapter that another program made."""
     normaliser: NormaliserName
-    fingerprint: str
+    fingerprint: Word
     """Normalisation fingerprint: audio path and text normaliser."""
-    device: str
-    precision: str
-    batch_plan: str
+    device: Word
+    precision: Word
+    batch_plan: Word
     """Hash of the evaluation batches."""
     decode: Decoding
-    adapter_hash: str | None
+    adapter_hash: Word | None
     loss: float | None
     unit: Unit = Unit.WORD
     """What the counts are of; documents that do not say it count words."""
@@ -187,8 +191,8 @@ def decode_score(data: bytes) -> Score:
     try:
         document = parse_json(data)
         written = document.get("schema") if isinstance(document, dict) else SCHEMA_VERSION
-        if written != SCHEMA_VERSION:
-            raise ScoreError(f"schema {written!r}, not {SCHEMA_VERSION}: scored by another version; score it again")
+        if type(written) is int and written != SCHEMA_VERSION:
+            raise ScoreError(f"schema {written}, not {SCHEMA_VERSION}: scored by another version; score it again")
         score = msgspec.convert(document, Score)
     except json.JSONDecodeError as error:
         raise ScoreError("not JSON") from error
