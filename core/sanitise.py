@@ -6,8 +6,11 @@ Files and scoring keep text as it is. Whatever prints it passes it through here 
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 
+LONGEST_TEXT = 1_000_000
+"""Characters of a text in a file of ours: a day of speech has fewer, and messages may show it."""
 _ELLIPSIS = "…"
 _CONTROL_PICTURES = 0x2400
 _DELETE, _DELETE_PICTURE = 0x7F, "␡"
@@ -58,6 +61,15 @@ def sanitise(text: str, max_length: int | None = None, *, multiline: bool = Fals
             break
         kept.append(piece)
     return "".join(kept) + _ELLIPSIS[:max_length]
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 80
+
+
+def quoted(value: object) -> str:
+    """`value` of a file, as a message quotes it: like `repr`, but never long."""
+    return _BRIEF.repr(value)
 
 
 # An underscore inside a word (learning_rate) is no emphasis, so it is left readable.

@@ -30,8 +30,6 @@ SINKS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 MOST_NUMBER = 2**53
 """Of any number of a plan or of a document of a run, and below zero alike: beyond it, whole numbers are no floats."""
-MOST_CHARACTERS = 100_000
-"""Of a text in a document of a run: what is longer is no name, path or message, and would be printed."""
 
 MOST_STEPS = 10_000_000
 """Months of training; more is a slip of the keyboard. Every whole number of a plan has such a maximum."""

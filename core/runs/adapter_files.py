@@ -17,6 +17,7 @@ import msgspec
 
 from core.errors import ModelError, RunFolderError
 from core.runs.paths import ADAPTER_FACTS
+from core.sanitise import quoted
 from core.scoring.text import NAMES
 from core.system.files import POINTER, is_pointer, open_regular, read_json
 
@@ -97,7 +98,7 @@ def impossible(facts: AdapterFacts) -> str | None:
         "normaliser": facts.normaliser in NAMES,
     }
     wrong = next((name for name, holds in checks.items() if not holds), None)
-    return None if wrong is None else f"{wrong} = {getattr(facts, wrong)!r} cannot be"
+    return None if wrong is None else f"{wrong} = {quoted(getattr(facts, wrong))} cannot be"
 
 
 WEIGHTS = "adapter_model.safetensors"
@@ -129,7 +130,9 @@ def adapter_hash(folder: Path) -> str:
     facts = _document(folder / ADAPTER_FACTS, required=False)
     version = facts.get("hash_version", 1)
     if type(version) is not int or version not in (1, 2):
-        raise RunFolderError(f"{folder / ADAPTER_FACTS}: hash version {version!r} is of another version of lora-tui")
+        raise RunFolderError(
+            f"{folder / ADAPTER_FACTS}: hash version {quoted(version)} is of another version of lora-tui"
+        )
     try:
         with open_regular(folder / WEIGHTS, follow=True) as file:
             if os.fstat(file.fileno()).st_size > WEIGHTS_BYTES:

@@ -18,6 +18,7 @@ from core.runs.hub import hub_hash
 from core.runs.paths import ADAPTER_FACTS
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
+from core.sanitise import quoted
 from core.scoring.evidence import Artifact
 from core.system.files import exists
 
@@ -132,7 +133,7 @@ def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
         wanted |= {name: getattr(score.decode, name) for name in names}
     for key, value in wanted.items():
         if getattr(facts, key) != value:
-            yield f"{where}: its {key} is {getattr(facts, key)!r}, the run's is {value!r}"
+            yield f"{where}: its {key} is {quoted(getattr(facts, key))}, the run's is {quoted(value)}"
 
 
 def _section(snapshot: RunSnapshot, name: str) -> Mapping[str, Any]:
@@ -175,4 +176,4 @@ def wrong_result(snapshot: RunSnapshot, artifact: Artifact | None, more: Mapping
     }
     for key, value in (wanted | dict(more)).items():
         if result.get(key) != value:
-            yield f"{path}: its {key} is {result.get(key)!r}, the run's other files say {value!r}"
+            yield f"{path}: its {key} is {quoted(result.get(key))}, the run's other files say {quoted(value)}"

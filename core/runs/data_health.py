@@ -20,6 +20,7 @@ import msgspec
 from core.runs import folder
 from core.runs.folder import LinkError
 from core.runs.paths import RunPaths, RunsFolder
+from core.sanitise import quoted
 from core.scoring.data_health import JUDGED, KINDS, SCHEMA_VERSION, SETS, DataHealth
 from core.system import files
 from core.system.files import read_json
@@ -63,7 +64,7 @@ def believed(document: Mapping[str, Any], hashes: Mapping[str, str]) -> DataHeal
     """The audit in `document` if it is whole, unchanged and of sets with these `hashes`; else what is wrong."""
     if document.get("schema") != SCHEMA_VERSION:
         return (
-            f"schema {document.get('schema')!r}, made by another version; this one reads {SCHEMA_VERSION}: "
+            f"schema {quoted(document.get('schema'))}, made by another version; this one reads {SCHEMA_VERSION}: "
             "`lora-cli manifest check --run RUN_DIR` makes it anew"
         )
     if not is_whole(document):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.plan.schema import MOST_NUMBER
+from core.sanitise import LONGEST_TEXT
 
 SCHEMA_VERSION = 1
 HEARTBEAT_S = 10.0
@@ -203,7 +204,9 @@ def encode(record: Record) -> str:
 
 
 def decode(line: str) -> Record | None:
-    """The record of a line; None for a torn or foreign line, a field of another type, an unknown event."""
+    """The record of a line; None for a torn, foreign or endless line, a field of another type, an unknown event."""
+    if len(line) > LONGEST_TEXT:
+        return None
     try:
         raw = json.loads(line)
         kind = _TYPES[raw.pop("event")]

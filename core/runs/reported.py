@@ -11,6 +11,7 @@ from core.runs.data_health import read_health
 from core.runs.paths import RunPaths
 from core.runs.scores import Score
 from core.runs.snapshot import RunSnapshot
+from core.sanitise import quoted
 from core.scoring.data_health import Together
 from core.scoring.evidence import Interval, SetScore
 from core.scoring.units import Unit
@@ -109,7 +110,7 @@ def wrong_score(
         wanted["loss"] = said.loss
     for key, value in wanted.items():
         if getattr(score, key) != value:
-            yield f"{path}: its {key} is {_plain(getattr(score, key))!r}, the run's is {_plain(value)!r}"
+            yield f"{path}: its {key} is {quoted(_plain(getattr(score, key)))}, the run's is {quoted(_plain(value))}"
     if said is not None and score.counts.plain != said.counts:
         yield f"{path}: its counts are not those of the interval event of step {place.step}"
     if base is None:

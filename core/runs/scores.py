@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from core.manifests.hashing import Line, lines_sha256
-from core.plan.schema import MOST_CHARACTERS
+from core.sanitise import quoted
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.units import Unit
 from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
@@ -24,9 +24,6 @@ from core.system.files import SCORES_BYTES, parse_json, read_bytes, stamp
 SCHEMA_VERSION = 2
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Word = Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS)]
-Text = Annotated[str, msgspec.Meta(max_length=10 * MOST_CHARACTERS)]
-"""More than a day of speech."""
 
 
 class ScoreError(ValueError):
@@ -57,17 +54,17 @@ class Counts(_Counted, frozen=True, gc=False):
 class ScoredUtterance(_Counted, frozen=True, kw_only=True, gc=False):
     """One clip: texts as they are, the errors between their normalised forms, and what is used of its manifest line."""
 
-    id: Word
-    reference: Text
-    hypothesis: Text
+    id: str
+    reference: str
+    hypothesis: str
     seconds: Seconds
     """Of audio, as it was heard."""
     offset: Seconds
     duration: Seconds | None
     """As the line gives them."""
     channel: int | None
-    speaker: Word | None
-    fields: dict[str, Word | int | float]
+    speaker: str | None
+    fields: dict[str, str | int | float]
 
     @property
     def counts(self) -> ErrorCounts:
@@ -89,14 +86,14 @@ class ScoredUtterance(_Counted, frozen=True, kw_only=True, gc=False):
 class NormaliserName(msgspec.Struct, frozen=True):
     """Which text normaliser."""
 
-    name: Word
+    name: str
     version: int
 
 
 class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """How transcripts are written, and their longest lengths."""
 
-    method: Word
+    method: str
     tokens_per_second: Annotated[float, msgspec.Meta(gt=0)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     lifted: tuple[Count, ...]
@@ -121,20 +118,20 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """One manifest scored with one model."""
 
     schema: int
-    dataset: Word
-    manifest: Word
-    manifest_sha256: Word
+    dataset: str
+    manifest: str
+    manifest_sha256: str
     step: Count | None
     """Of the adapter; 0: the base model; None: of an adapter that another program made."""
     normaliser: NormaliserName
-    fingerprint: Word
+    fingerprint: str
     """Normalisation fingerprint: audio path and text normaliser."""
-    device: Word
-    precision: Word
-    batch_plan: Word
+    device: str
+    precision: str
+    batch_plan: str
     """Hash of the evaluation batches."""
     decode: Decoding
-    adapter_hash: Word | None
+    adapter_hash: str | None
     loss: float | None
     unit: Unit = Unit.WORD
     """What the counts are of; documents that do not say it count words."""
@@ -191,8 +188,10 @@ def decode_score(data: bytes) -> Score:
     try:
         document = parse_json(data)
         written = document.get("schema") if isinstance(document, dict) else SCHEMA_VERSION
-        if type(written) is int and written != SCHEMA_VERSION:
-            raise ScoreError(f"schema {written}, not {SCHEMA_VERSION}: scored by another version; score it again")
+        if written != SCHEMA_VERSION:
+            raise ScoreError(
+                f"schema {quoted(written)}, not {SCHEMA_VERSION}: scored by another version; score it again"
+            )
         score = msgspec.convert(document, Score)
     except json.JSONDecodeError as error:
         raise ScoreError("not JSON") from error

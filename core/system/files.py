@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Never
 
+from core.sanitise import LONGEST_TEXT
+
 _BLOCK = 65536
 DOCUMENT_BYTES = 16 << 20
 """More than any JSON document of a run has that does not grow with its data."""
@@ -183,10 +185,18 @@ def _finite(text: str) -> float:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    if any(_is_long(value) or len(name) > LONGEST_TEXT for name, value in pairs):
+        raise ValueError(f"a text of over {LONGEST_TEXT} characters, which no such file has")
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {twice[:40]!r} is there twice")
     return found
+
+
+def _is_long(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_long, value))
+    return isinstance(value, str) and len(value) > LONGEST_TEXT
 
 
 def stamp(status: os.stat_result) -> tuple[int, ...]:
