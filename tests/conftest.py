@@ -25,8 +25,8 @@ WHOLE_DIGITS = ROOT.parent / "shared" / "speech" / "digits"
 """All 3,000 clips of which tests/data/digits has 60. What needs them is skipped where they are not."""
 
 
-# The same cases on every run: a test fails because of a change, not by chance.
-settings.register_profile("repeatable", derandomize=True)
+# The same cases on every run and no limit of time: a test fails because of a change, not by chance.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 # A shell's background job ignores these, and every process that a test starts and interrupts would inherit that.

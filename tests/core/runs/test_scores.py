@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from score_kit import counts, score_document, utterance
 
+import core.runs
 from core.runs.scores import ScoreError, decode_score, read_score
 
 ONE = utterance("a.wav", "one two", "one too", counts(1, 2), speaker="ann", fields={"room": "hall", "take": 1})
@@ -93,3 +95,23 @@ def test_a_missing_document_and_a_folder_in_its_place_are_named(tmp_path: Path) 
     assert read_score(tmp_path / "no.json") == (None, f"{tmp_path / 'no.json'}: missing")
     (tmp_path / "folder.json").mkdir()
     assert "cannot be read" in str(read_score(tmp_path / "folder.json")[1])
+
+
+def test_a_message_quotes_little_of_a_document() -> None:
+    with pytest.raises(ScoreError, match="scored by another version") as found:
+        decode_score(encoded({"schema": "x" * 900_000}))
+    assert len(str(found.value)) < 200
+
+
+def test_no_module_of_the_run_folder_quotes_a_value_whole() -> None:
+    rooms = [Path(core.runs.__file__).parent]
+    whole = [
+        f"{path.name}: {ast.unparse(node)}"
+        for room in rooms
+        for path in room.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FormattedValue)
+        and node.conversion == ord("r")
+        and not isinstance(node.value, ast.Subscript)
+    ]
+    assert whole == ["hub.py: {named!r}"]  # a revision, which the user's own plan names

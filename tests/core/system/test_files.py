@@ -63,3 +63,13 @@ def test_lines_are_appended_whole(tmp_path: Path) -> None:
     files.append_line(path, '{"a": "ü"}')
     files.append_line(path, "{}")
     assert path.read_text(encoding="utf-8") == '{"a": "ü"}\n{}\n'
+
+
+@pytest.mark.parametrize("document", [{"note": "x" * 1_000_001}, {"a": [["x" * 1_000_001]]}, {"x" * 1_000_001: 1}])
+def test_a_text_that_could_not_be_printed_is_refused(tmp_path: Path, document: object) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(document))
+    assert files.read_json(path) == (
+        None,
+        f"{path}: not JSON: a text of over 1000000 characters, which no such file has",
+    )
