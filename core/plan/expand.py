@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from core.plan.schema import DEFAULT_EPOCHS, MOST_INTERVALS, Experiment, Plan, Row, RunSettings
+from core.plan.schema import DEFAULT_EPOCHS, MOST_INTERVALS, Experiment, Plan, Row, RunSettings, with_keys
 
 
 def expand(plan: Plan) -> tuple[Row, ...]:
@@ -41,17 +41,11 @@ def with_values(settings: RunSettings, values: Mapping[str, Any]) -> RunSettings
 
     `epochs` and `batch_seconds` both say how large the batch is: whichever `values` gives replaces the other.
     """
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
-    train = sections.get("train", {})
-    if "epochs" in train:
-        train.setdefault("batch_seconds", None)
-    elif "batch_seconds" in train:
-        train["epochs"] = None
-    changed = {name: replace(getattr(settings, name), **fields) for name, fields in sections.items()}
-    return replace(settings, **changed)
+    if "train.epochs" in values:
+        values = {"train.batch_seconds": None, **values}
+    elif "train.batch_seconds" in values:
+        values = {**values, "train.epochs": None}
+    return with_keys(settings, values)
 
 
 def complete(settings: RunSettings) -> RunSettings:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
+from core.plan.schema import AdapterSettings, AugmentSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 
 EXCLUDED: Mapping[str, str] = {
     "model.id": "the model's hash stands for it, so that a moved folder is the same model",
@@ -18,6 +18,8 @@ EXCLUDED: Mapping[str, str] = {
     "data.domain": "the manifest's hash stands for the path",
     "data.heldout": "the manifest's hash stands for the path",
     "data.selection": "the manifest's hash stands for the path",
+    "train.augment": "what of it acts is in",
+    "train.augment.noise": "the recordings' hash stands for the folder",
     "train.allow_high_learning_rate": "a permission; the learning rate itself is in",
     "train.keep_checkpoints": "resume is exact: which checkpoints are kept changes no weight",
     "train.checkpoint_every": "resume is exact: when checkpoints are written changes no weight",
@@ -59,6 +61,8 @@ def identity_facts(settings: RunSettings, hashes: Mapping[str, str]) -> dict[str
     used = dict(hashes)
     if settings.train.replay_share == 0:
         used.pop("replay", None)
+    if augment := settings.train.augment.acting():
+        facts["train"]["augment"] = {k: v for k, v in augment.items() if counts(f"train.augment.{k}", v)}
     return {"settings": facts, "hashes": used}
 
 
@@ -75,13 +79,20 @@ def _canonical(key: str, value: Any) -> Any:
     return value
 
 
+def augment_settings(document: Mapping[str, Any]) -> AugmentSettings:
+    """The `train.augment` of a run.json; TypeError for keys that it does not have."""
+    return AugmentSettings(**document)
+
+
 def settings_from(document: Mapping[str, Any]) -> RunSettings:
     """The settings of a run.json. KeyError or TypeError when they are not whole."""
     adapter = dict(document["adapter"])
     adapter |= {key: tuple(adapter[key]) for key in _LISTS if key in adapter}
+    train = dict(document["train"])
+    train["augment"] = augment_settings(train.get("augment", {}))
     return RunSettings(
         ModelSettings(**document["model"]),
         DataSettings(**document["data"]),
-        TrainSettings(**document["train"]),
+        TrainSettings(**train),
         AdapterSettings(**adapter),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from functools import reduce
 from typing import Any
 
 import tomli
@@ -14,7 +14,7 @@ from core.plan.expand import complete
 from core.plan.overrides import value_of
 from core.plan.schema import Plan, Row
 from core.plan.template import toml_value
-from core.plan.validate import SECTIONS, key_name, keys_of
+from core.plan.validate import key_name, keys_of, leaves, parts_of, tables_of
 
 FORM_SECTIONS = ("train", "adapter")
 HEAD_KEYS = ("id", "title", "after", "when", "adapter_from")
@@ -32,8 +32,8 @@ def form_of(plan: Plan, row: Row) -> dict[str, str]:
     form["adapter_from"] = ", ".join(row.adapter_from)
     for section in FORM_SECTIONS:
         settings = getattr(row.settings, section)
-        for spec in fields(SECTIONS[section]):
-            form[f"{section}.{spec.name}"] = _shown(getattr(settings, spec.name))
+        for name in keys_of(section):
+            form[f"{section}.{name}"] = _shown(_of(settings, name))
     return form
 
 
@@ -49,13 +49,17 @@ def entry_of(plan: Plan, form: Mapping[str, str]) -> dict[str, Any]:
             entry[key] = [part.strip() for part in text.split(",") if part.strip()] if key in _LISTS else text
     for section in FORM_SECTIONS:
         defaults = getattr(filled, section)
-        for spec in fields(SECTIONS[section]):
-            text = form.get(f"{section}.{spec.name}", "").strip()
-            if not text or (spec.name == "target_modules" and "adapter_from" in entry):
+        for name in keys_of(section):
+            text = form.get(f"{section}.{name}", "").strip()
+            if not text or (name == "target_modules" and "adapter_from" in entry):
                 continue
-            value = _value(section, spec.name, text)
-            if _comparable(value) != _comparable(getattr(defaults, spec.name)):
-                entry.setdefault(section, {})[spec.name] = value
+            value = _value(section, name, text)
+            if _comparable(value) != _comparable(_of(defaults, name)):
+                *tables, last = section, *parts_of(section, name)
+                table = entry
+                for one in tables:
+                    table = table.setdefault(one, {})
+                table[last] = value
     return entry
 
 
@@ -77,10 +81,8 @@ def experiment_lines(entry: Mapping[str, Any]) -> list[str]:
     """The entry as TOML."""
     lines = ["[[experiment]]"]
     for key, value in entry.items():
-        if isinstance(value, Mapping):
-            lines += [f"{key_name((key, name))} = {toml_value(inner)}" for name, inner in value.items()]
-        else:
-            lines.append(f"{key_name((key,))} = {toml_value(value)}")
+        inner = leaves(value, (key,), tables_of(key)) if isinstance(value, Mapping) else [((key,), value)]
+        lines += [f"{key_name(path)} = {toml_value(one)}" for path, one in inner]
     return lines
 
 
@@ -108,6 +110,11 @@ def _adds(before: str, after: str, entry: Mapping[str, Any]) -> bool:
     if not isinstance(experiments, list):
         return False
     return bool(new == old | {"experiment": [*experiments, dict(entry)]})
+
+
+def _of(settings: Any, key: str) -> Any:
+    """The value of a key of a section's settings, which may be in a table in it."""
+    return reduce(getattr, key.split("."), settings)
 
 
 def _value(section: str, name: str, text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import tomli
 
 from core.plan.lines import KeyPath
-from core.plan.validate import OVERRIDABLE, SECTIONS, Problems
+from core.plan.validate import OVERRIDABLE, SECTIONS, Problems, parts_of
 
 _ALTERNATIVES = {"epochs": "batch_seconds", "batch_seconds": "epochs"}
 
@@ -46,7 +46,7 @@ def apply_overrides(
             _end_sweep(data["experiment"][index], section, name)
         else:
             defaults_set[f"{section}.{name}"] = places[place]
-        _write(data, (*container, section, name), value_of(raw), places, places[place])
+        _write(data, (*container, section, *parts_of(section, name)), value_of(raw), places, places[place])
     return defaults_set
 
 
@@ -64,9 +64,12 @@ def _end_sweep(entry: dict[str, Any], section: str, name: str) -> None:
     if not isinstance(sweep, dict):
         return
     sweep.pop(f"{section}.{name}", None)
-    nested = sweep.get(section)
+    *tables, last = section, *parts_of(section, name)
+    nested: Any = sweep
+    for table in tables:
+        nested = nested.get(table) if isinstance(nested, dict) else None
     if isinstance(nested, dict):
-        nested.pop(name, None)
+        nested.pop(last, None)
 
 
 def value_of(raw: str) -> Any:

@@ -31,6 +31,7 @@ from core.plan.schema import (
     RunSettings,
     SearchSpace,
     SliceSettings,
+    with_keys,
 )
 from core.plan.validate import (
     OVERRIDABLE,
@@ -40,8 +41,10 @@ from core.plan.validate import (
     check_value,
     keys_of,
     kind_of,
+    leaves,
     out_of_range,
     show,
+    tables_of,
 )
 from core.scoring.slices import MOST_EDGES, MOST_SLICES, MOST_VALUES
 from core.scoring.units import Unit
@@ -193,9 +196,9 @@ def read_search(raw: Any, defaults: RunSettings, problems: Problems) -> SearchSp
 def _entries(table: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     """Each dotted key with what it is to be drawn from."""
     for key, value in table.items():
-        deeper = isinstance(value, dict) and not (value.keys() & set(_KINDS)) and len(path) == 1
+        deeper = isinstance(value, dict) and not (value.keys() & set(_KINDS))
         if deeper and str(key) in SECTIONS:
-            yield from ((((*path, key, name)), inner) for name, inner in value.items())
+            yield from leaves(value, (*path, key), tables_of(key))
         else:
             yield (*path, key), value
 
@@ -331,7 +334,7 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     written = {f"{section}.{key}" for section, table in values.items() for key in table}
     check_batch(written, ("train", "batch_seconds"), problems)
 
-    defaults = RunSettings(**{f.name: SECTIONS[f.name](**values[f.name]) for f in fields(RunSettings)})
+    defaults = RunSettings(**{f.name: with_keys(SECTIONS[f.name](), values[f.name]) for f in fields(RunSettings)})
     queue = SECTIONS["queue"](**values["queue"])
     experiments = read_experiments(data.get("experiment"), problems)
     named = [{*one.overrides, *one.sweep} for one in experiments.values()]

@@ -70,6 +70,14 @@ def check_rows(
             if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
                 problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
+            augment = train.augment
+            if augment.noise is not None and augment.snr_low > augment.snr_high:
+                problems.add(
+                    _given("train.augment.snr_high", path, problems),
+                    f"{augment.snr_high:g} dB is below train.augment.snr_low = {augment.snr_low:g} dB: the quietest "
+                    "noise has the higher ratio",
+                    "train.augment.snr_high",
+                )
             for key, what in same_set({k: _path(getattr(row.settings.data, k)) for k in JUDGED}):
                 problems.add(_given(f"data.{key}", path, problems), what, f"data.{key}")
             if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:

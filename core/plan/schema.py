@@ -12,8 +12,9 @@ a table of whole numbers). Readers validate against it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from core.plan.forms import MOST_RANK, layer_range, module_rank
 from core.scoring.text import NAMES
@@ -42,6 +43,23 @@ MOST_SEED = 2**32 - 1
 
 _MANY = 1_000_000
 """Of what is only counted."""
+
+
+_Settings = TypeVar("_Settings")
+
+
+def with_keys(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
+    """`settings`, a dataclass of this module, with the values of dotted keys: `augment.speed` is in a table in it."""
+    own: dict[str, Any] = {}
+    deeper: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        name, dot, rest = key.partition(".")
+        if dot:
+            deeper.setdefault(name, {})[rest] = value
+        else:
+            own[name] = value
+    own |= {name: with_keys(getattr(settings, name), inner) for name, inner in deeper.items()}
+    return replace(settings, **own)  # type: ignore[type-var]
 
 
 def _key(default: Any, doc: str, **rules: Any) -> Any:
@@ -74,6 +92,46 @@ class DataSettings:
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
     max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
     normaliser: str = _key("basic", "text normaliser of the error rates", choices=NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentSettings:
+    """`[train.augment]`: how training and replay clips are changed, anew at each step. All of it is off by default.
+
+    A clip is played at another speed, then noise is added, then its loudness is normalised as in evaluation; masks lie
+    over the features that a family makes of it.
+    """
+
+    time_masks: int = _key(
+        0, "SpecAugment: stretches of time that are masked in each clip's features; 0: none", minimum=0, maximum=100
+    )
+    time_mask_share: float = _key(
+        0.05, "longest of them, as a share of the clip", above=0.0, maximum=0.5, needs="time_masks"
+    )
+    feature_masks: int = _key(
+        0, "SpecAugment: bands of features that are masked in each clip; 0: none", minimum=0, maximum=20
+    )
+    feature_mask_share: float = _key(
+        0.2, "widest of them, as a share of the features", above=0.0, maximum=0.5, needs="feature_masks"
+    )
+    noise: str | None = _key(
+        None, "folder of noise recordings (relative to the plan), which are added to clips; its contents are hashed"
+    )
+    noise_share: float = _key(0.5, "share of the clips that get noise", above=0.0, maximum=1.0, needs="noise")
+    snr_low: float = _key(
+        5.0, "loudest noise, as a signal-to-noise ratio", unit="dB", minimum=-20.0, maximum=100.0, needs="noise"
+    )
+    snr_high: float = _key(25.0, "quietest noise", unit="dB", minimum=-20.0, maximum=100.0, needs="noise")
+    speed: float = _key(
+        0.0, "largest change of a clip's speed: 0.1 plays it at 0.9 to 1.1, its pitch too", minimum=0.0, maximum=0.3
+    )
+
+    def acting(self) -> dict[str, Any]:
+        """The keys that change anything: those of what is switched on. Empty: nothing is."""
+        on = {f.name: getattr(self, f.name) for f in fields(self)}
+        switches = {name: on[name] for name in ("time_masks", "feature_masks", "noise", "speed")}
+        needed = {f.name: f.metadata.get("needs", f.name) for f in fields(self)}
+        return {name: value for name, value in on.items() if switches[needed[name]]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +183,8 @@ class TrainSettings:
     checkpoint_every: int | None = _key(
         None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1, maximum=MOST_STEPS
     )
+    augment: AugmentSettings = AugmentSettings()
+    """`[train.augment]`."""
 
 
 @dataclass(frozen=True, slots=True)

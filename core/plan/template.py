@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from core.plan.schema import DEFAULT_EPOCHS, TrainSettings
-from core.plan.validate import SECTIONS
+from core.plan.validate import SECTIONS, keys_of
 from core.scoring.units import Unit
 
 _COMMENT_COLUMN = 44
@@ -133,7 +133,7 @@ def _later_experiments(attention: Sequence[str], feed_forward: Sequence[str]) ->
 def _section_text(section: str, values: Mapping[str, Any]) -> str:
     title = _TITLES[section]
     lines = ["", _with_comment(f"[{section}]", title) if title else f"[{section}]"]
-    for spec in fields(SECTIONS[section]):
+    for name, (spec, _) in keys_of(section).items():
         if spec.metadata.get("choices") == (None,) or "doc" not in spec.metadata:
             continue  # not available in this version, or a table of its own
         rules = spec.metadata
@@ -141,12 +141,12 @@ def _section_text(section: str, values: Mapping[str, Any]) -> str:
         choices = [choice for choice in rules.get("choices", ()) if choice != spec.default]
         other = f" (or {', '.join(toml_value(choice) for choice in choices)})" if choices else ""
         comment = f"{rules['doc']}{unit}{other}"
-        if spec.name in values:
-            lines.append(_with_comment(f"{spec.name} = {toml_value(values[spec.name])}", comment))
+        if name in values:
+            lines.append(_with_comment(f"{name} = {toml_value(values[name])}", comment))
         elif spec.default is None:
-            lines.append(_with_comment(f"# {spec.name} = …", comment))
+            lines.append(_with_comment(f"# {name} = …", comment))
         else:
-            lines.append(_with_comment(f"# {spec.name} = {toml_value(spec.default)}", comment))
+            lines.append(_with_comment(f"# {name} = {toml_value(spec.default)}", comment))
     return "\n".join(lines) + "\n"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import Field, fields
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -94,15 +94,22 @@ def key_name(path: KeyPath) -> str:
 
 @cache
 def keys_of(section: str) -> dict[str, tuple[Field[Any], tuple[Any, ...]]]:
-    """The keys of a section, each with its field and the types that its value may have."""
-    kind = SECTIONS[section]
+    """The keys of a section, each with its field and the types that its value may have.
+
+    Those of a table in it have its name before them: `augment.speed`.
+    """
+    return dict(_keys_of(SECTIONS[section], ""))
+
+
+def _keys_of(kind: type[Any], prefix: str) -> Iterator[tuple[str, tuple[Field[Any], tuple[Any, ...]]]]:
     hints = get_type_hints(kind)
-    # A plain type has no arguments; tuple[str, ...] has some, but is one type.
-    return {
-        f.name: (f, (hints[f.name],) if _is_plain(hints[f.name]) else get_args(hints[f.name]))
-        for f in fields(kind)
-        if not f.metadata.get("derived")
-    }
+    for f in fields(kind):
+        hint, name = hints[f.name], f"{prefix}{f.name}"
+        if is_dataclass(hint):
+            yield from _keys_of(hint, f"{name}.")  # type: ignore[arg-type]
+        elif not f.metadata.get("derived"):
+            # A plain type has no arguments; tuple[str, ...] has some, but is one type.
+            yield name, (f, (hint,) if _is_plain(hint) else get_args(hint))
 
 
 def _is_plain(hint: Any) -> bool:
@@ -110,22 +117,46 @@ def _is_plain(hint: Any) -> bool:
 
 
 def check_table(section: str, raw: Any, path: KeyPath, problems: Problems) -> dict[str, Any]:
-    """The valid values of a table of settings; all else becomes problems."""
+    """The valid values of a table of settings, by their keys (`keys_of`); all else becomes problems."""
     if not isinstance(raw, dict):
         problems.add(path, f"expected a table of settings, found {kind_of(raw)}")
         return {}
     values: dict[str, Any] = {}
-    for name, value in raw.items():
-        if (checked := check_value(section, name, value, (*path, name), problems)) is not None:
+    for key_path, value in leaves(raw, path, tables_of(section)):
+        name = ".".join(map(str, key_path[len(path) :]))
+        if (checked := check_value(section, name, value, key_path, problems)) is not None:
             values[name] = checked
     return values
+
+
+def tables_of(section: str) -> set[str]:
+    """The names of the tables in a section: `augment`."""
+    return {name.partition(".")[0] for name in keys_of(section) if "." in name}
+
+
+def parts_of(section: str, key: str) -> tuple[str, ...]:
+    """A key of a section as the tables that it is in and its name in the last of them."""
+    table, dot, name = key.partition(".")
+    return (table, name) if dot and table in tables_of(section) else (key,)
+
+
+def leaves(table: Mapping[str, Any], path: KeyPath, tables: Collection[str]) -> Iterator[tuple[KeyPath, Any]]:
+    """Each key of a table with its value; where it names one of `tables` and holds one, the keys of that instead."""
+    for key, value in table.items():
+        if key in tables and isinstance(value, dict):
+            yield from leaves(value, (*path, key), ())
+        else:
+            yield (*path, key), value
 
 
 def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Problems) -> Any:
     """The value in the schema's type; None after a problem."""
     dotted = f"{section}.{name}"
     if name not in keys_of(section):
-        problems.add(path, f"unknown key; {nearest_key(section, name)}")
+        unknown = f"unknown key; {nearest_key(section, name)}"
+        problems.add(
+            path, f"expected a table of settings, found {kind_of(value)}" if name in tables_of(section) else unknown
+        )
         return None
     spec, types = keys_of(section)[name]
     typed = _typed(_listed(value, spec.metadata), types)

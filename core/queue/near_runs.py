@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,10 @@ from typing import Any
 
 from core.errors import PlanError
 from core.plan.expand import expand
-from core.plan.identity import EXCLUDED, counts, identity_facts
+from core.plan.identity import EXCLUDED, augment_settings, counts, identity_facts
 from core.plan.read import parse_plan
 from core.plan.schema import Row, RunSettings
+from core.plan.validate import leaves, tables_of
 from core.queue.execution import PlanExecution
 from core.queue.recorded_runs import RecordedRun, newest_first
 from core.runs.contents import MODEL
@@ -21,6 +23,7 @@ from core.runs.paths import RunPaths
 SHOWN = 3
 """Of the near runs of a row that are named; the others are counted."""
 _MODULES = "adapter.target_modules"
+_AUGMENT = "train.augment."
 _NOT_YET = object()
 """In place of a value that the row does not have yet."""
 Flat = Mapping[str, Any]
@@ -137,6 +140,12 @@ def _facts(settings: RunSettings) -> Flat:
 
 def _theirs(run: RecordedRun) -> Flat:
     found = {name: value for name, value in _flat(run.settings) if counts(name, value)}
+    found = {name: value for name, value in found.items() if not name.startswith(_AUGMENT)}
+    train = run.settings.get("train")
+    augment = train.get("augment") if isinstance(train, dict) else None
+    with contextlib.suppress(TypeError):  # a run of another version
+        acting = augment_settings(augment or {}).acting()
+        found |= {f"{_AUGMENT}{name}": value for name, value in acting.items() if f"{_AUGMENT}{name}" not in EXCLUDED}
     modules = found.get(_MODULES)
     if isinstance(modules, list):
         found[_MODULES] = sorted(set(map(str, modules)))
@@ -146,8 +155,8 @@ def _theirs(run: RecordedRun) -> Flat:
 def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for section in ("data", "train", "adapter"):
         values = settings.get(section)
-        for key, value in values.items() if isinstance(values, dict) else ():
-            yield f"{section}.{key}", value
+        for path, value in leaves(values, (section,), tables_of(section)) if isinstance(values, dict) else ():
+            yield ".".join(map(str, path)), value
 
 
 def _paths(run: RecordedRun) -> Iterator[tuple[str, str]]:

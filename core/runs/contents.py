@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MODEL = "model"
+NOISE = "noise"
+"""The recordings of `train.augment.noise`."""
 HUB = "hub:"
 """Begins what stands for a model of the hub among the hashes: `hub:ID@COMMIT`."""
 
@@ -133,7 +135,7 @@ def _compare(
 
 
 def _key(name: str) -> str:
-    return MODEL if name == MODEL else f"data.{name}"
+    return {MODEL: MODEL, NOISE: "train.augment.noise"}.get(name, f"data.{name}")
 
 
 def _first_line(problem: str) -> str:

@@ -133,6 +133,9 @@ def _beyond(section: str, values: Any) -> str | None:
             wrong = out_of_range(value, one.metadata)
             if wrong is not None:
                 return f"{section}.{one.name}: {wrong}: restore the file"
+        elif is_dataclass(value):
+            if (wrong := _beyond(f"{section}.{one.name}", value)) is not None:
+                return wrong
         elif isinstance(value, str) and value not in one.metadata.get("choices", (value,)):
             return f"{section}.{one.name}: {value[:40]!r} is none of its choices: restore the file"
         elif "reads" in one.metadata and (wrong := _unread(value, one.metadata)) is not None:

@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import AudioError, ManifestError, ModelError, UserError, may_pass
-from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes, references_sha256
+from core.manifests.hashing import (
+    HashCache,
+    lines_of,
+    lines_sha256,
+    manifest_file_hashes,
+    manifest_sha256,
+    references_sha256,
+)
 from core.manifests.manifest import read_manifest
+from core.manifests.noise import noise_recordings
 from core.plan.identity import run_identity
 from core.plan.rules import same_set
-from core.plan.schema import ModelSettings, Plan, RunSettings
-from core.runs.contents import MODEL, Content
+from core.plan.schema import ModelSettings, Plan, RunSettings, with_keys
+from core.runs.contents import MODEL, NOISE, Content
 from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
 from core.runs.model_files import model_hash
 from core.scoring.units import Unit
@@ -92,20 +100,27 @@ class Resolver:
             written = getattr(settings.data, key)
             if written is not None:
                 found[key] = self._once((key, written), written)
+        if (noise := settings.train.augment.noise) is not None:
+            found[NOISE] = self._once((NOISE, noise), noise)
         return found
 
     def absolute(self, settings: RunSettings, contents: Mapping[str, Content]) -> RunSettings:
         """The settings with absolute paths, and with the commit of a hub model where it is known."""
-        paths: dict[str, Any] = {key: content.written for key, content in contents.items() if key != MODEL}
-        model = replace(settings.model, id=contents[MODEL].written)
+        paths: dict[str, Any] = {key: content.written for key, content in contents.items()}
+        model = replace(settings.model, id=paths.pop(MODEL))
         if contents[MODEL].sha256 is not None and is_hub_id(model.id):
             model = replace(model, revision=str(contents[MODEL].sha256).rpartition("@")[2])
+        if NOISE in paths:
+            settings = with_keys(settings, {"train.augment.noise": paths.pop(NOISE)})
         return replace(settings, model=model, data=replace(settings.data, **paths))
 
     def _once(self, key: tuple[str, ...], named: ModelSettings | str) -> Content:
         if key not in self._read:
             try:
-                found = self._model(named) if isinstance(named, ModelSettings) else self._manifest(key[0], named)
+                if isinstance(named, ModelSettings):
+                    found = self._model(named)
+                else:
+                    found = self._recordings(named) if key[0] == NOISE else self._manifest(key[0], named)
             except PathError as error:
                 found = Content(key[1], problem=str(error))
             self._read[key] = found
@@ -130,6 +145,19 @@ class Resolver:
                 content, problem=f"data.{key}: cannot be read: {error}: correct the path, or its permissions"
             )
         return self._with_lines(content)
+
+    def _recordings(self, written: str) -> Content:
+        """The noise of `train.augment`: a folder."""
+        folder = self._absolute(written, "train.augment.noise")
+        content = Content(str(folder))
+        try:
+            return replace(content, sha256=manifest_sha256(noise_recordings(folder), self._cache))
+        except (ManifestError, AudioError) as error:
+            return replace(content, problem=str(error))
+        except OSError as error:
+            if may_pass(error):
+                raise
+            return replace(content, problem=f"train.augment.noise: cannot be read: {error}: correct the path")
 
     def _with_lines(self, content: Content) -> Content:
         """With what can be told of a manifest whose audio cannot be read."""

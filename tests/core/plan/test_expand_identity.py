@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 
 from core.plan.expand import expand, interval_steps, matches, unknown_ids, with_values
-from core.plan.identity import EXCLUDED, run_identity
+from core.plan.identity import EXCLUDED, run_identity, settings_from
 from core.plan.read import parse_plan
-from core.plan.schema import Row, RunSettings
+from core.plan.schema import Row, RunSettings, with_keys
 
 HASHES = {"model": "m", "train": "t", "replay": "r", "domain": "d", "heldout": "h"}
 HEAD = """\
@@ -106,7 +107,12 @@ def _other_value(value: Any, name: str) -> Any:
 
 @pytest.mark.parametrize(
     "key",
-    [f"{section.name}.{key.name}" for section in fields(RunSettings) for key in fields(getattr(base(), section.name))],
+    [
+        f"{section.name}.{key.name}"
+        for section in fields(RunSettings)
+        for key in fields(getattr(base(), section.name))
+        if not is_dataclass(getattr(getattr(base(), section.name), key.name))
+    ],
 )
 def test_every_key_is_identity_unless_excluded_with_a_reason(key: str) -> None:
     section, _, name = key.partition(".")
@@ -114,6 +120,44 @@ def test_every_key_is_identity_unless_excluded_with_a_reason(key: str) -> None:
     new = replace(base(), **{section: replace(getattr(base(), section), **{name: _other_value(old, name)})})
     assert (run_identity(new, HASHES) == identity()) == (key in EXCLUDED)
     assert EXCLUDED.get(key, "a reason")
+
+
+OTHER = {
+    "time_masks": 2,
+    "time_mask_share": 0.1,
+    "feature_masks": 1,
+    "feature_mask_share": 0.1,
+    "noise_share": 0.1,
+    "snr_low": 1.0,
+    "snr_high": 30.0,
+    "speed": 0.1,
+}
+SWITCHES = {"time_masks": 1, "feature_masks": 2, "noise": "noise", "speed": 0.2}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_what_is_augmented_is_identity_and_settings_of_what_is_off_are_not(key: str) -> None:
+    """Plans from before there was `train.augment` keep their runs, and so does one that only tunes what is off."""
+    off = with_keys(base(), {f"train.augment.{key}": OTHER[key]})
+    assert (run_identity(off, HASHES) == identity()) == (key not in SWITCHES)
+    on = with_keys(base(), {f"train.augment.{name}": value for name, value in SWITCHES.items()})
+    changed = with_keys(on, {f"train.augment.{key}": OTHER[key]})
+    assert len({identity(), run_identity(on, HASHES), run_identity(changed, HASHES)}) == 3
+
+
+def test_the_noise_is_known_by_its_recordings_not_by_its_folder() -> None:
+    one, other = (with_keys(base(), {"train.augment.noise": folder}) for folder in ("here", "there"))
+    assert run_identity(one, HASHES | {"noise": "x"}) == run_identity(other, HASHES | {"noise": "x"})
+    assert run_identity(one, HASHES | {"noise": "x"}) != run_identity(one, HASHES | {"noise": "y"}) != identity()
+
+
+def test_settings_of_a_run_are_read_back() -> None:
+    """With its augmentation; a run of an earlier version has none."""
+    settings = with_keys(base(), {"train.augment.speed": 0.1, "train.augment.noise": "noise"})
+    document = json.loads(json.dumps(asdict(settings)))
+    assert settings_from(document) == settings
+    del document["train"]["augment"]
+    assert settings_from(document) == base()
 
 
 @pytest.mark.parametrize("name", HASHES)

@@ -7,7 +7,7 @@ import tomli
 
 from core.errors import PlanError
 from core.plan.expand import expand
-from core.plan.new_experiment import entry_of, form_of, with_experiment
+from core.plan.new_experiment import entry_of, experiment_lines, form_of, with_experiment
 from core.plan.read import parse_plan
 
 SHIPPED = (Path(__file__).parents[3] / "experiments.toml").read_text()
@@ -63,6 +63,15 @@ def test_an_untouched_copy_says_only_what_the_original_says(train: str, experime
     assert entry == {"id": "a-2"} | ({"train": {k.partition(".")[2]: v for k, v in own.items()}} if own else {})
     copy = expand(parse_plan(with_experiment(text, entry), "plan.toml"))[-1]
     assert copy.settings == expand(plan)[0].settings
+
+
+def test_keys_of_a_table_in_a_section_are_in_the_form() -> None:
+    plan = parse_plan(SHIPPED, "plan.toml")
+    form = form_of(plan, expand(plan)[0]) | {"train.augment.speed": "0.1"}
+    entry = entry_of(plan, form)
+    assert "train.augment.speed = 0.1" in experiment_lines(entry)
+    added = parse_plan(with_experiment(SHIPPED, entry), "plan.toml")
+    assert added.experiments[-1].overrides["train.augment.speed"] == 0.1
 
 
 def test_what_is_wrong_in_the_form_is_said_as_for_a_file() -> None:

@@ -78,6 +78,47 @@ def test_a_value_for_one_experiment_ends_its_sweep(spelling: str) -> None:
     ]
 
 
+AUGMENTED = PLAN.replace(
+    "[[experiment]]",
+    """[train.augment]
+time_masks = 1
+[[experiment]]
+id = "1"
+train.augment.time_masks = 3
+sweep.train.augment.speed = [0.1, 0.2]
+[[experiment]]""",
+    1,
+)
+
+
+def test_keys_of_a_table_in_a_section_are_set_swept_and_overridden() -> None:
+    plan = parse_plan(AUGMENTED, "plan.toml", ["train.augment.feature_masks=2", "2.1:train.augment.time_masks=0"])
+    found = {row.key: row.settings.train.augment for row in expand(plan)}
+    assert {key: (a.time_masks, a.feature_masks, a.speed) for key, a in found.items()} == {
+        "1#1": (3, 2, 0.1),
+        "1#2": (3, 2, 0.2),
+        "2.1": (0, 2, 0.0),
+        "3.1#1": (1, 2, 0.0),
+        "3.1#2": (1, 2, 0.0),
+    }
+    assert next(row for row in expand(plan) if row.key == "1#1").label == "speed=0.1"
+    ended = parse_plan(AUGMENTED, "plan.toml", ["1:train.augment.speed=0.05"])
+    assert [row.settings.train.augment.speed for row in expand(ended) if row.experiment == "1"] == [0.05]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.augment.sped=0.1", "train.augment.sped: unknown key; did you mean augment.speed?"),
+        ("train.augment.speed=0.9", "train.augment.speed: 0.9 is too large: must be at most 0.3"),
+        ("train.augment=3", "train.augment: expected a table of settings, found the integer 3"),
+        ("train.augment.speed.fast=1", 'train.augment."speed.fast": unknown key; did you mean augment.speed?'),
+    ],
+)
+def test_problems_of_a_table_in_a_section(override: str, expected: str) -> None:
+    assert f"--set {override}: {expected}" in problem(override)
+
+
 def test_values_are_toml_and_bare_words_are_strings() -> None:
     plan = parse(
         'adapter.target_modules=["q_proj"]',

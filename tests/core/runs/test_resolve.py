@@ -232,3 +232,28 @@ def test_the_lines_of_another_set_under_another_name_are_refused(project: Path, 
     (data / "other.jsonl").write_text(json.dumps({"audio_filepath": "copy.wav", "text": "domain"}) + "\n")
     with pytest.raises(ResolveError, match=rf"data.{key}: .*other.jsonl is the same set as data.domain"):
         resolved(project, f'data.{key}="data/other.jsonl"')
+
+
+def with_noise(project: Path) -> Resolved:
+    plan = load_plan(project / "plan.toml", ["train.augment.noise=noise"])
+    return resolve(plan, expand(plan)[0].settings, HashCache(project / "cache.json"))
+
+
+def test_noise_is_known_by_its_recordings(project: Path) -> None:
+    """Not by their folder, and not by what else lies in it."""
+    (project / "noise" / "street").mkdir(parents=True)
+    (project / "noise" / "street" / "a.WAV").write_bytes(b"a car")
+    plain = with_noise(project)
+    assert plain.settings.train.augment.noise == str(project / "noise")
+    (project / "noise" / "LICENCE").write_text("free")
+    assert with_noise(project) == plain
+    (project / "noise" / "street" / "a.WAV").write_bytes(b"two cars")
+    assert with_noise(project).identity != plain.identity
+
+
+def test_a_folder_without_recordings_is_named(project: Path) -> None:
+    with pytest.raises(ResolveError, match=r"train\.augment\.noise: no such folder: .*noise: correct the path"):
+        with_noise(project)
+    (project / "noise").mkdir()
+    with pytest.raises(ResolveError, match=r"train\.augment\.noise: no recordings in .*noise: put wav"):
+        with_noise(project)
