@@ -31,6 +31,7 @@ LATER: Mapping[str, Any] = {
     "train.deterministic": False,
     "train.base_precision": "fp32",
     "train.gradient_checkpointing": False,
+    "train.beams": 1,
     "adapter.sites": None,
     "adapter.layers": None,
     "adapter.rank_pattern": (),

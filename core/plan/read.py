@@ -340,6 +340,7 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     named = [{*one.overrides, *one.sweep} for one in experiments.values()]
     chosen = _NORMALISER in written or (bool(named) and all(_NORMALISER in keys for keys in named))
     gate = SECTIONS["gate"](**values["gate"], slice=slices, normaliser_chosen=chosen)
+    defaults = with_keys(defaults, {"train.beams": gate.beams})
     history = read_history(data.get("history"), Unit(gate.unit), problems)
     search = read_search(data.get("search"), defaults, problems)
     check_search(search, queue, experiments, problems, warnings)

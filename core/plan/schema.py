@@ -41,6 +41,9 @@ MOST_INTERVALS = 10_000
 MOST_SEED = 2**32 - 1
 """A step's own seed, a million times that and more (`core.training.determinism`), fits 64 bits."""
 
+MOST_BEAMS = 50
+"""Ten times what anybody uses: each costs as much as a whole greedy decoding."""
+
 _MANY = 1_000_000
 """Of what is only counted."""
 
@@ -185,6 +188,8 @@ class TrainSettings:
     )
     augment: AugmentSettings = AugmentSettings()
     """`[train.augment]`."""
+    beams: int = field(default=1, metadata={"derived": True, "minimum": 1, "maximum": MOST_BEAMS})
+    """No key of its own: `gate.beams`, which changes every score and so is part of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +250,13 @@ class GateSettings:
         "what error rates count: word (WER); character (CER), for scripts without spaces; mixed (MER), characters of "
         "such scripts and words elsewhere",
         choices=tuple(unit.value for unit in Unit),
+    )
+    beams: int = _key(
+        1,
+        "hypotheses of the beam search that every score is decoded with (encoder–decoders only); 1: greedy. Another "
+        "number makes another run",
+        minimum=1,
+        maximum=MOST_BEAMS,
     )
     domain_gain: float = _key(1.0, "least fall of the domain error rate", unit="points")
     heldout_regression: float = _key(0.2, "largest rise of the heldout error rate", unit="points")

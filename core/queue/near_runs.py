@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import PlanError
 from core.plan.expand import expand
-from core.plan.identity import EXCLUDED, augment_settings, counts, identity_facts
+from core.plan.identity import EXCLUDED, LATER, augment_settings, counts, identity_facts
 from core.plan.read import parse_plan
 from core.plan.schema import Row, RunSettings
 from core.plan.validate import leaves, tables_of
@@ -24,6 +24,10 @@ SHOWN = 3
 """Of the near runs of a row that are named; the others are counted."""
 _MODULES = "adapter.target_modules"
 _AUGMENT = "train.augment."
+_WRITTEN = {"train.beams": "gate.beams"}
+"""What a plan calls a setting, where that is another name."""
+_EARLIER = {_WRITTEN.get(name, name): value for name, value in LATER.items()}
+"""What runs were made with that do not say so: an identity has none of it either."""
 _NOT_YET = object()
 """In place of a value that the row does not have yet."""
 Flat = Mapping[str, Any]
@@ -135,11 +139,11 @@ def _differing(ours: Flat, theirs: Flat) -> dict[str, Any]:
 
 
 def _facts(settings: RunSettings) -> Flat:
-    return dict(_flat(json.loads(json.dumps(identity_facts(settings, {})["settings"]))))
+    return _EARLIER | dict(_flat(json.loads(json.dumps(identity_facts(settings, {})["settings"]))))
 
 
 def _theirs(run: RecordedRun) -> Flat:
-    found = {name: value for name, value in _flat(run.settings) if counts(name, value)}
+    found = _EARLIER | {name: value for name, value in _flat(run.settings) if counts(name, value)}
     found = {name: value for name, value in found.items() if not name.startswith(_AUGMENT)}
     train = run.settings.get("train")
     augment = train.get("augment") if isinstance(train, dict) else None
@@ -156,7 +160,8 @@ def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for section in ("data", "train", "adapter"):
         values = settings.get(section)
         for path, value in leaves(values, (section,), tables_of(section)) if isinstance(values, dict) else ():
-            yield ".".join(map(str, path)), value
+            name = ".".join(map(str, path))
+            yield _WRITTEN.get(name, name), value
 
 
 def _paths(run: RecordedRun) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from core.errors import ModelError, RunFolderError
+from core.plan.schema import MOST_BEAMS
 from core.runs.paths import ADAPTER_FACTS
 from core.sanitise import quoted
 from core.scoring.text import NAMES
@@ -50,11 +51,13 @@ class AdapterFacts:
     prompt: tuple[int, ...] = ()
     targets: int = 1
     """As in `core.runs.scores.Decoding`."""
+    beams: int = 1
+    """Of the beam search that its WER was decoded with; 1: greedy."""
     hash_version: int = 2
     """Of the adapter's hash: 1 covers weights and configuration, 2 these facts too."""
 
 
-_LATER: dict[str, Any] = {"language": None, "task": None, "prompt": (), "targets": 1}
+_LATER: dict[str, Any] = {"language": None, "task": None, "prompt": (), "targets": 1, "beams": 1}
 """Facts that earlier adapters do not have: not written at these values, so that equal adapters stay equal bytes."""
 
 
@@ -93,6 +96,7 @@ def impossible(facts: AdapterFacts) -> str | None:
         "step": facts.step >= 0,
         "prompt": all(token >= 0 for token in facts.prompt),
         "targets": facts.targets >= 1,
+        "beams": 1 <= facts.beams <= MOST_BEAMS,
         "lifted": all(token >= 0 for token in facts.lifted),
         "precision": facts.precision in _PRECISIONS,
         "normaliser": facts.normaliser in NAMES,

@@ -129,8 +129,11 @@ def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
     score, _ = read_score(paths.evaluation(best_step, "domain"))
     if score is not None:
         wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
-        names = ("tokens_per_second", "lifted", "language", "task", "prompt", "targets")
+        names = ("tokens_per_second", "lifted", "language", "task", "prompt", "targets", "beams")
         wanted |= {name: getattr(score.decode, name) for name in names}
+        if score.decode.beams != train.get("beams", 1):
+            asked = f"gate.beams of the run was {train.get('beams', 1)}"
+            yield f"{paths.evaluation(best_step, 'domain')}: decoded with beams = {score.decode.beams}, but {asked}"
     for key, value in wanted.items():
         if getattr(facts, key) != value:
             yield f"{where}: its {key} is {quoted(getattr(facts, key))}, the run's is {quoted(value)}"

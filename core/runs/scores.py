@@ -94,6 +94,7 @@ class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """How transcripts are written, and their longest lengths."""
 
     method: str
+    """greedy or beam."""
     tokens_per_second: Annotated[float, msgspec.Meta(gt=0)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     lifted: tuple[Count, ...]
@@ -105,6 +106,8 @@ class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens that each transcript of a clip without a language of its own begins with, where the model has a choice."""
     targets: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Version of what the family takes for the targets of a text."""
+    beams: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Hypotheses of the beam search. A greedy document does not say it."""
 
 
 class Single(msgspec.Struct, frozen=True):
