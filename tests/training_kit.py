@@ -397,7 +397,6 @@ def in_process_trainer(run: TrainingRun) -> Any:
     from core.training.adapter import attach
     from core.training.journal import Journal
     from core.training.memory import save_memory
-    from core.training.model import load_model
     from core.training.scorer import Scorer
     from core.training.session import Session
     from core.training.stopping import StopFlag
@@ -406,9 +405,7 @@ def in_process_trainer(run: TrainingRun) -> Any:
     stop = StopFlag()
     session = Session(run.paths, run.config, stop)
     journal = Journal(run.paths.events, session.attempt)
-    model = session.settings.model
-    speech = load_model(model.id, language=model.language, task=model.task)
-    speech, materials = session._materials(speech, journal)
+    speech, materials = session._materials(session._speech(), journal)
     scorer = Scorer(session.settings, journal, stop)
     facts = session._facts(speech)
     speech = attach(speech, session.settings.adapter, session.settings.train.seed)

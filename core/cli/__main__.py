@@ -95,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
             "--batch-seconds",
             type=float,
             metavar="S",
-            help="audio seconds a batch; default: the adapter's, or 120",
+            help="seconds of the encoder's input a batch; default: the adapter's, or 120",
+        )
+        command.add_argument(
+            "--beams",
+            type=int,
+            metavar="N",
+            help="hypotheses of the beam search; default: the adapter's, or 1, which is greedy",
         )
         command.add_argument(
             "--tokens-per-second",

@@ -18,6 +18,7 @@ from core.errors import ExitCode, UserError, is_disk_full
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
+from core.plan.schema import MOST_BEAMS
 from core.runs.adapter_files import AdapterFacts, adapter_hash, read_facts
 from core.runs.hub import commit_of, hub_hash, is_commit
 from core.runs.model_files import model_hash
@@ -66,6 +67,8 @@ def _load(args: argparse.Namespace, manifest: Manifest | None = None) -> _Loaded
     name = args.model or (facts.model if facts else None)
     if not name:
         raise UserError("--model: missing; give the base model's folder or hub id")
+    if args.beams is not None and not 1 <= args.beams <= MOST_BEAMS:
+        raise UserError(f"--beams {args.beams}: must be from 1 to {MOST_BEAMS}")
     for option in ("threads", "batch_seconds", "tokens_per_second"):
         value = getattr(args, option)
         if value is not None and not 0 < value < math.inf:
@@ -91,6 +94,7 @@ def _load(args: argparse.Namespace, manifest: Manifest | None = None) -> _Loaded
     speech.check_languages([None] if manifest is None else [u.language for u in manifest.utterances])
     if args.tokens_per_second:
         speech = speech.capped_at(args.tokens_per_second)
+    speech = speech.with_beams(args.beams or (facts.beams if facts else 1))
     return _Loaded(
         speech=speech,
         step=facts.step if facts else None,

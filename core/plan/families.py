@@ -7,9 +7,11 @@ checked by this table and the model folder's files.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from core.plan.schema import TrainSettings
 
 MODEL_SECONDS = 30.0
 """What a model hears of a clip, where its family says nothing else."""
@@ -46,6 +48,10 @@ class FamilyFacts:
     """Values of `model.task`, the default first."""
     renamed: tuple[tuple[str, str], ...] = ()
     """Regular expressions in the names of a model's files, and what transformers makes of them when it loads."""
+    beams: bool = False
+    """Whether it can decode by beam search."""
+    spectrogram: tuple[int, int] | None = None
+    """Which axes of its `input_features` (clips, …) are time and frequency; None: there is nothing to mask."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
 
@@ -80,6 +86,7 @@ _FAST_CONFORMER: dict[str, Any] = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "relative_k_proj"),
     "mlp": ("linear1", "linear2", "fc1", "fc2"),
     "language": "required",
+    "beams": True,
 }
 """Of encoder–decoders that are given language and style in a prompt."""
 _QWEN = "ar cs da de el en es fa fi fil fr hi hu id it ja ko mk ms nl pl pt ro ru sv th tr vi yue zh"
@@ -114,14 +121,28 @@ _VOXTRAL_FILES = (
 )
 
 FAMILIES = (
-    FamilyFacts("whisper", ("whisper",), language="required", tasks=("transcribe", "translate"), windowed=True),
-    FamilyFacts("moonshine", ("moonshine",), attention=("q_proj", "k_proj", "v_proj", "o_proj")),
-    FamilyFacts("moonshine_streaming", ("moonshine_streaming",), attention=("q_proj", "k_proj", "v_proj", "o_proj")),
+    FamilyFacts(
+        "whisper",
+        ("whisper",),
+        language="required",
+        tasks=("transcribe", "translate"),
+        windowed=True,
+        beams=True,
+        spectrogram=(2, 1),
+    ),
+    FamilyFacts("moonshine", ("moonshine",), attention=("q_proj", "k_proj", "v_proj", "o_proj"), beams=True),
+    FamilyFacts(
+        "moonshine_streaming",
+        ("moonshine_streaming",),
+        attention=("q_proj", "k_proj", "v_proj", "o_proj"),
+        beams=True,
+    ),
     FamilyFacts(
         "seq2seq",
         ("speech_to_text", "speecht5", "speech-encoder-decoder"),
         attention=("q_proj", "k_proj", "v_proj", "out_proj", "query", "key", "value"),
         mlp=("fc1", "fc2", "intermediate_dense", "output_dense"),
+        beams=True,
     ),
     FamilyFacts(
         "ctc",
@@ -245,3 +266,16 @@ def wrong_language(  # noqa: PLR0911 - one thing that may be wrong after the oth
 
 def _one_of(choices: Collection[str]) -> str:
     return f"give one of {', '.join(choices)}" if choices else "remove it"
+
+
+def cannot(facts: FamilyFacts, train: TrainSettings) -> Iterator[str]:
+    """What settings ask of a family that it cannot do, one sentence each."""
+    if train.beams > 1 and not facts.beams:
+        able = ", ".join(one.name for one in FAMILIES if one.beams)
+        yield f"gate.beams: {facts.name} models are decoded greedily; set it to 1, which is the default (beams: {able})"
+    if (train.augment.time_masks or train.augment.feature_masks) and facts.spectrogram is None:
+        able = ", ".join(one.name for one in FAMILIES if one.spectrogram is not None)
+        yield (
+            f"train.augment.time_masks, feature_masks: {facts.name} models have no spectrogram to mask ({able} have); "
+            "leave them at 0"
+        )

@@ -178,7 +178,12 @@ class TrainSettings:
     gradient_checkpointing: bool = _key(
         False, "compute each layer again in the backward pass instead of keeping its activations: slower, less memory"
     )
-    eval_batch_seconds: float = _key(120.0, "audio seconds in one evaluation batch", unit="s", above=0.0)
+    eval_batch_seconds: float = _key(
+        120.0,
+        "seconds of the encoder's input in one evaluation batch (Whisper hears 30 of each clip)",
+        unit="s",
+        above=0.0,
+    )
     deterministic: bool = _key(False, "the same bits from every run on one kind of GPU; slower; a CPU needs it not")
     keep_checkpoints: int = _key(
         2, "resumable checkpoints kept while the run goes on", minimum=1, maximum=MOST_INTERVALS

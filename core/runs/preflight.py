@@ -9,7 +9,7 @@ from pathlib import Path
 from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
-from core.plan.families import MODEL_SECONDS, family_of, known_languages, wrong_language
+from core.plan.families import MODEL_SECONDS, cannot, family_of, known_languages, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
 from core.plan.schema import DataSettings, RunSettings
 from core.runs.adapter_size import adapter_problem, model_folder
@@ -34,6 +34,8 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
     """
     problems: list[str] = []
     folder = model_folder(settings.model)
+    facts = family_of(_config(folder).get("model_type"))
+    problems += cannot(facts, settings.train) if facts is not None else []
     longest = hears(folder)
     if targets_known:
         wrong = adapter_problem(settings)
@@ -116,11 +118,13 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
     return tuple(clip for clip in found if clip.seconds > 0)
 
 
+def _config(folder: Path) -> dict[str, object]:
+    """The model's config.json; nothing where there is none."""
+    return read_json(folder / "config.json", follow=True)[0] or {}
+
+
 def hears(folder: Path) -> float:
     """The longest clip that the model hears, by its configuration."""
-    if not folder.is_dir():
-        return MODEL_SECONDS
-    config = read_json(folder / "config.json", follow=True)[0] or {}
     extractor: dict[str, object] = read_json(folder / "preprocessor_config.json", follow=True)[0] or {}
-    facts = family_of(config.get("model_type"))
+    facts = family_of(_config(folder).get("model_type"))
     return facts.max_seconds(extractor.get("chunk_length")) if facts else MODEL_SECONDS

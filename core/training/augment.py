@@ -6,7 +6,7 @@ interrupted goes on as if it had not been. Evaluation knows nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import soxr
@@ -33,11 +33,15 @@ class Augmentation:
         self._settings, self._seed, self._noise = settings, seed, noise
         self._longest = int(max_seconds * SAMPLE_RATE_HZ)
 
-    def clip(self, samples: Samples, step: int, place: int) -> Samples:
-        """Clip `place` of a step as it is heard there: (samples,) at 16 kHz, before its RMS is normalised."""
+    def clip(self, samples: Samples, step: int, place: int, fits: Callable[[int], bool]) -> Samples:
+        """Clip `place` of a step as it is heard there: (samples,) at 16 kHz, before its RMS is normalised.
+
+        `fits(samples)`: whether its targets can be learnt from a clip of such a length; else its speed is left.
+        """
         random = self._random(step, place, 0)
         if self._settings.speed:
-            samples = at_speed(samples, random.uniform(-1, 1) * self._settings.speed + 1, self._longest)
+            played = at_speed(samples, random.uniform(-1, 1) * self._settings.speed + 1, self._longest)
+            samples = played if fits(len(played)) else samples
         if self._noise is not None and random.random() < self._settings.noise_share:
             recording = self._noise[int(random.integers(len(self._noise)))]
             snr_db = random.uniform(self._settings.snr_low, self._settings.snr_high)

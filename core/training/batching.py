@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,15 +110,18 @@ def _even_cuts(seconds: NDArray[np.float64], parts: int) -> list[int]:
     return [int(cut) for cut in cuts]
 
 
-def evaluation_batches(lengths_s: Sequence[float], budget_s: float) -> list[list[int]]:
+def evaluation_batches(
+    lengths_s: Sequence[float], budget_s: float, cost_s: Callable[[float], float] = float
+) -> list[list[int]]:
     """Clips sorted by length, longest first (so that memory runs out at once or never), padded seconds ≤ `budget_s`.
 
-    A single clip over the budget is a batch of its own.
+    `cost_s`: what the encoder computes over for a clip of such a length. A single clip over the budget is a batch of
+    its own.
     """
     order = sorted(range(len(lengths_s)), key=lambda i: (-lengths_s[i], i))
     batches: list[list[int]] = []
     for index in order:
-        if batches and lengths_s[batches[-1][0]] * (len(batches[-1]) + 1) <= budget_s:
+        if batches and cost_s(lengths_s[batches[-1][0]]) * (len(batches[-1]) + 1) <= budget_s:
             batches[-1].append(index)
         else:
             batches.append([index])

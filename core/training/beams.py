@@ -35,7 +35,7 @@ class _Clip:
         best first.
         """
         length = len(self.running[0]) + 1
-        following = []
+        following: list[tuple[float, int, int]] = []
         for rank, (total, beam, token) in enumerate(candidates):
             if token in eos or length == self.cap:
                 # those behind the `beams` best are there to go on, not to end

@@ -174,7 +174,7 @@ class Decoder:
         """
         pieces = _pieces(lengths, read, self.speech.limits.max_seconds)
         seconds = [(p.stop - p.start) / SAMPLE_RATE_HZ for p in pieces]
-        batches = evaluation_batches(seconds, self.batch_seconds)
+        batches = evaluation_batches(seconds, self.batch_seconds, self.speech.encoder_seconds)
         texts: list[str] = [""] * len(pieces)
         loss_sum, loss_tokens, done = 0.0, 0, 0
         was_training = self.speech.network.training

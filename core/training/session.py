@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ import torch
 
 from core.audio.cache import SampleCache
 from core.console import err
-from core.errors import Interrupted, ModelError, RunFolderError, UserError
-from core.manifests.decoding import clip_notices
-from core.manifests.hashing import HashCache, languages_sha256
+from core.errors import Interrupted, ManifestError, ModelError, RunFolderError, UserError
+from core.manifests.decoding import cached_clips, clip_notices
+from core.manifests.hashing import HashCache, languages_sha256, manifest_sha256
+from core.manifests.noise import noise_recordings
+from core.plan.families import cannot
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
 from core.runs.adapter_files import AdapterFacts, adapter_hash
-from core.runs.contents import HUB
+from core.runs.contents import HUB, NOISE
 from core.runs.digests import inventory, sha256_of_start
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.fold import interval_of
@@ -39,6 +42,7 @@ from core.scoring.evidence import Interval
 from core.scoring.verdict import early_stop_of, thresholds_of
 from core.system.process import PARENT_VARIABLE, current_process, end
 from core.training.adapter import attach
+from core.training.augment import Augmentation
 from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
@@ -134,14 +138,7 @@ class Session:
         check_given_gpu(self.device)
         self._check_model()
         self._check_normalisation()
-        speech = load_model(
-            self.settings.model.id,
-            self.settings.model.revision,
-            device=self.device,
-            precision=self.precision,
-            language=self.settings.model.language,
-            task=self.settings.model.task,
-        )
+        speech = self._speech()
         self._check_decoding(speech)
         self.stopping.check()
         speech, materials = self._materials(speech, journal)
@@ -170,6 +167,21 @@ class Session:
         finally:
             self.step = trainer.step
         self._finish(trainer, materials, journal, audit)
+
+    def _speech(self) -> SpeechModel:
+        """The base model, set to decode as this run's scores are decoded. Raises ModelError."""
+        model, train = self.settings.model, self.settings.train
+        speech = load_model(
+            model.id,
+            model.revision,
+            device=self.device,
+            precision=self.precision,
+            language=model.language,
+            task=model.task,
+        )
+        if unable := list(cannot(speech.facts, train)):
+            raise ModelError("\n".join(unable))
+        return speech.with_beams(train.beams)
 
     def _check_model(self) -> None:
         """Raise ModelError when the model is no longer the one whose hash is in the run's identity."""
@@ -277,7 +289,24 @@ class Session:
             f"{plan.train_seconds_per_step * share / (1 - share):.1f} s of replay a step; "
             f"at most {speech.limits.tokens_per_second:g} tokens/s",
         )
-        return speech, Materials(train, replay, evaluation, plan)
+        return speech, Materials(train, replay, evaluation, plan, self._augmentation(speech, cache, hashes, expected))
+
+    def _augmentation(
+        self, speech: SpeechModel, cache: SampleCache, hashes: HashCache, expected: Mapping[str, str]
+    ) -> Augmentation | None:
+        """What `train.augment` does to the clips; None: nothing. Raises ManifestError for other noise than planned."""
+        settings, noise = self.settings.train.augment, None
+        if not settings.acting():
+            return None
+        if settings.noise is not None:
+            recordings = noise_recordings(Path(settings.noise))
+            if expected.get(NOISE, found := manifest_sha256(recordings, hashes)) != found:
+                raise ManifestError(
+                    f"train.augment.noise: the recordings in {settings.noise} changed after this run was planned (its "
+                    "identity holds their hash); submit the plan again: the changed noise makes a new run"
+                )
+            noise = cached_clips(recordings, cache, hashes)
+        return Augmentation(settings, self.settings.train.seed, noise, speech.limits.max_seconds)
 
     def _baseline(self, speech: SpeechModel, materials: Materials, scorer: Scorer) -> IntervalScored:
         """Interval 0: the base model's score on each evaluation set, from the shared store or computed now."""
@@ -332,6 +361,7 @@ class Session:
             task=speech.task,
             prompt=speech.prompted,
             targets=speech.targets_version,
+            beams=speech.beams,
         )
 
     def _finish(self, trainer: Trainer, materials: Materials, journal: Journal, audit: HealthAudit) -> None:
@@ -340,8 +370,7 @@ class Session:
         data = self.settings.data
         if trainer.best is None:
             raise RunFolderError("the run ended without a scored interval, so there is no best adapter to evaluate")
-        # what training took of the GPU and no longer needs: the processes below share it
-        torch.cuda.empty_cache()
+        trainer.release()  # the processes below load the model for themselves
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
             self._evaluate_apart(name, getattr(data, name))

@@ -7,9 +7,11 @@ and resuming needs no state of a scheduler.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from core.runs.paths import RunPaths
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.verdict import EarlyStop, best_interval, early_stop
 from core.training.adapter import kept, merged, optimiser_groups, save_adapter, set_training_mode, trainable
+from core.training.augment import Augmentation
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
@@ -64,6 +67,7 @@ class Materials:
     evaluation: tuple[Dataset, ...]
     """domain, heldout and, if given, selection."""
     plan: TrainingPlan
+    augmentation: Augmentation | None = None
 
 
 class Trainer:
@@ -143,13 +147,14 @@ class Trainer:
         set_training_mode(self.speech)
         micros = self.materials.plan.steps[step - 1]
         tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))
-        loss_sum, audio_s = 0.0, 0.0
+        loss_sum, audio_s, place = 0.0, 0.0, 0
         with deterministic_kernels(self.train.deterministic):
             for micro in micros:
-                loss, seconds = self._summed_loss(micro)
+                loss, seconds = self._summed_loss(micro, step, place)
                 (loss / tokens).backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
                 audio_s += seconds
+                place += len(micro.train) + len(micro.replay)
             norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.train.clip))
         loss_mean = loss_sum / tokens
         if not (math.isfinite(loss_mean) and math.isfinite(norm)):
@@ -170,16 +175,31 @@ class Trainer:
     def _labels(self, micro: MicroBatch) -> list[list[int]]:
         return [source.labels[i] for source, i in self._parts(micro)]
 
-    def _summed_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, float]:
-        """The loss summed over the micro-batch's target units, and its seconds of audio."""
-        parts = self._parts(micro)
-        target_rms = self.settings.data.target_rms
-        clips = [normalise(source.clips[source.indices[i]], target_rms).samples for source, i in parts]
-        languages = [source.languages[i] for source, i in parts]
+    def _summed_loss(self, micro: MicroBatch, step: int, place: int) -> tuple[torch.Tensor, float]:
+        """The loss summed over the micro-batch's target units, and its seconds of audio.
+
+        `place`: of its first clip among those of the step.
+        """
+        labels = self._labels(micro)
+        heard = [source.clips[source.indices[i]] for source, i in self._parts(micro)]
+        if (augmentation := self.materials.augmentation) is not None:
+            heard = [
+                augmentation.clip(clip, step, place + i, partial(self._fits, ids))
+                for i, (clip, ids) in enumerate(zip(heard, labels, strict=True))
+            ]
+        clips = [normalise(clip, self.settings.data.target_rms).samples for clip in heard]
+        languages = [source.languages[i] for source, i in self._parts(micro)]
         features = self.speech.features(clips)
+        if augmentation is not None and augmentation.masks and self.speech.facts.spectrogram is not None:
+            longest = self.speech.encoder_seconds(max(map(len, clips)) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
+            shares = [len(clip) / longest for clip in clips]
+            augmentation.mask(features["input_features"], self.speech.facts.spectrogram, shares, step, place)
         with self.speech.autocast():
-            loss = self.speech.summed_loss(self.speech.encode(features, languages), self._labels(micro))
+            loss = self.speech.summed_loss(self.speech.encode(features, languages), labels)
         return loss, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
+
+    def _fits(self, ids: list[int], samples: int) -> bool:
+        return self.speech.unfit(ids, samples) is None
 
     def _checkpoint(self) -> None:
         self.journal.phase("checkpointing", self.step)
@@ -214,6 +234,17 @@ class Trainer:
         self.journal.emit(scored)
         self.journal.emit(AdapterSaved(step, digest, self.best == step))
         self.journal.sync()
+
+    def release(self) -> None:
+        """Give back the memory of the model, its gradients and the optimiser: there are no more steps."""
+        del self.optimiser
+        network = self.speech.network
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.grad = None
+            # callers still hold the network: it is emptied, not dropped
+            tensor.data = tensor.data.new_empty(0)
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _link(self) -> None:
         """Point the links at the best and the last interval's adapter; remove those that a resume took back."""

@@ -381,6 +381,7 @@ def test_a_repeat_that_nobody_made_leaves_the_row_open_without_the_audio(folder:
     [
         (["train.steps=40"], "--set train.steps=40"),
         (["a:train.learning_rate=2e-5"], "--set train.learning_rate=2e-05"),
+        (["train.augment.speed=0.1"], "--set train.augment.speed=0.1"),
         (["train.steps=40", "adapter.method=lora"], "--set adapter.method=lora --set train.steps=40"),
         (['adapter.target_modules=["q_proj"]'], "--set 'adapter.target_modules=[\"q_proj\"]'"),
     ],
@@ -399,6 +400,18 @@ def test_runs_made_with_set_are_found_again(folder: PlanFolder, gate: Gate, over
     assert code == ExitCode.ACCEPTED, "as it says"
     shown = gate.command("status", str(folder.plan), *(x for one in overrides for x in ("--set", one)))[1]
     assert "accepted" in shown and run.name in shown
+
+
+def test_a_run_with_other_beams_is_another_run(folder: PlanFolder, gate: Gate) -> None:
+    """Beams change every score. A run whose scores are not by the beams that it was asked for is not believed."""
+    run = done(folder, '[[experiment]]\nid = "a"\n', "gate.beams=3")
+    code, _, err = gate()
+    assert code == ExitCode.NOTHING_TO_JUDGE
+    assert f"{run.name} was made with --set gate.beams=3: add it to judge it" in err
+    code, out, _ = gate("--set", "gate.beams=3")  # the fake trainer's scores are greedy
+    assert code == ExitCode.REJECTED and "decoded with beams = 1, but gate.beams of the run was 3" in out.replace(
+        "\n", " "
+    )
 
 
 def test_an_override_that_the_experiment_has_itself_is_named_for_it(folder: PlanFolder, gate: Gate) -> None:

@@ -67,6 +67,9 @@ class SpeechModel(ABC):
     lifted: tuple[int, ...] = ()
     """Tokens that the model's generation config bans, and that may be written because training texts have them."""
 
+    beams: int = 1
+    """Hypotheses of the beam search that decodes; 1: greedy."""
+
     targets_version: ClassVar[int] = 1
     """Raised when the targets of a text change, so that losses and adapters of before are told apart."""
 
@@ -129,7 +132,10 @@ class SpeechModel(ABC):
 
     @abstractmethod
     def decode(self, encoded: Any, caps: Sequence[int]) -> list[list[int]]:
-        """The greedy transcript of each clip, of at most `caps[b]` units; neither prompt nor end is in it."""
+        """The transcript of each clip, of at most `caps[b]` units; neither prompt nor end is in it.
+
+        The greedy one, or the best that `beams` find where `facts.beams` says that the family can.
+        """
 
     def unfit(self, targets: Sequence[int], samples: int) -> str | None:
         """Why a clip of so many samples cannot have these targets; None: it can."""
@@ -154,7 +160,7 @@ class SpeechModel(ABC):
     def decoding(self) -> Decoding:
         """How its transcripts are written, as score documents have it."""
         return Decoding(
-            method="greedy",
+            method="greedy" if self.beams == 1 else "beam",
             tokens_per_second=self.limits.tokens_per_second,
             max_tokens=self.limits.max_tokens,
             lifted=self.lifted,
@@ -162,6 +168,7 @@ class SpeechModel(ABC):
             task=self.task,
             prompt=self.prompted,
             targets=self.targets_version,
+            beams=self.beams,
         )
 
     def check_languages(self, clips: Iterable[str | None] = (None,)) -> None:
@@ -185,6 +192,16 @@ class SpeechModel(ABC):
     def for_scoring(self) -> Self:
         """The same model, to be evaluated."""
         return replace(self, precision=SCORING_PRECISION)
+
+    def with_beams(self, beams: int) -> Self:
+        """The same model, to decode by beam search of so many hypotheses. Raises ModelError where it cannot."""
+        if beams > 1 and not self.facts.beams:
+            raise ModelError(f"beams = {beams}: {self.facts.name} models are decoded greedily; ask for 1, or for none")
+        return replace(self, beams=beams)
+
+    def encoder_seconds(self, seconds: float) -> float:
+        """What the encoder computes over for a clip of so many seconds, padding included."""
+        return self.limits.max_seconds if self.facts.windowed else seconds
 
     def capped_at(self, tokens_per_second: float) -> Self:
         """The same model with another cap."""

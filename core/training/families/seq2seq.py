@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.families import FamilyFacts
+from core.training.beams import beam_search
 from core.training.decode import Encoded, Vocabulary, decoder_logits, greedy
 from core.training.families.base import Limits, Samples, SpeechModel, padded
 from core.training.loss import pad_targets, summed_cross_entropy
@@ -27,7 +28,7 @@ TOKENS_PER_SECOND = 40.0
 
 @dataclass(kw_only=True, eq=False)
 class Seq2Seq(SpeechModel):
-    """Greedy or teacher-forced decoding over one run of the encoder."""
+    """Greedy, beam or teacher-forced decoding over one run of the encoder."""
 
     vocabulary: Vocabulary = field(init=False)
 
@@ -118,7 +119,9 @@ class Seq2Seq(SpeechModel):
         return summed_cross_entropy(logits[:, len(encoded.prompts[0]) - 1 :], wanted, lengths)
 
     def decode(self, encoded: Encoded, caps: Sequence[int]) -> list[list[int]]:
-        """The most likely token at each place, until EOS or the cap."""
+        """The most likely token at each place, until EOS or the cap; or the best of some hypotheses."""
+        if self.beams > 1:
+            return beam_search(self.network, encoded, self.vocabulary, caps, self.beams)
         return greedy(self.network, encoded, self.vocabulary, caps)
 
     def allowing(self, tokens: Iterable[int]) -> Self:

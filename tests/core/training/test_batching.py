@@ -143,3 +143,10 @@ def test_an_evaluation_plan_has_a_hash_of_its_batches() -> None:
     batches = evaluation_batches([1.0, 5.0, 2.0, 5.0], 10.0)
     assert batches == [[1, 3], [2, 0]]
     assert plan_hash(batches) == plan_hash([[1, 3], [2, 0]]) != plan_hash([[1, 3, 2, 0]])
+
+
+def test_an_evaluation_batch_is_budgeted_by_what_the_encoder_computes_over() -> None:
+    """A Whisper hears 30 s of each clip: 29 short clips in 120 s of audio were 870 s of its input."""
+    batches = evaluation_batches([1.0, *[4.0] * 28], 120.0, lambda seconds: 30.0)
+    assert [len(batch) for batch in batches] == [4] * 7 + [1]
+    assert batches[-1] == [0], "the longest come first"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_an_evaluation_between_two_steps_changes_nothing(make: Any) -> None:
     evaluate(interrupted.speech, dataset.manifest, dataset.clips)
     stepped(interrupted, 2)
     assert torch.equal(weights(straight), weights(interrupted))
+
+
+def test_a_trainer_that_is_done_gives_its_memory_back(make: Any) -> None:
+    """Whoever still holds the network: the processes that score the adapter need the room."""
+    trainer = make(steps=[[MicroBatch((0, 1))]])
+    network = trainer.speech.network
+    stepped(trainer, 1)
+    state = [weakref.ref(t) for one in trainer.optimiser.state.values() for t in one.values()]
+    assert state
+    trainer.release()
+    assert sum(t.numel() for t in (*network.parameters(), *network.buffers())) == 0
+    assert all(reference() is None for reference in state)
 
 
 def test_gradients_are_clipped_and_the_norm_before_is_reported(make: Any) -> None:
