@@ -29,6 +29,8 @@ class FamilyFacts:
     """`model_type` in config.json."""
     loader: str = "AutoModelForSpeechSeq2Seq"
     """The class of transformers that loads it."""
+    processors: tuple[str, ...] = ("AutoProcessor",)
+    """Those that load its processor: the first that can."""
     attention: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
     mlp: tuple[str, ...] = ("fc1", "fc2")
     encoder: str = r"(.*\.)?encoder\."
@@ -157,6 +159,7 @@ FAMILIES = (
             "parakeet_ctc",
         ),
         loader="AutoModelForCTC",
+        processors=("AutoProcessor", "Wav2Vec2Processor"),  # one with a language model needs pyctcdecode
         attention=(
             "q_proj",
             "k_proj",

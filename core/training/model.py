@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,7 @@ def load_model(
     if facts is None:
         raise ModelError(f"model {name}: {refusal(model_type)}")
     network = _load_network(name, revision, facts.loader)
-    processor: Any
-    try:
-        processor = _pretrained("AutoProcessor", name, revision)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # whatever json, tokenizers and the feature extractors raise for a broken file
-        processor, reason = None, one_line(error)
-    else:
-        reason = "its processor lacks a tokenizer or a feature extractor"
+    processor, reason = _load_processor(name, revision, facts.processors)
     if processor is None or not hasattr(processor, "tokenizer") or not hasattr(processor, "feature_extractor"):
         raise ModelError(
             f"model {name}: no usable processor ({reason}); the folder needs preprocessor_config.json or "
@@ -85,6 +78,19 @@ def load_model(
     return family_class(facts).opened(
         network, processor, facts, device, choose_precision(precision, device), language, task
     )
+
+
+def _load_processor(name: str, revision: str | None, classes: Sequence[str]) -> tuple[Any, str]:
+    """(the processor by the first of `classes` that can be had or None, why the first one lacks what it needs)."""
+    reasons = []
+    for kind in classes:
+        try:
+            return _pretrained(kind, name, revision), "its processor lacks a tokenizer or a feature extractor"
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever json, tokenizers and the feature extractors raise for a broken file
+            reasons.append(one_line(error))
+    return None, reasons[0]
 
 
 def _model_type(name: str, revision: str | None) -> object:

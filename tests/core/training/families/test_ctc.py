@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,17 @@ def test_a_model_whose_attention_adapters_would_change_nothing_is_refused(tmp_pa
     WavLMForCTC(WavLMConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=2)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"model_type wavlm, which cannot .* \(its attention .*: .*wav2vec2"):
         load_model(str(tmp_path))
+
+
+def test_a_processor_with_a_language_model_is_used_without_it(tmp_path: Path) -> None:
+    """Greedy decoding needs none, and pyctcdecode need not be there."""
+    folder = tiny_ctc(tmp_path, "wav2vec2")
+    plain = load_model(str(folder))
+    for name in ("processor_config.json", "tokenizer_config.json", "preprocessor_config.json"):
+        path = folder / name
+        written = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(written | {"processor_class": "Wav2Vec2ProcessorWithLM"}))
+    speech = load_model(str(folder))
+    assert speech.targets("one two") == plain.targets("one two")
+    clip = [noise(16_000)]
+    torch.testing.assert_close(speech.features(clip), plain.features(clip))
