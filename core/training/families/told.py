@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from core.errors import ModelError
 from core.training.families.base import SpeechModel
 
@@ -26,7 +28,9 @@ class Told(SpeechModel):
             raise ModelError("model.language: missing, and this model is told what is spoken")
         if told not in self.prompts:
             try:
-                self.prompts[told] = make(told)
+                # a processor may hear silence for it, as features are heard: not in bf16
+                with torch.autocast("cpu", enabled=False):
+                    self.prompts[told] = make(told)
             except (KeyError, TypeError, ValueError) as error:
                 raise ModelError(
                     f"model: its processor makes no prompt in {told} ({error}); its chat template or the control "

@@ -101,6 +101,18 @@ def test_a_clip_is_heard_alone_and_in_a_batch_alike(speech: SpeechModel) -> None
     assert loss(speech, clips[: len(TEXTS)], TEXTS) == pytest.approx(apart, rel=1e-4)
 
 
+def test_a_step_in_bf16_trains_all_of_an_adapter(family: tuple[Tiny, Path], speech: SpeechModel) -> None:
+    clips, targets = heard(), [speech.targets(text) for text in TEXTS]
+    tuned = attach(load_model(str(family[1]), language=family[0].language, precision="bf16"), ADAPTER, seed=0)
+    features = tuned.features(clips)
+    with tuned.autocast():
+        found = tuned.summed_loss(tuned.encode(features), targets)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert found.dtype == torch.float32
+    assert float(found.detach()) == pytest.approx(loss(speech, clips, TEXTS), rel=0.05)
+    assert all(parameter.grad is not None for parameter in trainable(tuned).values())
+
+
 def test_no_transcript_is_longer_than_its_cap(speech: SpeechModel) -> None:
     clips = heard()
     with torch.inference_mode():
