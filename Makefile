@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # One more than there are cores, since many tests wait for processes; as they come, so that the longest files are not the last.
 ALL_CORES = -n $$(n=$$(nproc); echo $$((n < 4 ? n + 1 : 5))) --dist loadfile --no-loadscope-reorder
+# Compiled tests are kept, whatever the environment says: each worker would else rewrite the assertions of all of them.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ALL_CORES)
 
 .PHONY: run data test test-heavy test-all check docs hooks kill-matrix gate-attacks format base-model clean help
 .DEFAULT_GOAL := help
@@ -25,13 +27,13 @@ data: $(READY) ## build the embedded speech (seeded, about a minute)
 	@$(BIN)/python -m core.corpus
 
 test: $(READY) ## the tests, a few minutes
-	$(BIN)/python -m pytest $(ALL_CORES) -m 'not heavy'
+	$(PYTEST) -m 'not heavy'
 
 test-heavy: $(READY) ## the heavy tests alone: whole trainings, kills in the middle of every file; some minutes
-	$(BIN)/python -m pytest $(ALL_CORES) -m heavy
+	$(PYTEST) -m heavy
 
 test-all: data ## the heavy tests too
-	$(BIN)/python -m pytest $(ALL_CORES)
+	$(PYTEST)
 
 check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -92,6 +92,7 @@ def test_every_process_that_loads_a_model_computes_with_the_same_kernels(
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.mark.heavy
 def test_a_run_in_bf16_is_scored_in_fp32(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> None:
     run = TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.precision=bf16", "train.steps=2")
     assert run.fork() == 0, run.log
@@ -102,6 +103,7 @@ def test_a_run_in_bf16_is_scored_in_fp32(tmp_path: Path, tiny_moonshine: Path, q
     assert facts["precision"] == "fp32"
 
 
+@pytest.mark.heavy
 def test_the_gpu_is_given_back_before_another_process_scores_on_it(
     tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
 ) -> None:

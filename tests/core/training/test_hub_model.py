@@ -28,6 +28,7 @@ def moved_upstream(tmp_path: Path, tiny_moonshine: Path, monkeypatch: pytest.Mon
     return hub
 
 
+@pytest.mark.heavy
 def test_the_commit_that_was_planned_is_trained_scored_and_recorded(
     tmp_path: Path, quick_sets: dict[str, Path], moved_upstream: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,12 @@ def do_at(action: Callable[[], Any], moment: str) -> Callable[[], None]:
     return prepare
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+def moments(wanted: Iterable[str], quick: str) -> list[Any]:
+    """Each costs a training: all but one are heavy."""
+    return [pytest.param(one, marks=() if one == quick else pytest.mark.heavy) for one in wanted]
+
+
+@pytest.mark.parametrize("moment", moments(MOMENTS, "checkpoint"))
 def test_it_goes_on_where_it_was_moved_to_as_if_undisturbed(
     quick_run: TrainingRun, finished_run: TrainingRun, moment: str
 ) -> None:
@@ -63,7 +68,7 @@ def test_it_goes_on_where_it_was_moved_to_as_if_undisturbed(
     assert quick_run.result() == finished_run.result()
 
 
-@pytest.mark.parametrize("moment", ["base model", "step", "saving"])
+@pytest.mark.parametrize("moment", moments(["base model", "step", "saving"], "step"))
 def test_a_deleted_folder_is_not_made_again(quick_run: TrainingRun, moment: str) -> None:
     run = quick_run.paths.root
     assert quick_run.fork(do_at(lambda: shutil.rmtree(run), moment)) == 0
