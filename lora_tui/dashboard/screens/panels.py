@@ -109,8 +109,6 @@ class VerdictPanel(LinesView):
         """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
         seeds: tuple[tuple[str, str], ...] = ()
         if run is not None and row is not None and row.seeds is not None:
-            from lora_tui.dashboard.screens.panels import seeds_pieces
-
             seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
         goes_on = row is not None and row.goes_on
         if run is not self.run or run is None or (seeds, goes_on) != (self._seeds, self._goes_on):

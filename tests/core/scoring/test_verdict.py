@@ -47,7 +47,7 @@ def test_every_criterion_is_a_column_of_the_matrix_and_says_which_way_its_thresh
 def test_good_evidence_is_accepted() -> None:
     verdict = judge(GOOD, Thresholds())
     assert [c.name for c in verdict.criteria] == list(NAMES)
-    assert [c.state for c in verdict.criteria] == [PASS] * 6
+    assert [c.state for c in verdict.criteria] == [PASS] * len(NAMES)
     assert (verdict.decision, verdict.best_step, verdict.guardrail_kept) == (Decision.ACCEPTED, 1000, True)
 
 
@@ -108,7 +108,7 @@ def test_a_fail_outweighs_an_unknown() -> None:
 
 def test_a_failure_rejects_whatever_the_criteria_say() -> None:
     verdict = judge(replace(GOOD, failure="The run diverged."), Thresholds())
-    assert [c.state for c in verdict.criteria] == [PASS] * 6
+    assert [c.state for c in verdict.criteria] == [PASS] * len(NAMES)
     assert verdict.decision is Decision.REJECTED
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core.queue.gpu.choice import GIB, Devices, Gpu
+from core.runs.matrix import CRITERIA
 from core.runs.position import write_positions
 from core.runs.row import Row
 from core.scoring.evidence import Thresholds
@@ -121,6 +122,10 @@ def test_the_row_of_a_run_that_goes_on(make_run: Make) -> None:
     assert row.figures.pace_s == pytest.approx(0.25)
     # 200 steps, and one more evaluation as long as those before: half of the time was not spent on steps.
     assert 200 * 0.25 < row.figures.eta_s < 200 * 0.25 + 200
+
+
+def test_the_verdict_panel_has_a_line_for_every_criterion() -> None:
+    assert share(80, 24, 7).verdict == 1 + len(CRITERIA)
 
 
 def test_the_layout_never_takes_more_than_there_is() -> None:
