@@ -174,7 +174,7 @@ class Commands:
                 f"nothing to hold: {_told(named_ones)}; what is training can be stopped (`lora-tui queue stop`)"
             )
         targets = with_sharers(rows, chosen)
-        self._db.hold(targets, HELD)
+        self._db.ask("hold", targets, HELD)
         return _done(rows, dict.fromkeys(targets, Effect.HELD))
 
     def release(self, selection: Selection) -> CommandResult:
@@ -190,7 +190,7 @@ class Commands:
         targets = [target for target in with_sharers(rows, going) if target in held]
         whole = [Target(row.queued.submission) for row in going] if selection.everything else []
         if targets or whole:
-            self._db.release([*targets, *dict.fromkeys(whole)])
+            self._db.ask("release", [*targets, *dict.fromkeys(whole)])
         self._client.ensure_supervisor()
         effects = dict.fromkeys(targets, Effect.RELEASED)
         if not selection.everything:
@@ -200,7 +200,7 @@ class Commands:
     def go_on(self) -> CommandResult:
         """A queue that paused by itself goes on; rows that are held stay so."""
         whole = [Target(submission.id) for submission in self._db.open_submissions()]
-        self._db.release(whole)
+        self._db.ask("release", whole)
         self._client.ensure_supervisor()
         return CommandResult(dict.fromkeys(whole, Effect.RELEASED))
 
@@ -360,7 +360,7 @@ class Commands:
         effects = {
             target_of(row): Effect.REMOVED_ALREADY if row.status is Status.REMOVED else Effect.REMOVED for row in chosen
         }
-        self._db.remove([target for target, effect in effects.items() if effect is Effect.REMOVED])
+        self._db.ask("remove", [target for target, effect in effects.items() if effect is Effect.REMOVED])
         return _done(rows, effects)
 
     def prune(

@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -170,12 +170,10 @@ class QueueDb:
                     ),
                 )
             name = submission.id if queued is None else queued.id
-            _request(db, "retry", [Target(name, row) for row in retry])
+            _ask(db, "retry", [Target(name, row) for row in retry])
             if removed_again:
                 rows = db.execute("SELECT row FROM plan_rows WHERE submission = ? AND removed = 1", (name,))
-                removed = [Target(name, row) for (row,) in rows]
-                _request(db, "add", removed)
-                _set_rows(db, removed, "removed", 0)
+                _ask(db, "add", [Target(name, row) for (row,) in rows])
         return submission if queued is None else queued
 
     def open_submissions(self) -> list[Submission]:
@@ -208,48 +206,24 @@ class QueueDb:
             yield True  # a full disk has shown by now
 
     def ask(self, kind: str, targets: Sequence[Target], held: str | None = None) -> list[Target]:
-        """Ask for `stop`, `kill` or `retry`. With `held`, the rows are also kept from being started, for that reason.
+        """Ask for `stop`, `kill`, `retry`, `hold`, `release` or `remove` of rows, or of submissions as a whole.
 
-        Rows that are to be tried again are neither held nor removed any more. Returns what came too late: its
-        submission is closed, or (`retry`) was asked to end.
+        With `held`, the rows are also kept from being started until they are released, for that reason. Returns what
+        came too late: its submission is closed, or (`retry`) was asked to end.
         """
         with self.transaction() as db:
             names = {submission.id for submission in _open_submissions(db)}
             names -= _ending(db) if kind == "retry" else set()
             late = [target for target in targets if target.submission not in names]
-            targets = [target for target in targets if target.submission in names]
-            _request(db, kind, targets)
-            if held is not None:
-                _set_rows(db, targets, "held", held)
-            if kind == "retry":
-                _set_rows(db, targets, "held", None)
-                _set_rows(db, targets, "removed", 0)
+            _ask(db, kind, [target for target in targets if target.submission in names], held)
         return late
-
-    def hold(self, targets: Sequence[Target], reason: str) -> None:
-        """Rows that are not to be started until they are released."""
-        with self.transaction() as db:
-            _set_rows(db, targets, "held", reason)
-            _request(db, "hold", targets)
-
-    def release(self, targets: Sequence[Target]) -> None:
-        """Rows that may be started again."""
-        with self.transaction() as db:
-            _set_rows(db, targets, "held", None)
-            _request(db, "release", targets)
-
-    def remove(self, targets: Sequence[Target]) -> None:
-        """Rows that are not to run in their submission."""
-        with self.transaction() as db:
-            _set_rows(db, targets, "removed", 1)
-            _request(db, "remove", targets)
 
     def reorder(self, submission: str, keys: Sequence[str]) -> None:
         """The order in which the rows of a submission are started, as far as their conditions allow."""
         with self.transaction() as db:
             for rank, key in enumerate(keys):
                 _set_rows(db, [Target(submission, key)], "rank", rank)
-            _request(db, "move", [Target(submission)])
+            _ask(db, "move", [Target(submission)])
 
     def reorder_submissions(self, identifiers: Sequence[str]) -> None:
         """The order in which open submissions are worked on; later ones come behind."""
@@ -257,7 +231,7 @@ class QueueDb:
             for place, identifier in enumerate(identifiers):
                 rank = place - len(identifiers)
                 db.execute("UPDATE submissions SET rank = ? WHERE id = ?", (rank, identifier))
-            _request(db, "move", [Target(identifier) for identifier in identifiers[:1]])
+            _ask(db, "move", [Target(identifier) for identifier in identifiers[:1]])
 
     def snapshot(self) -> QueueSnapshot:
         """All that is asked for, as of one moment."""
@@ -338,6 +312,13 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
+_CHANGES: Mapping[str, Mapping[str, int | None]] = {
+    "release": {"held": None},
+    "remove": {"removed": 1},
+    "add": {"removed": 0},
+    "retry": {"held": None, "removed": 0},
+}
+"""Request → the columns of `plan_rows` that it sets."""
 _COLUMNS = "id, plan_path, plan_text, overrides, only_rows"
 
 
@@ -376,12 +357,15 @@ def _submission(row: Sequence[str]) -> Submission:
     return Submission(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
 
 
-def _request(db: sqlite3.Connection, kind: str, targets: Sequence[Target]) -> None:
+def _ask(db: sqlite3.Connection, kind: str, targets: Sequence[Target], held: str | None = None) -> None:
+    """Write down a request, and what it changes for the rows."""
     now = time.time()
     db.executemany(
         "INSERT INTO wishes (created, kind, submission, row) VALUES (?, ?, ?, ?)",
         [(now, kind, target.submission, target.row) for target in targets],
     )
+    for column, value in _CHANGES.get(kind, {}).items() if held is None else [("held", held)]:
+        _set_rows(db, targets, column, value)
 
 
 def _set_rows(db: sqlite3.Connection, targets: Sequence[Target], column: str, value: str | float | None) -> None:

@@ -67,8 +67,8 @@ def scene(folder: PlanFolder) -> Iterator[Any]:
         folder.client.ask("kill" if "kill" in key else "stop", submission.id)
         wait_for(lambda: not is_held(folder.runs.supervisor_lock) and not folder.db.open_submissions())
     last = folder.db.submit(folder.submission(only=tuple(QUEUED)))
-    folder.db.hold([Target(last.id, "held")], "held on request")
-    folder.db.remove([Target(last.id, "removed")])
+    folder.db.ask("hold", [Target(last.id, "held")], "held on request")
+    folder.db.ask("remove", [Target(last.id, "removed")])
     submit(*QUEUED)
     wait_for(lambda: trains(folder, "works") and folder.decisions("wait"))
     yield folder

@@ -144,7 +144,7 @@ def test_what_was_asked_of_an_earlier_trainer_is_not_asked_of_the_one_that_is_ha
     rows = [Target(first.id, "a"), Target(second.id, "a")]
     folder.db.ask("kill", rows, held="for a moment")
     wait_for(lambda: folder.decisions("exit"))
-    folder.db.release(rows)
+    folder.db.ask("release", rows)
     wait_for(lambda: len(folder.decisions("start")) == 2 and folder.snapshot("a").state is Status.TRAINING)
     folder.client.ask("stop", first.id)
     wait_for(lambda: folder.decisions("finish"))
@@ -241,7 +241,7 @@ def test_a_row_that_is_removed_in_the_moment_in_which_it_starts_is_stopped(at_wo
     folder.script(a=["wait", "good"])
     only = folder.client.submit(folder.submission())
     wait_for(lambda: trains(folder))
-    folder.db.remove([Target(only.id, "a")])
+    folder.db.ask("remove", [Target(only.id, "a")])
     wait_for(lambda: folder.decisions("supervisor_ended"))
     assert folder.snapshot("a").state is Status.STOPPED and folder.snapshot("b").state is Status.DONE
     assert [d.asked for d in folder.decisions("exit")] == [True, False]

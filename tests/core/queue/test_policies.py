@@ -89,7 +89,7 @@ def test_three_runs_that_fail_alike_pause_the_queue_until_somebody_lets_it_go_on
         client.ensure_supervisor()
         folder.looked_at_again(submission.id, "d")
         assert folder.starts() == ["a", "b", "c"] and len(folder.decisions("pause")) == 1
-        folder.db.release([Target(submission.id)])
+        folder.db.ask("release", [Target(submission.id)])
         wait_for(lambda: folder.decisions("supervisor_ended"))
         assert folder.starts() == ["a", "b", "c", "d"] and folder.decisions("resume")
     finally:

@@ -41,9 +41,9 @@ def test_a_row_that_was_never_started(scene: Scene) -> None:
     assert not scene.entry().retriable
     scene.say("wait", reason="the trainer of another run has the CPU", over=False)
     assert (scene.entry().status, scene.entry().reason) == ("waiting", "the trainer of another run has the CPU")
-    scene.folder.db.hold([Target(scene.submission.id, "a")], "held on request")
+    scene.folder.db.ask("hold", [Target(scene.submission.id, "a")], "held on request")
     assert (scene.entry().status, scene.entry().reason) == ("held", "held on request")
-    scene.folder.db.remove([Target(scene.submission.id, "a")])
+    scene.folder.db.ask("remove", [Target(scene.submission.id, "a")])
     assert (scene.entry().status, scene.entry().reason) == ("removed", "")
 
 
@@ -138,9 +138,9 @@ def test_killed_on_request(scene: Scene) -> None:
     scene.train("crash")
     scene.wish("kill")
     scene.exit("crashed", asked=True)
-    scene.folder.db.hold([Target(scene.submission.id, "a")], "killed on request")
+    scene.folder.db.ask("hold", [Target(scene.submission.id, "a")], "killed on request")
     assert (scene.entry().status, scene.entry().reason) == ("held", "killed on request")
-    scene.folder.db.release([Target(scene.submission.id, "a")])
+    scene.folder.db.ask("release", [Target(scene.submission.id, "a")])
     scene.wish("release")
     assert (scene.entry().status, scene.entry().reason) == ("queued", "killed before, is started again")
     assert scene.would_start()
@@ -364,9 +364,9 @@ def test_each_row_that_waits_names_its_own_first_obstacle(folder: PlanFolder) ->
     log.append(Wait(submission=submission, dependent={"c": ("a",)}, held=("a",)))
     assert told()["b"] == ("queued", ""), "what keeps other rows is none of its business"
     log.append(Wait(submission=submission, reason=CPU))
-    folder.db.hold([Target(submission, "a")], "held on request")
+    folder.db.ask("hold", [Target(submission, "a")], "held on request")
     assert told() == {"a": ("held", "held on request"), "b": ("waiting", CPU), "c": ("waiting", "waits for a")}
-    folder.db.remove([Target(submission, "a")])
+    folder.db.ask("remove", [Target(submission, "a")])
     assert told()["c"] == ("waiting", f"b comes first: {CPU}"), "its condition is decided when its turn comes"
     log.append(Pause(cause="disk", reason="the disk is full"))
     assert {why for status, why in told().values() if status == "waiting"} == {"paused: the disk is full"}

@@ -139,9 +139,9 @@ def test_a_row_that_is_removed_from_one_submission_is_told_as_the_other_has_it(f
     def found() -> Row:
         return queue_rows(folder.runs).row(Row("plan:a", "a"), str(folder.plan))
 
-    folder.db.remove([Target(first.id, "a")])
+    folder.db.ask("remove", [Target(first.id, "a")])
     assert found().queued.submission == second.id and found().status == "queued"
-    folder.db.hold([Target(second.id, "a")], "held on request")
+    folder.db.ask("hold", [Target(second.id, "a")], "held on request")
     assert (found().status, found().reason) == ("held", "held on request")
-    folder.db.remove([Target(second.id, "a")])
+    folder.db.ask("remove", [Target(second.id, "a")])
     assert found().status == "removed"

@@ -294,7 +294,7 @@ def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_unt
         folder.looked_at_again(submission.id, "b")
         seen.extend([folder.starts(), [end.outcome for end in folder.decisions("exit")]])
         seen.append([wait.reason for wait in folder.decisions("wait")][-1])
-        folder.db.release([Target(submission.id, "a")])
+        folder.db.ask("release", [Target(submission.id, "a")])
         os.kill(folder.births("a")[0], signal.SIGKILL)
 
     thread = threading.Thread(target=person)

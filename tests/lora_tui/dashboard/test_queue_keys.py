@@ -216,10 +216,10 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
 
     waits = now()
     assert (waits.status, waits.reason, waits.goes_on) == ("queued", "crashed before, is started again", True)
-    folder.db.hold([Target(submission.id, "a")], "held on request")
+    folder.db.ask("hold", [Target(submission.id, "a")], "held on request")
     held = now()
     assert (held.status, held.reason, held.goes_on) == ("held", "held on request", True)
-    folder.db.release([Target(submission.id, "a")])
+    folder.db.ask("release", [Target(submission.id, "a")])
     log.append(Skip(submission=submission.id, row="a", status="failed", reason="no such file"))
     failed = now()
     assert failed.status == "failed" and not failed.goes_on
