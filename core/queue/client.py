@@ -13,11 +13,11 @@ from pathlib import Path
 import core
 from core.errors import ExitCode, RunFolderError
 from core.queue import SUPERVISOR_COMMAND
-from core.queue.executor import child_environment
+from core.queue.executor import start_process
 from core.queue.journal import records
 from core.queue.requests import QueueDb, Submission, Target
 from core.queue.state import QueueState
-from core.runs.folder import open_append, write_text
+from core.runs.folder import write_text
 from core.runs.paths import RunsFolder
 from core.system.files import make_private, read_bytes, tail
 from core.system.locks import is_held
@@ -136,16 +136,8 @@ class QueueClient:
         make_private(self.runs.state)
         self.runs.root.mkdir(parents=True, exist_ok=True)
         state = Path(os.path.realpath(self.runs.state))  # it may be a link to another disk
-        with open_append(state, state / self.runs.supervisor_log.name) as log:
-            self._child = subprocess.Popen(
-                [*self._command, str(self.runs.root), "--state", str(self.runs.state)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.runs.root,
-                env=child_environment({}),
-                start_new_session=True,
-            )
+        command = [*self._command, str(self.runs.root), "--state", str(self.runs.state)]
+        self._child = start_process(command, state, state / self.runs.supervisor_log.name, {}, cwd=self.runs.root)
         deadline = time.monotonic() + START_WAIT_S
         while not is_held(self.runs.supervisor_lock):
             status = self._child.poll()

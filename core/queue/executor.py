@@ -151,16 +151,8 @@ class LocalExecutor:
                 if gpu_held is None:
                     return None
                 locks += gpu_held
-            with open_append(run.root, run.log) as log:
-                child = subprocess.Popen(
-                    [*self._command, str(run.root)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=child_environment(environment),
-                    start_new_session=True,
-                    pass_fds=[held.descriptor for held in locks],
-                )
+            command, kept = [*self._command, str(run.root)], [held.descriptor for held in locks]
+            child = start_process(command, run.root, run.log, environment, kept=kept)
         finally:
             for held in locks:
                 held.release()  # the trainer has inherited it
@@ -185,6 +177,32 @@ class LocalExecutor:
         for pid in found:
             _kill(pid, signal.SIGKILL)
         return None
+
+
+def start_process(
+    command: Sequence[str],
+    home: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    kept: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """A process in a session of its own that finds the same `core` package and writes to `log`, a file in `home`.
+
+    `environment`: beside that of this process; `kept`: descriptors that it inherits. OSError: it cannot be started.
+    """
+    with open_append(home, log) as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=child_environment(environment),
+            start_new_session=True,
+            pass_fds=kept,
+        )
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

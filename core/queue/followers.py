@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.console import log_line
-from core.queue.executor import child_environment
+from core.queue.executor import GPU_VARIABLE, start_process
 from core.queue.journal import Journal, Sink
-from core.runs.folder import open_append, refuse_link
+from core.runs.folder import refuse_link
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE
 from core.runs.store import last_line
@@ -49,17 +49,10 @@ class Followers:
             self._started.add((name, run.name, attempt))
             try:
                 refuse_link(run.root, run.sink_folder(name))
-                with open_append(run.root, run.sink_log(name)) as log:
-                    process = subprocess.Popen(
-                        [*self._command, name, str(run.root)],
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        cwd=run.root,
-                        # A sink has no business on the trainer's GPU.
-                        env=child_environment({"CUDA_VISIBLE_DEVICES": "", STATE_VARIABLE: str(self._runs.state)}),
-                        start_new_session=True,
-                    )
+                # A sink has no business on the trainer's GPU.
+                environment = {GPU_VARIABLE: "", STATE_VARIABLE: str(self._runs.state)}
+                command = [*self._command, name, str(run.root)]
+                process = start_process(command, run.root, run.sink_log(name), environment, cwd=run.root)
             except OSError as error:
                 self._report(name, run, f"cannot be started: {error}")
             else:
