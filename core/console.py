@@ -11,11 +11,15 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TextIO
 
 from core.sanitise import sanitise
 
+Progress = Callable[[int, int], None]
+"""Called as (done, total); a total of 0 is unknown."""
+READING_S = 1.0
+"""Reading that takes no longer needs no bar."""
 _OLD_COMMAND = "##["
 """Begins a workflow command anywhere in a line; `::` does so at its beginning."""
 
@@ -60,6 +64,22 @@ def progress(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write("\r\x1b[K" + sanitise(text))
         sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, delay_s: float = 0.0) -> Generator[Progress, None, None]:
+    """A bar on stderr when that is a terminal; nothing otherwise, nor for what takes less than `delay_s`."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty()
+    bar = tqdm(desc=what, unit=" clips", disable=not shown, file=sys.stderr, leave=False, delay=delay_s)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total or None
+        bar.update(done - bar.n)
+
+    with bar:
+        yield show
 
 
 def commands(lines: Iterable[str]) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.runs.figures import NONE, clock, duration, percent
-from core.runs.run_figures import eta_s
+from core.runs.run_figures import change, eta_s
 from core.runs.snapshot import RunSnapshot
-from core.runs.wers import change
 from core.scoring.certainty import short
 from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import SIGNS

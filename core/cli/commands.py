@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.audio.cache import SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
-from core.cli.progress import progress_bar
-from core.console import document, err, out
+from core.console import document, err, out, progress_bar
 from core.errors import ExitCode, UserError, is_disk_full
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256

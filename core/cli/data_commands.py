@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.cli.data_arguments import ROLES
-from core.cli.progress import READING_S, Progress, progress_bar
-from core.console import document, err, out
+from core.console import READING_S, Progress, document, err, out, progress_bar
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.manifests.hashing import HashCache
 from core.plan.identity import settings_from

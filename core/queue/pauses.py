@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from core.console import log_line
 from core.queue.journal import Journal, Pause, Resume
 from core.queue.state import DISK, FAILURES, QueueState
 
@@ -32,11 +34,18 @@ def has_space(folder: Path, size: int) -> bool:
 class Pauses:
     """Whether the queue may start runs, and why not. Written to the journal when it changes."""
 
-    def __init__(self, folder: Path, log: Journal, state: QueueState) -> None:
-        """`state`: what the journal has come to, and will."""
+    def __init__(
+        self,
+        folder: Path,
+        log: Journal,
+        state: QueueState,
+        tell: Callable[[str, Mapping[str, str]], None] = lambda event, facts: None,
+    ) -> None:
+        """`state`: what the journal has come to, and will; `tell` hears `paused` and `resumed`, and why."""
         self._folder = folder
         self._log = log
         self._state = state
+        self._tell = tell
         self._needed = LEAST_BYTES
         self._wanted = state.pause.bytes
         """Bytes that the run will take for which the queue paused."""
@@ -94,7 +103,10 @@ class Pauses:
         self._wanted = 0
         if self.cause is not None:
             self._log.append(Resume(reason=reason))
+            self._tell("resumed", {"reason": reason})
 
     def _pause(self, cause: str, reason: str) -> None:
         self._look_at = time.monotonic() + LOOK_S
         self._log.append(Pause(cause=cause, reason=reason, bytes=self._wanted))
+        log_line(f"paused: {reason}")
+        self._tell("paused", {"cause": cause, "reason": reason})

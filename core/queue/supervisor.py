@@ -62,9 +62,9 @@ class Supervisor:
         runs.root.mkdir(parents=True, exist_ok=True)
         self._state = QueueState(journal.records(runs.decisions))
         self._home = HeldFolder(runs.root)
-        self._log = journal.Journal(runs.decisions, self._home, self._appended)
+        self._log = journal.Journal(runs.decisions, self._home, self._state.apply)
         self._slots = Slots(runs, executor, self._log, self._state, devices or NvmlReader().read)
-        self._pauses = Pauses(runs.root, self._log, self._state)
+        self._pauses = Pauses(runs.root, self._log, self._state, self._notify_all)
         self._notifier = Notifier()
         self._followers = Followers(runs, self._log)
         self._hashes = HashCache(runs.hash_cache)
@@ -327,18 +327,6 @@ class Supervisor:
         """The work that a trainer was started for, and the others that have a row which is its run."""
         return [work for work in self._works.values() if work.name == submission or work.execution.state.has(run)]
 
-    def _appended(self, record: journal.Record) -> None:
-        """What was written to the journal is so from now on; who is to hear of a pause and of its end does."""
-        self._state.apply(record)
-        match record:
-            case journal.Pause(cause=cause, reason=reason):
-                self._changed = True
-                log_line(f"paused: {reason}")
-                self._notify_all("paused", {"cause": cause, "reason": reason})
-            case journal.Resume(reason=reason):
-                self._changed = True
-                self._notify_all("resumed", {"reason": reason})
-
     def _notify(self, work: Work, event: str, facts: Mapping[str, Any]) -> None:
         """Notify the plan's program."""
         plan = Path(work.execution.plan.path)
@@ -346,6 +334,8 @@ class Supervisor:
         self._notifier.send(work.execution.plan.queue.notify, plan.parent, event, about)
 
     def _notify_all(self, event: str, facts: Mapping[str, Any]) -> None:
+        """The programs of all plans; it is of a pause, or of its end, after which everything is looked at again."""
+        self._changed = True
         for work in self._works.values():
             self._notify(work, event, facts)
 

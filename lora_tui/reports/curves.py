@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from core.runs.position import Position
 from core.runs.row import Wer
+from core.runs.run_figures import wer
 from core.runs.snapshot import RunSnapshot
-from core.runs.wers import wer
 from core.scoring.evidence import Interval, SetScore, Thresholds
 
 BUCKETS = 300

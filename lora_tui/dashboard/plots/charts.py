@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from core.runs.wers import wer
+from core.runs.run_figures import wer
 from core.scoring.evidence import Interval, SetScore
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.plots.series import Floats, Xs, minutes

@@ -13,12 +13,11 @@ from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
 from core.runs.recount import counted_by
 from core.runs.row import Row
-from core.runs.run_figures import of_run
+from core.runs.run_figures import change, of_run
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
 from core.runs.store import RunFollower
-from core.runs.wers import change
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.units import Unit
 from core.system.files import stamp

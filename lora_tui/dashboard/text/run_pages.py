@@ -19,8 +19,8 @@ from core.runs.figures import NONE, duration, percent
 from core.runs.health_text import health_facts
 from core.runs.paths import RunPaths
 from core.runs.position import Position
+from core.runs.run_figures import change
 from core.runs.scores import read_score
-from core.runs.wers import change
 from core.sanitise import sanitise
 from core.scoring.evidence import SetScore
 from core.scoring.side_by_side import Clip, columns, compare
