@@ -8,8 +8,11 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -58,21 +61,21 @@ KITS = (
     "lora_tui/dashboard/recorded",
     "lora_tui/dashboard/terminal",
 )
-"""What several tests share. Tests import each by its name alone; it is loaded when something of it is used first."""
+"""What several tests share. Tests import each by its name alone."""
 
 
-def _register(kit: str) -> None:
-    """Make tests/<kit>.py importable by its name, without putting its folder on the import path."""
-    path = Path(__file__).parent / f"{kit}.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+class KitFinder(MetaPathFinder):
+    """Finds tests/<kit>.py by its name alone, without any folder of tests on the import path."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        kit = next((kit for kit in KITS if kit.rpartition("/")[2] == fullname), None)
+        file = Path(__file__).parent / f"{kit}.py"
+        return None if kit is None else importlib.util.spec_from_file_location(fullname, file)
 
 
-for _kit in KITS:
-    _register(_kit)
+sys.meta_path.insert(0, KitFinder())
 
 
 def _common(tmp_path_factory: pytest.TempPathFactory) -> Path:
