@@ -89,6 +89,7 @@ _FAST_CONFORMER: dict[str, Any] = {
     "mlp": ("linear1", "linear2", "fc1", "fc2"),
     "language": "required",
     "beams": True,
+    "spectrogram": (1, 2),
 }
 """Of encoder–decoders that are given language and style in a prompt."""
 _QWEN = "ar cs da de el en es fa fi fil fr hi hu id it ja ko mk ms nl pl pt ro ru sv th tr vi yue zh"
@@ -185,7 +186,7 @@ FAMILIES = (
         decoder=r"(.*\.)?(decoder|joint)\.",
         default_sites="encoder",
     ),
-    FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), **_TEXT_DECODER),
+    FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), spectrogram=(2, 1), **_TEXT_DECODER),
     FamilyFacts(
         "cohere_asr", ("cohere_asr",), languages=tuple(_COHERE.split()), renamed=_COHERE_FILES, **_FAST_CONFORMER
     ),
@@ -195,6 +196,7 @@ FAMILIES = (
         ("voxtral",),
         languages=tuple(_ISO_639_1.split()),
         renamed=_VOXTRAL_FILES,
+        spectrogram=(2, 1),
         windowed=True,
         **_TEXT_DECODER,
     ),
@@ -217,6 +219,24 @@ def refusal(model_type: object) -> str:
     named = f"model_type {model_type}" if isinstance(model_type, str) else "no model_type"
     why = f" ({UNTRAINABLE[model_type]})" if isinstance(model_type, str) and model_type in UNTRAINABLE else ""
     return f"its config.json names {named}, which cannot be fine-tuned here{why}; what can be: {known}"
+
+
+OTHER_FORMS = (
+    ("thinker_config", "", "it is in the form of the package qwen-asr: take its conversion, whose name ends in -hf"),
+    ("architectures", "ForTokenClassification", "it aligns given words and writes none"),
+)
+"""Key of config.json and what its value holds where a model of a known model_type is yet another one, and which."""
+
+
+def why_not(config: Mapping[str, object]) -> str | None:
+    """Why a model cannot be fine-tuned here, by its config.json; None: nothing there is against it."""
+    model_type = config.get("model_type")
+    if family_of(model_type) is None:
+        return refusal(model_type)
+    for key, held, what in OTHER_FORMS:
+        if key in config and held in str(config[key]):
+            return f"its config.json has {key}{f' = {config[key]}' if held else ''}: {what}"
+    return None
 
 
 def known_languages(

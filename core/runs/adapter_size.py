@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.plan.families import FamilyFacts, family_of, refusal
+from core.plan.families import FamilyFacts, family_of, why_not
 from core.plan.schema import AdapterSettings, ModelSettings, RunSettings
 from core.plan.targets import OUTPUT_LAYERS, Shape, TargetError, ranks_of, saved_weights, trained_weights
 from core.runs.hub import folder_in_cache, is_hub_id
@@ -73,10 +73,9 @@ def _family(folder: Path) -> FamilyFacts | None:
     config, _ = read_json(folder / CONFIG, follow=True) if folder.is_dir() else (None, None)
     if config is None:
         return None
-    facts = family_of(config.get("model_type"))
-    if facts is None:
-        raise TargetError(f"model.id: {folder}: {refusal(config.get('model_type'))}")
-    return facts
+    if wrong := why_not(config):
+        raise TargetError(f"model.id: {folder}: {wrong}")
+    return family_of(config.get("model_type"))
 
 
 def _shared(adapter: AdapterSettings, embedding: Shape | None) -> dict[str, Shape]:

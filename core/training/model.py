@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from core.errors import ModelError
-from core.plan.families import family_of, refusal
+from core.plan.families import family_of, why_not
 from core.runs.hub import is_hub_id
 from core.system.files import folder_problem, read_bytes
 from core.training.determinism import steady_kernels
@@ -63,10 +63,10 @@ def load_model(
     _check_name(name)
     device = device or choose_device()
     steady_kernels()
-    model_type = _model_type(name, revision)
-    facts = family_of(model_type)
-    if facts is None:
-        raise ModelError(f"model {name}: {refusal(model_type)}")
+    config = _config(name, revision)
+    facts, wrong = family_of(config.get("model_type")), why_not(config)
+    if facts is None or wrong is not None:
+        raise ModelError(f"model {name}: {wrong}")
     network = _load_network(name, revision, facts.loader)
     processor, reason = _load_processor(name, revision, facts.processors)
     if processor is None or not hasattr(processor, "tokenizer") or not hasattr(processor, "feature_extractor"):
@@ -93,15 +93,16 @@ def _load_processor(name: str, revision: str | None, classes: Sequence[str]) -> 
     return None, reasons[0]
 
 
-def _model_type(name: str, revision: str | None) -> object:
-    """What config.json calls the model. Raises ModelError where the file cannot be had."""
+def _config(name: str, revision: str | None) -> dict[str, Any]:
+    """The model's config.json. Raises ModelError where the file cannot be had."""
     import transformers
 
     try:
-        config, _ = transformers.PretrainedConfig.get_config_dict(name, revision=revision)
-        return config.get("model_type")
+        config: dict[str, Any] = transformers.PretrainedConfig.get_config_dict(name, revision=revision)[0]
+        config.get("model_type")  # which a list has not
     except Exception as error:  # whatever json, transformers and the hub raise
         raise ModelError(f"model {name}: cannot be loaded: no config.json to read ({one_line(error)})") from error
+    return config
 
 
 def _load_network(name: str, revision: str | None, loader: str) -> Any:

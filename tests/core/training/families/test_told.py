@@ -138,6 +138,16 @@ def test_a_language_is_asked_for_by_name(folders: dict[str, Path], name: str) ->
 
 
 @pytest.mark.parametrize("name", TOLD)
+def test_what_is_masked_lies_along_time_and_frequency(models: dict[str, SpeechModel], name: str) -> None:
+    speech = models[name]
+    short, long = (speech.features([clip])["input_features"] for clip in (clips()[1], np.tile(clips()[0], 3)))
+    assert speech.facts.spectrogram is not None
+    time, bins = speech.facts.spectrogram
+    assert short.shape[bins] == long.shape[bins] == 16
+    assert (short.shape[time] < long.shape[time]) or speech.facts.windowed
+
+
+@pytest.mark.parametrize("name", TOLD)
 def test_a_clip_of_one_sample_is_heard(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     with torch.no_grad():
