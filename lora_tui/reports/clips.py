@@ -13,6 +13,7 @@ from core.sanitise import sanitise
 from core.scoring.side_by_side import Cell, Clip, columns, compare
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
+from lora_tui.cells import width_of
 
 SHOWN = 3
 """Clips of each kind and set."""
@@ -58,16 +59,16 @@ def chosen_clips(paths: RunPaths) -> tuple[ClipReport, ...]:
 
 
 def aligned_lines(columns: Sequence[tuple[Cell, Cell, Cell]], width: int = 100) -> list[list[list[Cell]]]:
-    """Blocks of three lines (reference, base, tuned) of at most `width` characters, one cell above the other."""
+    """Blocks of three lines (reference, base, tuned) of at most `width` columns, one cell above the other."""
     blocks: list[list[list[Cell]]] = []
     used = width + 1
     for cells in columns:
-        size = max(len(text) for text, _ in cells) + 1
+        size = max(width_of(text) for text, _ in cells) + 1
         if used + size > width:
             blocks.append([[(f"{label:<7}", "")] for label in _LABELS])
             used = 7
         for line, (text, role) in zip(blocks[-1], cells, strict=True):
-            line += [(text, role), (" " * (size - len(text)), "")]
+            line += [(text, role), (" " * (size - width_of(text)), "")]
         used += size
     return blocks
 

@@ -21,6 +21,9 @@ from core.runs.row import Row
 from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
+from core.scoring.side_by_side import Cell, columns, compare
+from core.scoring.units import Unit
+from lora_tui.cells import width_of
 from lora_tui.output import export
 from lora_tui.reports import html_page, json_document, markdown, svg
 from lora_tui.reports import svg as pictures
@@ -146,3 +149,17 @@ def test_charts_are_not_written_behind_a_link_beside_the_report(fake_run: MakeRu
     with pytest.raises(UserError, match=r"cannot be written: .*run_matrix_files: a link"):
         export(tmp_path / "out" / "run_matrix.md", report)
     assert not list((tmp_path / "theirs").iterdir())
+
+
+def test_wide_characters_stand_one_above_the_other() -> None:
+    clip = compare("a", "你好吗朋友", "你号吗友", "你好吗朋友", Unit.CHARACTER)
+    (block,) = aligned_lines(columns(clip))
+    texts = ["".join(text for text, _ in line) for line in block]
+    assert texts[1].split()[1:] == ["你", "[号]", "吗", "--", "友"]
+    widths = {tuple(width_of(text) + width_of(gap) for (text, _), (gap, _) in batched(line[1:])) for line in block}
+    assert len(widths) == 1
+
+
+def batched(cells: list[Cell]) -> list[tuple[Cell, Cell]]:
+    """A cell's text with the room behind it."""
+    return list(zip(cells[::2], cells[1::2], strict=True))
