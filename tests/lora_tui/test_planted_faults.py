@@ -25,15 +25,25 @@ from lora_tui.__main__ import main
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def accepted(folder: PlanFolder) -> Any:
-    """A folder with one run, `a`, that the gate accepts."""
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> PlanFolder:
+    """A folder with one run, `a`, that the gate accepts; a copy of it lies beside it."""
+    folder = PlanFolder(tmp_path_factory.mktemp("accepted") / "folder")
     folder.write()
     folder.db.submit(folder.submission())
     assert supervise(folder.runs, folder.executor) == 0
     write_positions(folder.run("a"))
     made_consistent(folder.run("a"))
+    shutil.copytree(folder.root, folder.root.with_name("copy"), symlinks=True)
     return folder
+
+
+@pytest.fixture
+def accepted(untouched: PlanFolder) -> PlanFolder:
+    """The folder as it was made, whatever the test before did to it."""
+    shutil.rmtree(untouched.root)
+    shutil.copytree(untouched.root.with_name("copy"), untouched.root, symlinks=True)
+    return untouched
 
 
 def gate(folder: PlanFolder, *arguments: str) -> int:
@@ -304,7 +314,7 @@ CODES: dict[Callable[[RunPaths], None], ExitCode] = {
 """What the gate says of each."""
 
 
-def test_without_a_fault_the_run_is_accepted_and_consistent(accepted: Any, capsys: Capture) -> None:
+def test_without_a_fault_the_run_is_accepted_and_consistent(accepted: PlanFolder, capsys: Capture) -> None:
     assert gate(accepted) == 0
     assert main(["verify", str(accepted.run("a").root)]) == 0
     out = capsys.readouterr().out
@@ -314,7 +324,7 @@ def test_without_a_fault_the_run_is_accepted_and_consistent(accepted: Any, capsy
 
 @pytest.mark.parametrize(("fault", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", None))
 def test_no_fault_passes_and_verify_names_it(
-    accepted: Any, fault: Callable[[RunPaths], None], code: ExitCode, capsys: Capture
+    accepted: PlanFolder, fault: Callable[[RunPaths], None], code: ExitCode, capsys: Capture
 ) -> None:
     fault(accepted.run("a"))
     assert gate(accepted) == code
@@ -345,7 +355,7 @@ CONSISTENT: dict[Callable[[RunPaths], None], str] = {
 
 @pytest.mark.parametrize("fault", CONSISTENT, ids=lambda fault: fault.__name__)
 def test_nor_does_one_with_the_lists_of_files_edited_alike(
-    accepted: Any, fault: Callable[[RunPaths], None], capsys: Capture
+    accepted: PlanFolder, fault: Callable[[RunPaths], None], capsys: Capture
 ) -> None:
     run = accepted.run("a")
     fault(run)
@@ -357,7 +367,7 @@ def test_nor_does_one_with_the_lists_of_files_edited_alike(
     assert CONSISTENT[fault] in out and "changed since the run ended" not in out
 
 
-def test_a_deleted_figure_is_computed_again_and_a_missing_order_is_named(accepted: Any, capsys: Capture) -> None:
+def test_a_deleted_figure_is_computed_again_and_a_missing_order_is_named(accepted: PlanFolder, capsys: Capture) -> None:
     run = accepted.run("a")
     assert gate(accepted) == 0
     for file in run.evals.glob("significance-*.json"):
@@ -371,7 +381,9 @@ def test_a_deleted_figure_is_computed_again_and_a_missing_order_is_named(accepte
     assert "not checked: order of the sets: there is no position.json" in out
 
 
-def test_speakers_named_after_the_run_do_not_pass_for_those_it_was_scored_with(accepted: Any, capsys: Capture) -> None:
+def test_speakers_named_after_the_run_do_not_pass_for_those_it_was_scored_with(
+    accepted: PlanFolder, capsys: Capture
+) -> None:
     manifest = accepted.root / "heldout.jsonl"
     manifest.write_text(manifest.read_text().replace('"s0"', '"somebody"'))
     assert main(["verify", str(accepted.run("a").root)]) == 1
@@ -383,7 +395,7 @@ def test_speakers_named_after_the_run_do_not_pass_for_those_it_was_scored_with(a
     assert said in capsys.readouterr().err
 
 
-def test_a_run_of_an_earlier_version_is_undecided_and_says_why(accepted: Any, capsys: Capture) -> None:
+def test_a_run_of_an_earlier_version_is_undecided_and_says_why(accepted: PlanFolder, capsys: Capture) -> None:
     """Its documents lack what is needed now: schema 1, no list of files, no facts in the hash."""
     run = accepted.run("a")
 
@@ -404,7 +416,7 @@ def test_a_run_of_an_earlier_version_is_undecided_and_says_why(accepted: Any, ca
     assert "does not say what the run's files were, as runs of earlier versions do not" in out
 
 
-def test_an_audit_of_another_method_is_made_anew(accepted: Any, capsys: Capture) -> None:
+def test_an_audit_of_another_method_is_made_anew(accepted: PlanFolder, capsys: Capture) -> None:
     run = accepted.run("a")
     assert main(["verify", str(run.root)]) == 0
     assert "made anew, and only sizes and leakage were compared" in capsys.readouterr().out
@@ -423,7 +435,7 @@ def test_an_audit_of_another_method_is_made_anew(accepted: Any, capsys: Capture)
     assert "audit of the data: taken as recorded (domain not on this machine)" in capsys.readouterr().out
 
 
-def test_a_run_without_its_audit_is_undecided(accepted: Any) -> None:
+def test_a_run_without_its_audit_is_undecided(accepted: PlanFolder) -> None:
     accepted.run("a").data_health.unlink()
     assert gate(accepted) == ExitCode.UNDECIDED
     assert main(["verify", str(accepted.run("a").root)]) == ExitCode.UNDECIDED
@@ -487,7 +499,7 @@ def junk_in_events(run: RunPaths) -> None:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_verify_finds_what_the_verdict_does_not_look_at(
-    accepted: Any, fault: Callable[[RunPaths], None], says: str, capsys: Capture
+    accepted: PlanFolder, fault: Callable[[RunPaths], None], says: str, capsys: Capture
 ) -> None:
     gate(accepted)
     fault(accepted.run("a"))
@@ -498,14 +510,14 @@ def test_verify_finds_what_the_verdict_does_not_look_at(
     assert any(says in problem for problem in document["problems"])
 
 
-def test_a_torn_last_line_is_no_fault(accepted: Any) -> None:
+def test_a_torn_last_line_is_no_fault(accepted: PlanFolder) -> None:
     run = accepted.run("a")
     with run.events.open("a") as file:
         file.write('{"event": "heartbeat", "att')
     assert main(["verify", str(run.root)]) == 0
 
 
-def test_verify_accepts_no_run_that_has_not_ended(accepted: Any, capsys: Capture) -> None:
+def test_verify_accepts_no_run_that_has_not_ended(accepted: PlanFolder, capsys: Capture) -> None:
     run = accepted.run("a")
     run.result.unlink()
     edit_events(run, lambda line: None if line["event"] == "final" else line)
@@ -513,7 +525,7 @@ def test_verify_accepts_no_run_that_has_not_ended(accepted: Any, capsys: Capture
     assert "not checked: the run has not ended (crashed)" in capsys.readouterr().out
 
 
-def test_verify_says_what_it_cannot_hash_again(accepted: Any, capsys: Capture) -> None:
+def test_verify_says_what_it_cannot_hash_again(accepted: PlanFolder, capsys: Capture) -> None:
     for name in ("domain.wav", "train.jsonl"):
         (accepted.root / name).unlink()
     shutil.rmtree(accepted.root / "model")
@@ -529,7 +541,7 @@ def test_verify_without_a_run_exits_4(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_edits_that_are_consistent_are_seen_in_a_signed_run(
-    accepted: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    accepted: PlanFolder, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Words in the log that nothing else holds, here a step's loss: only the signature can tell."""
     run = accepted.run("a")
@@ -564,7 +576,7 @@ def forget_what_this_process_knows() -> None:
     significance._assess.cache_clear()
 
 
-def test_a_forged_figure_turns_no_verdict(accepted: Any, capsys: Capture) -> None:
+def test_a_forged_figure_turns_no_verdict(accepted: PlanFolder, capsys: Capture) -> None:
     """A threshold that the run meets by so little that it is unsure, and stored figures that say it is sure."""
     run = accepted.run("a")
     sure = ("--set", "gate.confidence=0.95", "--json")
@@ -583,7 +595,7 @@ def test_a_forged_figure_turns_no_verdict(accepted: Any, capsys: Capture) -> Non
     assert gate(accepted, *near) == ExitCode.UNDECIDED
 
 
-def test_a_stored_figure_hides_no_edited_count(accepted: Any) -> None:
+def test_a_stored_figure_hides_no_edited_count(accepted: PlanFolder) -> None:
     """Counts better than their texts, and stored figures under the hash of the edited documents."""
     run = accepted.run("a")
     assert gate(accepted) == 0
