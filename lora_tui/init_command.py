@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.console import ask, err
 from core.errors import ExitCode, ManifestError, UserError
 from core.manifests.manifest import joined_words, read_manifest
+from core.plan.family_defaults import Chosen, family_defaults
 from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
@@ -22,7 +23,7 @@ from core.plan.template import plan_text
 from core.runs.hub import is_hub_id
 from core.runs.model_files import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
-from core.runs.preflight import hears, usable_seconds
+from core.runs.preflight import family_in, hears, languages_in, usable_seconds
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
 from core.system.files import write_text
@@ -101,6 +102,11 @@ def run(args: argparse.Namespace) -> ExitCode:
         raise UserError(f"{output}: the plan cannot be written: {error.strerror}") from error
     if parse_plan(text, str(output)).gate.unit != Unit.WORD:
         _say("Texts without spaces between words: errors are counted in characters (gate.unit).")
+    facts = family_in(model := user_path(answers["model"]))
+    if facts is not None and facts.language == "required" and languages_in(model, facts):
+        _say(
+            f"This model must be told what is spoken: set language in [model] of {output}, or name it in the manifests."
+        )
     _say(f"{output} is written. `lora-tui plan {output}` shows what it comes to.")
     return ExitCode.ACCEPTED
 
@@ -125,9 +131,16 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
         steps,
         epochs,
         _unit(answers),
+        _family_defaults(user_path(model), longest, train, steps, epochs),
     )
     parse_plan(text, str(output))  # a plan that could not be read again must not be written
     return text
+
+
+def _family_defaults(folder: Path, longest: float, train_s: Sequence[float], steps: int, epochs: float) -> list[Chosen]:
+    """What fits the model in a folder; nothing for one that is not here or of no family."""
+    facts = family_in(folder)
+    return family_defaults(facts, languages_in(folder, facts), longest, train_s, steps, epochs) if facts else []
 
 
 def _unit(answers: Mapping[str, str]) -> Unit:

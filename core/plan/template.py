@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from core.plan.family_defaults import Chosen
 from core.plan.schema import DEFAULT_EPOCHS, TrainSettings
 from core.plan.validate import SECTIONS, keys_of
 from core.scoring.units import Unit
@@ -95,12 +96,13 @@ def plan_text(
     steps: int = TrainSettings().steps,
     epochs: float = DEFAULT_EPOCHS,
     unit: Unit = Unit.WORD,
+    chosen: Sequence[Chosen] = (),
 ) -> str:
     """A plan with the phases of the shipped one, of so many steps and passes over the training speech.
 
     `manifests`: paths by key (train, domain, heldout, and replay where there is one), and the normaliser where one was
-    chosen. `attention` and
-    `feed_forward`: names of the model's linear layers. `unit`: what error rates count.
+    chosen. `attention` and `feed_forward`: names of the model's linear layers. `unit`: what error rates count.
+    `chosen`: values that fit the model; their reasons stand above them.
     """
     values: dict[str, dict[str, Any]] = {
         "model": {"id": model},
@@ -116,7 +118,13 @@ def plan_text(
         values["gate"]["unit"] = unit.value
     if "replay" not in manifests:
         del values["train"]["replay_share"]
-    sections = "".join(_section_text(name, values.get(name, {})) for name in SECTIONS)
+    reasons: dict[str, str] = {}
+    for one in chosen:
+        section, _, name = one.key.partition(".")
+        if name not in manifests:
+            values[section][name] = one.value
+            reasons[one.key] = one.why
+    sections = "".join(_section_text(name, values.get(name, {}), reasons) for name in SECTIONS)
     return f"{_HEAD}{sections}{_SEARCH}{_EXPERIMENTS}{_later_experiments(attention, feed_forward)}"
 
 
@@ -130,7 +138,7 @@ def _later_experiments(attention: Sequence[str], feed_forward: Sequence[str]) ->
     return _ARCHITECTURE.format(choices=lines) + _LEARNING_RATE
 
 
-def _section_text(section: str, values: Mapping[str, Any]) -> str:
+def _section_text(section: str, values: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
     title = _TITLES[section]
     lines = ["", _with_comment(f"[{section}]", title) if title else f"[{section}]"]
     for name, (spec, _) in keys_of(section).items():
@@ -141,6 +149,8 @@ def _section_text(section: str, values: Mapping[str, Any]) -> str:
         choices = [choice for choice in rules.get("choices", ()) if choice != spec.default]
         other = f" (or {', '.join(toml_value(choice) for choice in choices)})" if choices else ""
         comment = f"{rules['doc']}{unit}{other}"
+        if why := reasons.get(f"{section}.{name}"):
+            lines.append(f"# {why}")
         if name in values:
             lines.append(_with_comment(f"{name} = {toml_value(values[name])}", comment))
         elif spec.default is None:

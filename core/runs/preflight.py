@@ -9,7 +9,7 @@ from pathlib import Path
 from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
-from core.plan.families import MODEL_SECONDS, cannot, family_of, known_languages, wrong_language
+from core.plan.families import MODEL_SECONDS, FamilyFacts, cannot, family_of, known_languages, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
 from core.plan.schema import DataSettings, RunSettings
 from core.runs.adapter_size import adapter_problem, model_folder
@@ -34,7 +34,7 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
     """
     problems: list[str] = []
     folder = model_folder(settings.model)
-    facts = family_of(_config(folder).get("model_type"))
+    facts = family_in(folder)
     problems += cannot(facts, settings.train) if facts is not None else []
     longest = hears(folder)
     if targets_known:
@@ -63,13 +63,10 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
 
 def _wrong_language(folder: Path, settings: RunSettings) -> str | None:
     """What is wrong with language and task, by the model's files and what the manifests' clips name."""
-    if not folder.is_dir():
-        return None
-    facts = family_of((read_json(folder / "config.json", follow=True)[0] or {}).get("model_type"))
+    facts = family_in(folder)
     if facts is None:
         return None
-    vocabulary = read_json(folder / "vocab.json", follow=True)[0] if facts.language == "single" else None
-    known = known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {}, vocabulary)
+    known = languages_in(folder, facts)
     data, model = settings.data, settings.model
     replay = data.replay if settings.train.replay_share > 0 else None
     named: set[str | None] = {None} if not known else set()
@@ -118,13 +115,19 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
     return tuple(clip for clip in found if clip.seconds > 0)
 
 
-def _config(folder: Path) -> dict[str, object]:
-    """The model's config.json; nothing where there is none."""
-    return read_json(folder / "config.json", follow=True)[0] or {}
+def family_in(folder: Path) -> FamilyFacts | None:
+    """The family of the model in a folder; None: of none, or there is no model."""
+    return family_of((read_json(folder / "config.json", follow=True)[0] or {}).get("model_type"))
+
+
+def languages_in(folder: Path, facts: FamilyFacts) -> tuple[str, ...]:
+    """Codes of the languages that the model in a folder can be told; none: it takes none."""
+    vocabulary = read_json(folder / "vocab.json", follow=True)[0] if facts.language == "single" else None
+    return known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {}, vocabulary)
 
 
 def hears(folder: Path) -> float:
     """The longest clip that the model hears, by its configuration."""
     extractor: dict[str, object] = read_json(folder / "preprocessor_config.json", follow=True)[0] or {}
-    facts = family_of(_config(folder).get("model_type"))
+    facts = family_in(folder)
     return facts.max_seconds(extractor.get("chunk_length")) if facts else MODEL_SECONDS

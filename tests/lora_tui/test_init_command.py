@@ -187,3 +187,20 @@ def test_what_init_writes_for_few_clips_has_no_problem(
     capsys.readouterr()
     assert plan_command.run(parser.parse_args([str(project / "experiments.toml")])) is ExitCode.ACCEPTED
     assert "leave some without one" not in capsys.readouterr().err
+
+
+def test_a_plan_for_a_model_folder_says_why_its_values_fit(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text('{"model_type": "whisper"}')
+    flags = ("--yes", "--force", "--model", "model", *FLAGS[2:])
+    assert command(*flags) is ExitCode.ACCEPTED
+    text = (project / "experiments.toml").read_text()
+    assert (
+        "# Each clip costs the encoder 30 s, whatever its length: this is 16 clips.\neval_batch_seconds = 480.0" in text
+    )
+    assert load_plan(project / "experiments.toml").defaults.data.normaliser == "whisper_english"
+    assert "must be told what is spoken" not in capsys.readouterr().err
+    (project / "model" / "generation_config.json").write_text('{"lang_to_id": {"<|de|>": 1, "<|en|>": 2}}')
+    assert command(*flags) is ExitCode.ACCEPTED
+    assert load_plan(project / "experiments.toml").defaults.data.normaliser == "basic"
+    assert "must be told what is spoken: set language in [model] of experiments.toml" in capsys.readouterr().err

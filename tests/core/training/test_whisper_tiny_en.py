@@ -1,0 +1,76 @@
+"""OpenAI's own Whisper tiny.en, where it lies beside the project: scored as transformers' pipeline scores it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.audio.samples import SAMPLE_RATE_HZ, read_clip
+from core.manifests.manifest import read_manifest, write_manifest
+from core.runs.scores import Score, read_score
+from core.scoring.counts import total
+from core.scoring.text import normaliser
+from core.scoring.wer import count_errors
+
+SHARED = Path(__file__).parents[4] / "shared"
+WHISPER = SHARED / "whisper-tiny.en"
+SETS = {
+    # every clip of two readers, and as much of the connected digits as a minute or two allow
+    "real": (SHARED / "real" / "manifest.jsonl", 1),
+    "heldout": (SHARED / "speech" / "digits" / "heldout_manifest.jsonl", 20),
+}
+NORMALISER = "whisper_english"
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(not WHISPER.is_dir(), reason="needs OpenAI's Whisper tiny.en in ../shared/whisper-tiny.en"),
+]
+
+
+def part_of(manifest: Path, every: int, folder: Path) -> Path:
+    """A manifest of each `every`-th utterance, so that all speakers are among them."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()][::every]
+    for line in lines:
+        line["audio_filepath"] = str(manifest.parent / line["audio_filepath"])
+    write_manifest(folder / manifest.name, lines)
+    return folder / manifest.name
+
+
+def scored(manifest: Path, *options: str) -> Score:
+    output = manifest.with_suffix(".score.json")
+    command = [sys.executable, "-m", "core.cli", "evaluate", str(manifest), "--model", str(WHISPER)]
+    subprocess.run([*command, "--normaliser", NORMALISER, "--json", str(output), *options], check=True)
+    score, problem = read_score(output)
+    assert score is not None, problem
+    return score
+
+
+def by_pipeline(manifest: Path) -> list[str]:
+    """What transformers' pipeline makes of each clip: alone, greedy, at its own loudness."""
+    import torch
+    from transformers import pipeline
+
+    recogniser: Any = pipeline("automatic-speech-recognition", model=str(WHISPER), dtype=torch.float32, device="cpu")
+    clips = (read_clip(u.audio, u.offset_s, u.duration_s) for u in read_manifest(manifest).utterances)
+    return [str(recogniser({"raw": clip, "sampling_rate": SAMPLE_RATE_HZ}, batch_size=1)["text"]) for clip in clips]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_word_error_rate_is_that_of_the_pipeline(name: str, tmp_path: Path) -> None:
+    manifest, every = SETS[name]
+    if not manifest.is_file():
+        pytest.skip(f"needs {manifest.relative_to(SHARED.parent)}")
+    part = part_of(manifest, every, tmp_path)
+    text = normaliser(NORMALISER)
+    score = scored(part)
+    pairs = zip(score.utterances, by_pipeline(part), strict=True)
+    theirs = total(count_errors(text.apply(u.reference), text.apply(hypothesis)) for u, hypothesis in pairs)
+    print(
+        f"{name}: {len(score.utterances)} clips, {score.counts.plain.wer_percent:.2f} %, pipeline {theirs.wer_percent:.2f} %"
+    )
+    assert score.counts.plain.wer_percent == pytest.approx(theirs.wer_percent, abs=0.1)
