@@ -53,7 +53,10 @@ class FamilyFacts:
     beams: bool = False
     """Whether it can decode by beam search."""
     spectrogram: tuple[int, int] | None = None
-    """Which axes of its `input_features` (clips, …) are time and frequency; None: there is nothing to mask."""
+    """Which axes of its `input_features` (clips, …) are time and frequency; None: it hears samples.
+
+    Some models of a family with an architecture of both kinds hear samples nevertheless.
+    """
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
 
@@ -82,6 +85,7 @@ _TEXT_DECODER: dict[str, Any] = {
     "decoder": r"(.*\.)?language_model\.",
     "default_sites": "decoder",
     "language": "required",
+    "spectrogram": (2, 1),
 }
 """Of language models that hear: an audio encoder, and a text decoder with gates in its MLP."""
 _FAST_CONFORMER: dict[str, Any] = {
@@ -146,6 +150,7 @@ FAMILIES = (
         attention=("q_proj", "k_proj", "v_proj", "out_proj", "query", "key", "value"),
         mlp=("fc1", "fc2", "intermediate_dense", "output_dense"),
         beams=True,
+        spectrogram=(1, 2),
     ),
     FamilyFacts(
         "ctc",
@@ -176,6 +181,7 @@ FAMILIES = (
         decoder=None,
         default_sites="encoder",
         language="single",
+        spectrogram=(1, 2),
     ),
     FamilyFacts(
         "parakeet_tdt",
@@ -185,6 +191,7 @@ FAMILIES = (
         mlp=("linear1", "linear2"),
         decoder=r"(.*\.)?(decoder|joint)\.",
         default_sites="encoder",
+        spectrogram=(1, 2),
     ),
     FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), spectrogram=(2, 1), **_TEXT_DECODER),
     FamilyFacts(
@@ -297,8 +304,11 @@ def cannot(facts: FamilyFacts, train: TrainSettings) -> Iterator[str]:
         able = ", ".join(one.name for one in FAMILIES if one.beams)
         yield f"gate.beams: {facts.name} models are decoded greedily; set it to 1, which is the default (beams: {able})"
     if (train.augment.time_masks or train.augment.feature_masks) and facts.spectrogram is None:
-        able = ", ".join(one.name for one in FAMILIES if one.spectrogram is not None)
-        yield (
-            f"train.augment.time_masks, feature_masks: {facts.name} models have no spectrogram to mask ({able} have); "
-            "leave them at 0"
-        )
+        yield nothing_to_mask(facts)
+
+
+def nothing_to_mask(facts: FamilyFacts) -> str:
+    """What to say of masks for a model that hears samples."""
+    able = ", ".join(one.name for one in FAMILIES if one.spectrogram is not None)
+    keys = "train.augment.time_masks, feature_masks"
+    return f"{keys}: this {facts.name} model hears samples and has no spectrogram to mask; leave them at 0 ({able} may)"

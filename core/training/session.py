@@ -20,7 +20,7 @@ from core.errors import Interrupted, ManifestError, ModelError, RunFolderError, 
 from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache, languages_sha256, manifest_sha256
 from core.manifests.noise import noise_recordings
-from core.plan.families import cannot
+from core.plan.families import cannot, nothing_to_mask
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
@@ -181,6 +181,8 @@ class Session:
         )
         if unable := list(cannot(speech.facts, train)):
             raise ModelError("\n".join(unable))
+        if (train.augment.time_masks or train.augment.feature_masks) and speech.spectrogram is None:
+            raise ModelError(nothing_to_mask(speech.facts))
         return speech.with_beams(train.beams)
 
     def _check_model(self) -> None:

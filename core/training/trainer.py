@@ -190,10 +190,10 @@ class Trainer:
         clips = [normalise(clip, self.settings.data.target_rms).samples for clip in heard]
         languages = [source.languages[i] for source, i in self._parts(micro)]
         features = self.speech.features(clips)
-        if augmentation is not None and augmentation.masks and self.speech.facts.spectrogram is not None:
+        if augmentation is not None and augmentation.masks and self.speech.spectrogram is not None:
             longest = self.speech.encoder_seconds(max(map(len, clips)) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
             shares = [len(clip) / longest for clip in clips]
-            augmentation.mask(features["input_features"], self.speech.facts.spectrogram, shares, step, place)
+            augmentation.mask(features["input_features"], self.speech.spectrogram, shares, step, place)
         with self.speech.autocast():
             loss = self.speech.summed_loss(self.speech.encode(features, languages), labels)
         return loss, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ

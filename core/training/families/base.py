@@ -199,6 +199,12 @@ class SpeechModel(ABC):
             raise ModelError(f"beams = {beams}: {self.facts.name} models are decoded greedily; ask for 1, or for none")
         return replace(self, beams=beams)
 
+    @property
+    def spectrogram(self) -> tuple[int, int] | None:
+        """Which axes of its `input_features` are time and frequency; None: this model hears samples."""
+        heard = getattr(self.processor.feature_extractor, "model_input_names", ())
+        return self.facts.spectrogram if "input_features" in heard else None
+
     def encoder_seconds(self, seconds: float) -> float:
         """What the encoder computes over for a clip of so many seconds, padding included."""
         return self.limits.max_seconds if self.facts.windowed else seconds

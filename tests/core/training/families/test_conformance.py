@@ -19,12 +19,12 @@ from forked_trainer import signal_at
 from training_kit import QUICK, TrainingRun, digit_texts, made_up_set, speechlike
 
 from core.audio.samples import normalise
-from core.errors import ExitCode
+from core.errors import ExitCode, ModelError
 from core.plan.families import FAMILIES
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_files import AdapterFacts
 from core.runs.events import CheckpointSaved
-from core.training.adapter import attach, load_adapter, merged, save_adapter, trainable
+from core.training.adapter import attach, load_adapter, merged, save_adapter, set_training_mode, trainable
 from core.training.evaluation import normalisation_fingerprint
 from core.training.families.base import SpeechModel
 from core.training.model import load_model
@@ -76,6 +76,35 @@ def test_every_model_type_has_a_tiny_model() -> None:
     """So that a new line of `core.plan.families` is tested."""
     there = {tiny.model_type for tiny in TINY.values()}
     assert there == {model_type for facts in FAMILIES for model_type in facts.model_types}
+
+
+def test_the_frozen_base_is_trained_as_it_is_evaluated(speech: SpeechModel) -> None:
+    """Its dropout, LayerDrop and SpecAugment do not act."""
+    found = disturbed(speech)
+    found.network.eval()
+    evaluated = loss(found, heard(), TEXTS)
+    set_training_mode(found)
+    assert [loss(found, heard(), TEXTS) for _ in range(3)] == [evaluated] * 3
+
+
+def test_beams_find_the_same_alone_and_in_a_batch_or_are_refused_by_name(speech: SpeechModel) -> None:
+    if not speech.facts.beams:
+        with pytest.raises(ModelError, match=f"{speech.facts.name} models are decoded greedily"):
+            speech.with_beams(3)
+        return
+    speech, clips = speech.with_beams(3), heard()
+    assert transcripts(speech, clips) == [transcripts(speech, [clip])[0] for clip in clips]
+
+
+def test_the_axes_of_its_spectrogram_are_named(speech: SpeechModel) -> None:
+    """For masks. Those that hear samples have none."""
+    one, two = (speech.features([np.tile(heard(["one two three"])[0], times)]) for times in (1, 2))
+    assert ("input_features" in one) == (speech.spectrogram is not None)
+    if speech.spectrogram is not None:
+        time, bins = speech.spectrogram
+        sizes = [batch["input_features"].shape for batch in (one, two)]
+        assert sizes[0][bins] == sizes[1][bins] and {time, bins} == {1, 2}
+        assert sizes[0][time] == sizes[1][time] if speech.facts.windowed else sizes[0][time] < sizes[1][time]
 
 
 def test_the_tiny_model_is_of_its_type(family: tuple[Tiny, Path]) -> None:
