@@ -98,7 +98,7 @@ TEXT_DECODER = {
 
 
 def tiny_voxtral(folder: Path) -> Path:
-    """Voxtral with windows of 8 s and a tekken vocabulary of the bytes and the control tokens."""
+    """Voxtral with windows of 4 s and a tekken vocabulary of the bytes and the control tokens."""
     from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 
     named = {1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]", 11: "<pad>", 24: "[AUDIO]", 25: "[BEGIN_AUDIO]"}
@@ -117,7 +117,7 @@ def tiny_voxtral(folder: Path) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tekken.json").write_text(json.dumps(vocabulary))
-    extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=8)
+    extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=4)
     described = {"processor_class": "VoxtralProcessor", **extractor.to_dict()}
     described.pop("mel_filters", None)
     (folder / "preprocessor_config.json").write_text(json.dumps(described))
@@ -130,7 +130,7 @@ def tiny_voxtral(folder: Path) -> Path:
             "num_hidden_layers": 1,
             "num_attention_heads": 2,
             "num_mel_bins": 16,
-            "max_source_positions": 400,
+            "max_source_positions": 200,
         },
         text_config={"model_type": "llama", "vocab_size": 256 + len(control), **TEXT_DECODER},
         audio_token_id=24,
