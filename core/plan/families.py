@@ -192,7 +192,7 @@ FAMILIES = (
         default_sites="encoder",
         spectrogram=(1, 2),
     ),
-    FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), spectrogram=(2, 1), **_TEXT_DECODER),
+    FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), **_TEXT_DECODER),
     FamilyFacts(
         "cohere_asr", ("cohere_asr",), languages=tuple(_COHERE.split()), renamed=_COHERE_FILES, **_FAST_CONFORMER
     ),
@@ -202,7 +202,6 @@ FAMILIES = (
         ("voxtral",),
         languages=tuple(_ISO_639_1.split()),
         renamed=_VOXTRAL_FILES,
-        spectrogram=(2, 1),
         windowed=True,
         **_TEXT_DECODER,
     ),
