@@ -85,6 +85,7 @@ _TEXT_DECODER: dict[str, Any] = {
     "decoder": r"(.*\.)?language_model\.",
     "default_sites": "decoder",
     "language": "required",
+    "spectrogram": (2, 1),
 }
 """Of language models that hear: an audio encoder, and a text decoder with gates in its MLP."""
 _FAST_CONFORMER: dict[str, Any] = {
