@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_trainer import signal_at
 from safetensors.torch import load_file
 from training_kit import TrainingRun, in_process_trainer, speechlike
 
@@ -16,6 +18,7 @@ from core.audio.samples import normalise
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_files import AdapterFacts
+from core.runs.events import Step
 from core.training import adapter
 from core.training.adapter import attach, load_adapter, merged, save_adapter, trainable
 from core.training.evaluation import normalisation_fingerprint
@@ -210,3 +213,31 @@ def test_lora_plus_multiplies_the_rate_of_b_alone(make: Any) -> None:
     assert {round(ratio) for name, ratio in ratios.items() if ".lora_B." in name} == {16}
     assert {round(ratio) for name, ratio in ratios.items() if "magnitude" in name} <= {16}
     assert {round(ratio) for name, ratio in ratios.items() if ".lora_A." in name} <= {1}
+
+
+@pytest.mark.heavy
+def test_a_run_of_pissa_that_is_killed_ends_as_if_undisturbed(
+    tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    """In processes of its own, with LoRA+, layers computed again, and the score of `lora-cli` beside the trainer's."""
+    from training_kit import QUICK
+
+    settings = (
+        *QUICK,
+        "adapter.method=pissa",
+        "adapter.sites=decoder",
+        "adapter.lora_plus=4",
+        "train.gradient_checkpointing=true",
+    )
+    whole, killed = (
+        TrainingRun(tmp_path / name, tiny_moonshine, quick_sets, *settings) for name in ("whole", "killed")
+    )
+    assert whole.fork() == 0, whole.log
+
+    assert killed.fork(signal_at(signal.SIGKILL, lambda event: isinstance(event, Step) and event.step == 5)) != 0
+    assert killed.fork() == 0, killed.log
+    assert killed.result() == whole.result()
+    scores = [json.loads(whole.paths.tuned("domain").read_text())["utterances"]]
+    best = int(whole.paths.best.readlink().name.removeprefix("step-"))
+    scores.append(json.loads(whole.paths.evaluation(best, "domain").read_text())["utterances"])
+    assert [u["hypothesis"] for u in scores[0]] == [u["hypothesis"] for u in scores[1]]
