@@ -17,9 +17,10 @@ from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, in_words
 from core.plan.schema import Plan, Row
-from core.queue.fitness import unfit
+from core.queue.fitness import on_cpu, unfit
 from core.queue.recorded_runs import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size
+from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import load_plan
 from core.runs.resolve import ResolveLaterError, Resolver
@@ -34,7 +35,20 @@ UNDECIDED = "decided later"
 COMMIT_LATER = "not started; its hub model's commit is looked up then"
 FIRST_DRAWS = 3
 """Draws of [search] that are shown."""
-_HEADINGS = ("ROW", "RUN", "STEPS", "BATCH", "LR", "METHOD", "RANK", "TARGET MODULES", "LAYERS", "TRAINED", "STATE")
+_HEADINGS = (
+    "ROW",
+    "RUN",
+    "STEPS",
+    "BATCH",
+    "LR",
+    "METHOD",
+    "RANK",
+    "TARGET MODULES",
+    "LAYERS",
+    "TRAINED",
+    "MEMORY",
+    "STATE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,8 @@ class PlannedRow:
     state: str
     size: AdapterSize | None
     """None: it cannot be told from the model's files, or not yet."""
+    memory: MemoryForecast | None
+    """Likewise, or the manifests do not tell."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +99,7 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
     planned: list[PlannedRow] = []
     problems: dict[str, None] = {}
     refused: dict[str, list[str]] = {}
+    cpu = on_cpu()
     first: dict[str, str] = {}
     for row in rows:
         identity, state, unread = None, NOT_STARTED, False
@@ -107,7 +124,10 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         begun = identity is not None and state != NOT_STARTED
         for problem in () if unread or begun else _unfit(resolver, row):
             refused.setdefault(problem, []).append(row.key)
-        planned.append(PlannedRow(row, identity, state, None if row.adapter_from else _size(resolver, row)))
+        absolute = None if row.adapter_from else resolver.absolute(row.settings, resolver.contents(row.settings))
+        size = None if absolute is None else adapter_size(absolute)
+        memory = None if absolute is None else memory_forecast(absolute, on_cpu=cpu)
+        planned.append(PlannedRow(row, identity, state, size, memory))
     return planned, [*problems, *in_rows(refused, len(rows))]
 
 
@@ -115,11 +135,6 @@ def _unfit(resolver: Resolver, row: Row) -> list[str]:
     """What the trainer of a row would refuse."""
     absolute = resolver.absolute(row.settings, resolver.contents(row.settings))
     return unfit(absolute, targets_known=not row.adapter_from)
-
-
-def _size(resolver: Resolver, row: Row) -> AdapterSize | None:
-    """What the adapter of a row comes to."""
-    return adapter_size(resolver.absolute(row.settings, resolver.contents(row.settings)))
 
 
 def provisional(resolver: Resolver, row: Row) -> str:
@@ -214,6 +229,7 @@ def _cells(item: PlannedRow) -> tuple[str, ...]:
         modules + where,
         "-" if size is None else f"{size.layers} of {size.of}",
         "-" if size is None else f"{size.trained:,}",
+        "-" if item.memory is None else f"{item.memory.total / 1e9:.1f} GB",
         item.state,
     )
 
@@ -233,6 +249,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "after": item.row.after,
                 "when": item.row.when,
                 "adapter_from": item.row.adapter_from,
+                "memory": None if item.memory is None else asdict(item.memory),
                 "adapter_size": None if item.size is None else asdict(item.size),
                 "settings": asdict(item.row.settings),
             }

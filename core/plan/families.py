@@ -57,6 +57,8 @@ class FamilyFacts:
 
     Some models of a family with an architecture of both kinds hear samples nevertheless.
     """
+    frames_per_second: float = 50.0
+    """Of the encoder's layers, where config.json does not say it; memory is forecast from it."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
 
@@ -137,7 +139,13 @@ FAMILIES = (
         beams=True,
         spectrogram=(2, 1),
     ),
-    FamilyFacts("moonshine", ("moonshine",), attention=("q_proj", "k_proj", "v_proj", "o_proj"), beams=True),
+    FamilyFacts(
+        "moonshine",
+        ("moonshine",),
+        frames_per_second=41.7,
+        attention=("q_proj", "k_proj", "v_proj", "o_proj"),
+        beams=True,
+    ),
     FamilyFacts(
         "moonshine_streaming",
         ("moonshine_streaming",),
@@ -193,7 +201,7 @@ FAMILIES = (
         default_sites="encoder",
         spectrogram=(1, 2),
     ),
-    FamilyFacts("qwen3_asr", ("qwen3_asr",), languages=tuple(_QWEN.split()), **_TEXT_DECODER),
+    FamilyFacts("qwen3_asr", ("qwen3_asr",), frames_per_second=12.5, languages=tuple(_QWEN.split()), **_TEXT_DECODER),
     FamilyFacts(
         "cohere_asr", ("cohere_asr",), languages=tuple(_COHERE.split()), renamed=_COHERE_FILES, **_FAST_CONFORMER
     ),

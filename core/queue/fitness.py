@@ -14,6 +14,12 @@ def unfit(settings: RunSettings, *, targets_known: bool = True) -> list[str]:
     return [*preflight(settings, targets_known=targets_known), *_lacking(settings.train.base_precision)]
 
 
+def on_cpu() -> bool:
+    """Whether trainers have no GPU here, as far as the driver tells."""
+    devices = NvmlReader().read()
+    return not (devices.gpus or devices.troubled)
+
+
 def _lacking(base_precision: str) -> list[str]:
     if base_precision == "fp32":
         return []

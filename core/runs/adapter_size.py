@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.plan.families import FamilyFacts, family_of, why_not
 from core.plan.schema import AdapterSettings, ModelSettings, RunSettings
@@ -48,15 +49,43 @@ def adapter_problem(settings: RunSettings) -> str | None:
 
 def adapter_size(settings: RunSettings) -> AdapterSize | None:
     """What the adapter comes to; None where the model is not here, or there is a problem with it."""
+    found = adapted_model(settings)
+    if found is None:
+        return None
+    return AdapterSize(len(found.ranks), len(found.linear), found.trained, found.saved, found.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedModel:
+    """A model with the adapter of a row, by its files."""
+
+    folder: Path
+    facts: FamilyFacts
+    linear: dict[str, Shape]
+    """Whole name of each linear layer that a file names."""
+    ranks: dict[str, int]
+    """Whole name of each layer that gets an adapter → its rank."""
+    trained: int
+    saved: int
+    weights: int
+    vocabulary: int
+    """Entries of the output layer."""
+    frames_per_second: float
+    """Of the encoder."""
+
+
+def adapted_model(settings: RunSettings) -> AdaptedModel | None:
+    """None where the model is not here, or there is a problem with it."""
     try:
         return _size(settings)
     except TargetError:
         return None
 
 
-def _size(settings: RunSettings) -> AdapterSize | None:
+def _size(settings: RunSettings) -> AdaptedModel | None:
     folder = model_folder(settings.model)
-    facts = _family(folder)
+    config = _config(folder)
+    facts = _family(folder, config)
     found = model_shapes(folder)
     if facts is None or not found.linear:
         return None
@@ -65,12 +94,35 @@ def _size(settings: RunSettings) -> AdapterSize | None:
     layers = linear | _shared(adapter, found.embedding)
     ranks = ranks_of(adapter, layers, facts)
     trained = trained_weights(adapter, ranks, layers)
-    return AdapterSize(len(ranks), len(found.linear), trained, saved_weights(adapter, trained), found.weights)
+    outputs = [shape.outputs for name, shape in linear.items() if name.rpartition(".")[2] in OUTPUT_LAYERS]
+    return AdaptedModel(
+        folder=folder,
+        facts=facts,
+        linear=linear,
+        ranks=ranks,
+        trained=trained,
+        saved=saved_weights(adapter, trained),
+        weights=found.weights,
+        vocabulary=max(outputs, default=0 if found.embedding is None else found.embedding.outputs),
+        frames_per_second=_frames_per_second(facts, config or {}),
+    )
 
 
-def _family(folder: Path) -> FamilyFacts | None:
+def _config(folder: Path) -> dict[str, Any] | None:
+    return read_json(folder / CONFIG, follow=True)[0] if folder.is_dir() else None
+
+
+def _frames_per_second(facts: FamilyFacts, config: dict[str, Any]) -> float:
+    """As the configuration says how many frames of 10 ms are made one, else as the family's models have it."""
+    for place in (config, config.get("encoder_config")):
+        factor = place.get("subsampling_factor") if isinstance(place, dict) else None
+        if isinstance(factor, int) and factor > 0:
+            return 100.0 / factor
+    return facts.frames_per_second
+
+
+def _family(folder: Path, config: dict[str, Any] | None) -> FamilyFacts | None:
     """The model's family; None where no file tells. TargetError: it is none that can be trained."""
-    config, _ = read_json(folder / CONFIG, follow=True) if folder.is_dir() else (None, None)
     if config is None:
         return None
     if wrong := why_not(config):

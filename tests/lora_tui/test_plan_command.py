@@ -212,13 +212,17 @@ def test_the_layers_that_match_and_the_trained_weights_are_shown(
     weights = {f"{s}.{leaf}.weight": np.zeros(shape, np.float32) for s in stacks for leaf, shape in leaves.items()}
     save_file(weights, project / "model" / "model.safetensors")
     arguments = ("--set", "model.id=model", "--set", "adapter.rank=4", "--set", "adapter.target_modules=q_proj")
+    clips = [{"audio": "train.wav", "sentence": "words", "offset": 3.0 * n, "duration": 3.0} for n in range(9)]
+    (project / "train.jsonl").write_text("\n".join(map(json.dumps, clips)) + "\n")
     command("--json", *arguments, "--set", "adapter.sites=decoder", "--set", "adapter.method=lora")
-    sizes = [row["adapter_size"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    sizes = [row["adapter_size"] for row in rows]
+    assert rows[0]["memory"]["total"] > 4e8 and rows[-1]["memory"] is None
     assert sizes[0] == {"layers": 1, "of": 8, "trained": 64, "saved": 64, "model": 2 * (64 + 64 + 256 + 256)}
     assert sizes[-1] is None, "its target modules are decided later"
     command(*arguments, "--set", "adapter.target_modules=all-linear", "--set", "adapter.rank_pattern={fc1 = 2}")
     first = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("2.1 "))
-    assert "4 fc1=2" in first and "8 of 8" in first and "848" in first
+    assert "4 fc1=2" in first and "8 of 8" in first and "848" in first and " GB " in first
     command(*arguments[:4])
     assert (
         "no linear layer named k_proj, v_proj, o_proj; there are: fc1, fc2, out_proj, q_proj" in capsys.readouterr().err
