@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from training_kit import digit_texts, quiet_transformers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
@@ -145,4 +146,7 @@ def _parakeet_tokenizer() -> Any:
 def _parakeet_extractor() -> Any:
     from transformers import ParakeetFeatureExtractor
 
-    return ParakeetFeatureExtractor(feature_size=16)
+    try:
+        return ParakeetFeatureExtractor(feature_size=16)
+    except ImportError as error:  # older versions of transformers take their mel filters from librosa
+        pytest.skip(" ".join(str(error).split()))
