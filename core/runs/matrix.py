@@ -19,6 +19,8 @@ CRITERIA = {
     "heldout": "Heldout",
     "parity": "Parity",
 }
+_PERMISSION = "train.allow_high_learning_rate"
+"""No setting by which runs are told apart: the learning rate that it permits is shown."""
 _NOTE_LENGTH = 200
 _HASH_LENGTH = 12
 
@@ -53,7 +55,7 @@ def differing_values(all_settings: Sequence[Mapping[str, Any]], taken: Sequence[
     `taken`: names that mean something else where these are shown; a key of that name is told with its section.
     """
     flat = [_flatten(settings) for settings in all_settings]
-    keys = sorted({key for one in flat for key in one})
+    keys = sorted({key for one in flat for key in one} - {_PERMISSION})
     differing = [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]
     # The last part of a key is enough where nothing else has the same name.
     short = [key.rpartition(".")[2] for key in differing]

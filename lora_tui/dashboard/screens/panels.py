@@ -124,6 +124,8 @@ class VerdictPanel(LinesView):
         lines = verdict_lines(self.run, seeds=self._seeds, goes_on=self._goes_on)
         if len(lines) > height:
             lines = verdict_lines(self.run, compact=True, seeds=self._seeds, goes_on=self._goes_on)
+        if len(lines) > height + 1:  # the last line, the data's health, is in the heading too
+            lines = verdict_lines(self.run, shortest=True, seeds=self._seeds, goes_on=self._goes_on)
         shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
         return [cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
 

@@ -49,7 +49,9 @@ def _key(row: Row, ascii_only: bool) -> Piece:
 
 
 def _title(row: Row, ascii_only: bool) -> Piece:
-    return ", ".join(part for part in (row.title, row.settings) if part), "muted"
+    parts = (row.title, row.settings)
+    # the rows of a sweep have one title: what tells them apart stands first, where it is not cut off
+    return ", ".join(part for part in (reversed(parts) if "#" in row.key else parts) if part), "muted"
 
 
 def _state(row: Row, ascii_only: bool) -> Piece:

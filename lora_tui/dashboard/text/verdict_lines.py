@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.runs.figures import NONE
 from core.runs.health_text import headline
@@ -25,12 +25,18 @@ class Line:
 
 
 def verdict_lines(
-    view: RunView, *, compact: bool = False, seeds: tuple[Piece, ...] = (), goes_on: bool = False
+    view: RunView,
+    *,
+    compact: bool = False,
+    shortest: bool = False,
+    seeds: tuple[Piece, ...] = (),
+    goes_on: bool = False,
 ) -> list[Line]:
-    """The whole panel, its heading first. `compact`: one line a criterion. `seeds`: of its repeats with other seeds.
+    """The whole panel, its heading first. `compact`: one line a criterion; `shortest`: and remarks behind the heading.
 
-    `goes_on`: the queue has the run go on later.
+    `seeds`: of its repeats with other seeds. `goes_on`: the queue has the run go on later.
     """
+    compact = compact or shortest
     decision, active = view.verdict.word, goes_on or view.snapshot.state.active
     best = view.verdict.best_step
     heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]
@@ -43,12 +49,17 @@ def verdict_lines(
         # the panel's last line is the first to go where there is no room
         glyph, *_ = health_pieces(view)
         heading.append((f"  {glyph[0].replace('data ok', 'data').replace('UNKNOWN', 'data')}", glyph[1]))
-    lines = [Line(tuple(heading))]
-    lines += [Line(((sanitise(remark), "unknown"),)) for remark in view.verdict.remarks]
+    remarks = [(sanitise(remark), "unknown") for remark in view.verdict.remarks]
     if view.judged.evidence.failure:
-        lines.append(Line(((sanitise(view.judged.evidence.failure), "fail"),)))
+        remarks.append((sanitise(view.judged.evidence.failure), "fail"))
+    if shortest:
+        heading += [(f"  {text}", role) for text, role in remarks]
+        remarks = []
+    lines = [Line(tuple(heading)), *(Line((remark,)) for remark in remarks)]
     for criterion in view.verdict.criteria:
-        lines += _criterion_lines(criterion, view.so_far.get(criterion.name), compact)
+        # its own folder is the one thing that everybody knows of a run
+        short = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
+        lines += _criterion_lines(short, view.so_far.get(criterion.name), compact)
     lines.append(Line(health_pieces(view)))
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from core.queue.gpu.choice import GIB, Devices, Gpu
-from core.runs.matrix import CRITERIA
+from core.runs.matrix import CRITERIA, differing_settings
 from core.runs.position import write_positions
 from core.runs.row import Row
-from core.scoring.evidence import Thresholds
+from core.scoring.evidence import State, Thresholds
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
 from lora_tui.dashboard.reading.machine import ResourceReader
@@ -126,6 +127,40 @@ def test_the_row_of_a_run_that_goes_on(make_run: Make) -> None:
 
 def test_the_verdict_panel_has_a_line_for_every_criterion() -> None:
     assert share(80, 24, 7).verdict == 1 + len(CRITERIA)
+
+
+def test_remarks_push_no_criterion_off_a_small_screen(make_run: Make) -> None:
+    view = view_of(make_run().train(1000).finish())
+    remark = "Judged by a gate looser than the default: gain ≥ 0.1 instead of 1.0."
+    loose = replace(view, verdict=replace(view.verdict, remarks=(remark,)))
+    board = VerdictPanel(ascii_only=False)
+    board.run = loose
+    small = ["".join(text for text, _ in pieces) for pieces in board.paint(200, 7)[:7]]
+    assert remark in small[0] and [line.partition("PASS")[1] for line in small[1:]] == ["PASS"] * len(CRITERIA)
+    large = ["".join(text for text, _ in pieces) for pieces in board.paint(200, 30)]
+    assert remark in large[1], "where there is room it has a line of its own"
+
+
+def test_a_permission_is_no_setting_by_which_rows_are_told_apart() -> None:
+    high = {"train": {"learning_rate": 3e-4, "allow_high_learning_rate": True}}
+    low = {"train": {"learning_rate": 1e-4, "allow_high_learning_rate": False}}
+    assert differing_settings([high, low]) == ("learning_rate=0.0003", "learning_rate=0.0001")
+
+
+def test_rows_of_a_sweep_are_told_apart_where_their_title_is_cut_off() -> None:
+    row = Row("x", "3.1#1", title="three learning rates", settings="learning_rate=0.0001")
+    shown = row_pieces(row, fitting(120), selected=True, pinned="", ascii_only=False)
+    assert "learning_rate=0.0001" in "".join(text for text, _ in shown)
+
+
+def test_a_reason_names_files_without_the_runs_folder_which_is_known(make_run: Make) -> None:
+    run = make_run().train(1000).finish()
+    view = view_of(run)
+    reason = f"{run.paths.config}: it was made of other data"
+    told = replace(view.verdict.criteria[0], state=State.UNKNOWN, reason=reason)
+    verdict = replace(view.verdict, criteria=(told, *view.verdict.criteria[1:]))
+    said = panel(replace(view, verdict=verdict))
+    assert "  run.json: it was made of other data" in said and str(run.paths.root) not in said
 
 
 def test_the_layout_never_takes_more_than_there_is() -> None:
