@@ -156,15 +156,16 @@ def _use(judged: Judged) -> Iterable[str]:
     yield ""
     yield "```python"
     yield from (
+        "import transformers",
         "from peft import PeftModel",
-        "from transformers import AutoModelForSpeechSeq2Seq",
         "",
-        f'model = AutoModelForSpeechSeq2Seq.from_pretrained("{_code(base)}")',
+        f'config = transformers.AutoConfig.from_pretrained("{_code(base)}")',
+        f'model = getattr(transformers, config.architectures[0]).from_pretrained("{_code(base)}")',
         'model = PeftModel.from_pretrained(model, ".").merge_and_unload()',
         "```",
         "",
         f"Bring clips to 16 kHz mono and an RMS of {_section(judged.snapshot, 'data').get('target_rms')} first, and "
-        "do not pad clips into one batch where the model's layers see padding (Moonshine): either moves the result.",
+        "do not pad clips into one batch where its layers see padding (Moonshine, wav2vec2): either moves the result.",
         "",
     )
 

@@ -66,7 +66,8 @@ def test_a_reader_finds_figures_verdict_use_and_limits(fake_run: MakeRun) -> Non
     for found in (
         "## Verdict: ",
         "| Parity | PASS |",
-        'from_pretrained("org/tiny")',
+        'config = transformers.AutoConfig.from_pretrained("org/tiny")',
+        'getattr(transformers, config.architectures[0]).from_pretrained("org/tiny")',
         "## Limits",
         "identity 0123456789",
     ):
