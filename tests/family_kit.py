@@ -169,5 +169,5 @@ TINY = {
     "speech-encoder-decoder": Tiny("speech-encoder-decoder", encoder_decoder, whole_forward),
     "speech_to_text": Tiny("speech_to_text", speech_to_text, whole_forward),
     "speecht5": Tiny("speecht5", speecht5, whole_forward),
-    "whisper": Tiny("whisper", tiny_whisper, whole_forward),
+    "whisper": Tiny("whisper", partial(tiny_whisper, window_s=4), whole_forward),
 }

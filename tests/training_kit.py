@@ -153,7 +153,7 @@ def tiny_streaming(folder: Path) -> Path:
     return folder
 
 
-def tiny_whisper(folder: Path) -> Path:
+def tiny_whisper(folder: Path, window_s: int = 30) -> Path:
     """A random Whisper with 80 mel bins, its special tokens and its suppressed ones, in hub format."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -186,6 +186,7 @@ def tiny_whisper(folder: Path) -> Path:
     config = WhisperConfig(
         vocab_size=len(tokenizer),
         num_mel_bins=80,
+        max_source_positions=50 * window_s,
         d_model=32,
         **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
         **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
@@ -197,7 +198,7 @@ def tiny_whisper(folder: Path) -> Path:
     network.generation_config.suppress_tokens = [5, 6]
     network.generation_config.begin_suppress_tokens = [tokenizer.encode(" ", add_special_tokens=False)[0], end_id]
     network.save_pretrained(folder)
-    WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=80, chunk_length=window_s), tokenizer).save_pretrained(folder)
     return folder
 
 
