@@ -47,6 +47,7 @@ def left_half_done(run: TrainingRun) -> list[str]:
     return torn + [str(entry) for entry in folders if step_of(entry.name) not in whole]
 
 
+@pytest.mark.heavy
 def test_killed_again_and_again_it_ends_as_if_undisturbed(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
     deaths: list[Callable[[Event], bool]] = [
         at(Step, step=5),
@@ -80,12 +81,14 @@ def kill_evaluations(count: int) -> Callable[[], None]:
     return prepare
 
 
+@pytest.mark.heavy
 def test_an_evaluation_that_something_kills_is_made_again(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
     assert quick_run.fork(kill_evaluations(2)) == 0, quick_run.log
     same(quick_run, finished_run)
     assert quick_run.log.count("lora-cli evaluate on data.domain was killed by signal 9") == 2
 
 
+@pytest.mark.heavy
 def test_an_audit_that_something_kills_is_made_again(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
     def prepare() -> None:
         from core.training import health
@@ -105,6 +108,7 @@ def test_an_audit_that_something_kills_is_made_again(quick_run: TrainingRun, fin
     assert quick_run.log.count("the audit of the data was killed by signal 9") == 2
 
 
+@pytest.mark.heavy
 def test_an_evaluation_that_is_killed_each_time_ends_the_run(quick_run: TrainingRun, finished_run: TrainingRun) -> None:
     assert quick_run.fork(kill_evaluations(3)) == FAILED
     assert "lora-cli evaluate on data.domain was killed by signal 9 3 times" in quick_run.final.message
@@ -176,7 +180,7 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize("when", ["at a step", "while lora-cli evaluates"])
+@pytest.mark.parametrize("when", ["at a step", pytest.param("while lora-cli evaluates", marks=pytest.mark.heavy)])
 def test_sigterm_saves_and_ends_as_stopped_and_can_be_resumed(
     quick_run: TrainingRun, finished_run: TrainingRun, when: str
 ) -> None:
@@ -235,6 +239,7 @@ def test_a_run_whose_weights_blow_up_ends_as_diverged(
     assert run.final.message.startswith(f"step {run.final.step + 1}: ")
 
 
+@pytest.mark.heavy
 def test_a_disk_that_fills_up_at_a_checkpoint_is_said_and_survived(
     quick_run: TrainingRun, finished_run: TrainingRun
 ) -> None:

@@ -159,6 +159,7 @@ def test_memory_that_runs_out_where_torch_has_no_class_for_it(error: Exception) 
     assert _final(error, 7).outcome == "out_of_memory"
 
 
+@pytest.mark.heavy
 def test_a_trainer_whose_memory_runs_out_says_so_and_can_be_resumed(
     quick_run: TrainingRun, finished_run: TrainingRun
 ) -> None:
