@@ -7,6 +7,8 @@ and resuming needs no state of a scheduler.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import math
 import time
@@ -245,6 +247,9 @@ class Trainer:
             tensor.data = tensor.data.new_empty(0)
         gc.collect()
         torch.cuda.empty_cache()
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            # what activations took and free() kept: glibc gives it back only when asked, others by themselves
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _link(self) -> None:
         """Point the links at the best and the last interval's adapter; remove those that a resume took back."""
