@@ -13,6 +13,7 @@ import pytest
 import yaml
 from evidence_kit import GOOD
 
+from core.plan.families import FAMILIES, FamilyFacts
 from core.plan.validate import SECTIONS
 from core.scoring.evidence import Thresholds
 from core.scoring.verdict import judge
@@ -122,3 +123,16 @@ def test_the_site_asks_no_other_host_for_anything() -> None:
     assert not {"repo_url", "extra_css", "extra_javascript"} & site.keys()
     for picture in DOCS.rglob("*.svg"):
         assert "url(" not in re.sub(r"url\(#", "", picture.read_text()), picture.name
+
+
+@pytest.mark.parametrize("facts", FAMILIES, ids=lambda facts: facts.name)
+def test_the_table_of_families_is_true(facts: FamilyFacts) -> None:
+    rows = [line for line in (DOCS / "families.md").read_text().splitlines() if line.startswith(f"| `{facts.name}` |")]
+    assert len(rows) == 1
+    _, _, types, _, decoding, masks, language, sites, _ = (cell.strip() for cell in rows[0].split("|"))
+    assert types == ", ".join(facts.model_types)
+    assert decoding == ("greedy, beams" if facts.beams else "greedy")
+    assert masks.startswith("yes" if facts.spectrogram else "no")
+    words = {"refused": "none", "required": "required", "single": "one for all clips"}
+    assert language.startswith(words[facts.language]) and ("task" in language) == bool(facts.tasks)
+    assert sites == facts.default_sites
