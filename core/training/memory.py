@@ -92,7 +92,8 @@ def _base_modules(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
     for name, owner in network.named_modules():
         for child, module in owner.named_children():
             plain = type(module) is nn.Linear or isinstance(module, _CONVOLUTIONS)
-            if plain and ".lora_" not in f".{name}.{child}.":
+            # not where the weight is computed of others, as by wav2vec2's weight norm
+            if plain and "weight" in module._parameters and ".lora_" not in f".{name}.{child}.":
                 yield owner, child, module
 
 

@@ -57,6 +57,10 @@ class _OwnFrames:
     def __init__(self) -> None:
         self.lengths: dict[int, Tensor] = {}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _OwnFrames:
+        """Itself: a layer that is copied stays in the forward pass that it belongs to."""
+        return self
+
     def begin(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the network: its attention mask says what is the clips' own."""
         mask = kwargs.get("attention_mask")

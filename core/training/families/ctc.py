@@ -46,9 +46,8 @@ class Spelling:
         self.tokenizer, self.units = tokenizer, units
         special = set(tokenizer.all_special_tokens)
         self.characters = {c for token in tokenizer.get_vocab() if token not in special for c in token} | {" "}
-        delimiter = getattr(tokenizer, "word_delimiter_token", None)
-        if isinstance(delimiter, str):
-            self.characters -= set(delimiter)
+        self.delimiter = getattr(tokenizer, "word_delimiter_token", None)
+        self.characters -= set(self.delimiter or "")
         self.unknown = tokenizer.unk_token_id
         # not all_special_ids: the word delimiter is one of them
         self.silent = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
@@ -85,7 +84,8 @@ class Spelling:
     def text(self, ids: Sequence[int]) -> str:
         """The transcript that units spell; equal neighbours are two units."""
         spoken = [i for i in ids if i not in self.silent and i != self.unknown]
-        return str(self.tokenizer.decode(spoken, group_tokens=False)).strip()
+        special = self.delimiter is None  # which is one of them, and a space
+        return str(self.tokenizer.decode(spoken, group_tokens=False, skip_special_tokens=special)).strip()
 
 
 @dataclass(kw_only=True, eq=False)

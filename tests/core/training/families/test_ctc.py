@@ -16,8 +16,10 @@ from core.errors import ModelError
 from core.training.data import Dataset, report_evaluation_set
 from core.training.evaluation import evaluate
 from core.training.families.ctc import Ctc, frames_of
+from core.training.memory import reduce_modules
 from core.training.model import load_model
 
+LEAKING = ["wav2vec2", "wav2vec2-adapter", "conformer", "wav2vec2-bert-adapter", "data2vec"]
 LENGTHS = (10, 1_600, 5_000, 16_000, 23_999, 24_001, 40_321)
 
 
@@ -87,7 +89,18 @@ def test_a_clip_is_heard_alone_and_in_a_batch_alike(folder: Path) -> None:
             torch.testing.assert_close(together.logits[row, :frames], alone.logits[0, :frames], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-adapter", "conformer", "wav2vec2-bert-adapter", "data2vec"])
+@pytest.mark.parametrize("kind", LEAKING)
+def test_a_base_in_bf16_hears_no_padding_either(kind: str, models: Any) -> None:
+    speech = load_model(str(models(kind)), precision="bf16")
+    reduce_modules(speech.network, "bf16")
+    clips, targets = [noise(samples) for samples in LENGTHS[2:]], speech.targets("one")
+    with torch.inference_mode(), speech.autocast():
+        together = speech.summed_loss(speech.encode(speech.features(clips)), [targets] * len(clips))
+        alone = sum(speech.summed_loss(speech.encode(speech.features([clip])), [targets]) for clip in clips)
+    assert float(together) == pytest.approx(float(alone), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", LEAKING)
 def test_plain_transformers_hears_padding(kind: str, models: Any) -> None:
     """Otherwise the test above would prove nothing."""
     speech, network = load_model(str(models(kind))), plain(models(kind))
