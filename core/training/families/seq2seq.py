@@ -89,7 +89,8 @@ class Seq2Seq(SpeechModel):
             heard = np.pad(clip, (0, max(0, MINIMUM - len(clip))))
             one = extractor(heard, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
             name = "input_features" if "input_features" in one else "input_values"
-            rows.append(one[name][0])
+            # a clip without any sound has no variance to be divided by
+            rows.append(one[name][0].nan_to_num(0.0, 0.0, 0.0))
         values, mask = padded(rows)
         return {name: values.to(self.device), "attention_mask": mask.to(self.device)}
 
