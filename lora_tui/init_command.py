@@ -53,13 +53,8 @@ QUESTIONS = (
 )
 MANIFESTS = ("train", "domain", "heldout", "replay")
 
-_LAYERS_BY_NAME = {
-    "moonshine": LinearLayers(("q_proj", "k_proj", "v_proj", "o_proj"), ("fc1", "fc2")),
-    "whisper": LinearLayers(("q_proj", "k_proj", "v_proj", "out_proj"), ("fc1", "fc2")),
-}
-"""For hub ids, whose files are not here yet."""
-_COMMON_LAYERS = LinearLayers(("q_proj", "v_proj"))
-"""What nearly all attention layers have."""
+_OF_ITS_FAMILY = LinearLayers(("attention",), ("mlp",))
+"""Of a model whose files are not here yet: what its family calls so."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -184,12 +179,9 @@ def _check_model(answer: str, path: Path) -> str:
 
 
 def layers_of(model: str) -> LinearLayers:
-    """The linear layers of a model: from its files or, for a hub id, from the family in its name."""
+    """The linear layers of a model: from its files or, for a hub id, in words that stand for those of any family."""
     found = linear_layers(user_path(model))
-    if found.attention:
-        return found
-    name = model.rpartition("/")[2].lower()
-    return next((layers for family, layers in _LAYERS_BY_NAME.items() if family in name), _COMMON_LAYERS)
+    return found if found.attention else _OF_ITS_FAMILY
 
 
 def _from_plan(written: str, folder: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ExitCode, UserError
+from core.plan.expand import expand
 from core.runs.plan_file import load_plan
 from lora_tui import init_command, plan_command
 
@@ -95,7 +96,10 @@ def test_an_existing_plan_is_kept_unless_forced(project: Path) -> None:
         command("--yes", *FLAGS)
     assert (project / "experiments.toml").read_text() == "mine"
     assert command("--yes", "--force", *FLAGS) is ExitCode.ACCEPTED
-    assert load_plan(project / "experiments.toml").defaults.model.id == "org/model"
+    plan = load_plan(project / "experiments.toml")
+    assert plan.defaults.model.id == "org/model"
+    assert plan.defaults.adapter.target_modules == ("attention",), "whatever family it turns out to be of"
+    assert ("attention", "mlp") in {row.settings.adapter.target_modules for row in expand(plan)}
 
 
 @pytest.mark.parametrize(
