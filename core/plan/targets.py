@@ -16,7 +16,7 @@ from core.plan.schema import AdapterSettings
 
 WORDS = ("attention", "mlp", "all-linear")
 """What `adapter.target_modules` may hold besides names of layers."""
-OUTPUT_LAYERS = ("proj_out", "lm_head")
+OUTPUT_LAYERS = ("proj_out", "lm_head", "predictions.decoder")
 """Layers that make tokens of the decoder's states; their weights may be the embedding's, so that no file names them."""
 FROM_LAYERS = ("pissa", "olora")
 """Methods that begin with the principal parts of each layer, which has to have as many."""
@@ -59,6 +59,11 @@ def plain_names(adapter: AdapterSettings, facts: FamilyFacts) -> bool:
     return everywhere and not adapter.rank_pattern and not set(WORDS) & set(adapter.target_modules)
 
 
+def is_output(layer: str) -> bool:
+    """Whether a layer makes tokens of the decoder's states."""
+    return any(layer == name or layer.endswith(f".{name}") for name in OUTPUT_LAYERS)
+
+
 def trained_weights(adapter: AdapterSettings, ranks: Mapping[str, int], layers: Mapping[str, Shape]) -> int:
     """Weights that are trained: rank (inputs + outputs) of each layer, and a magnitude for each output with DoRA."""
     found = 0
@@ -91,7 +96,7 @@ def _named(adapter: AdapterSettings, layers: Collection[str], facts: FamilyFacts
 def _belongs(target: str, facts: FamilyFacts) -> Callable[[str], bool]:
     """Whether a layer is one of those that a name of a plan means."""
     if target == "all-linear":
-        return lambda layer: _leaf(layer) not in OUTPUT_LAYERS
+        return lambda layer: not is_output(layer)
     if target in WORDS:
         leaves = facts.attention if target == "attention" else facts.mlp
         return lambda layer: any(layer == leaf or layer.endswith(f".{leaf}") for leaf in leaves)

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.plan.families import FamilyFacts, family_of, why_not
 from core.plan.schema import AdapterSettings, ModelSettings, RunSettings
-from core.plan.targets import OUTPUT_LAYERS, Shape, TargetError, ranks_of, saved_weights, trained_weights
+from core.plan.targets import OUTPUT_LAYERS, Shape, TargetError, is_output, ranks_of, saved_weights, trained_weights
 from core.runs.hub import folder_in_cache, is_hub_id
 from core.runs.model_files import CONFIG, model_shapes
 from core.system.files import read_json
@@ -94,7 +94,7 @@ def _size(settings: RunSettings) -> AdaptedModel | None:
     layers = linear | _shared(adapter, found.embedding)
     ranks = ranks_of(adapter, layers, facts)
     trained = trained_weights(adapter, ranks, layers)
-    outputs = [shape.outputs for name, shape in linear.items() if name.rpartition(".")[2] in OUTPUT_LAYERS]
+    outputs = [shape.outputs for name, shape in linear.items() if is_output(name)]
     return AdaptedModel(
         folder=folder,
         facts=facts,

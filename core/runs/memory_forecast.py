@@ -15,7 +15,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.plan.fits import clip_count, left_out, seconds_per_step
 from core.plan.schema import RunSettings
-from core.plan.targets import OUTPUT_LAYERS, Shape
+from core.plan.targets import Shape, is_output
 from core.runs.adapter_size import AdaptedModel, adapted_model
 from core.runs.preflight import Clip, clips_of, hears
 
@@ -161,7 +161,7 @@ class _Stack:
         self._layers: dict[int, dict[str, Shape]] = {}
         for name, shape in model.linear.items():
             number = _NUMBER.search(name)
-            inside = within is not None and within.match(name) is not None and name not in OUTPUT_LAYERS
+            inside = within is not None and within.match(name) is not None and not is_output(name)
             if inside and number is not None:
                 self._layers.setdefault(int(number[1]), {})[name] = shape
 

@@ -88,7 +88,7 @@ def _model_shapes(paths: tuple[Path, ...], _stamps: tuple[tuple[int, ...], ...])
             if kind != "weight" or shape is None or len(shape) != 2:
                 continue
             found = Shape(*shape)
-            if "embed" not in module.rpartition(".")[2]:
+            if "emb" not in module.rpartition(".")[2] and "embed_positions." not in module:
                 linear[module] = found
             elif embedding is None or found.outputs > embedding.outputs:
                 embedding = found

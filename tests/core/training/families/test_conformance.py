@@ -22,12 +22,14 @@ from training_kit import QUICK, TrainingRun, digit_texts, made_up_set, speechlik
 from core.audio.samples import normalise
 from core.errors import ExitCode, ModelError
 from core.plan.families import FAMILIES, family_of
-from core.plan.schema import AdapterSettings
+from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.runs.adapter_files import AdapterFacts
+from core.runs.adapter_size import adapter_problem, adapter_size
 from core.runs.events import CheckpointSaved
 from core.training.adapter import attach, load_adapter, merged, save_adapter, set_training_mode, trainable
 from core.training.evaluation import normalisation_fingerprint
 from core.training.families.base import SpeechModel
+from core.training.memory import recompute_layers
 from core.training.model import load_model
 
 TEXTS = ("one", "two three four five", "six seven", "nine")
@@ -183,6 +185,42 @@ def test_a_merged_adapter_says_what_it_says_beside_the_model(speech: SpeechModel
         assert loss(plain, clips, TEXTS) == pytest.approx(beside, rel=1e-4)
         assert transcripts(plain, clips) == written
     assert loss(tuned, clips, TEXTS) == beside
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        replace(ADAPTER, method="dora", target_modules=("all-linear",), sites="both"),
+        replace(ADAPTER, target_modules=("attention",), sites="encoder", layers="0"),
+    ],
+    ids=["every layer", "the encoder's first"],
+)
+def test_a_plan_counts_what_is_trained(
+    adapter: AdapterSettings, family: tuple[Tiny, Path], speech: SpeechModel
+) -> None:
+    """From the names and shapes in the model's files, without loading it."""
+    settings = RunSettings(ModelSettings(str(family[1])), DataSettings(), TrainSettings(), adapter)
+    size = adapter_size(settings)
+    weights = trainable(attach(speech, adapter, seed=0))
+    assert size is not None, adapter_problem(settings)
+    assert size.trained == sum(parameter.numel() for parameter in weights.values())
+    assert size.layers == sum(".lora_A." in name for name in weights)
+
+
+def test_layers_computed_again_give_the_same_gradients(speech: SpeechModel) -> None:
+    found = disturbed(speech)
+    set_training_mode(found)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        found.summed_loss(found.encode(found.features(heard())), [found.targets(text) for text in TEXTS]).backward()
+        made = {name: p.grad.clone() for name, p in trainable(found).items() if p.grad is not None}
+        found.network.zero_grad(set_to_none=True)
+        return made
+
+    before = gradients()
+    recompute_layers(found.network)
+    again = gradients()
+    assert before and all(torch.equal(again[name], gradient) for name, gradient in before.items())
 
 
 def test_a_saved_adapter_is_the_same_in_plain_peft_and_here(family: tuple[Tiny, Path], tmp_path: Path) -> None:
