@@ -42,7 +42,10 @@ FACTS = AdapterFacts(
 @pytest.fixture(scope="module", params=sorted(TINY))
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tiny, Path]:
     tiny = TINY[request.param]
-    return tiny, tiny.build(tmp_path_factory.mktemp("tiny"))
+    try:
+        return tiny, tiny.build(tmp_path_factory.mktemp("tiny"))
+    except ImportError as error:  # older versions of transformers extract some features by librosa
+        pytest.skip(" ".join(str(error).split()))
 
 
 ONE_OF_EACH = {facts.name: name for name, tiny in reversed(TINY.items()) if (facts := family_of(tiny.model_type))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -24,12 +25,29 @@ TEXTS = ("one two three", "four", "five six seven eight nine", "zero zero")
 CAP = 12
 
 
+class Folders(dict[str, Path]):
+    """By family; a test of one that cannot be made here is skipped."""
+
+    def __missing__(self, name: str) -> Path:
+        pytest.skip(f"this version of transformers needs more for {name}")
+
+
+class Models(dict[str, SpeechModel]):
+    """Likewise."""
+
+    def __missing__(self, name: str) -> SpeechModel:
+        pytest.skip(f"this version of transformers needs more for {name}")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny model of each family."""
     quiet_transformers()
-    root = tmp_path_factory.mktemp("told")
-    return {name: build(root / name) for name, build in TOLD.items()}
+    root, found = tmp_path_factory.mktemp("told"), Folders()
+    for name, build in TOLD.items():
+        with contextlib.suppress(ImportError):  # 5.17 extracts features of Canary and Cohere-ASR by librosa
+            found[name] = build(root / name)
+    return found
 
 
 def loaded(folder: Path, language: str | None = "de") -> SpeechModel:
@@ -45,7 +63,7 @@ def loaded(folder: Path, language: str | None = "de") -> SpeechModel:
 @pytest.fixture(scope="module")
 def models(folders: dict[str, Path]) -> dict[str, SpeechModel]:
     """Each of them, told German."""
-    return {name: loaded(folder) for name, folder in folders.items()}
+    return Models({name: loaded(folder) for name, folder in folders.items()})
 
 
 def clips() -> list[Samples]:
