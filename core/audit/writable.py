@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError
+from core.plan.families import family_of
 from core.system.files import folder_problem
 
 DEFAULT_POSITIONS = 448
@@ -31,6 +32,7 @@ class TextCheck:
             positions = config.get("max_target_positions") or config.get("max_position_embeddings") or DEFAULT_POSITIONS
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
             self._banned = _banned(folder, config)
+            self._family = family_of(config.get("model_type"))
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(
                 f"{folder}: config.json, generation_config.json or tokenizer.json cannot be read ({error}): "
@@ -58,7 +60,8 @@ class TextCheck:
             yield "lifted", f"{lifted[:60]!r} in {text[:60]!r}"
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        spelled = text if self._family is None else self._family.spelled(text)
+        ids: list[int] = self._tokenizer.encode(spelled, add_special_tokens=False).ids
         return ids
 
     def _spelled(self, ids: Iterable[int], among: frozenset[int]) -> str:

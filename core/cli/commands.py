@@ -79,9 +79,8 @@ def _load(args: argparse.Namespace, manifest: Manifest | None = None) -> _Loaded
     if args.precision is None and asked == "bf16" and device.type == "cpu":
         asked = "fp32"
     revision = _revision(name, args.revision, facts)
-    # the adapter's pair, unless a language is asked for
-    own = facts if args.language is None and args.task is None else None
-    language, task = (own.language, own.task) if own else (args.language, args.task)
+    language = args.language or (facts.language if facts else None)
+    task = args.task or (facts.task if facts else None)
     speech = load_model(name, revision, device=device, precision=asked, language=language, task=task)
     digest = None
     if folder is not None:

@@ -18,6 +18,9 @@ MODEL_SECONDS = 30.0
 LANGUAGES_SHOWN = 100
 """Codes that a message lists at most; MMS has over a thousand."""
 
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+"""Languages that are written without spaces between words, as transformers splits Whisper's words."""
+
 
 @dataclass(frozen=True, slots=True)
 class FamilyFacts:
@@ -59,6 +62,8 @@ class FamilyFacts:
     """
     frames_per_second: float = 50.0
     """Of the encoder's layers, where config.json does not say it; memory is forecast from it."""
+    leading_space: bool = False
+    """Whether its tokens of words begin with a space, that of a text's first word too, but in `UNSPACED` languages."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
 
@@ -67,6 +72,12 @@ class FamilyFacts:
         for pattern, replacement in self.renamed:
             name = re.sub(pattern, replacement, name)
         return name
+
+    def spelled(self, text: str, language: str | None = None) -> str:
+        """A transcript as its tokenizer is given it, which is as the model's own training had it."""
+        if not self.leading_space or not text.strip():
+            return text
+        return text.strip() if language in UNSPACED else f" {text.strip()}"
 
     def max_seconds(self, chunk_length: object = None) -> float:
         """The longest clip that a model hears in one piece. `chunk_length`: of its feature extractor, if it has one."""
@@ -135,6 +146,7 @@ FAMILIES = (
         ("whisper",),
         language="required",
         tasks=("transcribe", "translate"),
+        leading_space=True,
         windowed=True,
         beams=True,
         spectrogram=(2, 1),

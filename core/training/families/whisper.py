@@ -17,8 +17,6 @@ from core.training.families.seq2seq import TOKENS_PER_SECOND, Seq2Seq
 
 BYTES_OF_A_CHARACTER = 3
 """Of most scripts in UTF-8: tokens that one character may take in a multilingual vocabulary of bytes."""
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Languages that are written without spaces between words; transformers splits their words likewise."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,8 +66,8 @@ class Whisper(Seq2Seq):
 
     def targets(self, text: str, language: str | None = None) -> list[int]:
         """As in its training: words are tokens that begin with a space, the first one too."""
-        spaced = self.task == "translate" or (language or self.language) not in UNSPACED
-        return super().targets(f" {text.strip()}" if spaced and text.strip() else text.strip())
+        written = None if self.task == "translate" else language or self.language
+        return super().targets(self.facts.spelled(text, written), written)
 
     def text(self, ids: Sequence[int]) -> str:
         """The transcript; its tokenizers ask for a clean-up that would strip spaces before punctuation."""

@@ -89,3 +89,10 @@ def test_the_audit_knows_what_training_lifts(model: Path, tmp_path: Path) -> Non
 def test_check_names_them(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["manifest", "check", str(manifest(tmp_path, "set", "c#")), "--no-audio", "--model", str(model)]) == 0
     assert "set:1: '#' in 'c#'" in capsys.readouterr().out
+
+
+def test_a_text_is_spelled_as_the_family_has_its_targets(model: Path) -> None:
+    """Whisper's first word begins with a space, as in its training, which is one more character here."""
+    for model_type, kinds in (("moonshine", []), ("whisper", ["too_many_tokens"])):
+        (model / "config.json").write_text(json.dumps({"max_target_positions": 30, "model_type": model_type}))
+        assert [kind for kind, _ in TextCheck(model)("x" * 28)] == kinds
