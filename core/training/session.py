@@ -44,7 +44,7 @@ from core.system.process import PARENT_VARIABLE, current_process, end
 from core.training.adapter import attach
 from core.training.augment import Augmentation
 from core.training.baseline import SharedBaseline, baseline_facts
-from core.training.batching import training_plan
+from core.training.batching import TrainingPlan, training_plan
 from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
 from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
@@ -289,7 +289,7 @@ class Session:
             f"batch plan {plan.hash}: {plan.epochs:.2f} epochs of {len(train.indices)} clips, "
             f"{plan.train_seconds_per_step:.1f} s of training speech and "
             f"{plan.train_seconds_per_step * share / (1 - share):.1f} s of replay a step; "
-            f"at most {speech.limits.tokens_per_second:g} tokens/s",
+            f"at most {speech.limits.tokens_per_second:g} tokens/s{_windows(speech, plan)}",
         )
         return speech, Materials(train, replay, evaluation, plan, self._augmentation(speech, cache, hashes, expected))
 
@@ -441,6 +441,15 @@ class Session:
                     raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")
                 time.sleep(_POLL_S)
         return child.returncode
+
+
+def _windows(speech: SpeechModel, plan: TrainingPlan) -> str:
+    """What the encoder computes over in the largest micro-batch, where that is not the clips' own length."""
+    if not speech.facts.windowed:
+        return ""
+    clips = max(len(micro.train) + len(micro.replay) for step in plan.steps for micro in step)
+    seconds = clips * speech.limits.max_seconds
+    return f"; at most {clips} clips in a micro-batch, {seconds:g} s of encoder input: train.accumulation divides it"
 
 
 def _device_name(device: torch.device) -> str:

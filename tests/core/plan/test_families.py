@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from core.plan.families import FAMILIES, family_of, refusal, why_not
+import pytest
+
+from core.plan.families import FAMILIES, FamilyFacts, cannot, family_of, refusal, why_not
+from core.plan.schema import AugmentSettings, TrainSettings
 
 
 def test_only_whisper_has_a_window_of_its_own() -> None:
@@ -30,3 +33,11 @@ def test_another_form_of_a_known_model_is_named() -> None:
     aligner = {"model_type": "qwen3_asr", "architectures": ["Qwen3ASRForTokenClassification"]}
     assert "it aligns given words and writes none" in str(why_not(aligner))
     assert why_not({"model_type": "granite_speech"}) == refusal("granite_speech")
+
+
+@pytest.mark.parametrize("facts", FAMILIES, ids=lambda facts: facts.name)
+def test_what_a_family_cannot_do_is_said_with_the_families_that_can(facts: FamilyFacts) -> None:
+    found = "\n".join(cannot(facts, TrainSettings(beams=5, augment=AugmentSettings(time_masks=2, speed=0.1))))
+    assert ("gate.beams: " in found and "beams: whisper" in found) == (not facts.beams)
+    assert ("no spectrogram to mask" in found and "(whisper" in found) == (facts.spectrogram is None)
+    assert not list(cannot(facts, TrainSettings(augment=AugmentSettings(speed=0.1, noise="noise"))))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from training_kit import TrainingRun, in_process_trainer, opened, subset
+from training_kit import QUICK, TrainingRun, in_process_trainer, opened, subset
 
 from core.audio.samples import normalise
-from core.runs.events import Step
+from core.runs.events import Notice, Step
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.evaluation import evaluate
 
@@ -159,3 +159,13 @@ def test_clips_are_read_from_the_decoded_store_by_their_manifest_number(make: An
     for position, index in enumerate(train.indices):
         assert trainer.speech.text(train.labels[position]) == manifest.utterances[index].text
         assert (train.clips[index] == clips[index]).all()
+
+
+def test_a_micro_batch_of_windows_says_what_the_encoder_computes_over(
+    tmp_path: Path, tiny_whisper: Path, quick_sets: dict[str, Path]
+) -> None:
+    run = TrainingRun(tmp_path, tiny_whisper, quick_sets, *QUICK)
+    plan = in_process_trainer(run).materials.plan
+    clips = max(len(micro.train) + len(micro.replay) for step in plan.steps for micro in step)
+    said = [record.event.message for record in run.records if isinstance(record.event, Notice)]
+    assert any(f"at most {clips} clips in a micro-batch, {clips * 30} s of encoder input" in text for text in said)
