@@ -52,7 +52,10 @@ def noise(samples: int) -> Any:
     return (np.random.default_rng(samples).standard_normal(samples) * 0.05).astype(np.float32)
 
 
-def test_loss_is_that_of_transformers(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["wav2vec2-layer", "wav2vec2-adapter", "wav2vec2-bert-adapter"])
+def test_loss_is_that_of_transformers(kind: str, models: Any) -> None:
+    """Of the other kinds, the conformance tests see it."""
+    folder = models(kind)
     speech = load_model(str(folder))
     texts = digit_texts(4, 0, 2)
     clips = [np.tile(speechlike(text), 3) for text in texts]
@@ -155,8 +158,9 @@ def test_letters_that_the_vocabulary_lacks_are_named_and_other_signs_are_not(mod
     assert speech.unfit(speech.targets("?!"), 160_000) == "no character that the model's vocabulary has"
 
 
-def test_more_units_than_frames_are_named_to_the_frame(folder: Path) -> None:
-    speech = load_model(str(folder))
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-bert-adapter", "parakeet"])
+def test_more_units_than_frames_are_named_to_the_frame(kind: str, models: Any) -> None:
+    speech = load_model(str(models(kind)))
     frames = int(speech.encode(speech.features([noise(24_001)])).lengths[0])
     first, second = speech.targets("ab")[-2:] if len(speech.targets("ab")) > 1 else (2, 3)
     fitting = [first, second] * (frames // 2) + [first] * (frames % 2)
