@@ -34,6 +34,8 @@ class FamilyFacts:
     """The class of transformers that loads it."""
     processors: tuple[str, ...] = ("AutoProcessor",)
     """Those that load its processor: the first that can."""
+    unused: tuple[str, ...] = ()
+    """Names, last parts, of weights that nothing here computes with, so that a model's files may lack them."""
     attention: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
     mlp: tuple[str, ...] = ("fc1", "fc2")
     encoder: str = r"(.*\.)?encoder\."
@@ -186,6 +188,7 @@ FAMILIES = (
         ),
         loader="AutoModelForCTC",
         processors=("AutoProcessor", "Wav2Vec2Processor"),  # one with a language model needs pyctcdecode
+        unused=("masked_spec_embed",),  # of SpecAugment in pre-training; wav2vec2-base-960h has none
         attention=(
             "q_proj",
             "k_proj",

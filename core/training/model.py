@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from core.errors import ModelError
-from core.plan.families import family_of, why_not
+from core.plan.families import FamilyFacts, family_of, why_not
 from core.runs.hub import is_hub_id
 from core.system.files import folder_problem, read_bytes
 from core.training.determinism import steady_kernels
@@ -67,7 +67,7 @@ def load_model(
     facts, wrong = family_of(config.get("model_type")), why_not(config)
     if facts is None or wrong is not None:
         raise ModelError(f"model {name}: {wrong}")
-    network = _load_network(name, revision, facts.loader)
+    network = _load_network(name, revision, facts)
     processor, reason = _load_processor(name, revision, facts.processors)
     if processor is None or not hasattr(processor, "tokenizer") or not hasattr(processor, "feature_extractor"):
         raise ModelError(
@@ -105,11 +105,11 @@ def _config(name: str, revision: str | None) -> dict[str, Any]:
     return config
 
 
-def _load_network(name: str, revision: str | None, loader: str) -> Any:
+def _load_network(name: str, revision: str | None, facts: FamilyFacts) -> Any:
     """The network with all its weights from safetensors, in fp32. Raises ModelError."""
     try:
         network, found = _pretrained(
-            loader,
+            facts.loader,
             name,
             revision,
             use_safetensors=True,
@@ -123,7 +123,7 @@ def _load_network(name: str, revision: str | None, loader: str) -> Any:
             f"model {name}: cannot be loaded as what its config.json calls it ({one_line(error)}); "
             "give a folder or hub id with config.json and model.safetensors of one model"
         ) from error
-    missing = sorted(found["missing_keys"])
+    missing = sorted(key for key in found["missing_keys"] if key.rpartition(".")[2] not in facts.unused)
     if missing:
         # transformers would fill them with random numbers
         raise ModelError(

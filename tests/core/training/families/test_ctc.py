@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ctc_kit import CTC_KINDS, tiny_ctc
+from safetensors.torch import load_file, save_file
 from training_kit import digit_texts, opened, speechlike, write_set
 
 from core.errors import ModelError
@@ -265,6 +266,22 @@ def test_a_model_whose_attention_adapters_would_change_nothing_is_refused(tmp_pa
     WavLMForCTC(WavLMConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=2)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"model_type wavlm, which cannot .* \(its attention .*: .*wav2vec2"):
         load_model(str(tmp_path))
+
+
+def test_weights_that_only_pre_training_used_may_be_missing_and_a_head_may_not(tmp_path: Path) -> None:
+    """transformers fills in `masked_spec_embed` of facebook/wav2vec2-base-960h with random numbers, and says so."""
+    folder = tiny_ctc(tmp_path, "wav2vec2")
+    clip = [noise(16_000)]
+    whole = load_model(str(folder))
+    weights = load_file(folder / "model.safetensors")
+    del weights["wav2vec2.masked_spec_embed"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    speech = load_model(str(folder))
+    torch.testing.assert_close(speech.encode(speech.features(clip)).logits, whole.encode(whole.features(clip)).logits)
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 of its weights are not in its safetensors files, lm_head\.weight"):
+        load_model(str(folder))
 
 
 def test_a_processor_with_a_language_model_is_used_without_it(tmp_path: Path) -> None:
