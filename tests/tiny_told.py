@@ -101,9 +101,14 @@ def tiny_voxtral(folder: Path) -> Path:
     """Voxtral with windows of 4 s and a tekken vocabulary of the bytes and the control tokens."""
     from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 
-    named = {1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]", 11: "<pad>", 24: "[AUDIO]", 25: "[BEGIN_AUDIO]"}
-    named |= {0: "<unk>", 34: "[TRANSCRIBE]"}
-    control = [named.get(i, f"<SPECIAL_{i}>") for i in range(40)]
+    named = (
+        "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS]"
+    )
+    named += (
+        " [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]"
+    )
+    known = dict(enumerate(named.split())) | {24: "[AUDIO]", 25: "[BEGIN_AUDIO]", 34: "[TRANSCRIBE]"}
+    control = [known.get(i, f"<SPECIAL_{i}>") for i in range(40)]
     vocabulary = {
         "config": {
             "pattern": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -112,8 +117,16 @@ def tiny_voxtral(folder: Path) -> Path:
             "default_num_special_tokens": len(control),
             "version": "v7",
         },
-        "vocab": [{"rank": i, "token_bytes": base64.b64encode(bytes([i])).decode()} for i in range(256)],
+        "vocab": [
+            {"rank": i, "token_bytes": base64.b64encode(bytes([i])).decode(), "token_str": None} for i in range(256)
+        ],
         "special_tokens": [{"rank": i, "token_str": name, "is_control": True} for i, name in enumerate(control)],
+        "audio": {
+            "sampling_rate": 16000,
+            "frame_rate": 12.5,
+            "chunk_length_s": 4.0,
+            "audio_encoding_config": {"num_mel_bins": 16, "hop_length": 160, "window_size": 400},
+        },
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tekken.json").write_text(json.dumps(vocabulary))

@@ -18,6 +18,7 @@ from core.errors import ModelError
 from core.manifests.hashing import HashCache
 from core.runs.model_files import model_hash, model_shapes
 from core.training.families.base import SpeechModel
+from core.training.families.voxtral import Voxtral
 from core.training.model import load_model
 
 Samples = NDArray[np.float32]
@@ -135,6 +136,21 @@ def test_the_prompt_is_told_with_the_score(models: dict[str, SpeechModel], name:
     pieces = speech.tokenizer.convert_ids_to_tokens(list(speech.decoding.prompt))
     assert "".join(pieces).replace("Ġ", " ").replace("Ċ", "\n") == PROMPTS[name]
     assert speech.decoding.language == "de"
+
+
+def test_voxtrals_prompt_is_that_of_mistral_common(folders: dict[str, Path]) -> None:
+    """Which lora-tui does not install; where it is there, its own tokenizer is loaded."""
+    pytest.importorskip("mistral_common")
+    speech, clip = loaded(folders["voxtral"]), clips()[0]
+    request = speech.processor.apply_transcription_request(
+        audio=[clip], model_id="tiny", language="de", sampling_rate=16000, format=["wav"]
+    )
+    ids = request["input_ids"][0].tolist()
+    first, places = ids.index(24), ids.count(24)
+    assert (*ids[: first + 1], *ids[first + places :]) == speech.decoding.prompt
+    assert isinstance(speech, Voxtral)
+    assert [len(audio) for audio in speech.audio(speech.features([clip]))] == [places]
+    assert speech.text(speech.targets("one two")) == "one two"
 
 
 @pytest.mark.parametrize("name", TOLD)
