@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ def test_a_model_of_one_language_takes_none(tiny_whisper: Path, tiny_moonshine: 
         with pytest.raises(ModelError, match=r"model\.language: this model takes no language: remove language = 'en'"):
             load_model(str(folder), language="en")
         load_model(str(folder)).check_languages([None, "en"])
+
+
+def test_a_model_of_several_languages_that_lists_none_gets_no_wrong_prompt(
+    several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(several, tmp_path / "old")
+    path = tmp_path / "old" / "generation_config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "lang_to_id"}))
+    model = whisper(tmp_path / "old")
+    model.check_languages()
+    monkeypatch.setattr("core.training.families.whisper.MULTILINGUAL_VOCABULARY", 300)
+    with pytest.raises(ModelError, match="lists none \\(lang_to_id\\)"):
+        model.check_languages()
 
 
 def test_clips_of_a_batch_have_each_their_own_language(several: Path) -> None:
