@@ -84,13 +84,13 @@ class _Forgetful(HashCache):
 def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
     lines = verdict_lines(found.judged.snapshot.experiment, found.verdict, found.judged.snapshot.duration_s)
     lines += ["", *(f"{name}: {value}" for name, value in origin(found.judged))]
-    lines.append(f"Signature: {found.signature.said}")
+    lines.append(f"Signature: {found.signature.summary}")
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
     number = len(found.problems)
     word = "consistent" if not number else f"INCONSISTENT: {number} problem{'s' if number > 1 else ''}"
     ended = found.judged.snapshot.state is Status.DONE or found.judged.snapshot.state.broken
-    said = "the run failed" if found.verdict.failed else f"the run is {found.verdict.word}"
-    what = said if ended else "the run has not ended"
+    verdict = "the run failed" if found.verdict.failed else f"the run is {found.verdict.word}"
+    what = verdict if ended else "the run has not ended"
     looser = f", {loosened_words(found.verdict.loosened)}" if found.verdict.loosened else ""
     return [*lines, f"{word}; {what} (exit {int(code)}){looser}"]
 
@@ -102,7 +102,7 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> Any:
         "consistent": not found.problems,
         "problems": found.problems,
         "unchecked": found.unchecked,
-        "signature": found.signature.said,
+        "signature": found.signature.summary,
         "verdict": found.verdict.decision.value,
         "remarks": list(found.verdict.remarks),
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],

@@ -143,7 +143,7 @@ class _Chunk(NamedTuple):
     """The part of a file that holds its sound."""
 
     start: int
-    said: int
+    declared: int
     """Bytes, by the header."""
     rate: int
     """Bytes a second."""
@@ -167,21 +167,21 @@ class _Chunk(NamedTuple):
 
 def _sound_chunk(file: io.BufferedReader, *, large: bool) -> _Chunk | None:
     """Files of more than 4 GiB (`large`) have their lengths in a chunk `ds64`."""
-    place, rate, ds64, said64 = 12, 0, 0, 0
+    place, rate, ds64, declared64 = 12, 0, 0, 0
     for _ in range(_CHUNKS):
         file.seek(place)
         head = file.read(8)
-        name, said = head[:4], int.from_bytes(head[4:], "little")
+        name, declared = head[:4], int.from_bytes(head[4:], "little")
         if name == b"data" and rate:
-            wide = ds64 > 0 and said == 0xFFFFFFFF
-            return _Chunk(place + 8, said64 if wide else said, rate, ds64 + 8 if wide else place + 4, wide)
+            wide = ds64 > 0 and declared == 0xFFFFFFFF
+            return _Chunk(place + 8, declared64 if wide else declared, rate, ds64 + 8 if wide else place + 4, wide)
         if len(head) < 8 or name == b"data":
             return None
         if name == b"fmt ":
             rate = int.from_bytes(file.read(12)[8:], "little")
         if name == b"ds64" and large:
-            ds64, said64 = place + 8, int.from_bytes(file.read(16)[8:], "little")
-        place += 8 + said + said % 2
+            ds64, declared64 = place + 8, int.from_bytes(file.read(16)[8:], "little")
+        place += 8 + declared + declared % 2
     return None
 
 
@@ -210,9 +210,9 @@ def _au_sound(file: io.BufferedReader, order: Literal["little", "big"]) -> _Chun
     numbers = file.read(20)
     if len(numbers) < 20:
         return None
-    start, said, encoding, rate, channels = (int.from_bytes(numbers[n : n + 4], order) for n in range(0, 20, 4))
+    start, declared, encoding, rate, channels = (int.from_bytes(numbers[n : n + 4], order) for n in range(0, 20, 4))
     a_second = _AU_BYTES.get(encoding, 0) * rate * channels
-    return _Chunk(start, said, a_second, 8, order=order, patched=True) if a_second else None
+    return _Chunk(start, declared, a_second, 8, order=order, patched=True) if a_second else None
 
 
 def _aiff_sound(file: io.BufferedReader) -> _Chunk | None:
@@ -220,17 +220,17 @@ def _aiff_sound(file: io.BufferedReader) -> _Chunk | None:
     for _ in range(_CHUNKS):
         file.seek(place)
         head = file.read(8)
-        name, said = head[:4], int.from_bytes(head[4:], "big")
+        name, declared = head[:4], int.from_bytes(head[4:], "big")
         if len(head) < 8:
             return None
         if name == b"SSND" and rate:
             skipped = int.from_bytes(file.read(4), "big")
             return _Chunk(
-                place + 16 + skipped, max(0, said - 8 - skipped), rate, place + 4, order="big", also=8 + skipped
+                place + 16 + skipped, max(0, declared - 8 - skipped), rate, place + 4, order="big", also=8 + skipped
             )
         if name == b"COMM":
-            rate = _aiff_bytes_a_second(file.read(min(said, 22)))
-        place += 8 + said + said % 2
+            rate = _aiff_bytes_a_second(file.read(min(declared, 22)))
+        place += 8 + declared + declared % 2
     return None
 
 
@@ -250,20 +250,24 @@ def _length(file: io.BufferedReader, size: int, chunk: _Chunk | None) -> Mended:
     if chunk is None or size <= chunk.start:
         return AS_IT_IS
     there = size - chunk.start
-    told = f"{chunk.said / chunk.rate:.2f} s"
+    told = f"{chunk.declared / chunk.rate:.2f} s"
     heard = f"all {there / chunk.rate:.2f} s that are there are heard"
-    if chunk.said > there + 1:
+    if chunk.declared > there + 1:
         # libsndfile reads what is there by itself, unless the length is one of 64 bits.
         patches = (chunk.patch(there),) if chunk.wide or chunk.patched else ()
-        if any(chunk.said in one for one in _PIPES) or chunk.said >= 1 << 62:
+        if any(chunk.declared in one for one in _PIPES) or chunk.declared >= 1 << 62:
             what = "its header does not say how long it is, as of a file that came through a pipe"
             return Mended(("odd_header", f"{what}: {heard}"), patches)
         return Mended(("cut_off", f"ends at {there / chunk.rate:.2f} s, but its header says {told}"), patches)
-    end = chunk.start + chunk.said
-    goes_on = there - chunk.said >= _LEAST_S * chunk.rate
-    if not goes_on or _are_chunks(file, end + chunk.said % 2, size, chunk.order) or not _holds_sound(file, end, size):
+    end = chunk.start + chunk.declared
+    goes_on = there - chunk.declared >= _LEAST_S * chunk.rate
+    if (
+        not goes_on
+        or _are_chunks(file, end + chunk.declared % 2, size, chunk.order)
+        or not _holds_sound(file, end, size)
+    ):
         return AS_IT_IS
-    what = told if chunk.said else "that there is no sound"
+    what = told if chunk.declared else "that there is no sound"
     return Mended(("odd_header", f"its header says {what}, but sound goes on: {heard}"), (chunk.patch(there),))
 
 
@@ -280,8 +284,8 @@ def _are_chunks(file: io.BufferedReader, place: int, size: int, order: Literal["
         head = file.read(8)
         if len(head) < 8 or not all(0x20 <= byte < 0x7F for byte in head[:4]):
             return False
-        said = int.from_bytes(head[4:], order)
-        place += 8 + said + said % 2
+        declared = int.from_bytes(head[4:], order)
+        place += 8 + declared + declared % 2
     return False
 
 

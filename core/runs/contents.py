@@ -53,7 +53,7 @@ class Compared:
 
     name: str
     depth: Depth
-    said: str
+    summary: str
     """What was compared and why no more; empty where all was."""
 
 
@@ -68,12 +68,12 @@ class Comparison:
     @property
     def gaps(self) -> tuple[str, ...]:
         """One sentence for each content that was not compared whole."""
-        return tuple(item.said for item in self.compared if item.depth is not Depth.WHOLE)
+        return tuple(item.summary for item in self.compared if item.depth is not Depth.WHOLE)
 
     def short_of(self, required: Depth) -> tuple[str, ...]:
         """The sentences for contents that were compared less than `required`. Of a model there are no texts."""
         return tuple(
-            item.said
+            item.summary
             for item in self.compared
             if item.depth < (Depth.WHOLE if item.name == MODEL and required is not Depth.NOTHING else required)
         )

@@ -67,7 +67,7 @@ class Reported:
         """Of a set's document at each interval; at interval 0 whether or not the events have it."""
         return [ScoreKey(dataset, step) for step in sorted({0, *(interval.step for interval in self.intervals)})]
 
-    def said(self, place: ScoreKey) -> SetScore | None:
+    def set_score(self, place: ScoreKey) -> SetScore | None:
         """What the event of the interval says of the set."""
         interval = next((one for one in self.intervals if one.step == place.step), None)
         found: SetScore | None = getattr(interval, place.dataset, None)
@@ -105,13 +105,13 @@ def wrong_score(
         wanted["manifest_sha256"] = hashes[place.dataset]
     if place.step is not None:
         wanted["step"] = place.step
-    said = reported.said(place)
-    if said is not None:
-        wanted["loss"] = said.loss
+    reported_score = reported.set_score(place)
+    if reported_score is not None:
+        wanted["loss"] = reported_score.loss
     for key, value in wanted.items():
         if getattr(score, key) != value:
             yield f"{path}: its {key} is {quoted(_plain(getattr(score, key)))}, the run's is {quoted(_plain(value))}"
-    if said is not None and score.counts.plain != said.counts:
+    if reported_score is not None and score.counts.plain != reported_score.counts:
         yield f"{path}: its counts are not those of the interval event of step {place.step}"
     if base is None:
         lines = dict(reported.lines)

@@ -57,7 +57,7 @@ class Keys:
 class Signature:
     """What is to be said of a run's signature. Neither problem nor gap: it holds."""
 
-    said: str
+    summary: str
     """`HMAC, signed by trainer on 2026-11-24 04:00 UTC`; `none`."""
     problem: str | None = None
     gap: str | None = None
@@ -186,8 +186,8 @@ def _ssh(command: list[str], problem: str, data: bytes = b"") -> bytes:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RunFolderError(f"{problem}: {error}") from error
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RunFolderError(f"{problem}{f': {said[-1]}' if said else ''}")
+        complaint = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise RunFolderError(f"{problem}{f': {complaint[-1]}' if complaint else ''}")
     return done.stdout
 
 

@@ -60,7 +60,7 @@ class Queue:
     works: bool = False
     submissions: tuple[str, ...] = ()
     """Open ones."""
-    said: str = ""
+    last_action: str = ""
     paused: str = ""
     """Why it has paused by itself."""
     note: str = ""

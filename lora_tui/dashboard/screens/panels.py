@@ -165,7 +165,7 @@ class StatusLine(LinesView):
             said.append((row.status.text, row.reason.removeprefix(f"{row.status.text} "), ""))
         if read and board.selected is not None:
             said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
-        said += [("queue", board.queue.said, ""), ("plan", board.problems[0] if board.problems else "", "")]
+        said += [("queue", board.queue.last_action, ""), ("plan", board.problems[0] if board.problems else "", "")]
         return next((one for one in said if one[1]), ("", "", ""))
 
 

@@ -46,7 +46,7 @@ def test_a_signed_run_holds_and_says_who_signed_it(run: RunPaths) -> None:
     sign(run, mine, "the trainer")
     found = check(run, mine)
     assert (found.problem, found.gap) == (None, None)
-    assert found.said.startswith("HMAC, signed by the trainer on 20")
+    assert found.summary.startswith("HMAC, signed by the trainer on 20")
 
 
 def test_a_consistent_edit_is_seen_with_and_without_the_key(run: RunPaths) -> None:
@@ -130,7 +130,7 @@ def ssh(tmp_path: Path) -> Path:
 def test_an_ssh_signature(run: RunPaths, ssh: Path) -> None:
     sign(run, keys(**{SSH_KEY: str(ssh / "mine")}), "the trainer")
     allowed = keys(**{ALLOWED_SIGNERS: str(ssh / "mine.allowed")})
-    assert check(run, allowed).said.startswith("SSH key of mine@example.org, signed by the trainer")
+    assert check(run, allowed).summary.startswith("SSH key of mine@example.org, signed by the trainer")
     stranger = check(run, keys(**{ALLOWED_SIGNERS: str(ssh / "other.allowed")}))
     assert stranger.problem is not None and "signed by nobody in" in stranger.problem
     statement = json.loads(run.statement.read_text())

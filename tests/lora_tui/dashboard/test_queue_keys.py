@@ -313,7 +313,7 @@ def test_a_queue_whose_files_rest_is_not_read_again_and_again(
     queue.refresh()
     version = queue.version
     for _ in range(4):
-        assert "the queue cannot be read" in queue.refresh().said
+        assert "the queue cannot be read" in queue.refresh().last_action
     assert queue.version == version, "no row is made anew for it"
 
 
