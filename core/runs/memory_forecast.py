@@ -22,10 +22,11 @@ from core.runs.preflight import Clip, clips_of, hears
 _FLOAT = 4
 RUNTIME_BYTES = 480 << 20
 """PyTorch, transformers and peft in a trainer on a CPU, without a model. The context of a GPU is of this size."""
-_TAKEN_ON_CPU = 2.5
-"""Bytes that the process of a trainer grows by for each that a step keeps: what is freed between them stays with it."""
-_TAKEN_ON_GPU = 1.3
-"""Likewise of the GPU's memory, whose allocator takes it up again. Not measured."""
+_TAKEN = 1.4
+"""Bytes that are taken for each that is kept: allocators round up, and what is freed between two that stay is lost."""
+_PASSING = {"frozen": 4, "adapted": 8}
+"""Layers of the encoder, by what its linear layers put out, that are taken on a CPU besides what is kept: its passing
+results, which the process does not give back. A GPU's allocator takes them up again (not measured): as if frozen."""
 _TRAINED_BYTES = 4 * _FLOAT
 """A trained weight, its gradient and AdamW's two moments."""
 _KEPT = 1.25
@@ -81,11 +82,13 @@ def memory_forecast(settings: RunSettings, *, on_cpu: bool = True) -> MemoryFore
     linear = sum(map(_size, model.linear.values()))
     base = model.weights * _FLOAT - linear * (32 - bits) // 8
     adapter = _TRAINED_BYTES * model.trained + _FLOAT * (model.saved - model.trained)
-    grown = _TAKEN_ON_CPU if on_cpu else _TAKEN_ON_GPU
-    step = int(grown * _FLOAT * _step_floats(settings, model, train))
+    encoder = _Stack(model, model.facts.encoder)
+    passing = _PASSING["adapted" if encoder.adapted and on_cpu else "frozen"]
+    step = _FLOAT * int(_TAKEN * _step_floats(settings, model, train) + passing * _one_layer(model, train))
     targeted = sum(_size(model.linear[name]) for name in model.ranks if name in model.linear)
     whole = 0 if bits == 32 else linear
-    scored = _FLOAT * (targeted + whole) + int(grown * _FLOAT * _evaluation_floats(model, evaluation))
+    held = _TAKEN * _evaluation_floats(model, evaluation) + _PASSING["frozen"] * _one_layer(model, evaluation)
+    scored = _FLOAT * (targeted + whole + int(held))
     return MemoryForecast(base, adapter, step, scored, RUNTIME_BYTES + base + adapter + max(step, scored))
 
 
@@ -144,12 +147,16 @@ def _heard_in_decoder(model: AdaptedModel, batch: _Batch) -> int:
     return math.ceil(batch.seconds * _AUDIO_TOKENS_PER_SECOND) if model.facts.decoder is not None else 0
 
 
+def _one_layer(model: AdaptedModel, batch: _Batch) -> float:
+    """What the linear layers of the encoder's largest layer put out."""
+    return batch.clips * math.ceil(batch.seconds * model.frames_per_second) * _Stack(model, model.facts.encoder).widest
+
+
 def _evaluation_floats(model: AdaptedModel, batch: _Batch) -> int:
-    """One layer of the encoder at a time, what the decoder keeps of it, and the logits of all targets."""
-    encoder, decoder = (_Stack(model, prefix) for prefix in (model.facts.encoder, model.facts.decoder))
+    """What the decoder keeps of the encoder's frames, and the logits of all targets."""
     frames = batch.clips * math.ceil(batch.seconds * model.frames_per_second)
-    floats = frames * (_KEPT * encoder.widest + decoder.cross)
-    return int(floats) + batch.clips * batch.tokens * model.vocabulary * _LOGIT_FLOATS
+    kept = frames * _Stack(model, model.facts.decoder).cross
+    return kept + batch.clips * batch.tokens * model.vocabulary * _LOGIT_FLOATS
 
 
 class _Stack:

@@ -64,8 +64,8 @@ def test_the_batch_counts_and_what_is_computed_again_does_not(plain: RunSettings
     assert told(replace(plain, train=replace(plain.train, epochs=2.0))).step == pytest.approx(2 * once, rel=0.01)
     assert told(replace(plain, train=replace(plain.train, accumulation=2))).step == pytest.approx(once / 2, rel=0.01)
     again = replace(plain, train=replace(plain.train, gradient_checkpointing=True))
-    assert told(again).step < 0.8 * once
-    assert told(plain, method="dora").step > 1.5 * once
+    assert told(again).step < 0.95 * once
+    assert told(plain, method="dora").step > 1.2 * once
     assert told(plain, target_modules=("all-linear",)).step > once
 
 
