@@ -65,7 +65,8 @@ class ModelShapes:
 
 def model_shapes(folder: Path) -> ModelShapes:
     """The shapes of a model's weights. No weights are loaded."""
-    paths = sorted(folder.glob(WEIGHTS))
+    # MMS has a file for each of a thousand languages, whose weights take the place of others
+    paths = sorted(path for path in folder.glob(WEIGHTS) if not path.name.startswith("adapter."))
     stamps = []
     for path in paths:
         try:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from training_kit import digit_texts, opened, speechlike, write_set
 
 from core.errors import ModelError
+from core.runs.model_files import model_shapes
 from core.training.data import Dataset, report_evaluation_set
 from core.training.evaluation import evaluate
 from core.training.families.ctc import Ctc, frames_of
@@ -233,6 +234,7 @@ def test_a_model_of_many_languages_takes_weights_and_letters_of_the_one_asked_fo
     heard = [speech.encode(speech.features(clip)).logits for speech in (english, german)]
     assert heard[1].shape[-1] == heard[0].shape[-1] + 2
     assert not any(parameter.requires_grad for parameter in german.network.parameters())
+    assert model_shapes(folder).weights == sum(weight.numel() for weight in english.network.state_dict().values())
     # what is exported speaks it too
     german.network.save_pretrained(tmp_path / "merged")
     german.processor.save_pretrained(tmp_path / "merged")
