@@ -181,3 +181,26 @@ def test_order_and_repetition_of_target_modules_mean_nothing() -> None:
 
 def test_minus_zero_is_zero() -> None:
     assert identity("train.warmup", -0.0) == identity("train.warmup", 0.0)
+
+
+def test_sweeps_and_set_reach_what_adapters_are_and_where() -> None:
+    text = (
+        "[[experiment]]\nid = 'a'\nsweep.adapter.method = ['lora', 'pissa']\n"
+        "sweep.adapter.target_modules = ['attention', ['q_proj', 'fc1']]\n"
+        "sweep.'adapter.rank_pattern' = [{ q_proj = 8 }]\n"
+        "[[experiment]]\nid = 'b'\nsweep.adapter.layers = ['0-1', '2-']\nsweep.adapter.sites = ['encoder']\n"
+    )
+    sets = ["adapter.lora_plus=1.5", "b:adapter.sites=decoder", "train.gradient_checkpointing=true"]
+    rows = expand(parse_plan(HEAD + text, "plan.toml", sets))
+    assert [row.label for row in rows] == [
+        "method=lora target_modules=attention rank_pattern=q_proj=8",
+        "method=lora target_modules=q_proj+fc1 rank_pattern=q_proj=8",
+        "method=pissa target_modules=attention rank_pattern=q_proj=8",
+        "method=pissa target_modules=q_proj+fc1 rank_pattern=q_proj=8",
+        "layers=0-1",
+        "layers=2-",
+    ]
+    assert [row.settings.adapter.sites for row in rows] == [None] * 4 + ["decoder"] * 2
+    assert all(row.settings.adapter.lora_plus == 1.5 and row.settings.train.gradient_checkpointing for row in rows)
+    assert settings_from(json.loads(json.dumps(asdict(rows[1].settings)))) == rows[1].settings
+    assert identity("adapter.rank_pattern", ("a=1", "b=2")) == identity("adapter.rank_pattern", ("b=2", "a=1"))
