@@ -155,6 +155,7 @@ def test_a_run_that_is_tried_again_is_judged_again(folder: PlanFolder, command: 
     [submission] = folder.db.open_submissions()
     folder.db.ask("retry", [Target(submission.id, "a")])
     wait_for(lambda: not folder.db.snapshot().requests)
+    wait_for(lambda: folder.births("b"))  # a trainer that was started may not have come to its first line yet
     os.kill(folder.births("b")[0], signal.SIGTERM)
     _, err = headless.communicate(timeout=DEADLINE_S)
     assert headless.returncode == 0
