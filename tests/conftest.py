@@ -41,7 +41,7 @@ KITS = (
     "waiting",
     "forked_trainer",
     "training_kit",
-    "tiny_told",
+    "tiny_prompted",
     "event_file",
     "evidence_kit",
     "score_kit",

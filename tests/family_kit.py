@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ctc_kit import tiny_ctc, tiny_parakeet_tdt
 from numpy.typing import NDArray
-from tiny_told import TOLD, own_loss
+from tiny_prompted import PROMPTED, own_loss
 from training_kit import RATE, digit_texts, quiet_transformers, tiny_moonshine, tiny_streaming, tiny_whisper
 
 from core.training.pretrain import train_tokenizer
@@ -156,7 +156,7 @@ _OF_CTC = {
     "parakeet": "parakeet_ctc",
 }
 TINY = {
-    **{name: Tiny(name, build, own_loss, "de") for name, build in TOLD.items()},
+    **{name: Tiny(name, build, own_loss, "de") for name, build in PROMPTED.items()},
     **{
         f"ctc {kind}": Tiny(
             model_type, partial(tiny_ctc, kind=kind), transformers_own, "eng" if kind == "mms" else None

@@ -13,8 +13,8 @@ from torch import Tensor
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.families import FamilyFacts
 from core.training.families.base import Limits, Samples, padded
+from core.training.families.language_prompt import PromptPerLanguage
 from core.training.families.seq2seq import TOKENS_PER_SECOND, Seq2Seq
-from core.training.families.told import Told
 
 LONGEST_PROMPT = 10
 """Tokens; for some versions of these families it is one less."""
@@ -25,7 +25,7 @@ MINIMUM_SAMPLES = 1600
 
 
 @dataclass(kw_only=True, eq=False)
-class Prompted(Told, Seq2Seq):
+class Prompted(PromptPerLanguage, Seq2Seq):
     """The prompt is a whole line of control tokens, of which the decoder's start token is the first."""
 
     @classmethod

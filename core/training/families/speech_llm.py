@@ -17,8 +17,8 @@ from torch import Tensor
 
 from core.plan.families import FamilyFacts
 from core.training.families.base import Limits, padded
+from core.training.families.language_prompt import PromptPerLanguage
 from core.training.families.seq2seq import TOKENS_PER_SECOND
-from core.training.families.told import Told
 from core.training.loss import summed_cross_entropy
 
 AUDIO_TOKENS_PER_SECOND = 13
@@ -46,7 +46,7 @@ class Heard:
 
 
 @dataclass(kw_only=True, eq=False)
-class SpeechLLM(Told):
+class SpeechLLM(PromptPerLanguage):
     """Greedy or teacher-forced decoding after one embedded prompt."""
 
     @classmethod

@@ -13,7 +13,7 @@ from core.training.families.base import SpeechModel
 
 
 @dataclass(kw_only=True, eq=False)
-class Told(SpeechModel):
+class PromptPerLanguage(SpeechModel):
     """A prompt for each language, made once."""
 
     prompts: dict[str, Any] = field(init=False, default_factory=dict, repr=False)

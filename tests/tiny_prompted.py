@@ -247,7 +247,7 @@ def tiny_cohere_asr(folder: Path) -> Path:
     return folder
 
 
-TOLD: dict[str, Callable[[Path], Path]] = {
+PROMPTED: dict[str, Callable[[Path], Path]] = {
     "qwen3_asr": tiny_qwen3_asr,
     "voxtral": tiny_voxtral,
     "canary": tiny_canary,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_told import SPEECH_LLMS, TOLD, own_inputs, own_loss
+from tiny_prompted import PROMPTED, SPEECH_LLMS, own_inputs, own_loss
 from training_kit import quiet_transformers, speechlike
 
 from core.errors import ModelError
@@ -45,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny model of each family."""
     quiet_transformers()
     root, found = tmp_path_factory.mktemp("told"), Folders()
-    for name, build in TOLD.items():
+    for name, build in PROMPTED.items():
         with contextlib.suppress(ImportError):  # 5.17 extracts features of Canary and Cohere-ASR by librosa
             found[name] = build(root / name)
     return found
@@ -72,7 +72,7 @@ def clips() -> list[Samples]:
     return [speechlike(text, seed) for seed, text in enumerate(TEXTS)]
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_the_loss_is_that_of_transformers_over_the_transcripts_tokens(
     models: dict[str, SpeechModel], name: str
 ) -> None:
@@ -84,7 +84,7 @@ def test_the_loss_is_that_of_transformers_over_the_transcripts_tokens(
     assert float(found) == pytest.approx(expected, abs=1e-4 * sum(map(len, targets)))
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_a_transcript_is_what_generate_writes_alone_and_in_a_batch(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_transcript_is_what_generate_writes_alone_and_in_a_batch(models: dict[
         assert together[place] == alone[: 2 if place == 1 else CAP]
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_clips_of_a_batch_may_be_of_several_languages(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     two, targets = clips()[:2], [speech.targets(text) for text in TEXTS[:2]]
@@ -130,7 +130,7 @@ PROMPTS = {
 }
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_the_prompt_is_told_with_the_score(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     pieces = speech.tokenizer.convert_ids_to_tokens(list(speech.decoding.prompt))
@@ -153,7 +153,7 @@ def test_voxtrals_prompt_is_that_of_mistral_common(folders: dict[str, Path]) -> 
     assert speech.text(speech.targets("one two")) == "one two"
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_a_text_is_spelled_as_it_stands_and_ends(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     ids = speech.targets("one two")
@@ -163,7 +163,7 @@ def test_a_text_is_spelled_as_it_stands_and_ends(models: dict[str, SpeechModel],
     assert ids[-1] not in speech.targets("</s> <|im_end|> <|endoftext|>")[:-1]
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_a_language_is_asked_for_by_name(folders: dict[str, Path], name: str) -> None:
     with pytest.raises(ModelError, match=r"model\.language: missing, .*\bfr\b"):
         loaded(folders[name], None).check_languages()
@@ -171,7 +171,7 @@ def test_a_language_is_asked_for_by_name(folders: dict[str, Path], name: str) ->
         loaded(folders[name], "xx").check_languages()
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_what_is_masked_lies_along_time_and_frequency(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     short, long = (speech.features([clip])["input_features"] for clip in (clips()[1], np.tile(clips()[0], 3)))
@@ -181,7 +181,7 @@ def test_what_is_masked_lies_along_time_and_frequency(models: dict[str, SpeechMo
     assert (short.shape[time] < long.shape[time]) or speech.facts.windowed
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_a_clip_of_one_sample_is_heard(models: dict[str, SpeechModel], name: str) -> None:
     speech = models[name]
     with torch.no_grad():
@@ -212,7 +212,7 @@ def test_logits_are_computed_where_a_transcript_is(models: dict[str, SpeechModel
     assert places[1] <= len(TEXTS) and places[2:] == [1, 1]
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", PROMPTED)
 def test_a_plan_knows_the_layers_by_the_names_that_the_trainer_has(
     folders: dict[str, Path], models: dict[str, SpeechModel], name: str
 ) -> None:
