@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from training_kit import TrainingRun, subset
 
-from core.audio.samples import SAMPLE_RATE_HZ, read_clip
+from core.audio.samples import SAMPLE_RATE_HZ, normalise, read_clip
 from core.errors import ExitCode
 from core.manifests.manifest import read_manifest, write_manifest
 from core.runs.scores import Score, read_score
@@ -54,12 +54,17 @@ def scored(manifest: Path, *options: str) -> Score:
 
 
 def by_pipeline(manifest: Path, beams: int) -> list[str]:
-    """What transformers' pipeline makes of each clip: alone, and at its own loudness. Unless told, it takes 5 beams."""
+    """What transformers' pipeline makes of each clip: alone, at the loudness of `lora-cli`.
+
+    Unless told, it takes 5 beams.
+    """
     import torch
     from transformers import pipeline
 
     recogniser: Any = pipeline("automatic-speech-recognition", model=str(WHISPER), dtype=torch.float32, device="cpu")
-    clips = (read_clip(u.audio, u.offset_s, u.duration_s) for u in read_manifest(manifest).utterances)
+    clips = (
+        normalise(read_clip(u.audio, u.offset_s, u.duration_s)).samples for u in read_manifest(manifest).utterances
+    )
     options: dict[str, Any] = {"batch_size": 1, "generate_kwargs": {"num_beams": beams}}
     return [str(recogniser({"raw": clip, "sampling_rate": SAMPLE_RATE_HZ}, **options)["text"]) for clip in clips]
 
