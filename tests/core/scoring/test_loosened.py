@@ -12,6 +12,7 @@ from core.scoring.evidence import Evidence, SliceRule, Thresholds
 from core.scoring.verdict import judge, loosened, loosened_words, thresholds_of
 
 NOT_LOOSER = {
+    "beams": "decodes the base model and the adapter alike, and makes another run",
     "confirm_seeds": "asks for further runs; what one run must meet stays as it is",
     "early_stop_intervals": "ends runs early, which rejects them",
 }
