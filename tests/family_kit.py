@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ctc_kit import tiny_ctc, tiny_parakeet_tdt
 from numpy.typing import NDArray
-from tiny_prompted import PROMPTED, own_loss
+from tiny_prompted import PROMPTED, own_loss, tiny_glm_asr
 from training_kit import RATE, digit_texts, quiet_transformers, tiny_moonshine, tiny_streaming, tiny_whisper
 
 from core.training.pretrain import train_tokenizer
@@ -164,6 +164,7 @@ TINY = {
         for kind, model_type in _OF_CTC.items()
     },
     "parakeet_tdt": Tiny("parakeet_tdt", tiny_parakeet_tdt, transducers_own),
+    "glm_asr": Tiny("glmasr", tiny_glm_asr, own_loss),
     "moonshine": Tiny("moonshine", tiny_moonshine, whole_forward),
     "moonshine_streaming": Tiny("moonshine_streaming", tiny_streaming, whole_forward),
     "speech-encoder-decoder": Tiny("speech-encoder-decoder", encoder_decoder, whole_forward),

@@ -152,6 +152,50 @@ def tiny_voxtral(folder: Path) -> Path:
     return folder
 
 
+GLM_TEMPLATE = """{%- for turn in messages -%}{{- '<|' + turn.role + '|>\\n' -}}{%- for part in turn.content -%}
+{%- if part.type == 'audio' -%}{{- '<|begin_of_audio|><|pad|><|end_of_audio|><|user|>\\n' -}}
+{%- else -%}{{- part.text -}}{%- endif -%}
+{%- endfor -%}{%- endfor -%}{{- '<|assistant|>\\n' -}}"""
+
+
+def tiny_glm_asr(folder: Path) -> Path:
+    """GLM-ASR with windows of 4 s, whose tokenizer has the bytes and the control tokens alone."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import (
+        GlmAsrConfig,
+        GlmAsrForConditionalGeneration,
+        GlmAsrProcessor,
+        PreTrainedTokenizerFast,
+        WhisperFeatureExtractor,
+    )
+
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(characters)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    control = "<|endoftext|> <|user|> <|assistant|> <|observation|> <|begin_of_audio|> <|end_of_audio|> <|pad|>"
+    made.add_special_tokens(control.split())
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=4)
+    GlmAsrProcessor(extractor, tokenizer, chat_template=GLM_TEMPLATE).save_pretrained(folder)
+    quiet_transformers()
+    torch.manual_seed(0)
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|user|>", "<|observation|>"])
+    config = GlmAsrConfig(
+        audio_config={
+            "hidden_size": 16,
+            "intermediate_size": 64,  # four places of the encoder are one of the prompt
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_mel_bins": 16,
+        },
+        text_config={"model_type": "llama", "vocab_size": len(tokenizer), "eos_token_id": ends, **TEXT_DECODER},
+        audio_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
+    )
+    GlmAsrForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
 FAST_CONFORMER = {
     "model_type": "parakeet_encoder",
     "hidden_size": 32,
@@ -262,6 +306,10 @@ def own_inputs(speech: Any, clip: Samples, language: str = "de") -> dict[str, An
     processor = speech.processor
     if speech.family == "qwen3_asr":
         return dict(processor.apply_transcription_request(clip, language=language))
+    if speech.family == "glm_asr":
+        made = dict(processor.apply_transcription_request(clip))
+        made.pop("num_audio_tokens", None)
+        return made
     if speech.family == "canary":
         return dict(processor.apply_transcription_request(clip, source_language=language))
     if speech.family == "cohere_asr":
@@ -280,7 +328,7 @@ def own_loss(speech: Any, clip: Samples, text: str) -> float:
     """The sum that transformers' own loss is the mean of: its labels are the transcript alone."""
     targets = speech.targets(text)
     inputs, ids = own_inputs(speech, clip), torch.tensor([targets])
-    prompt = "input_ids" if speech.family in SPEECH_LLMS else "decoder_input_ids"
+    prompt = "input_ids" if "input_ids" in inputs else "decoder_input_ids"
     whole = torch.cat([inputs[prompt], ids], dim=1)
     labels = whole.clone()
     labels[:, : inputs[prompt].shape[1]] = -100

@@ -136,7 +136,7 @@ _COHERE_FILES = (
     (r"\.encoder_decoder_proj$", ".decoder.proj"),
     (r"^log_softmax\.mlp\.layer0$", "proj_out"),
 )
-_VOXTRAL_FILES = (
+_LLM_FILES = (
     (r"^language_model\.lm_head$", "lm_head"),
     (r"^language_model\.model\.", "language_model."),
     (r"^(language_model|audio_tower|multi_modal_projector)\.", r"model.\1."),
@@ -225,10 +225,11 @@ FAMILIES = (
         "voxtral",
         ("voxtral",),
         languages=tuple(_ISO_639_1.split()),
-        renamed=_VOXTRAL_FILES,
+        renamed=_LLM_FILES,
         windowed=True,
         **_TEXT_DECODER,
     ),
+    FamilyFacts("glm_asr", ("glmasr",), renamed=_LLM_FILES, windowed=True, **_TEXT_DECODER | {"language": "refused"}),
 )
 
 UNTRAINABLE = {
