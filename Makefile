@@ -29,10 +29,10 @@ data: $(READY) ## build the embedded speech (seeded, about a minute)
 test: $(READY) ## the tests, a few minutes
 	$(PYTEST) -m 'not heavy'
 
-test-heavy: $(READY) ## the heavy tests alone: whole trainings, kills in the middle of every file; some minutes
-	$(PYTEST) -m heavy
+test-heavy: $(READY) ## the heavy tests that CI runs: whole trainings, kills in the middle of files; some minutes
+	$(PYTEST) -m 'heavy and not long'
 
-test-all: data ## the heavy tests too
+test-all: data ## all tests, the heavy and the long ones too
 	$(PYTEST)
 
 check: $(READY) ## format, lint, types, import contracts

@@ -372,7 +372,8 @@ class TrainingRun:
         found: dict[str, bytes | str] = {}
         for folder in (self.paths.evals, self.paths.adapters):
             for path in sorted(folder.rglob("*")):
-                if path.is_file():
+                # what a face keeps there was not written by a trainer
+                if path.is_file() and not path.name.startswith("significance-"):
                     found[str(path.relative_to(self.paths.root))] = path.read_bytes()
         for link in (self.paths.best, self.paths.last):
             found[link.name] = str(link.readlink())

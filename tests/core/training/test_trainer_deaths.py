@@ -26,6 +26,11 @@ FAILED = 1 << 8
 """The wait status of exit code 1."""
 
 
+def some_long(counts: range) -> list[Any]:
+    """Every third of them for CI; the rest is seen by `make test-all`."""
+    return [pytest.param(count, marks=[pytest.mark.long] if i % 3 else []) for i, count in enumerate(counts)]
+
+
 def at(kind: type[Event], **fields: Any) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, kind) and all(getattr(event, k) == v for k, v in fields.items())
 
@@ -117,7 +122,7 @@ def test_an_evaluation_that_is_killed_each_time_ends_the_run(quick_run: Training
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("count", range(1, 46, 4))
+@pytest.mark.parametrize("count", some_long(range(1, 46, 4)))
 def test_killed_after_any_event_it_ends_as_if_undisturbed(
     quick_run: TrainingRun, finished_run: TrainingRun, count: int
 ) -> None:
@@ -127,7 +132,7 @@ def test_killed_after_any_event_it_ends_as_if_undisturbed(
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("count", range(1, 60, 6))
+@pytest.mark.parametrize("count", some_long(range(1, 60, 6)))
 def test_killed_in_the_middle_of_writing_any_file_it_ends_as_if_undisturbed(
     quick_run: TrainingRun, finished_run: TrainingRun, count: int
 ) -> None:

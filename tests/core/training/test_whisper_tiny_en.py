@@ -69,7 +69,10 @@ def by_pipeline(manifest: Path, beams: int) -> list[str]:
     return [str(recogniser({"raw": clip, "sampling_rate": SAMPLE_RATE_HZ}, **options)["text"]) for clip in clips]
 
 
-@pytest.mark.parametrize(("name", "beams"), [("real", 1), ("real", 5), ("heldout", 1)])
+@pytest.mark.parametrize(
+    ("name", "beams"),
+    [("real", 1), *(pytest.param(*case, marks=pytest.mark.long) for case in (("real", 5), ("heldout", 1)))],
+)
 def test_the_word_error_rate_is_that_of_the_pipeline(name: str, beams: int, tmp_path: Path) -> None:
     manifest, every, spelling = SETS[name]
     if not manifest.is_file():
@@ -97,6 +100,7 @@ SHORT = (
 )
 
 
+@pytest.mark.long
 def test_a_short_dora_run_ends_with_a_verdict(tmp_path: Path) -> None:
     """Too short to be accepted; its score from disk is the trainer's, and its adapter changes what is written."""
     digits = SHARED / "speech" / "digits"

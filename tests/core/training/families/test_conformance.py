@@ -304,6 +304,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(one_of_each: tuple[Tiny,
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_the_gate_passes_a_verdict_on_a_whole_run(one_of_each: tuple[Tiny, Path], tmp_path: Path) -> None:
     tiny, folder = one_of_each
     run = TrainingRun(tmp_path, folder, sets(tmp_path), *settings(tiny))
