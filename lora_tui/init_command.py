@@ -54,7 +54,7 @@ QUESTIONS = (
 MANIFESTS = ("train", "domain", "heldout", "replay")
 
 _OF_ITS_FAMILY = LinearLayers(("attention",), ("mlp",))
-"""Of a model whose files are not here yet: what its family calls so."""
+"""What any family calls so."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,9 +179,15 @@ def _check_model(answer: str, path: Path) -> str:
 
 
 def layers_of(model: str) -> LinearLayers:
-    """The linear layers of a model: from its files or, for a hub id, in words that stand for those of any family."""
-    found = linear_layers(user_path(model))
-    return found if found.attention else _OF_ITS_FAMILY
+    """The linear layers of a model, from its files.
+
+    In words where there are no files, and where adapters go to one site alone, whose layers the other's may not share.
+    """
+    folder = user_path(model)
+    facts = family_in(folder)
+    found = linear_layers(folder)
+    one_site = facts is not None and facts.default_sites != "both"
+    return _OF_ITS_FAMILY if one_site or not found.attention else found
 
 
 def _from_plan(written: str, folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
@@ -128,6 +129,14 @@ def languages_in(folder: Path, facts: FamilyFacts) -> tuple[str, ...]:
 
 def hears(folder: Path) -> float:
     """The longest clip that the model hears, by its configuration."""
-    extractor: dict[str, object] = read_json(folder / "preprocessor_config.json", follow=True)[0] or {}
     facts = family_in(folder)
-    return facts.max_seconds(extractor.get("chunk_length")) if facts else MODEL_SECONDS
+    return facts.max_seconds(_feature_extractor(folder).get("chunk_length")) if facts else MODEL_SECONDS
+
+
+def _feature_extractor(folder: Path) -> dict[str, Any]:
+    """In a file of its own or, as transformers 5 saves it, within its processor's."""
+    own = read_json(folder / "preprocessor_config.json", follow=True)[0]
+    if own is not None:
+        return own
+    found = (read_json(folder / "processor_config.json", follow=True)[0] or {}).get("feature_extractor")
+    return found if isinstance(found, dict) else {}

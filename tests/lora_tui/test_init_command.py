@@ -5,7 +5,9 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from core.errors import ExitCode, UserError
 from core.plan.expand import expand
@@ -208,3 +210,15 @@ def test_a_plan_for_a_model_folder_says_why_its_values_fit(project: Path, capsys
     assert command(*flags) is ExitCode.ACCEPTED
     assert load_plan(project / "experiments.toml").defaults.data.normaliser == "basic"
     assert "must be told what is spoken: set language in [model] of experiments.toml" in capsys.readouterr().err
+
+
+def test_a_model_that_is_adapted_at_one_site_is_given_words_for_its_layers(project: Path) -> None:
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text('{"model_type": "voxtral"}')
+    # of the audio encoder alone, which the decoder does not have
+    layers = {f"audio_tower.layers.0.{name}.weight": np.zeros((2, 2)) for name in ("self_attn.out_proj", "fc1")}
+    save_file(layers, project / "model" / "model.safetensors")
+    assert command("--yes", "--force", "--model", "model", *FLAGS[2:]) is ExitCode.ACCEPTED
+    plan = load_plan(project / "experiments.toml")
+    assert plan.defaults.adapter.target_modules == ("attention",)
+    assert "out_proj" not in (project / "experiments.toml").read_text()

@@ -13,7 +13,7 @@ from hub_kit import NEW, OLD, cached, write_cache
 from safetensors.numpy import save_file
 
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
-from core.runs.preflight import preflight
+from core.runs.preflight import hears, preflight
 
 
 def write_manifest(path: Path, seconds: list[float | None], text: str = "some words") -> str:
@@ -160,3 +160,19 @@ def test_a_model_of_one_language_refuses_one(good: RunSettings) -> None:
     assert only(preflight(replace(good, model=replace(good.model, language="en")))) == (
         "model.language: this model takes no language: remove language = 'en'"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("preprocessor_config.json", {"chunk_length": 4}),
+        ("processor_config.json", {"feature_extractor": {"chunk_length": 4}}),
+    ],
+)
+def test_the_window_is_read_wherever_the_feature_extractor_is_saved(
+    tmp_path: Path, file: str, content: dict[str, object]
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    assert hears(tmp_path) == 30.0
+    (tmp_path / file).write_text(json.dumps(content))
+    assert hears(tmp_path) == 4.0
