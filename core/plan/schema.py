@@ -279,6 +279,12 @@ class GateSettings:
         above=0.5,
         below=1.0,
     )
+    selection_confidence: float = _key(
+        0.8,
+        "how sure a candidate must be to keep heldout_regression on data.selection_heldout, to be chosen for its gain",
+        minimum=0.5,
+        below=1.0,
+    )
     block_by: str = _key("speaker", "manifest field, of whose values each counts as one in how sure the verdict is")
     slice: tuple[SliceSettings, ...] = ()
     """`[[gate.slice]]`, read by `core.plan.read`."""

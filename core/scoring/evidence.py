@@ -150,6 +150,8 @@ class Thresholds:
     """Intervals (0 included) that convergence needs."""
     confidence: float | None = None
     """How sure a PASS or a FAIL of the WER criteria must be; None: they go by the point estimates."""
+    selection_confidence: float = 0.8
+    """How sure a candidate must be to keep the guardrail on the heldout selection set, to be chosen for its gain."""
     block_by: str = "speaker"
     """Of what errors come together: speaker, or another field of the manifest."""
     unknown_speakers: str | None = None

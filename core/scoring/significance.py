@@ -40,6 +40,12 @@ def quantile(probability: float, degrees: float) -> float:
     return float(_at(np.array([probability]), whole_degrees(degrees))[0])
 
 
+def student_below(value: float, degrees: float) -> float:
+    """The probability that t is at most `value`."""
+    angles, below = _distribution(whole := whole_degrees(degrees))
+    return float(np.interp(math.atan(value / math.sqrt(whole)), angles, below))
+
+
 @lru_cache(maxsize=64)
 def quantiles(degrees: float, count: int) -> Floats:
     """`count` equally likely values of t, rising: what that many draws would be, without their chance."""

@@ -112,6 +112,7 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
         "stability_intervals": "stability_intervals",
         "stability_min_steps": "stability_min_steps",
         "block_by": "block_by",
+        "selection_confidence": "selection_confidence",
         "normaliser_chosen": "normaliser_chosen",
     }
     given: dict[str, Any] = {field: gate[key] for key, field in names.items() if key in gate}
