@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +200,29 @@ def merged(speech: SpeechModel) -> Iterator[SpeechModel]:
 
 
 @contextmanager
+def loaded(speech: SpeechModel, folder: Path) -> Iterator[SpeechModel]:
+    """The plain model with the adapter in `folder` merged in, as plain peft reads it; afterwards as it was."""
+    adapted = replace(speech, network=_load(speech.network, folder))
+    try:
+        with merged(adapted) as scoring:
+            yield scoring
+    finally:
+        without_adapter(adapted)
+
+
+def without_adapter(speech: SpeechModel) -> SpeechModel:
+    """The plain base model in fp32, for good: the adapter is let go, and no layer is reduced any more."""
+    network = speech.network.get_base_model()
+    for owner, child, _, whole in whole_modules(network):
+        setattr(owner, child, whole.to(speech.device))
+    for name, layer in _adapted(network):
+        owner, child = _place(network, name)
+        setattr(owner, child, layer.get_base_layer())
+    del network.peft_config  # peft's own mark of a model that has an adapter
+    return replace(speech, network=network)
+
+
+@contextmanager
 def _whole(network: nn.Module, device: torch.device) -> Iterator[None]:
     """The base in fp32 on the device, where `train.base_precision` reduced it."""
     reduced = whole_modules(network)
@@ -260,12 +283,15 @@ def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None
         state = {name: torch.cat([tensor, began[name]], int(".lora_B." in name)) for name, tensor in state.items()}
         config |= {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
         config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
+    config |= {"base_model_name_or_path": facts.model, "revision": facts.revision, "inference_mode": True}
+    write_adapter(folder, state, config, facts)
+
+
+def write_adapter(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], facts: AdapterFacts) -> None:
+    """Write an adapter's weights, peft's configuration and the facts to `folder`; equal adapters give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     # not save_file: its error for a full disk is no OSError
     write_bytes(folder, folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    config["inference_mode"] = True
-    config["base_model_name_or_path"] = facts.model
-    config["revision"] = facts.revision
     write_json(folder, folder / CONFIG, {key: _plain(value) for key, value in config.items()})
     write_json(folder, folder / ADAPTER_FACTS, plain_facts(facts))
 

@@ -26,7 +26,8 @@ from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSe
 from core.runs.adapter_files import AdapterFacts
 from core.runs.adapter_size import adapter_problem, adapter_size
 from core.runs.events import CheckpointSaved
-from core.training.adapter import attach, load_adapter, merged, save_adapter, set_training_mode, trainable
+from core.training.adapter import attach, load_adapter, loaded, merged, save_adapter, set_training_mode, trainable
+from core.training.candidates import make_candidate
 from core.training.evaluation import normalisation_fingerprint
 from core.training.families.base import SpeechModel
 from core.training.memory import recompute_layers
@@ -243,6 +244,40 @@ def test_a_saved_adapter_is_the_same_in_plain_peft_and_here(family: tuple[Tiny, 
     assert loss(there, [clip], [text]) == pytest.approx(here, rel=1e-4)
     loaded, _ = load_adapter(load_model(str(folder), language=tiny.language), tmp_path)
     assert loss(loaded, [clip], [text]) == pytest.approx(here, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_candidate_in_plain_peft_is_the_average_of_merged_weights(
+    method: str, family: tuple[Tiny, Path], tmp_path: Path
+) -> None:
+    """Two adapters, averaged, and 0.6 of the way to that from the base model."""
+    tiny, folder = family
+    plain = load_model(str(folder), language=tiny.language)
+    layers = {name: layer for name, layer in plain.network.named_modules() if isinstance(layer, torch.nn.Linear)}
+    wanted = {name: 0.4 * layer.weight.detach().double() for name, layer in layers.items()}
+    sources, told = [tmp_path / name for name in ("one", "other")], replace(FACTS, model=str(folder))
+    for seed, source in enumerate(sources):
+        tuned = attach(load_model(str(folder), language=tiny.language), replace(ADAPTER, method=method), seed=0)
+        torch.manual_seed(seed)
+        for parameter in trainable(tuned).values():
+            by = 0.3 * torch.randn_like(parameter)
+            # a DoRA keeps the small norms of random weights, unless its magnitudes are others
+            parameter.data.copy_(parameter * (5 + by) if parameter.ndim == 1 else by)
+        source.mkdir()
+        save_adapter(tuned, source, told)
+        with merged(tuned) as scoring:
+            for name in wanted:
+                wanted[name] += 0.3 * scoring.network.get_submodule(name).weight.detach()
+    clip, text = heard()[1], TEXTS[1]
+    before = loss(plain, [clip], [text])
+    make_candidate(sources, tmp_path / "made", 0.6, told, lambda name: plain.network.get_submodule(name).weight)
+    with loaded(plain, tmp_path / "made") as scoring:
+        said = loss(scoring, [clip], [text])
+    for name, weight in wanted.items():
+        layers[name].weight = torch.nn.Parameter(weight.float())
+    changed = abs(said - before)
+    assert changed > 1e-5 * before, "the adapter must matter here"
+    assert abs(said - loss(plain, [clip], [text])) < 0.05 * changed
 
 
 def tellings(speech: SpeechModel) -> dict[str, Any]:
