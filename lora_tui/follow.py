@@ -9,14 +9,13 @@ import time
 from dataclasses import dataclass
 
 from core.errors import Interrupted, RunFolderError
-from core.plan.next_action import RowStatus
 from core.queue import journal
 from core.queue.client import QueueClient
 from core.queue.execution import PlanExecution
 from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.report import judge_run
 from core.queue.requests import Submission
-from core.queue.state import FAILURES, TOLD_TO_STOP, QueueState
+from core.queue.state import FAILURES, TOLD_TO_STOP, QueueState, SubmissionState
 from core.runs.judged import Judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower, last_line
@@ -93,6 +92,8 @@ class Follower:
                 case journal.Named() | journal.Wait() | journal.Skip() | journal.Finish():
                     if record.submission == self._name:
                         self._take(record)
+        # How the queue ended runs is none of the report's business: a verdict rests on the run folder alone.
+        self._execution.state = SubmissionState(closed=self._state.of(self._name).closed)
         for followed in self._live.values():
             self._show(followed)
         self._first = self._quiet = False
@@ -128,8 +129,6 @@ class Follower:
                 if wait.text and (wait.held or not self._live):
                     say(f"waiting: {wait.text}")
             case journal.Skip(row=row, reason=reason):
-                status = RowStatus.FAILED if record.status == "failed" else RowStatus.SKIPPED
-                self._execution.close(row, status, reason)
                 if not self._quiet:
                     say(f"{row}  not run: {reason}")
             case journal.Finish():

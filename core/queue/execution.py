@@ -41,6 +41,7 @@ from core.system.files import exists, is_file
 
 MOST_ACCUMULATION = 64
 """`queue.on_out_of_memory = "halve"` goes no further: then it is not the batch that does not fit."""
+REMOVED = "removed from the queue"
 _BATCH_PHASES = ("training", "checkpointing")
 
 
@@ -84,8 +85,6 @@ class PlanExecution:
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
         self.rows = all_rows(self.plan)
         self.state = SubmissionState() if state is None else state
-        self.closed: dict[str, tuple[RowStatus, str]] = {}
-        """Row key → SKIPPED or FAILED, and why the row does not run in this submission."""
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
         self.requests = RowRequests()
@@ -111,6 +110,12 @@ class PlanExecution:
     def stopped(self) -> str | None:
         """Why nothing more is started for it, where it was asked to end as a whole; None to go on."""
         return OVER.get(self.state.asked.get(None, ""))
+
+    @property
+    def closed(self) -> dict[str, tuple[RowStatus, str]]:
+        """Row key → SKIPPED or FAILED, and why the row does not run in this submission."""
+        told = {key: (RowStatus(word), why) for key, (word, why) in self.state.closed.items()}
+        return told | dict.fromkeys(self.requests.removed, (RowStatus.SKIPPED, REMOVED))
 
     def assign_all(self) -> dict[str, UserError]:
         """Find the run of every row whose settings are final: results that exist count from the start.
@@ -144,13 +149,14 @@ class PlanExecution:
     def assign_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""
         self.fit_all()
+        closed = self.closed
         for row in self.rows:
             if not row.adapter_from:
                 continue
             sources = [o for o in self.rows if o.experiment in row.adapter_from and o.confirms is None]
             known = self.known(())
             ended = all(self._settled(other, known.get(other.key, RowState())) for other in sources)
-            if row.key not in self.assigned and row.key not in self.closed and ended:
+            if row.key not in self.assigned and row.key not in closed and ended:
                 settings, _ = resolved_settings(row, self.rows, known)
                 try:
                     self._assign(row, settings)
@@ -206,28 +212,12 @@ class PlanExecution:
         action = next_action(self.rows, known, self.plan.queue, spent, self.submission.only or None)
         return action.row.key if isinstance(action, Start) else None
 
-    def assign(self, start: Start) -> AssignedRun | None:
-        """The run of a row that is to be started. None: it cannot run, and the row is closed as failed."""
-        try:
-            assigned = self._assign(start.row, start.settings)
-        except UserError as error:
-            self.close(start.row.key, RowStatus.FAILED, f"cannot run: {error}")
-            return None
+    def assign(self, start: Start) -> AssignedRun:
+        """The run of a row that is to be started. UserError: it cannot run."""
+        assigned = self._assign(start.row, start.settings)
         if unfit := self.unfit([start.row]):
-            self.close(start.row.key, RowStatus.FAILED, f"cannot run: {'; '.join(unfit)}")
-            return None
+            raise UserError("; ".join(unfit))
         return assigned
-
-    def close(self, key: str, status: RowStatus, reason: str) -> None:
-        """The row will not run in this submission.
-
-        SKIPPED: its condition does not hold, or somebody removed it. FAILED: its trainer cannot even be started.
-        """
-        self.closed[key] = status, reason
-
-    def reopen(self, key: str) -> None:
-        """The row may run after all."""
-        self.closed.pop(key, None)
 
     def folder(self, assigned: AssignedRun) -> RunPaths:
         """The run's folder: the newest that has its identity, whoever made it, else the row's own."""

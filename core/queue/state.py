@@ -148,7 +148,6 @@ class SubmissionState:
     def _take_run(self, row: str, run: str) -> None:
         self.runs[row] = run
         self._since.setdefault(run, len(self._trainers.ends.get(run, ())))
-        self.closed.pop(row, None)
 
     def _take_request(self, request: str, row: str | None) -> None:
         if request in OVER:
@@ -326,6 +325,7 @@ class QueueState:
         self.killed.discard(run)
         own.wait = None
         own._take_run(record.row, run)
+        own.closed.pop(record.row, None)
         if not adopted:
             self._removed.get(own.plan, {}).pop(record.row, None)
 

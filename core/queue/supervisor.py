@@ -241,8 +241,6 @@ class Supervisor:
         work = self._works.get(request.submission or "")
         if work is not None and work.execution.stopped is not None:
             work.end_trainers()
-        elif work is not None and request.request in ("retry", "add"):
-            work.execution.reopen(str(request.row))
         lifts = request.request == "retry" or (request.request == "release" and request.row is None)
         if lifts:
             self._pauses.resume(f"on request ({request.request})")

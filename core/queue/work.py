@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from core.errors import is_disk_full, may_pass
+from core.errors import UserError, is_disk_full, may_pass
 from core.plan.next_action import Finished, RowStatus, Skip, Start, Stop, Wait
 from core.queue import journal
-from core.queue.execution import PlanExecution
+from core.queue.execution import REMOVED, PlanExecution
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
@@ -17,8 +17,6 @@ from core.queue.record import write_run
 from core.queue.requests import RowRequests
 from core.queue.slots import Slots, Successor
 from core.runs.paths import RunPaths, RunsFolder
-
-REMOVED = "removed from the queue"
 
 
 class Work:
@@ -71,8 +69,7 @@ class Work:
                 case Stop():
                     return self._stop(action)
                 case Skip():
-                    execution.close(action.row.key, RowStatus.SKIPPED, action.reason)
-                    self._skipped(action.row.key, action.inputs)
+                    self._close(action.row.key, RowStatus.SKIPPED, action.reason, action.inputs)
                 case Start():
                     if not self._start(action):
                         return None
@@ -93,11 +90,11 @@ class Work:
         execution = self.execution
         if requests == execution.requests:
             return False
+        removed = sorted(requests.removed - execution.requests.removed)
         execution.requests = requests
-        removed = sorted(requests.removed - set(execution.closed))
         for key in removed:
-            execution.close(key, RowStatus.SKIPPED, REMOVED)
-            self._skipped(key, {})
+            if key not in self._state.closed:
+                self._close(key, RowStatus.SKIPPED, REMOVED, {})
         runs = {run.name for key in removed if (run := self.run_of(key)) is not None}
         kept = {run.name for key in set(execution.assigned) - set(execution.closed) if (run := self.run_of(key))}
         for slot in self._slots.let_go(self.name, self._successor, runs - kept):
@@ -179,9 +176,10 @@ class Work:
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""
         execution, row = self.execution, action.row.key
-        assigned = execution.assign(action)
-        if assigned is None:
-            self._skipped(row, action.inputs)
+        try:
+            assigned = execution.assign(action)
+        except UserError as error:
+            self._close(row, RowStatus.FAILED, f"cannot run: {error}", action.inputs)
             return True
         run = execution.folder(assigned)
         if execution.decision(assigned, self._slots.identities).status is not RowStatus.QUEUED:
@@ -203,8 +201,7 @@ class Work:
         except OSError as error:
             if is_disk_full(error) or may_pass(error):
                 raise
-            execution.close(row, RowStatus.FAILED, f"cannot start: {error}")
-            self._skipped(row, action.inputs)
+            self._close(row, RowStatus.FAILED, f"cannot start: {error}", action.inputs)
             return True
         execution.forget(run)
         if not launched:
@@ -212,11 +209,11 @@ class Work:
             execution.elsewhere.add(assigned.identity)
         return True
 
-    def _skipped(self, row: str, inputs: Mapping[str, Any]) -> None:
-        if row not in self._state.closed:
-            status, why = self.execution.closed[row]
-            told = journal.Skip(submission=self.name, row=row, status=status.value, reason=why, inputs=dict(inputs))
-            self._log.append(told)
+    def _close(self, row: str, status: RowStatus, why: str, inputs: Mapping[str, Any]) -> None:
+        """The row will not run in this submission: its condition does not hold, somebody removed it, or it cannot."""
+        self._log.append(
+            journal.Skip(submission=self.name, row=row, status=status.value, reason=why, inputs=dict(inputs))
+        )
 
     def _name(self, row: str, run: RunPaths) -> None:
         """Say, once, that the row is this run."""

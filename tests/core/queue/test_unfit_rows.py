@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import pytest
 from plan_folder import PlanFolder
+from waiting import wait_for
 
 from core.manifests.hashing import HashCache
+from core.queue.__main__ import supervise
 from core.queue.execution import PlanExecution
 from core.queue.report import report
+from core.queue.requests import Target
+from core.queue.rows import queue_rows
 from core.runs.matrix import verdict_word
 from core.runs.row import Outcome
 
@@ -22,6 +30,30 @@ def test_it_is_closed_with_the_trainers_own_sentence(folder: PlanFolder) -> None
     assert skip.row == "a" and skip.status == "failed"
     assert "3 training clips in 20 micro-batches" in skip.reason
     assert "micro-batches" in finish["not_run"]["a"]
+
+
+def test_another_supervisor_starts_it_only_when_it_is_asked_for(folder: PlanFolder) -> None:
+    plan = '[[experiment]]\nid = "a"\ndata.train = "new.jsonl"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
+    folder.write(plan, queue='until = "all"')
+    submission = folder.db.submit(folder.submission())
+    folder.db.ask("hold", [Target(submission.id, "b")], "held on request")
+
+    def stopped_when_it_waits() -> None:
+        wait_for(lambda: folder.decisions("wait"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stopped_when_it_waits)
+    thread.start()
+    assert supervise(folder.runs, folder.executor) == 0
+    thread.join()
+    assert [(one.row, one.status) for one in folder.decisions("skip")] == [("a", "failed")]
+
+    (folder.root / "new.jsonl").write_text((folder.root / "train.jsonl").read_text())
+    assert [row.status.value for row in queue_rows(folder.runs).rows] == ["failed", "held"]
+    folder.db.ask("release", [Target(submission.id, "b")])
+    assert supervise(folder.runs, folder.executor) == 0
+    assert folder.starts() == ["b"], "the row is what the faces called it all the time"
+    assert folder.work()["complete"] and folder.starts() == ["b", "a"], "another submission is new work"
 
 
 def test_a_run_that_has_begun_is_judged_whatever_can_be_told_now(
