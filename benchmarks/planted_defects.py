@@ -29,7 +29,7 @@ from benchmarks.planted_changes import BEYOND, HELD_OUT, HELD_OUT_TEXTS, TUNED, 
 from benchmarks.planted_sets import ROOT, SETS, Planted, copied, plant_lines, synthesised
 from core.audio.samples import read_clip
 from core.audit.audit import Audit, Source, audit
-from core.audit.writable import TextCheck
+from core.audit.line_checks import TextCheck
 from core.scoring.counts import ErrorCounts
 from core.scoring.position import ScoredClip, position_report
 

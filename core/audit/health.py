@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from core.audit.audit import Audit, Progress, Source, audit
-from core.audit.figures import Summary
 from core.audit.kinds import JUDGED, Finding
+from core.audit.line_checks import Summary
 from core.errors import ManifestError
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import read_manifest

@@ -1,15 +1,29 @@
-"""Checks of single lines: a clip's figures against its text, and the text by itself. Pure."""
+"""What lines of a set are like: a clip's figures against its text, texts by themselves, and the figures of all.
+
+Pure, but for the model folder whose tokenizer may be asked what it can write.
+"""
 
 from __future__ import annotations
 
 import html
+import json
 import re
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
+from typing import Any
+
+import numpy as np
 
 from core.audit.clip_facts import ClipFacts
+from core.errors import ModelError
 from core.manifests.decoding import is_other_duration
 from core.manifests.manifest import Utterance
+from core.plan.families import family_of
+from core.system.files import folder_problem
 
 CLIPPED_SHARE = 1e-3
 DC_SHARE = 0.25
@@ -97,3 +111,135 @@ def case_of(text: str) -> str | None:
     if text.upper() == text.lower():
         return None
     return "upper" if text == text.upper() else "lower" if text == text.lower() else "mixed"
+
+
+# Figures of a whole set
+
+
+@dataclass(slots=True)
+class Summary:
+    """Figures of one set."""
+
+    name: str
+    role: str | None
+    path: str
+    lines: int = 0
+    """Usable ones."""
+    words: int = 0
+    speakers: int = 0
+    seconds: float = 0.0
+    """By the audio, or by the manifest without audio."""
+    rates_hz: dict[int, int] = field(default_factory=dict)
+    channels: dict[int, int] = field(default_factory=dict)
+    rms_db: list[float] = field(default_factory=list)
+    """5th, 50th and 95th percentile of the RMS before normalisation, dB of full scale, without silence."""
+    rms_after_db: list[float] = field(default_factory=list)
+    clipped_clips: int = 0
+    """Recordings with flat tops."""
+    clamped_share: float = 0.0
+    """Of all samples that the model hears."""
+
+
+class Figures:
+    """Levels of a set's clips, a few bytes a clip."""
+
+    def __init__(self) -> None:
+        self.before, self.after = array("f"), array("f")
+        self.rates: Counter[int] = Counter()
+        self.channels: Counter[int] = Counter()
+        self.clipped, self.clamped, self.samples = 0, 0.0, 0.0
+
+    def add(self, facts: ClipFacts) -> None:
+        """Add the figures of the next clip."""
+        if facts.problem:
+            return
+        self.rates[facts.rate_hz] += 1
+        self.channels[facts.channels] += 1
+        self.clipped += any(kind == "clipped" for kind, _ in clip_problems(_NOBODY, facts))
+        self.clamped += facts.clamped_share * facts.seconds
+        self.samples += facts.seconds
+        if not facts.silent:
+            self.before.append(facts.rms)
+            self.after.append(facts.rms_after)
+
+    def fill(self, summary: Summary) -> None:
+        """Write them into the set's summary."""
+        summary.rates_hz, summary.channels = dict(sorted(self.rates.items())), dict(sorted(self.channels.items()))
+        summary.rms_db, summary.rms_after_db = _spread_db(self.before), _spread_db(self.after)
+        summary.clipped_clips = self.clipped
+        summary.clamped_share = self.clamped / self.samples if self.samples else 0.0
+
+
+_NOBODY = Utterance(0, "", Path(), "")
+
+
+def _spread_db(levels: array[float]) -> list[float]:
+    if not levels:
+        return []
+    decibels = 20 * np.log10(np.maximum(np.frombuffer(levels, np.float32), 1e-9))
+    return [round(float(value), 1) for value in np.percentile(decibels, (5, 50, 95))]
+
+
+# What a model can never write: characters that its tokenizer lacks, banned tokens, texts too long for its decoder
+
+DEFAULT_POSITIONS = 448
+PREFIX_AND_END = 2
+"""Positions that a start token and the end of the text take."""
+
+
+class TextCheck:
+    """A check of texts against the model in a folder. ModelError when that has no tokenizer.json or config.json."""
+
+    def __init__(self, folder: Path) -> None:
+        import tokenizers
+
+        if problem := folder_problem(folder):
+            raise ModelError(problem)
+        path = folder / "tokenizer.json"
+        try:
+            config = json.loads((folder / "config.json").read_bytes())
+            positions = config.get("max_target_positions") or config.get("max_position_embeddings") or DEFAULT_POSITIONS
+            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
+            self._banned = _banned(folder, config)
+            self._family = family_of(config.get("model_type"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelError(
+                f"{folder}: config.json, generation_config.json or tokenizer.json cannot be read ({error}): "
+                "name a model folder in hub format"
+            ) from error
+        self._limit = int(positions) - PREFIX_AND_END
+        self._lifted: frozenset[int] = frozenset()
+
+    def train(self, texts: Iterable[str]) -> None:
+        """Training on these texts lifts the ban of the tokens that they have."""
+        self._lifted |= {token for text in texts for token in self._ids(text)} & self._banned
+
+    def __call__(self, text: str, *, trained: bool = False) -> Iterator[tuple[str, str]]:
+        """(kind, detail) of what is wrong with one text. `trained`: it is one of those that lift a ban."""
+        ids = self._ids(text)
+        if len(ids) > self._limit:
+            yield "too_many_tokens", f"{len(ids)} tokens, the model writes at most {self._limit}"
+        written = self._tokenizer.decode(ids, skip_special_tokens=True)
+        lost = sorted({c for c in text if not c.isspace()} - set(written))
+        if lost:
+            yield "unwritable", f"{' '.join(lost)[:60]!r} in {text[:60]!r}"
+        if banned := self._spelled(ids, self._banned - self._lifted):
+            yield "suppressed", f"{banned[:60]!r} in {text[:60]!r}"
+        if trained and (lifted := self._spelled(ids, self._lifted)):
+            yield "lifted", f"{lifted[:60]!r} in {text[:60]!r}"
+
+    def _ids(self, text: str) -> list[int]:
+        spelled = text if self._family is None else self._family.spelled(text)
+        ids: list[int] = self._tokenizer.encode(spelled, add_special_tokens=False).ids
+        return ids
+
+    def _spelled(self, ids: Iterable[int], among: frozenset[int]) -> str:
+        pieces = (str(self._tokenizer.decode([token])).strip() for token in ids if token in among)
+        return " ".join(dict.fromkeys(pieces))
+
+
+def _banned(folder: Path, config: dict[str, Any]) -> frozenset[int]:
+    """The ids that are never written, as transformers reads them: config.json has them where there is no other file."""
+    path = folder / "generation_config.json"
+    generation = json.loads(path.read_bytes()) if path.is_file() else config
+    return frozenset(token for token in generation.get("suppress_tokens") or () if token >= 0)

@@ -40,9 +40,8 @@ _HIGHEST = 1e9
 
 def check(args: argparse.Namespace) -> ExitCode:
     """Audit manifests; print one screen or JSON."""
-    from core.audit import report as audit_report
-    from core.audit.audit import Source, audit
-    from core.audit.writable import TextCheck
+    from core.audit.audit import Source, as_json, audit, full_list, screen
+    from core.audit.line_checks import TextCheck
 
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be 1 or more")
@@ -72,11 +71,11 @@ def check(args: argparse.Namespace) -> ExitCode:
             reading=reading,
         )
     if args.report:
-        write_text(args.report, "".join(f"{_safe_row(line)}\n" for line in audit_report.full_list(result)))
+        write_text(args.report, "".join(f"{_safe_row(line)}\n" for line in full_list(result)))
     if args.json:
-        document(audit_report.as_json(result))
+        document(as_json(result))
     else:
-        for line in audit_report.screen(result):
+        for line in screen(result):
             out(line, 240)
         if args.report:
             out(f"all findings: {args.report}")

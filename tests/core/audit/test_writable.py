@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 
 from core.audit.audit import Source, audit
-from core.audit.writable import TextCheck
+from core.audit.line_checks import TextCheck
 from core.cli.__main__ import main
 from core.errors import ModelError
 

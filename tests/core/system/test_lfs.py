@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.audit.writable import TextCheck
+from core.audit.line_checks import TextCheck
 from core.errors import ModelError, PlanError, RunFolderError
 from core.manifests.hashing import HashCache
 from core.runs.adapter_files import adapter_hash
