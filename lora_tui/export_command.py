@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
 
 def _send(name: str, paths: RunPaths, folder: Path) -> str:
-    from core.sinks.follow import send_once
-    from core.sinks.sink import opener
+    from core.sinks.sink import opener, send_once
 
     open_sink = opener(name)
     try:

@@ -20,8 +20,8 @@ from core.runs.judged import Judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.store import RunFollower, last_line
 from core.scoring.evidence import Verdict
-from core.system.held_folder import HeldFolder
-from core.system.signals import StopSignals
+from core.system.files import HeldFolder
+from core.system.process import StopSignals
 from lora_tui.diagnostics import say
 from lora_tui.progress import RunProgress, verdict_lines
 

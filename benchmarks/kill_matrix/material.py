@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.corpus.build import SAMPLE_RATE_HZ, render, write_flac
 from core.corpus.recipe import plan_corpus, read_recipe
-from core.corpus.render import SAMPLE_RATE_HZ, render, write_flac
 from core.corpus.synth import Synthesiser
 
 ROOT = Path(__file__).parents[2]

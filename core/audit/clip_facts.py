@@ -24,9 +24,8 @@ from core.audio.samples import (
     normalise,
     root_mean_square,
 )
-from core.audio.sound_file import Samples
+from core.audio.sound_file import Channels, Samples
 from core.audio.sound_headers import Oddity
-from core.audio.stereo import Channels
 from core.audit.fingerprint.peaks import NO_PEAKS, Peaks, coarse_look, low_band
 from core.audit.fingerprint.pictures import NO_PICTURE, Picture, picture
 from core.audit.fingerprint.shapes import NO_SHAPE, shape

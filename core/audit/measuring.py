@@ -18,8 +18,7 @@ from core.audio.samples import TARGET_RMS
 from core.audit.clip_facts import ClipFacts, ClipRequest, measure_all, pictures_of
 from core.audit.fingerprint.pictures import Picture
 from core.manifests.manifest import Utterance
-from core.system.process import usable_cpus
-from core.system.signals import Later
+from core.system.process import Later, usable_cpus
 
 Result = TypeVar("Result")
 BATCH = 32

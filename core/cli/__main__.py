@@ -14,8 +14,7 @@ from core.console import err
 from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
-from core.system.process import end_with_parent
-from core.system.signals import Interrupts
+from core.system.process import Interrupts, end_with_parent
 from core.terminal import prepare_streams
 from core.user_paths import check_working_folder, user_path
 

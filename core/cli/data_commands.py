@@ -25,8 +25,7 @@ from core.runs.position import write_positions
 from core.runs.state_folder import runs_folder
 from core.sanitise import sanitise
 from core.scoring.data_health import KINDS, DataHealth, copies_sentence, leak_sentence
-from core.system.files import read_json, write_text
-from core.system.held_folder import HeldFolder
+from core.system.files import HeldFolder, read_json, write_text
 from core.system.locks import held
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from core.audio.cache import ClipStore, SampleCache, clips_key
 from core.audio.samples import DURATION_TOLERANCE_S, Decoded, decode_clip
-from core.audio.stereo import Channels
+from core.audio.sound_file import Channels
 from core.errors import AudioError
 from core.manifests.hashing import HashCache, Progress, audio_hashes
 from core.manifests.manifest import Manifest, Utterance

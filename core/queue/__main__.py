@@ -18,8 +18,7 @@ from core.queue.supervisor import DISK_FULL, Supervisor
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
 from core.system.locks import KernelLock
-from core.system.process import current_process
-from core.system.signals import Wakeups
+from core.system.process import Wakeups, current_process
 
 
 def main(argv: list[str] | None = None) -> int:

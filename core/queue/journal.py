@@ -21,8 +21,7 @@ from core.errors import RunFolderError
 from core.plan import next_action
 from core.runs.events import MOST_SECONDS
 from core.runs.folder import open_append
-from core.system.files import append_whole, cut_torn_line, fsync_folder, lines, open_regular
-from core.system.held_folder import HeldFolder
+from core.system.files import HeldFolder, append_whole, cut_torn_line, fsync_folder, lines, open_regular
 
 SCHEMA_VERSION = 1
 _UNWRITTEN = -1.0

@@ -22,7 +22,7 @@ from core.queue.state import QueueState
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run
-from core.system.held_folder import HeldFolder
+from core.system.files import HeldFolder
 from core.system.process import ProcessIdentity, identity_from_json, is_alive
 
 STUCK = "killed, but stuck in the kernel"

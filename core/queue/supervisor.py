@@ -32,10 +32,9 @@ from core.queue.state import TOLD_TO_STOP, QueueState
 from core.queue.work import Work
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
-from core.system.held_folder import HeldFolder
+from core.system.files import HeldFolder
 from core.system.locks import KernelLock
-from core.system.process import current_process
-from core.system.signals import Wakeups
+from core.system.process import Wakeups, current_process
 
 TICK_S = 0.5
 """How soon a submission or a request is noticed; the end of a trainer is noticed at once where pidfds exist."""

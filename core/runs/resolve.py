@@ -17,8 +17,7 @@ from core.manifests.hashing import (
     manifest_sha256,
     references_sha256,
 )
-from core.manifests.manifest import read_manifest
-from core.manifests.noise import noise_recordings
+from core.manifests.manifest import noise_recordings, read_manifest
 from core.plan.identity import run_identity
 from core.plan.rules import same_set
 from core.plan.schema import ModelSettings, Plan, RunSettings, with_keys

@@ -18,8 +18,7 @@ from core.errors import ExitCode, RunFolderError, UserError
 from core.runs.paths import RunPaths
 from core.runs.state_folder import runs_folder
 from core.runs.store import RunFollower
-from core.sinks.follow import POLL_S, ended, follow
-from core.sinks.sink import Opener, opener
+from core.sinks.sink import POLL_S, Opener, ended, follow, opener
 from core.system.locks import held
 
 CLOSE_S = 120.0

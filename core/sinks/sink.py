@@ -1,4 +1,4 @@
-"""What a run has to say to a sink, what a sink is, and which there are.
+"""What a run has to say to a sink, what a sink is, which there are, and how one follows a run.
 
 A run says points by step, its settings, and how it ended. The packages of sinks are extras, imported only in the
 sink's own process.
@@ -6,8 +6,9 @@ sink's own process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +17,15 @@ import numpy as np
 
 from core.errors import UserError
 from core.plan.schema import SINKS
+from core.runs.folder import write_json
+from core.runs.judged import judged, recorded_thresholds
+from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
+from core.runs.status import Status
+from core.runs.store import RunFollower
 from core.scoring.evidence import Interval, Verdict
 from core.scoring.units import Unit
+from core.system.files import HeldFolder, read_json
 
 _PER_STEP = ("loss", "learning_rate", "grad_norm", "seconds")
 _SETS = ("domain", "heldout", "selection")
@@ -148,3 +155,68 @@ def opener(name: str) -> Opener:
         ) from error
     found: Opener = module.open_sink
     return found
+
+
+# Following one run for one sink: read what is new, send it, remember what was sent
+
+POLL_S = 2.0
+SETTLED_S = 10.0
+"""A run that stopped or crashed may be resumed at once: its follower waits so long for that."""
+
+
+def ended(snapshot: RunSnapshot) -> bool:
+    """Whether the run has a last word: nothing more will come of it by itself."""
+    return snapshot.state is Status.DONE or snapshot.state.broken
+
+
+def follow(paths: RunPaths, open_sink: Opener, cursor_file: Path, folder: Path, wait: Callable[[float], None]) -> None:
+    """Until the run ends, is moved away, or nobody works on it any more. Raises whatever the sink raises."""
+    home, follower = HeldFolder(paths.root), RunFollower(paths)
+    snapshot = follower.refresh()
+    cursor = read_cursor(cursor_file)
+    sink = open_sink(Subject(paths.name, snapshot.identity, facts(snapshot), folder, cursor.step))
+    quiet_since: float | None = None
+    while True:
+        if home.lost():  # nothing of it is told, and nothing is written where it was
+            sink.close(None)
+            return
+        points, cursor = news(snapshot, cursor)
+        if points:
+            sink.send(points)
+            write_json(cursor_file.parent.parent, cursor_file, asdict(cursor))
+        if ended(snapshot):
+            sink.close(verdict_of(snapshot))
+            return
+        if snapshot.state.active or snapshot.state is Status.QUEUED:
+            quiet_since = None
+        elif quiet_since is None:
+            quiet_since = time.monotonic()
+        if quiet_since is not None and time.monotonic() - quiet_since > SETTLED_S:
+            sink.close(None)
+            return
+        wait(POLL_S)
+        snapshot = follower.refresh()
+
+
+def send_once(paths: RunPaths, open_sink: Opener, folder: Path) -> int:
+    """Send all of a run that is there, as if nothing had been sent; how many points that were."""
+    snapshot = RunFollower(paths).refresh()
+    points, _ = news(snapshot, Cursor())
+    sink = open_sink(Subject(paths.name, snapshot.identity, facts(snapshot), folder, 0))
+    sink.send(points)
+    sink.close(verdict_of(snapshot))
+    return len(points)
+
+
+def verdict_of(snapshot: RunSnapshot) -> Mapping[str, Any]:
+    """By the `[gate]` that the run was started with."""
+    return outcome(snapshot, judged(snapshot, recorded_thresholds(snapshot.config)).verdict)
+
+
+def read_cursor(file: Path) -> Cursor:
+    """What was sent, as far as the file says."""
+    document, _ = read_json(file)
+    try:
+        return Cursor(int((document or {})["step"]), int((document or {})["interval"]))
+    except (KeyError, TypeError, ValueError):
+        return Cursor()

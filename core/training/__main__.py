@@ -21,7 +21,7 @@ from core.runs.events import Final
 from core.runs.paths import RunPaths
 from core.runs.signing import keys_from, sign
 from core.runs.state_folder import runs_folder
-from core.system.held_folder import HeldFolder
+from core.system.files import HeldFolder
 from core.system.locks import KernelLock, holds
 from core.training.stopping import StopFlag
 

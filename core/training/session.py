@@ -19,7 +19,7 @@ from core.console import err
 from core.errors import Interrupted, ManifestError, ModelError, RunFolderError, UserError
 from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache, languages_sha256, manifest_sha256
-from core.manifests.noise import noise_recordings
+from core.manifests.manifest import noise_recordings
 from core.plan.families import cannot, nothing_to_mask
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from core.errors import Interrupted
 from core.runs.paths import RunPaths
-from core.system.held_folder import HeldFolder
-from core.system.signals import StopSignals
+from core.system.files import HeldFolder
+from core.system.process import StopSignals
 
 
 class StopFlag(StopSignals):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.audit.near_text import near_texts
+from core.audit.leakage import near_texts
 
 OTHERS = [
     "the spindle of the lathe needs a new bearing",

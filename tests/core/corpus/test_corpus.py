@@ -12,10 +12,9 @@ import pytest
 import soundfile
 
 from core.corpus import build as corpus
-from core.corpus.recipe import Recipe, plan_corpus, read_recipe
-from core.corpus.render import noise, rms
+from core.corpus.build import noise, rms
+from core.corpus.recipe import Recipe, make_texts, plan_corpus, read_recipe, read_vocabulary
 from core.corpus.synth import Prosody, Synthesiser
-from core.corpus.texts import make_texts, read_vocabulary
 from core.errors import UserError
 
 DATA = Path(__file__).parents[3] / "data"

@@ -43,8 +43,7 @@ from core.runs.events import (
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.scoring.data_health import SCHEMA_VERSION as HEALTH_SCHEMA
-from core.system.files import append_line, write_bytes, write_json
-from core.system.held_folder import HeldFolder
+from core.system.files import HeldFolder, append_line, write_bytes, write_json
 from core.system.process import current_process
 from core.system.seals import with_checksum
 

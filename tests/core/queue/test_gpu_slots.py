@@ -20,7 +20,7 @@ from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
 from core.runs.paths import RunPaths
 from core.system.locks import KernelLock, is_held
-from core.system.signals import Wakeups
+from core.system.process import Wakeups
 
 A = Gpu("GPU-aaaa1111", "GPU 0", 0, "H100", 80 * GIB, 79 * GIB)
 

@@ -27,8 +27,7 @@ from core.runs.row import Outcome
 from core.runs.status import Status
 from core.system.files import read_json
 from core.system.locks import KernelLock, is_held
-from core.system.process import identity_of, is_alive
-from core.system.signals import Wakeups
+from core.system.process import Wakeups, identity_of, is_alive
 
 TWO = '[[experiment]]\nid = "a"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n'
 FOUR = TWO + '[[experiment]]\nid = "c"\ntrain.seed = 2\n[[experiment]]\nid = "d"\ntrain.seed = 3\n'

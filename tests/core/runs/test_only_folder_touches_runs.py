@@ -37,7 +37,7 @@ NAMED: dict[str, frozenset[str]] = {
         "core/training/pretrain.py": "shutil files.write_json",
         # the state folder, /proc, the package itself, and what the shell gives
         "core/runs/history_cache.py": "read_bytes unlink",
-        "core/system/held_folder.py": "os.open",
+        "core/system/files.py": "os.open",
         "core/system/locks.py": "os.open read_text iterdir",
         "core/system/seals.py": "os.open read_bytes hardlink_to unlink",
         "core/system/process.py": "read_text iterdir",

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.sinks import __main__ as process
-from core.sinks import follow
+from core.sinks import sink
 from core.sinks.sink import Opener, Point, Subject
 
 
@@ -56,6 +56,6 @@ def open_by_name(name: str) -> Opener:
 
 if __name__ == "__main__":
     process.CLOSE_S = 0.5 if sys.argv[1] == "mlflow" else 60.0
-    follow.POLL_S, follow.SETTLED_S = 0.05, 1.0
+    sink.POLL_S, sink.SETTLED_S = 0.05, 1.0
     process.POLL_S = 0.05  # type: ignore[attr-defined]
     os._exit(process.main(sys.argv[1:], open_by_name))

@@ -11,8 +11,7 @@ import pytest
 from event_file import records, scalars
 
 from core.runs.store import RunFollower, read_run
-from core.sinks.follow import send_once
-from core.sinks.sink import Cursor, facts, news, opener
+from core.sinks.sink import Cursor, facts, news, opener, send_once
 
 MakeRun = Callable[..., Any]
 

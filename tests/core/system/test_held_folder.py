@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.system import held_folder
-from core.system.held_folder import HeldFolder
+from core.system import files
+from core.system.files import HeldFolder
 
 
 def moved(path: Path) -> None:
@@ -84,7 +84,7 @@ def test_another_folder_mounted_over_it_is_a_loss(tmp_path: Path, monkeypatch: p
     path = tmp_path / "run"
     path.mkdir()
     folder = HeldFolder(path)
-    monkeypatch.setattr(held_folder.os.path, "samestat", lambda one, other: False)
+    monkeypatch.setattr(files.os.path, "samestat", lambda one, other: False)
     assert "is another one now" in folder.lost()
 
 

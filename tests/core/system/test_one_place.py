@@ -18,7 +18,7 @@ ROOT = Path(core.__file__).parents[1]
         (
             r"signal\.signal\(",
             # the supervisor ignores SIGHUP, and a worker leaves Ctrl-C to its parent
-            {"core/system/signals.py", "core/corpus/build.py"},
+            {"core/system/process.py", "core/corpus/build.py"},
             "StopSignals",
         ),
         (r"fcntl|\bflock\(|\blockf\(", {"core/system/locks.py"}, "KernelLock"),

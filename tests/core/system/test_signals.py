@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from core.system.signals import Interrupts, Later, StopSignals
+from core.system.process import Interrupts, Later, StopSignals
 
 BOTH = (signal.SIGTERM, signal.SIGINT)
 

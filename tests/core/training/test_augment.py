@@ -14,7 +14,7 @@ from core.audio.cache import SampleCache
 from core.errors import ManifestError, ModelError
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache
-from core.manifests.noise import noise_recordings
+from core.manifests.manifest import noise_recordings
 from core.plan.schema import AugmentSettings
 from core.runs.events import Step
 from core.training.augment import Augmentation, at_speed, with_noise
