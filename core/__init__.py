@@ -2,3 +2,6 @@
 
 It prints nothing outside `core.cli`.
 """
+
+OWNER = "lora-tui"
+"""Whose `core` this is: others call a package so, too (`lora_tui.entry`)."""

@@ -2,3 +2,7 @@
 
 They read run folders and submit plans; they never train.
 """
+
+from lora_tui.entry import check
+
+check()

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from core import console
+from core.command_line import COMPLETION, add_shell, add_version, completion_script
+from core.console import out
 from core.errors import ExitCode
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
@@ -25,12 +26,14 @@ terminal (stdin, stdout or stderr is none), it trains and prints."""
 EPILOG = f"""\
 commands, each with its own --help:
   lora-tui plan      what would run, and what is wrong with the plan; trains nothing
+  lora-tui demo      a folder with a plan, speech and a small model, to try it all on
   lora-tui init      write a plan for your own model and manifests
   lora-tui status    where the runs stand
   lora-tui verify    recompute the verdict on a run from its files, and find edits
   lora-tui export    runs for TensorBoard, W&B, MLflow, trackio; the model card of an adapter
   lora-tui serve     the dashboard in a browser of this machine
   lora-tui queue     list, add, hold, release, move, stop, kill, retry, remove, prune
+  lora-tui completion  a script that completes all this in bash, zsh, fish or tcsh
 
 examples:
   lora-tui                                         the dashboard; it starts nothing by itself
@@ -64,6 +67,12 @@ def _init() -> Command:
     return Command(it.add_arguments, it.run, "Write a plan for your own model and manifests.")
 
 
+def _demo() -> Command:
+    from lora_tui import demo_command as it
+
+    return Command(it.add_arguments, it.run, it.DESCRIPTION)
+
+
 def _status() -> Command:
     from lora_tui import status_command as it
 
@@ -94,14 +103,20 @@ def _queue() -> Command:
     return Command(it.add_arguments, it.run, "What is queued, and what is asked of it.")
 
 
+def _completion() -> Command:
+    return Command(add_shell, _print_completion, COMPLETION.format(prog="lora-tui"))
+
+
 COMMANDS: dict[str, Callable[[], Command]] = {
     "plan": _plan,
+    "demo": _demo,
     "init": _init,
     "status": _status,
     "verify": _verify,
     "export": _export,
     "serve": _serve,
     "queue": _queue,
+    "completion": _completion,
 }
 """Each imports what it needs only when it is asked for: `lora-tui queue list` must not wait for the dashboard."""
 
@@ -154,41 +169,36 @@ def _face_parser() -> argparse.ArgumentParser:
     request.add_arguments(parser)
     dashboard_command.add_arguments(parser)
     add_folders(parser)
-    parser.add_argument("--version", action=_Version, help="show program's version number and exit")
+    add_version(parser)
     return parser
 
 
 def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
-    parser = Parser(prog=f"lora-tui {name}", description=command.description, allow_abbrev=False)
+    parser = Parser(
+        prog=f"lora-tui {name}",
+        description=command.description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     command.add_arguments(parser)
     return parser
+
+
+def _print_completion(args: argparse.Namespace) -> ExitCode:
+    parser = _face_parser()
+    commands = parser.add_subparsers(metavar="COMMAND")
+    parser._actions.insert(0, parser._actions.pop())  # the first word is a command before it is a plan
+    for name, command in COMMANDS.items():
+        found = command()
+        found.add_arguments(commands.add_parser(name, help=found.description.splitlines()[0]))
+    out(completion_script(parser, args.shell), multiline=True)
+    return ExitCode.ACCEPTED
 
 
 def _runs_folder(args: argparse.Namespace) -> RunsFolder:
     runs = runs_folder(Path(args.runs), None if args.state is None else Path(args.state))
     args.runs, args.state = str(runs.root), str(runs.state)
     return runs
-
-
-class _Version(argparse.Action):
-    """Looked up only when it is asked for: that reads the metadata of packages."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **options)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print it, and end."""
-        console.out(f"lora-tui {_version()}")
-        parser.exit()
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("lora-tui")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
 def command(args: argparse.Namespace) -> list[str]:
     """What is run for each browser. Pure."""
-    words = [sys.executable, "-m", "lora_tui"]
+    words = [sys.executable, "-P", "-m", "lora_tui"]
     words += [str(args.plan.absolute())] if args.plan != Path(DEFAULT_PLAN) or args.plan.is_file() else []
     words += ["--runs", str(Path(args.runs).absolute()), "--served"]
     words += ["--state", str(Path(args.state).absolute())] if args.state else []

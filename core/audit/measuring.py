@@ -112,6 +112,8 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(48 << 20),
+    "PYTHONSAFEPATH": "1",
 }
-"""Of workers. One thread for BLAS, since there is a worker for each core; and glibc keeps the memory of a clip's arrays
-for the next clip's, which spares a tenth of the time: the kernel would hand out and clear every page anew."""
+"""Of workers. One thread for BLAS, since there is a worker for each core; glibc keeps the memory of a clip's arrays for
+the next clip's, which spares a tenth of the time: the kernel would hand out and clear every page anew; and nothing is
+imported from the working folder."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from core.cli import data_arguments
-from core.console import err
+from core.command_line import COMPLETION, add_shell, add_version, completion_script
+from core.console import err, out
 from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     transcribe = commands.add_parser(
         "transcribe",
@@ -111,7 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     data_arguments.add_manifest(commands)
     data_arguments.add_errors(commands)
     data_arguments.add_normalise(commands)
+    add_shell(
+        commands.add_parser(
+            "completion",
+            help="a script that completes all this in bash, zsh, fish or tcsh",
+            description=COMPLETION.format(prog="lora-cli"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     return parser
+
+
+def _print_completion(args: argparse.Namespace) -> ExitCode:
+    out(completion_script(_parser(), args.shell), multiline=True)
+    return ExitCode.ACCEPTED
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
@@ -120,6 +135,8 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
         from core.cli import commands
 
         return commands.transcribe if name == "transcribe" else commands.evaluate
+    if name == "completion":
+        return _print_completion
     if name == "errors":
         from core.cli import errors_command
 

@@ -243,9 +243,9 @@ def _check_voices(recipe: Recipe, names: Sequence[str]) -> None:
 
 @contextmanager
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that are single-threaded (they fork) and end with this one."""
+    """Worker processes that are single-threaded (they fork), end with this one and import nothing from where it is."""
     environment = dict(os.environ)
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", PYTHONSAFEPATH="1")
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
     try:
@@ -309,9 +309,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def usual_sets(recipe: Recipe) -> list[str]:
+    """The names of the sets that are made without being asked for."""
+    return [one.name for one in recipe.sets.values() if not one.on_request]
+
+
 def _chosen_sets(recipe: Recipe, wanted: str | None) -> list[str]:
     if wanted is None:
-        return [one.name for one in recipe.sets.values() if not one.on_request]
+        return usual_sets(recipe)
     names = list(dict.fromkeys(name.strip() for name in wanted.split(",") if name.strip()))
     for name in names:
         if name not in recipe.sets:

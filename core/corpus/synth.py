@@ -30,8 +30,8 @@ PCM = npt.NDArray[np.int16]
 SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 INSTALL_HINT = (
-    "the speech corpus needs espeak-ng, which is not installed: "
-    "run  pip install -e '.[corpus]'  (package espeakng-loader) and try again"
+    "the speech corpus needs espeak-ng, which is not installed: install the package espeakng-loader, or lora-tui with "
+    "its extra, `lora-tui[corpus]` (in a checkout: pip install -e '.[corpus]'), and run the command again"
 )
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -206,10 +207,19 @@ def start_process(
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment for a child that must find the same `core` package; `extra` wins."""
+    """This process's environment for a child that must find the same `core` package; `extra` wins.
+
+    Entries of PYTHONPATH that are empty or relative are left out: they mean the working folder, which is another one
+    there, and no code is taken from a runs folder. An installed `core` is found by itself: naming its folder would put
+    all that is installed before Python's own library.
+    """
     package_parent = str(Path(core.__file__).resolve().parents[1])
-    paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **extra}
+    installed = {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
+    paths = given if package_parent in installed else [package_parent, *given]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    path = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))} if paths else {}
+    return kept | path | dict(extra)
 
 
 def _gpu_of(pid: int) -> str | None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import time
 from dataclasses import asdict
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import core
 from core.plan.schema import Plan, Row
 from core.runs.contents import HUB, MODEL
 from core.runs.documents import read_config
@@ -20,10 +16,9 @@ from core.runs.hub import DEFAULT_REVISION
 from core.runs.paths import RunPaths
 from core.runs.resolve import Resolved
 from core.system.files import exists
+from core.version import this_version
 
 RUN_SCHEMA = 1
-
-_GIT_TIMEOUT_S = 5.0
 
 
 def write_run(run: RunPaths, row: Row, resolved: Resolved, plan: Plan) -> None:
@@ -64,31 +59,10 @@ def _named_revision(row: Row, resolved: Resolved) -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
     """`code_version` (the package's, with the commit in a checkout), `dirty`, `created`, `python`."""
-    folder = Path(core.__file__).resolve().parents[1]
-    try:
-        version = metadata.version("lora-tui")
-    except metadata.PackageNotFoundError:
-        version = "unknown"
-    # Only our own checkout counts: an installed package may lie inside somebody else's repository.
-    commit = _git(folder, "rev-parse", "--short=12", "HEAD") if (folder / ".git").exists() else None
-    status = None if commit is None else _git(folder, "status", "--porcelain", "--untracked-files=no")
+    version = this_version()
     return {
-        "code_version": version if commit is None else f"{version}+{commit}",
-        "dirty": None if status is None else bool(status),
+        "code_version": version.code,
+        "dirty": version.changed,
         "created": round(time.time(), 3),
         "python": platform.python_version(),
     }
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None

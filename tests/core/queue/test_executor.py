@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from waiting import DEADLINE_S, wait_for
 
-from core.queue.executor import LocalExecutor
+import core
+from core.queue import executor as executor_module
+from core.queue.executor import LocalExecutor, child_environment
 from core.runs.paths import RunPaths, RunsFolder
 from core.system.locks import KernelLock, is_held
 from core.system.process import identity_of
@@ -215,3 +217,17 @@ def test_a_worker_with_a_lower_pid_is_not_taken_for_the_leavings_of_a_dead_train
     wait_for(lambda: not trainer.alive())
     found.close()
     trainer.close()
+
+
+def test_a_trainer_takes_no_module_from_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty or relative entry of PYTHONPATH would be a runs folder there."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", "src", str(tmp_path)]))
+    home = str(Path(core.__file__).resolve().parents[1])
+    assert child_environment({})["PYTHONPATH"].split(os.pathsep) == [home, str(tmp_path)]
+
+
+def test_installed_packages_do_not_come_before_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = str(Path(core.__file__).resolve().parents[1])
+    monkeypatch.setattr(executor_module.sysconfig, "get_path", lambda _: home)
+    monkeypatch.setenv("PYTHONPATH", "src")
+    assert "PYTHONPATH" not in child_environment({})

@@ -1,0 +1,62 @@
+"""What both commands have: `--version`, and a script that completes their words in a shell."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from core.console import out
+from core.version import this_version
+
+SHELLS = ("bash", "zsh", "fish", "tcsh")
+COMPLETION = """\
+Prints a script that completes the commands, options and files of {prog} in a shell:
+  bash  {prog} completion bash > ~/.local/share/bash-completion/completions/{prog}
+  zsh   {prog} completion zsh > DIR/_{prog}, where DIR is one of $fpath
+  fish  {prog} completion fish > ~/.config/fish/completions/{prog}.fish
+Run it again after an upgrade: the script knows the options of this version."""
+_FOLDERS = ("DIR", "RUN_DIR", "RUN")
+_FILES = ("FILE", "PLAN", "MANIFEST", "MODEL", "SOURCE")
+
+
+class ShowVersion(argparse.Action):
+    """Looked up only when it is asked for: that reads the metadata of packages and asks git."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it, and end."""
+        out(f"{parser.prog} {this_version()}")
+        parser.exit()
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """`--version`: the release, and the commit of a checkout."""
+    parser.add_argument("--version", action=ShowVersion, help="show the release, and the commit of a checkout")
+
+
+def add_shell(parser: argparse.ArgumentParser) -> None:
+    """The argument of the command `completion`."""
+    parser.add_argument("shell", choices=SHELLS, help="whose script to print")
+
+
+def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """What the shell must read to complete the words of `parser` and of its commands."""
+    import shtab
+
+    _mark_paths(parser, shtab.FILE, shtab.DIRECTORY)
+    return shtab.complete(parser, shell)
+
+
+def _mark_paths(parser: argparse.ArgumentParser, files: dict[str, str], folders: dict[str, str]) -> None:
+    """Tell the script which arguments are files: by their type, or by what the help calls them."""
+    for action in parser._actions:  # argparse has no other way to ask
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                _mark_paths(child, files, folders)
+        elif action.metavar in _FOLDERS:
+            action.complete = folders  # type: ignore[attr-defined]
+        elif action.metavar in _FILES or getattr(action.type, "__name__", "") == "user_path":
+            action.complete = files  # type: ignore[attr-defined]
