@@ -47,7 +47,7 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     import shtab
 
     _mark_paths(parser, shtab.FILE, shtab.DIRECTORY)
-    return shtab.complete(parser, shell)
+    return str(shtab.complete(parser, shell))
 
 
 def _mark_paths(parser: argparse.ArgumentParser, files: dict[str, str], folders: dict[str, str]) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 from core.errors import ExitCode, UserError
 from core.runs.plan_file import DEFAULT_PLAN
 from core.system.files import write_bytes
-from core.system.process import usable_cpus
-from core.system.signals import Interrupts
+from core.system.process import Interrupts, usable_cpus
 from core.user_paths import user_path
 from core.version import PACKAGE
 from lora_tui.diagnostics import say
