@@ -233,9 +233,29 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _is_stream(path: Path) -> bool:
+    """Whether the path names a device or an open stream, as /dev/null, /dev/stdout and /dev/fd/63 do."""
+    place = path.absolute()
+    if place.is_relative_to("/dev/shm"):  # noqa: S108 - a folder of files like any other
+        return False
+    if place.is_relative_to("/dev") or place.is_relative_to("/proc"):
+        return True
+    try:
+        return stat.S_ISCHR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder."""
+    """Replace `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    A device or an open stream is written to: the rename would put a file in its place, for every program.
+    """
     check_writing(path)
+    if _is_stream(path):
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "wb") as stream:
+            stream.write(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -43,7 +44,8 @@ PLANS = {
     "other": ROWS.replace('"a"', '"x"') + "train.seed = 3\n",
 }
 """`first` and `edited` have all runs in common, `other` the first two, of which one has another name there."""
-QUEUE = 'until = "all"\nretries = 3\npause_after = 0'
+QUEUE = 'until = "all"\nretries = 30\npause_after = 0'
+"""More retries than a night has kills: on a slow machine all of them may hit one run."""
 STEPS = list(range(1, 21))
 ALLOWED = (0, 4, 5)
 """Exit codes of commands: done, not possible as things are, nothing of that name."""
@@ -177,7 +179,8 @@ class Night:
         alive = [pid for pid, _ in self.trainers()]
         if is_held(self.folder.runs.supervisor_lock):
             alive.append(int(self.folder.runs.supervisor_lock.read_text() or 0))
-        with self.folder.db.transaction():  # none of them is in the middle of one
+        with contextlib.closing(sqlite3.connect(self.folder.runs.queue_db, timeout=600, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")  # none of them is in the middle of reading or writing, and keeps it locked
             self._signal(alive, signal.SIGSTOP)
         try:
             wrong = self.faces.disagreement(self.eyes.choice(list(PLANS)))

@@ -26,6 +26,21 @@ def test_others_may_read_what_was_written(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_device_or_an_open_stream_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    files.write_bytes(Path(f"/dev/fd/{write}"), b"into the pipe")
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b"into the pipe"
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        file.write(b"first, ")
+        file.flush()
+        files.write_bytes(Path(f"/proc/self/fd/{file.fileno()}"), b"then")
+    assert log.read_bytes() == b"first, then"
+    assert names(tmp_path) == ["log"]
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     files.write_bytes(path, b"old")
