@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from core.cli import data_arguments
+from core.cli import data_arguments, export_command
 from core.command_line import COMPLETION, add_shell, add_version, completion_script
 from core.console import err, out
 from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="R",
             help="cap of the transcript's length; default: the model's own, which no speech reaches",
         )
+    export_command.add(commands)
     data_arguments.add_manifest(commands)
     data_arguments.add_errors(commands)
     data_arguments.add_normalise(commands)
@@ -137,6 +138,8 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
         return commands.transcribe if name == "transcribe" else commands.evaluate
     if name == "completion":
         return _print_completion
+    if name in ("merge", "export"):
+        return export_command.merge if name == "merge" else export_command.export
     if name == "errors":
         from core.cli import errors_command
 

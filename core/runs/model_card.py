@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
+from core.plan.exports import Target
 from core.runs.folder import linked_adapter, write_text
 from core.runs.health_text import shared_sentence, size_sentence
 from core.runs.judged import Judged, judged, recorded_thresholds
@@ -39,25 +41,31 @@ def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
     return target
 
 
+_RELATIONS = {"peft": "adapter", "transformers": "merge", "ctranslate2": "quantized"}
 _METHODS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA", "pissa": "PiSSA", "olora": "OLoRA"}
 
 
-def render(judged: Judged) -> str:
-    """The whole card. Texts from outside are escaped; folders of this machine are not named."""
+def render(judged: Judged, target: Target | None = None) -> str:
+    """The whole card. Texts from outside are escaped; folders of this machine are not named.
+
+    `target`: of an export of the adapter, whose card says how that is used.
+    """
     import yaml
 
-    front = yaml.safe_dump(metadata(judged), sort_keys=False, allow_unicode=False, width=1000)
-    sections = [_about, _scores, _verdict, _data, _use, _limits, _made]
+    front = yaml.safe_dump(metadata(judged, target), sort_keys=False, allow_unicode=False, width=1000)
+    use = _use if target is None else partial(_use_of_export, target=target)
+    sections = [_about, _scores, _verdict, _data, use, _limits, _made]
     return f"---\n{front}---\n\n" + "\n".join(line for section in sections for line in section(judged)) + "\n"
 
 
-def metadata(judged: Judged) -> dict[str, Any]:
+def metadata(judged: Judged, target: Target | None = None) -> dict[str, Any]:
     """The front matter. `base_model` only when it is one of the hub's: a folder's name would claim another model."""
     snapshot, evidence, rate = judged.snapshot, judged.evidence, judged.snapshot.unit.rate
     method = str(_section(snapshot, "adapter").get("method") or "lora")
-    front: dict[str, Any] = {"library_name": "peft", "pipeline_tag": _TASK}
+    library = "peft" if target is None else target.form.served_by
+    front: dict[str, Any] = {"library_name": library, "pipeline_tag": _TASK}
     if (base := _hub_id(snapshot)) is not None:
-        front |= {"base_model": base, "base_model_relation": "adapter"}
+        front |= {"base_model": base, "base_model_relation": _RELATIONS.get(library, "merge")}
     front |= {
         "tags": [_TASK, "lora-tui", *dict.fromkeys(("lora", sanitise(method)))],
         "metrics": [rate.lower()],
@@ -168,6 +176,41 @@ def _use(judged: Judged) -> Iterable[str]:
         "do not pad clips into one batch where its layers see padding (Moonshine, wav2vec2): either moves the result.",
         "",
     )
+
+
+def _use_of_export(judged: Judged, target: Target) -> Iterable[str]:
+    base = _code(_hub_id(judged.snapshot) or "BASE_MODEL")
+    model = _section(judged.snapshot, "model")
+    told = "".join(f', {key}="{_code(str(model[key]))}"' for key in ("language", "task") if model.get(key))
+    rms = _section(judged.snapshot, "data").get("target_rms")
+    yield "## Use"
+    yield ""
+    yield f"This folder is an export of that adapter, {target}: what was judged above is the adapter itself."
+    yield ""
+    if target.form.name == "ct2":
+        yield from (
+            "```python",
+            "from faster_whisper import WhisperModel",
+            "",
+            'model = WhisperModel(".", local_files_only=True)',
+            f'segments, _ = model.transcribe("talk.wav"{told}, beam_size={_beams(judged)}, temperature=0.0,',
+            "    without_timestamps=True, condition_on_previous_text=False)",
+            "```",
+            "",
+        )
+    elif target.form.name == "lora":
+        yield from ("```", f"lora-cli transcribe talk.wav --adapter . --model {shlex.quote(base)}", "```", "")
+    else:
+        yield from ("```", "lora-cli transcribe talk.wav --model .", "```", "")
+        yield from ("```python", "import transformers", "", 'config = transformers.AutoConfig.from_pretrained(".")')
+        yield from ('model = getattr(transformers, config.architectures[0]).from_pretrained(".")', "```", "")
+    yield f"Bring clips to 16 kHz mono and an RMS of {rms} first, as they were when it was judged."
+    yield ""
+
+
+def _beams(judged: Judged) -> int:
+    beams = _section(judged.snapshot, "train").get("beams", 1)
+    return beams if isinstance(beams, int) else 1
 
 
 def _limits(judged: Judged) -> Iterable[str]:

@@ -106,6 +106,18 @@ class RunPaths:
         return self.root / "data_health.json"
 
     @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
+    def export(self, name: str) -> Path:
+        """What was shipped as `ct2-int8`, say, and what its own runtime made of the sets."""
+        return self.exports / name / "export.json"
+
+    def served(self, name: str, dataset: str) -> Path:
+        """Per-utterance scores of a set as an export's runtime has it."""
+        return self.exports / name / f"{dataset}.json"
+
+    @property
     def position(self) -> Path:
         """What the order of the evaluation sets does to their WER."""
         return self.evals / "position.json"

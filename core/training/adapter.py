@@ -357,6 +357,13 @@ def load_adapter(
     return replace(speech, network=network.eval().requires_grad_(False)), facts
 
 
+def updates(speech: SpeechModel, folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(name, weight, merged weight) of each layer that the adapter in `folder` changes. Raises ModelError."""
+    network = _load(speech.network, folder).get_base_model()
+    for name, layer in _adapted(network):
+        yield name, layer.get_base_layer().weight.detach(), _merged_weight(layer).detach()
+
+
 def _is_hub(model_hash: str) -> bool:
     return model_hash.startswith("hub:")
 

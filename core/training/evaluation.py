@@ -21,7 +21,7 @@ from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cu
 from core.errors import ManifestError
 from core.manifests.hashing import Line, line_of
 from core.manifests.manifest import Manifest
-from core.runs.scores import SCHEMA_VERSION, Counts, NormaliserName, Score, ScoredUtterance, Single
+from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.counts import ErrorCounts, total
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
@@ -337,6 +337,38 @@ def score_document(
     single: Single | None = None,
 ) -> Score:
     """The evaluation as it stands in the run folder (docs/events.md)."""
+    return document_of(
+        evaluation,
+        device=speech.device.type,
+        precision=speech.precision,
+        decode=speech.decoding,
+        dataset=dataset,
+        manifest=manifest,
+        manifest_sha256=manifest_sha256,
+        step=step,
+        target_rms=target_rms,
+        normaliser_name=normaliser_name,
+        adapter_hash=adapter_hash,
+        single=single,
+    )
+
+
+def document_of(
+    evaluation: Evaluation,
+    *,
+    device: str,
+    precision: str,
+    decode: Decoding,
+    dataset: str,
+    manifest: Manifest,
+    manifest_sha256: str,
+    step: int | None,
+    target_rms: float,
+    normaliser_name: str,
+    adapter_hash: str | None,
+    single: Single | None = None,
+) -> Score:
+    """As `score_document`, of what any program decoded."""
     text = normaliser(normaliser_name)
     return Score(
         schema=SCHEMA_VERSION,
@@ -346,10 +378,10 @@ def score_document(
         step=step,
         normaliser=NormaliserName(text.name, text.version),
         fingerprint=normalisation_fingerprint(target_rms, normaliser_name),
-        device=speech.device.type,
-        precision=speech.precision,
+        device=device,
+        precision=precision,
         batch_plan=evaluation.batch_plan,
-        decode=speech.decoding,
+        decode=decode,
         adapter_hash=adapter_hash,
         loss=_finite(evaluation.loss),
         unit=evaluation.unit,

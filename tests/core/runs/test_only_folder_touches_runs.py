@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parents[3]
-ROOMS = ("core/system", "core/runs", "core/queue", "core/training", "core/sinks", "core/cli", "lora_tui")
+ROOMS = ("core/system", "core/runs", "core/queue", "core/training", "core/sinks", "core/export", "core/cli", "lora_tui")
 """core.plan and core.scoring do no I/O, and core.audio and core.manifests know no run folder."""
 METHODS = frozenset(
     ("glob", "hardlink_to", "iterdir", "open", "read_bytes", "read_text", "rglob", "rmdir", "symlink_to", "touch",
@@ -52,6 +52,10 @@ NAMED: dict[str, frozenset[str]] = {
         "lora_tui/diagnostics.py": "files.write_text",
         # what a user names: a plan, a manifest, a report, a score, a card
         "core/cli/commands.py": "files.write_json",
+        # the folder that an export is written to, and the process that judges it there
+        "core/export/exporting.py": "open os.walk shutil files.write_json files.write_text",
+        "core/export/lora.py": "files.write_bytes files.write_json",
+        "core/export/serve.py": "files.write_json",
         "core/cli/data_commands.py": "files.write_bytes files.write_text",
         "core/runs/model_card.py": "files.write_text",
         "lora_tui/dashboard/actions.py": "files.write_text",

@@ -21,6 +21,7 @@ from training_kit import QUICK, TrainingRun, digit_texts, made_up_set, speechlik
 
 from core.audio.samples import normalise
 from core.errors import ExitCode, ModelError
+from core.export.hf import save
 from core.plan.families import FAMILIES, family_of
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.runs.adapter_files import AdapterFacts
@@ -80,9 +81,9 @@ def transcripts(speech: SpeechModel, clips: Sequence[Any]) -> list[list[int]]:
         return speech.decode(speech.encode(speech.features(clips)), [12] * len(clips))
 
 
-def disturbed(speech: SpeechModel) -> SpeechModel:
+def disturbed(speech: SpeechModel, settings: AdapterSettings = ADAPTER) -> SpeechModel:
     """With an adapter that changes what the model says."""
-    found = attach(speech, ADAPTER, seed=0)
+    found = attach(speech, settings, seed=0)
     torch.manual_seed(1)
     for parameter in trainable(found).values():
         parameter.data.normal_(0, 0.3)
@@ -278,6 +279,22 @@ def test_a_candidate_in_plain_peft_is_the_average_of_merged_weights(
     changed = abs(said - before)
     assert changed > 1e-5 * before, "the adapter must matter here"
     assert abs(said - loss(plain, [clip], [text])) < 0.05 * changed
+
+
+def test_merged_in_fp32_and_loaded_from_its_folder_it_writes_the_same(
+    family: tuple[Tiny, Path], tmp_path: Path
+) -> None:
+    tiny, folder = family
+    adapter, made = tmp_path / "adapter", tmp_path / "merged with spaces"
+    speech = load_model(str(folder), language=tiny.language)
+    tuned = disturbed(speech, replace(ADAPTER, method="dora"))
+    save_adapter(tuned, adapter, replace(FACTS, model=str(folder), **tellings(speech)))
+    judged, _ = load_adapter(load_model(str(folder), language=tiny.language), adapter)
+    expected, lost = transcripts(judged, heard()), loss(judged, heard(), TEXTS)
+    save(judged, made, "float32")
+    alone = load_model(str(made), language=tiny.language)
+    assert transcripts(alone, heard()) == expected
+    assert loss(alone, heard(), TEXTS) == lost != loss(load_model(str(folder), language=tiny.language), heard(), TEXTS)
 
 
 def tellings(speech: SpeechModel) -> dict[str, Any]:

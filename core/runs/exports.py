@@ -1,0 +1,222 @@
+"""`exports/<name>/` of a run: what was shipped, and what its own runtime made of the evaluation sets.
+
+`export.json` says which files were made and by which runtime they were heard; beside it lie the score documents of that
+runtime. Nothing is believed for being in export.json: the error rates are those of the transcripts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import msgspec
+
+from core.runs.digests import sha256_of
+from core.runs.folder import files, links, names, read_json, write_json
+from core.runs.paths import RunPaths
+from core.runs.scores import Score, mappings, read_score
+from core.scoring.served import Difference, difference
+from core.system.files import open_regular
+
+SCHEMA_VERSION = 1
+MOST_FILES = 10_000
+"""Of an export; a folder of a model has a few dozen."""
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ExportedFile(msgspec.Struct, frozen=True):
+    """One file of an export."""
+
+    bytes: Count
+    sha256: str
+
+
+class ServedSet(msgspec.Struct, frozen=True):
+    """What export.json says of one set; the same can be computed from the documents."""
+
+    sha256: str
+    """Of the score document beside it."""
+    utterances: Count
+    changed: Count
+    errors: Count
+    reference_words: Count
+    rise_pp: float
+    low_pp: float | None
+    high_pp: float | None
+
+
+class RuntimeNamed(msgspec.Struct, frozen=True):
+    """The program that the sets went through."""
+
+    name: str
+    version: str
+    device: str
+    precision: str
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """export.json."""
+
+    schema: int
+    target: str
+    """`ct2:int8`."""
+    identity: str
+    adapter_hash: str
+    folder: str
+    """Where it was written; it may be on another machine."""
+    files: dict[str, ExportedFile]
+    runtime: RuntimeNamed
+    made_with: dict[str, str]
+    """Versions of the packages that wrote it."""
+    conversion: dict[str, Any]
+    """What the conversion says of itself, such as what a truncation left out."""
+    sets: dict[str, ServedSet]
+
+
+def read_export(paths: RunPaths, name: str) -> tuple[Export | None, str | None]:
+    """(export.json, None), (None, what is wrong with it), or (None, None) without one. Never raises."""
+    where = paths.export(name)
+    document, problem = read_json(paths.root, where)
+    if document is None:
+        return None, problem
+    try:
+        found = msgspec.convert(document, Export)
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        return None, f"{where}: {error}: export again"
+    if found.schema != SCHEMA_VERSION:
+        return None, f"{where}: schema {found.schema}, not {SCHEMA_VERSION}: export again"
+    return found, None
+
+
+def exports_of(paths: RunPaths) -> list[str]:
+    """The names of the run's exports."""
+    return [name for name in names(paths.root, paths.exports) if names(paths.root, paths.exports / name)]
+
+
+def hashes_of(folder: Path) -> dict[str, ExportedFile]:
+    """Each regular file below `folder`, by its name with slashes. OSError."""
+    found = {_relative(file, folder): ExportedFile(file.stat().st_size, _sha256(file)) for file, _ in files(folder)}
+    return dict(sorted(found.items()))
+
+
+def _relative(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _sha256(file: Path) -> str:
+    with open_regular(file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_export(paths: RunPaths, export: Export, scores: Mapping[str, Score]) -> Path:
+    """Write the documents, and export.json last. RunFolderError where there is a link on the way, OSError."""
+    where = paths.export(_folder_name(export.target))
+    for name, score in scores.items():
+        write_json(paths.root, where.with_name(f"{name}.json"), score.plain())
+    sets = {name: _set(where.with_name(f"{name}.json"), export.sets[name]) for name in scores}
+    write_json(paths.root, where, msgspec.to_builtins(msgspec.structs.replace(export, sets=sets)))
+    return where
+
+
+def _folder_name(target: str) -> str:
+    return target.replace(":", "-")
+
+
+def _set(document: Path, said: ServedSet) -> ServedSet:
+    return msgspec.structs.replace(said, sha256=sha256_of(document))
+
+
+def served_set(found: Difference) -> ServedSet:
+    """As export.json has it; the document's hash is known when it is written."""
+    return ServedSet(
+        "",
+        found.utterances,
+        found.changed,
+        found.errors,
+        found.reference_words,
+        round(found.rise_pp, 6),
+        None if found.low_pp is None else round(found.low_pp, 6),
+        None if found.high_pp is None else round(found.high_pp, 6),
+    )
+
+
+def compared(judged: Score, served: Score, block_by: str = "speaker") -> Difference:
+    """The two documents of one set beside each other. ValueError where they are not of the same clips."""
+    differing = judged.differing_clip(served)
+    if differing is not None:
+        raise ValueError(f"not the clips that were judged: {differing}")
+    return difference(mappings(judged.utterances), mappings(served.utterances), block_by)
+
+
+def wrong_export(paths: RunPaths, name: str, export: Export, adapter_hash: str | None) -> Iterator[str]:
+    """What in the run folder does not bear out export.json, a sentence each: adapter, documents and figures."""
+    where = paths.export(name)
+    for link in links(paths.root, paths.exports.name, f"{paths.exports.name}/{name}"):
+        yield f"{paths.root / link}: a link, which is not followed: put what it leads to in its place"
+    if _folder_name(export.target) != name:
+        yield f"{where}: is of {export.target}, in the folder of {name}"
+    if adapter_hash is not None and export.adapter_hash != adapter_hash:
+        yield f"{where}: is of another adapter than lora_adapter_best ({export.adapter_hash[:12]}): export again"
+    for dataset in ("domain", "heldout"):
+        said, file = export.sets.get(dataset), paths.served(name, dataset)
+        if said is None:
+            yield f"{where}: says nothing of {dataset}: export again where that set is"
+            continue
+        served, problem = read_score(file)
+        judged, _ = read_score(paths.tuned(dataset))
+        if served is None:
+            yield problem or f"{file}: missing, though it was there when the export was judged"
+            continue
+        if served.adapter_hash != export.adapter_hash:
+            yield f"{file}: is of another adapter than the export"
+        if sha256_of(file) != said.sha256:
+            yield f"{file}: changed since the export was judged"
+        if judged is not None:
+            try:
+                found = served_set(compared(judged, served))
+            except ValueError as error:
+                yield f"{file}: {error}"
+                continue
+            counts = ("utterances", "changed", "errors", "reference_words")
+            wrong = [key for key in counts if getattr(found, key) != getattr(said, key)]
+            wrong += ["rise_pp"] if abs(found.rise_pp - said.rise_pp) > 1e-4 else []
+            if wrong:
+                now, then = getattr(found, wrong[0]), getattr(said, wrong[0])
+                yield f"{where}: its {wrong[0]} of {dataset} is {then}, the transcripts give {now}"
+
+
+def changed_export(export: Export) -> tuple[list[str], str | None]:
+    """(a sentence for each file of the export that is not as it was made, None), or (…, why that could not be seen)."""
+    folder = Path(export.folder)
+    if not folder.is_absolute() or not folder.is_dir():
+        return [], f"export {export.target}: its folder is not on this machine ({export.folder}), so no file was hashed"
+    if len(export.files) > MOST_FILES:
+        return [f"export {export.target}: lists {len(export.files)} files, which no export has"], None
+    problems = []
+    for name, said in sorted(export.files.items()):
+        pure = PurePosixPath(name)
+        file = folder / pure
+        if pure.is_absolute() or ".." in pure.parts:
+            problems.append(f"{file}: leads out of the export")
+            continue
+        try:
+            with open_regular(file) as opened:
+                same = os.fstat(opened.fileno()).st_size == said.bytes
+                # of another size it need not be read
+                same = same and hashlib.file_digest(opened, "sha256").hexdigest() == said.sha256
+        except FileNotFoundError:
+            problems.append(f"{file}: missing since the export was judged")
+            continue
+        except OSError as error:
+            problems.append(f"{file}: cannot be read: {error.strerror}")
+            continue
+        if not same:
+            problems.append(f"{file}: changed since the export was judged")
+    here = {_relative(file, folder) for file, _ in files(folder)}
+    problems += [
+        f"{folder / name}: was not there when the export was judged" for name in sorted(here - set(export.files))
+    ]
+    return problems, None
