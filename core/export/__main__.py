@@ -8,8 +8,7 @@ from pathlib import Path
 
 from core.console import err
 from core.errors import UserError, exit_code_for, forbidden, is_disk_full
-from core.system.process import end_with_parent
-from core.system.signals import Interrupts
+from core.system.process import Interrupts, end_with_parent
 
 
 def main(argv: list[str]) -> int:
