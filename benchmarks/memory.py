@@ -20,8 +20,8 @@ import numpy as np
 import soundfile
 
 from core.manifests.hashing import HashCache
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.runs.memory_forecast import memory_forecast
 from core.runs.resolve import resolve
 from core.runs.state_folder import runs_folder

@@ -13,7 +13,7 @@ from pathlib import Path
 from core import console
 from core.errors import ExitCode, PlanError
 from core.manifests.hashing import HashCache, UnsavedHashes
-from core.plan.expand import matches, unknown_ids
+from core.plan.rows import matches, unknown_ids
 from core.queue.client import QueueClient, supervisor_note
 from core.queue.execution import PlanExecution
 from core.queue.journal import Finish

@@ -15,11 +15,10 @@ from pathlib import Path
 from core.console import ask, err
 from core.errors import ExitCode, ManifestError, UserError
 from core.manifests.manifest import joined_words, read_manifest
-from core.plan.family_defaults import Chosen, family_defaults
 from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
-from core.plan.template import plan_text
+from core.plan.template import Chosen, family_defaults, plan_text
 from core.runs.hub import is_hub_id
 from core.runs.model_files import LinearLayers, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN

@@ -12,12 +12,11 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, PlanError, UserError
 from core.manifests.hashing import HashCache, UnsavedHashes
-from core.plan.expand import expand, matches, short, unknown_ids
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
-from core.plan.rows import EXPERIMENT, all_rows, in_words
+from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, matches, short, unknown_ids
 from core.plan.schema import Plan, Row
-from core.queue.fitness import on_cpu, unfit
+from core.queue.forecast import on_cpu, unfit
 from core.queue.recorded_runs import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size
 from core.runs.memory_forecast import MemoryForecast, memory_forecast

@@ -10,7 +10,7 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, PlanError
 from core.manifests.hashing import UnsavedHashes
-from core.plan.expand import unknown_ids
+from core.plan.rows import unknown_ids
 from core.queue.client import supervisor_note
 from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs

@@ -21,8 +21,8 @@ from core.audio.cache import ClipStore, SampleCache
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.runs.events import Final, Record, decode
 from core.runs.paths import RunPaths
 from core.runs.resolve import resolve

@@ -27,8 +27,8 @@ from statistics import median
 
 from benchmarks.dashboard.figures import Figure, report
 from benchmarks.dashboard.terminal import ROOT, Terminal
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 
 MEMORY_MIB_AN_HOUR, GAIN_MIB = 60.0, 30.0
 """Slope that is no leak over a short run's noise, and what may be gained in all after the warm-up."""

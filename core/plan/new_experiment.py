@@ -10,8 +10,8 @@ from typing import Any
 import tomli
 
 from core.errors import PlanError
-from core.plan.expand import complete
-from core.plan.overrides import value_of
+from core.plan.read import value_of
+from core.plan.rows import complete
 from core.plan.schema import Plan, Row
 from core.plan.template import toml_value
 from core.plan.validate import key_name, keys_of, leaves, parts_of, tables_of

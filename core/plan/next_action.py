@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from core.plan.conditions import Answer, Condition, Fact, Facts, combined_facts, evaluate, parse_condition
-from core.plan.expand import matches, short
-from core.plan.rows import with_seed
+from core.plan.rows import matches, short, with_seed
 from core.plan.schema import QueueSettings, Row, RunSettings
 
 

@@ -7,10 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from core.plan.expand import experiment_rows, interval_steps, too_many_intervals
-from core.plan.forms import module_rank
 from core.plan.lines import KeyPath
-from core.plan.rows import EXPERIMENT
+from core.plan.rows import EXPERIMENT, experiment_rows, interval_steps, too_many_intervals
 from core.plan.schema import (
     HIGH_LEARNING_RATE,
     AdapterSettings,
@@ -20,6 +18,7 @@ from core.plan.schema import (
     RunSettings,
     SearchSpace,
     TrainSettings,
+    module_rank,
 )
 from core.plan.validate import Problems
 from core.scoring.data_health import JUDGED

@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from core.plan.families import FamilyFacts
-from core.plan.forms import layer_range, module_rank
-from core.plan.schema import AdapterSettings
+from core.plan.schema import AdapterSettings, layer_range, module_rank
 
 WORDS = ("attention", "mlp", "all-linear")
 """What `adapter.target_modules` may hold besides names of layers."""

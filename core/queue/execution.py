@@ -26,8 +26,7 @@ from core.plan.next_action import (
 from core.plan.read import parse_plan
 from core.plan.rows import all_rows, shown, with_seed
 from core.plan.schema import Row, RunSettings
-from core.queue.fitness import unfit
-from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes
+from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes, unfit
 from core.queue.journal import Halve
 from core.queue.recorded_runs import Match, RecordedRun, RecordedRuns, newest_first, recorded_run
 from core.queue.requests import RowRequests, Submission

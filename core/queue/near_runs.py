@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import PlanError
-from core.plan.expand import expand
 from core.plan.identity import EXCLUDED, LATER, augment_settings, counts, identity_facts
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.plan.schema import Row, RunSettings
 from core.plan.validate import leaves, tables_of
 from core.queue.execution import PlanExecution

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from core.plan.expand import matches
+from core.plan.rows import matches
 from core.plan.schema import Row
 from core.queue.journal import Request
 from core.system.files import check_writing, make_private

@@ -20,11 +20,10 @@ from core.plan.next_action import Wait
 from core.queue import journal
 from core.queue.execution import PlanExecution
 from core.queue.executor import LocalExecutor
-from core.queue.followers import Followers
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.choice import Devices
 from core.queue.gpu.nvml import NvmlReader
-from core.queue.notify import Notifier
+from core.queue.notify import Followers, Notifier
 from core.queue.pauses import Pauses
 from core.queue.requests import QueueDb, RowRequests, Submission
 from core.queue.slots import Slots

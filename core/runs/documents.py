@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from core.plan.expand import too_many_intervals
+from core.plan.rows import too_many_intervals
 from core.plan.schema import MOST_NUMBER, AdapterSettings, DataSettings, GateSettings, ModelSettings, TrainSettings
 from core.plan.validate import out_of_range, unreadable
 from core.runs.events import MOST_SECONDS
@@ -38,7 +38,7 @@ class _Provenance(msgspec.Struct):
 
 
 class _Run(msgspec.Struct):
-    """What the queue writes (`core.queue.record`); runs of older versions may lack keys, or have more."""
+    """What the queue writes (`core.queue.work`); runs of older versions may lack keys, or have more."""
 
     schema: Count = 1
     experiment: str = ""

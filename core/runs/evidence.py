@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.errors import RunFolderError
-from core.plan.expand import interval_steps
+from core.plan.rows import interval_steps
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health

@@ -259,8 +259,8 @@ class Dashboard(App[None]):
 
     def on_add_asked(self, message: AddAsked) -> None:
         """Open the form; the plan is read as its file is now."""
-        from core.plan.expand import expand
         from core.plan.read import parse_plan
+        from core.plan.rows import expand
         from lora_tui.dashboard.screens.experiment_form import ExperimentForm
 
         def filled(found: Filled | None) -> None:

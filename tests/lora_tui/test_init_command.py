@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.errors import ExitCode, UserError
-from core.plan.expand import expand
+from core.plan.rows import expand
 from core.runs.plan_file import load_plan
 from lora_tui import init_command, plan_command
 

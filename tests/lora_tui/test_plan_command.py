@@ -14,7 +14,7 @@ from hub_kit import OLD, cached
 
 from core.errors import ExitCode
 from core.manifests.hashing import HashCache
-from core.plan.expand import expand
+from core.plan.rows import expand
 from core.runs.plan_file import load_plan
 from core.runs.resolve import resolve
 from lora_tui import plan_command

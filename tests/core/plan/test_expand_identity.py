@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.plan.expand import expand, interval_steps, matches, unknown_ids, with_values
 from core.plan.identity import EXCLUDED, run_identity, settings_from
 from core.plan.read import parse_plan
+from core.plan.rows import expand, interval_steps, matches, unknown_ids, with_values
 from core.plan.schema import Row, RunSettings, with_keys
 
 HASHES = {"model": "m", "train": "t", "replay": "r", "domain": "d", "heldout": "h"}

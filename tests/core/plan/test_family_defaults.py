@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from core.plan.families import FAMILIES, FamilyFacts
-from core.plan.family_defaults import family_defaults
 from core.plan.read import parse_plan
-from core.plan.template import plan_text
+from core.plan.template import family_defaults, plan_text
 
 MANIFESTS = {"train": "t.jsonl", "domain": "d.jsonl", "heldout": "h.jsonl"}
 

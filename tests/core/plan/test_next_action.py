@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from core.plan.conditions import Fact
-from core.plan.expand import expand
 from core.plan.next_action import (
     Action,
     Finished,
@@ -24,6 +23,7 @@ from core.plan.next_action import (
     resolved_settings,
 )
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.plan.schema import Plan, QueueSettings, Row, RunSettings
 
 ROOT = Path(__file__).resolve().parents[3]

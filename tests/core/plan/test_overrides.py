@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.errors import PlanError
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.plan.schema import Plan, RunSettings
 
 PLAN = """\

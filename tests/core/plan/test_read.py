@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import PlanError
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.plan.schema import DEFAULT_EPOCHS
 
 ROOT = Path(__file__).resolve().parents[3]

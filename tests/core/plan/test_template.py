@@ -4,8 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.plan.template import plan_text
 from core.plan.validate import SECTIONS
 

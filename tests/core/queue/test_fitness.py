@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
-from core.queue import fitness
+from core.queue import forecast
 from core.queue.gpu.choice import Devices
 
 PLAIN = RunSettings(ModelSettings("org/model"), DataSettings(train="/nowhere"), TrainSettings(), AdapterSettings())
@@ -17,24 +17,24 @@ EIGHT = replace(PLAIN, train=TrainSettings(base_precision="8bit"))
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, devices: Devices) -> None:
-    monkeypatch.setattr(fitness.NvmlReader, "read", lambda _: devices)
+    monkeypatch.setattr(forecast.NvmlReader, "read", lambda _: devices)
 
 
 def test_a_base_of_fewer_bits_takes_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, Devices(note="PyTorch 2.13.0+cpu is a build for the CPU", only_cpu=True))
-    assert fitness.unfit(EIGHT) == [
+    assert forecast.unfit(EIGHT) == [
         'train.base_precision = "8bit" needs a CUDA GPU, and trainers run on the CPU here '
         "(PyTorch 2.13.0+cpu is a build for the CPU): leave it out"
     ]
-    assert fitness.unfit(PLAIN) == []
+    assert forecast.unfit(PLAIN) == []
 
 
 def test_8_bits_take_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, Devices(note="NVML does not answer, though there is /dev/nvidiactl"))
     here: list[Any] = [None]
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: here[0])
-    assert "install lora-tui[8bit]" in fitness.unfit(EIGHT)[0]
+    assert "install lora-tui[8bit]" in forecast.unfit(EIGHT)[0]
     here[0] = object()
-    assert fitness.unfit(EIGHT) == []
+    assert forecast.unfit(EIGHT) == []
     here[0] = None
-    assert fitness.unfit(replace(PLAIN, train=TrainSettings(base_precision="bf16"))) == []
+    assert forecast.unfit(replace(PLAIN, train=TrainSettings(base_precision="bf16"))) == []

@@ -18,9 +18,9 @@ from core.errors import RunFolderError
 from core.manifests.hashing import HashCache
 from core.queue.__main__ import main, supervise
 from core.queue.execution import PlanExecution
-from core.queue.record import write_run
 from core.queue.requests import QueueDb, Target
 from core.queue.rows import queue_rows
+from core.queue.work import write_run
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Phase, Record, encode
 from core.runs.state_folder import STATE_VARIABLE, runs_folder
 from core.system.files import append_line

@@ -22,10 +22,10 @@ from core.queue.execution import PlanExecution
 from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.queue.journal import Exit, Journal, records
 from core.queue.journal import Start as StartRecord
-from core.queue.record import write_run
 from core.queue.run_status import RunStatusCache
 from core.queue.slots import Slots
 from core.queue.state import QueueState
+from core.queue.work import write_run
 from core.runs import snapshot as snapshot_module
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, CheckpointSaved, Event, Final, Phase, Record, Step, encode
 from core.runs.paths import RunPaths

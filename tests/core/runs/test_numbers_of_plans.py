@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from core.errors import PlanError
-from core.plan.expand import expand
 from core.plan.read import parse_plan
+from core.plan.rows import expand
 from core.plan.schema import MOST_NUMBER, GateSettings, SliceSettings
 from core.plan.validate import SECTIONS
 from core.runs.documents import wrong_config

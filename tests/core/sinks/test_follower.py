@@ -13,7 +13,7 @@ import pytest
 from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
-from core.queue import followers
+from core.queue import notify
 from core.queue.__main__ import supervise
 from core.queue.executor import child_environment
 from core.runs.paths import RunPaths
@@ -25,7 +25,7 @@ TESTS = FAKE.parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanFolder:
-    monkeypatch.setattr(followers, "SINK_COMMAND", (sys.executable, str(FAKE)))
+    monkeypatch.setattr(notify, "SINK_COMMAND", (sys.executable, str(FAKE)))
     return PlanFolder(tmp_path)
 
 
@@ -94,12 +94,12 @@ def test_what_goes_wrong_is_said_once(folder: PlanFolder, capfd: pytest.CaptureF
 _SUPERVISE = """
 import sys
 from pathlib import Path
-from core.queue import followers
+from core.queue import notify
 from core.queue.__main__ import supervise
 from core.queue.executor import LocalExecutor
 from core.runs.paths import RunsFolder
 import plan_folder
-followers.SINK_COMMAND = (sys.executable, sys.argv[1])
+notify.SINK_COMMAND = (sys.executable, sys.argv[1])
 runs = RunsFolder(Path(sys.argv[2]), Path(sys.argv[3]))
 sys.exit(supervise(runs, LocalExecutor(runs, plan_folder.TRAINER, 0.5)))
 """
