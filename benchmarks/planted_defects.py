@@ -30,8 +30,8 @@ from benchmarks.planted_sets import ROOT, SETS, Planted, copied, plant_lines, sy
 from core.audio.samples import read_clip
 from core.audit.audit import Audit, Source, audit
 from core.audit.line_checks import TextCheck
-from core.scoring.counts import ErrorCounts
 from core.scoring.position import ScoredClip, position_report
+from core.scoring.units import ErrorCounts
 
 GROUPS = ("audio, tuned", "audio, held out", "audio, beyond", "text, tuned", "text, held out", "single lines")
 LEAKS = ("leaked_audio", "leaked_near_audio", "leaked_text", "leaked_near_text")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
-from core.runs.figures import NONE
+from core.runs.row import NONE
 from core.terminal import PLAIN
 
 Piece = tuple[str, str]

@@ -19,8 +19,7 @@ from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
 from core.plan.template import Chosen, family_defaults, plan_text
-from core.runs.hub import is_hub_id
-from core.runs.model_files import LinearLayers, linear_layers
+from core.runs.model_files import LinearLayers, is_hub_id, linear_layers
 from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.preflight import family_in, hears, languages_in, usable_seconds
 from core.scoring.text import NAMES

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.runs.figures import NONE, clock, duration, percent
+from core.runs.row import NONE, clock, duration, percent
 from core.runs.run_figures import change, eta_s
 from core.runs.snapshot import RunSnapshot
 from core.scoring.certainty import short
-from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, Interval, Verdict
+from core.scoring.units import ErrorCounts
 from lora_tui.cells import table
 
 TRAINING_LINE_S = 10.0

@@ -16,12 +16,11 @@ from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
 from core.queue.report import report
 from core.queue.requests import Submission
-from core.runs.figures import clock
-from core.runs.health_text import headline
+from core.runs.data_health import headline
 from core.runs.paths import RunsFolder
 from core.runs.plan_file import read_plan_text
 from core.runs.position import read_positions
-from core.runs.row import Outcome, Row, rate_of
+from core.runs.row import Outcome, Row, clock, rate_of
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise

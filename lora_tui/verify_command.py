@@ -11,7 +11,7 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, RunFolderError
 from core.manifests.hashing import HashCache
-from core.runs.origin import origin
+from core.runs.judged import origin
 from core.runs.paths import RunPaths
 from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
 from core.runs.status import Status

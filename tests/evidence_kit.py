@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import DataHealth
 from core.scoring.evidence import (
     Artifact,
@@ -13,6 +12,7 @@ from core.scoring.evidence import (
     State,
     Thresholds,
 )
+from core.scoring.units import ErrorCounts
 from core.scoring.verdict import judge
 
 WORDS = 1000

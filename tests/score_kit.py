@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from core.runs.digests import inventory, sha256_of, sha256_of_start
 from core.runs.events import Final
+from core.runs.folder import inventory, sha256_of, sha256_of_start
 from core.runs.paths import RunPaths
 from core.scoring.text import normaliser
 from core.system.files import write_json

@@ -18,8 +18,8 @@ from core.audit.line_checks import Figures, Summary, TextCheck, case_of, clip_pr
 from core.audit.measuring import Measuring, clip_request
 from core.manifests.manifest import Utterance, good_utterances
 from core.manifests.parsing import Problems
-from core.scoring.joined_words import joined, joined_sentence
 from core.scoring.text import normaliser
+from core.scoring.units import joined, joined_sentence
 
 SPEAKER_FIELDS = ("speaker_id", "speaker_name", "spk", "spk_id", "client_id")
 """What other tools call the speaker."""

@@ -134,6 +134,10 @@ def _finding(sets: Sequence[AuditSet], kind: str, place: ClipRef, other: ClipRef
 
 
 # Texts that say nearly the same: other order, other small words, other endings
+#
+# Words are weighed by how rare they are in all texts together (bits of surprise). Two texts are near when the words
+# that they share hold most of the bits of both, and more bits than chance would give among so many pairs: five digits
+# in common are nothing, five words of a trade are. A digit is one of ten, however rare it is among other texts.
 
 STEM = 5
 """Letters of a word that count: endings differ in paraphrases."""

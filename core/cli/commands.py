@@ -19,13 +19,11 @@ from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
 from core.plan.schema import MOST_BEAMS
 from core.runs.adapter_files import AdapterFacts, adapter_hash, read_facts
-from core.runs.hub import commit_of, hub_hash, is_commit
-from core.runs.model_files import model_hash
+from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
 from core.sanitise import sanitise
-from core.scoring.caps import ran_on
-from core.scoring.joined_words import joined, joined_sentence
-from core.scoring.units import Unit
-from core.scoring.wer import wer_table
+from core.scoring.alignment import wer_table
+from core.scoring.evidence import ran_on
+from core.scoring.units import Unit, joined, joined_sentence
 from core.system.files import write_json
 from core.system.process import usable_cpus
 from core.user_paths import user_path

@@ -17,9 +17,8 @@ from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.manifests.hashing import HashCache
 from core.plan.identity import settings_from
 from core.runs import folder
-from core.runs.data_health import audited_hashes, believed, read_health, read_shared, write_shared
+from core.runs.data_health import audited_hashes, believed, read_health, read_shared, together_sentence, write_shared
 from core.runs.documents import read_config
-from core.runs.health_text import together_sentence
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
 from core.runs.state_folder import runs_folder

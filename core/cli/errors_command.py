@@ -18,13 +18,12 @@ from core.manifests.manifest import (
     refuse_to_overwrite,
     write_manifest,
 )
-from core.runs.error_list import ClipChange, Comparison, compare
 from core.runs.paths import RunPaths
+from core.runs.scores import ClipChange, Comparison, compare
 from core.scoring.alignment import WordChange, word_changes
-from core.scoring.counts import total
 from core.scoring.position import PositionReport, ScoredClip, Slice, position_report
 from core.scoring.text import normaliser
-from core.scoring.units import Unit
+from core.scoring.units import Unit, total
 
 KINDS = ("broken", "never learnt")
 HEARD = 3

@@ -19,6 +19,8 @@ from core.corpus.synth import Prosody
 from core.errors import UserError
 
 # Sentences, drawn by a seed from lists of words and patterns (`data/texts/*.toml`)
+#
+# Words are dealt from shuffled decks, not drawn, so that every word of a list is used about equally often.
 
 WORD = re.compile(r"[a-z]+('[a-z]+)?")
 SLOT = re.compile(r"\{(\w+)\}")

@@ -10,9 +10,8 @@ from core.errors import ModelError, RunFolderError, UserError
 from core.manifests.hashing import HashCache
 from core.runs.adapter_files import CONFIG, AdapterFacts, adapter_hash, read_facts
 from core.runs.folder import linked_adapter
-from core.runs.hub import commit_of, hub_hash, is_commit
 from core.runs.judged import Judged, judged, recorded_thresholds
-from core.runs.model_files import model_hash
+from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import Score, read_score
 from core.runs.store import read_run

@@ -20,7 +20,7 @@ from typing import Any
 
 from core.errors import AudioError, ManifestError, is_disk_full
 from core.manifests.parsing import Fields, Problems, audio_path, lines_of_file, parse_line, shortened
-from core.scoring.joined_words import joined, joined_sentence
+from core.scoring.units import joined, joined_sentence
 from core.system.files import write_text
 
 

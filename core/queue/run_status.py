@@ -16,9 +16,9 @@ from core.runs.paths import RunPaths
 from core.runs.snapshot import LOST_S, RunSnapshot
 from core.runs.status import Status
 from core.runs.store import RunFollower, read_run
-from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import trained_intervals, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, State, Verdict
+from core.scoring.units import ErrorCounts
 from core.scoring.verdict import thresholds_of
 from core.system.files import stamp
 from core.system.process import ProcessIdentity, of_this_boot, other_host

@@ -22,7 +22,7 @@ from core.queue.slots import Slots, Successor
 from core.runs.contents import HUB, MODEL
 from core.runs.documents import read_config
 from core.runs.folder import write_json
-from core.runs.hub import DEFAULT_REVISION
+from core.runs.model_files import DEFAULT_REVISION
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Resolved
 from core.system.files import exists

@@ -9,8 +9,7 @@ from typing import Any
 from core.plan.families import FamilyFacts, family_of, why_not
 from core.plan.schema import AdapterSettings, ModelSettings, RunSettings
 from core.plan.targets import OUTPUT_LAYERS, Shape, TargetError, is_output, ranks_of, saved_weights, trained_weights
-from core.runs.hub import folder_in_cache, is_hub_id
-from core.runs.model_files import CONFIG, model_shapes
+from core.runs.model_files import CONFIG, folder_in_cache, is_hub_id, model_shapes
 from core.system.files import read_json
 
 

@@ -12,9 +12,8 @@ from core.plan.identity import run_identity, settings_from
 from core.runs.adapter_files import covers_facts, read_facts
 from core.runs.contents import HUB, MODEL
 from core.runs.data_health import made_here
-from core.runs.digests import inventory, sha256_of, sha256_of_start
-from core.runs.folder import links
-from core.runs.hub import hub_hash
+from core.runs.folder import inventory, links, sha256_of, sha256_of_start
+from core.runs.model_files import hub_hash
 from core.runs.paths import ADAPTER_FACTS
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot

@@ -15,17 +15,14 @@ from core.runs.consistency import contradictions, missing_files, unproven
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.recount import intervals_by, total_of
-from core.runs.reported import Reported, ScoreKey, reported_by, wrong_score
+from core.runs.reported import Reported, ScoreKey, intervals_by, reported_by, total_of, wrong_score
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
-from core.scoring.caps import Capped, capped
-from core.scoring.counts import ErrorCounts
-from core.scoring.evidence import Artifact, Evidence, Parity, Thresholds
-from core.scoring.units import Unit
+from core.scoring.evidence import Artifact, Capped, Evidence, Parity, Thresholds, capped
+from core.scoring.units import ErrorCounts, Unit
 from core.system.files import exists, stamp
 
 _SETS = ("domain", "heldout")

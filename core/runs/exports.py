@@ -14,8 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from core.runs.digests import sha256_of
-from core.runs.folder import files, links, names, read_json, write_json
+from core.runs.folder import files, links, names, read_json, sha256_of, write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, mappings, read_score
 from core.scoring.served import Difference, difference

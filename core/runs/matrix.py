@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.plan.schema import HistoryRow
-from core.runs.figures import NONE, duration, from_to, points
-from core.runs.row import Figures, Row, Wer, rate_of
+from core.runs.row import NONE, Figures, Row, Wer, duration, from_to, points, rate_of
 from core.runs.status import Status
 from core.scoring.units import Unit
 

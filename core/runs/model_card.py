@@ -10,15 +10,15 @@ from typing import Any
 
 from core.errors import RunFolderError
 from core.plan.exports import Target
+from core.runs.data_health import shared_sentence, size_sentence
 from core.runs.folder import linked_adapter, write_text
-from core.runs.health_text import shared_sentence, size_sentence
 from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
 from core.sanitise import escape_markdown, escape_markdown_cell, sanitise
 from core.scoring.certainty import short
-from core.scoring.counts import ErrorCounts
+from core.scoring.units import ErrorCounts
 from core.system import files
 
 NAME = "README.md"

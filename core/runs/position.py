@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.runs.digests import sha256_of
-from core.runs.folder import write_json
+from core.runs.folder import sha256_of, write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import read_score
 from core.scoring.position import SHUFFLES, PositionReport, ScoredClip, Slice, position_report

@@ -22,8 +22,7 @@ from core.plan.identity import run_identity
 from core.plan.rules import same_set
 from core.plan.schema import ModelSettings, Plan, RunSettings, with_keys
 from core.runs.contents import MODEL, NOISE, Content
-from core.runs.hub import CommitUnknownError, commit_of, hub_hash, is_hub_id
-from core.runs.model_files import model_hash
+from core.runs.model_files import CommitUnknownError, commit_of, hub_hash, is_hub_id, model_hash
 from core.scoring.units import Unit
 from core.system.files import pointer_problem
 from core.user_paths import PathError, user_path

@@ -14,9 +14,9 @@ import numpy as np
 from core.runs.judged import Judged
 from core.runs.row import Figures, Outcome, Row, Wer
 from core.runs.snapshot import RunSnapshot, reason
-from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Decision, State, Verdict
+from core.scoring.units import ErrorCounts
 
 
 def wer(

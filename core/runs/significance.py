@@ -17,8 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.runs.digests import sha256_of
-from core.runs.folder import write_json
+from core.runs.folder import sha256_of, write_json
 from core.runs.paths import RunPaths
 from core.runs.reported import Reported, ScoreKey, wrong_score
 from core.runs.scores import Score, mappings, read_score

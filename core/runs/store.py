@@ -146,7 +146,7 @@ class RunFollower:
         grown = self._offset - self._kept_offset
         if self._cache is None or grown < max(_WORTH_KEEPING, self._kept_offset // 4):
             return False
-        from core.runs.history_cache import save  # short histories are read without it
+        from core.runs.fold import save  # short histories are read without it
 
         self._kept_offset = self._offset
         return save(self._cache, self.paths.events, self._history, self._offset)
@@ -174,7 +174,7 @@ class RunFollower:
         self._history, self._offset, self._inode, self._kept_offset = History(), 0, status.st_ino, 0
         if self._cache is None or status.st_size < _WORTH_KEEPING:
             return
-        from core.runs.history_cache import load
+        from core.runs.fold import load
 
         kept = load(self._cache, self.paths.events)
         if kept is not None and kept.inode == status.st_ino:

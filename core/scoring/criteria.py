@@ -16,15 +16,12 @@ from fractions import Fraction
 from itertools import combinations
 from statistics import median
 
-from core.scoring.caps import caps_obstacle
 from core.scoring.certainty import Certainty, more, nobody, plural
 from core.scoring.certainty import probability as in_percent
-from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import data_obstacle, leak_sentence
-from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds
-from core.scoring.joined_words import joined_sentence
+from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds, caps_obstacle
 from core.scoring.spelling import spelling_remarks
-from core.scoring.units import Unit
+from core.scoring.units import ErrorCounts, Unit, joined_sentence
 
 POINTS = "points"
 _SLOPE_UNIT = "nats per 1000 steps"

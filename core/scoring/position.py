@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from core.scoring.counts import ErrorCounts, total
+from core.scoring.units import ErrorCounts, total
 
 SHUFFLES = 2000
 SEED = 0

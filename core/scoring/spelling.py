@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from core.scoring.alignment import count_errors
 from core.scoring.certainty import SetSpelling
-from core.scoring.joined_words import joined
 from core.scoring.text import NUMBERS, Normaliser, contractions_apart, normaliser
-from core.scoring.units import Unit
-from core.scoring.wer import count_errors
+from core.scoring.units import Unit, joined
 
 Utterances = Sequence[Mapping[str, Any]]
 NUMBERS_SHARE = 0.01

@@ -14,7 +14,6 @@ from typing import Any
 
 from core.scoring import criteria
 from core.scoring import criteria as wer_criteria
-from core.scoring.counts import ErrorCounts
 from core.scoring.criteria import lighter_points, parity, points, rise_points, spelling, theil_sen, wer_points
 from core.scoring.evidence import (
     Criterion,
@@ -28,7 +27,7 @@ from core.scoring.evidence import (
     Verdict,
 )
 from core.scoring.slices import rules_of, slice_criteria
-from core.scoring.units import Unit
+from core.scoring.units import ErrorCounts, Unit
 
 WEAK_CONFIDENCE = 0.8
 """A confidence up to this lets one wrong decision in five through, and still looks like a promise."""

@@ -15,9 +15,9 @@ from typing import NoReturn
 
 from core.console import err
 from core.errors import Interrupted, UserError, is_disk_full
-from core.runs.digests import sha256_of
 from core.runs.documents import read_result
 from core.runs.events import Final
+from core.runs.folder import sha256_of
 from core.runs.paths import RunPaths
 from core.runs.signing import keys_from, sign
 from core.runs.state_folder import runs_folder

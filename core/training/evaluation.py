@@ -22,10 +22,9 @@ from core.errors import ManifestError
 from core.manifests.hashing import Line, line_of
 from core.manifests.manifest import Manifest
 from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
-from core.scoring.counts import ErrorCounts, total
+from core.scoring.alignment import count_errors
 from core.scoring.text import normaliser
-from core.scoring.units import Unit
-from core.scoring.wer import count_errors
+from core.scoring.units import ErrorCounts, Unit, total
 from core.training.batching import evaluation_batches, plan_hash
 from core.training.families.base import SpeechModel
 

@@ -12,7 +12,7 @@ import torch
 
 from core.errors import ModelError
 from core.plan.families import FamilyFacts, family_of, why_not
-from core.runs.hub import is_hub_id
+from core.runs.model_files import is_hub_id
 from core.system.files import folder_problem, read_bytes
 from core.training.determinism import steady_kernels
 from core.training.families import family_class

@@ -27,12 +27,10 @@ from core.plan.schema import RunSettings
 from core.runs import documents
 from core.runs.adapter_files import AdapterFacts, adapter_hash
 from core.runs.contents import HUB, NOISE
-from core.runs.digests import inventory, sha256_of_start
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.fold import interval_of
-from core.runs.folder import delete, make, names, write_json
-from core.runs.hub import hub_hash
-from core.runs.model_files import model_hash
+from core.runs.folder import delete, inventory, make, names, sha256_of_start, write_json
+from core.runs.model_files import hub_hash, model_hash
 from core.runs.paths import RunPaths, step_of
 from core.runs.position import write_positions
 from core.runs.scores import read_score

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import RunFolderError
-from core.runs import error_list
-from core.runs.error_list import ClipChange
 from core.runs.paths import RunPaths
+from core.runs.scores import ClipChange
+from core.runs.scores import compare as compare_scores
 from core.sanitise import sanitise
 from core.scoring.side_by_side import Cell, Clip, columns, compare
 from core.scoring.text import normaliser
@@ -43,7 +43,7 @@ def chosen_clips(paths: RunPaths) -> tuple[ClipReport, ...]:
     found: list[ClipReport] = []
     for dataset in ("domain", "heldout"):
         try:
-            changes = error_list.compare(paths, dataset)
+            changes = compare_scores(paths, dataset)
             apply = normaliser(changes.normaliser).apply
         except (RunFolderError, ValueError):
             continue  # the verdict's problems say what is missing

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from core.runs.figures import NONE
 from core.runs.matrix import CRITERIA, cells, verdict_word
+from core.runs.row import NONE
 from core.sanitise import sanitise
 from core.scoring.certainty import sentence
 from core.scoring.evidence import Criterion, Verdict

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from core.runs.figures import NONE
 from core.runs.matrix import cells, verdict_word
+from core.runs.row import NONE
 from core.sanitise import escape_markdown, escape_markdown_cell
 from core.scoring.certainty import sentence
 from core.scoring.evidence import Criterion, Verdict

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from core.errors import ExitCode
 from core.queue.execution import PlanExecution
-from core.runs.health_text import health_facts
+from core.runs.data_health import health_facts
+from core.runs.judged import Fact, origin
 from core.runs.matrix import headings, history_row
-from core.runs.origin import Fact, origin
 from core.runs.paths import RunPaths
 from core.runs.position import Position, read_positions
 from core.runs.row import Row

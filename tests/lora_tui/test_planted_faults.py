@@ -14,8 +14,7 @@ from score_kit import made_consistent
 
 from core.errors import ExitCode
 from core.queue.__main__ import supervise
-from core.runs.digests import inventory
-from core.runs.folder import replace_link
+from core.runs.folder import inventory, replace_link
 from core.runs.paths import RunPaths
 from core.runs.position import write_positions
 from core.system.files import write_json

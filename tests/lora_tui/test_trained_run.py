@@ -15,7 +15,7 @@ import pytest
 from trained_checkout import Trained
 from waiting import DEADLINE_S
 
-from core.runs.digests import inventory, sha256_of
+from core.runs.folder import inventory, sha256_of
 from core.runs.paths import RunPaths
 
 pytestmark = pytest.mark.heavy

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.runs.figures import NONE
+from core.runs.row import NONE
 from lora_tui.cells import broken, head, width_of
 from lora_tui.dashboard.plots.axes import Frame, Line, cells_of, scientific, x_axis
 from lora_tui.dashboard.plots.canvas import Canvas

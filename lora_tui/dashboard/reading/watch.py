@@ -11,7 +11,7 @@ from pathlib import Path
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
-from core.runs.recount import counted_by
+from core.runs.reported import counted_by
 from core.runs.row import Row
 from core.runs.run_figures import change, of_run
 from core.runs.scores import read_score

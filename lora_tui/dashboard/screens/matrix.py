@@ -16,9 +16,8 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input
 
-from core.runs.figures import NONE, duration, from_to
 from core.runs.matrix import CRITERIA, differing_values
-from core.runs.row import Row, rate_of
+from core.runs.row import NONE, Row, duration, from_to, rate_of
 from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from core.runs.figures import NONE, clock
-from core.runs.row import Row, Wer
+from core.runs.row import NONE, Row, Wer, clock
 from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from core.runs.figures import NONE, duration, percent
-from core.runs.health_text import health_facts
+from core.runs.data_health import health_facts
 from core.runs.paths import RunPaths
 from core.runs.position import Position
+from core.runs.row import NONE, duration, percent
 from core.runs.run_figures import change
 from core.runs.scores import read_score
 from core.sanitise import sanitise

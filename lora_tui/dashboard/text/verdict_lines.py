@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core.runs.figures import NONE
-from core.runs.health_text import headline
+from core.runs.data_health import headline
+from core.runs.row import NONE
 from core.sanitise import sanitise
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State

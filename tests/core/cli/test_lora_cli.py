@@ -16,9 +16,9 @@ from training_kit import RATE, TrainingRun, speechlike, write_set, write_wav
 
 from core.audio.samples import cut_at_pauses, read_clip
 from core.manifests.manifest import read_manifest
+from core.scoring.alignment import count_errors
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
-from core.scoring.wer import count_errors
 
 Cli = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.runs.consistency import changed_files
-from core.runs.digests import sha256_of, sha256_of_start
+from core.runs.folder import sha256_of, sha256_of_start
 from core.runs.store import read_run
 
 

@@ -12,7 +12,7 @@ from score_kit import score_document, utterance
 
 from core.cli.__main__ import main
 from core.runs.paths import RunPaths
-from core.scoring.wer import count_errors
+from core.scoring.alignment import count_errors
 from core.system.files import write_json
 
 TEXTS = ["fit the gasket", "oil the spindle", "turn the chuck", "read the gauge"]

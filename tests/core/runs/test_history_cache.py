@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.runs import history_cache, store
+from core.runs import fold, store
 from core.runs.events import AdapterSaved, CheckpointSaved, Notice
 from core.runs.store import RunFollower, read_run
 
@@ -53,7 +53,7 @@ def test_what_was_kept_is_what_reading_it_all_gives_and_new_lines_are_read_on(
 ) -> None:
     run, cache = recorded(fake_run()), tmp_path / "cache" / "x.steps"
     keep(run, cache)
-    assert history_cache.load(cache, run.paths.events) is not None
+    assert fold.load(cache, run.paths.events) is not None
     assert same(RunFollower(run.paths, cache).refresh(), read_run(run.paths))
     run.step(43)
     run.start(41)
@@ -104,7 +104,7 @@ def test_a_cache_that_is_not_whole_is_read_around(fake_run: MakeRun, tmp_path: P
         cache.mkdir()
     else:
         cache.write_bytes(broken[harm])
-    assert history_cache.load(cache, run.paths.events) is None
+    assert fold.load(cache, run.paths.events) is None
     assert same(RunFollower(run.paths, cache).refresh(), read_run(run.paths))
 
 

@@ -36,7 +36,7 @@ NAMED: dict[str, frozenset[str]] = {
         "core/training/model.py": "glob",
         "core/training/pretrain.py": "shutil files.write_json",
         # the state folder, /proc, the package itself, and what the shell gives
-        "core/runs/history_cache.py": "read_bytes unlink",
+        "core/runs/fold.py": "read_bytes unlink",
         "core/system/files.py": "os.open",
         "core/system/locks.py": "os.open read_text iterdir",
         "core/system/seals.py": "os.open read_bytes hardlink_to unlink",

@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from core.runs.data_health import headline, health_facts
 from core.runs.evidence import gather
-from core.runs.health_text import headline, health_facts
 from core.runs.position import POINTS, positions_differ, read_positions, write_positions
 from core.runs.store import read_run
-from core.scoring.caps import Capped
 from core.scoring.data_health import DataHealth
-from core.scoring.evidence import State, Thresholds
+from core.scoring.evidence import Capped, State, Thresholds
 from core.scoring.verdict import judge
 from core.system.files import write_json
 

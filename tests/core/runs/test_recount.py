@@ -16,9 +16,8 @@ from score_kit import edit
 from core.cli.__main__ import main
 from core.errors import ExitCode
 from core.manifests.hashing import HashCache
-from core.runs.judged import Judged, judged
+from core.runs.judged import Judged, judged, origin
 from core.runs.model_card import render as render_card
-from core.runs.origin import origin
 from core.runs.position import read_positions, write_positions
 from core.runs.row import Row, rate_of
 from core.runs.run_figures import of_run
@@ -26,12 +25,11 @@ from core.runs.scores import decode_score, read_score
 from core.runs.signing import Keys
 from core.runs.store import read_run
 from core.runs.verify import verify
-from core.scoring.counts import total
+from core.scoring.alignment import count_errors
 from core.scoring.criteria import lighter_points
 from core.scoring.evidence import State, Thresholds
 from core.scoring.text import normaliser
-from core.scoring.units import Unit
-from core.scoring.wer import count_errors
+from core.scoring.units import Unit, total
 from core.sinks.sink import interval_values
 from lora_tui.dashboard.plots.charts import domain_plot, heldout_plot
 from lora_tui.dashboard.plots.view import PlotStyle

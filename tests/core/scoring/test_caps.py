@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 from evidence_kit import GOOD
 
-from core.scoring.caps import Capped, capped, caps_obstacle, ran_on, repeated_end
-from core.scoring.evidence import Decision, State, Thresholds
+from core.scoring.evidence import Capped, Decision, State, Thresholds, capped, caps_obstacle, ran_on, repeated_end
 from core.scoring.verdict import judge
 
 LOOPS = [

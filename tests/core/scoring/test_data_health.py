@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import COPIES_SHARE, Copies, DataHealth, SetHealth, Shared
 from core.scoring.evidence import Artifact, Decision, Evidence, Interval, Parity, SetScore, State, Thresholds
+from core.scoring.units import ErrorCounts
 from core.scoring.verdict import judge, thresholds_of
 
 PASS, FAIL, UNKNOWN = State.PASS, State.FAIL, State.UNKNOWN

@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
-from core.scoring.units import Unit
+from core.scoring.units import ErrorCounts, Unit
 from core.scoring.verdict import EarlyStop, early_stop, early_stop_of
 
 RULE = EarlyStop(regression_pp=1.0, intervals=2)

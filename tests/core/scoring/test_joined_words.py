@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.scoring.joined_words import is_joined, joined_sentence
+from core.scoring.units import is_joined, joined_sentence
 
 
 @pytest.mark.parametrize(

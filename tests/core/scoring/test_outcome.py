@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from core.queue.run_status import outcome_facts
-from core.scoring.counts import ErrorCounts
 from core.scoring.data_health import DataHealth
 from core.scoring.evidence import Artifact, Evidence, Interval, Parity, SetScore, Thresholds
+from core.scoring.units import ErrorCounts
 from core.scoring.verdict import judge
 
 

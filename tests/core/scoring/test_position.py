@@ -7,8 +7,8 @@ import random
 import pytest
 
 from core.scoring.alignment import heard_words, word_changes
-from core.scoring.counts import ErrorCounts
 from core.scoring.position import ScoredClip, position_report
+from core.scoring.units import ErrorCounts
 
 
 def clips(rates: list[float], seed: int = 0, words: int = 10) -> list[ScoredClip]:

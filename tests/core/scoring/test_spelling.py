@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from evidence_kit import GOOD
 
+from core.scoring.alignment import count_errors
 from core.scoring.assess import Documents, assess
 from core.scoring.certainty import Certainty, SetSpelling, Significance
 from core.scoring.evidence import Decision, State, Thresholds
 from core.scoring.spelling import spelling_of, spelling_remarks
 from core.scoring.text import normaliser
 from core.scoring.verdict import judge
-from core.scoring.wer import count_errors
 
 BASIC = normaliser("basic")
 TINY_EN = [

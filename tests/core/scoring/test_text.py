@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.scoring.alignment import wer_table
 from core.scoring.text import NAMES, normaliser
-from core.scoring.wer import wer_table
 
 BASIC = normaliser("basic").apply
 

@@ -8,11 +8,10 @@ import unicodedata
 import jiwer
 import pytest
 
-from core.scoring.alignment import align, word_changes
+from core.scoring.alignment import align, count_errors, wer_table, word_changes
 from core.scoring.side_by_side import compare
 from core.scoring.text import normaliser
 from core.scoring.units import Unit, unit_of
-from core.scoring.wer import count_errors, wer_table
 
 basic = normaliser("basic").apply
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.scoring.counts import ErrorCounts, total
-from core.scoring.wer import count_errors
+from core.scoring.alignment import count_errors
+from core.scoring.units import ErrorCounts, total
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join)
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from core.scoring.counts import ErrorCounts
 from core.scoring.evidence import Interval, SetScore
+from core.scoring.units import ErrorCounts
 from core.scoring.verdict import EarlyStop
 
 

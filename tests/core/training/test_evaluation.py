@@ -24,9 +24,9 @@ from core.audio.samples import TARGET_RMS, root_mean_square
 from core.cli.__main__ import main as lora_cli
 from core.errors import Interrupted, ManifestError
 from core.runs.scores import NormaliserName, Single, decode_score
-from core.scoring.counts import total
+from core.scoring.alignment import count_errors
 from core.scoring.text import normaliser
-from core.scoring.wer import count_errors
+from core.scoring.units import total
 from core.training.evaluation import Decoder, decode_singly, evaluate, normalisation_fingerprint, score_document
 from core.training.families.base import SpeechModel
 from core.training.families.moonshine import Moonshine

@@ -12,9 +12,9 @@ import torch
 from training_kit import FAMILIES, digit_texts, speechlike
 
 from core.audio.samples import normalise
-from core.scoring.counts import ErrorCounts, total
+from core.scoring.alignment import count_errors
 from core.scoring.text import normaliser
-from core.scoring.wer import count_errors
+from core.scoring.units import ErrorCounts, total
 from core.training.families.seq2seq import Seq2Seq
 from core.training.model import load_model
 

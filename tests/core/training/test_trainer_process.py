@@ -19,8 +19,8 @@ from core.manifests.hashing import HashCache
 from core.runs.adapter_files import adapter_hash
 from core.runs.consistency import changed_files, missing_files
 from core.runs.data_health import read_health
-from core.runs.digests import sha256_of
 from core.runs.events import CheckpointSaved, Event, IntervalScored, Notice, Step
+from core.runs.folder import sha256_of
 from core.runs.judged import judged
 from core.runs.paths import RunPaths, step_of
 from core.runs.scores import read_score

@@ -16,9 +16,9 @@ from core.audio.samples import SAMPLE_RATE_HZ, normalise, read_clip
 from core.errors import ExitCode
 from core.manifests.manifest import read_manifest, write_manifest
 from core.runs.scores import Score, read_score
-from core.scoring.counts import total
+from core.scoring.alignment import count_errors
 from core.scoring.text import normaliser
-from core.scoring.wer import count_errors
+from core.scoring.units import total
 
 SHARED = Path(__file__).parents[4] / "shared"
 WHISPER = SHARED / "whisper-tiny.en"

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from core.plan.schema import HistoryRow
 from core.runs.events import Final
-from core.runs.figures import duration, points
 from core.runs.judged import judged
 from core.runs.matrix import CRITERIA, differing_settings, history_row
-from core.runs.row import Figures, Row
+from core.runs.row import Figures, Row, duration, points
 from core.runs.run_figures import of_run
 from core.runs.status import Status
 from core.runs.store import read_run

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.runs.judged import judged
-from core.runs.origin import origin
+from core.runs.judged import judged, origin
 from core.runs.row import Outcome, Row
 from core.runs.run_figures import of_run
 from core.runs.store import read_run
