@@ -157,7 +157,7 @@ def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
 
 def _face_parser() -> argparse.ArgumentParser:
     from lora_tui import dashboard_command, request
-    from lora_tui.arguments import add_folders
+    from lora_tui.request import add_folders
 
     parser = Parser(
         prog="lora-tui",

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from core.errors import ExitCode, PlanError, UserError
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
 from core.system.files import nothing_written
 from core.terminal import is_utf8
 from core.user_paths import user_path
 from lora_tui.dashboard.options import Options, refresh_s
-from lora_tui.request import Request
+from lora_tui.request import DEFAULT_PLAN, Request, read_plan_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,12 +14,12 @@ from importlib import metadata
 from pathlib import Path
 
 from core.errors import ExitCode, UserError
-from core.runs.plan_file import DEFAULT_PLAN
 from core.system.files import write_bytes
 from core.system.process import Interrupts, usable_cpus
 from core.user_paths import user_path
 from core.version import PACKAGE
 from lora_tui.diagnostics import say
+from lora_tui.request import DEFAULT_PLAN
 
 DESCRIPTION = """\
 Writes a plan, a small base model and a speech corpus into a folder, and says the next command. The speech, 4,000

@@ -20,12 +20,12 @@ from core.plan.read import parse_plan
 from core.plan.schema import DataSettings
 from core.plan.template import Chosen, family_defaults, plan_text
 from core.runs.model_files import LinearLayers, is_hub_id, linear_layers
-from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.preflight import family_in, hears, languages_in, usable_seconds
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
 from core.system.files import write_text
 from core.user_paths import user_path
+from lora_tui.request import DEFAULT_PLAN
 
 
 @dataclass(frozen=True, slots=True)

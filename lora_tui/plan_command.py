@@ -17,17 +17,16 @@ from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, matches, short, unknown_ids
 from core.plan.schema import Plan, Row
 from core.queue.forecast import on_cpu, unfit
-from core.queue.recorded_runs import newest_first
+from core.queue.run_status import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import load_plan
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
-from lora_tui.arguments import add_choice, add_folders, add_plan
 from lora_tui.cells import table
+from lora_tui.request import add_choice, add_folders, add_plan, load_plan
 
 NOT_STARTED = "not started"
 UNDECIDED = "decided later"

@@ -19,13 +19,12 @@ from core.queue.commands import CommandResult, Commands, Effect, Selection
 from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.plan_file import read_plan_text
 from core.runs.row import Row
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
-from lora_tui.arguments import add_choice, add_folders, add_plan
 from lora_tui.cells import table
 from lora_tui.diagnostics import say
+from lora_tui.request import add_choice, add_folders, add_plan, read_plan_text
 
 _WORDS = {
     Effect.QUEUED: "is queued",

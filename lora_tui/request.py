@@ -1,4 +1,4 @@
-"""What the command line asks of either face. Importable in a moment: the dashboard's first frame waits for it."""
+"""What the command line asks of either face, and reading a plan. Importable in a moment: a first frame waits for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,42 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from core.errors import UserError
+from core.errors import PlanError, UserError
 from core.queue import SUPERVISOR_COMMAND
 from core.runs.contents import Depth
-from core.runs.plan_file import DEFAULT_PLAN
+from core.system.files import read_bytes
 from core.user_paths import user_path
-from lora_tui.arguments import add_choice, add_plan
+
+if TYPE_CHECKING:
+    from core.plan.schema import Plan
+
+
+DEFAULT_PLAN = "experiments.toml"
+PLAN_BYTES = 16 << 20
+
+
+def read_plan_text(path: Path) -> str:
+    """The text of a plan. Raises PlanError when it cannot be read."""
+    try:
+        return read_bytes(path, PLAN_BYTES, follow=True).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise PlanError(f"{path}:{line}: not valid UTF-8: save the plan as UTF-8") from error
+    except FileNotFoundError as error:
+        raise PlanError(f"{path}: no such plan: correct the path, or write one with `lora-tui init`") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PlanError(f"{path}: the plan cannot be read: {reason}") from error
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """The plan in a file, with `--set` values applied. Raises PlanError with every problem."""
+    from core.plan.read import parse_plan  # the faces know where the plan is long before they read it
+
+    return parse_plan(read_plan_text(path), str(path), overrides)
+
 
 _REQUIRED = {"texts": Depth.TEXTS, "audio": Depth.WHOLE}
 """By the value of `--require-data`."""
@@ -85,4 +114,35 @@ def request_of(args: argparse.Namespace) -> Request:
         overrides=tuple(args.set),
         exports=tuple(args.export),
         json=args.json,
+    )
+
+
+# The arguments that several commands have, each with one name, one default and one help text
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """`PLAN`, which may be left out."""
+    default = Path(DEFAULT_PLAN)
+    parser.add_argument(
+        "plan", nargs="?", type=user_path, default=default, metavar="PLAN", help="default: ./%(default)s"
+    )
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """`--only` and `--set`: which rows of the plan, and what is changed in it."""
+    parser.add_argument("--only", action="append", default=[], metavar="ID", help="an experiment or a row; repeatable")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="train.steps=60, or 2.1:train.steps=60; repeatable",
+    )
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """`--runs` and `--state`: where the files are."""
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
+    parser.add_argument(
+        "--state", metavar="DIR", help="queue, locks and caches; default: a folder for it in $XDG_STATE_HOME/lora-tui"
     )

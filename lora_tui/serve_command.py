@@ -11,9 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import ExitCode, UserError
-from core.runs.plan_file import DEFAULT_PLAN, read_plan_text
-from lora_tui.arguments import add_folders, add_plan
 from lora_tui.diagnostics import say
+from lora_tui.request import DEFAULT_PLAN, add_folders, add_plan, read_plan_text
 
 DESCRIPTION = """\
 Shows the dashboard in a browser of this machine. It is bound to the loopback address only, answers only who opens

@@ -18,19 +18,18 @@ from core.queue.report import report
 from core.queue.requests import Submission
 from core.runs.data_health import headline
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import read_plan_text
 from core.runs.position import read_positions
 from core.runs.row import Outcome, Row, clock, rate_of
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.system.locks import is_held
-from lora_tui.arguments import add_choice, add_folders, add_plan
 from lora_tui.cells import table
 from lora_tui.dashboard.reading.log_text import last_line
 from lora_tui.dashboard.text.columns import wer_with_change
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.report import of_lines
+from lora_tui.request import add_choice, add_folders, add_plan, read_plan_text
 
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0

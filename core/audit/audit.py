@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from core.audio.samples import TARGET_RMS
-from core.audit.clip_facts import ClipFacts
+from core.audit.clip_facts import ClipFacts, Measuring, clip_request
 from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.pictures import Picture
 from core.audit.kinds import JUDGED, KINDS, TRAINED, Finding, Severity
 from core.audit.leakage import AuditSet, common_findings
 from core.audit.line_checks import Figures, Summary, TextCheck, case_of, clip_problems, pace_problems, text_problems
-from core.audit.measuring import Measuring, clip_request
 from core.manifests.manifest import Utterance, good_utterances
 from core.manifests.parsing import Problems
 from core.scoring.text import normaliser

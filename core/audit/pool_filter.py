@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.audit.clip_facts import ClipRequest
+from core.audit.clip_facts import ClipRequest, Measuring, clip_request
 from core.audit.fingerprint.landmarks import matches
 from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.pictures import Picture
 from core.audit.leakage import near_texts
-from core.audit.measuring import Measuring, clip_request
 from core.manifests.hashing import HashCache, Progress, file_sha256
 from core.manifests.manifest import Utterance
 from core.scoring.text import normaliser

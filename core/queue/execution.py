@@ -28,10 +28,9 @@ from core.plan.rows import all_rows, shown, with_seed
 from core.plan.schema import Row, RunSettings
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes, unfit
 from core.queue.journal import Halve
-from core.queue.recorded_runs import Match, RecordedRun, RecordedRuns, newest_first, recorded_run
 from core.queue.requests import RowRequests, Submission
 from core.queue.retry_policy import RetryDecision, decide
-from core.queue.run_status import RunStatusCache
+from core.queue.run_status import Match, RecordedRun, RecordedRuns, RunStatusCache, newest_first, recorded_run
 from core.queue.state import OVER, SubmissionState
 from core.runs.contents import Comparison, Content
 from core.runs.paths import RunPaths, RunsFolder

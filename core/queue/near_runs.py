@@ -16,7 +16,7 @@ from core.plan.rows import expand
 from core.plan.schema import Row, RunSettings
 from core.plan.validate import leaves, tables_of
 from core.queue.execution import PlanExecution
-from core.queue.recorded_runs import RecordedRun, newest_first
+from core.queue.run_status import RecordedRun, newest_first
 from core.runs.contents import MODEL
 from core.runs.paths import RunPaths
 

@@ -17,7 +17,6 @@ from core.queue.report import report
 from core.queue.requests import Submission
 from core.queue.rows import target_of
 from core.runs.paths import RunsFolder
-from core.runs.plan_file import read_plan_text
 from core.runs.row import Row
 from core.runs.status import Status
 from core.system.files import write_text
@@ -25,6 +24,7 @@ from core.system.locks import is_held
 from lora_tui import output
 from lora_tui.dashboard.options import Options
 from lora_tui.reports.report import assemble
+from lora_tui.request import read_plan_text
 
 
 class Actions:

@@ -25,7 +25,7 @@ from core.queue.requests import Target
 from core.runs.status import Status
 from core.system.locks import is_held
 from core.system.process import identity_of
-from lora_tui import audits, follow, request
+from lora_tui import follow, headless, request
 from lora_tui.__main__ import main
 from lora_tui.follow import MOST_RESTARTS
 
@@ -356,7 +356,7 @@ def test_a_failed_audit_is_said_and_leaves_the_run_undecided(
     done(folder)
     folder.run("a").data_health.unlink()
     broken = "import sys; print('error: odd', file=sys.stderr); sys.exit(4)"
-    monkeypatch.setattr(audits, "AUDIT_COMMAND", (sys.executable, "-c", broken))
+    monkeypatch.setattr(headless, "AUDIT_COMMAND", (sys.executable, "-c", broken))
     code, _out, err = face("--gate")
     assert code == ExitCode.UNDECIDED
     assert "could not be audited (exit code 4), it stays undecided: error: odd" in err
@@ -380,7 +380,7 @@ def test_sigint_during_an_audit_ends_it_and_starts_nothing(
     note = folder.root / "pid"
     endless = f"import os, signal, time; open({str(note)!r}, 'w').write(str(os.getpid())); "
     endless += "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
-    monkeypatch.setattr(audits, "AUDIT_COMMAND", (sys.executable, "-c", endless))
+    monkeypatch.setattr(headless, "AUDIT_COMMAND", (sys.executable, "-c", endless))
     assert face("--gate")[0] == 2
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from core.errors import ExitCode, UserError
 from core.plan.rows import expand
-from core.runs.plan_file import load_plan
 from lora_tui import init_command, plan_command
+from lora_tui.request import load_plan
 
 FLAGS = (
     "--model",

@@ -15,9 +15,9 @@ from hub_kit import OLD, cached
 from core.errors import ExitCode
 from core.manifests.hashing import HashCache
 from core.plan.rows import expand
-from core.runs.plan_file import load_plan
 from core.runs.resolve import resolve
 from lora_tui import plan_command
+from lora_tui.request import load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = """\

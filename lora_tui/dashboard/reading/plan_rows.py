@@ -16,13 +16,13 @@ from core.queue.report import asked_repeats, caveats, surely
 from core.queue.requests import Submission
 from core.runs.matrix import differing_settings, history_row
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.plan_file import read_plan_text
 from core.runs.resolve import ResolveLaterError
 from core.runs.row import Row, of_plan
 from core.scoring.evidence import Thresholds
 from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import is_file
+from lora_tui.request import read_plan_text
 
 
 class PlanRows:

@@ -18,7 +18,7 @@ from core.runs.row import Row
 from core.runs.run_figures import with_seeds
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.reading.machine import ResourceReader, Resources
-from lora_tui.dashboard.reading.no_queue import FollowedQueue, NoQueue, Placed, has_queue
+from lora_tui.dashboard.reading.queue_state import FollowedQueue, NoQueue, Placed, has_queue
 from lora_tui.dashboard.reading.row_index import RECORDED, Listing, RowIndex
 from lora_tui.dashboard.reading.snapshots import Board, Queue, RunView, Want
 from lora_tui.dashboard.reading.watch import Watch

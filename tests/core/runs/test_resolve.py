@@ -14,8 +14,8 @@ from core.errors import ModelError, PlanError
 from core.manifests.hashing import HashCache
 from core.plan.rows import expand
 from core.runs.model_files import LinearLayers, linear_layers, model_hash
-from core.runs.plan_file import load_plan
 from core.runs.resolve import Resolved, ResolveError, ResolveLaterError, Resolver, resolve
+from lora_tui.request import load_plan
 
 PLAN = """\
 [model]

@@ -11,8 +11,8 @@ from core.errors import ModelError, PlanError, RunFolderError
 from core.manifests.hashing import HashCache
 from core.runs.adapter_files import adapter_hash
 from core.runs.model_files import model_hash
-from core.runs.plan_file import read_plan_text
 from core.system.files import folder_problem, read_json
+from lora_tui.request import read_plan_text
 
 SAYS = "a git-lfs pointer, not the file itself: run `git lfs pull`"
 
