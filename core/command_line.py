@@ -17,7 +17,7 @@ Prints a script that completes the commands, options and files of {prog} in a sh
   fish  {prog} completion fish > ~/.config/fish/completions/{prog}.fish
 Run it again after an upgrade: the script knows the options of this version."""
 _FOLDERS = ("DIR", "RUN_DIR", "RUN")
-_FILES = ("FILE", "PLAN", "MANIFEST", "MODEL", "SOURCE")
+_FILES = ("FILE", "PLAN", "MANIFEST", "MODEL", "PATH", "SOURCE")
 
 
 class ShowVersion(argparse.Action):

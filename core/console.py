@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 """Called as (done, total); a total of 0 is unknown."""
 READING_S = 1.0
 """Reading that takes no longer needs no bar."""
+LINES_APART_S = 10.0
+"""Between two lines of progress in a log."""
 _OLD_COMMAND = "##["
 """Begins a workflow command anywhere in a line; `::` does so at its beginning."""
 
@@ -67,16 +69,25 @@ def progress(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, delay_s: float = 0.0) -> Generator[Progress, None, None]:
-    """A bar on stderr when that is a terminal; nothing otherwise, nor for what takes less than `delay_s`."""
+def progress_bar(what: str, delay_s: float = 0.0, *, lines: bool = False) -> Generator[Progress, None, None]:
+    """A bar on stderr when that is a terminal; nothing otherwise, nor for what takes less than `delay_s`.
+
+    With `lines`, what takes longer says where it is into a log, too.
+    """
     from tqdm import tqdm
 
     shown = sys.stderr.isatty()
     bar = tqdm(desc=what, unit=" clips", disable=not shown, file=sys.stderr, leave=False, delay=delay_s)
 
+    said = time.monotonic()
+
     def show(done: int, total: int) -> None:
+        nonlocal said
         bar.total = total or None
         bar.update(done - bar.n)
+        if lines and not shown and time.monotonic() - said >= LINES_APART_S:
+            said = time.monotonic()
+            err(f"{what}: {done} of {total}")
 
     with bar:
         yield show

@@ -25,6 +25,13 @@ Audio takes the trainer's own path (slice, mono, 16 kHz, RMS 0.075, clamp) and t
 trained under another normalisation is refused. Audio longer than the model hears is cut at pauses."""
 
 
+_TRANSCRIBE = """\
+Prints what is said in each file: the text alone for one file, FILE<TAB>TEXT for several. What is longer than the model
+hears at once, or than --segment-seconds, is cut at silences, and each segment is given with its times.
+
+A file that cannot be used is named in one sentence; the others are transcribed, and the exit code is 4."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -45,14 +52,37 @@ def _parser() -> argparse.ArgumentParser:
     transcribe = commands.add_parser(
         "transcribe",
         help="print what is said in audio files",
+        description=_TRANSCRIBE,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    transcribe.add_argument("files", nargs="+", metavar="FILE", help="audio in any format of libsndfile, any rate")
+    transcribe.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="audio in any format of libsndfile, any rate; a pattern in quotes, such as 'talks/**/*.wav'; - is stdin",
+    )
+    transcribe.add_argument(
+        "--format", choices=("text", "json", "srt", "vtt"), default="text", help="default: %(default)s"
+    )
+    transcribe.add_argument(
+        "-o", "--output", metavar="PATH", help="a file, or for several transcripts a folder; default: stdout"
+    )
+    transcribe.add_argument(
+        "--beside", action="store_true", help="write each transcript beside its audio: talk.wav, talk.srt"
+    )
+    transcribe.add_argument("--force", action="store_true", help="replace transcripts that exist")
+    transcribe.add_argument(
+        "--segment-seconds",
+        type=float,
+        metavar="S",
+        help="cut at silences into segments of at most so many seconds; default: 8 for subtitles, else what the model "
+        "hears at once",
+    )
     transcribe.add_argument(
         "--channel", type=int, metavar="N", help="the one to hear, 0 is the first; default: the mean"
     )
-    transcribe.add_argument("--json", action="store_true", help="one JSON object a line instead of plain text")
+    transcribe.add_argument("--json", action="store_true", help="the same as --format json")
     evaluate = commands.add_parser(
         "evaluate",
         help="word or character error rate on a manifest",
@@ -133,9 +163,9 @@ def _print_completion(args: argparse.Namespace) -> ExitCode:
 def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
     """Imported after the arguments are known to be good: some take seconds to import."""
     if name in ("transcribe", "evaluate"):
-        from core.cli import commands
+        from core.cli import commands, transcribe_command
 
-        return commands.transcribe if name == "transcribe" else commands.evaluate
+        return transcribe_command.transcribe if name == "transcribe" else commands.evaluate
     if name == "completion":
         return _print_completion
     if name in ("merge", "export"):

@@ -1,4 +1,4 @@
-"""What `lora-cli transcribe` and `lora-cli evaluate` do. Thin: the work is `core.training.evaluation`'s."""
+"""The model that `lora-cli` hears with, and `lora-cli evaluate`. Thin: the work is `core.training.evaluation`'s."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.audio.cache import SampleCache
-from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, read_clip
+from core.audio.samples import TARGET_RMS
 from core.console import document, err, out, progress_bar
 from core.errors import ExitCode, UserError, is_disk_full
 from core.manifests.decoding import cached_clips
@@ -20,7 +20,6 @@ from core.manifests.manifest import Manifest, read_manifest
 from core.plan.schema import MOST_BEAMS
 from core.runs.adapter_files import AdapterFacts, adapter_hash, read_facts
 from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
-from core.sanitise import sanitise
 from core.scoring.alignment import wer_table
 from core.scoring.evidence import ran_on
 from core.scoring.units import Unit, joined, joined_sentence
@@ -38,7 +37,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
     """A model ready to decode, and the settings it decodes under."""
 
     speech: SpeechModel
@@ -49,7 +48,8 @@ class _Loaded:
     batch_seconds: float
 
 
-def _load(args: argparse.Namespace, manifest: Manifest | None = None) -> _Loaded:
+def load(args: argparse.Namespace, manifest: Manifest | None = None) -> Loaded:
+    """The model and adapter that the arguments name. UserError: there is none, or they do not go together."""
     import torch
 
     from core.training.adapter import load_adapter
@@ -91,7 +91,7 @@ def _load(args: argparse.Namespace, manifest: Manifest | None = None) -> _Loaded
     if args.tokens_per_second:
         speech = speech.capped_at(args.tokens_per_second)
     speech = speech.with_beams(args.beams or (facts.beams if facts else 1))
-    return _Loaded(
+    return Loaded(
         speech=speech,
         step=facts.step if facts else None,
         adapter_hash=digest,
@@ -109,27 +109,6 @@ def _revision(name: str, asked: str | None, facts: AdapterFacts | None) -> str |
     return commit_of(name, revision, ask=True)
 
 
-def transcribe(args: argparse.Namespace) -> ExitCode:
-    """Print the transcript of each file: the text alone for one file, `file<TAB>text` for several, or JSON lines."""
-    from core.training.evaluation import Decoder
-
-    clips = [read_clip(user_path(name), channel=args.channel) for name in args.files]
-    loaded = _load(args)
-    decoder = Decoder(loaded.speech, target_rms=loaded.target_rms, batch_seconds=loaded.batch_seconds)
-    texts, _, _, cut = decoder.run([len(clip) for clip in clips], lambda i: clips[i])
-    for index, (name, text) in enumerate(zip(args.files, texts, strict=True)):
-        if index in decoder.silent:
-            err(f"warning: {name}: silence (RMS below 1e-4), left as it is")
-        if args.json:
-            seconds = round(len(clips[index]) / SAMPLE_RATE_HZ, 3)
-            fact = {"audio_filepath": name, "text": text, "duration": seconds, "cut_at_pauses": index in cut}
-            document(fact | {"silent": index in decoder.silent})
-        else:
-            shown = sanitise(text) if len(args.files) == 1 else f"{sanitise(name)}\t{sanitise(text)}"
-            out(shown, multiline=True)
-    return ExitCode.ACCEPTED
-
-
 def evaluate(args: argparse.Namespace) -> ExitCode:
     """Score a manifest; print its error rate with its counts, write the score document if asked."""
     from core.training import evaluation as scoring
@@ -139,7 +118,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
     manifest, unit = read_manifest(args.manifest), Unit(args.unit)
     if unit is Unit.WORD:
         _warn_of_joined_words(manifest)
-    loaded = _load(args, manifest)
+    loaded = load(args, manifest)
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
         # decoded anew on purpose: this score must not lean on anything that the trainer left behind
         hashes = HashCache(Path(scratch) / "hashes.json")

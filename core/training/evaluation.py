@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from core.audio.cache import ClipStore
 from core.audio.probe import probe_fingerprint
-from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, audio_fingerprint, cut_at_pauses, normalise
+from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, Normalised, audio_fingerprint, cut_at_pauses, normalise
 from core.errors import ManifestError
 from core.manifests.hashing import Line, line_of
 from core.manifests.manifest import Manifest
@@ -138,16 +138,28 @@ _PARTS = (
 )
 
 
-def _pieces(lengths: Sequence[int], read: Callable[[int], Samples], max_seconds: float) -> list[_Piece]:
+Cut = Callable[[Samples, float], list[tuple[int, int]]]
+"""Gives ranges [start, stop) of at most so many seconds of a clip that is longer."""
+
+
+def _pieces(lengths: Sequence[int], read: Callable[[int], Samples], max_seconds: float, cut: Cut) -> list[_Piece]:
     limit = int(max_seconds * SAMPLE_RATE_HZ)
     pieces: list[_Piece] = []
     for index, length in enumerate(lengths):
         if length <= limit:
             pieces.append(_Piece(index, 0, length, True))
         else:
-            cuts = cut_at_pauses(read(index), max_seconds)
-            pieces.extend(_Piece(index, start, stop, False) for start, stop in cuts)
+            pieces.extend(_Piece(index, start, stop, False) for start, stop in cut(read(index), max_seconds))
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a clip that was decoded at once: samples [start, stop) at 16 kHz, and what is said there."""
+
+    start: int
+    stop: int
+    text: str
 
 
 class Decoder:
@@ -158,6 +170,9 @@ class Decoder:
         self.silent: set[int] = set()
         self.capped: set[int] = set()
         self.clipped = 0
+        self.segments: list[list[Segment]] = []
+        """Of each clip of the last run, in order."""
+        self._last: tuple[int, Normalised] | None = None
 
     def run(
         self,
@@ -166,12 +181,16 @@ class Decoder:
         labels: Sequence[Sequence[int]] | None = None,
         progress: Progress | None = None,
         languages: Sequence[str | None] | None = None,
+        cut: Cut = cut_at_pauses,
+        max_seconds: float = math.inf,
     ) -> tuple[list[str], float | None, str, set[int]]:
         """Hypotheses in the clips' order, mean loss (when `labels` are given), batch plan hash, clips that were cut.
 
-        `lengths` are samples at 16 kHz, `read(i)` gives clip i before normalisation; `languages`: what clips name.
+        `lengths` are samples at 16 kHz, `read(i)` gives clip i before normalisation; `languages`: what clips name. What
+        is longer than `max_seconds`, or than the model hears, is cut by `cut`. Scores leave both as they are.
         """
-        pieces = _pieces(lengths, read, self.speech.limits.max_seconds)
+        self._last = None
+        pieces = _pieces(lengths, read, min(max_seconds, self.speech.limits.max_seconds), cut)
         seconds = [(p.stop - p.start) / SAMPLE_RATE_HZ for p in pieces]
         batches = evaluation_batches(seconds, self.batch_seconds, self.speech.encoder_seconds)
         texts: list[str] = [""] * len(pieces)
@@ -196,16 +215,20 @@ class Decoder:
         finally:
             # else training would go on without dropout
             self.speech.network.train(was_training)
-        joined: list[list[str]] = [[] for _ in lengths]
+        self._last = None
+        self.segments = [[] for _ in lengths]
         for piece, text in zip(pieces, texts, strict=True):
             if text:
-                joined[piece.utterance].append(text)
+                self.segments[piece.utterance].append(Segment(piece.start, piece.stop, text))
         loss = loss_sum / loss_tokens if loss_tokens else None
-        cut = {p.utterance for p in pieces if not p.whole}
-        return [" ".join(parts) for parts in joined], loss, plan_hash(batches), cut
+        shortened = {p.utterance for p in pieces if not p.whole}
+        return [" ".join(part.text for part in parts) for parts in self.segments], loss, plan_hash(batches), shortened
 
     def _samples(self, piece: _Piece, read: Callable[[int], Samples]) -> Samples:
-        whole = normalise(read(piece.utterance), self.target_rms)
+        # pieces of one long recording come one after the other: it is not normalised anew for each
+        if self._last is None or self._last[0] != piece.utterance:
+            self._last = piece.utterance, normalise(read(piece.utterance), self.target_rms)
+        whole = self._last[1]
         if piece.start == 0:
             self.clipped += whole.clipped
             if whole.silent:
