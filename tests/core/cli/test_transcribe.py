@@ -19,7 +19,7 @@ from training_kit import RATE, speechlike, write_wav
 
 from core import console
 from core.audio.samples import read_clip
-from core.scoring.wer import count_errors
+from core.scoring.alignment import count_errors
 
 Cli = Callable[..., Any]
 CLOSE_S = 0.15
