@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import webvtt
 from privileges import as_its_owner_only
 from training_kit import RATE, speechlike, write_wav
 
 from core import console
 from core.audio.samples import read_clip
 from core.scoring.alignment import count_errors
+
+webvtt = pytest.importorskip("webvtt")  # of the extra dev
 
 Cli = Callable[..., Any]
 CLOSE_S = 0.15

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pytest
-import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.cli.transcripts import FORMATS, SUBTITLES, TimedText, Transcript, as_json, as_srt, as_text, as_vtt
+
+webvtt = pytest.importorskip("webvtt")  # of the extra dev
 
 TALK = Transcript(
     "talk.wav",
@@ -29,7 +31,7 @@ HOSTILE = [
 ]
 
 
-def parsed(kind: str, text: str) -> list[webvtt.Caption]:
+def parsed(kind: str, text: str) -> list[Any]:
     return list(webvtt.from_buffer(io.StringIO(text), format=kind).captions)
 
 
