@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.signal
 
 from core.audio.samples import SAMPLE_RATE_HZ
 
@@ -30,7 +29,7 @@ def kitchen(rng: np.random.Generator, seconds: float, _speech: Sequence[Any]) ->
     count = _count(seconds)
     at = np.arange(count) / SAMPLE_RATE_HZ
     out = sum(np.sin(2 * np.pi * 50 * n * at + n) / n for n in range(1, 8)) * 0.03
-    out = out + scipy.signal.lfilter([1], [1, -0.9], rng.standard_normal(count)) * 0.03
+    out = out + _filtered([1], [1, -0.9], rng.standard_normal(count)) * 0.03
     for _ in range(int(4 * seconds)):
         start, length = int(rng.integers(0, count)), int(rng.uniform(0.03, 0.3) * SAMPLE_RATE_HZ)
         ring = np.exp(-np.arange(length) / rng.uniform(200, 2000)) * rng.uniform(0.1, 1)
@@ -61,7 +60,7 @@ def hold_music(rng: np.random.Generator, seconds: float, _speech: Sequence[Any])
 def ring_tone(_rng: np.random.Generator, seconds: float, _speech: Sequence[Any]) -> Any:
     """Two tones, 0.4 s on, 0.2 s off, as a telephone rings."""
     at = np.arange(_count(seconds)) / SAMPLE_RATE_HZ
-    on = scipy.signal.lfilter([0.02], [1, -0.98], (at % 0.6 < 0.4) * 1.0)
+    on = _filtered([0.02], [1, -0.98], (at % 0.6 < 0.4) * 1.0)
     return (np.sin(2 * np.pi * 400 * at) + np.sin(2 * np.pi * 450 * at) + 0.3 * np.sin(2 * np.pi * 800 * at)) * on
 
 
@@ -96,6 +95,12 @@ def over(speech: Any, background: Any, below_db: float) -> Any:
     some = np.asarray(background[: len(speech)], np.float64)
     level = np.sqrt(np.mean(np.square(speech)) / max(1e-12, np.mean(np.square(some)))) * 10 ** (-below_db / 20)
     return (speech + some * level).astype(np.float32)
+
+
+def _filtered(ahead: Sequence[float], back: Sequence[float], samples: Any) -> Any:
+    import scipy.signal  # takes a second, which whoever only names a background is spared
+
+    return scipy.signal.lfilter(ahead, back, samples)
 
 
 def _count(seconds: float) -> int:

@@ -23,6 +23,7 @@ from core.manifests.hashing import HashCache
 from core.manifests.manifest import Manifest, read_manifest
 from core.plan.read import parse_plan
 from core.plan.rows import expand
+from core.runs.adapter_files import AdapterFacts
 from core.runs.events import Final, Record, decode
 from core.runs.paths import RunPaths
 from core.runs.resolve import resolve
@@ -52,6 +53,26 @@ def speechlike(text: str, seed: int = 0, level: float = 0.05) -> Samples:
     clip = np.concatenate(parts)
     clip = clip / (np.sqrt(np.mean(clip**2)) or 1.0) * level + random.normal(0, level / 50, len(clip))
     return clip.astype(np.float32)
+
+
+def adapter_facts() -> AdapterFacts:
+    """What an adapter that a test saves says of how it was made."""
+    from core.training.evaluation import normalisation_fingerprint  # with torch, which not every test needs
+
+    return AdapterFacts(
+        step=7,
+        identity="0123456789",
+        model="the/model",
+        revision=None,
+        model_hash="ab" * 32,
+        target_rms=0.075,
+        normaliser="basic",
+        fingerprint=normalisation_fingerprint(0.075, "basic"),
+        tokens_per_second=200.0,
+        eval_batch_seconds=40.0,
+        precision="fp32",
+        threads=1,
+    )
 
 
 def digit_texts(count: int, seed: int, words: int = 4) -> list[str]:

@@ -86,6 +86,7 @@ class SpeechModel(ABC):
     ) -> Self:
         """The family around a network that was just loaded, cured of what its padding leaks. Raises ModelError."""
         check_language(network, processor, facts, language, task)
+        cls.take_language(network, processor, language)
         cls.prepare(network)
         return cls(
             network=network,
@@ -97,6 +98,11 @@ class SpeechModel(ABC):
             language=language,
             task=task,
         )
+
+    @classmethod
+    def take_language(cls, network: Any, processor: Any, language: str | None) -> None:
+        """Change network and processor in place to those of `language`, where each language has its own."""
+        return  # most are told the language with each clip, or hear it
 
     @classmethod
     def prepare(cls, network: Any) -> None:

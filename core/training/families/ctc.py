@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn.functional import ctc_loss
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
 from core.plan.families import FamilyFacts
-from core.training.families.base import Limits, Samples, SpeechModel, check_language, padded
+from core.training.families.base import Limits, Samples, SpeechModel, padded
 from core.training.padding import hear_own_frames
 
 MINIMUM_SAMPLES = 640
@@ -107,20 +107,9 @@ class Ctc(SpeechModel):
         self.spelling = Spelling(self.tokenizer, config.vocab_size)
 
     @classmethod
-    def opened(
-        cls,
-        network: Any,
-        processor: Any,
-        facts: FamilyFacts,
-        device: torch.device,
-        precision: str,
-        language: str | None = None,
-        task: str | None = None,
-    ) -> Self:
-        """Where a model has weights and a vocabulary for each language (MMS), it takes those of `language` first."""
-        check_language(network, processor, facts, language, task)
+    def take_language(cls, network: Any, processor: Any, language: str | None) -> None:
+        """Where a model has weights and a vocabulary for each language (MMS), it takes those of `language`."""
         take_language(network, processor.tokenizer, language)
-        return super().opened(network, processor, facts, device, precision, language, task)
 
     @classmethod
     def prepare(cls, network: Any) -> None:

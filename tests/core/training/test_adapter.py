@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_kit import FAMILIES, TrainingRun, digit_texts, speechlike
+from training_kit import FAMILIES, TrainingRun, adapter_facts, digit_texts, speechlike
 
 from core.audio.samples import normalise
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_files import adapter_hash
 from core.training.adapter import (
-    AdapterFacts,
     attach,
     load_adapter,
     merged,
@@ -39,20 +38,7 @@ from core.training.model import load_model
 METHODS = ["lora", "dora", "rslora", "pissa", "olora"]
 TARGETS = ("q_proj", "v_proj", "fc1")
 TEXTS = digit_texts(4, 7, words=5)
-FACTS = AdapterFacts(
-    step=7,
-    identity="0123456789",
-    model="the/model",
-    revision=None,
-    model_hash="ab" * 32,
-    target_rms=0.075,
-    normaliser="basic",
-    fingerprint=normalisation_fingerprint(0.075, "basic"),
-    tokens_per_second=200.0,
-    eval_batch_seconds=40.0,
-    precision="fp32",
-    threads=1,
-)
+FACTS = adapter_facts()
 
 
 def settings(method: str = "dora", **more: Any) -> AdapterSettings:

@@ -12,16 +12,14 @@ import pytest
 import torch
 from forked_trainer import signal_at
 from safetensors.torch import load_file
-from training_kit import TrainingRun, in_process_trainer, speechlike
+from training_kit import TrainingRun, adapter_facts, in_process_trainer, speechlike
 
 from core.audio.samples import normalise
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings
-from core.runs.adapter_files import AdapterFacts
 from core.runs.events import Step
 from core.training import adapter
 from core.training.adapter import attach, load_adapter, merged, save_adapter, trainable
-from core.training.evaluation import normalisation_fingerprint
 from core.training.model import load_model
 
 BASE = AdapterSettings(method="lora", rank=4, alpha=8.0, target_modules=("q_proj", "v_proj", "fc1"))
@@ -39,20 +37,7 @@ CASES = {
     "ranks of pissa": replace(BASE, method="pissa", rank_pattern=("fc1=2", "v_proj=6"), sites="decoder"),
     "tied output layer": replace(BASE, target_modules=("q_proj", "proj_out")),
 }
-FACTS = AdapterFacts(
-    step=7,
-    identity="0123456789",
-    model="the/model",
-    revision=None,
-    model_hash="ab" * 32,
-    target_rms=0.075,
-    normaliser="basic",
-    fingerprint=normalisation_fingerprint(0.075, "basic"),
-    tokens_per_second=200.0,
-    eval_batch_seconds=40.0,
-    precision="fp32",
-    threads=1,
-)
+FACTS = adapter_facts()
 
 
 def logits(speech: Any, network: Any = None) -> torch.Tensor:
