@@ -17,7 +17,7 @@ from core.errors import ExitCode, ManifestError, UserError
 from core.manifests.manifest import joined_words, read_manifest
 from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
-from core.plan.schema import DataSettings
+from core.plan.schema import DataSettings, with_keys
 from core.plan.template import Chosen, family_defaults, plan_text
 from core.runs.model_files import LinearLayers, is_hub_id, linear_layers
 from core.runs.preflight import family_in, hears, languages_in, usable_seconds
@@ -111,7 +111,9 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
     layers = layers_of(model)
     longest = hears(user_path(model))
     train, replay = (
-        usable_seconds(user_path(answers[name]), DataSettings(), longest)[0] if name in answers else []
+        usable_seconds(name, with_keys(DataSettings(), {name: str(user_path(answers[name]))}), longest)[0]
+        if name in answers
+        else []
         for name in ("train", "replay")
     )
     steps, epochs = steps_and_epochs(train, replay)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, PlanError, UserError
 from core.manifests.hashing import HashCache, UnsavedHashes
+from core.manifests.sets import split_of
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, matches, short, unknown_ids
-from core.plan.schema import Plan, Row
+from core.plan.schema import DataSettings, Plan, Row
 from core.queue.forecast import on_cpu, unfit
 from core.queue.run_status import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size
@@ -25,6 +27,7 @@ from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
+from core.scoring.data_health import TAKEN_FROM
 from lora_tui.cells import table
 from lora_tui.request import add_choice, add_folders, add_plan, load_plan
 
@@ -61,6 +64,8 @@ class PlannedRow:
     """None: it cannot be told from the model's files, or not yet."""
     memory: MemoryForecast | None
     """Likewise, or the manifests do not tell."""
+    selection: tuple[str, ...] = ()
+    """What `data.selection_share` takes out of training, a sentence for each set."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,8 +130,18 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         absolute = None if row.adapter_from else resolver.absolute(row.settings, resolver.contents(row.settings))
         size = None if absolute is None else adapter_size(absolute)
         memory = None if absolute is None else memory_forecast(absolute, on_cpu=cpu)
-        planned.append(PlannedRow(row, identity, state, size, memory))
+        selection = () if unread or absolute is None else tuple(_selection_sets(absolute.data))
+        planned.append(PlannedRow(row, identity, state, size, memory, selection))
     return planned, [*problems, *in_rows(refused, len(rows))]
+
+
+def _selection_sets(data: DataSettings) -> Iterator[str]:
+    """`data`: with absolute paths. Nothing for manifests that cannot be read, which is told as a problem."""
+    if data.selection_share > 0:
+        with contextlib.suppress(UserError, OSError):
+            split = split_of(data)
+            for name in TAKEN_FROM:
+                yield f"data.{name}: {split.sentence(name, data.selection_share)}"
 
 
 def _unfit(resolver: Resolver, row: Row) -> list[str]:
@@ -188,6 +203,11 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
         lines.append(f"{name:<{width}}  {sanitise(row.title)}")
         if words := conditions_in_words(row):
             lines.append(f"{'':<{width}}  {sanitise(words)}")
+    said: dict[str, list[str]] = {}
+    for item in planned:
+        for sentence in item.selection:
+            said.setdefault(sentence, []).append(item.row.key)
+    lines += in_rows(said, len(planned))
     lines += _later_lines(plan)
     lines += [f"{e.id}  {sanitise(f'{e.title}  {e.note}').rstrip()}  (history)" for e in plan.history]
     return lines
@@ -247,6 +267,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "after": item.row.after,
                 "when": item.row.when,
                 "adapter_from": item.row.adapter_from,
+                "selection": item.selection,
                 "memory": None if item.memory is None else asdict(item.memory),
                 "adapter_size": None if item.size is None else asdict(item.size),
                 "settings": asdict(item.row.settings),

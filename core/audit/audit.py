@@ -29,12 +29,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A manifest to audit, in its role (train, replay, domain, heldout, selection) or without one."""
+    """A manifest to audit, in its role (`core.scoring.data_health.SETS`) or without one."""
 
     path: Path
     role: str | None
     name: str
     """Unique among the sources."""
+    lines: frozenset[int] | None = None
+    """The numbers of the lines that are the set, where others of its manifest are of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ def audit(
         before = sum(len(one.utterances) for one in sets)
         utterances = []
         for utterance in good_utterances(source.path, noted):
+            if source.lines is not None and utterance.line not in source.lines:
+                continue
             utterances.append(utterance)
             if reading:
                 reading(before + len(utterances), 0)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 from core.audit.audit import Audit, Progress, Source, audit
@@ -20,7 +19,7 @@ from core.audit.kinds import JUDGED, Finding
 from core.audit.line_checks import Summary
 from core.errors import ManifestError
 from core.manifests.hashing import HashCache, manifest_sha256
-from core.manifests.manifest import read_manifest
+from core.manifests.manifest import Manifest
 from core.scoring.data_health import SCHEMA_VERSION
 from core.scoring.text import normaliser
 from core.system.seals import hash_lines, with_checksum
@@ -122,36 +121,42 @@ _ORDER = ("audio", "near_audio", "text", "near_text", "speaker")
 
 
 def health_key(
-    manifests: Mapping[str, Path], hashes: Mapping[str, str], target_rms: float, cache: HashCache, progress: Progress
+    manifests: Mapping[str, Manifest],
+    hashes: Mapping[str, str],
+    target_rms: float,
+    cache: HashCache,
+    progress: Progress,
 ) -> str:
     """16 hex digits over all that the document follows from: method, level, contents and speakers of the sets.
 
     `hashes` are what the sets' contents must have. Raises ManifestError when they have not, AudioError.
     """
     facts: list[Any] = [METHOD_VERSION, SCHEMA_VERSION, target_rms]
-    for name, path in manifests.items():
-        manifest = read_manifest(path)
+    for name, manifest in manifests.items():
         digest = manifest_sha256(manifest, cache, progress)
         if digest != hashes.get(name):
             raise ManifestError(
-                f"data.{name}: {path} or its audio changed after this run was planned: bring back what the run was "
-                "made with, or submit the plan again"
+                f"data.{name}: {manifest.path} or its audio changed after this run was planned: bring back what the "
+                "run was made with, or submit the plan again"
             )
         facts.append([name, digest, [utterance.speaker for utterance in manifest.utterances]])
     return hash_lines("data health", facts)[:16]
 
 
 def health_document(
-    manifests: Mapping[str, Path],
+    manifests: Mapping[str, Manifest],
     hashes: Mapping[str, str],
     target_rms: float,
     key: str,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """The document (docs/events.md). `manifests`: role → path; `target_rms`: what the run brings
+    """The document (docs/events.md). `manifests`: by role; `target_rms`: what the run brings
     its clips to. `progress(done, total)` may raise, to stop."""
-    sources = [Source(path, name, name) for name, path in manifests.items()]
+    sources = [
+        Source(one.path, name, name, frozenset(utterance.line for utterance in one.utterances))
+        for name, one in manifests.items()
+    ]
     found = audit(sources, workers=workers, target_rms=target_rms, progress=progress)
     together, copies = _copies(manifests, found.findings)
     content = {
@@ -170,10 +175,10 @@ def health_document(
 
 
 def _copies(
-    manifests: Mapping[str, Path], findings: Sequence[Finding]
+    manifests: Mapping[str, Manifest], findings: Sequence[Finding]
 ) -> tuple[list[dict[str, Any]], list[dict[str, str | int]]]:
     """`of_one_recording`, by positions from 0 in place of lines: what score documents are in the order of."""
-    lines = {name: read_manifest(path).utterances for name, path in manifests.items()}
+    lines = {name: one.utterances for name, one in manifests.items()}
     texts = {name: {u.line: u.text for u in utterances} for name, utterances in lines.items()}
     together, copies = of_one_recording(findings, texts)
     places = {name: {u.line: u.index for u in utterances} for name, utterances in lines.items()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from core.audit.fingerprint.landmarks import matches
 from core.audit.fingerprint.peak_store import Fingerprints
 from core.audit.fingerprint.pictures import Picture
-from core.audit.kinds import Finding, leaks
+from core.audit.kinds import JUDGED, Finding, leaks
 from core.manifests.manifest import Utterance
 
 
@@ -90,7 +90,7 @@ def _speakers(sets: Sequence[AuditSet]) -> Iterator[Finding]:
         first_line.append(lines)
     for number, one in enumerate(sets):
         for other, another in enumerate(sets):
-            if not leaks(one.role, another.role) or one.role not in ("domain", "heldout", "selection"):
+            if not leaks(one.role, another.role) or one.role not in JUDGED:
                 continue
             for speaker in first_line[number].keys() & first_line[other].keys():
                 places = (number, first_line[number][speaker]), (other, first_line[other][speaker])

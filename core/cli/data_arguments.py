@@ -6,9 +6,8 @@ import argparse
 from typing import Any
 
 from core.manifests import IMPORT_KINDS
+from core.scoring.data_health import SETS
 from core.user_paths import user_path
-
-ROLES = ("train", "replay", "domain", "heldout", "selection")
 
 _CHECK_EPILOG = """exit codes: 0 nothing blocks a verdict (there may be warnings and notes); 1 a blocking finding;
 2 interrupted; 3 internal error; 4 bad usage, or a manifest that cannot be read
@@ -38,7 +37,7 @@ def _add_check(actions: Any) -> None:
         formatter_class=_RAW,
     )
     check.add_argument("manifests", nargs="*", type=user_path, metavar="M", help="manifests without a role")
-    for role in ROLES:
+    for role in SETS:
         check.add_argument(f"--{role}", type=user_path, action="append", default=[], metavar="M", help=f"a {role} set")
     check.add_argument("--no-audio", action="store_true", help="look at lines and texts only; decode nothing")
     check.add_argument(
@@ -105,7 +104,7 @@ def add_errors(commands: Any) -> None:
     )
     errors.add_argument("run", type=user_path, metavar="RUN_DIR", help="a run folder")
     errors.add_argument(
-        "--dataset", default="domain", metavar="NAME", help="domain, heldout or selection; default: domain"
+        "--dataset", default="domain", metavar="NAME", help="domain, heldout or a selection set; default: domain"
     )
     errors.add_argument("--limit", type=int, default=10, metavar="N", help="words to print of each kind; default: 10")
     errors.add_argument("--json", action="store_true", help="print everything as JSON")

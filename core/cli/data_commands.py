@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from core.cli.data_arguments import ROLES
 from core.console import READING_S, Progress, document, err, out, progress_bar
 from core.errors import ExitCode, RunFolderError, UserError, is_disk_full
 from core.manifests.hashing import HashCache
+from core.manifests.sets import read_set
 from core.plan.identity import settings_from
 from core.runs import folder
 from core.runs.data_health import audited_hashes, believed, read_health, read_shared, together_sentence, write_shared
@@ -23,7 +23,7 @@ from core.runs.paths import RunPaths
 from core.runs.position import write_positions
 from core.runs.state_folder import runs_folder
 from core.sanitise import sanitise
-from core.scoring.data_health import KINDS, DataHealth, copies_sentence, leak_sentence
+from core.scoring.data_health import KINDS, SETS, DataHealth, copies_sentence, leak_sentence
 from core.system.files import HeldFolder, read_json, write_text
 from core.system.locks import held
 
@@ -44,12 +44,12 @@ def check(args: argparse.Namespace) -> ExitCode:
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be 1 or more")
     if args.run is not None:
-        roles = [f"--{role}" for role in ROLES if getattr(args, role)]
+        roles = [f"--{role}" for role in SETS if getattr(args, role)]
         others = [*map(str, args.manifests), *roles, *(["--no-audio"] if args.no_audio else [])]
         if others or args.report or args.model:
             raise UserError(f"manifest check --run {args.run}: takes the run's own sets: leave out everything else")
         return check_run(args)
-    given: list[tuple[Path, str | None]] = [(path, role) for role in ROLES for path in getattr(args, role)]
+    given: list[tuple[Path, str | None]] = [(path, role) for role in SETS for path in getattr(args, role)]
     given += [(path, None) for path in args.manifests]
     if not given:
         raise UserError("manifest check: no manifest given; name one, or give --train, --domain, --heldout …, or --run")
@@ -256,7 +256,7 @@ def _audited(paths: RunPaths, config: dict[str, Any], workers: int | None) -> Da
     hashes = audited_hashes(config)
     try:
         data = settings_from(config["settings"]).data
-        manifests = {name: Path(getattr(data, name)) for name in hashes}
+        manifests = {name: read_set(data, name) for name in hashes}
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{paths.config}: cannot be read as a run ({error}): restore the file") from error
     runs, home = runs_folder(paths.root.parent), HeldFolder(paths.root)

@@ -18,6 +18,7 @@ EXCLUDED: Mapping[str, str] = {
     "data.domain": "the manifest's hash stands for the path",
     "data.heldout": "the manifest's hash stands for the path",
     "data.selection": "the manifest's hash stands for the path",
+    "data.selection_heldout": "the manifest's hash stands for the path",
     "train.augment": "what of it acts is in",
     "train.augment.noise": "the recordings' hash stands for the folder",
     "train.allow_high_learning_rate": "a permission; the learning rate itself is in",
@@ -28,6 +29,7 @@ EXCLUDED: Mapping[str, str] = {
 LATER: Mapping[str, Any] = {
     "model.language": None,
     "model.task": None,
+    "data.selection_share": 0.0,
     "train.deterministic": False,
     "train.base_precision": "fp32",
     "train.gradient_checkpointing": False,
@@ -46,7 +48,7 @@ _LISTS = ("target_modules", "rank_pattern")
 def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
     """The identity of a run of `settings` on content with these `hashes`.
 
-    Hashes: model, train, domain, heldout, and replay and selection where given. The order of `target_modules`
+    Hashes: model, train, domain, heldout, and replay and selection sets where given. The order of `target_modules`
     and `rank_pattern` means nothing and is dropped; replay speech of which nothing is taken counts as none.
     """
     text = json.dumps(identity_facts(settings, hashes), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -27,6 +27,7 @@ from core.scoring.evidence import Thresholds
 _WHY_OTHER = {
     "heldout": "what guards against forgetting must be other speech than what is to gain",
     "selection": "intervals are chosen on speech that nothing is judged on; leave the key out to choose on domain",
+    "selection_heldout": "what is chosen must keep the guardrail on speech that nothing else is asked of",
 }
 
 
@@ -79,12 +80,30 @@ def check_rows(
                 )
             for key, what in same_set({k: _path(getattr(row.settings.data, k)) for k in JUDGED}):
                 problems.add(_given(f"data.{key}", path, problems), what, f"data.{key}")
+            for key, what in unclear_selection(row.settings):
+                problems.add(_given(f"data.{key}", path, problems), what, f"data.{key}")
             if row.settings.data.replay is None and explicit_share and _share(defaults, experiment) > 0:
                 problems.add(
                     _given("train.replay_share", path, problems),
                     "there is no replay speech to take: give data.replay, or set train.replay_share = 0",
                     "train.replay_share",
                 )
+
+
+def unclear_selection(settings: RunSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) where the keys of the selection sets do not go together."""
+    data = settings.data
+    if data.selection_share > 0:
+        for key in ("selection", "selection_heldout"):
+            if getattr(data, key) is not None:
+                yield key, "is given, and data.selection_share takes one from training speech: leave out one of them"
+        if data.replay is None:
+            yield (
+                "selection_share",
+                "its heldout half is taken from data.replay: give that, or name both selection sets",
+            )
+    elif data.selection_heldout is not None and data.selection is None:
+        yield "selection_heldout", "goes with data.selection, on which the gain is measured: give both"
 
 
 def rate_in_words(rate: float, ratio: float) -> str:

@@ -120,6 +120,15 @@ class DataSettings:
     domain: str = _key("", "manifest of the domain evaluation set", required=True)
     heldout: str = _key("", "manifest of ordinary speech that must not get worse", required=True)
     selection: str | None = _key(None, "manifest on which the best interval is chosen, instead of domain")
+    selection_heldout: str | None = _key(
+        None, "with selection: manifest of ordinary speech, on which what is chosen must keep the guardrail"
+    )
+    selection_share: float = _key(
+        0.0,
+        "instead of both: share of train and of replay that is not trained on but chosen on, speakers and texts apart",
+        minimum=0.0,
+        maximum=0.5,
+    )
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
     max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
     normaliser: str = _key("basic", "text normaliser of the error rates", choices=NAMES)

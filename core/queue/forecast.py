@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from core.manifests.sets import set_paths
 from core.plan.rows import interval_steps
 from core.plan.schema import RunSettings
 from core.queue.gpu.nvml import NvmlReader
@@ -15,6 +16,7 @@ from core.runs.adapter_size import adapter_size
 from core.runs.folder import files
 from core.runs.paths import RunPaths
 from core.runs.preflight import preflight
+from core.scoring.data_health import JUDGED
 
 # What would make a run fail here, found before it starts: by its files and settings, and by what this machine has
 
@@ -73,7 +75,8 @@ def forecast_bytes(settings: RunSettings) -> int:
     size = adapter_size(settings)
     trained, saved = (0, 0) if size is None else (_FLOAT * size.trained, _FLOAT * size.saved)
     checkpoints = (1 + train.keep_checkpoints) * (saved + _MOMENTS * trained)
-    manifests = sum(_size(path) for path in (settings.data.domain, settings.data.heldout, settings.data.selection))
+    # A part of a manifest counts as all of it: evaluations leave little beside adapters.
+    manifests = sum(_size(path) for name, path in set_paths(settings.data).items() if name in JUDGED)
     scores = _SCORED * manifests * (intervals + 2)  # interval 0 and the tuned score, too
     return intervals * saved + checkpoints + scores + _EVENT_BYTES * train.steps
 

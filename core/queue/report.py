@@ -19,6 +19,7 @@ from core.runs.row import Outcome, Row, of_plan
 from core.runs.run_figures import doubted, of_run, with_seeds
 from core.runs.status import Status
 from core.runs.store import read_run
+from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds
 from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
@@ -111,7 +112,7 @@ def _other_speakers(execution: PlanExecution, assigned: AssignedRun) -> tuple[st
         f"data.{name}: speakers or fields of {getattr(assigned.resolved.settings.data, name)} are not those that the "
         "run was scored with: restore them, or remove the run's folder and train again."
         for name, digest in assigned.resolved.lines.items()
-        if name in ("domain", "heldout", "selection") and recorded.lines.get(name) not in (None, digest)
+        if name in JUDGED and recorded.lines.get(name) not in (None, digest)
     )
 
 

@@ -24,6 +24,7 @@ from core.runs.snapshot import LOST_S, RunSnapshot
 from core.runs.status import Status
 from core.runs.store import RunFollower, read_run
 from core.scoring.criteria import trained_intervals, wer_points
+from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Criterion, Decision, Evidence, State, Verdict
 from core.scoring.units import ErrorCounts
 from core.scoring.verdict import thresholds_of
@@ -207,8 +208,6 @@ def _finite(value: float | None) -> bool:
 
 # What runs were made of by what they recorded, and which of them answer for a row whose data or model is not here
 
-_EVALUATED = ("domain", "heldout", "selection")
-
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -248,7 +247,7 @@ class RecordedRun:
 
     def _references(self, name: str) -> str | None:
         """Of an evaluation set: from the base model's score on it, for runs that did not record their lines."""
-        if name not in _EVALUATED:
+        if name not in JUDGED:
             return None
         document, _ = read_json(self.run.evaluation(0, name), SCORES_BYTES)
         try:

@@ -14,11 +14,11 @@ from core.runs.contents import HUB, MODEL
 from core.runs.data_health import made_here
 from core.runs.folder import inventory, links, sha256_of, sha256_of_start
 from core.runs.model_files import hub_hash
-from core.runs.paths import ADAPTER_FACTS
+from core.runs.paths import ADAPTER_FACTS, step_of
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.sanitise import quoted
-from core.scoring.evidence import Artifact
+from core.scoring.evidence import Artifact, Choice
 from core.system.files import exists
 
 
@@ -105,6 +105,17 @@ def wrong_lines(snapshot: RunSnapshot) -> Iterator[str]:
     result, written = snapshot.result or {}, (snapshot.config or {}).get("lines")
     if "lines" in result and result["lines"] != written:
         yield f"{snapshot.paths.config}: its lines are not those that {snapshot.paths.result.name} has"
+
+
+def wrong_choice(snapshot: RunSnapshot, artifact: Artifact, choice: Choice | None) -> Iterator[str]:
+    """Of a run that is done, the adapter that is judged is the one that its selection sets give.
+
+    Else it was chosen on what it is judged on, and its scores flatter it by nobody knows how much.
+    """
+    if choice is None or snapshot.result is None or artifact.best_step is None or choice.name is None:
+        return
+    if (step := step_of(choice.name)) != artifact.best_step:
+        yield f"{snapshot.paths.best}: leads to step {artifact.best_step}, the selection sets give step {step}"
 
 
 def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:

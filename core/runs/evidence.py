@@ -11,7 +11,8 @@ from pathlib import Path
 from core.errors import RunFolderError
 from core.plan.rows import interval_steps
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
-from core.runs.consistency import contradictions, missing_files, unproven
+from core.runs.choice import best_of, chooses_apart
+from core.runs.consistency import contradictions, missing_files, unproven, wrong_choice
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
@@ -21,8 +22,9 @@ from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
-from core.scoring.evidence import Artifact, Capped, Evidence, Parity, Thresholds, capped
+from core.scoring.evidence import Artifact, Capped, Choice, Evidence, Parity, Thresholds, capped
 from core.scoring.units import ErrorCounts, Unit
+from core.scoring.verdict import thresholds_of
 from core.system.files import exists, stamp
 
 _SETS = ("domain", "heldout")
@@ -84,10 +86,11 @@ def gather(
         reader.problems += [found.problem] if found.problem is not None else []
         if not found.believed:
             comparable, disbelief = dict.fromkeys(_SETS), found.problem
+    choice, unsure = _choice(reader, snapshot)
     signature_problem = _signature_problem(reader, snapshot)
     artifact = _artifact(reader, tuned)
-    contradicting = contradictions(snapshot, artifact)
-    gaps = unproven(snapshot)
+    contradicting = (*contradictions(snapshot, artifact), *wrong_choice(snapshot, artifact, choice))
+    gaps = (*unproven(snapshot), *unsure)
     reader.problems += [*contradicting, *gaps, *missing_files(snapshot)]
     comparable = dict.fromkeys(_SETS) if gaps else comparable
     parity = _parity(reader, tuned, artifact.scored_step)
@@ -124,11 +127,23 @@ def gather(
             unproven=next(iter(gaps), disbelief),
             signature_problem=signature_problem,
             data_health=data_health,
+            choice=choice,
             caps=tuple(_caps(reader, tuned)),
             uncounted=None if uncounted is None else uncounted[:1].upper() + uncounted[1:],
         ),
         tuple(dict.fromkeys(reader.problems)),
     )
+
+
+def _choice(reader: _Reader, snapshot: RunSnapshot) -> tuple[Choice | None, tuple[str, ...]]:
+    """(how the run's candidate was chosen, by the thresholds that it was made with; why that cannot be told)."""
+    if not chooses_apart(snapshot.intervals):
+        return None, ()
+    try:
+        thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
+        return best_of(reader.paths, snapshot.intervals, thresholds)[2], ()
+    except (ValueError, TypeError) as error:
+        return None, (f"which candidate was chosen cannot be told: {error}",) if snapshot.state is Status.DONE else ()
 
 
 def _caps(reader: _Reader, tuned: Mapping[str, Score | None]) -> Iterator[Capped]:

@@ -170,7 +170,7 @@ def interval_of(event: IntervalScored) -> Interval:
     sets = {name: _set_score(values) for name, values in event.sets.items()}
     if "domain" not in sets or "heldout" not in sets:
         raise ValueError("an interval without domain or heldout")
-    return Interval(event.step, sets["domain"], sets["heldout"], sets.get("selection"))
+    return Interval(event.step, sets["domain"], sets["heldout"], sets.get("selection"), sets.get("selection_heldout"))
 
 
 def _set_score(values: dict[str, Any]) -> SetScore:

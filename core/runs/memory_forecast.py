@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from core.errors import UserError
 from core.plan.fits import clip_count, left_out, seconds_per_step
@@ -102,9 +101,9 @@ def _batches(settings: RunSettings, model: AdaptedModel) -> tuple[_Batch, _Batch
     heard = hears(model.folder)
     share = train.replay_share if data.replay else 0.0
     taken: dict[str, list[Clip]] = {"train": [], "replay": []}
-    for name, path in (("train", data.train), ("replay", data.replay if share else None)):
+    for name in taken:
         try:
-            found = clips_of(Path(path)) if path else ()
+            found = clips_of(data, name) if name == "train" or share else ()
         except (UserError, OSError):
             return None
         taken[name] = [clip for clip in found if left_out(clip.seconds, clip.text, data, heard) is None]

@@ -18,6 +18,7 @@ from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
 from core.sanitise import escape_markdown, escape_markdown_cell, sanitise
 from core.scoring.certainty import short
+from core.scoring.data_health import SETS, TAKEN_FROM
 from core.scoring.units import ErrorCounts
 from core.system import files
 
@@ -141,8 +142,8 @@ def _data(judged: Judged) -> Iterable[str]:
     yield ""
     rows = [
         (name, _manifest(snapshot, name), str(known.get(name, "not recorded"))[:16])
-        for name in ("train", "replay", "domain", "heldout", "selection")
-        if _section(snapshot, "data").get(name)
+        for name in SETS
+        if _section(snapshot, "data").get(name) or (name in TAKEN_FROM and name in known)
     ]
     yield from _table(("Set", "Manifest", "SHA-256 of texts and audio, first 16 digits"), rows)
     health = judged.evidence.data_health
@@ -225,6 +226,8 @@ def _limits(judged: Judged) -> Iterable[str]:
             f"- The step was chosen among several on the same sets, which flatters the gain: "
             f"{certainty.raw_pp:+.2f} points measured, {certainty.corrected_pp:+.2f} when corrected for the choice."
         )
+    if certainty is not None and certainty.chosen_apart:
+        yield "- The step was chosen on selection sets of its own, so the figures need no correction for the choice."
     if judged.verdict.decision.value != "accepted":
         yield f"- **The verdict is {judged.verdict.decision.value}**: see the criteria before you use it."
     yield "- Licence and limits of the base model apply, and those of the training speech."
@@ -278,7 +281,10 @@ def _base(snapshot: RunSnapshot) -> str:
 
 
 def _manifest(snapshot: RunSnapshot, name: str) -> str:
-    return sanitise(Path(str(_section(snapshot, "data").get(name) or name)).name)
+    written = _section(snapshot, "data").get(name)
+    if written is None and name in TAKEN_FROM:
+        return f"a part of {TAKEN_FROM[name]}, taken out of it"
+    return sanitise(Path(str(written or name)).name)
 
 
 def _wer(counts: ErrorCounts | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
+from core.manifests.sets import is_parted, set_paths, split_of
 from core.plan.families import MODEL_SECONDS, FamilyFacts, cannot, family_of, known_languages, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
 from core.plan.schema import DataSettings, RunSettings
@@ -26,6 +27,8 @@ class Clip:
 
     seconds: float
     text: str
+    line: int = 0
+    """In its manifest, from 1."""
 
 
 def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]:
@@ -49,7 +52,7 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         if written is None or (name == "replay" and settings.train.replay_share == 0):
             continue
         try:
-            seconds[name], reasons = usable_seconds(Path(written), settings.data, longest)
+            seconds[name], reasons = usable_seconds(name, settings.data, longest)
         except (UserError, OSError):
             return problems  # which is told where the manifests are read for their hashes
         if not seconds[name] and not reasons:
@@ -69,11 +72,11 @@ def _wrong_language(folder: Path, settings: RunSettings) -> str | None:
         return None
     known = languages_in(folder, facts)
     data, model = settings.data, settings.model
-    replay = data.replay if settings.train.replay_share > 0 else None
     named: set[str | None] = {None} if not known else set()
-    for path in (data.train, replay, data.domain, data.heldout, data.selection) if known else ():
+    left_out = set() if settings.train.replay_share > 0 else {"replay"}
+    for path in {path for name, path in set_paths(data).items() if name not in left_out} if known else ():
         try:
-            named |= _languages_of(Path(path), stamp(Path(path).stat())) if path else set()
+            named |= _languages_of(Path(path), stamp(Path(path).stat()))
         except (UserError, OSError):
             continue  # which is told where the manifests are read for their hashes
     return wrong_language(facts, known, model.language, model.task, named)
@@ -84,18 +87,21 @@ def _languages_of(manifest: Path, _stamp: tuple[int, ...]) -> frozenset[str | No
     return frozenset(utterance.language for utterance in read_manifest(manifest, check_audio=False).utterances)
 
 
-def usable_seconds(manifest: Path, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:
-    """(the lengths of the clips that can be trained on, why others cannot). UserError, OSError: it cannot be read.
+def usable_seconds(name: str, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:
+    """(the lengths of the clips of train or replay that can be trained on, why others cannot). UserError, OSError.
 
     Both are empty where no length can be told.
     """
-    found = [(clip.seconds, left_out(clip.seconds, clip.text, data, longest)) for clip in clips_of(manifest)]
+    found = [(clip.seconds, left_out(clip.seconds, clip.text, data, longest)) for clip in clips_of(data, name)]
     return [s for s, why in found if why is None], list(dict.fromkeys(why for _, why in found if why is not None))
 
 
-def clips_of(manifest: Path) -> tuple[Clip, ...]:
-    """Lengths as the manifest tells them, or as the headers of its audio files do. UserError, OSError."""
-    return _clips_of(manifest, stamp(manifest.stat()))
+def clips_of(data: DataSettings, name: str) -> tuple[Clip, ...]:
+    """Of a set: lengths as its manifest tells them, or as the headers of its audio files do. UserError, OSError."""
+    manifest = Path(set_paths(data)[name])
+    found = _clips_of(manifest, stamp(manifest.stat()))
+    lines = split_of(data).lines[name] if is_parted(data, name) else None
+    return tuple(clip for clip in found if lines is None or clip.line in lines)
 
 
 @lru_cache(maxsize=16)
@@ -112,7 +118,9 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
             continue
         heard[utterance.index] = max(0.0, length - utterance.offset_s)
     mean = sum(heard.values()) / len(heard) if heard else 0.0
-    found = [Clip(u.duration_s if u.duration_s is not None else heard.get(u.index, mean), u.text) for u in utterances]
+    found = [
+        Clip(u.duration_s if u.duration_s is not None else heard.get(u.index, mean), u.text, u.line) for u in utterances
+    ]
     return tuple(clip for clip in found if clip.seconds > 0)
 
 

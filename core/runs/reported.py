@@ -13,7 +13,7 @@ from core.runs.paths import RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
 from core.sanitise import quoted
-from core.scoring.data_health import Together
+from core.scoring.data_health import TAKEN_FROM, Together
 from core.scoring.evidence import Interval, SetScore
 from core.scoring.units import ErrorCounts, Unit, total
 from core.system.files import stamp
@@ -56,8 +56,8 @@ class Reported:
     @property
     def sets(self) -> tuple[str, ...]:
         """The sets that are scored at every interval."""
-        more = ("selection",) if any(interval.selection is not None for interval in self.intervals) else ()
-        return ("domain", "heldout", *more)
+        choosing = [name for name in TAKEN_FROM if any(getattr(one, name) is not None for one in self.intervals)]
+        return ("domain", "heldout", *choosing)
 
     @property
     def score_keys(self) -> list[ScoreKey]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,24 +12,25 @@ from typing import Any
 from core.errors import AudioError, ManifestError, ModelError, UserError, may_pass
 from core.manifests.hashing import (
     HashCache,
+    ManifestHashes,
     lines_of,
     lines_sha256,
     manifest_file_hashes,
     manifest_sha256,
     references_sha256,
 )
-from core.manifests.manifest import noise_recordings, read_manifest
+from core.manifests.manifest import Manifest, joined_words, noise_recordings, read_manifest
+from core.manifests.sets import is_parted, read_set, set_paths
 from core.plan.identity import run_identity
 from core.plan.rules import same_set
-from core.plan.schema import ModelSettings, Plan, RunSettings, with_keys
+from core.plan.schema import DataSettings, ModelSettings, Plan, RunSettings, with_keys
 from core.runs.contents import MODEL, NOISE, Content
 from core.runs.model_files import CommitUnknownError, commit_of, hub_hash, is_hub_id, model_hash
+from core.scoring.data_health import JUDGED, SETS
 from core.scoring.units import Unit
 from core.system.files import pointer_problem
 from core.user_paths import PathError, user_path
 
-JUDGED = ("domain", "heldout", "selection")
-MANIFESTS = ("train", "replay", "domain", "heldout", "selection")
 Progress = Callable[[str, int, int], None]
 """Called as (manifest key, audio files hashed, of how many). May raise to stop."""
 
@@ -66,7 +68,7 @@ class Resolver:
         self._asks_hub = asks_hub
         self._judged = JUDGED if plan.gate.unit == Unit.WORD else ()
         """The manifests whose texts must have spaces between their words."""
-        self._read: dict[tuple[str, ...], Content] = {}
+        self._read: dict[tuple[object, ...], Content] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
         """Raises ResolveError with all that is wrong with the model, the manifests and their audio.
@@ -94,17 +96,20 @@ class Resolver:
         OSError: something that may be over by itself, such as a network disk that is away.
         """
         found = {MODEL: self._once(("model", settings.model.id, str(settings.model.revision)), settings.model)}
-        for key in MANIFESTS:
-            written = getattr(settings.data, key)
-            if written is not None:
-                found[key] = self._once((key, written), written)
+        data = settings.data
+        if data.selection_share > 0:
+            data = self._absolute_data(data)
+        for key, written in set_paths(data).items():
+            parted = data if is_parted(data, key) else None
+            found[key] = self._once((key, written, parted), written)
         if (noise := settings.train.augment.noise) is not None:
             found[NOISE] = self._once((NOISE, noise), noise)
         return found
 
     def absolute(self, settings: RunSettings, contents: Mapping[str, Content]) -> RunSettings:
         """The settings with absolute paths, and with the commit of a hub model where it is known."""
-        paths: dict[str, Any] = {key: content.written for key, content in contents.items()}
+        named = (MODEL, NOISE, *(key for key in SETS if getattr(settings.data, key) is not None))
+        paths: dict[str, Any] = {key: content.written for key, content in contents.items() if key in named}
         model = replace(settings.model, id=paths.pop(MODEL))
         if contents[MODEL].sha256 is not None and is_hub_id(model.id):
             model = replace(model, revision=str(contents[MODEL].sha256).rpartition("@")[2])
@@ -112,19 +117,33 @@ class Resolver:
             settings = with_keys(settings, {"train.augment.noise": paths.pop(NOISE)})
         return replace(settings, model=model, data=replace(settings.data, **paths))
 
-    def _once(self, key: tuple[str, ...], named: ModelSettings | str) -> Content:
+    def _once(self, key: tuple[object, ...], named: ModelSettings | str) -> Content:
         if key not in self._read:
+            name, written, *rest = key
             try:
                 if isinstance(named, ModelSettings):
                     found = self._model(named)
+                elif name == NOISE:
+                    found = self._recordings(named)
                 else:
-                    found = self._recordings(named) if key[0] == NOISE else self._manifest(key[0], named)
+                    found = self._manifest(str(name), named, *rest)
             except PathError as error:
-                found = Content(key[1], problem=str(error))
+                found = Content(str(written), problem=str(error))
             self._read[key] = found
         return self._read[key]
 
-    def _manifest(self, key: str, written: str) -> Content:
+    def _absolute_data(self, data: DataSettings) -> DataSettings:
+        """With absolute paths; a path that is none stays, and is told where it is read."""
+        found: dict[str, Any] = {}
+        for key in SETS:
+            written = getattr(data, key)
+            if written is not None:
+                with contextlib.suppress(PathError):
+                    found[key] = str(self._absolute(written, f"data.{key}"))
+        return replace(data, **found)
+
+    def _manifest(self, key: str, written: str, parted: object = None) -> Content:
+        """`parted`: the data settings of which the set is a part of its manifest; None: it is the whole."""
         path = self._absolute(written, f"data.{key}")
         content = Content(str(path))
         progress = self._progress
@@ -132,7 +151,10 @@ class Resolver:
         try:
             if not path.is_file():
                 raise ManifestError(f"data.{key}: no such manifest: {path}: {self._missing_hint(path)}")
-            found = manifest_file_hashes(path, self._cache, report, judged=key in self._judged)
+            if isinstance(parted, DataSettings):
+                found = self._hashes_of(read_set(parted, key), report, judged=key in self._judged)
+            else:
+                found = manifest_file_hashes(path, self._cache, report, judged=key in self._judged)
             return replace(content, sha256=found.content, lines=found.lines)
         except (ManifestError, AudioError) as error:
             content = replace(content, problem=str(error))
@@ -142,7 +164,12 @@ class Resolver:
             content = replace(
                 content, problem=f"data.{key}: cannot be read: {error}: correct the path, or its permissions"
             )
-        return self._with_lines(content)
+        return self._with_lines(content, key, parted if isinstance(parted, DataSettings) else None)
+
+    def _hashes_of(self, part: Manifest, report: Callable[[int, int], None] | None, *, judged: bool) -> ManifestHashes:
+        if judged and (problem := joined_words(part)):
+            raise ManifestError(problem)
+        return ManifestHashes(manifest_sha256(part, self._cache, report), lines_sha256(lines_of(part)))
 
     def _recordings(self, written: str) -> Content:
         """The noise of `train.augment`: a folder."""
@@ -157,11 +184,14 @@ class Resolver:
                 raise
             return replace(content, problem=f"train.augment.noise: cannot be read: {error}: correct the path")
 
-    def _with_lines(self, content: Content) -> Content:
+    def _with_lines(self, content: Content, key: str, parted: DataSettings | None) -> Content:
         """With what can be told of a manifest whose audio cannot be read."""
         path = Path(content.written)
         try:
-            manifest = read_manifest(path, check_audio=False)
+            if parted is None:
+                manifest = read_manifest(path, check_audio=False)
+            else:
+                manifest = read_set(parted, key, check_audio=False)
         except OSError:
             return content
         except ManifestError as error:

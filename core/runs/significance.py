@@ -22,6 +22,7 @@ from core.runs.paths import RunPaths
 from core.runs.reported import Reported, ScoreKey, wrong_score
 from core.runs.scores import Score, mappings, read_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
+from core.scoring.data_health import TAKEN_FROM
 from core.scoring.evidence import Thresholds
 from core.scoring.units import Unit
 from core.system.files import read_json
@@ -203,7 +204,7 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
         found = assess(
             sets["domain"],
             sets["heldout"],
-            sets.get("selection"),
+            {name: one for name, one in sets.items() if name in TAKEN_FROM},
             thresholds,
             text,
             key,

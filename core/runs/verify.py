@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ManifestError, ModelError, RunFolderError, UserError
-from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes
-from core.manifests.manifest import read_manifest
+from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_file_hashes, manifest_sha256
+from core.manifests.sets import is_parted, read_set, set_paths
+from core.plan.identity import settings_from
+from core.plan.schema import DataSettings
 from core.runs.adapter_files import adapter_hash, read_facts
+from core.runs.choice import best_of
 from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
@@ -31,7 +34,6 @@ from core.runs.status import Status
 from core.runs.store import read_run
 from core.scoring.data_health import copies_sentence, leak_sentence
 from core.scoring.evidence import Thresholds, Verdict
-from core.scoring.verdict import best_interval
 from core.system.files import exists, is_file, lines, open_regular, read_json
 
 
@@ -200,7 +202,11 @@ def _result(paths: RunPaths, found: Judged) -> Iterator[str]:
         if said and not snapshot.state.active and not exists(paths.result):
             yield f"{paths.result}: missing, though the events say that the run is finished"
         return
-    best, kept = best_interval(snapshot.intervals, found.thresholds)
+    try:
+        best, kept, _ = best_of(paths, snapshot.intervals, found.thresholds)
+    except ValueError as error:
+        yield f"which interval is the best cannot be told: {error}"
+        return
     yield from wrong_result(snapshot, evidence.artifact, {"best_step": best, "guardrail_kept": kept})
     for step in evidence.missing_intervals:
         yield f"{paths.events}: the interval of step {step} is missing"
@@ -215,22 +221,20 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
         if not exists(paths.data_health):
             unchecked.append(f"audit of the data: there is no {paths.data_health.name}")
         return
-    from core.audio.samples import TARGET_RMS
     from core.audit.health import METHOD_VERSION, health_document, health_key
 
     hashes = audited_hashes(snapshot.config)
-    data = snapshot.settings.get("data")
-    data = data if isinstance(data, dict) else {}
-    manifests = {name: Path(str(data.get(name))) for name in hashes if name in data}
-    target_rms = data.get("target_rms", TARGET_RMS)
-    missing = sorted(name for name in hashes if name not in manifests or not manifests[name].is_file())
-    if missing or not hashes or not isinstance(target_rms, (int, float)):
+    data = _data(snapshot)
+    paths_of = {} if data is None else set_paths(data)
+    missing = sorted(name for name in hashes if name not in paths_of or not Path(paths_of[name]).is_file())
+    if missing or not hashes or data is None:
         which = f"{', '.join(missing)} not on this machine" if missing else "run.json does not say of which sets"
         unchecked.append(f"audit of the data: taken as recorded ({which})")
         return
     try:
-        key = health_key(manifests, hashes, target_rms, cache, lambda done, total: None)
-        made = health_document(manifests, hashes, target_rms, key)
+        manifests = {name: read_set(data, name) for name in hashes}
+        key = health_key(manifests, hashes, data.target_rms, cache, lambda done, total: None)
+        made = health_document(manifests, hashes, data.target_rms, key)
     except (UserError, OSError) as error:
         unchecked.append(f"audit of the data: cannot be made here: {str(error).splitlines()[0]}")
         return
@@ -255,13 +259,9 @@ def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unche
 
 def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:
     """Model and manifests, audio and all, are what they were, as far as they are here."""
-    data, model = snapshot.settings.get("data"), snapshot.settings.get("model")
+    data, model = _data(snapshot), snapshot.settings.get("model")
     paths: dict[str, Any] = {"model": model.get("id") if isinstance(model, dict) else None}
-    paths |= (
-        {key: value for key, value in data.items() if key in recorded_hashes(snapshot)}
-        if isinstance(data, dict)
-        else {}
-    )
+    paths |= {} if data is None else set_paths(data)
     recorded_lines = dict(reported_by(snapshot).lines)
     if not recorded_hashes(snapshot):
         unchecked.append("model and manifests: run.json records no hashes of them")
@@ -274,6 +274,11 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
         try:
             if name == "model":
                 now, same_lines = model_hash(path, cache), True
+            elif data is not None and is_parted(data, name):
+                part = read_set(data, name)
+                now = manifest_sha256(part, cache)
+                lines = lines_sha256(lines_of(part))
+                same_lines = lines == recorded_lines.get(name, lines)
             else:
                 found = manifest_file_hashes(path, cache)
                 now, same_lines = found.content, found.lines == recorded_lines.get(name, found.lines)
@@ -284,7 +289,7 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
         except UserError as error:
             first, *more = str(error).splitlines()
             extra = f" (and {len(more)} more problems)" if more else ""
-            lines_now = None if name == "model" else _lines_without_audio(path)
+            lines_now = None if name == "model" else _lines_without_audio(data, name)
             if lines_now is None or name not in recorded_lines:
                 unchecked.append(f"{name}: cannot be hashed here: {first}{extra}")
             elif lines_now != recorded_lines[name]:
@@ -293,8 +298,16 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
                 unchecked.append(f"{name}: only its lines were compared, it cannot be hashed here: {first}{extra}")
 
 
-def _lines_without_audio(path: Path) -> str | None:
+def _data(snapshot: RunSnapshot) -> DataSettings | None:
+    """Where the run's sets are, by its run.json; None where that is not whole."""
     try:
-        return lines_sha256(lines_of(read_manifest(path, check_audio=False)))
+        return settings_from(snapshot.settings).data
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _lines_without_audio(data: DataSettings | None, name: str) -> str | None:
+    try:
+        return None if data is None else lines_sha256(lines_of(read_set(data, name, check_audio=False)))
     except (ManifestError, OSError):
         return None

@@ -44,7 +44,7 @@ class RecountError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Documents:
-    """The score documents of one manifest. `tuned` None: a set that only chooses (selection)."""
+    """The score documents of one manifest. `tuned` None: a set that only chooses."""
 
     baseline: Utterances
     tuned: Utterances | None
@@ -114,7 +114,7 @@ def recounted(utterances: Utterances, normalise: Callable[[str], str], unit: Uni
 def assess(
     domain: Documents,
     heldout: Documents,
-    selection: Documents | None,
+    choosing: Mapping[str, Documents],
     thresholds: Thresholds,
     normaliser: Normaliser,
     key: str,
@@ -124,22 +124,31 @@ def assess(
 ) -> Significance:
     """How sure the gain and the regression are. RecountError, or ValueError when there is nothing to resample.
 
+    `choosing`: the documents of `selection` and `selection_heldout`, where given. With both, nothing was chosen on what
+    is judged, so that the correction for choosing is 0.
+
     `together`: utterances that are of one recording, and therefore no evidence of their own. `scored`: what the
     documents count; errors are counted again where the gate counts by another unit.
     """
     # The references are the same at every interval, and many transcripts are.
     counting = Counting(cache(normaliser.apply), scored, thresholds.unit)
-    documents = {"domain": domain, "heldout": heldout} | ({} if selection is None else {"selection": selection})
+    documents = {"domain": domain, "heldout": heldout, **choosing}
     groups = {one.dataset: one.groups for one in together}
     found = {name: _align(one, counting, thresholds.block_by, groups.get(name, ())) for name, one in documents.items()}
     units = {name: units_of(aligned.errors) for name, aligned in found.items()}
-    choosing = units.get("selection")
+    apart = {"selection", "selection_heldout"} <= choosing.keys()
     gain, allowed = thresholds.domain_gain_pp, thresholds.heldout_regression_pp
-    flattered = optimism(units["domain"], units["heldout"], allowed, choosing, seed=(SEED, 0))
+    flattered = None
+    if not apart:
+        flattered = optimism(units["domain"], units["heldout"], allowed, units.get("selection"), seed=(SEED, 0))
     by_domain, by_heldout = (None, None) if flattered is None else flattered
+    sure_of = {
+        name: replace(_certainty(found[name], units[name], by, limit, thresholds, name, resamples), chosen_apart=apart)
+        for name, by, limit in (("domain", by_domain, gain), ("heldout", by_heldout, allowed))
+    }
     return Significance(
-        _certainty(found["domain"], units["domain"], by_domain, gain, thresholds, "domain", resamples),
-        _certainty(found["heldout"], units["heldout"], by_heldout, allowed, thresholds, "heldout", resamples),
+        sure_of["domain"],
+        sure_of["heldout"],
         resamples,
         key,
         tuple(_slices({"domain": domain, "heldout": heldout}, found, thresholds, resamples)),

@@ -54,6 +54,8 @@ class Certainty:
     None: the point estimate is on the threshold, so that no number would do."""
     unit: Unit = Unit.WORD
     """What is called a word here."""
+    chosen_apart: bool = False
+    """Whether the candidate was chosen on sets that nothing is judged on: the correction for the choice is 0 then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def sentence(certainty: Certainty, name: str) -> str:
     interval = f"95 % interval {certainty.low_pp:+.2f} to {certainty.high_pp:+.2f} points"
     parts = [
         f"{interval}, P({sign(name)} {certainty.threshold_pp:g}) = {probability(certainty.probability)}",
+        "chosen on other sets, so that nothing is to be corrected for the choice" if certainty.chosen_apart else "",
         "" if corrected is None else f"{corrected:+.2f} when corrected for the choice of the interval",
         f"{certainty.fixed} {certainty.unit.plural} fixed, {certainty.broken} broken, "
         f"{certainty.inserted_less} insertions gone, {certainty.inserted_more} new",

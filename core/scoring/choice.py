@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from core.scoring.criteria import points
-from core.scoring.evidence import Thresholds
+from core.scoring.evidence import Choice, Standing, Thresholds
 from core.scoring.significance import PairedErrors, Units, over_blocks, student_below, units_of
 
 _TIE = 1e-9
@@ -46,35 +46,6 @@ class Scored:
     """The name of its folder; of candidates that are equal in all else, the first name is chosen."""
     selection: SetErrors
     selection_heldout: SetErrors
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one candidate did."""
-
-    name: str
-    gain_pp: float
-    """Points by which its error rate on the selection set is below the base model's."""
-    rise_pp: float
-    """Points by which its error rate on the heldout selection set is above the base model's."""
-    keeps: float
-    """The probability that it keeps the guardrail."""
-    loss_rise: float | None
-    """Nats by which its loss on the heldout selection set is above the base model's; None where one is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The candidate that is shipped, and why."""
-
-    name: str | None
-    """None: there was nothing to choose from."""
-    kept: bool | None
-    """Whether it keeps the guardrail with the stated confidence; None without a candidate."""
-    why: str
-    """One sentence."""
-    standings: tuple[Standing, ...] = ()
-    """Of all candidates, in the order of their names."""
 
 
 def choose(baseline: Scored, candidates: Sequence[Scored], thresholds: Thresholds) -> Choice:

@@ -321,7 +321,9 @@ def heldout(
         what = f"Heldout {unit.rate} {figures}, a change of {float(rise):+.2f} points"
         reason = f"{what}; at most {limit:+g} is allowed.{said}"
     reason += leakage
-    if guardrail_kept is False:
+    if evidence.choice is not None and evidence.choice.name is not None:
+        reason += f" {evidence.choice.why}"
+    elif guardrail_kept is False:
         reason += f" No interval kept the guardrail, so the best one is that of the lowest {unit.rate}."
     value = None if rise is None else float(rise)
     return Criterion("heldout", "Heldout regression", state, value, limit, POINTS, reason, certainty)

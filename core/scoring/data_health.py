@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 2
 """Of the document that holds an audit (`DataHealth`)."""
-SETS = ("train", "replay", "domain", "heldout", "selection")
+SETS = ("train", "replay", "domain", "heldout", "selection", "selection_heldout")
+TAKEN_FROM: Mapping[str, str] = {"selection": "train", "selection_heldout": "replay"}
+"""Which set `data.selection_share` takes a selection set from."""
 TRAINED, JUDGED = SETS[:2], SETS[2:]
 KINDS: Mapping[str, str] = {
     "audio": "the same audio",

@@ -133,6 +133,7 @@ class Interval:
     domain: SetScore
     heldout: SetScore
     selection: SetScore | None = None
+    selection_heldout: SetScore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,35 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How one candidate did."""
+
+    name: str
+    gain_pp: float
+    """Points by which its error rate on the selection set is below the base model's."""
+    rise_pp: float
+    """Points by which its error rate on the heldout selection set is above the base model's."""
+    keeps: float
+    """The probability that it keeps the guardrail."""
+    loss_rise: float | None
+    """Nats by which its loss on the heldout selection set is above the base model's; None where one is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The candidate that is shipped, and why."""
+
+    name: str | None
+    """None: there was nothing to choose from."""
+    kept: bool | None
+    """Whether it keeps the guardrail with the stated confidence; None without a candidate."""
+    why: str
+    """One sentence."""
+    standings: tuple[Standing, ...] = ()
+    """Of all candidates, in the order of their names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything `judge` looks at. What is missing is None and never passes."""
 
@@ -197,6 +227,8 @@ class Evidence:
     """The audit of the run's sets; without one no WER is valid."""
     uncounted: str | None = None
     """Why the run's errors, which are counted by another unit than the gate's, could not be counted again."""
+    choice: Choice | None = None
+    """How the candidate was chosen on sets of their own; None where there are none."""
     caps: tuple[Capped, ...] = ()
     """Transcripts of base model and adapter that reached their token cap, by set."""
 

@@ -174,6 +174,9 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
     if pointed_at is not None and any(i.step == pointed_at > 0 for i in evidence.intervals):
         best_step = pointed_at
 
+    if evidence.choice is not None:
+        guardrail_kept = evidence.choice.kept
+
     convergence = criteria.convergence(evidence, thresholds, best_step)
     judged = (
         convergence,

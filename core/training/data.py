@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from core.audio.cache import ClipStore, SampleCache
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ManifestError
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_sha256
-from core.manifests.manifest import Manifest, read_manifest
+from core.manifests.manifest import Manifest
+from core.manifests.sets import read_set
 from core.plan.fits import left_out, nothing_left
-from core.plan.schema import RunSettings
+from core.plan.schema import DataSettings, RunSettings
 from core.training.families.base import SpeechModel
 
 Report = Callable[[str, str], None]
@@ -52,7 +52,7 @@ class TrainingSet:
 
 def open_dataset(
     name: str,
-    path: Path,
+    data: DataSettings,
     expected: Mapping[str, str],
     lines: Mapping[str, str],
     cache: SampleCache,
@@ -63,7 +63,8 @@ def open_dataset(
 
     `expected` and `lines` are the two hashes that run.json records of each set.
     """
-    manifest = read_manifest(path)
+    manifest = read_set(data, name)
+    path = manifest.path
     digest = manifest_sha256(manifest, hashes, progress)
     if name in expected and digest != expected[name]:
         raise ManifestError(

@@ -20,6 +20,7 @@ from core.errors import Interrupted, ManifestError, ModelError, RunFolderError, 
 from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache, languages_sha256, manifest_sha256
 from core.manifests.manifest import noise_recordings
+from core.manifests.sets import set_paths, split_of
 from core.plan.families import cannot, nothing_to_mask
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
@@ -36,6 +37,7 @@ from core.runs.position import write_positions
 from core.runs.scores import read_score
 from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
+from core.scoring.data_health import JUDGED, TAKEN_FROM
 from core.scoring.evidence import Interval
 from core.scoring.verdict import early_stop_of, thresholds_of
 from core.system.process import PARENT_VARIABLE, current_process, end
@@ -234,14 +236,14 @@ class Session:
         def report(level: str, message: str) -> None:
             journal.emit(Notice(level, message))
 
-        def opened(name: str, path: str) -> Dataset:
+        def opened(name: str) -> Dataset:
             journal.phase("loading", detail=f"data.{name}")
 
             def progress(done: int, total: int) -> None:
                 journal.progress(done, total)
                 self.stopping.check()
 
-            dataset = open_dataset(name, Path(path), expected, lines, cache, hashes, progress)
+            dataset = open_dataset(name, data, expected, lines, cache, hashes, progress)
             notices = clip_notices(dataset.manifest, dataset.clips)
             for notice in notices[:SHOWN]:
                 report("warning", notice)
@@ -250,10 +252,12 @@ class Session:
                 report("warning", f"data.{name}: {more}: `lora-cli manifest check` names all")
             return dataset
 
-        train_set = opened("train", data.train)
-        replay_set = opened("replay", data.replay) if data.replay and settings.train.replay_share > 0 else None
-        names = ("domain", "heldout", "selection") if data.selection else ("domain", "heldout")
-        evaluation = tuple(opened(name, getattr(data, name)) for name in names)
+        train_set = opened("train")
+        replay_set = opened("replay") if data.replay and settings.train.replay_share > 0 else None
+        evaluation = tuple(opened(name) for name in JUDGED if name in set_paths(data))
+        if data.selection_share > 0:
+            for name in TAKEN_FROM:
+                report("info", f"data.{name}: {split_of(data).sentence(name, data.selection_share)}")
         opened_sets = [train_set, *([replay_set] if replay_set else []), *evaluation]
         speech.check_languages(u.language for dataset in opened_sets for u in dataset.manifest.utterances)
         train = usable(train_set, speech, settings, report)

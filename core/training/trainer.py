@@ -22,12 +22,13 @@ from core.audio.samples import SAMPLE_RATE_HZ, normalise
 from core.errors import Interrupted
 from core.plan.schema import RunSettings, TrainSettings
 from core.runs.adapter_files import AdapterFacts, adapter_hash
+from core.runs.choice import best_of
 from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, replace_link, write_json
 from core.runs.paths import RunPaths
 from core.scoring.evidence import Interval, Thresholds
-from core.scoring.verdict import EarlyStop, best_interval, early_stop
+from core.scoring.verdict import EarlyStop, early_stop
 from core.training.adapter import kept, merged, optimiser_groups, save_adapter, set_training_mode, trainable
 from core.training.augment import Augmentation
 from core.training.batching import MicroBatch, TrainingPlan
@@ -253,9 +254,8 @@ class Trainer:
 
     def _link(self) -> None:
         """Point the links at the best and the last interval's adapter; remove those that a resume took back."""
-        self.best, self.guardrail_kept = best_interval(
-            [self.intervals[step] for step in sorted(self.intervals)], self.thresholds
-        )
+        intervals = [self.intervals[step] for step in sorted(self.intervals)]
+        self.best, self.guardrail_kept, _ = best_of(self.paths, intervals, self.thresholds)
         for link, step in ((self.paths.best, self.best), (self.paths.last, max(self.intervals, default=0))):
             if step:
                 replace_link(self.paths.root, link, str(self.paths.adapter(step).relative_to(self.paths.root)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from core.audio.samples import SAMPLE_RATE_HZ, read_clip
 from core.audit.audit import Audit, Source, audit
 from core.audit.health import health_document
+from core.manifests.manifest import read_manifest
 
 Samples = NDArray[np.float32]
 FRAME = SAMPLE_RATE_HZ // 200
@@ -125,7 +126,7 @@ def test_slices_of_a_clip_in_training_are_counted_one_by_one(tmp_path: Path, dig
             row = {"audio_filepath": f"{number}.ogg", "text": f"part {number}"}
         rows.append(json.dumps(row) + "\n")
     (tmp_path / "heldout.jsonl").write_text("".join(rows))
-    manifests = {name: tmp_path / f"{name}.jsonl" for name in ("train", "heldout")}
+    manifests = {name: read_manifest(tmp_path / f"{name}.jsonl") for name in ("train", "heldout")}
     [shared] = health_document(manifests, dict.fromkeys(manifests, "0"), 0.075, "key")["shared"]
     assert (shared["kind"], shared["dataset"], shared["other"]) == ("near_audio", "heldout", "train")
     assert shared["count"] == 50

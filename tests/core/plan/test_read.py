@@ -231,6 +231,28 @@ def test_the_same_set_twice_is_refused(data: str, place: str) -> None:
     assert problem.startswith(place)
 
 
+@pytest.mark.parametrize(
+    ("data", "place", "what"),
+    [
+        ("selection = 's.jsonl'\nselection_share = 0.1\n", "8: data.selection: is given", "leave out"),
+        ("selection_heldout = 's.jsonl'\n", "8: data.selection_heldout: goes with data.selection", "give both"),
+        ("selection_share = 0.7\n", "8: data.selection_share: ", "0.5"),
+    ],
+)
+def test_selection_sets_go_together(data: str, place: str, what: str) -> None:
+    head = HEAD.replace('heldout = "h.jsonl"\n', 'heldout = "h.jsonl"\n' + data)
+    [problem] = problems(head + TAIL)
+    assert problem.startswith(f"plan.toml:{place}")
+    assert what in problem
+
+
+def test_a_share_for_selection_takes_replay_speech() -> None:
+    head = HEAD.replace('replay = "r.jsonl"\n', "selection_share = 0.1\n")
+    [problem] = problems(head + TAIL)
+    assert problem.startswith("plan.toml:5: data.selection_share: ")
+    assert "give that, or name both selection sets" in problem
+
+
 def test_the_same_set_twice_in_one_experiment_is_refused_there() -> None:
     [problem] = problems(HEAD + TAIL + "data.heldout = 'd.jsonl'\n")
     assert problem.startswith("plan.toml:10: data.heldout: the same set as data.domain")

@@ -12,6 +12,7 @@ from hub_kit import NEW, OLD, cached
 
 from core.errors import ModelError, PlanError
 from core.manifests.hashing import HashCache
+from core.plan.identity import run_identity
 from core.plan.rows import expand
 from core.runs.model_files import LinearLayers, linear_layers, model_hash
 from core.runs.resolve import Resolved, ResolveError, ResolveLaterError, Resolver, resolve
@@ -232,6 +233,40 @@ def test_the_lines_of_another_set_under_another_name_are_refused(project: Path, 
     (data / "other.jsonl").write_text(json.dumps({"audio_filepath": "copy.wav", "text": "domain"}) + "\n")
     with pytest.raises(ResolveError, match=rf"data.{key}: .*other.jsonl is the same set as data.domain"):
         resolved(project, f'data.{key}="data/other.jsonl"')
+
+
+def shared_out(project: Path, share: str) -> Resolved:
+    for name in ("train", "replay"):
+        rows = []
+        for number in range(20):
+            (project / "data" / f"{name}{number}.wav").write_bytes(f"{name} {number}".encode())
+            row = {
+                "audio_filepath": f"{name}{number}.wav",
+                "text": f"{name} says {number}",
+                "speaker": f"{name}{number % 10}",
+            }
+            rows.append(json.dumps(row) + "\n")
+        (project / "data" / f"{name}.jsonl").write_text("".join(rows))
+    plan = load_plan(project / "plan.toml", ["data.replay=data/replay.jsonl", f"data.selection_share={share}"])
+    return resolve(plan, expand(plan)[0].settings, HashCache(project / "cache.json"))
+
+
+def test_a_share_for_selection_makes_another_run_of_parts(project: Path) -> None:
+    """Every part has its own hash; off it is no part of the identity, and paths stay those of the plan."""
+    off, on, more = (shared_out(project, share) for share in ("0.0", "0.1", "0.3"))
+    assert off.identity == run_identity(replace(off.settings, data=replace(off.settings.data)), off.hashes)
+    assert "selection" not in off.hashes
+    assert len({off.identity, on.identity, more.identity}) == 3
+    assert {"selection", "selection_heldout"} < on.hashes.keys() == on.lines.keys() | {"model"}
+    assert all(off.hashes[name] != on.hashes[name] for name in ("train", "replay"))
+    assert (on.settings.data.train, on.settings.data.selection) == (off.settings.data.train, None)
+
+
+def test_a_share_that_cannot_be_taken_is_told(project: Path) -> None:
+    with pytest.raises(
+        ResolveError, match=r"data.selection_share = 0.1 cannot be taken from data.train \(.*train.jsonl"
+    ):
+        resolved(project, "data.replay=data/domain.jsonl", "data.selection_share=0.1")
 
 
 def with_noise(project: Path) -> Resolved:

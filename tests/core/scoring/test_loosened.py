@@ -14,6 +14,7 @@ from core.scoring.verdict import judge, loosened, loosened_words, thresholds_of
 NOT_LOOSER = {
     "beams": "decodes the base model and the adapter alike, and makes another run",
     "confirm_seeds": "asks for further runs; what one run must meet stays as it is",
+    "selection_confidence": "chooses what is judged, on sets that nothing is judged on",
     "early_stop_intervals": "ends runs early, which rejects them",
 }
 NOTHING = Evidence(0, 0, (), None, None, None, None, None, None)

@@ -260,7 +260,7 @@ def documents(fixed: int, broken: int, **changes: Any) -> Documents:
 
 
 def test_all_figures_of_a_comparison() -> None:
-    found = assess(documents(40, 5), documents(0, 0), None, Thresholds(), normaliser("basic"), "key")
+    found = assess(documents(40, 5), documents(0, 0), {}, Thresholds(), normaliser("basic"), "key")
     gain, rise = found.domain, found.heldout
     assert gain.raw_pp == pytest.approx(7.0) and (gain.fixed, gain.broken) == (40, 5)
     assert gain.corrected_pp == pytest.approx(7.0, abs=0.05)
@@ -283,7 +283,7 @@ def test_blocks_by_a_field_of_the_manifest() -> None:
     for sets in (named.baseline, named.tuned or ()):
         for index, item in enumerate(sets):
             item["fields"] = {"room": index % 25}  # type: ignore[index]
-    found = assess(named, documents(0, 0), None, Thresholds(block_by="room"), normaliser("basic"), "key")
+    found = assess(named, documents(0, 0), {}, Thresholds(block_by="room"), normaliser("basic"), "key")
     assert (found.domain.block_by, found.domain.units, found.domain.conditional) == ("room", 25, False)
     assert "25 values of room" in sentence(found.domain, "domain_gain")
     assert found.heldout.conditional
@@ -302,7 +302,7 @@ def test_edited_documents_are_found(change: dict[str, Any], says: str) -> None:
     assert edited.tuned is not None
     edited.tuned[20].update(change)  # type: ignore[attr-defined]
     with pytest.raises(RecountError, match=says):
-        assess(edited, documents(0, 0), None, Thresholds(), normaliser("basic"), "key")
+        assess(edited, documents(0, 0), {}, Thresholds(), normaliser("basic"), "key")
 
 
 def test_ten_thousand_resamples_in_a_second() -> None:
@@ -326,19 +326,19 @@ def spoken(fixed: int, broken: int, speakers: list[str | None]) -> Documents:
 
 def test_a_set_of_which_some_say_who_speaks_is_one_of_which_nobody_does() -> None:
     some = spoken(40, 5, ["ann", "bob", "cid", None])
-    found = assess(some, spoken(0, 0, ["ann", "bob"]), None, Thresholds(), normaliser("basic"), "key")
+    found = assess(some, spoken(0, 0, ["ann", "bob"]), {}, Thresholds(), normaliser("basic"), "key")
     assert not found.domain.blocked and found.domain.unnamed == 25 and found.domain.conditional
     assert "25 of 100 utterances name no speaker" in sentence(found.domain, "domain_gain")
     assert found.heldout.blocked and found.heldout.units == 2
-    one = assess(spoken(40, 5, ["ann"]), some, None, Thresholds(), normaliser("basic"), "key").domain
+    one = assess(spoken(40, 5, ["ann"]), some, {}, Thresholds(), normaliser("basic"), "key").domain
     assert one.conditional and one.unnamed == 0 and "all utterances have one speaker" in sentence(one, "domain_gain")
-    empty = assess(spoken(40, 5, ["ann", " "]), some, None, Thresholds(), normaliser("basic"), "key").domain
+    empty = assess(spoken(40, 5, ["ann", " "]), some, {}, Thresholds(), normaliser("basic"), "key").domain
     assert empty.unnamed == 50
 
 
 def test_a_speaker_who_has_most_words_is_told_of() -> None:
     names: list[str | None] = ["ann"] * 8 + ["bob", "cid"]
-    found = assess(spoken(40, 5, names), spoken(0, 0, names), None, Thresholds(), normaliser("basic"), "key").domain
+    found = assess(spoken(40, 5, names), spoken(0, 0, names), {}, Thresholds(), normaliser("basic"), "key").domain
     assert found.units == 3 and found.like_units is not None and found.like_units < 2.5
     assert "by 3 speakers, which count as 2." in sentence(found, "domain_gain")
 
@@ -347,8 +347,8 @@ def test_what_the_audit_says_of_an_utterance_that_is_not_there_is_refused() -> N
     sets = documents(40, 5)
     together = (Together("domain", ((0, 1), (5, 100))),)
     with pytest.raises(ValueError, match="utterance 100"):
-        assess(sets, sets, None, Thresholds(), normaliser("basic"), "key", together)
+        assess(sets, sets, {}, Thresholds(), normaliser("basic"), "key", together)
     copied = (Together("domain", (tuple(range(10)), (50, 60))), Together("selection", ((0, 1),)))
-    found = assess(sets, sets, None, Thresholds(), normaliser("basic"), "key", copied)
+    found = assess(sets, sets, {}, Thresholds(), normaliser("basic"), "key", copied)
     assert (found.domain.units, found.heldout.units) == (90, 100)
     assert "90 utterances (10 more have a recording in common with these)" in sentence(found.domain, "domain_gain")

@@ -37,7 +37,7 @@ def documents(**speakers: tuple[int, int, int]) -> Documents:
 
 
 def significance(domain: Documents, heldout: Documents, thresholds: Thresholds) -> Significance:
-    return assess(domain, heldout, None, thresholds, normaliser("basic"), "key", resamples=500)
+    return assess(domain, heldout, {}, thresholds, normaliser("basic"), "key", resamples=500)
 
 
 def criteria(domain: Documents, thresholds: Thresholds, convergence: Criterion = CONVERGED) -> tuple[Criterion, ...]:

@@ -181,7 +181,7 @@ def test_it_is_told_with_how_sure_the_figures_are() -> None:
     before, after = map(counted, documents(TINY_EN * 5))
     before, after = ([one | {"id": str(i)} for i, one in enumerate(side)] for side in (before, after))
     sides = Documents(before, after, [])
-    found = assess(sides, sides, None, Thresholds(), BASIC, "key", resamples=20)
+    found = assess(sides, sides, {}, Thresholds(), BASIC, "key", resamples=20)
     assert [one.dataset for one in found.spelling] == ["domain", "heldout"]
     assert found.spelling[1] == spelling(TINY_EN * 5)
 
