@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import core
-from core.queue.gpu.choice import lock_gpu
+from core.queue.gpu.available import lock_gpu
 from core.runs.folder import open_append
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE

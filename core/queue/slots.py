@@ -13,7 +13,8 @@ from core.plan.next_action import Start
 from core.queue import journal
 from core.queue.execution import AssignedRun
 from core.queue.executor import LocalExecutor, Trainer
-from core.queue.gpu.choice import NO_SLOT, AvailableGpus, Choice, Devices
+from core.queue.gpu.available import NO_SLOT, AvailableGpus
+from core.queue.gpu.choice import Choice, Devices
 from core.queue.prune import prunable, prune
 from core.queue.retry_policy import LOST
 from core.queue.run_status import is_lost, read_outcome

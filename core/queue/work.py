@@ -15,7 +15,7 @@ from core.plan.schema import Plan, Row
 from core.queue import journal
 from core.queue.execution import REMOVED, PlanExecution
 from core.queue.forecast import measured_bytes
-from core.queue.gpu.choice import NO_SLOT
+from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
 from core.queue.requests import RowRequests
 from core.queue.slots import Slots, Successor

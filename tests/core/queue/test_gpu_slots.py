@@ -14,7 +14,8 @@ from nvml_file import FakeNvml
 from plan_folder import PlanFolder
 from waiting import wait_for
 
-from core.queue.gpu.choice import GIB, Devices, Gpu, holder_of, lock_gpu
+from core.queue.gpu.available import holder_of, lock_gpu
+from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.queue.rows import queue_rows
 from core.queue.supervisor import Supervisor
 from core.runs.paths import RunPaths

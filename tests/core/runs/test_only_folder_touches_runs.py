@@ -43,7 +43,7 @@ NAMED: dict[str, frozenset[str]] = {
         "core/system/process.py": "read_text iterdir",
         "core/queue/requests.py": "open",
         "core/queue/client.py": "rglob read_bytes",
-        "core/queue/gpu/choice.py": "open",
+        "core/queue/gpu/available.py": "open",
         "core/cli/__main__.py": "os.open",
         "lora_tui/output.py": "open files.write_text",
         "lora_tui/dashboard/reading/reader.py": "unlink",

@@ -114,4 +114,4 @@ def test_no_module_of_the_run_folder_quotes_a_value_whole() -> None:
         and node.conversion == ord("r")
         and not isinstance(node.value, ast.Subscript)
     ]
-    assert whole == ["hub.py: {named!r}"]  # a revision, which the user's own plan names
+    assert whole == ["model_files.py: {named!r}"]  # a revision, which the user's own plan names

@@ -13,7 +13,8 @@ import pytest
 from nvml_file import FakeNvml
 from plan_folder import PlanFolder
 
-from core.queue.gpu.choice import GIB, AvailableGpus, Choice, Devices, Gpu, choose_gpu, visible
+from core.queue.gpu.available import AvailableGpus
+from core.queue.gpu.choice import GIB, Choice, Devices, Gpu, choose_gpu, visible
 from core.queue.gpu.nvml import NvmlReader
 from core.queue.journal import Journal
 
