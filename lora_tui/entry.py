@@ -42,17 +42,10 @@ def clash() -> str | None:
         owner = f"{type(error).__name__}: {error}"
     if owner == "lora-tui":
         return None
-    others = ", ".join(other_owners()) or "another package"
+    others = (
+        ", ".join(sorted(set(metadata.packages_distributions().get("core", ())) - {"lora-tui"})) or "another package"
+    )
     return f"its package {_OURS} was overwritten by {others}, which calls its own `core`, too: {_elsewhere()}"
-
-
-def other_owners() -> list[str]:
-    """Names of the other installed packages that have files in a top-level `core`."""
-    names = set()
-    for package in metadata.distributions():
-        if any(file.parts[:1] == ("core",) for file in package.files or ()):
-            names.add(str(package.metadata["Name"]))
-    return sorted(names - {"lora-tui"})
 
 
 def lora_cli() -> int:

@@ -18,7 +18,7 @@ from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, matches, short, unknown_ids
 from core.plan.schema import DataSettings, Plan, Row
-from core.queue.forecast import on_cpu, unfit
+from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
@@ -64,6 +64,8 @@ class PlannedRow:
     """None: it cannot be told from the model's files, or not yet."""
     memory: MemoryForecast | None
     """Likewise, or the manifests do not tell."""
+    disk: int | None
+    """Bytes that its run folder will take, about; None likewise."""
     selection: tuple[str, ...] = ()
     """What `data.selection_share` takes out of training, a sentence for each set."""
 
@@ -130,8 +132,9 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         absolute = None if row.adapter_from else resolver.absolute(row.settings, resolver.contents(row.settings))
         size = None if absolute is None else adapter_size(absolute)
         memory = None if absolute is None else memory_forecast(absolute, on_cpu=cpu)
+        disk = None if absolute is None else forecast_bytes(absolute)
         selection = () if unread or absolute is None else tuple(_selection_sets(absolute.data))
-        planned.append(PlannedRow(row, identity, state, size, memory, selection))
+        planned.append(PlannedRow(row, identity, state, size, memory, disk, selection))
     return planned, [*problems, *in_rows(refused, len(rows))]
 
 
@@ -269,6 +272,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "adapter_from": item.row.adapter_from,
                 "selection": item.selection,
                 "memory": None if item.memory is None else asdict(item.memory),
+                "disk": item.disk,
                 "adapter_size": None if item.size is None else asdict(item.size),
                 "settings": asdict(item.row.settings),
             }

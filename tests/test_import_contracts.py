@@ -123,7 +123,10 @@ def test_starting_a_trainer_does_not_import_models_before_its_arguments_are_good
 
 @pytest.mark.parametrize(
     ("command", "names"),
-    [("core.cli", ["transcribe", "evaluate", "manifest", "errors", "normalise"]), ("lora_tui", list(COMMANDS))],
+    [
+        ("core.cli", ["transcribe", "evaluate", "manifest", "errors", "normalise", "doctor", "completion"]),
+        ("lora_tui", list(COMMANDS)),
+    ],
 )
 def test_help_is_given_without_models_and_without_textual(command: str, names: list[str]) -> None:
     script = f"""

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from core.cli import data_arguments, export_command
 from core.command_line import COMPLETION, add_shell, add_version, completion_script
@@ -30,6 +30,13 @@ Prints what is said in each file: the text alone for one file, FILE<TAB>TEXT for
 hears at once, or than --segment-seconds, is cut at silences, and each segment is given with its times.
 
 A file that cannot be used is named in one sentence; the others are transcribed, and the exit code is 4."""
+
+
+_DOCTOR = """\
+Looks at versions, GPU, driver and build of PyTorch, memory, audio formats, disk, locks, session, terminal and PLAN, and
+prints a line for each: ok, warning or problem, and what to do. It starts no run and changes nothing.
+
+exit codes: 0 nothing is wrong, or there are warnings only; 4 there is a problem; 2 interrupted"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -144,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     data_arguments.add_manifest(commands)
     data_arguments.add_errors(commands)
     data_arguments.add_normalise(commands)
+    _add_doctor(commands)
     add_shell(
         commands.add_parser(
             "completion",
@@ -153,6 +161,19 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="what of this machine, this session and a plan would make runs fail",
+        description=_DOCTOR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("plan", nargs="?", type=user_path, metavar="PLAN", help="checked, too, and its forecasts used")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument("--runs", default="runs", metavar="DIR", help="the runs folder; default: ./%(default)s")
+    doctor.add_argument("--state", metavar="DIR", help="the state folder, where locks lie")
 
 
 def _print_completion(args: argparse.Namespace) -> ExitCode:
@@ -166,6 +187,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
         from core.cli import commands, transcribe_command
 
         return transcribe_command.transcribe if name == "transcribe" else commands.evaluate
+    if name == "doctor":
+        from core.cli import doctor_command
+
+        return doctor_command.doctor
     if name == "completion":
         return _print_completion
     if name in ("merge", "export"):
