@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
+from core.runs.consistency import Reported, reported_by
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.reported import Reported, reported_by
 from core.runs.significance import assess_run, fresh
 from core.runs.store import read_run
 from core.scoring.certainty import Significance

@@ -43,6 +43,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     return parse_plan(read_plan_text(path), str(path), overrides)
 
 
+# What is asked of a face
+
 _REQUIRED = {"texts": Depth.TEXTS, "audio": Depth.WHOLE}
 """By the value of `--require-data`."""
 

@@ -148,6 +148,8 @@ def write_flac(path: Path, samples: Samples) -> None:
     path.write_bytes(encoded.getvalue())
 
 
+# The sets
+
 BUILDER_VERSION = 1
 """Raise it when the same plan gives other bytes: every set is then built anew."""
 CHUNK = 16

@@ -179,6 +179,8 @@ def _random_strings(words: Sequence[str], used: Counter[str], rng: np.random.Gen
         yield " ".join(string)
 
 
+# The recipe
+
 Range = tuple[float, float]
 
 LIMITS: dict[str, Range] = {

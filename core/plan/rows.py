@@ -113,6 +113,8 @@ def short(value: Any) -> str:
     return str(value)
 
 
+# The draws of a search, and repeats with other seeds
+
 EXPERIMENT = "search"
 """The experiment of drawn rows, and the name of their run folders."""
 _DIGITS = 3

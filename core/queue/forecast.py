@@ -44,6 +44,8 @@ def _lacking(base_precision: str) -> list[str]:
     return []
 
 
+# How much disk space a run will take
+
 _FLOAT = 4
 """Adapters and optimiser moments are kept in fp32."""
 _MOMENTS = 2

@@ -12,11 +12,21 @@ from core.errors import RunFolderError
 from core.plan.rows import interval_steps
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.choice import best_of, chooses_apart
-from core.runs.consistency import contradictions, missing_files, unproven, wrong_choice
+from core.runs.consistency import (
+    Reported,
+    ScoreKey,
+    contradictions,
+    intervals_by,
+    missing_files,
+    reported_by,
+    total_of,
+    unproven,
+    wrong_choice,
+    wrong_score,
+)
 from core.runs.data_health import read_health
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
-from core.runs.reported import Reported, ScoreKey, intervals_by, reported_by, total_of, wrong_score
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from

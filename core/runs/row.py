@@ -58,6 +58,9 @@ def points(change: float | None, sign: int = 1) -> str:
     return NONE if change is None else f"{round(sign * change, 2) + 0.0:+.2f}"
 
 
+# The row
+
+
 class Outcome(StrEnum):
     """What a row comes to, for the exit code."""
 

@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core.runs.consistency import Reported, ScoreKey, wrong_score
 from core.runs.folder import sha256_of, write_json
 from core.runs.paths import RunPaths
-from core.runs.reported import Reported, ScoreKey, wrong_score
 from core.runs.scores import Score, mappings, read_score
 from core.scoring.certainty import Certainty, SetSpelling, Significance, SliceScore
 from core.scoring.data_health import TAKEN_FROM

@@ -17,7 +17,7 @@ from core.plan.identity import settings_from
 from core.plan.schema import DataSettings
 from core.runs.adapter_files import adapter_hash, read_facts
 from core.runs.choice import best_of
-from core.runs.consistency import recorded_hashes, wrong_facts, wrong_identity, wrong_result
+from core.runs.consistency import recorded_hashes, reported_by, wrong_facts, wrong_identity, wrong_result, wrong_score
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
 from core.runs.folder import LinkError, linked_adapter
@@ -25,7 +25,6 @@ from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_files import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.position import positions_differ
-from core.runs.reported import reported_by, wrong_score
 from core.runs.scores import read_score
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check

@@ -58,6 +58,8 @@ def wer_table(texts: Iterable[tuple[str, str]], unit: Unit = Unit.WORD) -> list[
     return lines
 
 
+# Two texts beside one reference
+
 SEGMENT_GAP_WORDS = 2
 """Words in a row that both hypotheses have right end a MAPSSWE segment, as in NIST's sc_stats."""
 

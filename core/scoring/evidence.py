@@ -101,6 +101,9 @@ def _same_as_shifted(text: str) -> list[int]:
     return found
 
 
+# What a verdict is passed on, and what it says
+
+
 class State(Enum):
     """The state of one criterion."""
 

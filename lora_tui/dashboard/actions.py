@@ -9,8 +9,8 @@ from typing import Any
 
 from core.errors import ExitCode, PlanError, UserError
 from core.manifests.hashing import HashCache
-from core.plan.new_experiment import with_experiment
 from core.plan.read import parse_plan
+from core.plan.template import with_experiment
 from core.queue.commands import CommandResult, Commands, Effect, Selection
 from core.queue.execution import PlanExecution
 from core.queue.report import report

@@ -612,7 +612,7 @@ def test_a_stored_figure_hides_no_edited_count(accepted: PlanFolder) -> None:
 def plant(run: RunPaths, document: Any) -> None:
     """`document` as what is stored for the score documents as they are now, under the thresholds of run.json."""
     from core.runs import significance
-    from core.runs.reported import reported_by
+    from core.runs.consistency import reported_by
     from core.runs.store import read_run
     from core.scoring.verdict import thresholds_of
 

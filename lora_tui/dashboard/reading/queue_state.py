@@ -74,6 +74,8 @@ def has_queue(runs: RunsFolder) -> bool:
     return runs.queue_db.exists() or runs.decisions.exists() or runs.supervisor_lock.exists()
 
 
+# The queue as it stands
+
 AGAIN_S = 2.0
 """How often the queue is listed anew while its files rest: a trainer starts or has died, or they cannot be read."""
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from core.runs.consistency import counted_by
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
-from core.runs.reported import counted_by
 from core.runs.row import Row
 from core.runs.run_figures import change, of_run
 from core.runs.scores import read_score

@@ -15,9 +15,9 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from core.errors import PlanError
-from core.plan.new_experiment import HEAD_KEYS, entry_of, experiment_lines, form_of, with_experiment
 from core.plan.read import parse_plan
 from core.plan.schema import Plan, Row
+from core.plan.template import HEAD_KEYS, entry_of, experiment_lines, form_of, with_experiment
 from core.plan.validate import keys_of
 from lora_tui.dashboard.screens.panels import OneLine
 from lora_tui.dashboard.widgets.mended import ClosesOnce, KeysFooter, TextField

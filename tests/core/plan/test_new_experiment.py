@@ -6,9 +6,9 @@ import pytest
 import tomli
 
 from core.errors import PlanError
-from core.plan.new_experiment import entry_of, experiment_lines, form_of, with_experiment
 from core.plan.read import parse_plan
 from core.plan.rows import expand
+from core.plan.template import entry_of, experiment_lines, form_of, with_experiment
 
 SHIPPED = (Path(__file__).parents[3] / "experiments.toml").read_text()
 
