@@ -18,8 +18,15 @@ Pieces = Sequence[Piece]
 _NARROWEST = 10
 """Cells below which a line is cut rather than broken."""
 _ASCII = str.maketrans(PLAIN)
-_DECISIONS = {"accepted": "✓", "rejected": "✗", "failed": "✗", "undecided": "?"}
-_DECISION_ROLES = {"accepted": "pass", "rejected": "fail", "failed": "fail", "undecided": "unknown"}
+_DECISIONS = {
+    "accepted": ("✓", "pass"),
+    "rejected": ("✗", "fail"),
+    "failed": ("✗", "fail"),
+    "cannot pass": ("✗", "fail"),
+    "on course": ("▲", "pass"),
+    "off course": ("▼", "fail"),
+}
+_UNKNOWN = ("?", "unknown")
 
 
 def width_of(text: str) -> int:
@@ -125,6 +132,13 @@ def broken(line: Pieces, width: int) -> list[Pieces]:
     return [*parts, _pieces(left, hanging)] if left else parts
 
 
+def headline_pieces(word: str, text: str, role: str) -> Pieces:
+    """The sentence of where a row stands, its first word in the colour of its kind."""
+    if not text.startswith(word):
+        return [(text, "strong")]
+    return [(word, role or "strong"), (text.removeprefix(word), "strong")]
+
+
 def _pieces(cells: Pieces, indent: int) -> Pieces:
     pieces = [(" " * indent, "")] if indent else []
     return [
@@ -141,11 +155,9 @@ def plain(text: str, ascii_only: bool) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
 
 
-def decision_pieces(decision: str | None, active: bool, seeds: tuple[int, int] | None = None) -> tuple[Piece, ...]:
-    """`✓ accepted`, `? so far undecided`, `? seeds 1/2`; a dash without a verdict."""
-    if decision is None:
-        return ((NONE, "muted"),)
-    word = f"so far {decision}" if active else decision
-    if seeds is not None:
-        word = f"seeds {seeds[0]}/{seeds[1]}"
-    return ((f"{_DECISIONS[decision]} {word}", _DECISION_ROLES[decision]),)
+def verdict_piece(verdict: str | None, seeds: tuple[int, int] | None = None) -> Piece:
+    """`✓ accepted`, `▲ on course`, `? seeds 1/2`; a dash without a verdict. `verdict`: of `core.runs.headline`."""
+    if verdict is None:
+        return NONE, "muted"
+    glyph, role = _DECISIONS.get(verdict, _UNKNOWN)
+    return f"{glyph} {verdict if seeds is None else f'seeds {seeds[0]}/{seeds[1]}'}", role

@@ -16,10 +16,12 @@ from core.queue.executor import KILL_WAIT_S, STOP_GRACE_S
 from core.queue.report import judge_run
 from core.queue.requests import Submission
 from core.queue.state import FAILURES, TOLD_TO_STOP, QueueState, SubmissionState
+from core.runs.headline import headline
 from core.runs.judged import Judged
 from core.runs.paths import RunPaths, RunsFolder
+from core.runs.row import Row
+from core.runs.run_figures import of_run
 from core.runs.store import RunFollower, last_line
-from core.scoring.evidence import Verdict
 from core.system.files import HeldFolder
 from core.system.process import StopSignals
 from lora_tui.diagnostics import say
@@ -38,6 +40,8 @@ STOP_WAIT_S = STOP_GRACE_S + KILL_WAIT_S + 15.0
 class _Followed:
     follower: RunFollower
     progress: RunProgress
+    stands: str = ""
+    """What was last said of where it stands."""
 
 
 class Follower:
@@ -169,23 +173,31 @@ class Follower:
                 log = followed.follower.paths.log
                 say(f"{label}  the end of {log}: {last_line(log) or 'it is empty'}")
 
-    def say_verdict(self, label: str, found: Judged, instead: Verdict | None = None) -> None:
-        """The verdict table of a run, once. `instead`: what the row comes to, where that is not the run's verdict."""
+    def say_verdict(self, label: str, found: Judged, row: Row | None = None) -> None:
+        """The verdict table of a run, once. `row`: what it comes to there, where that may not be the run's verdict."""
         run = found.snapshot.paths.name
         if run in self.judged:
             return
         self.judged.add(run)
         if found.evidence.failure:
             say(f"{label}  {found.evidence.failure}")
-        for line in verdict_lines(label, instead or found.verdict, found.snapshot.duration_s):
+        row = row or of_run(Row("", label), found)
+        for line in verdict_lines(label, row.verdict or found.verdict, found.snapshot.duration_s, headline(row).text):
             say(line)
         for problem in found.problems:
             say(f"  problem: {problem}")
 
     def _show(self, followed: _Followed) -> None:
         snapshot = followed.follower.refresh()
+        known = followed.progress.interval
         for line in followed.progress.news(snapshot, time.monotonic()):
             say(line)
+        if followed.progress.interval > max(0, known) and snapshot.state.active:
+            label = followed.progress.label
+            stands = headline(of_run(Row("", label), judge_run(self._execution, followed.follower.paths))).text
+            if stands != followed.stands:
+                followed.stands = stands
+                say(f"{label}  {stands}")
 
 
 class Signals(StopSignals):

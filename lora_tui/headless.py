@@ -118,7 +118,7 @@ def _conclude(
             if row.run.name in first:
                 say(f"{row.key}  is the same run as {first[row.run.name]}: {row.outcome}")
             first.setdefault(row.run.name, row.key)
-            said.say_verdict(row.key, row.judged, row.verdict)
+            said.say_verdict(row.key, row.judged, row)
         elif row.key not in execution.closed:
             say(f"{row.key}  not run{f': {row.note}' if row.note else ''}")
     complete = ending is None or ending.complete

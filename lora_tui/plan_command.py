@@ -16,7 +16,7 @@ from core.manifests.hashing import HashCache, UnsavedHashes
 from core.manifests.sets import split_of
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
-from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, matches, short, unknown_ids
+from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, interval_steps, matches, short, unknown_ids
 from core.plan.schema import DataSettings, Plan, Row
 from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
@@ -28,6 +28,8 @@ from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.scoring.data_health import TAKEN_FROM
+from core.scoring.outlook import out_of_reach
+from core.scoring.verdict import thresholds_of
 from lora_tui.cells import table
 from lora_tui.request import add_choice, add_folders, add_plan, load_plan
 
@@ -83,17 +85,22 @@ def run(args: argparse.Namespace) -> ExitCode:
     problems: list[str] = []
     planned: list[PlannedRow] = []
     plan: Plan | None = None
+    remarks: list[str] = []
     try:
         plan = load_plan(args.plan, args.set)
         rows = _selected(plan, args.only)
         runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
         planned, problems = plan_rows(plan, rows, runs)
+        remarks = out_of_reach_rows(plan, rows)
     except PlanError as error:
         problems = str(error).split("\n")
     if args.json:
-        console.document(_document(str(args.plan), plan, planned, problems), indent=1)
+        document = _document(str(args.plan), plan, planned, problems)
+        console.document({**document, "remarks": remarks}, indent=1)
     else:
         _print_text(plan, planned, problems)
+        for remark in remarks:
+            console.err(f"remark: {remark}")
     return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED
 
 
@@ -145,6 +152,16 @@ def _selection_sets(data: DataSettings) -> Iterator[str]:
             split = split_of(data)
             for name in TAKEN_FROM:
                 yield f"data.{name}: {split.sentence(name, data.selection_share)}"
+
+
+def out_of_reach_rows(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    """What the gate asks for that runs of these rows can never have, whatever they learn: a sentence each."""
+    thresholds, found = thresholds_of(asdict(plan.gate)), dict[str, list[str]]()
+    for row in rows:
+        train = row.settings.train
+        if reason := out_of_reach(train.steps, interval_steps(train.steps, train.eval_every), thresholds):
+            found.setdefault(f"cannot pass: {reason}", []).append(row.key)
+    return in_rows(found, len(rows))
 
 
 def _unfit(resolver: Resolver, row: Row) -> list[str]:

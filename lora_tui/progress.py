@@ -98,11 +98,14 @@ def training_line(snapshot: RunSnapshot) -> str:
     return "  ".join([*parts, *_speed(snapshot)])
 
 
-def verdict_lines(label: str, verdict: Verdict, duration_s: float | None) -> list[str]:
-    """The verdict as a table: state, criterion, number, threshold, how sure the number is, and the reason."""
+def verdict_lines(label: str, verdict: Verdict, duration_s: float | None, stands: str) -> list[str]:
+    """The verdict as a table: state, criterion, number, threshold, how sure the number is, and the reason.
+
+    `stands`: the headline of its row.
+    """
     time = "" if duration_s is None else f" after {duration(duration_s)}"
     best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
-    lines = [f"{label}  verdict: {verdict.word.upper()}{time}{best}"]
+    lines = [f"{label}  verdict: {verdict.word.upper()}{time}{best}", f"  {stands}"]
     lines += [f"  {remark}" for remark in verdict.remarks]
     cells = [(*criterion_cells(criterion), criterion.reason) for criterion in verdict.criteria]
     return [*lines, *(f"  {line}" for line in table(cells, right=(2,)))]

@@ -18,6 +18,7 @@ from core.queue.client import supervisor_note
 from core.queue.commands import CommandResult, Commands, Effect, Selection
 from core.queue.requests import Submission, Target
 from core.queue.rows import queue_rows
+from core.runs.headline import headline
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Row
 from core.runs.store import state_and_reason
@@ -140,14 +141,14 @@ def _word(done: CommandResult, target: Target, effect: Effect) -> str:
 
 
 SCHEMA_VERSION = 1
-_HEADINGS = ("ROW", "STATE", "RUN", "SUBMISSION", "WHY")
-_KEYS = ("row", "state", "run", "submission", "reason")
+_HEADINGS = ("ROW", "STATE", "RUN", "SUBMISSION", "WHERE IT STANDS")
+_KEYS = ("row", "state", "run", "submission", "headline")
 
 
 def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     """Print the rows: of open submissions, with `--all` the runs of closed ones too."""
     found = queue_rows(runs)
-    rows = [_row(row) for row in found.rows]
+    rows = [_row(found.judged(row)) for row in found.rows]
     if args.all:
         queued = {row.run.name for row in found.rows if row.run is not None}
         others = _others(run for run in runs.runs() if run.name not in queued)
@@ -180,6 +181,7 @@ def _row(row: Row) -> dict[str, Any]:
         "experiment": row.experiment,
         "state": row.status.value,
         "reason": row.reason,
+        "headline": headline(row).text,
         "run": None if row.run is None else row.run.name,
         "submission": row.queued.submission or None,
         "plan": row.queued.plan_path or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
 from core.queue.report import report
 from core.queue.requests import Submission
-from core.runs.data_health import headline
+from core.runs.data_health import headline as health_headline
+from core.runs.headline import headline, verdict_of
 from core.runs.paths import RunsFolder
 from core.runs.position import read_positions
 from core.runs.row import Outcome, Row, clock, rate_of
@@ -34,8 +36,9 @@ from lora_tui.request import add_choice, add_folders, add_plan, read_plan_text
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0
 _LONGEST = 300
+_COUNTED = re.compile(r"\d+/\d+")
 """Characters of a cell or a line; `--json` has all of them."""
-_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT", "VERDICT", "WHY")
+_HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT", "VERDICT", "WHERE IT STANDS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +103,7 @@ def _at_work(row: Row) -> list[str]:
     """What the verdict would be now, and the end of the log, of a run that trains."""
     if row.run is None or row.judged is None or row.verdict is None or not row.judged.snapshot.state.active:
         return []
-    verdict = verdict_lines(f"{row.key}  so far", row.verdict, row.figures.duration_s)
+    verdict = verdict_lines(f"{row.key}  so far", row.verdict, row.figures.duration_s, headline(row).text)
     log = sanitise(last_line(row.run.log), _LONGEST) or "nothing yet"
     return ["", *(sanitise(line, _LONGEST) for line in verdict), f"  log: {log}"]
 
@@ -112,8 +115,7 @@ def _verdict(row: Row) -> str:
     if row.verdict.failed:
         said = row.verdict.word
     elif row.outcome is Outcome.UNDECIDED and row.seeds is None:
-        now = row.verdict.decision.value  # where the run has not ended, the outcome does not say what it would be
-        said = now if now == said else f"so far {now}"
+        said = verdict_of(row) or said  # where the run has not ended, the outcome does not say what it would be
     return said if row.seeds is None else f"{said}, seeds {row.seeds[0]}/{row.seeds[1]}"
 
 
@@ -122,20 +124,21 @@ def _cells(row: Row) -> tuple[str, ...]:
     cells = (
         row.key,
         "-" if row.run is None else row.run.name,
-        row.status.text,
+        _state(row),
         "-" if row.run is None else f"{figures.steps}/{figures.steps_planned}",
         "-" if figures.eta_s is None else clock(figures.eta_s),
         "-" if figures.pace_s is None else f"{figures.pace_s:.2f}",
         wer_with_change(figures.domain, "-"),
         wer_with_change(figures.heldout, "-"),
         _verdict(row),
-        _why(row) or "-",
+        headline(row).text,
     )
     return tuple(sanitise(cell, _LONGEST) for cell in cells)
 
 
-def _why(row: Row) -> str:
-    return "; ".join(filter(None, (row.reason, row.near)))
+def _state(row: Row) -> str:
+    """`evaluating 12/300`: how far its trainer is, where it can count."""
+    return f"{row.status.text} {row.reason}" if row.active and _COUNTED.fullmatch(row.reason) else row.status.text
 
 
 def _health(row: Row) -> dict[str, str] | None:
@@ -143,7 +146,7 @@ def _health(row: Row) -> dict[str, str] | None:
         return None
     accepted, evidence = row.judged.thresholds.accept_leakage, row.judged.evidence
     positions, _ = read_positions(row.judged.snapshot.paths)
-    state, told = headline(evidence.data_health, positions, accepted, evidence.caps)
+    state, told = health_headline(evidence.data_health, positions, accepted, evidence.caps)
     return {"state": state.value, "summary": told}
 
 
@@ -163,6 +166,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "run": None if row.run is None else row.run.name,
         "state": row.status.value,
         "reason": row.reason,
+        "headline": headline(row).text,
         "steps_completed": figures.steps,
         "steps_planned": None if row.wanted is None else row.wanted.settings.train.steps,
         "eta_s": figures.eta_s,

@@ -11,8 +11,11 @@ from typing import Any
 from core import console
 from core.errors import ExitCode, RunFolderError
 from core.manifests.hashing import HashCache
+from core.runs.headline import headline
 from core.runs.judged import origin
 from core.runs.paths import RunPaths
+from core.runs.row import Row
+from core.runs.run_figures import of_run
 from core.runs.signing import SECRET, SSH_KEY, keys_from, sign
 from core.runs.status import Status
 from core.runs.verify import Verification, verify
@@ -82,7 +85,9 @@ class _Forgetful(HashCache):
 
 
 def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
-    lines = verdict_lines(found.judged.snapshot.experiment, found.verdict, found.judged.snapshot.duration_s)
+    stands = headline(_row(found))
+    name, duration_s = found.judged.snapshot.experiment, found.judged.snapshot.duration_s
+    lines = verdict_lines(name, found.verdict, duration_s, stands.text)
     lines += ["", *(f"{name}: {value}" for name, value in origin(found.judged))]
     lines.append(f"Signature: {found.signature.summary}")
     lines += ["", *(f"not checked: {text}" for text in found.unchecked), *(f"problem: {p}" for p in found.problems)]
@@ -95,6 +100,10 @@ def _lines(found: Verification, paths: RunPaths, code: ExitCode) -> list[str]:
     return [*lines, f"{word}; {what} (exit {int(code)}){looser}"]
 
 
+def _row(found: Verification) -> Row:
+    return of_run(Row("", found.judged.snapshot.experiment), found.judged)
+
+
 def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> Any:
     document = {
         "schema": SCHEMA_VERSION,
@@ -104,6 +113,7 @@ def _as_json(found: Verification, paths: RunPaths, code: ExitCode) -> Any:
         "unchecked": found.unchecked,
         "signature": found.signature.summary,
         "verdict": found.verdict.decision.value,
+        "headline": headline(_row(found)).text,
         "remarks": list(found.verdict.remarks),
         "criteria": [asdict(c) | {"state": c.state.value} for c in found.verdict.criteria],
         "evidence": dict(origin(found.judged)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,14 @@ from core.queue.requests import QueueDb, QueueSnapshot, RowRequests, Submission,
 from core.queue.retry_policy import COUNTED, LOST, decide
 from core.queue.run_status import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
 from core.queue.state import QueueState, SubmissionState
+from core.runs.judged import judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Outcome, Queued, Row, of_plan, told_by_plan
+from core.runs.run_figures import of_run
 from core.runs.snapshot import LOST_S, RunSnapshot, reason
 from core.runs.status import Status
 from core.runs.store import read_run, state_and_reason
+from core.scoring.verdict import thresholds_of
 from core.system.files import exists
 from core.system.locks import is_held
 from core.system.process import identity_from_json, is_alive
@@ -122,6 +125,17 @@ class QueueRows:
     def listed(self, row: Row) -> Row | None:
         """The row of the queue that this one is, as it was when the queue was listed."""
         return self._rows.get((row.queued.submission, row.key))
+
+    def judged(self, row: Row) -> Row:
+        """A row of the queue with the verdict on its run, by its submission's plan: that reads all files of the run."""
+        entry = self._entries.get((row.queued.submission, row.key))
+        if entry is None or row.run is None:
+            return row
+        found = _parsed(entry.submission.plan_text, entry.submission.plan_path, entry.submission.overrides)
+        if found is None:
+            return row
+        told = of_run(row, judged(read_run(row.run), thresholds_of(asdict(found[0].gate))))
+        return replace(told, status=row.status, reason=row.reason)
 
     def is_of(self, queued: Row, planned: Row | None, run: RunPaths | None) -> bool:
         """Whether a row of the queue is this one of its plan as that is now, which is this run where it has one."""

@@ -17,14 +17,18 @@ from core.queue.execution import REMOVED, PlanExecution
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.available import NO_SLOT
 from core.queue.pauses import Pauses
+from core.queue.report import judge_run
 from core.queue.requests import RowRequests
 from core.queue.slots import Slots, Successor
 from core.runs.contents import HUB, MODEL
 from core.runs.documents import read_config
 from core.runs.folder import write_json
+from core.runs.headline import headline
 from core.runs.model_files import DEFAULT_REVISION
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Resolved
+from core.runs.row import Row as RunRow
+from core.runs.run_figures import of_run
 from core.system.files import exists
 from core.version import this_version
 
@@ -136,12 +140,16 @@ class Work:
         rows = [key for key in self.execution.assigned if (run := self.run_of(key)) is not None and run.name == end.run]
         facts = self.execution.run_status.facts(folder) if end.outcome == "done" else {}
         known = {name: facts.get(name) for name in ("accepted", "domain_gain", "heldout_regression")}
+        ended = of_run(RunRow("", rows[0] if rows else end.run), judge_run(self.execution, folder))
         return {
             "run": end.run,
             "folder": str(folder.root),
             "rows": rows,
             "outcome": end.outcome,
             "message": end.message,
+            "headline": headline(
+                of_run(RunRow("", rows[0] if rows else end.run), judge_run(self.execution, folder))
+            ).text,
             **known,
         }
 

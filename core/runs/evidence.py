@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.errors import RunFolderError
-from core.plan.rows import interval_steps
+from core.plan.rows import interval_steps, too_many_intervals
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.choice import best_of, chooses_apart
 from core.runs.consistency import (
@@ -187,16 +187,21 @@ def _signature_problem(reader: _Reader, snapshot: RunSnapshot) -> str | None:
     return problem
 
 
-def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
-    """Planned intervals before the newest (all of them, once the run is done) that are not there."""
+def planned_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
+    """The steps at which the run is evaluated after step 0, by its run.json; none where that does not say."""
     train = snapshot.settings.get("train")
     every = train.get("eval_every") if isinstance(train, dict) else None
     steps = snapshot.steps_planned
-    if not isinstance(every, int) or every < 1 or steps < 1:
+    if not isinstance(every, int) or every < 1 or steps < 1 or too_many_intervals(steps, every):
         return ()
+    return interval_steps(steps, every)
+
+
+def _missing_intervals(snapshot: RunSnapshot) -> tuple[int, ...]:
+    """Planned intervals before the newest (all of them, once the run is done) that are not there."""
     there = {interval.step for interval in snapshot.intervals}
-    last = steps if snapshot.state is Status.DONE else max(there, default=0)
-    return tuple(step for step in interval_steps(steps, every) if step <= last and step not in there)
+    last = snapshot.steps_planned if snapshot.state is Status.DONE else max(there, default=0)
+    return tuple(step for step in planned_intervals(snapshot) if step <= last and step not in there)
 
 
 def _counts(reader: _Reader, name: str, score: Score, unit: Unit) -> ErrorCounts:

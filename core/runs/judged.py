@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.runs.evidence import gather
+from core.runs.chances import chances_so_far
+from core.runs.evidence import gather, planned_intervals
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
+from core.runs.status import Status
 from core.scoring.evidence import Artifact, Criterion, Evidence, State, Thresholds, Verdict
+from core.scoring.outlook import outlook
+from core.scoring.standing import Standing
 from core.scoring.units import Unit
 from core.scoring.verdict import judge, thresholds_of
 
@@ -28,14 +32,14 @@ class Judged:
     problems: tuple[str, ...]
     """One sentence for each file that should have been evidence and could not be."""
     verdict: Verdict
+    standing: Standing
     gave_up: str | None = None
     """Why the queue does not go on with a run that did not end by itself."""
 
     @property
     def ended(self) -> bool:
         """Whether the verdict is the last word: the run is done, broke, or was given up."""
-        state = self.snapshot.state
-        return state == "done" or state.broken or self.gave_up is not None
+        return _ended(self.snapshot, self.gave_up)
 
     def so_far(self) -> dict[str, Criterion]:
         """What the WER criteria would be by the trainer's own score at the best interval, while none is tuned."""
@@ -56,9 +60,18 @@ def judged(snapshot: RunSnapshot, thresholds: Thresholds, gave_up: str | None = 
     """
     gathered = gather(snapshot, snapshot.paths, gave_up, thresholds)
     verdict = judge(gathered.evidence, thresholds)
+    ended = _ended(snapshot, gave_up)
+    chances = None if ended else chances_so_far(snapshot, verdict.best_step, thresholds)
+    stands = outlook(
+        gathered.evidence, thresholds, verdict, ended=ended, evaluated=planned_intervals(snapshot), chances=chances
+    )
     if snapshot.unit is not thresholds.unit:  # whoever draws its intervals draws what the gate counts
         snapshot = replace(snapshot, intervals=gathered.evidence.intervals, unit=thresholds.unit)
-    return Judged(snapshot, thresholds, gathered.evidence, gathered.problems, verdict, gave_up)
+    return Judged(snapshot, thresholds, gathered.evidence, gathered.problems, verdict, stands, gave_up)
+
+
+def _ended(snapshot: RunSnapshot, gave_up: str | None) -> bool:
+    return snapshot.state is Status.DONE or snapshot.state.broken or gave_up is not None
 
 
 def recorded_thresholds(config: Mapping[str, Any] | None) -> Thresholds:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.plan.schema import HistoryRow
+from core.runs.headline import headline, verdict_of
 from core.runs.row import NONE, Figures, Row, Wer, duration, from_to, points, rate_of
 from core.runs.status import Status
 from core.scoring.units import Unit
@@ -20,7 +21,7 @@ CRITERIA = {
 }
 _PERMISSION = "train.allow_high_learning_rate"
 """No setting by which runs are told apart: the learning rate that it permits is shown."""
-_NOTE_LENGTH = 200
+_HEADLINE_LENGTH = 200
 _HASH_LENGTH = 12
 
 
@@ -29,7 +30,7 @@ def headings(rows: Iterable[Row]) -> tuple[str, ...]:
     rate = rate_of(rows)
     return (
         "Experiment", "Settings", "Steps", f"Domain {rate} %", "Gain, points", f"Heldout {rate} %", "Change, points",
-        *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Note",
+        *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Where it stands",
     )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def cells(row: Row) -> list[str]:
         verdict_word(row),
         NONE if figures.duration_s is None else duration(figures.duration_s),
         (figures.adapter_hash or NONE)[:_HASH_LENGTH],
-        _shortened(row.note) or NONE,
+        _shortened(headline(row).text),
     ]
 
 
@@ -103,19 +104,20 @@ def values(row: Row) -> dict[str, str | int | float | None]:
         "duration_s": figures.duration_s,
         "adapter_hash": figures.adapter_hash,
         "note": row.note,
+        "headline": headline(row).text,
     }
 
 
 def verdict_word(row: Row) -> str:
-    """`accepted`, `rejected (diverged)`, `failed`, `training, so far undecided`; without a verdict just the state."""
+    """`accepted`, `rejected (diverged)`, `failed`, `training, on course`; without a verdict just the state."""
     status = row.status.text
     if row.verdict is None:
         return status
-    word = row.verdict.word
+    word = verdict_of(row) or row.verdict.word if row.seeds is None else row.verdict.word
     if row.seeds is not None:
         word += f", seeds {row.seeds[0]}/{row.seeds[1]}"
     if row.goes_on:
-        return f"{status}, so far {word}"
+        return f"{status}, {word}"
     return word if row.status.value in ("done", word) else f"{word} ({status})"
 
 
@@ -130,8 +132,8 @@ def _steps(figures: Figures) -> str:
     return f"{figures.steps} of {figures.steps_planned if figures.steps_planned else '?'}"
 
 
-def _shortened(note: str) -> str:
-    return note if len(note) <= _NOTE_LENGTH else note[: _NOTE_LENGTH - 1] + "…"
+def _shortened(text: str) -> str:
+    return text if len(text) <= _HEADLINE_LENGTH else text[: _HEADLINE_LENGTH - 1] + "…"
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

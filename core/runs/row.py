@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from core.runs.judged import Judged
     from core.runs.paths import RunPaths
     from core.scoring.evidence import Verdict
+    from core.scoring.standing import Standing
 
 
 # How figures are written. No figure is a dash, never 0
@@ -106,6 +107,8 @@ class Figures:
     """accepted, rejected, undecided or failed: the verdict, once there is anything to judge."""
     criteria: tuple[tuple[str, str], ...] = ()
     """(name, PASS, FAIL or UNKNOWN) of the verdict."""
+    standing: Standing | None = None
+    """Where the run stands by its evidence; None: nothing has begun, or it is not known."""
     note: str = ""
     """Why the verdict is not ACCEPTED: how the run failed, else the first criterion that is not PASS."""
     duration_s: float | None = None

@@ -16,6 +16,7 @@ from core.runs.row import Figures, Outcome, Row, Wer
 from core.runs.snapshot import RunSnapshot, reason
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Decision, State, Verdict
+from core.scoring.standing import Stand, Standing
 from core.scoring.units import ErrorCounts
 
 
@@ -77,6 +78,7 @@ def figures(judged: Judged) -> Figures:
         heldout=heldout,
         word=verdict.word if snapshot.intervals or not snapshot.state.active else None,
         criteria=tuple((c.name, c.state.value) for c in verdict.criteria),
+        standing=judged.standing if snapshot.intervals or not snapshot.state.active or snapshot.attempts else None,
         note=evidence.failure or first_reason(verdict),
         duration_s=snapshot.duration_s if snapshot.attempts else None,
         adapter_hash=evidence.artifact.current_hash if evidence.artifact is not None else None,
@@ -115,7 +117,7 @@ def doubted(row: Row, why: str, *, always: bool = False) -> Row:
         verdict = replace(verdict, criteria=criteria, decision=Decision.UNDECIDED)
         word = verdict.word
     states = tuple((name, State.UNKNOWN.value) for name, _ in row.figures.criteria)
-    told = replace(row.figures, word=word, criteria=states, note=why)
+    told = replace(row.figures, word=word, criteria=states, note=why, standing=Standing(Stand.UNDECIDED, why))
     return replace(row, figures=told, verdict=verdict, outcome=Outcome.UNDECIDED)
 
 

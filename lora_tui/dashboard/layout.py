@@ -10,7 +10,11 @@ SMALLEST = (30, 6)
 """Columns and lines below which only a sentence is shown."""
 _CHROME = 3
 """Header, status line and footer."""
-_VERDICT_SHORT, _VERDICT_LONG = 7, 14
+_VERDICT_SHORT, _VERDICT_LONG = 7, 15
+_NARROW = 100
+"""Columns below which the sentence of where a run stands takes two lines."""
+_HEAD_LINES = 2
+"""Of the verdict, where there is no room for its criteria."""
 _PLOTS_LEAST = 7
 _STACKED_FROM = 19
 """Lines of plots from which the two WER plots stand one above the other."""
@@ -39,9 +43,10 @@ def share(width: int, height: int, rows: int, emphasis: str = EMPHASES[0]) -> La
     if rows == 0:
         return Layout(room, 0, 0, False)  # what to do next is all there is to say
     if width < 60:
-        return Layout(room, 0, 0, False)
+        return Layout(room - _HEAD_LINES, 0, _HEAD_LINES, False)
     verdict = _VERDICT_LONG if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT
-    wanted = max(rows + 1, 4)
+    verdict += width < _NARROW
+    wanted = max(rows + 1, 2)
     table = min(wanted, {"plots": 4, "queue": max(5, room - verdict)}.get(emphasis, max(5, room // 4)))
     plots = room - table - verdict
     if plots < _PLOTS_LEAST and emphasis != "queue":
@@ -50,6 +55,6 @@ def share(width: int, height: int, rows: int, emphasis: str = EMPHASES[0]) -> La
     if plots < _PLOTS_LEAST:
         plots = 0
         if room - verdict < 3:
-            verdict = 0
+            verdict = min(_HEAD_LINES, room - 1)
         table = room - verdict
     return Layout(table, plots, verdict, plots >= _STACKED_FROM)

@@ -11,7 +11,7 @@ from lora_tui.reports.report import Report
 
 COLUMNS = (
     "experiment", "title", "settings", "status", "run", "steps_completed", "steps_planned", "baseline_domain",
-    "tuned_domain", "baseline_heldout", "tuned_heldout", "rate", "duration_s", "adapter_hash", "note",
+    "tuned_domain", "baseline_heldout", "tuned_heldout", "rate", "duration_s", "adapter_hash", "note", "headline",
 )  # fmt: skip
 _DECIMALS = 6
 """An error rate of a million words has no more; JSON has every digit."""

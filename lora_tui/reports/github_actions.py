@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.runs.headline import headline
 from core.runs.row import Outcome
 from core.sanitise import sanitise
 from core.scoring.evidence import State
@@ -47,7 +48,8 @@ def _command(row: ReportRow, plan: str, lines: Mapping[str, int | None]) -> str:
     if row.line.verdict is not None:
         wrong = [c for c in row.line.verdict.criteria if c.state is not State.PASS]
         reasons = [f"{c.title}: {c.state.value}. {c.reason}" for c in wrong]
-    message = " ".join([*row.line.remarks, *(reasons or [row.line.note or "All criteria pass."])])
+    stands = f"{headline(row.line).text}."
+    message = " ".join([*row.line.remarks, stands, *(reasons or [row.line.note or "All criteria pass."])])
     return f"::{_LEVELS[str(row.outcome)]} {where},title={title}::{_data(message)}"
 
 

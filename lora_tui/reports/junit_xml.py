@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape  # what it escapes and how is XML too; xml.sax would import a network client
 
+from core.runs.headline import headline
 from core.runs.matrix import verdict_word
 from core.sanitise import sanitise
 from core.scoring.certainty import sentence
@@ -38,6 +39,7 @@ def _suite(shown: ReportRow) -> str:
     facts = (
         *(("Remark", remark) for remark in row.remarks),
         ("Verdict", verdict_word(row)),
+        ("Where it stands", headline(row).text),
         *shown.evidence,
         *findings,
     )

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from core.runs.matrix import cells, verdict_word
+from core.runs.headline import headline
+from core.runs.matrix import cells
 from core.runs.row import NONE
 from core.sanitise import escape_markdown, escape_markdown_cell
 from core.scoring.certainty import sentence
@@ -52,7 +53,7 @@ def _section(row: ReportRow, verdict: Verdict, same: str | None, pictures: Pictu
     if same is not None:
         return [*lines, f"The same run as {escape_markdown(same)}: {escape_markdown(row.run or '')}."]
     if row.run is not None:
-        lines += [f"Run {escape_markdown(row.run)}: **{escape_markdown(verdict_word(line))}**.", ""]
+        lines += [f"Run {escape_markdown(row.run)}: **{escape_markdown(headline(line).text)}**.", ""]
     lines += [text for remark in line.remarks for text in (f"**{escape_markdown(remark)}**", "")]
     if line.note and all(line.note != criterion.reason for criterion in verdict.criteria):
         lines += [escape_markdown(line.note), ""]

@@ -19,6 +19,7 @@ from typing import Any
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Figures, Outcome, Row, Wer
 from core.runs.status import Status
+from core.scoring.standing import Stand, Standing
 from core.scoring.units import Unit
 from core.system.files import read_json, write_text
 from lora_tui.dashboard.reading.snapshots import Board
@@ -165,6 +166,8 @@ def with_figures(row: Row, kept: Row) -> Row:
 def _row(key: object, kept: Mapping[str, Any]) -> Row:
     figures = dict(kept["figures"])
     figures |= {name: Wer(**figures[name]) for name in ("domain", "heldout")}
+    stands = figures.get("standing")
+    figures["standing"] = None if stands is None else Standing(**stands | {"word": Stand(stands["word"])})
     figures["unit"] = None if figures.get("unit") is None else Unit(figures["unit"])
     figures["criteria"] = tuple((str(name), str(state)) for name, state in figures["criteria"])
     return Row(

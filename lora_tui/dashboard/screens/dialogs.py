@@ -24,7 +24,8 @@ _KEYS = {
 
 _SIGNS: tuple[Pieces, ...] = (
     ((f"  {'✓ ✗ ?':<17}", "key"), ("PASS, FAIL, UNKNOWN; UNKNOWN says what is missing, and never passes", "muted")),
-    ((f"  {'so far':<17}", "key"), ("what the verdict would be now; the run still trains", "muted")),
+    ((f"  {'▲ ▼':<17}", "key"), ("on course, off course: what the verdict would be now; the run goes on", "muted")),
+    ((f"  {'cannot pass':<17}", "key"), ("whatever comes: a criterion of the gate stays unknown", "muted")),
     ((f"  {'★':<17}", "key"), ("the best interval", "muted")),
     ((f"  {'━ last 3':<17}", "key"), ("the intervals that stability looks at", "muted")),
     ((f"  {'base, target':<17}", "key"), ("error rate of the base model, and what a run must get below", "muted")),

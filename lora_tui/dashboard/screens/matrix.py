@@ -16,12 +16,13 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input
 
+from core.runs.headline import headline, verdict_of
 from core.runs.matrix import CRITERIA, differing_values
 from core.runs.row import NONE, Row, duration, from_to, rate_of
 from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit
-from lora_tui.cells import decision_pieces, plain
+from lora_tui.cells import plain, verdict_piece
 from lora_tui.dashboard.asks import allowed
 from lora_tui.dashboard.messages import Asked, FollowsBoard, LookChanged
 from lora_tui.dashboard.reading.snapshots import Board
@@ -42,7 +43,7 @@ _BEFORE_SETTINGS = (
     "experiment", "state", "verdict", "gain", "heldout change", "domain WER", "heldout WER",
     *(title.lower() for title in CRITERIA.values()),
 )  # fmt: skip
-_BEHIND_SETTINGS = ("steps", "duration", "adapter", "reason")
+_BEHIND_SETTINGS = ("steps", "duration", "adapter", "where it stands")
 
 SortKey = tuple[int, float, str]
 """Numbers before texts, nothing at the end."""
@@ -88,20 +89,15 @@ def sort_rows(matrix: Matrix, heading: str, *, descending: bool) -> Matrix:
     return Matrix(matrix.headings, (*known, *unknown))
 
 
-def reason_of(row: Row) -> str:
-    """Why it did not run, failed, waits or is not accepted; the remark on an earlier result."""
-    return row.reason or ("" if row.word == "accepted" else row.figures.note)
-
-
 def _cells(row: Row, values: Mapping[str, str], names: Sequence[str]) -> tuple[Cell, ...]:
     figures = row.figures
     gain = None if figures.domain.change is None else -figures.domain.change
-    word, role = decision_pieces(row.word, row.goes_on, row.seeds)[0]
+    word, role = verdict_piece(verdict_of(row), row.seeds)
     states = dict(figures.criteria)
     return (
         _text(row.name, "strong" if row.planned else "muted"),
         _text(row.status.text, "active" if row.active else ""),
-        Cell(word, role, _key(row.word)),
+        Cell(word, role, _key(verdict_of(row))),
         _number(gain, f"{gain:+.2f}" if gain is not None else ""),
         _number(figures.heldout.change, f"{figures.heldout.change:+.2f}" if figures.heldout.change is not None else ""),
         _number(figures.domain.now, from_to(figures.domain.baseline, figures.domain.now)),
@@ -111,7 +107,7 @@ def _cells(row: Row, values: Mapping[str, str], names: Sequence[str]) -> tuple[C
         _number(figures.steps, f"{figures.steps}/{figures.steps_planned or '?'}"),
         _number(figures.duration_s, "" if figures.duration_s is None else duration(figures.duration_s)),
         _text((figures.adapter_hash or "")[:_HASH_LENGTH], "muted"),
-        _text(reason_of(row), "muted"),
+        _text(headline(row).text, "muted"),
     )
 
 
@@ -334,5 +330,5 @@ class MatrixScreen(ClosesOnce, FollowsBoard, Screen[str | None]):
         count = f"{len(self._shown.rows)} of {len(self._board.rows) + len(self._board.history)}"
         order = f"by {self.sort}{', falling' if self.descending else ''}" if self.sort else "in the plan's order"
         self.query_one("#title", OneLine).say([(" run matrix ", "title"), (f" {count} rows, {order}", "muted")])
-        what = [] if row is None else [(f" {sanitise(row.key, 40)} {row.status.text} ", "strong"), (reason_of(row), "")]
+        what = [] if row is None else [(f" {sanitise(row.key, 40)} ", "strong"), (headline(row).text, "")]
         self.query_one("#reason", OneLine).say([(f" {problem}", "fail")] if problem else what)

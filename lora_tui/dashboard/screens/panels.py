@@ -10,14 +10,21 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from core.runs.headline import headline
 from core.runs.row import Row
 from core.runs.status import Status
 from core.sanitise import sanitise
-from lora_tui.cells import Piece, Pieces, broken, cropped, cut, plain, width_of
+from lora_tui.cells import Piece, Pieces, broken, cropped, cut, headline_pieces, plain, width_of
 from lora_tui.dashboard.reading.snapshots import Board, RunView
 from lora_tui.dashboard.text.filters import EXAMPLE
 from lora_tui.dashboard.widgets.lines_view import LinesView
 from lora_tui.dashboard.widgets.mended import TextField
+
+_LONGEST = 600
+_CRITERIA = 7
+"""Lines of the criteria and the data's health."""
+_HEAD_LINES = 2
+"""Of the sentence, where there is no room for more."""
 
 
 def seeds_pieces(row: Row | None) -> tuple[Piece, ...]:
@@ -48,7 +55,7 @@ class Header(LinesView):
         board = self.board
         left: list[tuple[str, str]] = [(" lora-tui ", "title")]
         running = len({row.run for row in board.rows if row.active})  # rows may share a run
-        if not board.where or (board.unread and not running):
+        if not board.where or ((board.unread or board.loading) and not running):
             left.append((plain(" reading the runs … ", self._ascii), "muted"))
         elif board.replay:
             left.append((f" {sanitise(board.replay)} ", "window"))
@@ -96,38 +103,46 @@ class OneLine(LinesView):
 
 
 class VerdictPanel(LinesView):
-    """The criteria of the selected run. Reasons are shown where there is room for them."""
+    """Where the selected row stands, in one sentence, and its criteria. Reasons are shown where there is room."""
 
     def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._ascii = ascii_only
         self.run: RunView | None = None
-        self._seeds: tuple[tuple[str, str], ...] = ()
-        self._goes_on = False
+        self.row: Row | None = None
 
     def show(self, run: RunView | None, row: Row | None = None) -> None:
-        """Another run, or a new verdict on it; `row` knows of its repeats with other seeds."""
-        seeds: tuple[tuple[str, str], ...] = ()
-        if run is not None and row is not None and row.seeds is not None:
-            seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(row))
-        goes_on = row is not None and row.goes_on
-        if run is not self.run or run is None or (seeds, goes_on) != (self._seeds, self._goes_on):
-            self.run, self._seeds, self._goes_on = run, seeds, goes_on
+        """Another run, or a new verdict on it; `row` knows of the queue and of its repeats with other seeds."""
+        if run is not self.run or row != self.row:
+            self.run, self.row = run, row
             self.update()
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
-        """The panel; reasons have lines of their own where these fit."""
+        """The sentence first: it is there however little room is left."""
+        ellipsis = "~" if self._ascii else "…"
+        if self.row is None:
+            return [[("select a row", "muted")]]
+        stands = headline(self.row)
+        pieces = headline_pieces(stands.word, stands.text, stands.role)
+        head = broken([(sanitise(text, _LONGEST), role) for text, role in pieces], width)
+        if len(head) > _HEAD_LINES and height < len(head) + _CRITERIA:
+            head = [*head[: _HEAD_LINES - 1], [piece for line in head[_HEAD_LINES - 1 :] for piece in line]]
+        shown = [*head, *self._criteria(width, height - len(head))]
+        return [cut([(plain(text, self._ascii), role) for text, role in line], width, ellipsis) for line in shown]
+
+    def _criteria(self, width: int, height: int) -> list[Pieces]:
+        """The criteria in as many words as there is room for."""
         if self.run is None:
-            return [[("verdict", "title"), ("  select a run that has started", "muted")]]
+            return []
         from lora_tui.dashboard.text.verdict_lines import verdict_lines  # brings scoring, which no first frame needs
 
-        lines = verdict_lines(self.run, seeds=self._seeds, goes_on=self._goes_on)
+        seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(self.row))
+        lines = verdict_lines(self.run, width=width, seeds=seeds)
         if len(lines) > height:
-            lines = verdict_lines(self.run, compact=True, seeds=self._seeds, goes_on=self._goes_on)
-        if len(lines) > height + 1:  # the last line, the data's health, is in the heading too
-            lines = verdict_lines(self.run, shortest=True, seeds=self._seeds, goes_on=self._goes_on)
-        shown = [[(plain(text, self._ascii), role) for text, role in line.pieces] for line in lines]
-        return [cut(pieces, width, "~" if self._ascii else "…") for pieces in shown]
+            lines = verdict_lines(self.run, width=width, compact=True, seeds=seeds)
+        if len(lines) > height:
+            lines = verdict_lines(self.run, width=width, shortest=True, seeds=seeds)
+        return [list(line.pieces) for line in lines]
 
 
 class StatusLine(LinesView):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from core.runs.headline import headline, verdict_of
 from core.runs.row import NONE, Row, Wer, clock
 from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit
-from lora_tui.cells import Piece, cropped, decision_pieces, padded, plain, width_of
+from lora_tui.cells import Piece, cropped, padded, plain, verdict_piece, width_of
 from lora_tui.dashboard.reading.snapshots import Board
 
 _TROUBLE = frozenset(
@@ -94,11 +95,11 @@ def _heldout(row: Row, ascii_only: bool) -> Piece:
 
 
 def _verdict(row: Row, ascii_only: bool) -> Piece:
-    return decision_pieces(row.word, row.goes_on, row.seeds)[0]
+    return verdict_piece(verdict_of(row), row.seeds)
 
 
-def _reason(row: Row, ascii_only: bool) -> Piece:
-    return row.reason, "muted"
+def _stands(row: Row, ascii_only: bool) -> Piece:
+    return headline(row).text, "muted"
 
 
 COLUMNS = (
@@ -112,11 +113,11 @@ COLUMNS = (
     Column("s/step", 6, 7, _pace, right=True),
     Column("domain WER", 14, 2, _domain, right=True),
     Column("heldout WER", 14, 6, _heldout, right=True),
-    Column("verdict", 19, 3, _verdict),
-    Column("reason", 16, 11, _reason, grows=3),
+    Column("verdict", 13, 3, _verdict),
+    Column("where it stands", 16, 11, _stands, grows=3),
 )
-_NARROW = {"verdict": (140, 11), "state": (110, 10), "domain WER": (220, 12), "heldout WER": (220, 11)}
-"""Below so many columns a column is so wide: `? undecided` fits; of a run that goes on, `✗ so far`."""
+_NARROW = {"id": (100, 8), "state": (110, 10), "domain WER": (220, 11), "heldout WER": (220, 11)}
+"""Below so many columns a column is so wide."""
 
 _SHORT_STATES = {"checkpointing": "checkpoint", "out of memory": "no memory", "stopped early": "early stop"}
 
@@ -184,15 +185,12 @@ def row_pieces(
         if width_of(text) > width:
             text = _shorter(text, row, column.title, width)
         text = plain(sanitise(text, _LONGEST), ascii_only)
-        pieces += [(_cell(text, width, column.right), role), (" ", "")]
+        pieces += [(_cell(text, width, column.right, "~" if ascii_only else "…"), role), (" ", "")]
     return pieces
 
 
 def _shorter(text: str, row: Row, title: str, width: int) -> str:
     """A word that fits a narrow column, or a number with fewer decimals: none is cut."""
-    if title == "verdict":
-        glyph, _, word = text.partition(" so far ")
-        return f"{glyph} {word if word == 'undecided' else 'so far'}" if word else text
     if title == "domain WER":
         return _rounded(row.figures.domain, width)
     if title == "heldout WER":
@@ -200,8 +198,8 @@ def _shorter(text: str, row: Row, title: str, width: int) -> str:
     return _SHORT_STATES.get(text, text)
 
 
-def _cell(text: str, width: int, right: bool) -> str:
-    return padded(cropped(text, width), width, right=right)
+def _cell(text: str, width: int, right: bool, ellipsis: str = "…") -> str:
+    return padded(cropped(text, width, ellipsis), width, right=right)
 
 
 def empty_state(board: Board) -> list[str]:

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 
+from core.runs.headline import verdict_of
 from core.runs.row import Row
 from core.scoring.units import Unit
 from lora_tui.dashboard.text.columns import progress
@@ -19,7 +20,7 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "title": lambda row: row.title,
     "run": lambda row: "" if row.run is None else row.run.name,
     "state": lambda row: row.status.text,
-    "verdict": lambda row: row.word or "",
+    "verdict": lambda row: f"{row.word or ''} {verdict_of(row) or ''}",
 }
 _NUMBERS: dict[str, Callable[[Row], float | None]] = {
     "lr": lambda row: row.figures.learning_rate,

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from core.runs.data_health import headline
 from core.runs.row import NONE
 from core.sanitise import sanitise
+from core.scoring.certainty import probability, short
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State
-from lora_tui.cells import Piece, decision_pieces
+from lora_tui.cells import Piece, width_of
 from lora_tui.dashboard.reading.snapshots import RunView
 
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
@@ -25,41 +26,23 @@ class Line:
 
 
 def verdict_lines(
-    view: RunView,
-    *,
-    compact: bool = False,
-    shortest: bool = False,
-    seeds: tuple[Piece, ...] = (),
-    goes_on: bool = False,
+    view: RunView, *, width: int = 1000, compact: bool = False, shortest: bool = False, seeds: tuple[Piece, ...] = ()
 ) -> list[Line]:
-    """The whole panel, its heading first. `compact`: one line a criterion; `shortest`: and remarks behind the heading.
+    """The criteria, what must be known first before them. `compact`: a line each; `shortest`: remarks on one line.
 
-    `seeds`: of its repeats with other seeds. `goes_on`: the queue has the run go on later.
+    `width`: cells of a line, by which it is chosen how much is said of how sure a number is. `seeds`: of its repeats
+    with other seeds.
     """
     compact = compact or shortest
-    decision, active = view.verdict.word, goes_on or view.snapshot.state.active
-    best = view.verdict.best_step
-    heading: list[Piece] = [("verdict  ", "title"), *decision_pieces(decision, active)]
-    if best is not None:
-        heading.append((f"  best interval: step {best}", "muted"))
-    heading += seeds
-    if view.verdict.guardrail_kept is False:
-        heading.append(("  no interval keeps the guardrail", "fail"))
-    if compact:
-        # the panel's last line is the first to go where there is no room
-        glyph, *_ = health_pieces(view)
-        heading.append((f"  {glyph[0].replace('data ok', 'data').replace('UNKNOWN', 'data')}", glyph[1]))
-    remarks = [(sanitise(remark), "unknown") for remark in view.verdict.remarks]
-    if view.judged.evidence.failure:
-        remarks.append((sanitise(view.judged.evidence.failure), "fail"))
-    if shortest:
-        heading += [(f"  {text}", role) for text, role in remarks]
-        remarks = []
-    lines = [Line(tuple(heading)), *(Line((remark,)) for remark in remarks)]
+    remarks: list[Piece] = [(sanitise(remark), "unknown") for remark in view.verdict.remarks]
+    said = [*([seeds] if seeds else []), *([remark] for remark in remarks)]
+    if shortest and said:
+        said = [[piece for one in said for piece in (*one, ("  ", ""))]]
+    lines = [Line(tuple(pieces)) for pieces in said]
     for criterion in view.verdict.criteria:
         # its own folder is the one thing that everybody knows of a run
-        short = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
-        lines += _criterion_lines(short, view.so_far.get(criterion.name), compact)
+        local = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
+        lines += _criterion_lines(local, view.so_far.get(criterion.name), compact, width, view.judged.ended)
     lines.append(Line(health_pieces(view)))
     return lines
 
@@ -72,29 +55,45 @@ def health_pieces(view: RunView) -> tuple[Piece, ...]:
     return ((f"{_GLYPHS[state]} {word:<8}", _ROLES[state]), (f"{'Data health':<19}", ""), (sanitise(told), "muted"))
 
 
-def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bool) -> list[Line]:
+def _criterion_lines(
+    criterion: Criterion, so_far: Criterion | None, compact: bool, width: int, ended: bool
+) -> list[Line]:
     shown = criterion if criterion.value is not None or so_far is None else so_far
     role = _ROLES[criterion.state]
     pieces: list[Piece] = [
         (f"{_GLYPHS[criterion.state]} {criterion.state.value:<8}", role),
         (f"{criterion.title:<19}", ""),
-        (f"{_value(shown):>9}", "strong"),
-        (f"  {_threshold(shown):<17}", "muted"),
+        (f"{_value(shown):>8}", "strong"),
+        (f"  {_threshold(shown):<15}", "muted"),
     ]
-    distance = _distance(shown)
-    if compact and criterion.state is State.UNKNOWN and shown.value is None:
-        # No number, and a line only: what is missing has all the room.
-        return [Line((*pieces[:2], (sanitise(criterion.reason), "muted")))]
+    reason, distance = sanitise(criterion.reason), _distance(shown)
+    if compact and criterion.state is not State.PASS and not distance:
+        # No number that says it, and a line only: the reason has all the room.
+        return [Line((*pieces[:2], (reason, role if criterion.state is State.FAIL else "muted")))]
     if shown is so_far and so_far is not None:
         word = so_far.state.value if so_far.state is not State.UNKNOWN else ""
         pieces.append((f"so far {word}: {distance}" if word else f"so far: {distance}", "muted"))
     elif criterion.state is State.UNKNOWN:
-        missing = sanitise(criterion.reason) if compact else "not known yet; what is missing:"
-        pieces.append((missing, "muted"))
+        yet = "not known; what is missing:" if ended else "not known yet; what is missing:"
+        pieces.append((reason if compact else yet, "muted"))
     else:
         pieces.append((distance, role if criterion.state is State.FAIL else "muted"))
+        pieces += _sureness(shown, width - sum(width_of(text) for text, _ in pieces))
     line = Line(tuple(pieces))
-    return [line] if compact else [line, Line(((" " * 10, ""), (sanitise(criterion.reason), "muted")))]
+    return [line] if compact else [line, Line(((" " * 10, ""), (reason, "muted")))]
+
+
+def _sureness(criterion: Criterion, room: int) -> list[Piece]:
+    """How sure the number is, with its interval where there is room."""
+    certainty = criterion.certainty
+    if certainty is None:
+        return []
+    said = (
+        f"  {short(certainty, criterion.name)}",
+        f", {probability(certainty.probability)} sure",
+        f", {probability(certainty.probability)}",
+    )
+    return [(text, "muted") for text in said if width_of(text) <= room][:1]
 
 
 def _value(criterion: Criterion) -> str:

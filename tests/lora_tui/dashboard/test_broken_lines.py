@@ -6,6 +6,7 @@ import pytest
 
 from core.runs.row import Figures, Row, Wer
 from core.runs.status import Status
+from core.scoring.standing import Stand, Standing
 from lora_tui.cells import broken, cut
 from lora_tui.dashboard.text.columns import fitting, row_pieces
 
@@ -32,11 +33,12 @@ def test_no_letter_is_lost(text: str, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decision", "word"),
-    [("undecided", "? undecided"), ("accepted", "✓ so far"), ("rejected", "✗ so far"), (None, "")],
+    ("stand", "word"),
+    [*((stand, stand.value) for stand in Stand if stand is not Stand.SHIP), (Stand.SHIP, "✓ accepted"), (None, "–")],
 )
-def test_the_verdict_of_a_run_that_goes_on_is_whole_at_80_columns(decision: str | None, word: str) -> None:
-    row = Row("a", "a", Status.TRAINING, figures=Figures(word=decision))
+def test_the_verdict_of_a_run_is_whole_at_80_columns(stand: Stand | None, word: str) -> None:
+    stands = None if stand is None else Standing(stand, "so it is", 100)
+    row = Row("a", "a", Status.TRAINING, figures=Figures(standing=stands))
     shown = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
     assert word in shown and "…" not in shown and len(shown) <= 80
 

@@ -54,7 +54,7 @@ def test_an_accepted_run(fake_run: MakeRun) -> None:
         "Change, points": "+0.00",
         "Verdict": "accepted",
         "Adapter": (row.figures.adapter_hash or "")[:12],
-        "Note": "–",
+        "Where it stands": "SHIP 2.1 step 1000: domain −20.00, heldout +0.00 (0.20 to spare), 50 % sure",
     }
     assert {name: found[name] for name in wanted} == wanted
     assert [found[name] for name in CRITERIA.values()] == ["PASS"] * 6
@@ -64,7 +64,7 @@ def test_an_accepted_run(fake_run: MakeRun) -> None:
 def test_every_criterion_is_explained_below_the_table(fake_run: MakeRun) -> None:
     text = render_markdown([row_of(fake_run().good())])
     below = text.partition("## 2.1 DoRA")[2]
-    assert "Run 2.1-0123456789: **accepted**." in below
+    assert "Run 2.1-0123456789: **SHIP 2.1 step 1000: domain −20.00, " in below
     for title in (
         "Convergence",
         "Stability",
@@ -85,7 +85,7 @@ def test_a_run_that_failed_says_how(fake_run: MakeRun) -> None:
     run.event(Final("diverged", "loss is nan at step 3", 3))
     found = cells(render_markdown([row_of(run)]), "2.1")
     assert found["Verdict"] == "rejected (diverged)"
-    assert found["Note"] == "The run diverged: loss is nan at step 3"
+    assert found["Where it stands"] == "rejected: the run diverged: loss is nan at step 3"
     assert (found["Steps"], found["Domain WER %"]) == ("2 of 1000", "50.00 → –")
     assert (found["Gain, points"], found["Adapter"]) == ("–", "–")
 
@@ -95,7 +95,7 @@ def test_a_run_that_goes_on_is_judged_so_far(fake_run: MakeRun) -> None:
     run.start()
     run.step(1)
     found = cells(render_markdown([row_of(run)]), "2.1")
-    assert found["Verdict"] == "training, so far undecided"
+    assert found["Verdict"] == "training, too early"
 
 
 def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
@@ -104,7 +104,7 @@ def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
     run.result()
     found = cells(render_markdown([row_of(run)]), "2.1")
     assert (found["Verdict"], found["Heldout"], found["Change, points"]) == ("rejected", "FAIL", "+5.00")
-    assert found["Note"].startswith("Heldout WER 5.00 → 10.00 %")
+    assert found["Where it stands"].startswith("rejected: step 1000: heldout +5.00, 4.80 more than the 0.2 allowed")
 
 
 def test_rows_without_a_run(fake_run: MakeRun) -> None:
@@ -117,11 +117,15 @@ def test_rows_without_a_run(fake_run: MakeRun) -> None:
     text = render_markdown(rows)
     old = cells(text, "exp_2.1b")
     assert (old["Domain WER %"], old["Gain, points"], old["Verdict"]) == ("–", "–", "history")
-    assert old["Note"] == "short, high learning rate: unstable"
+    assert old["Where it stands"] == "earlier result: short, high learning rate: unstable"
     assert [old[name] for name in CRITERIA.values()] == ["–"] * 6
     assert cells(text, "exp_1.1")["Domain WER %"] == "– → 31.26"
     skipped = cells(text, "2.2")
-    assert (skipped["Verdict"], skipped["Note"], skipped["Steps"]) == ("skipped", "condition not met", "1000")
+    assert (skipped["Verdict"], skipped["Where it stands"], skipped["Steps"]) == (
+        "skipped",
+        "skipped: condition not met",
+        "1000",
+    )
     assert cells(text, "3.1#1")["Settings"] == "learning_rate=5e-05"
     assert "## " not in text
 

@@ -13,6 +13,7 @@ from core.runs.row import Outcome, Row
 from core.runs.run_figures import of_run
 from core.runs.store import read_run
 from core.scoring.evidence import Decision, Thresholds
+from core.scoring.standing import Stand, Standing
 from lora_tui import status_command
 
 MakeRun = Callable[..., Any]
@@ -21,8 +22,8 @@ MakeRun = Callable[..., Any]
 @pytest.mark.parametrize(
     ("now", "outcome", "word"),
     [
-        (Decision.REJECTED, Outcome.UNDECIDED, "so far rejected"),
-        (Decision.UNDECIDED, Outcome.UNDECIDED, "undecided"),
+        (Decision.REJECTED, Outcome.UNDECIDED, "off course"),
+        (Decision.UNDECIDED, Outcome.UNDECIDED, "on course"),
         (Decision.REJECTED, Outcome.REJECTED, "rejected"),
     ],
 )
@@ -30,7 +31,7 @@ def test_the_table_says_what_the_verdict_below_it_says(
     fake_run: MakeRun, now: Decision, outcome: Outcome, word: str
 ) -> None:
     found = judged(read_run(fake_run().good().paths), Thresholds())
-    found = replace(found, verdict=replace(found.verdict, decision=now))
+    found = replace(found, verdict=replace(found.verdict, decision=now), standing=Standing(Stand(word), "so it is", 1))
     row = replace(of_run(Row("plan:x", "x"), found), outcome=outcome)
     assert status_command._cells(row)[status_command._HEADINGS.index("VERDICT")] == word
 

@@ -39,7 +39,12 @@ def test_the_settings_that_differ_are_columns_and_nothing_is_left_out() -> None:
     matrix = matrix_of(ROWS)
     assert "learning_rate" in matrix.headings and "method" in matrix.headings and "train.steps" not in matrix.headings
     assert column(matrix, "learning_rate") == ["–", "0.0001", "5e-05", "–"]
-    assert column(matrix, "reason") == ["unstable", "–", "no memory␛[31m", "2.1: not stable"]
+    assert column(matrix, "where it stands") == [
+        "earlier result: unstable",
+        "done",
+        "failed: no memory␛[31m",
+        "skipped: 2.1: not stable",
+    ]
     assert column(matrix, "state") == ["history", "done", "failed", "skipped"]
     assert column(matrix, "convergence")[1] == "✓ PASS" and "+2.50" in column(matrix, "gain")
 
