@@ -147,9 +147,7 @@ class Work:
             "rows": rows,
             "outcome": end.outcome,
             "message": end.message,
-            "headline": headline(
-                of_run(RunRow("", rows[0] if rows else end.run), judge_run(self.execution, folder))
-            ).text,
+            "headline": headline(ended).text,
             **known,
         }
 

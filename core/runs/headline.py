@@ -60,7 +60,8 @@ def headline(row: Row) -> Headline:
 
 def _with_run(row: Row, stands: Standing) -> Headline:
     sentence = stands.sentence(row.key)
-    if stands.word.last or row.status in _SAYS_ALL or row.status is Status.DONE:
+    taken_up_again = row.goes_on and row.status not in _SAYS_ALL
+    if (stands.word.last and not taken_up_again) or row.status in _SAYS_ALL or row.status is Status.DONE:
         return Headline(stands.word, sentence)
     where = _where(row)
     if stands.word is Stand.CANNOT_PASS:
@@ -84,6 +85,8 @@ def verdict_of(row: Row) -> str | None:
     stands = row.figures.standing
     if stands is None or row.seeds is not None:
         return row.word
+    if row.goes_on and stands.word in (Stand.REJECTED, Stand.FAILED):
+        return Stand.OFF_COURSE.value  # it was, and is taken up again
     return "accepted" if stands.word is Stand.SHIP else stands.word.value
 
 

@@ -49,6 +49,10 @@ def row(status: Status, stands: Standing | None = None, reason: str = "", **more
         (row(Status.STARTING), "starting"),
         (row(Status.HISTORY, reason="unstable"), "earlier result: unstable"),
         (row(Status.UNREAD), "not read yet"),
+        (
+            row(Status.QUEUED, Standing(Stand.REJECTED, "it diverged")),
+            "queued at step 43 of 1000; so far rejected: it diverged",
+        ),
         (row(Status.DONE, run=RUN), "done at step 43 of 1000"),
         (
             row(Status.DONE, SHIPS, seeds=(1, 2), outcome=Outcome.UNDECIDED),

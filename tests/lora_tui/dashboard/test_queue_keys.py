@@ -18,6 +18,7 @@ from core.queue.rows import QueueRows, queue_rows
 from core.runs.paths import RunPaths
 from core.runs.row import Figures, Queued, Row
 from core.runs.status import Status
+from core.scoring.standing import Stand, Standing
 from core.system.locks import KernelLock
 from core.system.process import current_process
 from lora_tui.dashboard.asks import allowed
@@ -202,6 +203,9 @@ def test_start_says_which_removed_rows_it_queues_again(folder: PlanFolder, queue
     assert "is queued with c, removed before" in queue_app(supervisor=("true",)).actions.start()
 
 
+REJECTED = Figures(word="rejected", standing=Standing(Stand.REJECTED, "the run diverged"))
+
+
 def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder: PlanFolder) -> None:
     folder.write(THREE, ALL)
     folder.runs.root.mkdir()
@@ -209,7 +213,7 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
     lock = KernelLock.acquire(folder.runs.supervisor_lock)  # as a supervisor does
     assert lock is not None
     submission, log = folder.db.open_submissions()[0], Journal(folder.runs.decisions)
-    bare = Row("plan:a", "a", Status.CRASHED, run=folder.runs.run("a", "1"), figures=Figures(word="rejected"))
+    bare = Row("plan:a", "a", Status.CRASHED, run=folder.runs.run("a", "1"), figures=REJECTED)
 
     def now() -> Row:
         return queue_rows(folder.runs).row(bare, submission.plan_path)
@@ -227,7 +231,7 @@ def test_a_run_that_is_taken_up_again_waits_whatever_became_of_it_before(folder:
         "".join(text for text, _ in row_pieces(one, fitting(80), selected=False, pinned="", ascii_only=False))
         for one in (held, failed)
     ]
-    assert "✗ so far" in told[0] and "✗ rejected" in told[1]
+    assert "▼ off course" in told[0] and "✗ rejected" in told[1]
     lock.release()
 
 

@@ -31,7 +31,9 @@ def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: t
             seen = eyes(app, pilot)
             await seen.see("replay", "▸ 2.1")
             now[0] = 0.6 * replay.length_s
-            await seen.see("training", "? so far undecided", "best interval: step 100", "guardrail", "target")
+            await seen.see(
+                "training", "▲ on course", "on course: step 100 would ship, domain −1.67", "guardrail", "target"
+            )
             now[0] = 1.1 * replay.length_s
             await seen.see("done", "✓ accepted", "51.91 -1.67", "4.62 +0.12", "last 3", "0.67 to spare", "✓ data ok")
             await pilot.press("enter", "4")
