@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.runs.choice import chooses_apart
+from core.runs.consistency import counted_by
 from core.runs.paths import RunPaths
-from core.runs.reported import counted_by
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.scoring.evidence import Thresholds
