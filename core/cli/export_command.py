@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from core.console import document, err, out
 from core.errors import ExitCode, UserError, is_disk_full
 from core.plan.exports import BFLOAT16, FLOAT16, FLOAT32, FORMS, Target, form_of
-from core.scoring.served import sentence
 from core.user_paths import user_path
+
+if TYPE_CHECKING:
+    from core.export.source import Source
 
 DTYPES = {"fp32": FLOAT32, "bf16": BFLOAT16, "fp16": FLOAT16}
 QUANTISE = ("int8", "float16", "bfloat16")
-EPILOG = """exit codes: 0 done; 1 the folder is there, and transcripts changed though it is the adapter merged in fp32;
-2 interrupted, nothing is there; 3 internal error; 4 bad input, a form that cannot hold the model, a missing package or
-no space: nothing is there; 6 the folder is there, but could not be judged (the message says why)"""
+EPILOG = """exit codes: 0 done; 1 the folder is there, and its runtime loses the domain gain or breaks the guardrail
+that the adapter kept, or a transcript changed though it is the adapter merged in fp32; 2 interrupted, nothing is there;
+3 internal error; 4 bad input, a form that cannot hold the model, a missing package or no space, and nothing is there;
+6 the folder is there, but could not be judged (the message says why)"""
 
 
 def add(commands: Any) -> None:
@@ -38,6 +41,12 @@ def add(commands: Any) -> None:
     )
     export.add_argument("--to", required=True, choices=tuple(form.name for form in FORMS), help="the form, see below")
     export.add_argument("--quantise", choices=QUANTISE, help="precision of the weights; default: float32")
+    export.add_argument(
+        "--largest-error",
+        type=float,
+        metavar="SHARE",
+        help="of --to lora: what may be left out of a DoRA's update of a layer; default: 0.05. More gives lower ranks",
+    )
     for command in (merge, export):
         command.add_argument("source", type=user_path, metavar="RUN_DIR", help="a run folder, or an adapter folder")
         command.add_argument(
@@ -81,18 +90,24 @@ def export(args: argparse.Namespace) -> ExitCode:
     if precision not in form.precisions:
         has = ", ".join(form.precisions)
         raise UserError(f"--quantise {precision}: {form.name} has no such weights (it has {has}): take one of those")
-    return _run(args, Target(form, precision))
+    share = args.largest_error
+    if share is None:
+        return _run(args, Target(form, precision))
+    if form.name != "lora" or not 0 < share < 1:
+        raise UserError(f"--largest-error {share}: must be above 0 and below 1, and goes with --to lora alone")
+    return _run(args, Target(form, precision), largest_error=share)
 
 
-def _run(args: argparse.Namespace, target: Target) -> ExitCode:
+def _run(args: argparse.Namespace, target: Target, **options: Any) -> ExitCode:
     from core.export.exporting import check
     from core.export.exporting import export as write
     from core.export.source import source_of
+    from core.scoring.served import sentence
 
     source = source_of(args.source, args.model)
     check(source, target, args.folder)
     try:
-        found = write(source, target, args.folder)
+        found = write(source, target, args.folder, **options)
     except OSError as error:
         if is_disk_full(error):
             raise UserError(
@@ -126,4 +141,20 @@ def _run(args: argparse.Namespace, target: Target) -> ExitCode:
     if target.form.name == "hf" and target.precision == FLOAT32 and found.changed:
         err(f"error: {found.changed} transcripts are not those that were judged: do not ship this folder; report it")
         return ExitCode.REJECTED
-    return ExitCode.ACCEPTED
+    return _holds(source, target)
+
+
+def _holds(source: Source, target: Target) -> ExitCode:
+    """Whether what the adapter passed holds in the runtime, by the gate that the run was submitted with."""
+    from core.runs.judged import judged
+    from core.runs.store import read_run
+    from core.scoring.evidence import State
+
+    if source.run is None:
+        return ExitCode.ACCEPTED
+    thresholds = replace(source.run.thresholds, runtime=str(target))
+    verdict = judged(read_run(source.run.snapshot.paths), thresholds).verdict
+    served = verdict.criterion("runtime")
+    err(f"{served.state.value}  {served.title}: {served.reason}")
+    passed = all(verdict.criterion(name).state is State.PASS for name in ("domain_gain", "heldout"))
+    return ExitCode.REJECTED if passed and served.state is State.FAIL else ExitCode.ACCEPTED

@@ -6,6 +6,7 @@ import contextlib
 import io
 import tempfile
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,16 @@ def write(source: Source, folder: Path, precision: str) -> dict[str, Any]:
 
 
 def _check_norms(source: Source) -> None:
-    """CTranslate2 computes wav2vec2 models of one kind: a layer norm after each convolution, and before each layer."""
+    """CTranslate2 has wav2vec2 models of one kind: convolutions with bias and layer norm, a norm before each layer."""
     config, _ = read_json(Path(source.model) / "config.json", follow=True)
     if config is None:
         return  # of the hub: the converter says it
-    if config.get("feat_extract_norm") != "layer" or not config.get("do_stable_layer_norm"):
+    wanted = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+    other = [key for key, value in wanted.items() if config.get(key) != value]
+    if other:
         raise ModelError(
-            "--to ct2: of wav2vec2 models CTranslate2 has those with feat_extract_norm = layer and do_stable_layer_norm"
-            " only, such as wav2vec2-large-xlsr; this is another one: take --to hf"
+            f"--to ct2: of wav2vec2 models CTranslate2 has those with {other[0]} = {wanted[other[0]]} in config.json, "
+            f"such as wav2vec2-large-960h-lv60-self; this one has {config.get(other[0])}: take --to hf"
         )
 
 
@@ -126,8 +129,12 @@ class _Wav2Vec2:
         import ctranslate2
         from transformers import Wav2Vec2Processor
 
+        from core.training.families.ctc import Spelling
+
         self.model = ctranslate2.models.Wav2Vec2(request.folder, device=_device(), intra_threads=request.facts.threads)
         self.processor = Wav2Vec2Processor.from_pretrained(request.folder)
+        self.spelling = Spelling(self.processor.tokenizer, len(self.processor.tokenizer))
+        self.blank = self.processor.tokenizer.pad_token_id
         self.runtime = Runtime("ctranslate2", version("ctranslate2"), self.model.device, self.model.compute_type)
 
     def text(self, clip: Samples, language: str | None) -> str:
@@ -137,7 +144,8 @@ class _Wav2Vec2:
         heard = self.processor.feature_extractor(clip, sampling_rate=16_000, return_tensors="np")["input_values"]
         view = ctranslate2.StorageView.from_array(np.ascontiguousarray(heard[:, None, :], dtype=np.float32))
         logits = np.array(self.model.encode(view, to_cpu=True))[0]
-        return str(self.processor.tokenizer.decode(logits.argmax(-1).tolist())).strip()
+        units = [unit for unit, _ in groupby(logits.argmax(-1).tolist()) if unit != self.blank]
+        return self.spelling.text(units)
 
 
 def _versions() -> str:

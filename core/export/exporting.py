@@ -26,7 +26,16 @@ from core.errors import Interrupted, UserError, exit_code_for
 from core.export.serve import Request, as_json
 from core.export.source import SETS, Source, base_hash, model_type, revision
 from core.plan.exports import Target
-from core.runs.exports import Export, RuntimeNamed, compared, hashes_of, served_set, write_export
+from core.runs.exports import (
+    METHOD_VERSION,
+    SCHEMA_VERSION,
+    Export,
+    RuntimeNamed,
+    compared,
+    hashes_of,
+    served_set,
+    write_export,
+)
 from core.runs.model_card import render
 from core.runs.scores import Score, read_score
 from core.scoring.served import Difference
@@ -74,12 +83,15 @@ def check(source: Source, target: Target, folder: Path) -> None:
         raise UserError(f"-o {folder}: there is no folder {folder.parent}; make it first")
 
 
-def export(source: Source, target: Target, folder: Path) -> Exported:
-    """Make the export in `folder`, which is not there yet, and judge it. UserError, OSError; then nothing is there."""
+def export(source: Source, target: Target, folder: Path, **options: Any) -> Exported:
+    """Make the export in `folder`, which is not there yet, and judge it. `options`: of the form's own module.
+
+    UserError, OSError; then nothing is there.
+    """
     folder = folder.absolute()
     check(source, target, folder)
     with _beside(folder) as made:
-        conversion = import_module(f"core.export.{target.form.name}").write(source, made, target.precision)
+        conversion = import_module(f"core.export.{target.form.name}").write(source, made, target.precision, **options)
         if source.run is not None:
             write_text(made / "README.md", render(source.run, target))
         unjudged = _why_unjudged(source)
@@ -95,7 +107,8 @@ def export(source: Source, target: Target, folder: Path) -> Exported:
     document = write_export(
         source.run.snapshot.paths,
         Export(
-            schema=1,
+            schema=SCHEMA_VERSION,
+            method=METHOD_VERSION,
             target=str(target),
             identity=source.run.snapshot.identity,
             adapter_hash=source.digest,

@@ -28,14 +28,14 @@ LARGEST_ERROR = 0.05
 _PREFIX = "base_model.model."
 
 
-def write(source: Source, folder: Path, precision: str) -> dict[str, Any]:
+def write(source: Source, folder: Path, precision: str, largest_error: float = LARGEST_ERROR) -> dict[str, Any]:
     """Write the adapter as a plain LoRA. Gives what the conversion left out. ModelError; OSError for the disk."""
     config, problem = read_json(source.adapter / CONFIG)
     if config is None:
         raise ModelError(problem or f"{source.adapter / CONFIG}: missing")
     load_adapter(base_model(source), source.adapter, base_hash(source))  # refuses what was trained on another base
     if config.get("use_dora"):
-        parts, report = _truncated(source)
+        parts, report = _truncated(source, largest_error)
     else:
         parts, report = _rescaled(source, config), {"method": "exact", "largest_error": 0.0}
     ranks = {name: a.shape[0] for name, (a, _) in parts.items()}
@@ -76,14 +76,14 @@ def _rescaled(source: Source, config: dict[str, Any]) -> dict[str, tuple[Tensor,
     return parts
 
 
-def _truncated(source: Source) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
-    """(A, B) of the lowest rank that leaves out at most `LARGEST_ERROR` of each layer's update, and the report."""
+def _truncated(source: Source, largest_error: float) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
+    """(A, B) of the lowest rank that leaves out at most that share of each layer's update, and the report."""
     parts: dict[str, tuple[Tensor, Tensor]] = {}
     errors: list[float] = []
     for name, before, after in updates(base_model(source), source.adapter):
         change = after.double() - before.double()
         left, values, right = torch.linalg.svd(change, full_matrices=False)
-        rank, error = lowest_rank(values, LARGEST_ERROR)
+        rank, error = lowest_rank(values, largest_error)
         root = values[:rank].sqrt()
         parts[name] = (root[:, None] * right[:rank]).float().cpu(), (left[:, :rank] * root).float().cpu()
         errors.append(error)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from core.plan.exports import TARGETS
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
 
@@ -339,6 +340,12 @@ class GateSettings:
         None,
         'where nobody knows the speakers: "unknown: " and why that is right; else without them no verdict is sure',
         opening="unknown:",
+    )
+    runtime: str | None = _key(
+        None,
+        "the form in which the adapter is served: what its own runtime makes of an export must keep the gain and the "
+        "guardrail, too (lora-cli export)",
+        choices=tuple(str(target) for target in TARGETS),
     )
     early_stop: float | None = _key(
         None,

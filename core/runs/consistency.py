@@ -35,13 +35,16 @@ Hashes = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class ScoreKey:
-    """Where a score document lies. `step` None: the tuned score."""
+    """Where a score document lies. `step` None: the tuned score, or what the runtime of an export made of the set."""
 
     dataset: str
     step: int | None
+    export: str = ""
 
     def path(self, paths: RunPaths) -> Path:
         """The document's file."""
+        if self.export:
+            return paths.served(self.export, self.dataset)
         return paths.tuned(self.dataset) if self.step is None else paths.evaluation(self.step, self.dataset)
 
     @property
@@ -64,6 +67,8 @@ class Reported:
     """Utterances that are of one recording, by the audit of the data."""
     unit: Unit = Unit.WORD
     """What the run's errors were counted by."""
+    export: str = ""
+    """Whose runtime's scores stand for the tuned ones; none: they stand for themselves."""
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -74,8 +79,12 @@ class Reported:
     @property
     def score_keys(self) -> list[ScoreKey]:
         """Of all documents; a set's baseline before the others."""
-        tuned = [ScoreKey("domain", None), ScoreKey("heldout", None)]
+        tuned = [self.tuned("domain"), self.tuned("heldout")]
         return [*(place for name in self.sets for place in self.intervals_of(name)), *tuned]
+
+    def tuned(self, dataset: str) -> ScoreKey:
+        """Of the document that is judged."""
+        return ScoreKey(dataset, None, self.export)
 
     def intervals_of(self, dataset: str) -> list[ScoreKey]:
         """Of a set's document at each interval; at interval 0 whether or not the events have it."""

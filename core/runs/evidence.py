@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from core.errors import RunFolderError
+from core.plan.exports import target_of
 from core.plan.rows import interval_steps, too_many_intervals
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.choice import best_of, chooses_apart
@@ -25,14 +26,15 @@ from core.runs.consistency import (
     wrong_score,
 )
 from core.runs.data_health import read_health
+from core.runs.exports import read_export, wrong_export
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
-from core.runs.signing import check, keys_from
+from core.runs.signing import check, keys_from, unsigned
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
-from core.scoring.evidence import Artifact, Capped, Choice, Evidence, Parity, Thresholds, capped
+from core.scoring.evidence import Artifact, Capped, Choice, Evidence, Parity, Served, Thresholds, capped
 from core.scoring.units import ErrorCounts, Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists, stamp
@@ -139,6 +141,7 @@ def gather(
             data_health=data_health,
             choice=choice,
             caps=tuple(_caps(reader, tuned)),
+            served=None if thresholds is None else _served(reader, thresholds, reported, artifact.current_hash),
             uncounted=None if uncounted is None else uncounted[:1].upper() + uncounted[1:],
         ),
         tuple(dict.fromkeys(reader.problems)),
@@ -154,6 +157,47 @@ def _choice(reader: _Reader, snapshot: RunSnapshot) -> tuple[Choice | None, tupl
         return best_of(reader.paths, snapshot.intervals, thresholds)[2], ()
     except (ValueError, TypeError) as error:
         return None, (f"which candidate was chosen cannot be told: {error}",) if snapshot.state is Status.DONE else ()
+
+
+def _served(reader: _Reader, thresholds: Thresholds, reported: Reported, adapter: str | None) -> Served | None:
+    """What the runtime made of the sets that the gate asks for. Its transcripts are counted anew, as the tuned are."""
+    target = None if thresholds.runtime is None else target_of(thresholds.runtime)
+    if target is None:
+        return None
+    paths, name = reader.paths, target.name
+    found, problem = read_export(paths, name)
+    if found is None:
+        return Served(str(target), problem=None if problem is None else _sentence(problem))
+    wrong = next(wrong_export(paths, name, found, adapter), None) or unsigned(paths, paths.export(name))
+    told = replace(reported, export=name)
+    assessed = None if wrong is not None else assess_run(paths, told, thresholds)
+    if assessed is not None and not assessed.believed:
+        wrong = assessed.problem or f"{paths.export(name)}: its scores cannot be believed"
+    scores = {dataset: read_score(paths.served(name, dataset))[0] for dataset in _SETS}
+    counts: dict[str, ErrorCounts] = {}
+    try:
+        for dataset, score in scores.items():
+            if score is not None:
+                unit = thresholds.unit
+                own = score.unit is unit
+                counts[dataset] = score.counts.plain if own else total_of(paths.served(name, dataset), unit)
+    except ValueError as error:
+        wrong = wrong or str(error)
+    if wrong is not None:
+        reader.problems.append(wrong)
+        return Served(str(target), problem=_sentence(wrong))
+    return Served(
+        str(target),
+        counts.get("domain"),
+        counts.get("heldout"),
+        None if assessed is None else assessed.significance,
+        sum(found.sets[dataset].utterances for dataset in _SETS),
+        sum(found.sets[dataset].changed for dataset in _SETS),
+    )
+
+
+def _sentence(problem: str) -> str:
+    return f"{problem.removesuffix('.')}."
 
 
 def _caps(reader: _Reader, tuned: Mapping[str, Score | None]) -> Iterator[Capped]:

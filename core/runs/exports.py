@@ -21,8 +21,12 @@ from core.scoring.served import Difference, difference
 from core.system.files import open_regular
 
 SCHEMA_VERSION = 1
+METHOD_VERSION = 1
+"""Raise it whenever the same transcripts would give another interval."""
 MOST_FILES = 10_000
 """Of an export; a folder of a model has a few dozen."""
+_TOLERANCE = 1e-3
+"""Points: what rounding and processors may differ in."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -60,6 +64,8 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     """export.json."""
 
     schema: int
+    method: int
+    """Of the intervals."""
     target: str
     """`ct2:int8`."""
     identity: str
@@ -142,12 +148,12 @@ def served_set(found: Difference) -> ServedSet:
     )
 
 
-def compared(judged: Score, served: Score, block_by: str = "speaker") -> Difference:
+def compared(judged: Score, served: Score) -> Difference:
     """The two documents of one set beside each other. ValueError where they are not of the same clips."""
     differing = judged.differing_clip(served)
     if differing is not None:
         raise ValueError(f"not the clips that were judged: {differing}")
-    return difference(mappings(judged.utterances), mappings(served.utterances), block_by)
+    return difference(mappings(judged.utterances), mappings(served.utterances))
 
 
 def wrong_export(paths: RunPaths, name: str, export: Export, adapter_hash: str | None) -> Iterator[str]:
@@ -171,20 +177,47 @@ def wrong_export(paths: RunPaths, name: str, export: Export, adapter_hash: str |
             continue
         if served.adapter_hash != export.adapter_hash:
             yield f"{file}: is of another adapter than the export"
-        if sha256_of(file) != said.sha256:
-            yield f"{file}: changed since the export was judged"
-        if judged is not None:
-            try:
-                found = served_set(compared(judged, served))
-            except ValueError as error:
-                yield f"{file}: {error}"
-                continue
-            counts = ("utterances", "changed", "errors", "reference_words")
-            wrong = [key for key in counts if getattr(found, key) != getattr(said, key)]
-            wrong += ["rise_pp"] if abs(found.rise_pp - said.rise_pp) > 1e-4 else []
-            if wrong:
-                now, then = getattr(found, wrong[0]), getattr(said, wrong[0])
-                yield f"{where}: its {wrong[0]} of {dataset} is {then}, the transcripts give {now}"
+        try:
+            if sha256_of(file) != said.sha256:
+                yield f"{file}: changed since the export was judged"
+        except OSError as error:
+            yield f"{file}: cannot be read: {error.strerror}"
+        if judged is not None and (wrong := _wrong_figures(said, judged, served)) is not None:
+            yield f"{where}: its {wrong[0]} of {dataset} is {wrong[1]}, the transcripts give {wrong[2]}"
+
+
+def _wrong_figures(said: ServedSet, judged: Score, served: Score) -> tuple[str, float, float] | None:
+    """(which, what is said, what the documents give) of the first count that is not theirs."""
+    before, after = judged.counts, served.counts
+    pairs = list(zip(judged.utterances, served.utterances, strict=False))
+    rise = 100 * (after.errors - before.errors) / after.reference_words if after.reference_words else 0.0
+    found = {
+        "utterances": len(served.utterances),
+        "changed": sum(one.hypothesis != other.hypothesis for one, other in pairs),
+        "errors": after.errors,
+        "reference_words": after.reference_words,
+    }
+    for name, value in found.items():
+        if getattr(said, name) != value:
+            return name, getattr(said, name), value
+    return None if abs(said.rise_pp - rise) < _TOLERANCE else ("rise_pp", said.rise_pp, round(rise, 4))
+
+
+def wrong_interval(paths: RunPaths, name: str, export: Export) -> Iterator[str]:
+    """The intervals in export.json are those that the transcripts give."""
+    for dataset, said in export.sets.items() if export.method == METHOD_VERSION else ():
+        served, judged = read_score(paths.served(name, dataset))[0], read_score(paths.tuned(dataset))[0]
+        if served is None or judged is None:
+            continue
+        try:
+            found = served_set(compared(judged, served))
+        except ValueError as error:
+            yield f"{paths.served(name, dataset)}: {error}"
+            continue
+        for key in ("low_pp", "high_pp"):
+            then, now = getattr(said, key), getattr(found, key)
+            if (then is None) != (now is None) or (then is not None and abs(then - now) > _TOLERANCE):
+                yield f"{paths.export(name)}: its {key} of {dataset} is {then}, the transcripts give {now}"
 
 
 def changed_export(export: Export) -> tuple[list[str], str | None]:

@@ -25,12 +25,18 @@ _HEADLINE_LENGTH = 200
 _HASH_LENGTH = 12
 
 
-def headings(rows: Iterable[Row]) -> tuple[str, ...]:
+def criteria_of(rows: Iterable[Row]) -> dict[str, str]:
+    """The criteria that have a column, and its heading: the runtime only where the gate of a row names one."""
+    there = {name for row in rows for name, _ in row.figures.criteria}
+    return CRITERIA | ({"runtime": "Runtime"} if "runtime" in there else {})
+
+
+def headings(rows: Sequence[Row]) -> tuple[str, ...]:
     """What stands over the cells of these rows."""
     rate = rate_of(rows)
     return (
         "Experiment", "Settings", "Steps", f"Domain {rate} %", "Gain, points", f"Heldout {rate} %", "Change, points",
-        *CRITERIA.values(), "Slices", "Verdict", "Duration", "Adapter", "Where it stands",
+        *criteria_of(rows).values(), "Slices", "Verdict", "Duration", "Adapter", "Where it stands",
     )  # fmt: skip
 
 
@@ -64,8 +70,8 @@ def differing_values(all_settings: Sequence[Mapping[str, Any]], taken: Sequence[
     return [{names[k]: _value(one[k]) for k in differing if k in one} for one in flat]
 
 
-def cells(row: Row) -> list[str]:
-    """The row under `headings`, as text that is not escaped yet."""
+def cells(row: Row, criteria: Iterable[str] = tuple(CRITERIA)) -> list[str]:
+    """The row under `headings`, as text that is not escaped yet. `criteria`: those that have a column."""
     states = {c.name: c.state.value for c in row.verdict.criteria} if row.verdict is not None else {}
     figures = row.figures
     return [
@@ -76,7 +82,7 @@ def cells(row: Row) -> list[str]:
         points(_rise(figures.domain), -1),
         from_to(figures.heldout.baseline, figures.heldout.tuned),
         points(_rise(figures.heldout)),
-        *(states.get(criterion, NONE) for criterion in CRITERIA),
+        *(states.get(criterion, NONE) for criterion in criteria),
         row.verdict.slices.value if row.verdict is not None and row.verdict.slices is not None else NONE,
         verdict_word(row),
         NONE if figures.duration_s is None else duration(figures.duration_s),

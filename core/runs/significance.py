@@ -86,7 +86,8 @@ def _key(paths: RunPaths, reported: Reported, thresholds: Thresholds) -> str:
     what = {
         "method": METHOD_VERSION,
         "documents": [[file.relative_to(paths.root).as_posix(), sha256_of(file)] for file in documents],
-        "told": asdict(reported),
+        # without an export as it always was, so that what is stored is found
+        "told": {name: value for name, value in asdict(reported).items() if name != "export" or value},
         "thresholds": [
             thresholds.domain_gain_pp,
             thresholds.heldout_regression_pp,
@@ -198,7 +199,7 @@ def _compute(paths: RunPaths, reported: Reported, thresholds: Thresholds, key: s
     try:
         sets: dict[str, Documents] = {}
         for name in reported.sets:
-            tuned = scores.get(ScoreKey(name, None))
+            tuned = scores.get(reported.tuned(name))
             baseline, *intervals = (mappings(scores[place].utterances) for place in reported.intervals_of(name))
             sets[name] = Documents(baseline, None if tuned is None else mappings(tuned.utterances), intervals)
         found = assess(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from core.errors import RunFolderError
 from core.runs.adapter_files import CONFIG, WEIGHTS
@@ -123,6 +124,19 @@ def check(paths: RunPaths, keys: Keys) -> Signature:
     return _check(paths, keys, stamps)
 
 
+def unsigned(paths: RunPaths, file: Path) -> str | None:
+    """Why a file of the run is not vouched for, where there is a key to check with and the run is signed; or None."""
+    try:
+        can_check = keys_from(os.environ).can_check
+    except RunFolderError:
+        return None  # of the whole run it is said
+    statement, _ = read_json(paths.statement) if can_check else (None, None)
+    contents = None if statement is None else statement.get("contents")
+    if not isinstance(contents, dict) or _name(paths, file) in contents:
+        return None
+    return f"{file}: made after the run was signed: sign the run again"
+
+
 # A dashboard asks again every second; the stamps make the answer cacheable.
 @lru_cache(maxsize=64)
 def _check(paths: RunPaths, keys: Keys, _stamps: tuple[tuple[int, ...], ...]) -> Signature:
@@ -139,6 +153,8 @@ def _check(paths: RunPaths, keys: Keys, _stamps: tuple[tuple[int, ...], ...]) ->
     except OSError as error:
         return Signature(when, problem=f"{error.filename}: cannot be read: {error.strerror}")
     then = statement["contents"]
+    # what was exported afterwards is not signed, and does not break what is (`unsigned`)
+    now = {name: value for name, value in now.items() if name in then or PurePath(name).parts[0] != paths.exports.name}
     changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
     if changed:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
@@ -198,9 +214,10 @@ def _hmac(secret: bytes, data: bytes) -> str:
 def _files(paths: RunPaths) -> Iterator[Path]:
     """The files that the verdict rests on; not logs, checkpoints, cards, and what can be computed again."""
     yield from (file for file in (paths.config, paths.events, paths.result, paths.data_health) if is_file(file))
-    for room in subfolders(paths.root, paths.evals):
-        folder = paths.evals / room
-        yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
+    for above in (paths.evals, paths.exports):
+        for room in subfolders(paths.root, above):
+            folder = above / room
+            yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
     for room in subfolders(paths.root, paths.adapters):
         folder = paths.adapters / room
         there = names(paths.root, folder)

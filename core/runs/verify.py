@@ -6,7 +6,7 @@ Finds edits that are not consistent. Whoever changes all the files of a run alik
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from core.runs.choice import best_of
 from core.runs.consistency import recorded_hashes, reported_by, wrong_facts, wrong_identity, wrong_result, wrong_score
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
+from core.runs.exports import changed_export, exports_of, read_export, wrong_export, wrong_interval
 from core.runs.folder import LinkError, linked_adapter
 from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_files import model_hash
@@ -82,6 +83,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         *([signature.problem] if signature.problem is not None else []),
         *_data_health(paths, snapshot, cache, unchecked),
         *_positions(paths, unchecked),
+        *_exports(paths, found, unchecked),
     ]
     return Verification(found, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
 
@@ -154,6 +156,24 @@ def _positions(paths: RunPaths, unchecked: list[str]) -> Iterator[str]:
         unchecked.append(f"order of the sets: there is no {paths.position.name}")
     elif positions_differ(paths):
         yield f"{paths.position}: not what the score documents give"
+
+
+def _exports(paths: RunPaths, found: Judged, unchecked: list[str]) -> Iterator[str]:
+    """What was exported is as its runtime heard it, and its figures are those of the transcripts."""
+    artifact = found.evidence.artifact
+    for name in exports_of(paths):
+        export, problem = read_export(paths, name)
+        if export is None:
+            yield problem or f"{paths.export(name)}: missing: export again, or delete {paths.export(name).parent}"
+            continue
+        yield from wrong_export(paths, name, export, None if artifact is None else artifact.current_hash)
+        yield from wrong_interval(paths, name, export)
+        computed = fresh(paths, replace(reported_by(found.snapshot), export=name), found.thresholds)
+        if not computed.believed:
+            yield computed.problem or f"{paths.export(name)}: its scores cannot be believed"
+        changed, gap = changed_export(export)
+        yield from changed
+        unchecked += [] if gap is None else [gap]
 
 
 def _adapters(paths: RunPaths, snapshot: RunSnapshot, unchecked: list[str]) -> Iterator[str]:

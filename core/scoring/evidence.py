@@ -200,6 +200,23 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What the runtime of an export made of the evaluation sets, or why nobody can tell."""
+
+    target: str
+    """`ct2:int8`."""
+    domain: ErrorCounts | None = None
+    heldout: ErrorCounts | None = None
+    significance: Significance | None = None
+    """How sure the WER differences are as served."""
+    utterances: int = 0
+    changed: int = 0
+    """Transcripts that are not those of the adapter that was judged."""
+    problem: str | None = None
+    """Why there is no such evidence, a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything `judge` looks at. What is missing is None and never passes."""
 
@@ -234,6 +251,8 @@ class Evidence:
     """How the candidate was chosen on sets of their own; None where there are none."""
     caps: tuple[Capped, ...] = ()
     """Transcripts of base model and adapter that reached their token cap, by set."""
+    served: Served | None = None
+    """Of the export that the gate asks for; None: it asks for none, or nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +306,8 @@ class Thresholds:
     """Further criteria, on parts of the sets."""
     unit: Unit = Unit.WORD
     """What an error rate counts: all counts of the evidence are of it."""
+    runtime: str | None = None
+    """The form in which the adapter is served, whose runtime must keep gain and guardrail too; None: none is named."""
     normaliser_chosen: bool = False
     """Whether the plan names its text normaliser; else a WER that depends on spelling is not judged."""
 
@@ -296,7 +317,7 @@ class Criterion:
     """One line of the verdict panel."""
 
     name: str
-    """convergence, stability, integrity, domain_gain, heldout, parity; of slices `domain_gain by speaker`."""
+    """convergence, stability, integrity, domain_gain, heldout, parity, runtime; of slices `domain_gain by speaker`."""
     title: str
     state: State
     value: float | None
@@ -316,7 +337,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The six criteria, those on slices, and what they add up to."""
+    """The six criteria, that on the runtime, those on slices, and what they add up to."""
 
     criteria: tuple[Criterion, ...]
     decision: Decision

@@ -26,6 +26,7 @@ from core.scoring.evidence import (
     Thresholds,
     Verdict,
 )
+from core.scoring.served import runtime_parity
 from core.scoring.slices import rules_of, slice_criteria
 from core.scoring.units import ErrorCounts, Unit
 
@@ -113,6 +114,7 @@ def thresholds_of(gate: Mapping[str, Any]) -> Thresholds:
         "block_by": "block_by",
         "selection_confidence": "selection_confidence",
         "normaliser_chosen": "normaliser_chosen",
+        "runtime": "runtime",
     }
     given: dict[str, Any] = {field: gate[key] for key, field in names.items() if key in gate}
     confidence = gate.get("confidence", POINT)
@@ -185,6 +187,7 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         wer_criteria.domain_gain(evidence, thresholds, convergence),
         wer_criteria.heldout(evidence, thresholds, convergence, guardrail_kept),
         parity(evidence, thresholds),
+        *(() if thresholds.runtime is None else (runtime_parity(evidence, thresholds, convergence, guardrail_kept),)),
         *slice_criteria(evidence, thresholds, convergence),
     )
     weaker = loosened(thresholds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from core.runs.matrix import CRITERIA, cells, verdict_word
+from core.runs.matrix import cells, verdict_word
 from core.runs.row import NONE
 from core.sanitise import sanitise
 from core.scoring.certainty import sentence
@@ -56,7 +56,7 @@ def render(report: Report) -> str:
     head += "".join(_remark(remark) for remark in report.remarks())
     headings = report.headings
     columns = (*_FIRST, *(name for name in headings if name not in _FIRST))
-    rows = "".join(_row(row, headings, columns) for row in report.rows)
+    rows = "".join(_row(row, report, columns) for row in report.rows)
     table = f'<div class="wide"><table class="matrix">\n<tr>{_headings(columns)}</tr>\n{rows}</table></div>\n'
     if not report.rows:
         table += "<p>No experiments.</p>\n"
@@ -73,14 +73,14 @@ def _headings(names: Iterable[str]) -> str:
     return "".join(f"<th>{_text(name)}</th>" for name in names)
 
 
-def _row(row: ReportRow, headings: Sequence[str], columns: Sequence[str]) -> str:
-    line = row.line
+def _row(row: ReportRow, report: Report, columns: Sequence[str]) -> str:
+    line, criteria = row.line, report.criteria
     states = {c.name: c.state.value for c in line.verdict.criteria} if line.verdict is not None else {}
     # Words, not colours alone: PASS, FAIL and UNKNOWN stand in every cell.
-    kinds = {CRITERIA[name]: state for name, state in states.items() if name in CRITERIA}
+    kinds = {criteria[name]: state for name, state in states.items() if name in criteria}
     kinds |= {"Verdict": line.verdict.decision.value if line.verdict is not None else "", "Note": "note"}
     kinds |= dict.fromkeys(("Experiment", "Settings"), "words")
-    texts = dict(zip(headings, cells(line), strict=True))
+    texts = dict(zip(report.headings, cells(line, criteria), strict=True))
     return f"<tr>{''.join(_cell(texts[name], kinds.get(name, '')) for name in columns)}</tr>\n"
 
 

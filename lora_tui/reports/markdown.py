@@ -29,7 +29,7 @@ def render(report: Report, pictures: Pictures | None = None, title: str = "Run m
     """
     lines = [f"# {escape_markdown(title)}", ""]
     lines += [line for remark in report.remarks() for line in (f"**{escape_markdown(remark)}**", "")]
-    lines += _table(report.headings, (cells(row.line) for row in report.rows))
+    lines += _table(report.headings, (cells(row.line, report.criteria) for row in report.rows))
     if not report.rows:
         lines += ["", "No experiments."]
     for missing in report.left_out():

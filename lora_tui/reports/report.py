@@ -10,7 +10,7 @@ from core.errors import ExitCode
 from core.queue.execution import PlanExecution
 from core.runs.data_health import health_facts
 from core.runs.judged import Fact, origin
-from core.runs.matrix import headings, history_row
+from core.runs.matrix import criteria_of, headings, history_row
 from core.runs.paths import RunPaths
 from core.runs.position import Position, read_positions
 from core.runs.row import Row
@@ -91,9 +91,14 @@ class Report:
         )
 
     @property
+    def criteria(self) -> dict[str, str]:
+        """The criteria that have a column, and its heading."""
+        return criteria_of(row.line for row in self.rows)
+
+    @property
     def headings(self) -> tuple[str, ...]:
         """What stands over the cells of its table."""
-        return headings(row.line for row in self.rows)
+        return headings([row.line for row in self.rows])
 
     @property
     def loosened(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Its columns have text to read and values to sort by.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input
 
 from core.runs.headline import headline, verdict_of
-from core.runs.matrix import CRITERIA, differing_values
+from core.runs.matrix import criteria_of, differing_values
 from core.runs.row import NONE, Row, duration, from_to, rate_of
 from core.runs.status import Status
 from core.sanitise import sanitise
@@ -41,7 +41,6 @@ _NOTHING = 3
 
 _BEFORE_SETTINGS = (
     "experiment", "state", "verdict", "gain", "heldout change", "domain WER", "heldout WER",
-    *(title.lower() for title in CRITERIA.values()),
 )  # fmt: skip
 _BEHIND_SETTINGS = ("steps", "duration", "adapter", "where it stands")
 
@@ -69,13 +68,15 @@ class Matrix:
 def matrix_of(rows: Sequence[Row]) -> Matrix:
     """All rows, in their order. Settings in which the rows that have any differ are columns of their own."""
     with_settings = [row for row in rows if row.figures.settings]
-    values = differing_values([row.figures.settings for row in with_settings], (*_BEFORE_SETTINGS, *_BEHIND_SETTINGS))
+    criteria = criteria_of(rows)
+    ahead = (*_BEFORE_SETTINGS, *(title.lower() for title in criteria.values()))
+    values = differing_values([row.figures.settings for row in with_settings], (*ahead, *_BEHIND_SETTINGS))
     by_id = {row.id: one for row, one in zip(with_settings, values, strict=True)}
     names = list(dict.fromkeys(name for one in values for name in one))
     rate = rate_of(rows)
-    before = (heading.replace(Unit.WORD.rate, rate) for heading in _BEFORE_SETTINGS)
+    before = (heading.replace(Unit.WORD.rate, rate) for heading in ahead)
     headings = (*before, *names, *_BEHIND_SETTINGS)
-    return Matrix(headings, tuple((row.id, _cells(row, by_id.get(row.id, {}), names)) for row in rows))
+    return Matrix(headings, tuple((row.id, _cells(row, by_id.get(row.id, {}), names, criteria)) for row in rows))
 
 
 def sort_rows(matrix: Matrix, heading: str, *, descending: bool) -> Matrix:
@@ -89,7 +90,7 @@ def sort_rows(matrix: Matrix, heading: str, *, descending: bool) -> Matrix:
     return Matrix(matrix.headings, (*known, *unknown))
 
 
-def _cells(row: Row, values: Mapping[str, str], names: Sequence[str]) -> tuple[Cell, ...]:
+def _cells(row: Row, values: Mapping[str, str], names: Sequence[str], criteria: Iterable[str]) -> tuple[Cell, ...]:
     figures = row.figures
     gain = None if figures.domain.change is None else -figures.domain.change
     word, role = verdict_piece(verdict_of(row), row.seeds)
@@ -102,7 +103,7 @@ def _cells(row: Row, values: Mapping[str, str], names: Sequence[str]) -> tuple[C
         _number(figures.heldout.change, f"{figures.heldout.change:+.2f}" if figures.heldout.change is not None else ""),
         _number(figures.domain.now, from_to(figures.domain.baseline, figures.domain.now)),
         _number(figures.heldout.now, from_to(figures.heldout.baseline, figures.heldout.now)),
-        *(_criterion(states.get(criterion)) for criterion in CRITERIA),
+        *(_criterion(states.get(criterion)) for criterion in criteria),
         *(_setting(values.get(setting)) for setting in names),
         _number(figures.steps, f"{figures.steps}/{figures.steps_planned or '?'}"),
         _number(figures.duration_s, "" if figures.duration_s is None else duration(figures.duration_s)),

@@ -9,11 +9,14 @@ from typing import Any
 
 from score_kit import adapter_facts, score_document, utterance, write_result
 
+from core.plan.exports import target_of
 from core.runs.adapter_files import CONFIG, WEIGHTS, adapter_hash
 from core.runs.data_health import audited_hashes
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
+from core.runs.exports import METHOD_VERSION, Export, RuntimeNamed, compared, hashes_of, served_set, write_export
 from core.runs.folder import replace_link
 from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.scores import read_score
 from core.scoring.data_health import SCHEMA_VERSION
 from core.system.files import append_line, write_json
 from core.system.process import current_process
@@ -148,3 +151,34 @@ class FakeRun:
         self.health()
         self.result()
         return self
+
+    def exported(self, domain: int, heldout: int, target: str = "ct2:int8", **changes: Any) -> Path:
+        """An export of the best adapter, heard by its runtime with so many errors; its folder, where its files are."""
+        wanted = target_of(target)
+        assert wanted is not None
+        folder = self.paths.root.parent / f"export of {wanted.name}"
+        folder.mkdir(exist_ok=True)
+        (folder / "model.bin").write_bytes(b"weights")
+        (folder / "config.json").write_text("{}")
+        digest, sets, served = adapter_hash(self.paths.best), {}, {}
+        for name, count in (("domain", domain), ("heldout", heldout)):
+            path = self.paths.served(wanted.name, name)
+            self.score(path, count, dataset=name, step=1000, adapter_hash=digest, loss=None)
+            score, problem = read_score(path)
+            judged, _ = read_score(self.paths.tuned(name))
+            assert score is not None and judged is not None, problem
+            served[name], sets[name] = score, served_set(compared(judged, score))
+        told = {"target": target, "identity": "0123456789", "adapter_hash": digest, "folder": str(folder)} | changes
+        runtime = RuntimeNamed("faster-whisper", "1.2.1", "cpu", "int8_float32")
+        export = Export(
+            schema=1,
+            method=METHOD_VERSION,
+            **told,
+            files=hashes_of(folder),
+            runtime=runtime,
+            made_with={},
+            conversion={},
+            sets=sets,
+        )
+        write_export(self.paths, export, served)
+        return folder

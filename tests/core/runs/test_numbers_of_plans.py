@@ -101,7 +101,7 @@ def test_ranges_and_sweeps_are_of_such_numbers_too(value: str) -> None:
 
 def test_every_threshold_is_among_them() -> None:
     of_gate = {spec.name for spec in fields(GateSettings)} - {
-        "unit", "block_by", "slice", "normaliser_chosen", "accept_leakage", "speakers",
+        "unit", "block_by", "slice", "normaliser_chosen", "accept_leakage", "speakers", "runtime",
     }  # fmt: skip
     assert of_gate == {name for section, name in NUMERIC if section == "gate"}
     assert {spec.name for spec in fields(SliceSettings) if _is_numeric(get_type_hints(SliceSettings)[spec.name])} == {
