@@ -47,6 +47,7 @@ KITS = (
     "score_kit",
     "plan_kit",
     "hub_kit",
+    "model_folder",
     "ctc_kit",
     "family_kit",
     "privileges",

@@ -60,12 +60,22 @@ class FamilyFacts:
     spectrogram: tuple[int, int] | None = None
     """Which axes of its `input_features` (clips, …) are time and frequency; None: it hears samples.
 
-    Some models of a family with an architecture of both kinds hear samples nevertheless.
+    Those of `HEAR_SAMPLES` do so whatever their family does.
     """
     frames_per_second: float = 50.0
     """Of the encoder's layers, where config.json does not say it; memory is forecast from it."""
     leading_space: bool = False
     """Whether its tokens of words begin with a space, that of a text's first word too, but in `UNSPACED` languages."""
+    heads: tuple[str, ...] = ()
+    """Names, last parts, of the layer that writes units: a model that was only pre-trained has none of them."""
+    blank: bool = False
+    """Whether the tokenizer's padding token is one of the head's units, that writes nothing."""
+    multilingual_from: int | None = None
+    """Entries of a vocabulary from which on a model has several languages, though its files list none."""
+    chat_template: bool = False
+    """Whether the prompt is made by the processor's chat template."""
+    control: tuple[str, ...] = ()
+    """Tokens that the prompt is made of, `{language}` being a code."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
 
@@ -149,6 +159,7 @@ FAMILIES = (
         language="required",
         tasks=("transcribe", "translate"),
         leading_space=True,
+        multilingual_from=51865,  # English-only models have one less
         windowed=True,
         beams=True,
         spectrogram=(2, 1),
@@ -187,6 +198,8 @@ FAMILIES = (
             "parakeet_ctc",
         ),
         loader="AutoModelForCTC",
+        heads=("lm_head", "ctc_head"),
+        blank=True,
         processors=("AutoProcessor", "Wav2Vec2Processor"),  # one with a language model needs pyctcdecode
         unused=("masked_spec_embed",),  # of SpecAugment in pre-training; wav2vec2-base-960h has none
         attention=(
@@ -210,27 +223,55 @@ FAMILIES = (
         "parakeet_tdt",
         ("parakeet_tdt",),
         loader="AutoModelForTDT",
+        heads=("head",),
         attention=("q_proj", "k_proj", "v_proj", "o_proj"),
         mlp=("linear1", "linear2"),
         decoder=r"(.*\.)?(decoder|joint)\.",
         default_sites="encoder",
         spectrogram=(1, 2),
     ),
-    FamilyFacts("qwen3_asr", ("qwen3_asr",), frames_per_second=12.5, languages=tuple(_QWEN.split()), **_TEXT_DECODER),
     FamilyFacts(
-        "cohere_asr", ("cohere_asr",), languages=tuple(_COHERE.split()), renamed=_COHERE_FILES, **_FAST_CONFORMER
+        "qwen3_asr",
+        ("qwen3_asr",),
+        frames_per_second=12.5,
+        languages=tuple(_QWEN.split()),
+        chat_template=True,
+        **_TEXT_DECODER,
     ),
-    FamilyFacts("canary", ("canary",), languages=tuple(_CANARY.split()), **_FAST_CONFORMER),
+    FamilyFacts(
+        "cohere_asr",
+        ("cohere_asr",),
+        languages=tuple(_COHERE.split()),
+        control=("<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|{language}|>", "<|pnc|>"),
+        renamed=_COHERE_FILES,
+        **_FAST_CONFORMER,
+    ),
+    FamilyFacts("canary", ("canary",), languages=tuple(_CANARY.split()), chat_template=True, **_FAST_CONFORMER),
     FamilyFacts(
         "voxtral",
         ("voxtral",),
         languages=tuple(_ISO_639_1.split()),
+        control=("<s>", "[INST]", "[BEGIN_AUDIO]", "[/INST]", "[TRANSCRIBE]"),
         renamed=_LLM_FILES,
         windowed=True,
         **_TEXT_DECODER,
     ),
-    FamilyFacts("glm_asr", ("glmasr",), renamed=_LLM_FILES, windowed=True, **_TEXT_DECODER | {"language": "refused"}),
+    FamilyFacts(
+        "glm_asr",
+        ("glmasr",),
+        renamed=_LLM_FILES,
+        chat_template=True,
+        windowed=True,
+        **_TEXT_DECODER | {"language": "refused"},
+    ),
 )
+
+HEAR_SAMPLES = frozenset(
+    {"wav2vec2", "wav2vec2-conformer", "wavlm", "hubert", "data2vec-audio", "unispeech", "unispeech-sat", "speecht5"}
+)
+"""Values of `model_type` whose encoder hears samples."""
+COMPOSED = frozenset({"speech-encoder-decoder"})
+"""Values of `model_type` that say nothing of special tokens by themselves: the model's files must."""
 
 UNTRAINABLE = {
     "wavlm": "its attention reads the weights of its layers past them, so that an adapter on them would change nothing",
@@ -285,6 +326,54 @@ def known_languages(
     return tuple(sorted(str(name).strip("<|>") for name in listed)) if isinstance(listed, dict) else ()
 
 
+def unlisted_languages(
+    facts: FamilyFacts, config: Mapping[str, object], generation: Mapping[str, object], own: object
+) -> str | None:
+    """What is wrong when a model knows several languages and its files do not say how it is told them; None: nothing.
+
+    `generation`: generation_config.json; `own`: the language that its tokenizer was set up for, if any.
+    """
+    if facts.multilingual_from is None or facts.language == "refused":
+        return None
+    mend = "take that file from the model's current revision"
+    if not generation.get("lang_to_id"):
+        units = config.get("vocab_size")
+        if own is not None or not isinstance(units, int) or units < facts.multilingual_from:
+            return None
+        return (
+            "model.id: this model knows several languages and its generation_config.json lists none (lang_to_id), "
+            f"so that it cannot be told what is spoken: {mend}"
+        )
+    missing = [key for key in ("task_to_id", "no_timestamps_token_id") if not generation.get(key)]
+    if missing:
+        return f"model.id: its generation_config.json lists languages and lacks {' and '.join(missing)}: {mend}"
+    return None
+
+
+LANGUAGE_MISSING = "model.language: missing, and this model has a vocabulary for each language, such as deu"
+"""What to say where none of them was chosen."""
+
+
+def no_weights_of(language: str) -> str:
+    """What to say where a model that has weights for each language lacks those of one."""
+    return f"model.language: no weights of {language!r}: the model folder needs adapter.{language}.safetensors"
+
+
+def no_token(key: str) -> str:
+    """What to say of a model whose files do not say which token begins or ends a text."""
+    return f"no {key} in its generation_config.json or config.json: write the tokenizer's there"
+
+
+def wrong_blank(said: object, units: object, blank: object) -> str | None:
+    """What is wrong when config.json and tokenizer do not name one blank, which is one of the units; None: nothing."""
+    if isinstance(blank, int) and blank == said and (not isinstance(units, int) or blank < units):
+        return None
+    return (
+        f"CTC model: pad_token_id is {said} in config.json (of {units} units) and {blank} in the tokenizer; "
+        "both must name the blank"
+    )
+
+
 def wrong_language(  # noqa: PLR0911 - one thing that may be wrong after the other
     facts: FamilyFacts,
     known: Collection[str],
@@ -321,12 +410,19 @@ def _one_of(choices: Collection[str]) -> str:
     return f"give one of {', '.join(choices)}" if choices else "remove it"
 
 
-def cannot(facts: FamilyFacts, train: TrainSettings) -> Iterator[str]:
-    """What settings ask of a family that it cannot do, one sentence each."""
+def heard_as(facts: FamilyFacts, config: Mapping[str, object]) -> tuple[int, int] | None:
+    """Which axes of its features are time and frequency in a model with this config.json; None: it hears samples."""
+    encoder = config.get("encoder")
+    kinds = {config.get("model_type"), encoder.get("model_type") if isinstance(encoder, Mapping) else None}
+    return None if kinds & HEAR_SAMPLES else facts.spectrogram
+
+
+def cannot(facts: FamilyFacts, train: TrainSettings, config: Mapping[str, object] | None = None) -> Iterator[str]:
+    """What settings ask of a family, or of its model with this config.json, that it cannot do, one sentence each."""
     if train.beams > 1 and not facts.beams:
         able = ", ".join(one.name for one in FAMILIES if one.beams)
         yield f"gate.beams: {facts.name} models are decoded greedily; set it to 1, which is the default (beams: {able})"
-    if (train.augment.time_masks or train.augment.feature_masks) and facts.spectrogram is None:
+    if (train.augment.time_masks or train.augment.feature_masks) and heard_as(facts, config or {}) is None:
         yield nothing_to_mask(facts)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -76,6 +77,33 @@ def model_shapes(folder: Path) -> ModelShapes:
         except OSError:
             stamps.append(())
     return _model_shapes(tuple(paths), tuple(stamps))
+
+
+def tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """Name of each tensor in a model's files → its shape; of languages' own files none."""
+    paths = sorted(path for path in folder.glob(WEIGHTS) if not path.name.startswith("adapter."))
+    named = (item for path in paths for item in _header(path))
+    return {name: shape for name, description in named if (shape := _sizes(description)) is not None}
+
+
+def broken_weights(folder: Path) -> str | None:
+    """Which of a model's weight files is none, or is cut off, by its header; None: each is whole."""
+    for path in sorted(folder.glob(WEIGHTS)):
+        try:
+            with open_regular(path, follow=True) as file:
+                (size,) = struct.unpack("<Q", file.read(8))
+                header = parse_json(file.read(size)) if size <= _MAX_HEADER_BYTES else None
+                length = os.fstat(file.fileno()).st_size
+        except (OSError, ValueError, struct.error):
+            header, size, length = None, 0, 0
+        if not isinstance(header, dict):
+            return f"{path.name} is no whole safetensors file: download or save it again"
+        ends = [
+            tensor["data_offsets"][1] for tensor in header.values() if isinstance(tensor, dict) and "dtype" in tensor
+        ]
+        if length != 8 + size + max(ends, default=0):
+            return f"{path.name} is cut off, or longer than it says: download or save it again"
+    return None
 
 
 @lru_cache(maxsize=8)

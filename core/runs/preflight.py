@@ -13,8 +13,9 @@ from core.manifests.manifest import read_manifest
 from core.manifests.sets import is_parted, set_paths, split_of
 from core.plan.families import MODEL_SECONDS, FamilyFacts, cannot, family_of, known_languages, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
-from core.plan.schema import DataSettings, RunSettings
+from core.plan.schema import DataSettings, ModelSettings, RunSettings
 from core.runs.adapter_size import adapter_problem, model_folder
+from core.runs.model_check import model_problem, worded
 from core.system.files import read_json, stamp
 
 MOST_HEADERS = 2000
@@ -38,14 +39,14 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
     """
     problems: list[str] = []
     folder = model_folder(settings.model)
-    facts = family_in(folder)
-    problems += cannot(facts, settings.train) if facts is not None else []
     longest = hears(folder)
-    if targets_known:
-        wrong = adapter_problem(settings)
-        problems += [wrong] if wrong is not None else []
-    wrong = _wrong_language(folder, settings)
-    problems += [wrong] if wrong is not None else []
+    if wrong := _wrong_model(folder, settings.model):
+        problems.append(wrong)
+    else:
+        facts = family_in(folder)
+        problems += cannot(facts, settings.train, config_of(folder)) if facts is not None else []
+        asked = (adapter_problem(settings) if targets_known else None, _wrong_language(folder, settings))
+        problems += [wrong for wrong in asked if wrong is not None]
     seconds: dict[str, list[float]] = {"train": [], "replay": []}
     for name in ("train", "replay"):
         written = getattr(settings.data, name)
@@ -58,11 +59,20 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         if not seconds[name] and not reasons:
             return problems
         if not seconds[name]:
-            problems.append(nothing_left(name, written, reasons))
-    if seconds["train"] and not problems:
+            return [*problems, nothing_left(name, written, reasons)]
+    if seconds["train"]:
         wrong = batches_fit(seconds["train"], seconds["replay"], settings.train)
         problems += [wrong] if wrong is not None else []
     return problems
+
+
+def _wrong_model(folder: Path, model: ModelSettings) -> str | None:
+    """What loading the model would end with, by its files; None: nothing that they tell, or they are not here."""
+    if not folder.is_dir():
+        return None
+    # the cache of the hub may hold some of the files, and get the others when a run starts
+    wrong = model_problem(folder, model.language, whole=folder == Path(model.id))
+    return None if wrong is None else worded(f"model.id: {folder}", wrong)
 
 
 def _wrong_language(folder: Path, settings: RunSettings) -> str | None:
@@ -126,7 +136,12 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
 
 def family_in(folder: Path) -> FamilyFacts | None:
     """The family of the model in a folder; None: of none, or there is no model."""
-    return family_of((read_json(folder / "config.json", follow=True)[0] or {}).get("model_type"))
+    return family_of(config_of(folder).get("model_type"))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of the model in a folder; empty where there is none."""
+    return read_json(folder / "config.json", follow=True)[0] or {}
 
 
 def languages_in(folder: Path, facts: FamilyFacts) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ import torch
 
 from core.errors import ModelError
 from core.plan.families import FamilyFacts, family_of, why_not
+from core.runs.model_check import model_problem, worded
 from core.runs.model_files import is_hub_id
-from core.system.files import folder_problem, read_bytes
 from core.training.determinism import steady_kernels
 from core.training.families import family_class
 from core.training.families.base import SpeechModel
@@ -60,7 +59,7 @@ def load_model(
 
     Raises ModelError with what is missing or does not fit.
     """
-    _check_name(name)
+    _check_name(name, language)
     device = device or choose_device()
     steady_kernels()
     config = _config(name, revision)
@@ -147,8 +146,8 @@ def _pretrained(kind: str, name: str, revision: str | None, **more: Any) -> Any:
         logging.set_verbosity(verbosity)
 
 
-def _check_name(name: str) -> None:
-    """Raise ModelError for a folder that holds no model, or a name that is neither a folder nor a hub id."""
+def _check_name(name: str, language: str | None) -> None:
+    """Raise ModelError for a folder without a whole model for `language`, or a name of neither folder nor hub id."""
     folder = Path(name)
     if not folder.is_dir():
         if not is_hub_id(name):
@@ -156,19 +155,8 @@ def _check_name(name: str) -> None:
                 f"model {name}: no such folder; give a folder in hub format or a hub id (organisation/name)"
             )
         return
-    if problem := folder_problem(folder):
-        raise ModelError(f"model {problem}")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model {folder}: no config.json; give a folder in hub format")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"model {folder}: no *.safetensors; weights load from safetensors only: "
-            "convert the model with save_pretrained(..., safe_serialization=True)"
-        )
-    try:
-        json.loads(read_bytes(folder / "config.json", follow=True))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model {folder}: config.json is not JSON ({error})") from error
+    if problem := model_problem(folder, language):
+        raise ModelError(worded(f"model {folder}", problem))
 
 
 def one_line(error: BaseException) -> str:

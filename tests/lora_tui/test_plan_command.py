@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from hub_kit import OLD, cached
+from model_folder import model_folder
 
 from core.errors import ExitCode
 from core.manifests.hashing import HashCache
@@ -203,14 +204,10 @@ def test_what_a_run_would_die_of_is_told_before_it_starts(project: Path, capsys:
 def test_the_layers_that_match_and_the_trained_weights_are_shown(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from safetensors.numpy import save_file
-
-    (project / "model").mkdir()
-    (project / "model" / "config.json").write_text('{"model_type": "whisper"}')
     stacks = [f"model.{stack}.layers.0" for stack in ("encoder", "decoder")]
     leaves = {"self_attn.q_proj": (8, 8), "self_attn.out_proj": (8, 8), "fc1": (32, 8), "fc2": (8, 32)}
     weights = {f"{s}.{leaf}.weight": np.zeros(shape, np.float32) for s in stacks for leaf, shape in leaves.items()}
-    save_file(weights, project / "model" / "model.safetensors")
+    model_folder(project / "model", "whisper", weights)
     arguments = ("--set", "model.id=model", "--set", "adapter.rank=4", "--set", "adapter.target_modules=q_proj")
     clips = [{"audio": "train.wav", "sentence": "words", "offset": 3.0 * n, "duration": 3.0} for n in range(9)]
     (project / "train.jsonl").write_text("\n".join(map(json.dumps, clips)) + "\n")

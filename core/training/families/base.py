@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
-from core.plan.families import FamilyFacts, known_languages, wrong_language
+from core.plan.families import FamilyFacts, known_languages, unlisted_languages, wrong_language
 from core.runs.scores import Decoding
 
 Samples = NDArray[np.float32]
@@ -229,9 +229,13 @@ def check_language(
     clips: Iterable[str | None] = (),
 ) -> None:
     """Raise ModelError unless a model can be told this language and task, and those that clips name."""
-    config = getattr(network, "generation_config", None)
+    found = getattr(network, "generation_config", None)
+    generation = {} if found is None else found.to_dict()
+    own = getattr(processor.tokenizer, "language", None)
+    if unlisted := unlisted_languages(facts, network.config.to_dict(), generation, own):
+        raise ModelError(unlisted)
     vocabulary = getattr(processor.tokenizer, "vocab", None) if facts.language == "single" else None
-    known = known_languages(facts, {} if config is None else config.to_dict(), vocabulary)
+    known = known_languages(facts, generation, vocabulary)
     wrong = wrong_language(facts, known, language, task, clips)
     if wrong is not None:
         raise ModelError(wrong)

@@ -20,7 +20,7 @@ from torch.nn.functional import ctc_loss
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
-from core.plan.families import FamilyFacts
+from core.plan.families import LANGUAGE_MISSING, FamilyFacts, no_weights_of, wrong_blank
 from core.training.families.base import Limits, Samples, SpeechModel, padded
 from core.training.padding import hear_own_frames
 
@@ -98,11 +98,8 @@ class Ctc(SpeechModel):
     def __post_init__(self) -> None:
         """Read blank and vocabulary off the tokenizer. Raises ModelError when the model means another blank."""
         config, blank = self.network.config, self.tokenizer.pad_token_id
-        if blank is None or blank != config.pad_token_id or blank >= config.vocab_size:
-            raise ModelError(
-                f"CTC model: pad_token_id is {config.pad_token_id} in config.json (of {config.vocab_size} units) and "
-                f"{blank} in the tokenizer; both must name the blank"
-            )
+        if wrong := wrong_blank(config.pad_token_id, config.vocab_size, blank):
+            raise ModelError(wrong)
         self.blank = int(blank)
         self.spelling = Spelling(self.tokenizer, config.vocab_size)
 
@@ -194,16 +191,12 @@ def take_language(network: Any, tokenizer: Any, language: str | None) -> None:
     if not several or (now is not None and language in (None, now)):
         return
     if language is None:
-        raise ModelError("model.language: missing, and this model has a vocabulary for each language, such as deu")
+        raise ModelError(LANGUAGE_MISSING)
     tokenizer.set_target_lang(language)
     try:
         network.load_adapter(language, use_safetensors=True, revision=getattr(network.config, "_commit_hash", None))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"model.language: no weights of {language!r} ({reason}); the model folder needs "
-            f"adapter.{language}.safetensors"
-        ) from error
+        raise ModelError(f"{no_weights_of(str(language))} ({' '.join(str(error).split())[:200]})") from error
     network.requires_grad_(False).eval()
 
 

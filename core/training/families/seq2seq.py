@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
-from core.plan.families import FamilyFacts
+from core.errors import ModelError
+from core.plan.families import FamilyFacts, no_token
 from core.training.beams import beam_search
 from core.training.decode import Encoded, Vocabulary, decoder_logits, greedy
 from core.training.families.base import Limits, Samples, SpeechModel, padded
@@ -42,6 +43,8 @@ class Seq2Seq(SpeechModel):
         """Start, end and banned tokens, as the model's generation config has them."""
         generation = self.network.generation_config
         start, eos, pad = (self._token(name) for name in ("decoder_start", "eos", "pad"))
+        if start is None or eos is None:
+            raise ModelError(no_token("decoder_start_token_id" if start is None else "eos_token_id"))
         every_eos = tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),)
         pad = every_eos[0] if pad is None else pad
         forced = generation.forced_bos_token_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,14 +10,11 @@ import torch
 from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
-from core.errors import ModelError
 from core.plan.families import FamilyFacts
 from core.training.decode import Vocabulary
 from core.training.families.base import Limits, Samples
 from core.training.families.seq2seq import TOKENS_PER_SECOND, Seq2Seq
 
-MULTILINGUAL_VOCABULARY = 51865
-"""Tokens of the smallest; English-only models have one less."""
 BYTES_OF_A_CHARACTER = 3
 """Of most scripts in UTF-8: tokens that one character may take in a multilingual vocabulary of bytes."""
 
@@ -47,17 +44,6 @@ class Whisper(Seq2Seq):
             spoken = languages[f"<|{language}|>"]
             return start, spoken, tasks[self.task or self.facts.tasks[0]], generation.no_timestamps_token_id
         return _own_prompt(self.tokenizer, start)
-
-    def check_languages(self, clips: Iterable[str | None] = (None,)) -> None:
-        """Also where its generation config is so old that it lists no languages."""
-        super().check_languages(clips)
-        listed = getattr(self.network.generation_config, "lang_to_id", None)
-        several = self.network.config.vocab_size >= MULTILINGUAL_VOCABULARY and self.facts.language != "refused"
-        if several and not listed and getattr(self.tokenizer, "language", None) is None:
-            raise ModelError(
-                "model.id: this model knows several languages and its generation_config.json lists none (lang_to_id), "
-                "so that it cannot be told what is spoken: take that file from the model's current revision"
-            )
 
     @property
     def prompted(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from model_folder import model_folder
 from waiting import wait_for
 
 from core.queue.__main__ import supervise
@@ -72,10 +73,7 @@ class PlanFolder:
         self.root = root
         self.runs = RunsFolder(root / "runs", root / "state")
         self.plan = root / "experiments.toml"
-        model = root / "model"
-        model.mkdir(parents=True)
-        (model / "config.json").write_text('{"model_type": "moonshine"}')
-        (model / "model.safetensors").write_bytes(b"weights")
+        model_folder(root / "model")
         for name in ("train", "domain", "heldout"):
             with wave.open(str(root / f"{name}.wav"), "wb") as audio:
                 audio.setparams((1, 2, 16_000, 0, "NONE", ""))

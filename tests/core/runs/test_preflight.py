@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_kit import NEW, OLD, cached, write_cache
-from safetensors.numpy import save_file
+from model_folder import model_folder
 
-from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
+from core.plan.schema import AdapterSettings, AugmentSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.runs.preflight import hears, preflight
 
 
@@ -32,13 +32,10 @@ def write_manifest(path: Path, seconds: list[float | None], text: str = "some wo
 @pytest.fixture
 def whisper(tmp_path: Path) -> Path:
     """A folder with the names of Whisper's layers, and a window of 10 s."""
-    folder = tmp_path / "whisper"
-    folder.mkdir()
     names = [f"model.decoder.layers.0.self_attn.{part}_proj.weight" for part in ("q", "k", "v", "out")]
     weights = {name: np.zeros((4, 4), np.float32) for name in names}
     weights["model.decoder.embed_tokens.weight"] = np.zeros((8, 4), np.float32)
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text('{"model_type": "whisper"}')
+    folder = model_folder(tmp_path / "whisper", "whisper", weights)
     (folder / "preprocessor_config.json").write_text('{"chunk_length": 10}')
     return folder
 
@@ -139,9 +136,34 @@ def test_words_and_ranks_that_match_nothing_are_told(good: RunSettings) -> None:
     assert preflight(replace(good, adapter=every)) == []
 
 
+def test_a_broken_model_hides_nothing_that_is_wrong_with_the_clips(good: RunSettings, whisper: Path) -> None:
+    (whisper / "tokenizer.json").unlink()
+    model, clips = preflight(replace(good, train=replace(good.train, steps=100)))
+    assert model.startswith(f"model.id: {whisper}: no usable processor (no file of a tokenizer)")
+    assert "60 training clips in 100 micro-batches" in clips
+
+
+def test_what_the_cache_of_the_hub_lacks_is_fetched_when_a_run_starts(
+    good: RunSettings, whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whisper / "tokenizer.json").unlink()
+    write_cache(tmp_path / "cache", source=whisper, main=OLD)
+    cached(tmp_path / "cache", monkeypatch)
+    assert preflight(replace(good, model=ModelSettings("org/model"))) == []
+
+
+@pytest.mark.parametrize(("model_type", "refused"), [("wav2vec2", True), ("wav2vec2-bert", False)])
+def test_masks_are_refused_where_this_model_of_a_family_hears_samples(
+    good: RunSettings, whisper: Path, model_type: str, refused: bool
+) -> None:
+    model_folder(whisper, model_type)
+    masked = replace(good, train=replace(good.train, augment=AugmentSettings(time_masks=2)))
+    assert ["no spectrogram to mask" in said for said in preflight(masked)] == [True] * refused
+
+
 def test_a_language_is_asked_for_where_the_model_must_be_told_it(good: RunSettings, whisper: Path) -> None:
     assert preflight(good) == []
-    listed = {"lang_to_id": {"<|en|>": 4, "<|de|>": 5}}
+    listed = {"lang_to_id": {"<|en|>": 4, "<|de|>": 5}, "task_to_id": {"transcribe": 6}, "no_timestamps_token_id": 7}
     (whisper / "generation_config.json").write_text(json.dumps(listed))
     assert only(preflight(good)) == (
         "model.language: missing, and this model is told what is spoken: give one of de, en"
