@@ -126,16 +126,24 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
         steps,
         epochs,
         _unit(answers),
-        _family_defaults(user_path(model), longest, train, steps, epochs),
+        _family_defaults(user_path(model), longest, (train, replay), steps, epochs),
     )
     parse_plan(text, str(output))  # a plan that could not be read again must not be written
     return text
 
 
-def _family_defaults(folder: Path, longest: float, train_s: Sequence[float], steps: int, epochs: float) -> list[Chosen]:
-    """What fits the model in a folder; nothing for one that is not here or of no family."""
+def _family_defaults(
+    folder: Path, longest: float, clips: tuple[Sequence[float], Sequence[float]], steps: int, epochs: float
+) -> list[Chosen]:
+    """What fits the model in a folder; nothing for one that is not here or of no family.
+
+    `clips`: seconds of those for training, and of those for replay.
+    """
     facts = family_in(folder)
-    return family_defaults(facts, languages_in(folder, facts), longest, train_s, steps, epochs) if facts else []
+    if facts is None:
+        return []
+    train_s, replay_s = clips
+    return family_defaults(facts, languages_in(folder, facts), longest, train_s, steps, epochs, replay_s)
 
 
 def _unit(answers: Mapping[str, str]) -> Unit:

@@ -14,9 +14,10 @@ import tomli
 
 from core.errors import PlanError
 from core.plan.families import FamilyFacts
+from core.plan.fits import clip_count, seconds_per_step
 from core.plan.read import value_of
 from core.plan.rows import complete
-from core.plan.schema import DEFAULT_EPOCHS, Plan, Row, TrainSettings
+from core.plan.schema import DEFAULT_EPOCHS, HIGH_LEARNING_RATE, Plan, Row, TrainSettings
 from core.plan.validate import SECTIONS, key_name, keys_of, leaves, parts_of, tables_of
 from core.scoring.units import Unit
 
@@ -24,6 +25,25 @@ from core.scoring.units import Unit
 
 WINDOWS = 16
 """Clips of a family with windows that a batch begins with: 480 s of encoder input."""
+
+
+PUBLISHED = {
+    "whisper": "PEFT's own example trains LoRA on Whisper large-v2 at 1e-3",
+    "moonshine": "Useful Sensors' recipe for LoRA on Moonshine has 1e-3",
+    "moonshine_streaming": "Useful Sensors' recipe for LoRA on Moonshine has 1e-3",
+    "ctc": "Hugging Face trains adapters of MMS at 1e-3 and has LoRA on Parakeet-CTC at 5e-5",
+    "parakeet_tdt": "NeMo trains adapters of its conformers at 1e-3",
+    "canary": "NeMo trains adapters of its conformers at 1e-3",
+    "qwen3_asr": "ms-swift's example trains LoRA on Qwen2-Audio at 1e-4",
+}
+"""By family: a learning rate that others published for adapters, as far as a source is known.
+
+Sources: huggingface/peft `examples/int8_training/peft_bnb_whisper_large_v2_training.ipynb`; moonshine-voice 0.1.5;
+huggingface.co/blog/mms_adapters; Deep-unlearning/Finetune-Parakeet `train_lora.py`; NVIDIA/NeMo
+`examples/asr/conf/asr_adapters/asr_adaptation.yaml`; modelscope/ms-swift `examples/train/multimodal/audio.sh`. They
+report what was gained on one domain, and not what was forgotten: none is a reason to begin at or above
+HIGH_LEARNING_RATE.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +62,21 @@ def family_defaults(
     train_s: Sequence[float],
     steps: int,
     epochs: float,
+    replay_s: Sequence[float] = (),
 ) -> list[Chosen]:
     """Values that fit the family, by dotted key.
 
-    `languages`: those that the model can be told; `max_seconds`: the longest clip that it hears; `train_s`: seconds of
-    the training clips, gone through `epochs` times in `steps`.
+    `languages`: those that the model can be told; `max_seconds`: the longest clip that it hears; `train_s`, `replay_s`:
+    seconds of the clips, those for training gone through `epochs` times in `steps`.
     """
+    rate, published = TrainSettings().learning_rate, PUBLISHED.get(facts.name)
     found = [
         Chosen("data.max_seconds", max_seconds, "The model hears no longer clip in one piece."),
         Chosen(
             "train.learning_rate",
-            TrainSettings().learning_rate,
-            "Adapters of speech models are trained at 1e-4 to 1e-3; from 2e-4 on, runs have forgotten ordinary speech.",
+            rate,
+            f"A cautious begin, not a measured optimum: from {HIGH_LEARNING_RATE:g} on, runs have forgotten ordinary "
+            f"speech{f'. {published}' if published else ''}.",
         ),
     ]
     if facts.language == "required" and not languages:
@@ -72,11 +95,27 @@ def family_defaults(
     if facts.windowed:
         every = f"Each clip costs the encoder {max_seconds:g} s, whatever its length"
         found.append(Chosen("train.eval_batch_seconds", WINDOWS * max_seconds, f"{every}: this is {WINDOWS} clips."))
-        clips = math.ceil(len(train_s) * epochs / steps)
-        if clips > WINDOWS:
-            what = f"a step has {clips} clips of training speech, so that a micro-batch has at most {WINDOWS}."
-            found.append(Chosen("train.accumulation", math.ceil(clips / WINDOWS), f"{every}: {what}"))
+        streams = _clips_of_a_step(train_s, replay_s, steps, epochs)
+        parts = 1
+        while sum(math.ceil(clips / parts) for clips in streams) > max(WINDOWS, len(streams)):
+            parts += 1
+        if parts > 1:
+            clips = math.ceil(sum(streams))
+            what = f"a step has {clips} clips, so that a micro-batch has at most {WINDOWS}."
+            found.append(Chosen("train.accumulation", parts, f"{every}: {what}"))
     return found
+
+
+def _clips_of_a_step(
+    train_s: Sequence[float], replay_s: Sequence[float], steps: int, epochs: float
+) -> tuple[float, ...]:
+    """How many clips of training and, where there is any, of replay speech a step has on average."""
+    train = len(train_s) * epochs / steps
+    if not replay_s:
+        return (train,)
+    share = TrainSettings().replay_share
+    each = seconds_per_step(math.fsum(train_s), steps, epochs, None, share) * share / (1.0 - share)
+    return train, clip_count(replay_s, each * steps) / steps
 
 
 # The text of a new plan

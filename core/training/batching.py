@@ -52,8 +52,13 @@ def training_plan(
     train_seconds_per_step: float,
     replay_share: float,
     seed: int,
+    cost_s: Callable[[float], float] = float,
 ) -> TrainingPlan:
-    """The plan for clips of the given durations (seconds). Raises PlanError for steps without a clip, or too large."""
+    """The plan for clips of the given durations (seconds). Raises PlanError for steps without a clip, or too large.
+
+    `cost_s`: what the encoder computes over for a clip of such a length; micro-batches are cut to have equal shares
+    of that.
+    """
     train = np.asarray(train_s, dtype=np.float64)
     replay = np.asarray(replay_s, dtype=np.float64)
     groups = steps * accumulation
@@ -64,9 +69,10 @@ def training_plan(
     if wrong is not None:
         raise PlanError(wrong)
     random = np.random.default_rng([seed, 1])
-    streams = [_groups(train, groups, total_s, random)]
+    streams = [_groups(train, groups, total_s, random, cost_s)]
     if replay_share > 0 and len(replay):
-        streams.append(_groups(replay, groups, total_s * replay_share / (1.0 - replay_share), random))
+        replay_total_s = total_s * replay_share / (1.0 - replay_share)
+        streams.append(_groups(replay, groups, replay_total_s, random, cost_s))
     else:
         streams.append([()] * groups)
     pairs = [MicroBatch(*pair) for pair in zip(*streams, strict=True)]
@@ -81,19 +87,24 @@ def training_plan(
 
 
 def _groups(
-    seconds: NDArray[np.float64], groups: int, total_s: float, random: np.random.Generator
+    seconds: NDArray[np.float64],
+    groups: int,
+    total_s: float,
+    random: np.random.Generator,
+    cost_s: Callable[[float], float],
 ) -> list[tuple[int, ...]]:
     """`groups` lists of clips that together hold about `total_s` seconds, passing over all clips before any again."""
     count = clip_count(seconds.tolist(), total_s)
     passes = -(-count // len(seconds))
     stream = np.concatenate([random.permutation(len(seconds)) for _ in range(passes)])[:count]
+    cost = np.array([cost_s(float(length)) for length in seconds])
     result: list[tuple[int, ...]] = []
     edges = np.linspace(0, count, groups + 1).round().astype(int)
     for start in range(0, groups, WINDOW):
         stop = min(start + WINDOW, groups)
         window = stream[edges[start] : edges[stop]]
         window = window[np.argsort(seconds[window], kind="stable")]
-        cuts = _even_cuts(seconds[window], stop - start)
+        cuts = _even_cuts(cost[window], stop - start)
         parts = [tuple(int(i) for i in part) for part in np.split(window, cuts)]
         result.extend(parts[i] for i in random.permutation(len(parts)))
     return result

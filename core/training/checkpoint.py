@@ -52,6 +52,13 @@ def whole_checkpoints(paths: RunPaths) -> list[int]:
     return sorted(s for s in steps if s is not None and MARKER in names(paths.root, paths.checkpoint(s)))
 
 
+def batch_plan_of(paths: RunPaths, step: int) -> str | None:
+    """The hash of the batch plan that a checkpoint was written under; None where it does not say."""
+    meta, _ = read_json(paths.checkpoint(step) / META)
+    planned = (meta or {}).get("batch_plan")
+    return planned if isinstance(planned, str) else None
+
+
 def load_checkpoint(
     paths: RunPaths,
     step: int,

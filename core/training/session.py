@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ from core.training.adapter import attach
 from core.training.augment import Augmentation
 from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import TrainingPlan, training_plan
-from core.training.checkpoint import prune_checkpoints, sweep_up, whole_checkpoints
-from core.training.data import SHOWN, Dataset, open_dataset, report_evaluation_set, usable
+from core.training.checkpoint import batch_plan_of, prune_checkpoints, sweep_up, whole_checkpoints
+from core.training.data import SHOWN, Dataset, TrainingSet, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
 from core.training.evaluation import Transcripts, normalisation_difference, normalisation_fingerprint
 from core.training.families.base import SCORING_PRECISION, SpeechModel
@@ -271,21 +271,7 @@ class Session:
         for dataset in evaluation:
             report_evaluation_set(dataset, speech, report)
         share = settings.train.replay_share if replay else 0.0
-        plan = training_plan(
-            train.seconds,
-            replay.seconds if replay else [],
-            steps=settings.train.steps,
-            accumulation=settings.train.accumulation,
-            train_seconds_per_step=seconds_per_step(
-                sum(train.seconds),
-                settings.train.steps,
-                settings.train.epochs,
-                settings.train.batch_seconds,
-                share,
-            ),
-            replay_share=share,
-            seed=settings.train.seed,
-        )
+        plan = self._plan(speech, train, replay, share)
         report(
             "info",
             f"batch plan {plan.hash}: {plan.epochs:.2f} epochs of {len(train.indices)} clips, "
@@ -294,6 +280,34 @@ class Session:
             f"at most {speech.limits.tokens_per_second:g} tokens/s{_windows(speech, plan)}",
         )
         return speech, Materials(train, replay, evaluation, plan, self._augmentation(speech, cache, hashes, expected))
+
+    def _plan(self, speech: SpeechModel, train: TrainingSet, replay: TrainingSet | None, share: float) -> TrainingPlan:
+        """The clips of each step, cut into micro-batches by what the encoder computes over.
+
+        Earlier versions cut by the clips' own length, whatever the model: a run that was begun so goes on so.
+        """
+        settings = self.settings.train
+        begun = None if self.resume_from is None else batch_plan_of(self.paths, self.resume_from)
+
+        def planned(cost_s: Callable[[float], float]) -> TrainingPlan:
+            return training_plan(
+                train.seconds,
+                replay.seconds if replay else [],
+                steps=settings.steps,
+                accumulation=settings.accumulation,
+                train_seconds_per_step=seconds_per_step(
+                    sum(train.seconds), settings.steps, settings.epochs, settings.batch_seconds, share
+                ),
+                replay_share=share,
+                seed=settings.seed,
+                cost_s=cost_s,
+            )
+
+        plan = planned(speech.encoder_seconds)
+        if begun in (None, plan.hash):
+            return plan
+        earlier = planned(float)
+        return earlier if earlier.hash == begun else plan
 
     def _augmentation(
         self, speech: SpeechModel, cache: SampleCache, hashes: HashCache, expected: Mapping[str, str]

@@ -6,7 +6,8 @@ import pytest
 
 from core.plan.families import FAMILIES, FamilyFacts
 from core.plan.read import parse_plan
-from core.plan.template import family_defaults, plan_text
+from core.plan.schema import HIGH_LEARNING_RATE
+from core.plan.template import PUBLISHED, family_defaults, plan_text
 
 MANIFESTS = {"train": "t.jsonl", "domain": "d.jsonl", "heldout": "h.jsonl"}
 
@@ -30,6 +31,20 @@ def test_an_english_whisper_counts_no_spelling_and_its_batches_hold_whole_window
     }
     assert "data.normaliser" not in chosen("whisper", ("de", "en"))
     assert chosen("whisper", clips=20_000)["train.accumulation"] == 4, "60 clips in a step"
+
+
+def test_clips_of_replay_are_in_a_micro_batch_too() -> None:
+    clips = [4.0] * 20_000
+    found = family_defaults(facts_of("whisper"), (), 30.0, clips, 1000, 3.0, clips)
+    [parts] = [one for one in found if one.key == "train.accumulation"]
+    assert parts.value == 8 and "a step has 120 clips" in parts.why
+
+
+def test_each_familys_rate_needs_no_permission_and_says_that_it_is_caution() -> None:
+    for facts in FAMILIES:
+        [rate] = [one for one in family_defaults(facts, (), 30.0, [4.0], 1, 1.0) if one.key == "train.learning_rate"]
+        assert rate.value < HIGH_LEARNING_RATE and "not a measured optimum" in rate.why
+    assert set(PUBLISHED) <= {facts.name for facts in FAMILIES}
 
 
 def test_a_speech_language_model_is_adapted_in_its_decoder() -> None:

@@ -92,6 +92,14 @@ def test_steps_are_not_ordered_by_length() -> None:
     assert means != sorted(means, reverse=True)
 
 
+def test_what_hears_whole_windows_has_as_many_clips_in_each_micro_batch() -> None:
+    by_length, by_windows = planned(), planned(cost_s=lambda seconds: 30.0)
+    counts = {len(micro.train) for step in by_windows.steps for micro in step}
+    assert max(counts) - min(counts) <= 1
+    assert max(len(micro.train) for step in by_length.steps for micro in step) > max(counts)
+    assert sorted(used(by_windows, "train")) == sorted(used(by_length, "train")), "the same clips in the whole"
+
+
 def test_too_few_clips_for_the_steps_is_said_before_training() -> None:
     with pytest.raises(PlanError, match=r"train\.epochs.*10 training clips in 40 micro-batches.*raise.*or lower"):
         planned(train_seconds_per_step=float(TRAIN_S.mean()) * 10 / 20)

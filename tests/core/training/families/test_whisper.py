@@ -19,6 +19,7 @@ from core.runs.scores import read_score
 from core.system.files import write_json
 from core.training.adapter import load_adapter, save_adapter
 from core.training.baseline import baseline_facts
+from core.training.checkpoint import save_checkpoint
 from core.training.families.base import SpeechModel
 from core.training.families.whisper import Whisper
 from core.training.model import load_model
@@ -183,6 +184,29 @@ def test_a_run_that_was_begun_with_other_targets_does_not_go_on(several: Path, t
     assert read_score(path)[0] is not None
     with pytest.raises(RunFolderError, match="begun by a version of lora-tui that had another value of what the model"):
         session._check_decoding(trainer.speech)
+
+
+def test_a_run_whose_batches_were_cut_by_length_goes_on_so(
+    several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("one", "two three four five six", "seven", "eight nine zero one two", "three", "four", "five six", "seven")
+    clips = [(speechlike(text, seed), text) for seed, text in enumerate(words)]
+    sets = {name: write_set(tmp_path, name, clips[: 8 - n]) for n, name in enumerate(("train", "domain", "heldout"))}
+    more = ("model.language=de", "train.replay_share=0", "train.steps=2", "train.eval_every=1", "train.batch_seconds=4")
+    run = TrainingRun(tmp_path, several, sets, 'adapter.target_modules=["q_proj"]', *more)
+
+    def batches() -> str:
+        return str(in_process_trainer(run).materials.plan.hash)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpeechModel, "encoder_seconds", lambda self, seconds: seconds)
+        before = batches()
+    assert batches() != before
+    checkpoint = run.paths.checkpoint(1)
+    save_checkpoint(run.paths, 1, {}, torch.optim.AdamW([torch.zeros(1)]), before)
+    assert batches() == before
+    write_json(checkpoint / "meta.json", json.loads((checkpoint / "meta.json").read_text()) | {"batch_plan": "0" * 16})
+    assert batches() != before, "and load_checkpoint says that it was written under another plan"
 
 
 def test_lora_cli_is_told_the_language_or_asks_for_it(
