@@ -19,8 +19,10 @@ from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings, with_keys
 from core.plan.template import Chosen, family_defaults, plan_text
+from core.runs.model_check import family_in, languages_in
 from core.runs.model_files import LinearLayers, is_hub_id, linear_layers
-from core.runs.preflight import family_in, hears, languages_in, usable_seconds
+from core.runs.plan_file import DEFAULT_PLAN
+from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
 from core.system.files import write_text

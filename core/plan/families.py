@@ -350,6 +350,18 @@ def unlisted_languages(
     return None
 
 
+def told_clip_by_clip(facts: FamilyFacts, config: Mapping[str, object], known: Collection[str]) -> bool:
+    """Whether a model is told what is spoken in each clip, so that a manifest's field `language` changes results.
+
+    `known`: the codes that its files list; where they are not all here, its vocabulary tells.
+    """
+    if facts.language not in ("required", "optional"):
+        return False
+    units = config.get("vocab_size")
+    several = facts.multilingual_from is not None and isinstance(units, int) and units >= facts.multilingual_from
+    return several or bool(known)
+
+
 LANGUAGE_MISSING = "model.language: missing, and this model has a vocabulary for each language, such as deu"
 """What to say where none of them was chosen."""
 

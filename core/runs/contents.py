@@ -14,6 +14,8 @@ from enum import IntEnum
 MODEL = "model"
 NOISE = "noise"
 """The recordings of `train.augment.noise`."""
+LANGUAGES = "languages"
+"""What a model is told of the clips of all sets, where that is not the plan's `model.language` for each of them."""
 HUB = "hub:"
 """Begins what stands for a model of the hub among the hashes: `hub:ID@COMMIT`."""
 
@@ -43,6 +45,8 @@ class Content:
     """The hub id of a model whose commit is not known here."""
     problem: str = ""
     """Why there is no `sha256`."""
+    languages: bool = False
+    """Whether lines of a manifest name what is spoken."""
     broken: bool = False
     """Whether the file is here and is no manifest that a run could be made of."""
 
@@ -91,10 +95,13 @@ def compare(
     older runs did not record; `references`: of the ids and texts of an evaluation set, by the base model's score on
     it, None where that is not to be had.
     """
+    if any(content.sha256 is None for name, content in contents.items() if name != LANGUAGES):
+        # not all can be told here; lines that are the run's have its languages
+        contents = {name: content for name, content in contents.items() if name != LANGUAGES}
+        hashes = {name: digest for name, digest in hashes.items() if name != LANGUAGES}
     compared: list[Compared] = []
     differing = [
-        f"it was made with a manifest {_key(name)}, of which the plan has none"
-        for name in sorted(hashes.keys() - contents.keys())
+        f"it was made with {_key(name)}, of which the plan has none" for name in sorted(hashes.keys() - contents.keys())
     ]
     for name, content in contents.items():
         if name not in hashes:
@@ -135,7 +142,8 @@ def _compare(
 
 
 def _key(name: str) -> str:
-    return {MODEL: MODEL, NOISE: "train.augment.noise"}.get(name, f"data.{name}")
+    named = {MODEL: MODEL, NOISE: "train.augment.noise", LANGUAGES: "language of the clips"}
+    return named.get(name, f"data.{name}")
 
 
 def _first_line(problem: str) -> str:

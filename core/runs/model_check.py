@@ -26,7 +26,7 @@ from core.plan.families import (
     wrong_blank,
 )
 from core.runs.model_files import CONFIG, WEIGHTS, broken_weights, tensor_shapes
-from core.system.files import SCORES_BYTES, folder_problem, read_bytes, stamp
+from core.system.files import SCORES_BYTES, folder_problem, read_bytes, read_json, stamp
 
 GENERATION = "generation_config.json"
 EXTRACTOR = "preprocessor_config.json"
@@ -39,6 +39,22 @@ _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 _WIDTHS = ("d_model", "hidden_size")
 _PARTS = ("text_config", "decoder_config", "decoder")
 """Keys of config.json that hold the configuration of the part that writes."""
+
+
+def family_in(folder: Path) -> FamilyFacts | None:
+    """The family of the model in a folder; None: of none, or there is no model."""
+    return family_of(config_of(folder).get("model_type"))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of the model in a folder; empty where there is none."""
+    return read_json(folder / "config.json", follow=True)[0] or {}
+
+
+def languages_in(folder: Path, facts: FamilyFacts) -> tuple[str, ...]:
+    """Codes of the languages that the model in a folder can be told; none: it takes none."""
+    vocabulary = read_json(folder / "vocab.json", follow=True)[0] if facts.language == "single" else None
+    return known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {}, vocabulary)
 
 
 def model_problem(folder: Path, language: str | None = None, *, whole: bool = True) -> str | None:

@@ -11,11 +11,11 @@ from core.audio.sound_file import opened, total_frames
 from core.errors import AudioError, UserError
 from core.manifests.manifest import read_manifest
 from core.manifests.sets import is_parted, set_paths, split_of
-from core.plan.families import MODEL_SECONDS, FamilyFacts, cannot, family_of, known_languages, wrong_language
+from core.plan.families import MODEL_SECONDS, cannot, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
 from core.plan.schema import DataSettings, ModelSettings, RunSettings
 from core.runs.adapter_size import adapter_problem, model_folder
-from core.runs.model_check import model_problem, worded
+from core.runs.model_check import config_of, family_in, languages_in, model_problem, worded
 from core.system.files import read_json, stamp
 
 MOST_HEADERS = 2000
@@ -132,22 +132,6 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
         Clip(u.duration_s if u.duration_s is not None else heard.get(u.index, mean), u.text, u.line) for u in utterances
     ]
     return tuple(clip for clip in found if clip.seconds > 0)
-
-
-def family_in(folder: Path) -> FamilyFacts | None:
-    """The family of the model in a folder; None: of none, or there is no model."""
-    return family_of(config_of(folder).get("model_type"))
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """The configuration of the model in a folder; empty where there is none."""
-    return read_json(folder / "config.json", follow=True)[0] or {}
-
-
-def languages_in(folder: Path, facts: FamilyFacts) -> tuple[str, ...]:
-    """Codes of the languages that the model in a folder can be told; none: it takes none."""
-    vocabulary = read_json(folder / "vocab.json", follow=True)[0] if facts.language == "single" else None
-    return known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {}, vocabulary)
 
 
 def hears(folder: Path) -> float:

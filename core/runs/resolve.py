@@ -13,6 +13,7 @@ from core.errors import AudioError, ManifestError, ModelError, UserError, may_pa
 from core.manifests.hashing import (
     HashCache,
     ManifestHashes,
+    languages_sha256,
     lines_of,
     lines_sha256,
     manifest_file_hashes,
@@ -21,14 +22,18 @@ from core.manifests.hashing import (
 )
 from core.manifests.manifest import Manifest, joined_words, noise_recordings, read_manifest
 from core.manifests.sets import is_parted, read_set, set_paths
+from core.plan.families import told_clip_by_clip
 from core.plan.identity import run_identity
 from core.plan.rules import same_set
 from core.plan.schema import DataSettings, ModelSettings, Plan, RunSettings, with_keys
-from core.runs.contents import MODEL, NOISE, Content
+from core.runs.adapter_size import model_folder
+from core.runs.contents import LANGUAGES, MODEL, NOISE, Content
+from core.runs.model_check import config_of, family_in, languages_in
 from core.runs.model_files import CommitUnknownError, commit_of, hub_hash, is_hub_id, model_hash
 from core.scoring.data_health import JUDGED, SETS
 from core.scoring.units import Unit
 from core.system.files import pointer_problem
+from core.system.seals import hash_lines
 from core.user_paths import PathError, user_path
 
 Progress = Callable[[str, int, int], None]
@@ -69,6 +74,7 @@ class Resolver:
         self._judged = JUDGED if plan.gate.unit == Unit.WORD else ()
         """The manifests whose texts must have spaces between their words."""
         self._read: dict[tuple[object, ...], Content] = {}
+        self._spoken: dict[str, tuple[str | None, ...]] = {}
 
     def resolve(self, settings: RunSettings) -> Resolved:
         """Raises ResolveError with all that is wrong with the model, the manifests and their audio.
@@ -104,7 +110,29 @@ class Resolver:
             found[key] = self._once((key, written, parted), written)
         if (noise := settings.train.augment.noise) is not None:
             found[NOISE] = self._once((NOISE, noise), noise)
+        used = [key for key in set_paths(data) if key != "replay" or settings.train.replay_share > 0]
+        if any(found[key].languages for key in used) and self._told_clip_by_clip(settings.model):
+            spoken = {key: self._languages(found[key].written, settings.model.language) for key in used}
+            if any(language != settings.model.language for said in spoken.values() for language in said):
+                digest = hash_lines("told 1", ([key, *said] for key, said in spoken.items()))
+                found[LANGUAGES] = Content("the field language of the manifests", digest)
         return found
+
+    def _told_clip_by_clip(self, model: ModelSettings) -> bool:
+        folder = self._absolute(model.id, "model.id")
+        folder = folder if folder.is_dir() else model_folder(model)
+        facts = family_in(folder)
+        return facts is not None and told_clip_by_clip(facts, config_of(folder), languages_in(folder, facts))
+
+    def _languages(self, manifest: str, language: str | None) -> tuple[str | None, ...]:
+        """What a model is told of each clip of a whole manifest: the line's own language, else the plan's."""
+        if manifest not in self._spoken:
+            try:
+                lines = read_manifest(Path(manifest), check_audio=False).utterances
+                self._spoken[manifest] = tuple(utterance.language for utterance in lines)
+            except (ManifestError, OSError):
+                return ()  # which is told where it is hashed
+        return tuple(told or language for told in self._spoken[manifest])
 
     def absolute(self, settings: RunSettings, contents: Mapping[str, Content]) -> RunSettings:
         """The settings with absolute paths, and with the commit of a hub model where it is known."""
@@ -155,7 +183,7 @@ class Resolver:
                 found = self._hashes_of(read_set(parted, key), report, judged=key in self._judged)
             else:
                 found = manifest_file_hashes(path, self._cache, report, judged=key in self._judged)
-            return replace(content, sha256=found.content, lines=found.lines)
+            return replace(content, sha256=found.content, lines=found.lines, languages=found.languages is not None)
         except (ManifestError, AudioError) as error:
             content = replace(content, problem=str(error))
         except OSError as error:
@@ -169,7 +197,8 @@ class Resolver:
     def _hashes_of(self, part: Manifest, report: Callable[[int, int], None] | None, *, judged: bool) -> ManifestHashes:
         if judged and (problem := joined_words(part)):
             raise ManifestError(problem)
-        return ManifestHashes(manifest_sha256(part, self._cache, report), lines_sha256(lines_of(part)))
+        content = manifest_sha256(part, self._cache, report)
+        return ManifestHashes(content, lines_sha256(lines_of(part)), languages_sha256(part))
 
     def _recordings(self, written: str) -> Content:
         """The noise of `train.augment`: a folder."""

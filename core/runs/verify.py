@@ -18,6 +18,7 @@ from core.plan.schema import DataSettings
 from core.runs.adapter_files import adapter_hash, read_facts
 from core.runs.choice import best_of
 from core.runs.consistency import recorded_hashes, reported_by, wrong_facts, wrong_identity, wrong_result, wrong_score
+from core.runs.contents import LANGUAGES
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
 from core.runs.exports import changed_export, exports_of, read_export, wrong_export, wrong_interval
@@ -285,6 +286,8 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
     if not recorded_hashes(snapshot):
         unchecked.append("model and manifests: run.json records no hashes of them")
     for name, digest in sorted(recorded_hashes(snapshot).items()):
+        if name == LANGUAGES:
+            continue  # among the fields of the lines
         written = paths.get(name)
         path = Path(str(written))
         if written is None or not exists(path):

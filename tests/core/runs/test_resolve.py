@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hub_kit import NEW, OLD, cached
+from model_folder import model_folder
 
 from core.errors import ModelError, PlanError
 from core.manifests.hashing import HashCache
@@ -272,6 +273,43 @@ def test_a_share_that_cannot_be_taken_is_told(project: Path) -> None:
 def with_noise(project: Path) -> Resolved:
     plan = load_plan(project / "plan.toml", ["train.augment.noise=noise"])
     return resolve(plan, expand(plan)[0].settings, HashCache(project / "cache.json"))
+
+
+def spoken(project: Path, name: str, language: str | None) -> None:
+    """Have the line of a set name what is spoken."""
+    path = project / "data" / f"{name}.jsonl"
+    line = json.loads(path.read_text()) | {"language": language}
+    path.write_text(json.dumps({key: value for key, value in line.items() if value is not None}) + "\n")
+
+
+@pytest.mark.parametrize(("model_type", "matters"), [("qwen3_asr", True), ("moonshine", False), ("wav2vec2", False)])
+def test_another_language_of_a_clip_is_another_run_of_a_model_that_is_told_it(
+    project: Path, model_type: str, matters: bool
+) -> None:
+    model_folder(project / "model", model_type)
+    german = resolved(project, "model.language=de")
+    spoken(project, "train", "de")
+    assert resolved(project, "model.language=de").identity == german.identity, "it is told the same"
+    others = []
+    for name, language in (("train", "en"), ("train", "fr"), ("heldout", "fr")):
+        spoken(project, "train", "de")
+        spoken(project, name, language)
+        others.append(resolved(project, "model.language=de").identity)
+        spoken(project, name, None)
+    assert len({german.identity, *others}) == (4 if matters else 1)
+
+
+def test_a_multilingual_whisper_is_told_the_language_even_where_only_its_config_is_here(project: Path) -> None:
+    folder = model_folder(project / "model", "whisper")
+    (folder / "config.json").write_text('{"model_type": "whisper", "vocab_size": 51865}')
+    before = resolved(project, "model.language=de")
+    spoken(project, "domain", "en")
+    several = resolved(project, "model.language=de")
+    assert several.identity != before.identity and set(several.hashes) == {*before.hashes, "languages"}
+    (folder / "config.json").write_text('{"model_type": "whisper", "vocab_size": 51864}')
+    english = resolved(project)
+    spoken(project, "domain", None)
+    assert english.identity == resolved(project).identity, "which is told none"
 
 
 def test_noise_is_known_by_its_recordings(project: Path) -> None:
