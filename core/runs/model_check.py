@@ -134,7 +134,7 @@ def _weights(
     if not shapes or (not whole and parts):
         return
     where = f"{CONFIG} and the weights are not of one model: save or download it again"
-    if facts.heads and not any(name.split(".")[-2:-1] in ([head] for head in facts.heads) for name in shapes):
+    if facts.heads and not {f"{head}.weight" for head in facts.heads} & {".".join(n.split(".")[-2:]) for n in shapes}:
         yield (
             f"no weights of its head ({' or '.join(facts.heads)}) are in its safetensors files, as in models that were "
             "only pre-trained: take one that was trained to write text"
@@ -264,6 +264,7 @@ def _prompt(
     if facts.chat_template and not (templates or held):
         yield f"its processor makes no prompt: there is no chat_template.jinja: {mend}"
     known = _ids(files)
-    wanted = [token.format(language=language) for token in facts.control if language or "{" not in token]
+    told = language in facts.languages  # another one is refused for that
+    wanted = [token.format(language=language) for token in facts.control if told or "{" not in token]
     if known and (missing := [token for token in wanted if token not in known]):
         yield f"its processor makes no prompt: the tokenizer has no token {missing[0]}: {mend}"

@@ -43,8 +43,8 @@ class Seq2Seq(SpeechModel):
         """Start, end and banned tokens, as the model's generation config has them."""
         generation = self.network.generation_config
         start, eos, pad = (self._token(name) for name in ("decoder_start", "eos", "pad"))
-        if start is None or eos is None:
-            raise ModelError(no_token("decoder_start_token_id" if start is None else "eos_token_id"))
+        if eos is None:
+            raise ModelError(no_token("eos_token_id"))
         every_eos = tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),)
         pad = every_eos[0] if pad is None else pad
         forced = generation.forced_bos_token_id
@@ -106,6 +106,8 @@ class Seq2Seq(SpeechModel):
 
     def prompt(self, language: str | None = None) -> tuple[int, ...]:
         """What the decoder is given before it writes, for a clip in `language`; of one length for all languages."""
+        if not self.vocabulary.prefix:
+            raise ModelError(no_token("decoder_start_token_id"))
         return self.vocabulary.prefix
 
     def targets(self, text: str, language: str | None = None) -> list[int]:
