@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,8 +54,27 @@ def noise(folder: Path, name: str, count: int, seconds: float, seed: int) -> Pat
     return folder / f"{name}.jsonl"
 
 
-def measured(folder: Path, model: Path, clips: int, seconds: float, settings: tuple[str, ...]) -> tuple[int, int]:
-    """(bytes that were forecast, bytes that the trainer took at its peak)."""
+def kernels_peak(child: subprocess.Popen[bytes]) -> int:
+    """The largest size that a process had when it has ended, in bytes."""
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss * 1024
+
+
+def measured(
+    folder: Path,
+    model: Path,
+    clips: int,
+    seconds: float,
+    settings: tuple[str, ...],
+    *,
+    peak: Callable[[subprocess.Popen[bytes]], int] = kernels_peak,
+    on_cpu: bool = True,
+) -> tuple[int, int]:
+    """(bytes that were forecast, bytes that the trainer took at its peak).
+
+    `peak` waits for the trainer and says how many that were.
+    """
     sets = {
         name: noise(folder, name, count, seconds, seed)
         for seed, (name, count) in enumerate((("train", clips), ("domain", clips), ("heldout", clips)))
@@ -72,7 +92,7 @@ def measured(folder: Path, model: Path, clips: int, seconds: float, settings: tu
     runs = runs_folder(folder / "runs", folder / "state")
     (row,) = expand(plan)
     resolved = resolve(plan, row.settings, HashCache(runs.hash_cache))
-    forecast = memory_forecast(resolved.settings)
+    forecast = memory_forecast(resolved.settings, on_cpu=on_cpu)
     assert forecast is not None, "the forecast needs the model's files"
     paths = runs.run("m", resolved.identity)
     config = {
@@ -94,11 +114,10 @@ def measured(folder: Path, model: Path, clips: int, seconds: float, settings: tu
         child = subprocess.Popen(
             [sys.executable, "-m", "core.training", str(paths.root)], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
-        _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+        taken = peak(child)
     if child.returncode != 0:
         raise SystemExit((folder / "log.txt").read_text()[-2000:])
-    return forecast.total, usage.ru_maxrss * 1024
+    return forecast.total, taken
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
 """What the queue promises on GPUs, seen on one: `python -m benchmarks.gpu_checks --work DIR [--out FILE.md]`.
 
 Prints and writes one table: check, what was seen, limit, verdict. Exit status 0: nothing failed. On one H100 it is made
-to take 6 to 8 minutes (every start of a trainer is 15 to 20 s); `--limit` seconds after its start nothing more is
-begun, and what was not done is SKIPPED. `--device cpu` shows in a few minutes that the script works: what only a GPU
-has is SKIPPED.
+to take 8 to 10 minutes (every start of a trainer is 15 to 20 s); `--limit` seconds after its start nothing more is
+begun, and what was not done is SKIPPED. `--device cpu` shows that the script works: what only a GPU has is SKIPPED.
+`--part families` does what concerns model families and memory alone.
 
 Needs the checkout's tracked files only: it renders its clips, in seconds; the base model is tracked. To a machine that
 has PyTorch, transformers and peft but no network, carry the other packages as wheels. Where they can be had:
@@ -32,11 +32,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from benchmarks.gpu_checks import architectures as families
+from benchmarks.gpu_checks import forecast as memory_forecast
 from benchmarks.gpu_checks import on_gpu
 from benchmarks.gpu_checks.scene import Apart, Scale, Scene, apart, parity_of, scale_of
 from benchmarks.gpu_checks.table import Table
@@ -97,23 +100,35 @@ class Bench:
 
 
 def architectures(bench: Bench) -> None:
-    """The deterministic mode on every family."""
-    command = [sys.executable, "-m", "benchmarks.gpu_checks.architectures", bench.device]
+    """The deterministic mode and a reduced base, on every family."""
+    told = _said(bench, "architectures", bench.device, str(bench.work / "families"), timeout=400)
+    for row in families.rows(told):
+        bench.table.add(*row)
+
+
+def forecast(bench: Bench, models: Sequence[Path]) -> None:
+    """The forecast of memory against what a trainer takes."""
+    for model in models:
+        told = _said(bench, "forecast", bench.device, str(model), timeout=300)
+        for row in memory_forecast.rows(told, model.name):
+            bench.table.add(*row)
+
+
+def _said(bench: Bench, module: str, *arguments: str, timeout: float) -> dict[str, Any]:
+    """The JSON object that a module of this folder prints last, as a process of its own."""
+    command = [sys.executable, "-m", f"benchmarks.gpu_checks.{module}", *arguments]
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         env=child_environment(bench.environment),
         cwd=ROOT,
-        timeout=200,
+        timeout=timeout,
         check=False,
     )
     if done.returncode:
         raise Failed(done.stderr.strip()[-400:])
-    told = json.loads(done.stdout.splitlines()[-1])
-    wrong = "; ".join(f"{case}: {what}" for case, what in told.items() if what)
-    text = wrong or f"the same bits twice in each of {len(told)}: {', '.join(told)}"
-    bench.table.add("a. deterministic steps of every family", text, "the same bits", not wrong)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def runs(bench: Bench) -> None:
@@ -241,6 +256,13 @@ def main() -> int:
     parser.add_argument(
         "--limit", type=float, default=520.0, metavar="S", help="nothing is begun later; default: %(default)s"
     )
+    parser.add_argument("--part", choices=("all", "queue", "families"), default="all", help="default: %(default)s")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        help="a folder of a model whose memory is forecast and measured; may be repeated; default: the embedded one",
+    )
     options = parser.parse_args()
     started = time.monotonic()
     environment = {"CUDA_VISIBLE_DEVICES": ""}
@@ -257,14 +279,18 @@ def main() -> int:
     device = "cuda" if options.device == "gpu" else "cpu"
     table = Table(heading, options.out)
     bench = Bench(work, device, scale_of(device), environment, table, started + options.limit)
-    clips(work / "material", bench.scale.clips)
-    bench.check("a. deterministic steps of every family", 40, lambda: architectures(bench))
-    bench.check("a., b. resume", 200, lambda: runs(bench))
-    bench.check("a. resume, deterministic", 0, lambda: resume_exactly(bench))
-    bench.check("b. resume, default", 0, lambda: resume_nearly(bench))
-    bench.check("f. parity", 0, lambda: parity(bench))
-    gpu_only(bench)
-    bench.check("c., g. pace", 75, lambda: pace(bench))
+    if options.part != "families":
+        clips(work / "material", bench.scale.clips)
+        bench.check("a., b. resume", 200, lambda: runs(bench))
+        bench.check("a. resume, deterministic", 0, lambda: resume_exactly(bench))
+        bench.check("b. resume, default", 0, lambda: resume_nearly(bench))
+        bench.check("f. parity", 0, lambda: parity(bench))
+        gpu_only(bench)
+        bench.check("c., g. pace", 75, lambda: pace(bench))
+    if options.part != "queue":
+        models = options.model or [ROOT / "data" / "base_model"]
+        bench.check("a., h. every family", 60, lambda: architectures(bench))
+        bench.check("i. forecast of memory", 60, lambda: forecast(bench, models))
     print(f"\n{bench.table.markdown()}\n{(time.monotonic() - started) / 60:.1f} minutes")
     print("PASS" if bench.table.passed else "FAIL")
     return 0 if bench.table.passed else 1
