@@ -21,7 +21,6 @@ from core.plan.schema import DataSettings, with_keys
 from core.plan.template import Chosen, family_defaults, plan_text
 from core.runs.model_check import family_in, languages_in
 from core.runs.model_files import LinearLayers, is_hub_id, linear_layers
-from core.runs.plan_file import DEFAULT_PLAN
 from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES
 from core.scoring.units import Unit

@@ -285,9 +285,9 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
     recorded_lines = dict(reported_by(snapshot).lines)
     if not recorded_hashes(snapshot):
         unchecked.append("model and manifests: run.json records no hashes of them")
-    for name, digest in sorted(recorded_hashes(snapshot).items()):
-        if name == LANGUAGES:
-            continue  # among the fields of the lines
+    # languages of clips are among the fields of the lines
+    hashes = {name: digest for name, digest in recorded_hashes(snapshot).items() if name != LANGUAGES}
+    for name, digest in sorted(hashes.items()):
         written = paths.get(name)
         path = Path(str(written))
         if written is None or not exists(path):
