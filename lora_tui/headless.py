@@ -143,7 +143,10 @@ def _conclude(
         looser = f", {loosened_words(found.loosened)}" if found.loosened else ""
         nothing = code is ExitCode.NOTHING_TO_JUDGE
         why = next((f": {row.key}: {row.near}" for row in reports if nothing and row.near), "")
-        say(f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){_left_out(request, reports)}{looser}{why}")
+        most = max((row.tried for row in reports if row.tried), key=lambda one: one.runs, default=None)
+        luck = f", {most.short}" if most is not None and most.sentence else ""
+        ended = f"gate: {code.name.lower().replace('_', ' ')} (exit {int(code)}){_left_out(request, reports)}"
+        say(f"{ended}{looser}{luck}{why}")
     return code
 
 

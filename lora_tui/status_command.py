@@ -30,6 +30,7 @@ from lora_tui.cells import table
 from lora_tui.dashboard.reading.log_text import last_line
 from lora_tui.dashboard.text.columns import wer_with_change
 from lora_tui.progress import verdict_lines
+from lora_tui.reports.json_document import runs_judged
 from lora_tui.reports.report import of_lines
 from lora_tui.request import add_choice, add_folders, add_plan, read_plan_text
 
@@ -181,5 +182,6 @@ def _json_row(row: Row) -> dict[str, Any]:
         "outcome": row.outcome.value,
         "seeds": None if row.seeds is None else dict(zip(("accepted", "of"), row.seeds, strict=True)),
         "data_health": _health(row),
+        "runs_judged": runs_judged(row),
         "remarks": list(row.remarks),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from core.runs.status import Status
 from core.runs.store import read_run
 from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds
+from core.scoring.luck import Tried
 from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists
@@ -44,7 +45,36 @@ def report(execution: PlanExecution, not_run: Mapping[str, str], required: Depth
         near = _near(execution)
     rows = [queue.row(_sure(execution, row, required), execution.submission.plan_path) for row in bare]
     rows = [replace(row, near=near.get(row.key, "")) if row.run is None else row for row in rows]
-    return list(with_seeds(rows, asked_repeats(execution)))
+    return list(with_seeds(_with_luck(execution, rows), asked_repeats(execution)))
+
+
+def _with_luck(execution: PlanExecution, rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with how many runs were judged on its sets: of this plan or not, in this runs folder."""
+    hashes: dict[str, Mapping[str, str]] = {run.run.name: run.hashes for run in execution.recorded.all}
+    for assigned in execution.assigned.values():
+        hashes.setdefault(execution.folder(assigned).name, assigned.resolved.hashes)
+    root = execution.runs
+    judged_on: dict[tuple[str | None, ...], set[str]] = {}
+    for name, known in hashes.items():
+        # a run is judged once both sets are scored; copies of one run, by its identity, are no other chance
+        run = RunPaths(root.root / name)
+        if {"domain", "heldout"} <= known.keys() and all(exists(run.tuned(one)) for one in ("domain", "heldout")):
+            judged_on.setdefault(_sets(known), set()).add(name.rpartition("-")[2])
+    return [
+        _tried(row, len(judged_on.get(_sets(hashes.get(row.run.name, {})), ()))) if row.run else row for row in rows
+    ]
+
+
+def _tried(row: Row, runs: int) -> Row:
+    if not runs or row.judged is None or row.verdict is None:
+        return row
+    tried = Tried(runs, row.judged.thresholds.confidence)
+    said = (tried.sentence,) if tried.sentence else ()
+    return replace(row, tried=tried, verdict=replace(row.verdict, remarks=(*row.verdict.remarks, *said)))
+
+
+def _sets(hashes: Mapping[str, str]) -> tuple[str | None, ...]:
+    return hashes.get("domain"), hashes.get("heldout")
 
 
 def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = None) -> Judged:

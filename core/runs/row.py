@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from core.runs.status import Status
+from core.scoring.luck import Tried
 from core.scoring.units import Unit
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ class Row:
     queued: Queued = Queued()
     near: str = ""
     """Of a row without a run: which runs of its experiment are nearly its own, and in what they differ."""
+    tried: Tried | None = None
+    """How many runs were judged on its sets; None: not counted."""
     judged: Judged | None = field(default=None, compare=False)
     """The run at this moment and the verdict on it, for whoever shows more than figures."""
 

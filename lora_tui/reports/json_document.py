@@ -9,6 +9,7 @@ from typing import Any
 
 from core.console import quiet
 from core.runs.matrix import values
+from core.runs.row import Row
 from lora_tui.reports.csv_table import COLUMNS
 from lora_tui.reports.report import Report, ReportRow
 
@@ -35,7 +36,7 @@ def _row(row: ReportRow) -> dict[str, Any]:
     verdict = line.verdict
     known = values(line)
     plain: dict[str, Any] = {name: known[name] for name in COLUMNS}
-    plain |= {"remarks": list(line.remarks)}
+    plain |= {"remarks": list(line.remarks), "runs_judged": runs_judged(line)}
     plain |= {"problems": list(row.problems), "evidence": dict(row.evidence)}
     plain["findings"] = {findings.title: [list(fact) for fact in findings.facts] for findings in row.findings}
     health = None if line.judged is None else line.judged.evidence.data_health
@@ -58,6 +59,12 @@ def _row(row: ReportRow) -> dict[str, Any]:
         for clip in row.clips
     ]
     return plain
+
+
+def runs_judged(line: Row) -> dict[str, Any] | None:
+    """How many runs were judged on the row's sets, and how likely one at least was accepted by luck, by policy."""
+    tried = line.tried
+    return None if tried is None else {"runs": tried.runs, "reserve": tried.reserve, "by_luck": dict(tried.shown)}
 
 
 def finite(value: Any) -> Any:

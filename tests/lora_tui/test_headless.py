@@ -280,6 +280,26 @@ def test_detach_returns_and_training_goes_on(folder: PlanFolder, face: Face) -> 
     assert folder.snapshot("a").state is Status.DONE
 
 
+def test_runs_that_were_judged_on_the_same_sets_are_counted(folder: PlanFolder, face: Face) -> None:
+    """Also those that the plan does not ask for any more; a run alone is no choice."""
+    folder.write(TWO, queue='until = "all"')
+    done(folder)
+    code, out, err = face("--gate", "--no-train")
+    assert code == 0
+    chances = "up to 75 % by point estimates, up to 9.75 % at 0.95"
+    assert f"2 runs judged on these sets (by luck one accepted: {chances})" in err.splitlines()[-1]
+    assert (
+        f"2 runs were judged on these sets: that luck alone had one of them accepted has a chance of {chances}" in out
+    )
+    folder.write(TWO.partition('[[experiment]]\nid = "b')[0])
+    _, out, _ = face("--gate", "--no-train", "--json")
+    [row] = json.loads(out)["rows"]
+    by_luck = {"point": 0.75, "0.95": pytest.approx(0.0975)}
+    assert row["runs_judged"] == {"runs": 2, "reserve": False, "by_luck": by_luck}
+    _, out, _ = face("--gate", "--no-train", "--set", "data.target_rms=0.05")
+    assert "judged on these sets" not in out
+
+
 def test_no_train_judges_without_the_audio_and_starts_nothing(folder: PlanFolder, face: Face) -> None:
     folder.write(TWO)
     done(folder)
