@@ -108,6 +108,8 @@ class Figures:
     """accepted, rejected, undecided or failed: the verdict, once there is anything to judge."""
     criteria: tuple[tuple[str, str], ...] = ()
     """(name, PASS, FAIL or UNKNOWN) of the verdict."""
+    measured_here: bool = False
+    """Whether its newest attempt was of this machine, so that its times tell how long others take."""
     standing: Standing | None = None
     """Where the run stands by its evidence; None: nothing has begun, or it is not known."""
     note: str = ""
@@ -163,6 +165,8 @@ class Row:
     repeats: tuple[tuple[str, str], ...] = ()
     """(key, what came of it) of those repeats."""
     queued: Queued = Queued()
+    same_as: str = ""
+    """Of a row of a plan: the row before it whose run it shares, as far as both are known."""
     near: str = ""
     """Of a row without a run: which runs of its experiment are nearly its own, and in what they differ."""
     tried: Tried | None = None

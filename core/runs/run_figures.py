@@ -18,6 +18,7 @@ from core.scoring.criteria import rise_points
 from core.scoring.evidence import Decision, State, Verdict
 from core.scoring.standing import Stand, Standing
 from core.scoring.units import ErrorCounts
+from core.system.process import other_host
 
 
 def wer(
@@ -85,7 +86,13 @@ def figures(judged: Judged) -> Figures:
         learning_rate=rate if isinstance(rate, float) else None,
         settings=snapshot.settings,
         unit=snapshot.unit,
+        measured_here=_is_here(snapshot),
     )
+
+
+def _is_here(snapshot: RunSnapshot) -> bool:
+    process = snapshot.attempts[-1].process if snapshot.attempts else None
+    return process is not None and other_host(process) != "machine"
 
 
 def of_run(bare: Row, judged: Judged) -> Row:

@@ -235,27 +235,35 @@ class Dashboard(App[None]):
 
     def on_asked(self, message: Asked) -> None:
         """Do it; what ends or removes something asks first."""
-        if message.what == "start" and self.board.loading:
-            self._start_due = True
-            self._say("the plan is queued as soon as its data is read", "information")
-            return
         ask, row = ASKS[message.what], message.row
 
         def do() -> str:
             return ask.do(self.actions, row)
 
-        if not ask.question:
+        def done() -> None:
+            if message.what == "start" and self.board.loading:
+                self._start_due = True
+                self._say("the plan is queued as soon as its data is read", "information")
+            else:
+                self.act(do)
+
+        question, consequence = ask.question, ask.consequence
+        if message.what == "start":
+            from lora_tui.dashboard.text.before_start import start_question
+
+            question, consequence = start_question(self.board)
+        if not question:
             self.act(do)
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.act(do)
+                done()
 
         from lora_tui.dashboard.screens.dialogs import Confirm
 
-        question = ask.question.format(row=sanitise(row.key, 60) if row is not None else "")
-        self.push_screen(Confirm(question, ask.consequence, ascii_only=self.options.ascii_only), answered)
+        question = question.format(row=sanitise(row.key, 60)) if row is not None else question
+        self.push_screen(Confirm(question, consequence, ascii_only=self.options.ascii_only), answered)
 
     def on_add_asked(self, message: AddAsked) -> None:
         """Open the form; the plan is read as its file is now."""

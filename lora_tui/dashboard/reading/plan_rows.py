@@ -42,6 +42,9 @@ class PlanRows:
         self._doubts: dict[str, tuple[RunPaths, tuple[str, ...], str]] = {}
         """Row key → its run, the remarks on it, and why its verdict may be one on something else."""
         self._repeats: Mapping[str, int] = {}
+        self._same: Mapping[str, str] = {}
+        """Row key → the row before it whose run it shares."""
+        self._same_of: object = None
 
     def refresh(self) -> None:
         """Read the plan again if its file changed, and take over what the placing thread has found."""
@@ -76,6 +79,8 @@ class PlanRows:
         if execution is None:
             return []
         wanted = execution.shown_rows()
+        if self._same_of != (known := (len(wanted), len(execution.assigned))):
+            self._same_of, self._same = known, _same_runs(execution, wanted)
         if len(self._texts) != len(wanted):
             self._values = tuple(asdict(row.settings) for row in wanted)
             self._texts = differing_settings(self._values)
@@ -86,6 +91,20 @@ class PlanRows:
     def repeats(self) -> Mapping[str, int]:
         """Row key → repeats with other seeds that it needs once it is accepted."""
         return self._repeats
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """What ends the plan, or a run of it, before all has run, a phrase each."""
+        if self.execution is None:
+            return ()
+        queue, gate = self.execution.plan.queue, self.execution.plan.gate
+        said = ["at the first accepted run"] if queue.until == "accepted" else ["when all have run"]
+        said.append(f"after {queue.max_runs} runs or {queue.max_hours:g} hours of training")
+        if gate.early_stop is not None:
+            rate = Unit(gate.unit).rate
+            what = f"heldout {rate} is more than {gate.early_stop:g} points up in {gate.early_stop_intervals} intervals"
+            said.append(f"a run by itself when {what} in a row")
+        return tuple(said)
 
     def history(self) -> tuple[Row, ...]:
         """Earlier results made elsewhere."""
@@ -135,7 +154,7 @@ class PlanRows:
 
     def _row(self, row: PlanRow, text: str, settings: Mapping[str, Any]) -> Row:
         bare = of_plan(row, text, None if self.execution is None else Unit(self.execution.plan.gate.unit))
-        return replace(bare, figures=replace(bare.figures, settings=settings))
+        return replace(bare, figures=replace(bare.figures, settings=settings), same_as=self._same.get(row.key, ""))
 
     def _folder(self, row: PlanRow) -> RunPaths | None:
         execution = self.execution
@@ -144,6 +163,15 @@ class PlanRows:
             return None
         run = execution.folder(assigned)
         return run if is_file(run.config) else None
+
+
+def _same_runs(execution: PlanExecution, wanted: Sequence[PlanRow]) -> dict[str, str]:
+    first, found = dict[str, str](), dict[str, str]()
+    for row in wanted:
+        assigned = execution.assigned.get(row.key)
+        if assigned is not None and first.setdefault(assigned.identity, row.key) != row.key:
+            found[row.key] = first[assigned.identity]
+    return found
 
 
 class _Placing(threading.Thread):

@@ -129,6 +129,7 @@ class FolderSource:
             loading=loading,
             unread=sum(watch.unread for watch in self._watches.values()) if self.pending else 0,
             history=plan.history() if plan is not None else (),
+            ends=plan.ends if plan is not None else (),
         )
 
     def _follow_queue(self) -> Queue:

@@ -91,6 +91,8 @@ class Board:
     """Runs of which nothing is known yet."""
     history: tuple[Row, ...] = ()
     """Earlier results made elsewhere, by the plan."""
+    ends: tuple[str, ...] = ()
+    """What ends the plan, or a run of it, before all has run, a phrase each."""
     replay: str = ""
     """Where a replay stands; empty without one."""
 

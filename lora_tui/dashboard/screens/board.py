@@ -242,7 +242,8 @@ class BoardScreen(FollowsBoard, Screen[None]):
         letters = {row_id: chr(ord("a") + i) for i, row_id in enumerate(self.pinned)}
         pins = [Pin(letters[v.row_id], v) for v in self.board.pinned if v.row_id in letters and v is not run]
         self.plots.show(run, [pin for pin in pins if run is None or pin.view.row_id != run.row_id])
-        self.query_one(VerdictPanel).show(run, self.row)
+        self._arrange()
+        self.query_one(VerdictPanel).show(run, self.row, self.board)
         self.query_one(StatusLine).show(self.board, self.row)
 
     def _foot(self) -> None:
@@ -260,10 +261,14 @@ class BoardScreen(FollowsBoard, Screen[None]):
         rows = len(self.board.rows) if self.board.where else _FEW
         # The filter's line takes one of the screen's.
         room = height - self.query_one(FilterLine).display
-        if self._arranged == (arranged := (width, room, rows, self.emphasis)):
+        # A row without a run has no plots: the plan has their room.
+        bare = self.board.plan is not None and self.row is not None and self.row.run is None and self.row.planned
+        if self._arranged == (arranged := (width, room, rows, self.emphasis, bare)):
             return
         self._arranged = arranged
         layout = share(width, room, rows, self.emphasis)
+        if bare:
+            layout = replace(layout, plots=0, verdict=layout.plots + layout.verdict)
         small = self.query_one("#too-small", Static)
         small.display = not layout.usable
         small.update(f"The board needs at least {SMALLEST[0]} × {SMALLEST[1]}; this is {width} × {height}.")

@@ -101,11 +101,11 @@ class Help(ClosesOnce, ModalScreen[None]):
 
 
 class Confirm(ClosesOnce, ModalScreen[bool]):
-    """Asks before something is ended. Only `y` means yes."""
+    """Asks before something is started, ended or removed. Only `y` means yes."""
 
     CSS = """
     Confirm { align: center middle; }
-    Confirm TextView { width: 70; max-width: 95%; height: 7; background: $panel; padding: 1 2; }
+    Confirm TextView { width: 70; max-width: 95%; height: 11; background: $panel; padding: 1 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),

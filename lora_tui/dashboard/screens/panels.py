@@ -110,11 +110,18 @@ class VerdictPanel(LinesView):
         self._ascii = ascii_only
         self.run: RunView | None = None
         self.row: Row | None = None
+        self._plan: Board | None = None
+        self._rows: tuple[Row, ...] = ()
 
-    def show(self, run: RunView | None, row: Row | None = None) -> None:
-        """Another run, or a new verdict on it; `row` knows of the queue and of its repeats with other seeds."""
-        if run is not self.run or row != self.row:
-            self.run, self.row = run, row
+    def show(self, run: RunView | None, row: Row | None = None, board: Board | None = None) -> None:
+        """Another run, or a new verdict on it; `row` knows of the queue and of its repeats with other seeds.
+
+        `board`: whose plan is shown as long as the row has no run.
+        """
+        plan = board if row is not None and row.run is None else None
+        rows = () if plan is None else plan.rows
+        if run is not self.run or row != self.row or rows is not self._rows:
+            self.run, self.row, self._plan, self._rows = run, row, plan, rows
             self.update()
 
     def paint(self, width: int, height: int) -> Sequence[Pieces]:
@@ -132,6 +139,10 @@ class VerdictPanel(LinesView):
 
     def _criteria(self, width: int, height: int) -> list[Pieces]:
         """The criteria in as many words as there is room for."""
+        if self._plan is not None and self.row is not None:
+            from lora_tui.dashboard.text.before_start import plan_lines  # brings what reads plans
+
+            return plan_lines(self._plan, self.row, width, height)
         if self.run is None:
             return []
         from lora_tui.dashboard.text.verdict_lines import verdict_lines  # brings scoring, which no first frame needs

@@ -119,6 +119,7 @@ def test_start_stop_go_on_kill_and_stop_the_queue(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run", "nothing is running")
             await seen.press("s")
+            await seen.press("y")
             await seen.see("1 running", "queue at work")
             await seen.press("g", "t")
             await seen.see("Stop a after this step?", "Release goes on", "y: yes")
@@ -167,6 +168,7 @@ def test_a_queue_that_paused_says_so_and_goes_on_by_a_key(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run")
             await seen.press("s")
+            await seen.press("y")
             await seen.see("queue paused", "u lets it go on")
             await seen.press("u")
             await seen.see("✓ accepted")
@@ -186,6 +188,7 @@ def test_a_failed_run_is_retried_after_its_queue_was_closed(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run")
             await seen.press("s")
+            await seen.press("y")
             await seen.see("failed", "queue idle")
             await seen.see_on_screen("Retry")
             await seen.press("R")
@@ -249,6 +252,7 @@ def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "queued", "nothing is running", "queue stands still")
             await seen.press("s")
+            await seen.press("y")
             await seen.see_on_screen("the queue goes on")
             await seen.see("1 running", "queue at work")
             await seen.press("Z", "y")
@@ -272,6 +276,7 @@ def test_an_edited_row_is_not_the_one_that_is_queued_and_can_be_queued_too(
             folder.plan.write_text(folder.plan.read_text().replace("steps = 20", "steps = 40"))
             await seen.see("▸ a", "not run", "–/40", "queued", "–/20")
             await seen.press("s")
+            await seen.press("y")
             for _ in range(200):
                 if len(folder.db.open_submissions()) == 2:
                     break

@@ -48,10 +48,11 @@ def test_a_plan_is_queued_when_its_data_is_read(
             await eyes(app, pilot).see_on_screen("reading the plan's data", *(["▸ a"] if by_key else []))
             if by_key:
                 await eyes(app, pilot).press("s")
+                await eyes(app, pilot).press("y")
             await pilot.pause(0.3)
             assert queued(folder) == 0
             slow_disk.set()
-            await eyes(app, pilot).see_on_screen("▸ a                                     queued", "queue stands still")
+            await eyes(app, pilot).see_on_screen("▸ a ", "not started: queued", "queue stands still")
             assert queued(folder) == 1
 
     asyncio.run(look())

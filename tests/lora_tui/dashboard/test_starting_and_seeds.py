@@ -167,6 +167,7 @@ def test_the_panel_and_status_say_how_many_seeds_confirm_a_run(
             seen = eyes(app, pilot)
             await seen.see("▸ a", "not run")
             await seen.press("s")
+            await seen.press("y")
             await seen.see("seeds 1/2", "a@seed1 accepted, a@seed2 rejected", "✗ seeds 1/2")
 
     asyncio.run(look())
