@@ -124,6 +124,7 @@ def test_the_demo_is_written_trained_and_judged_in_an_empty_folder(installed: In
     pytest.importorskip("espeakng_loader")
     recipe = installed.home / "share" / "lora-tui" / "data" / "recipe.toml"
     recipe.write_text(re.sub(r"^count = .*", "count = 24", recipe.read_text(), flags=re.MULTILINE))
+    (tmp_path / "random.py").write_text("raise SystemExit('this is the working folder')\n")
     first = installed.run(tmp_path, "lora-tui", "demo")
     assert (first.returncode, first.stdout) == (0, "")
     assert "cd lora-tui-demo && lora-tui --start" in first.stderr

@@ -206,6 +206,23 @@ def judged_devices(devices: Devices, torch: Torch, driver: str | None, *, has_de
         yield ok(gpu.name, told + (f", in use by pid {held}" if held else ""))
 
 
+def machine_memory(root: Path = Path("/")) -> tuple[int, int]:
+    """(free, total) bytes of this machine, or of the container that this runs in, where that has a limit."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    free, total = int(memory.available), int(memory.total)
+    for most, used in (
+        ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
+        ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        limit, taken = (_text(root / name).strip() for name in (most, used))
+        if limit.isdigit() and int(limit) < total:
+            total = int(limit)
+            free = min(free, max(0, total - int(taken) if taken.isdigit() else total))
+    return free, total
+
+
 def judged_memory(devices: Devices, free: int, total: int, needed: int | None) -> Finding:
     """The memory that a trainer would have against what the largest row of the plan takes."""
     sizes = [(gpu.free, gpu.total) for gpu in devices.gpus if gpu.free is not None and gpu.total is not None]
@@ -384,15 +401,15 @@ def _user_name() -> str:
 # The terminal
 
 
-def terminal(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Size, colours and signs of the terminal that the dashboard would be shown on."""
+def terminal(environ: Mapping[str, str] = os.environ, *, ask: bool = True) -> Iterator[Finding]:
+    """Size, colours and signs of the terminal that the dashboard would be shown on; `ask`: by writing to it."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         yield ok("terminal", "none here: the commands print plain lines")
         return
     size = shutil.get_terminal_size()
     yield judged_terminal((size.columns, size.lines), environ)
-    if is_utf8(environ):
-        yield judged_widths({sign: _cells_of(sign) for sign in ("⠿", "·", "語")})
+    if ask and is_utf8(environ):
+        yield judged_widths(_widths(("⠿", "·", "語")))
 
 
 def judged_terminal(size: tuple[int, int], environ: Mapping[str, str]) -> Finding:
@@ -426,6 +443,16 @@ def judged_widths(cells: Mapping[str, int | None]) -> Finding:
             "signs", f"{' '.join(wrong)} take other widths than Unicode says: plots and tables are askew", "use --ascii"
         )
     return ok("signs", "braille and wide characters take the cells that Unicode says")
+
+
+def _widths(signs: Iterable[str]) -> dict[str, int | None]:
+    """Cells of each sign; one that does not answer once is not asked again."""
+    found: dict[str, int | None] = {}
+    for sign in signs:
+        found[sign] = _cells_of(sign)
+        if found[sign] is None:
+            break
+    return found
 
 
 def _cells_of(sign: str) -> int | None:

@@ -65,7 +65,7 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
         yield from _of("disk", lambda: checks.disk(runs, forecast.disk))
         yield from _of("locks", lambda: [checks.locks(runs)])
     yield from _of("session", lambda: [checks.session()])
-    yield from _of("terminal", checks.terminal)
+    yield from _of("terminal", lambda: checks.terminal(ask=not args.json))
     if plan is not None:
         yield from checks.plan_findings(plan)
 
@@ -80,13 +80,10 @@ def _of(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
 
 
 def _devices(forecast: Forecast) -> Iterator[Finding]:
-    import psutil
-
     devices = NvmlReader().read()
     torch = checks.torch_here()
     yield from checks.judged_devices(devices, torch, checks.driver_version(), has_device_file=checks.has_nvidia_file())
-    memory = psutil.virtual_memory()
-    yield checks.judged_memory(devices, int(memory.available), int(memory.total), forecast.memory)
+    yield checks.judged_memory(devices, *checks.machine_memory(), forecast.memory)
 
 
 def _plan(args: argparse.Namespace) -> Mapping[str, Any]:

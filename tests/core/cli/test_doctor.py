@@ -175,6 +175,16 @@ def test_memory_against_the_forecast(needed: int | None, state: State) -> None:
     assert checks.judged_memory(NO_GPU, 10 * GB, 16 * GB, needed).state is state
 
 
+def test_memory_is_that_of_the_container_where_it_has_a_limit(tmp_path: Path) -> None:
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("1000000\n")
+    (group / "memory.current").write_text("400000\n")
+    assert checks.machine_memory(tmp_path) == (600_000, 1_000_000)
+    (group / "memory.max").write_text("max\n")
+    assert checks.machine_memory(tmp_path)[1] > GB
+
+
 def test_memory_is_that_of_the_gpu_where_there_is_one() -> None:
     found = checks.judged_memory(Devices(gpus=(H200,)), 10 * GB, 16 * GB, 40 * GB)
     assert found.state is State.OK and "140.0 GB of 150.0 GB" in found.what
