@@ -225,15 +225,18 @@ class Decoder:
         return [" ".join(part.text for part in parts) for parts in self.segments], loss, plan_hash(batches), shortened
 
     def _samples(self, piece: _Piece, read: Callable[[int], Samples]) -> Samples:
-        # pieces of one long recording come one after the other: it is not normalised anew for each
-        if self._last is None or self._last[0] != piece.utterance:
-            self._last = piece.utterance, normalise(read(piece.utterance), self.target_rms)
-        whole = self._last[1]
+        whole = normalise(read(piece.utterance), self.target_rms) if piece.whole else self._of_long(piece, read)
         if piece.start == 0:
             self.clipped += whole.clipped
             if whole.silent:
                 self.silent.add(piece.utterance)
         return whole.samples[piece.start : piece.stop]
+
+    def _of_long(self, piece: _Piece, read: Callable[[int], Samples]) -> Normalised:
+        """All of a recording that was cut: it is not normalised anew for each piece that comes after another of it."""
+        if self._last is None or self._last[0] != piece.utterance:
+            self._last = piece.utterance, normalise(read(piece.utterance), self.target_rms)
+        return self._last[1]
 
     def _batch(
         self, clips: list[Samples], labels: list[Sequence[int] | None], languages: list[str | None]
