@@ -33,19 +33,18 @@ def clash() -> str | None:
     found = Path(spec.origin).resolve().parent if spec.origin is not None else _first_folder(spec)
     if found != _OURS:
         return (
-            f"another package `core` is found before its own: {found}, before {_OURS}. Take its folder out of "
+            f"another package `core` is found before its own: {str(found)!r}, before {_OURS}. Take its folder out of "
             f"PYTHONPATH and start lora-tui from another folder, or {_elsewhere()}"
         )
     try:
         owner = getattr(importlib.import_module("core"), "OWNER", None)
-    except Exception as error:  # whatever the other package does when it is imported
-        owner = f"{type(error).__name__}: {error}"
+    except Exception:  # whatever the other package does when it is imported
+        owner = None
     if owner == "lora-tui":
         return None
-    others = (
-        ", ".join(sorted(set(metadata.packages_distributions().get("core", ())) - {"lora-tui"})) or "another package"
-    )
-    return f"its package {_OURS} was overwritten by {others}, which calls its own `core`, too: {_elsewhere()}"
+    others = sorted(set(metadata.packages_distributions().get("core", ())) - {"lora-tui"})
+    by = ", ".join(others) or "another package"
+    return f"its package {_OURS} was overwritten by {by}, which calls its own `core`, too: {_elsewhere()}"
 
 
 def lora_cli() -> int:

@@ -1,4 +1,4 @@
-"""`python -m core.training RUN_DIR`: the trainer of one run. The queue starts it; it knows nothing of the queue.
+"""`python -P -m core.training RUN_DIR`: the trainer of one run. The queue starts it; it knows nothing of the queue.
 
 Writes files only. SIGTERM: finish the step, save, end as *stopped*. Exit status 0: done or stopped.
 """
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the attempt and name its outcome in the final event."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        err("usage: python -m core.training RUN_DIR")
+        err("usage: python -P -m core.training RUN_DIR")
         return 4
     paths = RunPaths(Path(arguments[0]).absolute())
     # importing torch takes seconds; signals that arrive meanwhile must not be lost

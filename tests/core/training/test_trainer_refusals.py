@@ -189,7 +189,7 @@ def test_an_error_of_the_program_itself_is_named_by_its_type() -> None:
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--help"]])
 def test_bad_usage_of_the_trainer_exits_4(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "core.training", *arguments], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (4, "usage: python -m core.training RUN_DIR\n")
+    assert (done.returncode, done.stderr) == (4, "usage: python -P -m core.training RUN_DIR\n")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"settings": {}}'])
