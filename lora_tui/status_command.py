@@ -27,7 +27,7 @@ from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.system.locks import is_held
 from lora_tui.cells import table
-from lora_tui.dashboard.reading.log_text import last_line
+from lora_tui.dashboard.reading.log_text import last_lines
 from lora_tui.dashboard.text.columns import wer_with_change
 from lora_tui.progress import verdict_lines
 from lora_tui.reports.json_document import runs_judged
@@ -105,7 +105,7 @@ def _at_work(row: Row) -> list[str]:
     if row.run is None or row.judged is None or row.verdict is None or not row.judged.snapshot.state.active:
         return []
     verdict = verdict_lines(f"{row.key}  so far", row.verdict, row.figures.duration_s, headline(row).text)
-    log = sanitise(last_line(row.run.log), _LONGEST) or "nothing yet"
+    log = sanitise("".join(last_lines(row.run.log, 1)), _LONGEST) or "nothing yet"
     return ["", *(sanitise(line, _LONGEST) for line in verdict), f"  log: {log}"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 EMPHASES = ("balanced", "plots", "queue")
 """What gets the room: a share for each part, or as much as can be for one of them."""
@@ -16,8 +16,26 @@ _NARROW = 100
 _HEAD_LINES = 2
 """Of the verdict, where there is no room for its criteria."""
 _PLOTS_LEAST = 7
-_STACKED_FROM = 19
-"""Lines of plots from which the two WER plots stand one above the other."""
+_BLOCK_FROM, _BLOCK_WIDE, _ROW_WIDE = 19, 110, 150
+"""Lines of plots from which two stand one above the other; columns from which all four have room then, or else."""
+_LOG_FROM, _LOG_MOST = 22, 10
+"""Lines of plots beyond which the log has lines of its own, and how many at most."""
+_FARTHEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Lines, or columns, that parts were given or lost by hand."""
+
+    table: int = 0
+    verdict: int = 0
+    log: int = 0
+    first: int = 0
+    """Columns of the first plot."""
+
+    def changed(self, part: str, by: int) -> Sizes:
+        """One part larger or smaller."""
+        return replace(self, **{part: min(max(-_FARTHEST, getattr(self, part) + by), _FARTHEST)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +45,55 @@ class Layout:
     table: int
     plots: int
     verdict: int
-    stacked: bool
-    """Loss on the left, domain above heldout on the right; else all three side by side."""
+    log: int = 0
+    """The end of the log, beside its line in the status line."""
+    arrangement: str = "first"
+    """How the plots stand: all four in a `row`, or in a `block` with domain above heldout; trade-off and loss `first`,
+    or loss, domain and heldout (`rates`, `rates-block`), where there is no room for all."""
     usable: bool = True
 
+    @property
+    def whole(self) -> bool:
+        """Whether all four plots are there."""
+        return self.arrangement in ("row", "block")
 
-def share(width: int, height: int, rows: int, emphasis: str = EMPHASES[0]) -> Layout:
-    """The layout for a screen of this size and a queue of `rows` rows.
 
-    What is given up as the screen shrinks: reasons of the verdict, most rows of the queue, the plots, the verdict.
+def share(
+    width: int, height: int, rows: int, emphasis: str = EMPHASES[0], *, rates: bool = False, sizes: Sizes | None = None
+) -> Layout:
+    """The layout for a screen of this size and a queue of `rows` rows. `rates`: rather the error rates' plots.
+
+    What is given up as the screen shrinks: the log, reasons of the verdict, most rows of the queue, the plots, the
+    verdict.
     """
+    sizes = sizes or Sizes()
     if width < SMALLEST[0] or height < SMALLEST[1]:
-        return Layout(0, 0, 0, False, usable=False)
+        return Layout(0, 0, 0, usable=False)
     room = height - _CHROME
     if rows == 0:
-        return Layout(room, 0, 0, False)  # what to do next is all there is to say
+        return Layout(room, 0, 0)  # what to do next is all there is to say
     if width < 60:
-        return Layout(room - _HEAD_LINES, 0, _HEAD_LINES, False)
+        return Layout(room - _HEAD_LINES, 0, _HEAD_LINES)
     verdict = _VERDICT_LONG if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT
     verdict += width < _NARROW
+    verdict = max(1, min(verdict + sizes.verdict, max(verdict, room - 3)))
     wanted = max(rows + 1, 2)
     table = min(wanted, {"plots": 4, "queue": max(5, room - verdict)}.get(emphasis, max(5, room // 4)))
+    table = max(2, table + sizes.table)
     plots = room - table - verdict
     if plots < _PLOTS_LEAST and emphasis != "queue":
-        table = min(wanted, max(3, room - verdict - _PLOTS_LEAST))
+        table = min(table, max(3, room - verdict - _PLOTS_LEAST))
         plots = room - table - verdict
     if plots < _PLOTS_LEAST:
         plots = 0
         if room - verdict < 3:
             verdict = min(_HEAD_LINES, room - 1)
         table = room - verdict
-    return Layout(table, plots, verdict, plots >= _STACKED_FROM)
+    log = max(0, min(max(0, plots - _LOG_FROM), _LOG_MOST) + sizes.log)
+    log = min(log, max(0, plots - _PLOTS_LEAST))
+    plots -= log
+    if plots >= _BLOCK_FROM:
+        arrangement = "block" if width >= _BLOCK_WIDE else ("rates-block" if rates else "first")
+    else:
+        arrangement = "row" if width >= _ROW_WIDE else ("rates" if rates else "first")
+    return Layout(table, plots, verdict, log, arrangement)

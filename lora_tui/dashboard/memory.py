@@ -10,10 +10,10 @@ from pathlib import Path
 
 from core.system.files import read_json, write_json
 from lora_tui.dashboard.layout import EMPHASES
-from lora_tui.dashboard.plots.view import SMOOTHING, PlotStyle
+from lora_tui.dashboard.plots.view import SMOOTHING, STRIPS, PlotStyle
 from lora_tui.dashboard.themes import DEFAULT, ROLES
 
-_LONGEST = 200
+_LONGEST, _FARTHEST = 200, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,14 @@ class Memory:
     filter: str = ""
     smoothing: int = PlotStyle().smoothing
     by_time: bool = False
-    learning_rate: bool = False
+    strips: str = PlotStyle().strips
+    rates: bool = False
+    """The error rates' plots rather than the trade-off, where there is no room for both."""
+    table_lines: int = 0
+    verdict_lines: int = 0
+    log_lines: int = 0
+    first_columns: int = 0
+    """What parts of the screen were given or lost by hand (`layout.Sizes`)."""
     log_y: bool = False
     sort: str = ""
     """Heading of the matrix's column; empty: the plan's order."""
@@ -54,7 +61,9 @@ def write_memory(path: Path, memory: Memory) -> None:
 
 
 def _fits(name: str, value: object) -> bool:
-    choices: dict[str, object] = {"theme": ROLES, "emphasis": EMPHASES, "smoothing": SMOOTHING}
+    choices: dict[str, object] = {"theme": ROLES, "emphasis": EMPHASES, "smoothing": SMOOTHING, "strips": STRIPS}
     if name in choices:
         return value in choices[name]  # type: ignore[operator]
+    if type(value) is int:
+        return abs(value) <= _FARTHEST
     return not isinstance(value, str) or (len(value) <= _LONGEST and value.isprintable())

@@ -9,6 +9,7 @@ from typing import TypeVar
 from lora_tui.cells import in_cells
 from lora_tui.dashboard.plots.canvas import Canvas, Cell
 from lora_tui.dashboard.plots.plot import GUTTER, Plot
+from lora_tui.dashboard.plots.scale import Scale
 from lora_tui.dashboard.plots.series import Floats
 
 Line = list[Cell]
@@ -18,42 +19,51 @@ _SMALL = 1e-3
 
 
 class Frame:
-    """Turns data coordinates into dots."""
+    """Turns data coordinates into dots of a canvas. `rows`: the scale of y, whose low end is the canvas' last row."""
 
-    def __init__(self, canvas: Canvas, low: float, high: float, bottom: float, top: float) -> None:
-        self.canvas, self.low, self.high, self.bottom, self.top = canvas, low, high, bottom, top
+    def __init__(self, canvas: Canvas, low: float, high: float, rows: Scale) -> None:
+        self.canvas, self.low, self.high, self.scale = canvas, low, high, rows
 
     def x(self, value: Scalar) -> Scalar:
         """Dots from the left."""
         return (value - self.low) / (self.high - self.low) * (self.canvas.dots_wide - 1)
 
-    def y(self, value: Scalar) -> Scalar:
-        """Dots from the top."""
-        return (self.top - value) / (self.top - self.bottom) * (self.canvas.dots_high - 1)
+    def y(self, values: Floats) -> Floats:
+        """Dots from the top, to be rounded."""
+        return self.canvas.dots_high - 1 - self.scale.dot(values)
 
-    def cell(self, x: float, y: float) -> tuple[int, int]:
-        """The cell (column, row) of a point."""
-        return round(self.x(x)) // 2, round(self.y(y)) // 4
+    def row(self, value: float) -> int:
+        """The row of cells of a number: what is above all others is in the first row, at least."""
+        return self.canvas.height - 1 - self.scale.cell(value)
 
-    def y_labels(self, log_y: bool, signed: bool) -> dict[int, str]:
-        """Row → label, at round numbers where they fit."""
-        at_most = max(2, self.canvas.height // 2)
+    def column(self, x: float) -> int:
+        """The column of cells."""
+        return round(self.x(x)) // 2
+
+    def y_labels(self, log_y: bool, signed: bool, levels: Mapping[float, str]) -> dict[int, Cell]:
+        """Row → label and role, at round numbers, and at levels (number → role)."""
         if log_y:
-            named = [(tick, _log_number(10**tick)) for tick in log_ticks(self.bottom, self.top, at_most)]
+            at_most = max(2, self.canvas.height // 2)
+            ticks = log_ticks(self.scale.low, self.scale.high, at_most)
+            named = [(self.row(tick), _log_number(10**tick)) for tick in ticks]
         else:
-            ticks = ticks_between(self.bottom, self.top, at_most)
-            step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(self.top - self.bottom)
-            named = [(tick, _number(tick, step, signed)) for tick in ticks]
-        labels: dict[int, str] = {}
-        for tick, text in named:
-            labels.setdefault(round(self.y(tick)) // 4, text[: GUTTER - 1])
+            found = list(self.scale.ticks())
+            step = self.scale.tick or 1.0
+            named = [(self.canvas.height - 1 - tick.cell, number(tick.value, step, signed)) for tick in found]
+        labels: dict[int, Cell] = {}
+        for row, text in named:
+            labels.setdefault(row, (text[: GUTTER - 1], "axis"))
+        for level in self.scale.levels.tolist():
+            row, role = self.row(level), levels.get(level, "axis")
+            labels[row] = (labels[row][0] if row in labels else _exact(level, signed), role)
         return labels
 
-    def rows(self, labels: Mapping[int, str], ascii_only: bool) -> Iterator[Line]:
-        """The canvas with labels (row → text) and its edge."""
+    def rows(self, labels: Mapping[int, Cell], ascii_only: bool) -> Iterator[Line]:
+        """The canvas with labels (row → text and role) and its edge."""
         edge = "|" if ascii_only else "│"
         for row, cells in enumerate(self.canvas.rows()):
-            yield [*cells_of(f"{labels.get(row, ''):>{GUTTER - 1}}", "axis"), (edge, "axis"), *cells]
+            text, role = labels.get(row, ("", "axis"))
+            yield [*cells_of(f"{text:>{GUTTER - 1}}", role), (edge, "axis"), *cells]
 
 
 def x_axis(frame: Frame, plot: Plot, width: int, ascii_only: bool) -> Iterator[Line]:
@@ -66,13 +76,14 @@ def x_axis(frame: Frame, plot: Plot, width: int, ascii_only: bool) -> Iterator[L
         for column in range(max(0, first), min(columns, last + 1)):
             cells[column] = (heavy, "window")
         name = f" {plot.span[2]} "
-        start = (first + last - len(name)) // 2 + 1
-        if last - first > len(name) and start >= 0 and start + len(name) <= columns:
+        # In the stretch, or before it.
+        start = (first + last - len(name)) // 2 + 1 if last - first > len(name) else first - len(name)
+        if start >= 0 and start + len(name) <= columns:
             cells[start : start + len(name)] = [(c, "window") for c in name]
     yield [*cells_of(" " * (GUTTER - 1), ""), (corner, "axis"), *cells]
     labels: Line = [(" ", "")] * width
     end = -1
-    ticks = ticks_between(frame.low, frame.high, max(2, columns // 12))
+    ticks = ticks_between(frame.low, frame.high, max(2, columns // 9))
     for tick in ticks:
         text = f"{tick:,.0f}".replace(",", " ") if frame.high - frame.low > 4 else f"{tick:.2g}"
         start = min(GUTTER + round(frame.x(tick)) // 2 - len(text) // 2, width - len(text))
@@ -119,7 +130,15 @@ def _log_number(value: float) -> str:
     return f"{value:.3g}" if _SMALL <= value < 1e5 else scientific(value, 1)
 
 
-def _number(value: float, step: float, signed: bool) -> str:
+def _exact(value: float, signed: bool) -> str:
+    """A threshold, with no more decimals than it has and no more than fit."""
+    tries = (f"{value + 0.0:{'+' if signed else ''}.{digits}f}" for digits in (2, 1, 0))
+    text = next((text for text in tries if len(text) < GUTTER), scientific(value, 1))
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def number(value: float, step: float, signed: bool) -> str:
+    """A round number at which there is a label each `step`."""
     if step < _SMALL:
         return scientific(value, 1)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

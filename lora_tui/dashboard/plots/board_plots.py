@@ -1,13 +1,13 @@
-"""The three plots of the board: one widget for each, one x range and one cursor for all of them.
+"""The plots of the board: one widget for each, one range of steps and one cursor for all of them.
 
 A widget draws a `Plot` value, and tells what the mouse does over it in units of its x axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from textual.app import ComposeResult
 from textual.containers import Grid
@@ -15,12 +15,28 @@ from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseSc
 from textual.message import Message
 
 from lora_tui.cells import Pieces, plain
-from lora_tui.dashboard.plots.view import SMOOTHING, Pin, PlotStyle, View, move_cursor, pan, pan_by, snap_cursor, zoom
+from lora_tui.dashboard.plots.view import (
+    SMOOTHING,
+    STRIPS,
+    Pin,
+    PlotStyle,
+    View,
+    closer,
+    move_cursor,
+    pan,
+    pan_by,
+    snap_cursor,
+    zoom,
+)
 from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 if TYPE_CHECKING:
     from lora_tui.dashboard.plots.plot import Plot
+    from lora_tui.dashboard.plots.trade_off import TradeOff
+
+
+Choice = TypeVar("Choice", int, str)
 
 
 class PlotView(LinesView):
@@ -118,18 +134,68 @@ class PlotView(LinesView):
         return x_at(self.plot, self.view, self.size.width, column)
 
 
+class TradeOffView(LinesView):
+    """The trade-off. A click puts the cursor on the interval that is drawn closest to it."""
+
+    def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self.plot: TradeOff | None = None
+        self.view = View()
+
+    def show(self, plot: TradeOff | None, view: View) -> None:
+        """Another trade-off, or another look at it."""
+        self.plot, self.view = plot, view
+        self.update()
+
+    def paint(self, width: int, height: int) -> list[Pieces]:
+        """All cells of the plot."""
+        if self.plot is None:
+            return [[(TITLES["trade-off"], "title")]]
+        from lora_tui.dashboard.plots.trade_off import draw_trade_off
+
+        lines = draw_trade_off(self.plot, width, height, self.view, ascii_only=self._ascii)
+        if not self._ascii:
+            return list(lines)
+        return [[(plain(character, True) or " ", role) for character, role in line] for line in lines]
+
+    def on_click(self, event: Click) -> None:
+        """Read this interval's numbers; two clicks show all again."""
+        if self.plot is None:
+            return
+        from lora_tui.dashboard.plots.trade_off import nearest
+
+        point = nearest(self.plot, self.size.width, self.size.height, self.view, (event.x, event.y))
+        if point is not None:
+            self.post_message(PlotView.Pointed(point.x, twice=event.chain > 1))
+
+
 _MOUSE_ZOOM = 0.8
-TITLES = {"loss": "loss", "domain": "domain, %", "heldout": "heldout, points"}
+_NARROWEST = 20
+"""Columns of a plot, at least."""
+TITLES = {"trade-off": "trade-off", "loss": "loss", "domain": "domain, %", "heldout": "heldout, points"}
 """What stands over a plot as long as there is nothing to draw."""
 
 
+def _next(choices: tuple[Choice, ...], now: Choice) -> Choice:
+    """The one after this one, all round."""
+    return choices[((choices.index(now) if now in choices else 0) + 1) % len(choices)]
+
+
 class Plots(Grid):
-    """Loss and the error rates on domain and heldout of the selected run, with the pinned runs laid over it."""
+    """Trade-off, loss and the error rates on domain and heldout of the selected run, with the pinned runs over it."""
 
     DEFAULT_CSS = """
-    Plots { grid-size: 3 1; grid-gutter: 0 1; }
-    Plots.stacked { grid-size: 2 2; grid-columns: 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 2; }
-    Plots.stacked #loss { row-span: 2; }
+    Plots { grid-gutter: 0 1; grid-rows: 1fr; }
+    Plots.row { grid-size: 4 1; }
+    Plots.block { grid-size: 3 2; grid-rows: 1fr 1fr; }
+    Plots.block #trade-off, Plots.block #loss { row-span: 2; }
+    Plots.first { grid-size: 2 1; }
+    Plots.first #domain, Plots.first #heldout { display: none; }
+    Plots.rates { grid-size: 3 1; }
+    Plots.rates-block { grid-size: 2 2; grid-rows: 1fr 1fr; }
+    Plots.rates-block #loss { row-span: 2; }
+    Plots.rates #trade-off, Plots.rates-block #trade-off { display: none; }
     """
 
     class Changed(Message):
@@ -146,8 +212,16 @@ class Plots(Grid):
 
     def compose(self) -> ComposeResult:
         """One widget a plot."""
-        for name in TITLES:
+        yield TradeOffView(ascii_only=self._ascii, id="trade-off")
+        for name in ("loss", "domain", "heldout"):
             yield PlotView(ascii_only=self._ascii, id=name)
+
+    def stand(self, arrangement: str, width: int, wider: int) -> None:
+        """How the plots stand (`layout.Layout`) on a screen `width` wide. `wider`: columns more for the first one."""
+        self.set_classes([arrangement])
+        others = {"row": 3, "block": 2, "first": 1, "rates": 2, "rates-block": 1}[arrangement]
+        first = min(max(_NARROWEST, width // (others + 1) + wider), width - others * (_NARROWEST + 1))
+        self.styles.grid_columns = " ".join([str(first) if wider else "1fr", *["1fr"] * others])
 
     def show(self, run: RunView | None, pins: Sequence[Pin]) -> None:
         """Another run, or new data of it. The part that is looked at stays."""
@@ -163,35 +237,49 @@ class Plots(Grid):
 
     def do(self, what: str, by: float) -> str:
         """What a key asks for. Gives what is to be said about it, if anything."""
-        from lora_tui.dashboard.plots.charts import interval_places
-
-        whole = self._whole()
-        match what:
-            case "zoom":
-                self._look_at(zoom(self.view, whole, by))
-            case "pan":
-                self._look_at(pan(self.view, whole, round(by)))
-            case "reset":
-                self._look_at(replace(self.view, low=None, high=None))
-            case "cursor":
-                self._look_at(move_cursor(self.view, whole, round(by)))
-            case "interval":
-                self._look_at(snap_cursor(self.view, whole, interval_places(self._run, self.look), round(by)))
-            case "log_y":
-                self.log_y = not self.log_y
-            case "learning_rate":
-                self.look = replace(self.look, learning_rate=not self.look.learning_rate)
-            case "time":
-                # A zoom in the one means nothing in the other.
-                self.view, self.look = View(), replace(self.look, by_time=not self.look.by_time)
-            case "smoothing":
-                index = SMOOTHING.index(self.look.smoothing) if self.look.smoothing in SMOOTHING else 0
-                self.look = replace(self.look, smoothing=SMOOTHING[(index + 1) % len(SMOOTHING)])
+        view = self._viewed(what, by)
+        if view is not None:
+            self._look_at(view)
+        said = self._styled(what)
         self._draw()
         self.post_message(self.Changed())
-        if what != "smoothing":
-            return ""
-        return "smoothing is off" if self.look.smoothing == 1 else f"mean of {self.look.smoothing} steps"
+        if what == "near" and self.view.near:
+            return "y around target and guardrail"
+        return "all of y, outliers too" if what == "closer" and self.view.closer < 0 else said
+
+    def _viewed(self, what: str, by: float) -> View | None:
+        """What the keys of zoom and cursor make of the view."""
+        from lora_tui.dashboard.plots.charts import interval_places
+
+        whole, view = self._whole(), self.view
+        makes: dict[str, Callable[[], View]] = {
+            "zoom": lambda: zoom(view, whole, by),
+            "pan": lambda: pan(view, whole, round(by)),
+            "reset": lambda: View(cursor=view.cursor),
+            "cursor": lambda: move_cursor(view, whole, round(by)),
+            "interval": lambda: snap_cursor(view, whole, interval_places(self._run, self.look), round(by)),
+            "closer": lambda: closer(view, round(by)),
+            "near": lambda: replace(view, near=not view.near, closer=0),
+            # A zoom in steps means nothing in minutes.
+            "time": lambda: View(closer=view.closer, near=view.near),
+        }
+        return makes[what]() if what in makes else None
+
+    def _styled(self, what: str) -> str:
+        """Draw in another way; what is to be said about it."""
+        match what:
+            case "log_y":
+                self.log_y = not self.log_y
+            case "time":
+                self.look = replace(self.look, by_time=not self.look.by_time)
+            case "smoothing":
+                self.look = replace(self.look, smoothing=_next(SMOOTHING, self.look.smoothing))
+                return "smoothing is off" if self.look.smoothing == 1 else f"mean of {self.look.smoothing} steps"
+            case "strips":
+                self.look = replace(self.look, strips=_next(STRIPS, self.look.strips))
+                both = "gradient norm and learning rate where there is room"
+                return f"below the losses: {both if self.look.strips == STRIPS[0] else self.look.strips}"
+        return ""
 
     def clear_view(self) -> bool:
         """All of x and no cursor; whether that changed anything."""
@@ -230,10 +318,13 @@ class Plots(Grid):
 
     def _draw(self) -> None:
         if self._run is None and not self._pins:
-            for name, title in TITLES.items():
-                self.query_one(f"#{name}", PlotView).show_title(title)
+            self.query_one(TradeOffView).show(None, self.view)
+            for widget in self.query(PlotView):
+                widget.show_title(TITLES[widget.id or ""])
             return
-        from lora_tui.dashboard.plots.charts import domain_plot, heldout_plot, loss_plot
+        from lora_tui.dashboard.plots.charts import domain_plot, heldout_plot, loss_plot, trade_off
+
+        self.query_one(TradeOffView).show(trade_off(self._run, self.look, self._pins), self.view)
 
         plots = {"loss": loss_plot, "domain": domain_plot, "heldout": heldout_plot}
         for name, plot in plots.items():

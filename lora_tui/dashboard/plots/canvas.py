@@ -13,11 +13,15 @@ from lora_tui.dashboard.plots.series import Floats
 Cell = tuple[str, str]
 """(character, role)."""
 
+DOTS_WIDE, DOTS_HIGH = 2, 4
+"""Dots of a cell."""
 _BRAILLE = np.array([(0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80)], np.uint8)
 """Bit of the dot in row 0–3, column 0–1 of a cell."""
 _ROWS = (0x09, 0x12, 0x24, 0xC0)
 _LINE = "line-"
 """Begins the role of a dashed line."""
+_MARK, _BESIDE = 1000, 20
+"""What it costs a label to hide a mark, or to stand beside one, in dotted cells of curves."""
 
 
 class Canvas:
@@ -32,6 +36,7 @@ class Canvas:
         self._names = [""]
         """Role number → role."""
         self._text: dict[tuple[int, int], Cell] = {}
+        self._below: dict[tuple[int, int], Cell] = {}
 
     def dot(self, x: int, y: int, role: str) -> None:
         """Set one dot; the cell takes the role of the dot set last."""
@@ -67,18 +72,18 @@ class Canvas:
         self._role[y >> 2, x >> 1] = self._number(role)
 
     def dashes(self, y: int, role: str) -> None:
-        """A dashed line from edge to edge, below everything: dots that are there keep their role.
-
-        A second one in the same row of cells has its dashes in the gaps of the first.
-        """
+        """A dashed line from edge to edge, below everything: dots that are there keep their role."""
         if not 0 <= y < self.dots_high:
             return
-        lines = [number for number, name in enumerate(self._names) if name.startswith(_LINE)]
         row, roles = self._bits[y >> 2], self._role[y >> 2]
-        first = int(bool(np.any(np.isin(roles[::2], lines) & (row[::2] != 0))))
-        free = row[first::2] == 0
-        row[first::2][free] |= _ROWS[y & 3]
-        roles[first::2][free] = self._number(role)
+        free = row[::2] == 0
+        row[::2][free] |= _ROWS[y & 3]
+        roles[::2][free] = self._number(role)
+
+    def below(self, column: int, row: int, character: str, role: str) -> None:
+        """A character that is seen where there is neither dot nor text."""
+        if 0 <= row < self.height and 0 <= column < self.width:
+            self._below[row, column] = (character, role)
 
     def text(self, column: int, row: int, text: str, role: str) -> None:
         """Characters over the dots; those outside are dropped."""
@@ -86,22 +91,30 @@ class Canvas:
             if 0 <= row < self.height and 0 <= column + i < self.width:
                 self._text[row, column + i] = (character, role)
 
-    def label(self, row: int, text: str, role: str) -> bool:
-        """Text in this row where nothing but dashes is hidden by it, as far right as can be; whether there was room."""
+    def label(self, row: int, text: str, role: str) -> None:
+        """Text in this row, where it hides least: no mark while there is room, few dots of curves; far to the right."""
         if not 0 <= row < self.height:
-            return False
-        names = [self._names[number] for number in self._role[row].tolist()]
-        taken = [
-            (row, column) in self._text or (bits != 0 and not name.startswith(_LINE))
-            for column, (bits, name) in enumerate(zip(self._bits[row].tolist(), names, strict=True))
-        ]
-        written = [(row, column) in self._text for column in range(self.width)]
-        for column in range(self.width - len(text), -1, -1):
-            end = column + len(text)
-            if not any(taken[column:end]) and not any(written[max(0, column - 1) : end + 1]):
-                self.text(column, row, text, role)
-                return True
-        return False
+            return
+        text = text[: self.width]
+        lines = [number for number, name in enumerate(self._names) if name.startswith(_LINE)]
+        hidden = np.where((self._bits[row] != 0) & ~np.isin(self._role[row], lines), 1, 0)
+        for column in range(self.width):
+            hidden[column] += _MARK * ((row, column) in self._text)
+        # A mark beside it would read as a part of it.
+        beside = np.concatenate([hidden[1:], [0]]) + np.concatenate([[0], hidden[:-1]])
+        cost = hidden + np.where(beside >= _MARK, _BESIDE, 0)
+        sums = np.convolve(cost, np.ones(len(text), np.int64), "valid")
+        self.text(int(np.flatnonzero(sums == sums.min())[-1]), row, text, role)
+
+    def free(self, column: int, row: int, text: str) -> bool:
+        """Whether this text would lie inside, and over no other."""
+        places = [(row, column + i) for i in range(len(text))]
+        inside = 0 <= row < self.height and column >= 0 and column + len(text) <= self.width
+        return inside and not any(place in self._text for place in places)
+
+    def empty(self, column: int, row: int, width: int) -> bool:
+        """Whether neither dots nor text are in these cells."""
+        return self.free(column, row, " " * width) and not self._bits[row, column : column + width].any()
 
     def rows(self) -> list[list[Cell]]:
         """The cells, row by row."""
@@ -110,6 +123,9 @@ class Canvas:
             [(characters[bits], names[number] if bits else "") for bits, number in zip(*both, strict=True)]
             for both in zip(self._bits.tolist(), self._role.tolist(), strict=True)
         ]
+        for (row, column), cell in self._below.items():
+            if cells[row][column][0] == " ":
+                cells[row][column] = cell
         for (row, column), cell in self._text.items():
             cells[row][column] = cell
         return cells

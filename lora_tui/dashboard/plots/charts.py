@@ -10,6 +10,7 @@ from core.runs.run_figures import wer
 from core.scoring.evidence import Interval, SetScore
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.plots.series import Floats, Xs, minutes
+from lora_tui.dashboard.plots.trade_off import Path, Point, TradeOff
 from lora_tui.dashboard.plots.view import Pin, PlotStyle
 from lora_tui.dashboard.reading.snapshots import RunView
 
@@ -22,7 +23,7 @@ _NO_INTERVALS = "no interval yet: the base model is scored first"
 def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
     """Training loss, smoothed, the raw values behind it; the loss on domain and heldout at each interval.
 
-    The learning rate, when it is asked for, is a strip below them.
+    Gradient norm and learning rate are strips below them.
     """
     title = "loss"
     if view is None:
@@ -41,9 +42,11 @@ def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
     rate = Curve(
         "learning rate", "rate", xs, steps.learning_rate, scientific=True, source=(steps.lineage, "learning_rate")
     )
+    norm = Curve("gradient norm", "norm", xs, steps.grad_norm, source=(steps.lineage, "grad_norm"))
+    strips = {"auto": (norm, rate), "learning rate": (rate,), "gradient norm": (norm,), "off": ()}[look.strips]
     return Plot(
-        title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look),
-        strip=rate if look.learning_rate else None,
+        title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look), strips=strips,
+        strips_first=look.strips != "auto", ship=_ship(view, look), star=_star(view, look),
     )  # fmt: skip
 
 
@@ -56,13 +59,16 @@ def domain_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = (
     xs, ys = _wers(view, look)
     curves.append(Curve("", "domain", xs, ys, marker=look.point, unit_digits=2))
     levels: list[Level] = []
+    near = None
     base = wer(view.judged.evidence.baseline_domain, None, allowed=-view.thresholds.domain_gain_pp)
     if base.baseline is not None and base.limit is not None:
-        levels = [Level(base.baseline, "base", "line-base"), Level(base.limit, "target", "line-target")]
+        levels = [Level(base.limit, "target", "line-target"), Level(base.baseline, "base", "line-base")]
+        gain = abs(base.baseline - base.limit) or 1.0
+        near = (base.limit - 2 * gain, base.baseline + gain)
     marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
     return Plot(
         title, tuple(curves), tuple(levels), (), marks, _window(view, look), _end(view, look), _NO_INTERVALS,
-        x_name=_x_name(look),
+        x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look), near=near,
     )  # fmt: skip
 
 
@@ -79,15 +85,42 @@ def heldout_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = 
         for x, change in zip(xs, view.heldout, strict=True)
         if change.half_width
     )
-    levels = (
-        Level(0.0, "base", "line-base"),
-        Level(view.thresholds.heldout_regression_pp, "guardrail", "line-guardrail"),
-    )
+    limit = view.thresholds.heldout_regression_pp
+    levels = (Level(limit, "guardrail", "line-guardrail"), Level(0.0, "base", "line-base"))
+    room = max(2 * abs(limit), 0.1)
     marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
     return Plot(
         title, tuple(curves), levels if len(xs) else (), bars, marks, _window(view, look), _end(view, look),
-        _NO_INTERVALS, signed=True, x_name=_x_name(look),
+        _NO_INTERVALS, signed=True, x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look),
+        near=(min(0.0, limit) - room, max(0.0, limit) + room),
     )  # fmt: skip
+
+
+def trade_off(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> TradeOff | None:
+    """What each interval gains on domain against what it costs on heldout; nothing without a run."""
+    if view is None:
+        return None
+    paths = [_path(pin.view, look, pin.role, pin.letter) for pin in pinned]
+    limits = view.thresholds
+    return TradeOff(
+        (*paths, _path(view, look, "domain", look.point)), limits.domain_gain_pp, limits.heldout_regression_pp,
+        view.snapshot.unit.rate, "no interval yet" if view.snapshot.intervals else _NO_INTERVALS, look.star,
+    )  # fmt: skip
+
+
+def _path(view: RunView, look: PlotStyle, role: str, marker: str) -> Path:
+    heldout = {change.step: change for change in view.heldout}
+    both = [(change, heldout[change.step]) for change in view.domain if change.step in heldout]
+    xs = _x(view, np.array([change.step for change, _ in both], np.float64), look)
+    points = tuple(
+        Point(
+            str(gain.step), float(x), -gain.change + 0.0, rise.change, gain.half_width, rise.half_width,
+            base=gain.step == 0,
+        )
+        for x, (gain, rise) in zip(xs, both, strict=True)
+    )  # fmt: skip
+    best = next((p for p, (c, _) in zip(points, both, strict=True) if c.step == view.verdict.best_step), None)
+    return Path(role, marker, points, best)
 
 
 def _pinned(
@@ -174,12 +207,20 @@ def _window(view: RunView, look: PlotStyle) -> tuple[float, float, str] | None:
     return float(first), float(last), f"last {len(steps)}"
 
 
+def _ship(view: RunView, look: PlotStyle) -> float | None:
+    """x of the step that ships, or would; of a run that trains, once an interval could."""
+    step = view.verdict.best_step
+    return None if step is None else float(_x(view, np.array([step], np.float64), look)[0])
+
+
+def _star(view: RunView, look: PlotStyle) -> str:
+    return "" if view.verdict.best_step is None else f"{look.star} {view.verdict.best_step}"
+
+
 def _best_mark(view: RunView, look: PlotStyle, points: dict[float, float]) -> tuple[Mark, ...]:
-    if view.verdict.best_step is None:
-        return ()
-    x = float(_x(view, np.array([view.verdict.best_step], np.float64), look)[0])
-    y = points.get(x)
-    return () if y is None else (Mark(x, float(y), look.star, "best"),)
+    x = _ship(view, look)
+    y = None if x is None else points.get(x)
+    return () if x is None or y is None else (Mark(x, float(y), look.star, "best"),)
 
 
 def _set(interval: Interval, name: str) -> SetScore:

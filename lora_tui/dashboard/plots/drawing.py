@@ -11,9 +11,10 @@ import numpy as np
 from core.runs.row import NONE
 from lora_tui.cells import broken, head, width_of
 from lora_tui.dashboard.plots.axes import Frame, Line, cells_of, scientific, x_axis
-from lora_tui.dashboard.plots.canvas import Canvas
-from lora_tui.dashboard.plots.plot import GUTTER, Curve, Plot, x_range
-from lora_tui.dashboard.plots.series import blocks_of, first_beyond, logarithm, reduce, smooth
+from lora_tui.dashboard.plots.canvas import DOTS_HIGH, Canvas
+from lora_tui.dashboard.plots.plot import GUTTER, Curve, Mark, Plot, x_range
+from lora_tui.dashboard.plots.scale import Scale, fitted, stretched
+from lora_tui.dashboard.plots.series import Floats, blocks_of, first_at_least, first_beyond, logarithm, reduce, smooth
 from lora_tui.dashboard.plots.view import View
 
 _ROOMY = 40
@@ -51,11 +52,19 @@ class Prepared:
         return scientific(value) if self.curve.scientific else f"{value:.{self.curve.unit_digits}f}"
 
 
-def legend(plot: Plot, prepared: Sequence[Prepared], view: View, bad: int, ascii_only: bool, width: int) -> Line:
+def legend(
+    plot: Plot,
+    prepared: Sequence[Prepared],
+    view: View,
+    bad: int,
+    beyond: tuple[int, int],
+    ascii_only: bool,
+    width: int,
+) -> Line:
     """Names and values in `width` cells. What does not fit goes, the last curve's first, values before names."""
     shown = [item for item in prepared if item.curve.legend]
     count = len(shown)
-    title = _title(plot, view, bad)
+    title = [*_title(plot, view, bad), *_counts(beyond, ascii_only)]
     tries: Iterator[Line] = (
         [*title, *cells_of(gap, ""), *_entries(plot, shown, view, ascii_only, gap, valued, named, short)]
         for gap, valued, named, short in [
@@ -71,16 +80,26 @@ def _title(plot: Plot, view: View, bad: int) -> Line:
     cells = [*cells_of(plot.title, "title")]
     if view.log_y:
         cells += cells_of("  log", "muted")
-    if view.low is not None or view.high is not None:
+    if view.low is not None or view.high is not None or view.closer > 0 or (view.near and plot.near is not None):
         cells += cells_of("  zoomed", "muted")
     if view.cursor is not None:
         # A step is whole; of minutes the cursor is told as finely as it moves.
         low, high = x_range(plot, view)
         digits = 0 if plot.x_name == "step" else max(0, min(3, 2 - math.floor(math.log10(max(high - low, 1e-3)))))
         cells += cells_of(f" at {view.cursor:.{digits}f}{'' if plot.x_name == 'step' else f' {plot.x_name}'}", "muted")
+    elif plot.star:
+        cells += cells_of(f"  {plot.star}", "best")
     if bad:
         cells += cells_of(f"  {bad} not finite", "bad")
     return cells
+
+
+def _counts(beyond: tuple[int, int], ascii_only: bool) -> Line:
+    """How many points lie above and below the picture."""
+    marks = "^v" if ascii_only else "↑↓"
+    return [
+        cell for mark, count in zip(marks, beyond, strict=True) if count for cell in cells_of(f" {mark}{count}", "bad")
+    ]
 
 
 def _entries(
@@ -95,90 +114,125 @@ def _entries(
         name = f" {label}" if label and label != plot.title and number < named else ""
         cells += cells_of(f"{gap if number else ''}{glyph}{name}", curve.role)
         if number < valued:
-            cells += cells_of(f" {item.told_at(view.cursor)}", "")
+            cells += cells_of(f" {item.told_at(_reads(plot, view))}", "")
     return cells
 
 
 _SMALLEST = (20, 5)
 _MARKER_DOTS = 6.0
 """Dots between markers, at least."""
-_STRIP_FROM = 8
-"""Lines of canvas from which a strip finds room below the curves."""
+_STRIP_FROM, _STRIPS_FROM = 8, 15
+"""Lines of canvas from which one strip finds room below the curves, and two do."""
+_MANY, _FAR = 40, 1.5
+"""A curve of fewer points has no outliers; how far from the bulk they are, in widths of the bulk."""
 _WHOLE = View()
 
 
 def draw(plot: Plot, width: int, height: int, view: View = _WHOLE, *, ascii_only: bool = False) -> list[Line]:
     """`height` lines of `width` cells: a title with the legend, the canvas with its y labels, the x axis."""
     if width < _SMALLEST[0] or height < _SMALLEST[1]:
-        return [_fit([*cells_of(plot.title, "title")], width)] + [[(" ", "")] * width] * (height - 1)
+        return [fit([*cells_of(plot.title, "title")], width)] + [[(" ", "")] * width] * (height - 1)
     canvas_height = height - 3
-    strip = plot.strip
-    if strip is not None and canvas_height < _STRIP_FROM:
-        plot, strip, view = replace(plot, title=strip.label, curves=(strip,)), None, replace(view, log_y=False)
-    strip_height = 0 if strip is None else max(2, canvas_height // 5)
+    strips, strip_height = _room_for(plot, canvas_height)
+    if plot.strips and not strips and plot.strips_first:
+        alone = plot.strips[0]
+        plot, view = replace(plot, title=alone.label, curves=(alone,)), replace(view, log_y=False)
     low, high = x_range(plot, view)
-    prepared = [Prepared(c, low, high, 2 * (width - GUTTER), view.log_y) for c in plot.curves]
-    bounds = _y_bounds(plot, prepared, view.log_y)
-    below = [] if strip is None else [Prepared(strip, low, high, 2 * (width - GUTTER), False)]
+    columns = 2 * (width - GUTTER)
+    prepared = [Prepared(c, low, high, columns, view.log_y) for c in plot.curves]
+    bounds = y_bounds(plot, prepared, view)
+    below = [Prepared(strip, low, high, columns, False) for strip in strips]
     bad = sum(len(p.gaps) for p in prepared if p.curve.legend)
-    lines = [_fit(legend(plot, prepared, view, bad, ascii_only, width), width)]
+    rest = canvas_height - (strip_height + 1) * len(below)
+    canvas = Canvas(width - GUTTER, rest, ascii_only=ascii_only)
+    frame = Frame(canvas, low, high, _scale(plot, prepared, view, bounds or (0.0, 1.0), rest))
+    beyond = _beyond(frame, prepared, view.log_y)
+    lines = [fit(legend(plot, prepared, view, bad, beyond, ascii_only, width), width)]
     if bounds is None and not bad:
         parts = ["".join(text for text, _ in part) for part in broken([(plot.empty, "muted")], width - 2)]
-        said = [_fit(cells_of(" " * ((width - width_of(part)) // 2) + part, "muted"), width) for part in parts]
-        blank = _fit([], width)
+        said = [fit(cells_of(" " * ((width - width_of(part)) // 2) + part, "muted"), width) for part in parts]
+        blank = fit([], width)
         above = max(0, (height - 1 - len(said)) // 2)
         return [*lines, *([blank] * above), *said, *([blank] * height)][:height]
-    rest = canvas_height - (strip_height + 1 if below else 0)
-    frame = Frame(Canvas(width - GUTTER, rest, ascii_only=ascii_only), low, high, *(bounds or (0.0, 1.0)))
     _paint(frame, plot, prepared, view, ascii_only)
-    lines += frame.rows(frame.y_labels(view.log_y, plot.signed), ascii_only)
+    roles = {_scaled(level.y, view.log_y): level.role for level in plot.levels}
+    lines += frame.rows(frame.y_labels(view.log_y, plot.signed, roles), ascii_only)
     for item in below:
-        lines += _strip_rows(item, frame, strip_height, view, ascii_only)
+        lines += _strip_rows(item, frame, strip_height, plot, view, ascii_only)
     return [*lines, *x_axis(frame, plot, width, ascii_only)]
 
 
-def _strip_rows(item: Prepared, above: Frame, height: int, view: View, ascii_only: bool) -> Iterator[Line]:
-    """A rule with the strip's name, then the strip: from 0, at the bottom, to its highest value."""
+def _room_for(plot: Plot, canvas_height: int) -> tuple[tuple[Curve, ...], int]:
+    """The strips that lie below the curves, and the height of each."""
+    least = _STRIP_FROM if plot.strips_first else _STRIPS_FROM
+    if not plot.strips or canvas_height < least:
+        return (), 0
+    return plot.strips, max(2, canvas_height // 5) if len(plot.strips) == 1 else max(2, canvas_height // 8)
+
+
+def _strip_rows(item: Prepared, above: Frame, height: int, plot: Plot, view: View, ascii_only: bool) -> Iterator[Line]:
+    """A rule with the strip's name, then the strip: from 0, at the bottom, to its highest value but outliers."""
     values = item.ys[item.inside]
-    top = max(float(values.max(initial=0.0)), 1e-12)
-    frame = Frame(Canvas(above.canvas.width, height, ascii_only=ascii_only), above.low, above.high, 0.0, top)
-    _paint(frame, Plot("", (item.curve,)), [item], view, ascii_only)
+    top = max(_usual(values)[1] if len(values) else 0.0, 1e-12)
+    frame = Frame(
+        Canvas(above.canvas.width, height, ascii_only=ascii_only), above.low, above.high,
+        stretched(0.0, top, height, DOTS_HIGH),
+    )  # fmt: skip
+    _paint(frame, Plot("", (item.curve,), ship=plot.ship), [item], view, ascii_only)
     rule, joint = ("-", "+") if ascii_only else ("─", "├")
-    name = [(" ", ""), *cells_of(f"{item.curve.label} ", item.curve.role), *cells_of(item.told_at(view.cursor), "")]
+    told = item.told_at(_reads(plot, view))
+    name = [(" ", ""), *cells_of(f"{item.curve.label} ", item.curve.role), *cells_of(told, "")]
+    name += _counts(_beyond(frame, [item], False), ascii_only)
     head = [*cells_of(" " * (GUTTER - 1), ""), (joint, "axis"), (rule, "axis"), *name, (" ", "")]
-    yield _fit(
-        [*head, *cells_of(rule * (GUTTER + frame.canvas.width - len(head)), "axis")], above.canvas.width + GUTTER
-    )
-    yield from frame.rows(
-        {0: scientific(top, 1) if item.curve.scientific else f"{top:.3g}", height - 1: "0"}, ascii_only
-    )
+    yield fit([*head, *cells_of(rule * (GUTTER + frame.canvas.width - len(head)), "axis")], above.canvas.width + GUTTER)
+    highest = scientific(top, 1) if item.curve.scientific else f"{top:.3g}"
+    yield from frame.rows({0: (highest, "axis"), height - 1: ("0", "axis")}, ascii_only)
+
+
+def _reads(plot: Plot, view: View) -> float | None:
+    """x at which values are read: the cursor, else the step that ships, else the newest (None)."""
+    return plot.ship if view.cursor is None else view.cursor
+
+
+def _scale(plot: Plot, prepared: Sequence[Prepared], view: View, bounds: tuple[float, float], cells: int) -> Scale:
+    if view.log_y:
+        return stretched(*bounds, cells, DOTS_HIGH)
+    points = [item.ys[item.inside] for item in prepared if item.curve.marker]
+    values = np.concatenate([*points, [mark.y for mark in plot.marks]])
+    return fitted(*bounds, cells, DOTS_HIGH, [level.y for level in plot.levels], values)
 
 
 def _paint(frame: Frame, plot: Plot, prepared: Sequence[Prepared], view: View, ascii_only: bool) -> None:
     canvas = frame.canvas
     for bar in plot.bars:
         column = round(frame.x(bar.x))
-        canvas.line(column, frame.y(bar.high), column, frame.y(bar.low), bar.role)
+        top, bottom = frame.y(np.array([bar.high, bar.low])).tolist()
+        canvas.line(column, top, column, bottom, bar.role)
     for item in prepared:
         _paint_curve(frame, item)
+    if plot.ship is not None and frame.low <= plot.ship <= frame.high:
+        for row in range(canvas.height):
+            canvas.below(frame.column(plot.ship), row, ":" if ascii_only else "┊", "ship")
     if view.cursor is not None and frame.low <= view.cursor <= frame.high:
         column = round(frame.x(view.cursor))
         canvas.line(column, 0, column, canvas.dots_high, "cursor")
-    for level in plot.levels:
-        canvas.dashes(round(frame.y(_scaled(level.y, view.log_y))), level.role)
+    drawn = [level for level in plot.levels if _scaled(level.y, view.log_y) in frame.scale.levels.tolist()]
+    for level in drawn:
+        canvas.dashes(round(float(frame.y(np.array([_scaled(level.y, view.log_y)]))[0])), level.role)
     for item in prepared:
+        _mark_beyond(frame, item, ascii_only)
         for x in np.unique(np.rint(frame.x(item.gaps)).astype(int) // 2).tolist():
             canvas.text(x, 0, "x" if ascii_only else "✕", "bad")
-    for mark in plot.marks:
-        y = _scaled(mark.y, view.log_y)
-        if math.isfinite(y) and frame.low <= mark.x <= frame.high:
-            canvas.text(*frame.cell(mark.x, y), mark.glyph, mark.role)
-    for level in plot.levels:
-        y = frame.y(_scaled(level.y, view.log_y))
-        row = round(y) // 4 if math.isfinite(y) else -1
-        # On its line or beside it; where a curve leaves no room it goes without.
-        if math.isfinite(y):
-            any(canvas.label(candidate, level.label, level.role) for candidate in (row, row - 1, row + 1))
+    _paint_marks(frame, plot.marks, view.log_y)
+    for level in drawn:
+        canvas.label(frame.row(_scaled(level.y, view.log_y)), level.label, level.role)
+
+
+def _paint_marks(frame: Frame, marks: Sequence[Mark], log_y: bool) -> None:
+    for mark in marks:
+        y = _scaled(mark.y, log_y)
+        if math.isfinite(y) and frame.low <= mark.x <= frame.high and not frame.scale.side(y):
+            frame.canvas.text(frame.column(mark.x), frame.row(y), mark.glyph, mark.role)
 
 
 def _paint_curve(frame: Frame, item: Prepared) -> None:
@@ -188,31 +242,95 @@ def _paint_curve(frame: Frame, item: Prepared) -> None:
     if not curve.dots:
         joined[1:] = item.piece[1:] == item.piece[:-1]
     canvas.polyline(xs, ys, joined, curve.role)
+    rows = np.rint(ys) // DOTS_HIGH
     if curve.marker:
         # Every point has its marker where there is room between them; the newest always has.
         end = 0.0
         for i in range(len(xs) - 1, -1, -1):
             if i == len(xs) - 1 or end - xs[i] >= _MARKER_DOTS:
-                canvas.text(round(xs[i]) // 2, round(ys[i]) // 4, curve.marker, curve.role)
+                canvas.text(round(xs[i]) // 2, int(rows[i]), curve.marker, curve.role)
                 end = xs[i]
     if curve.tag:
         seen = [i for i, x in enumerate(xs) if 0 <= x < canvas.dots_wide]
         if seen:
-            canvas.text(round(xs[seen[-1]]) // 2, round(ys[seen[-1]]) // 4, curve.tag, curve.role)
+            canvas.text(round(xs[seen[-1]]) // 2, int(rows[seen[-1]]), curve.tag, curve.role)
 
 
-def _y_bounds(plot: Plot, prepared: Sequence[Prepared], log_y: bool) -> tuple[float, float] | None:
-    """Bottom and top: all that is seen of the curves, and the levels; a little more on both sides."""
+def _mark_beyond(frame: Frame, item: Prepared, ascii_only: bool) -> None:
+    """A mark in the first or last row for what lies above or below the picture."""
+    dots = np.rint(frame.scale.dot(item.ys))
+    for outside, row, mark in (
+        (dots >= DOTS_HIGH * frame.scale.cells, 0, "^" if ascii_only else "↑"),
+        (dots < 0, frame.canvas.height - 1, "v" if ascii_only else "↓"),
+    ):
+        xs = item.xs[outside & item.inside]
+        for column in np.unique(np.rint(frame.x(xs)).astype(int) // 2).tolist():
+            frame.canvas.text(column, row, mark, "bad")
+
+
+def _beyond(frame: Frame, prepared: Sequence[Prepared], log_y: bool) -> tuple[int, int]:
+    """How many points of the curves that are named lie above the picture, and below it."""
+    above = below = 0
+    low, high = (10**y if log_y else y for y in (frame.scale.low, frame.scale.high))
+    for item in prepared:
+        ys = item.ys[item.inside]
+        if not item.curve.legend or not len(ys):
+            continue
+        xs = item.curve.xs
+        seen = item.curve.ys[first_at_least(xs, frame.low) : first_beyond(xs, frame.high)]
+        above += int(np.count_nonzero((seen > high) & np.isfinite(seen)))
+        below += int(np.count_nonzero((seen < low) & np.isfinite(seen)))
+    return above, below
+
+
+def y_bounds(plot: Plot, prepared: Sequence[Prepared], view: View) -> tuple[float, float] | None:
+    """The range of y that is to be seen: curves without outliers, and the levels, unless a closer look is asked for."""
     parts = [p.ys[p.inside] for p in prepared]
-    values = np.concatenate(parts) if parts else np.empty(0)
-    if not len(values):
+    if not sum(map(len, parts)):
         return None
-    extra = [_scaled(level.y, log_y) for level in plot.levels]
-    extra += [_scaled(y, log_y) for bar in plot.bars for y in (bar.low, bar.high)]
+    if view.near and plot.near is not None and not view.log_y:
+        return plot.near
+    ranges = [
+        (float(ys.min()), float(ys.max())) if p.curve.marker or view.closer < 0 else _usual(ys)
+        for p, ys in zip(prepared, parts, strict=True)
+        if len(ys)
+    ]
+    extra = [_scaled(level.y, view.log_y) for level in plot.levels]
+    extra += [_scaled(y, view.log_y) for bar in plot.bars for y in (bar.low, bar.high)]
     finite = [y for y in extra if math.isfinite(y)]
-    low, high = min(float(values.min()), *finite, math.inf), max(float(values.max()), *finite, -math.inf)
-    room = (high - low) * 0.06 or max(abs(high) * 0.05, 0.01)
-    return low - room, high + room
+    low, high = min([lowest for lowest, _ in ranges] + finite), max([highest for _, highest in ranges] + finite)
+    if view.closer <= 0:
+        return low, high
+    half = (high - low) / 2 ** (view.closer + 1)
+    middle = _middle(plot, prepared, view)
+    middle = (low + high) / 2 if middle is None else min(max(middle, low + half), high - half)
+    return middle - half, middle + half
+
+
+def _middle(plot: Plot, prepared: Sequence[Prepared], view: View) -> float | None:
+    """y around which a closer look is taken: of the run's curve, where values are read."""
+    item = next((item for item in prepared if item.curve is plot.main), None)
+    value = None if item is None else item.value_at(_reads(plot, view))
+    found = None if value is None else _scaled(value, view.log_y)
+    return found if found is not None and math.isfinite(found) else None
+
+
+def _usual(ys: Floats) -> tuple[float, float]:
+    """The range of a curve without outliers: few values further from the bulk than the bulk is wide.
+
+    Where a curve begins high, as losses do, its beginning is none. Of a curve reduced to columns each counts alike.
+    """
+    low, high = float(ys.min()), float(ys.max())
+    few = max(2, len(ys) // 40)
+    if len(ys) < _MANY:
+        return low, high
+    parted = np.partition(ys, (few, len(ys) - 1 - few))
+    bottom, top = float(parted[few]), float(parted[-1 - few])
+    room = (top - bottom) * _FAR or abs(top) * 0.05
+    usual = (ys >= bottom - room) & (ys <= top + room)
+    settled = int(np.argmax(usual))
+    usual[:settled] = True
+    return float(ys[usual].min()), float(ys[usual].max())
 
 
 def _scaled(y: float, log_y: bool) -> float:
@@ -221,6 +339,7 @@ def _scaled(y: float, log_y: bool) -> float:
     return math.log10(y) if y > 0 else math.nan
 
 
-def _fit(cells: Line, width: int) -> Line:
+def fit(cells: Line, width: int) -> Line:
+    """Cut, or filled with blanks, to `width` cells."""
     kept = zip(head([cell for cell, _ in cells], width), [role for _, role in cells], strict=False)
     return [*kept, *([(" ", "")] * (width - len(cells)))]

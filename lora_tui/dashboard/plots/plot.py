@@ -75,6 +75,7 @@ class Plot:
     title: str
     curves: tuple[Curve, ...]
     levels: tuple[Level, ...] = ()
+    """The important ones first: where there is no room for all, it is the last that go."""
     bars: tuple[Bar, ...] = ()
     marks: tuple[Mark, ...] = ()
     span: tuple[float, float, str] | None = None
@@ -84,8 +85,21 @@ class Plot:
     signed: bool = False
     """y labels carry their sign."""
     x_name: str = "step"
-    strip: Curve | None = None
-    """Drawn below the others with an axis of its own, from 0; alone where there is no room for both."""
+    strips: tuple[Curve, ...] = ()
+    """Drawn below the others, each with an axis of its own, from 0."""
+    strips_first: bool = False
+    """Where there is no room for both, the first strip is drawn alone; else the others are."""
+    ship: float | None = None
+    """x of the step that ships, or would: a line from top to bottom, and what the legend reads without a cursor."""
+    star: str = ""
+    """The sign of that step, and its name, in the title."""
+    near: tuple[float, float] | None = None
+    """y around the levels, for a close look."""
+
+    @property
+    def main(self) -> Curve | None:
+        """The first curve of the run itself."""
+        return next((c for c in self.curves if c.legend and not c.role.startswith("pin-")), None)
 
 
 def x_range(plot: Plot, view: View) -> tuple[float, float]:

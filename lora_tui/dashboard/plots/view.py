@@ -14,6 +14,11 @@ SMOOTHING = (1, 10, 30, 100)
 """Steps that a smoothed point is the mean of; 1 is off."""
 
 
+STRIPS = ("auto", "learning rate", "gradient norm", "off")
+"""Strips below the losses: both where there is room; one of them, alone where there is no room beside it; none."""
+CLOSEST = 8
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """How a plot is looked at. x range in units of x; None: all of it, and new data as it comes."""
@@ -23,6 +28,10 @@ class View:
     log_y: bool = False
     cursor: float | None = None
     """x at which the legend reads values."""
+    closer: int = 0
+    """Times that y was halved around what ships; -1: all of y, with the outliers that are else left out."""
+    near: bool = False
+    """y shows no more than what is around target and guardrail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +41,8 @@ class PlotStyle:
     smoothing: int = 30
     by_time: bool = False
     """x is training time in minutes instead of the step."""
-    learning_rate: bool = False
-    """The learning rate has a strip below the losses."""
+    strips: str = STRIPS[0]
+    """What lies below the losses."""
     ascii_only: bool = False
 
     @property
@@ -78,6 +87,11 @@ def zoom(view: View, whole: float, factor: float, at: float | None = None) -> Vi
     start = middle - width / 2 if at is None else at - (at - low) * width / (high - low)
     start = min(max(0.0, start), whole - width)
     return replace(view, low=start, high=start + width)
+
+
+def closer(view: View, by: int) -> View:
+    """y halved or doubled once more."""
+    return replace(view, closer=min(max(-1, view.closer + by), CLOSEST), near=False)
 
 
 def pan(view: View, whole: float, direction: int) -> View:

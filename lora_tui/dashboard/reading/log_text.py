@@ -31,9 +31,9 @@ def read_tail(path: Path, size: int = TAIL_BYTES) -> list[str]:
     return [resolved(line) for line in lines]
 
 
-def last_line(path: Path) -> str:
-    """The last line with anything on it, or nothing."""
-    return next((line for line in reversed(read_tail(path, 8 << 10)) if line.strip()), "")
+def last_lines(path: Path, most: int = 40) -> tuple[str, ...]:
+    """The last lines with anything on them, the newest last."""
+    return tuple([line for line in read_tail(path, 8 << 10) if line.strip()][-most:])
 
 
 def resolved(line: str) -> str:

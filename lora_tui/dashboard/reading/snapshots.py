@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IntervalChange:
-    """Heldout at one interval against the base model, paired by utterance. In points."""
+    """One set at one interval against the base model, paired by utterance. In points."""
 
     step: int
     change: float
@@ -38,9 +38,16 @@ class RunView:
     so_far: Mapping[str, Criterion]
     """Criteria as they would be if the best interval so far were the tuned score; only where that says more."""
     heldout: tuple[IntervalChange, ...]
-    log_line: str
+    log: tuple[str, ...] = ()
+    """The last lines of the log that have anything on them."""
+    domain: tuple[IntervalChange, ...] = ()
     positions: tuple[Position, ...] = ()
     """What the order of the evaluation sets does to their WER."""
+
+    @property
+    def log_line(self) -> str:
+        """The last of them, or nothing."""
+        return self.log[-1] if self.log else ""
 
     @property
     def snapshot(self) -> RunSnapshot:

@@ -21,7 +21,7 @@ from core.runs.store import RunFollower
 from core.scoring.evidence import Interval, Thresholds
 from core.scoring.units import Unit
 from core.system.files import stamp
-from lora_tui.dashboard.reading.log_text import last_line
+from lora_tui.dashboard.reading.log_text import last_lines
 from lora_tui.dashboard.reading.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
 from lora_tui.dashboard.reading.snapshots import IntervalChange, RunView
 
@@ -29,20 +29,21 @@ _CERTAINTY = 1.96
 """Standard errors in half a 95 % interval."""
 
 
-def heldout_changes(paths: RunPaths, intervals: tuple[Interval, ...], unit: Unit) -> tuple[IntervalChange, ...]:
-    """The heldout error rate of each interval against interval 0, with its uncertainty by the utterances."""
+def set_changes(paths: RunPaths, intervals: tuple[Interval, ...], unit: Unit, name: str) -> tuple[IntervalChange, ...]:
+    """The error rate of each interval on a set against interval 0, with its uncertainty by the utterances."""
     base = next((i for i in intervals if i.step == 0), None)
     if base is None:
         return ()
-    before = _errors(paths.evaluation(0, "heldout"), unit)
+    counts = [(i.step, (i.domain if name == "domain" else i.heldout).counts) for i in intervals]
+    first = (base.domain if name == "domain" else base.heldout).counts
+    before = _errors(paths.evaluation(0, name), unit)
     changes = []
-    for interval in intervals:
-        rise = change(base.heldout.counts, interval.heldout.counts)
+    for step, counted in counts:
+        rise = change(first, counted)
         if rise is None:
             continue
-        after = _errors(paths.evaluation(interval.step, "heldout"), unit) if interval.step else before
-        width = half_width(before, after, base.heldout.counts.reference_words)
-        changes.append(IntervalChange(interval.step, rise, width))
+        after = _errors(paths.evaluation(step, name), unit) if step else before
+        changes.append(IntervalChange(step, rise, half_width(before, after, first.reference_words)))
     return tuple(changes)
 
 
@@ -197,11 +198,13 @@ class Watch:
         found, verdict = self.judged, row.verdict
         if found is None or verdict is None:
             return None
-        view, line = self._view, last_line(self.paths.log)
-        if view is None or (view.row_id, view.label, view.log_line, view.verdict) != (row.id, row.name, line, verdict):
+        view, log = self._view, last_lines(self.paths.log)
+        if view is None or (view.row_id, view.label, view.log, view.verdict) != (row.id, row.name, log, verdict):
             self._view = view = RunView(
                 row.id, row.name, found, verdict, found.so_far(),
-                heldout_changes(self.paths, found.snapshot.intervals, found.snapshot.unit),
-                line, read_positions(self.paths)[0],
+                set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "heldout"),
+                log,
+                set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "domain"),
+                read_positions(self.paths)[0],
             )  # fmt: skip
         return view

@@ -17,13 +17,13 @@ from textual.widgets import Footer, Input, Static
 
 from core.runs.row import Row
 from lora_tui.dashboard.asks import ASKS, allowed
-from lora_tui.dashboard.layout import EMPHASES, SMALLEST, share
+from lora_tui.dashboard.layout import EMPHASES, SMALLEST, Layout, Sizes, share
 from lora_tui.dashboard.memory import Memory
 from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.plots.board_plots import Plots
-from lora_tui.dashboard.plots.view import Pin
+from lora_tui.dashboard.plots.view import Pin, View
 from lora_tui.dashboard.reading.snapshots import Board, RunView, Want
-from lora_tui.dashboard.screens.panels import FilterLine, Header, StatusLine, VerdictPanel
+from lora_tui.dashboard.screens.panels import FilterLine, Header, LogPanel, StatusLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable
 from lora_tui.dashboard.text.columns import empty_state
 from lora_tui.dashboard.text.filters import parse
@@ -52,11 +52,14 @@ PLOT_KEYS: list[BindingType] = [
     Binding("y", "plot('log_y', 0)", "Log y", show=False, tooltip="of the loss plot"),
     Binding(
         "r",
-        "plot('learning_rate', 0)",
-        "Learning rate",
+        "plot('strips', 0)",
+        "Rate and norm",
         show=False,
-        tooltip="below the losses; alone where there is no room for both",
+        tooltip="learning rate and gradient norm below the losses, one of them, none",
     ),
+    Binding("v", "plot('closer', 1)", "Zoom in y", show=False, tooltip="around what ships, or the cursor"),
+    Binding("V", "plot('closer', -1)", "Zoom out y", show=False, tooltip="in the end to all of it, outliers too"),
+    Binding("b", "plot('near', 0)", "Guardrail", show=False, tooltip="y around guardrail and target, and back"),
     Binding("x", "plot('time', 0)", "Step/time", show=False, tooltip="minutes of training on the x axis"),
 ]
 ROW_KEYS: list[BindingType] = [
@@ -87,7 +90,16 @@ BOARD_KEYS: list[BindingType] = [
     Binding("c", "pin", "Pin", tooltip="lay this run over the others in the plots, or take it off"),
     Binding("e", "ask('export')", "Export", show=False, tooltip="write the run matrix beside the runs"),
     *PLOT_KEYS,
-    Binding("z", "layout", "Layout", show=False, tooltip="room for the plots, for the queue, or for each"),
+    Binding("w", "rates", "Trade-off/rates", show=False, tooltip="domain and heldout over steps instead, and back"),
+    Binding("left_parenthesis", "resize('table', -1)", "Smaller queue", show=False, tooltip="z gives all back"),
+    Binding("right_parenthesis", "resize('table', 1)", "Larger queue", show=False),
+    Binding("left_curly_bracket", "resize('verdict', -1)", "Smaller verdict", show=False),
+    Binding("right_curly_bracket", "resize('verdict', 1)", "Larger verdict", show=False),
+    Binding("less_than_sign", "resize('log', -1)", "Shorter log", show=False),
+    Binding("greater_than_sign", "resize('log', 1)", "Longer log", show=False),
+    Binding("underscore", "resize('first', -2)", "Narrower plot", show=False, tooltip="the first one"),
+    Binding("vertical_line", "resize('first', 2)", "Wider plot", show=False),
+    Binding("z", "layout", "Layout", show=False, tooltip="room for plots, queue, or each; sizes too"),
     Binding("escape", "back", "Back", show=False, tooltip="one thing after the other: cursor, zoom, filter, pins"),
 ]
 
@@ -116,6 +128,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
     #header { height: 1; background: $panel; }
     #queue { height: 5; }
     #verdict { height: 7; }
+    #log { display: none; }
     #status { height: 1; background: $panel; }
     #too-small { display: none; height: 1fr; }
     """
@@ -124,7 +137,9 @@ class BoardScreen(FollowsBoard, Screen[None]):
         super().__init__()
         self._ascii, self._readonly, self._memory = ascii_only, readonly, memory
         self.board = Board("")
-        self.filter, self.emphasis = memory.filter, memory.emphasis
+        self.filter, self.emphasis, self.rates = memory.filter, memory.emphasis, memory.rates
+        self.sizes = Sizes(memory.table_lines, memory.verdict_lines, memory.log_lines, memory.first_columns)
+        self.layout_now = Layout(0, 0, 0)
         self.pinned: tuple[str, ...] = ()
         self._settling: Timer | None = None
         self._arranged: object = None
@@ -141,6 +156,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         yield QueueTable(ascii_only=self._ascii, id="queue")
         yield Plots(ascii_only=self._ascii, id="plots")
         yield VerdictPanel(ascii_only=self._ascii, id="verdict")
+        yield LogPanel(ascii_only=self._ascii, id="log")
         yield StatusLine(ascii_only=self._ascii, id="status")
         yield Static("", id="too-small", markup=False)
         yield FilterLine()
@@ -152,7 +168,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         line = self.query_one(FilterLine)
         line.value, line.display = self.filter, bool(self.filter)
         self.plots.look_as(
-            replace(self.plots.look, smoothing=kept.smoothing, by_time=kept.by_time, learning_rate=kept.learning_rate),
+            replace(self.plots.look, smoothing=kept.smoothing, by_time=kept.by_time, strips=kept.strips),
             log_y=kept.log_y,
         )
         self._show_rows()
@@ -244,6 +260,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self.plots.show(run, [pin for pin in pins if run is None or pin.view.row_id != run.row_id])
         self._arrange()
         self.query_one(VerdictPanel).show(run, self.row, self.board)
+        self.query_one(LogPanel).show(run)
         self.query_one(StatusLine).show(self.board, self.row)
 
     def _foot(self) -> None:
@@ -263,12 +280,13 @@ class BoardScreen(FollowsBoard, Screen[None]):
         room = height - self.query_one(FilterLine).display
         # A row without a run has no plots: the plan has their room.
         bare = self.board.plan is not None and self.row is not None and self.row.run is None and self.row.planned
-        if self._arranged == (arranged := (width, room, rows, self.emphasis, bare)):
+        if self._arranged == (arranged := (width, room, rows, self.emphasis, bare, self.rates, self.sizes)):
             return
         self._arranged = arranged
-        layout = share(width, room, rows, self.emphasis)
+        layout = share(width, room, rows, self.emphasis, rates=self.rates, sizes=self.sizes)
         if bare:
-            layout = replace(layout, plots=0, verdict=layout.plots + layout.verdict)
+            layout = replace(layout, plots=0, log=0, verdict=layout.plots + layout.log + layout.verdict)
+        self.layout_now = layout
         small = self.query_one("#too-small", Static)
         small.display = not layout.usable
         small.update(f"The board needs at least {SMALLEST[0]} × {SMALLEST[1]}; this is {width} × {height}.")
@@ -276,27 +294,37 @@ class BoardScreen(FollowsBoard, Screen[None]):
             (self.table, layout.table),
             (self.plots, layout.plots),
             (self.query_one(VerdictPanel), layout.verdict),
+            (self.query_one(LogPanel), layout.log),
         ):
             part.display = lines > 0
             part.styles.height = max(1, lines)
-        self.plots.set_class(layout.stacked, "stacked")
+        self.plots.stand(layout.arrangement, width, self.sizes.first)
+        self.query_one(StatusLine).log_above(shown=layout.log > 0)
+        self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that would do nothing is none: it is not in the footer either."""
         acting = self._acts
-        if action == "plot":
-            zoomed = parameters[0] not in ("pan", "reset") or self.plots.view.low is not None
-            return zoomed and self._has_run
         if action == "ask":
             return acting and allowed(str(parameters[0]), self.board, self.row)
         if action == "add":
             return acting and self.row is not None and self.row.planned and self.board.plan is not None
+        if action in ("plot", "rates", "resize"):
+            return self._has_run and self._looks(action, parameters)
         if action in _NEEDS_RUN:
             return self._has_run
         if action == "problems":
             return bool(self.board.problems)
         typing = action == "filter" and isinstance(self.focused, FilterLine)
         return bool(self.board.rows) and not typing if action in ("filter", "matrix", "layout") else True
+
+    def _looks(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Whether this key changes how plots are looked at."""
+        view, layout = self.plots.view, self.layout_now
+        if action == "plot":
+            whole = {"pan": view.low is None, "reset": replace(view, cursor=None) == View()}
+            return not whole.get(str(parameters[0]), False)
+        return layout.plots > 0 and not (action == "rates" and layout.whole)
 
     @property
     def _acts(self) -> bool:
@@ -408,7 +436,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
             LookChanged(
                 smoothing=look.smoothing,
                 by_time=look.by_time,
-                learning_rate=look.learning_rate,
+                strips=look.strips,
                 log_y=self.plots.log_y,
             )
         )
@@ -416,6 +444,31 @@ class BoardScreen(FollowsBoard, Screen[None]):
     def action_layout(self) -> None:
         """Give the room to the plots, to the queue, or to each."""
         self.emphasis = EMPHASES[(EMPHASES.index(self.emphasis) + 1) % len(EMPHASES)]
-        self._arrange()
+        self._resized(Sizes())
         self.notify(f"layout: {self.emphasis}", timeout=2)
         self.post_message(LookChanged(emphasis=self.emphasis))
+
+    def action_rates(self) -> None:
+        """The plots of the error rates, or the trade-off, where there is no room for both."""
+        self.rates = not self.rates
+        self._arrange()
+        self.post_message(LookChanged(rates=self.rates))
+
+    def action_resize(self, part: str, by: int) -> None:
+        """One part larger, at the cost of the plots, or smaller. What has come to an end stays as it is."""
+        before, sizes = self.layout_now, self.sizes.changed(part, by)
+        self._resized(sizes)
+        if part != "first" and self.layout_now == before:
+            self._resized(self.sizes.changed(part, -by))
+
+    def _resized(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self._arrange()
+        self.post_message(
+            LookChanged(
+                table_lines=sizes.table,
+                verdict_lines=sizes.verdict,
+                log_lines=sizes.log,
+                first_columns=sizes.first,
+            )
+        )

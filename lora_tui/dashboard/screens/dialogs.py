@@ -19,6 +19,8 @@ from lora_tui.dashboard.widgets.mended import ClosesOnce, KeysFooter
 
 _KEYS = {
     "question_mark": "?", "slash": "/", "plus": "+", "equals_sign": "=", "minus": "-", "comma": ",", "full_stop": ".",
+    "left_parenthesis": "(", "right_parenthesis": ")", "left_curly_bracket": "{", "right_curly_bracket": "}",
+    "less_than_sign": "<", "greater_than_sign": ">", "underscore": "_", "vertical_line": "|",
     "escape": "esc", "left_square_bracket": "[", "right_square_bracket": "]", "ctrl+p": "^p",
 }  # fmt: skip
 
@@ -26,11 +28,17 @@ _SIGNS: tuple[Pieces, ...] = (
     ((f"  {'✓ ✗ ?':<17}", "key"), ("PASS, FAIL, UNKNOWN; UNKNOWN says what is missing, and never passes", "muted")),
     ((f"  {'▲ ▼':<17}", "key"), ("on course, off course: what the verdict would be now; the run goes on", "muted")),
     ((f"  {'cannot pass':<17}", "key"), ("whatever comes: a criterion of the gate stays unknown", "muted")),
-    ((f"  {'★':<17}", "key"), ("the best interval", "muted")),
+    ((f"  {'★':<17}", "key"), ("the step that ships, or would: legends read it; ┊ goes through it", "muted")),
+    ((f"  {'┌─ ships':<17}", "key"), ("gain at least the target, heldout no higher than the guardrail", "muted")),
+    (
+        (f"  {'○ ● ◆':<17}", "key"),
+        ("trade-off: base model, an interval, its 95 % intervals, the cursor's", "muted"),
+    ),
     ((f"  {'━ last 3':<17}", "key"), ("the intervals that stability looks at", "muted")),
     ((f"  {'base, target':<17}", "key"), ("error rate of the base model, and what a run must get below", "muted")),
     ((f"  {'guardrail':<17}", "key"), ("how much heldout may get worse; bars are 95 % intervals", "muted")),
     ((f"  {'✕':<17}", "key"), ("a value that was NaN or infinite", "muted")),
+    ((f"  {'↑3 ↓1 in a plot':<17}", "key"), ("values above and below the picture; V shows all of them", "muted")),
 )
 _ALIASES = frozenset({"ctrl+q", "tab", "shift+tab", "ctrl+c", "super+c"})
 """Keys of Textual itself that are not worth a line."""

@@ -156,6 +156,32 @@ class VerdictPanel(LinesView):
         return [list(line.pieces) for line in lines]
 
 
+class LogPanel(LinesView):
+    """The end of the selected run's log, as many lines as there is room for."""
+
+    def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self.lines: tuple[str, ...] = ()
+
+    def show(self, run: RunView | None) -> None:
+        """Of this run."""
+        lines = () if run is None else run.log
+        if lines != self.lines:
+            self.lines = lines
+            self.update()
+
+    def paint(self, width: int, height: int) -> list[Pieces]:
+        """The newest line stands last; the label before the first."""
+        shown = self.lines[-height:] or ("nothing in the log yet",)
+        label = [" log ", *["     "] * len(shown)]
+        ellipsis = "~" if self._ascii else "…"
+        return [
+            cut([(before, "muted"), (plain(sanitise(text), self._ascii), "")], width, ellipsis)
+            for before, text in zip(label, shown, strict=False)
+        ]
+
+
 class StatusLine(LinesView):
     """What the selected row waits for, the end of its log, or what the plan's problem is. One line."""
 
@@ -164,6 +190,11 @@ class StatusLine(LinesView):
         self._ascii = ascii_only
         self.board = Board("")
         self.row: Row | None = None
+        self._log_above = False
+
+    def log_above(self, *, shown: bool) -> None:
+        """Whether the log has lines of its own: its last one is not said twice."""
+        self._log_above = shown
 
     def show(self, board: Board, row: Row | None) -> None:
         """The newest board and its selected row."""
@@ -189,7 +220,7 @@ class StatusLine(LinesView):
         read = board.selected is not None and row is not None and board.selected.row_id == row.id
         if row is not None and (not read or row.status is not Status.DONE):
             said.append((row.status.text, row.reason.removeprefix(f"{row.status.text} "), ""))
-        if read and board.selected is not None:
+        if read and board.selected is not None and not self._log_above:
             said.append(("log", board.selected.log_line or "nothing in the log yet", ""))
         said += [("queue", board.queue.last_action, ""), ("plan", board.problems[0] if board.problems else "", "")]
         return next((one for one in said if one[1]), ("", "", ""))

@@ -235,7 +235,7 @@ def test_plots_pages_and_tables_of_the_dashboard_say_cer(fake_run: Callable[...,
     positions, problem = read_positions(run.paths)
     assert problem is None and {position.unit for position in positions} == {Unit.CHARACTER}
     found = under(run, CHARACTERS)
-    view = RunView("a", "2.1", found, found.verdict, {}, (), "", positions)
+    view = RunView("a", "2.1", found, found.verdict, {}, (), (), (), positions)
     assert domain_plot(view, PlotStyle()).title == "domain CER %"
     assert heldout_plot(view, PlotStyle()).title == "heldout CER, points"
     assert {"domain CER", "heldout CER"} <= set(matrix_of([of_run(Row("a", "a"), found)]).headings)

@@ -65,8 +65,22 @@ FINISHED: list[Key] = [
     Key(BOARD, "m", see=("mean of 100 steps",), that=smoothing(100)),
     Key(BOARD, "y", see=("loss  log",)),
     *way("y"),
-    Key(BOARD, "r", see=("├─ learning rate 2.5e-5 ──",)),
-    *way("r"),
+    Key(BOARD, "r", gone=("├─ gradient norm 1.000 ──",)),
+    Key(BOARD, "r", see=("├─ gradient norm 1.000 ──",), gone=("├─ learning rate",)),
+    *way("r", "r"),
+    Key(BOARD, "v", see=("zoomed",)),
+    Key(BOARD, "V", gone=("zoomed",)),
+    Key(BOARD, "V", see=("all of y, outliers too",)),
+    Key(BOARD, "b", see=("y around target and guardrail", "zoomed")),
+    *way("b"),
+    Key(BOARD, "right_parenthesis", that=lambda app: app.screen.sizes.table == 1),
+    Key(BOARD, "left_parenthesis", that=lambda app: app.screen.sizes.table == 0),
+    Key(BOARD, "left_curly_bracket", that=lambda app: app.screen.sizes.verdict == -1),
+    Key(BOARD, "right_curly_bracket", that=lambda app: app.screen.sizes.verdict == 0),
+    Key(BOARD, "greater_than_sign", that=lambda app: app.screen.layout_now.log == 1),
+    Key(BOARD, "less_than_sign", that=lambda app: app.screen.layout_now.log == 0),
+    Key(BOARD, "vertical_line", that=lambda app: app.screen.sizes.first == 2),
+    Key(BOARD, "underscore", that=lambda app: app.screen.sizes.first == 0),
     Key(BOARD, "x", see=("min",), gone=("step 0    ",)),
     *way("x", see="step 0    "),
     Key(BOARD, "c", that=lambda app: len(app.screen.pinned) == 1),
@@ -133,6 +147,12 @@ FINISHED: list[Key] = [
     Key("Dashboard", "q", that=lambda app: app._exit),
 ]
 """Over two finished runs without a plan; 3.1 has a log that ends with "the last word"."""
+
+SMALL: list[Key] = [
+    Key(BOARD, "w", see=("guardrail",), gone=("trade-off",)),
+    *way("w", see="trade-off"),
+]
+"""Over a finished run, where trade-off and error rates have no room beside each other."""
 
 MANY: list[Key] = [
     Key(TABLE, "down", see=("▸ e01",), gone=("▸ e00",)),
@@ -205,4 +225,12 @@ BROKEN: list[Key] = [
 ]
 """Over a plan with mistakes."""
 
-TOURS = {"finished": FINISHED, "many": MANY, "queue": QUEUE, "alive": ALIVE, "paused": PAUSED, "broken": BROKEN}
+TOURS = {
+    "finished": FINISHED,
+    "small": SMALL,
+    "many": MANY,
+    "queue": QUEUE,
+    "alive": ALIVE,
+    "paused": PAUSED,
+    "broken": BROKEN,
+}

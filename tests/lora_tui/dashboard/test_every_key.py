@@ -52,8 +52,8 @@ def test_every_key_of_every_screen_is_on_a_tour() -> None:
         assert all(key.see or key.gone or key.that for key in tour if key.owner), "a key whose effect is not looked at"
 
 
-async def travel(tour: list[Any], app: Any, eyes: type[Eyes], ready: str) -> None:
-    async with app.run_test(size=(160, 40), notifications=True) as pilot:
+async def travel(tour: list[Any], app: Any, eyes: type[Eyes], ready: str, size: tuple[int, int] = (160, 40)) -> None:
+    async with app.run_test(size=size, notifications=True) as pilot:
         seen = eyes(app, pilot)
         await seen.see_on_screen(ready)
 
@@ -94,6 +94,11 @@ def test_keys_over_finished_runs(make_run: Make, make_app: Make, eyes: type[Eyes
     make_run("2.1", "0" * 10).train(1000).finish("the last word\n")
     make_run("3.1", "1" * 10, learning_rate=5e-5).train(1000).finish()
     asyncio.run(travel(tours.FINISHED, make_app(), eyes, "✓ data ok"))
+
+
+def test_keys_where_there_is_no_room_for_all_plots(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+    make_run("2.1", "0" * 10).train(1000).finish()
+    asyncio.run(travel(tours.SMALL, make_app(), eyes, "★ 500", (80, 24)))
 
 
 def test_keys_over_a_long_plan(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:

@@ -220,7 +220,7 @@ def test_the_mouse_zooms_pans_points_and_resets(make_run: Make, make_app: Make, 
             seen = eyes(app, pilot)
             await seen.see("✓ accepted", "✓ PASS")
             plots, plot = app.screen.query_one(Plots), app.screen.query_one("#loss", PlotView)
-            await pilot.click("#loss", offset=(plot.size.width // 2, 5))
+            await pilot.click("#loss", offset=(plot.size.width // 2 + 2, 5))
             await seen.see(" at 4")
             assert plots.view.cursor == pytest.approx(440, abs=60)
             for _ in range(3):

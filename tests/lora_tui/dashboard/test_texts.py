@@ -16,7 +16,7 @@ from core.runs.position import write_positions
 from core.runs.row import Row
 from core.scoring.evidence import State, Thresholds
 from lora_tui.dashboard.layout import share
-from lora_tui.dashboard.reading.log_text import last_line, read_tail, resolved
+from lora_tui.dashboard.reading.log_text import last_lines, read_tail, resolved
 from lora_tui.dashboard.reading.machine import ResourceReader
 from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.reading.watch import Watch, half_width
@@ -220,8 +220,8 @@ def test_a_log_is_shown_as_a_terminal_would_have_left_it(tmp_path: Path) -> None
     log = tmp_path / "log.txt"
     log.write_bytes(b"start\n 10%|#\r100%|##########\n\x1b[31mred\x1b[0m \x1b]52;c;ZXZpbA==\x07end\nbad \xff\n\n")
     assert read_tail(log) == ["start", "100%|##########", "red end", "bad �", "", ""]
-    assert last_line(log) == "bad �"
-    assert last_line(tmp_path / "none") == ""
+    assert last_lines(log) == ("start", "100%|##########", "red end", "bad �")
+    assert last_lines(log, 1) == ("bad �",) and last_lines(tmp_path / "none") == ()
 
 
 def test_hostile_log_lines_are_harmless() -> None:

@@ -83,15 +83,16 @@ def test_levels_are_named_and_inside_the_picture() -> None:
     assert 0 < high < low < len(lines) - 2
 
 
-def test_two_levels_in_one_row_of_cells_are_both_seen() -> None:
+def test_two_levels_closer_than_a_row_have_a_row_each() -> None:
     """A guardrail 0.2 above the baseline on an axis of ten points."""
     high = Curve("w", "domain", np.array([0.0, 1000.0]), np.array([0.0, 10.0]))
-    plot = Plot("wer", (high,), (Level(0.0, "base", "line-base"), Level(0.2, "guardrail", "line-guardrail")), x_end=4e3)
+    plot = Plot("wer", (high,), (Level(0.2, "guardrail", "line-guardrail"), Level(0.0, "base", "line-base")), x_end=4e3)
     lines = draw(plot, 60, 12)
-    row = next(line for line in lines if "base" in "".join(c for c, _ in line))
-    roles = [role for _, role in row]
-    assert roles.count("line-base") >= 15 and roles.count("line-guardrail") >= 15
-    assert "basegu" not in "".join(c for c, _ in row) and "guardrailb" not in "".join(c for c, _ in row)
+    base = next(i for i, line in enumerate(lines) if "base" in "".join(c for c, _ in line))
+    guardrail = next(i for i, line in enumerate(lines) if "guardrail" in "".join(c for c, _ in line))
+    assert guardrail < base
+    assert sum(role == "line-base" for _, role in lines[base]) >= 25
+    assert sum(role == "line-guardrail" for _, role in lines[guardrail]) >= 25
 
 
 @pytest.mark.parametrize(
@@ -162,10 +163,10 @@ def test_lines_far_outside_are_cut_before_they_are_drawn() -> None:
     assert any(cell != " " for row in canvas.rows() for cell, _ in row)
 
 
-def test_a_strip_lies_below_the_curves_with_an_axis_of_its_own() -> None:
+def test_strips_lie_below_the_curves_with_axes_of_their_own() -> None:
     xs = np.arange(1, 101, dtype=float)
     rate = Curve("learning rate", "rate", xs, 1e-4 * xs / 100, scientific=True)
-    plot = Plot("loss", (wave(100),), strip=rate)
+    plot = Plot("loss", (wave(100),), strips=(rate,), strips_first=True)
     lines = text(plot, 60, 18)
     assert lines[0].startswith("loss  ─ train")
     rule = next(i for i, line in enumerate(lines) if "├─ learning rate 1e-4 ──" in line)
@@ -174,9 +175,51 @@ def test_a_strip_lies_below_the_curves_with_an_axis_of_its_own() -> None:
     assert "├─ learning rate 5e-5 ──" in "".join(text(plot, 60, 18, View(cursor=50.0)))
     small = text(plot, 60, 9)
     assert small[0].startswith("learning rate  ─ 1e-4") and len(small) == 9 and "├" not in "".join(small)
-    assert "| " in "".join(text(plot, 60, 18, ascii_only=True)) and "+- learning rate" in "".join(
-        text(plot, 60, 18, ascii_only=True)
+    assert "+- learning rate" in "".join(text(plot, 60, 18, ascii_only=True))
+    norm = Curve("gradient norm", "norm", xs, np.where(xs == 50, 1e6, 1.0))
+    both = Plot("loss", (wave(100),), strips=(norm, rate))
+    tall = "\n".join(text(both, 60, 20))
+    assert "├─ gradient norm 1.000 ↑1 ─" in tall and "├─ learning rate 1e-4" in tall, (
+        "its one spike is no end of its axis"
     )
+    assert "├" not in "\n".join(text(both, 60, 12)) and text(both, 60, 12)[0].startswith("loss")
+
+
+def test_one_spike_does_not_flatten_the_curve_and_is_marked_and_counted() -> None:
+    xs = np.arange(1, 1001, dtype=float)
+    ys = 0.4 + 1.5 * np.exp(-xs / 200)
+    ys[[500, 501]] = 900.0
+    plot = Plot("loss", (Curve("train", "train", xs, ys),))
+    lines = text(plot)
+    labels = [float(line[:6]) for line in lines[1:-2] if line[:6].strip()]
+    assert max(labels) <= 3 and "↑2" in lines[0] and "↑" in lines[1], lines
+    whole = text(plot, view=View(closer=-1))
+    assert "↑" not in "".join(whole) and any(line[:6].strip() == "800" for line in whole)
+
+
+def test_a_loss_that_begins_high_is_shown_from_its_beginning() -> None:
+    xs = np.arange(1, 1001, dtype=float)
+    ys = np.where(xs < 12, 9.0, 0.5) + 0.01 * np.sin(xs)
+    lines = text(Plot("loss", (Curve("train", "train", xs, ys),)))
+    assert "↑" not in "".join(lines) and any(line[:6].strip() in ("8", "10") for line in lines)
+
+
+def test_an_interval_is_never_an_outlier() -> None:
+    xs = np.arange(60, dtype=float) * 100
+    ys = np.where(xs == 300, 250.0, 50.0)
+    assert "↑" not in "".join(text(Plot("domain", (Curve("", "domain", xs, ys, marker="●"),))))
+
+
+def test_the_legend_reads_the_step_that_ships_and_a_line_goes_through_it() -> None:
+    curve = Curve(
+        "heldout", "heldout", np.array([0.0, 100, 200]), np.array([0.0, 0.12, 1.3]), marker="●", unit_digits=2
+    )
+    plot = Plot("heldout", (curve,), ship=100.0, star="★ 100")
+    lines = text(plot)
+    assert "★ 100" in lines[0] and "0.12" in lines[0] and "1.30" not in lines[0]
+    assert sum("┊" in line for line in lines) >= 5
+    at = text(plot, view=View(cursor=200.0))[0]
+    assert "1.30" in at and "at 200" in at and "★" not in at
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,13 @@ def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(
         async with app.run_test(size=(80, 24)) as pilot:
             stands = ("SHIP 2.1 step 500: domain −5.00, heldout +0.10 (0.10 to spare)", "sure")
             verdict = (*stands, "✓ accepted", "Domain gain", "+5.00", "log all is well", "nothing is running")
-            plots = ("loss", "1 not finite", "domain WER %", "target", "last 3", "heldout WER, points")
-            text = await eyes(app, pilot).see(*verdict, *plots)
-            assert text.count("✓ PASS") == 6
+            text = await eyes(app, pilot).see(*verdict, "trade-off", "★ 500", "ships", "loss", "1 not finite")
+            assert text.count("✓ PASS") == 6 and "guardrail" not in text
+            await pilot.press("w")
+            rates = ("domain WER %", "target", "last 3", "heldout WER, points", "guardrail", "1 not finite")
+            assert "trade-off" not in await eyes(app, pilot).see(*verdict, *rates)
+            await pilot.press("w")
+            await eyes(app, pilot).see("trade-off", "ships")
 
     asyncio.run(look())
 
