@@ -90,15 +90,18 @@ def _plan(args: argparse.Namespace) -> Mapping[str, Any]:
     """The document of `lora-tui plan --json`; one that holds a problem where that command failed."""
     command = [*PLAN_COMMAND, str(args.plan), "--runs", str(args.runs)]
     command += [] if args.state is None else ["--state", str(args.state)]
-    environment = child_environment({})
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False)
+    # On a terminal it shows itself how far it is: reading the audio for the first time takes a while.
+    talk = None if sys.stderr.isatty() else subprocess.PIPE
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=talk, env=child_environment({}), check=False
+    )
     try:
         found = json.loads(done.stdout)
     except ValueError:
         found = None
     if isinstance(found, dict):
         return found
-    said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [
+    said = (done.stderr or b"").decode(errors="replace").strip().splitlines()[-1:] or [
         f"`lora-tui plan` ended with exit code {done.returncode}"
     ]
     return {"plan": str(args.plan), "problems": said}
