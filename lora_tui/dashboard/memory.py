@@ -37,6 +37,9 @@ class Memory:
     sort: str = ""
     """Heading of the matrix's column; empty: the plan's order."""
     descending: bool = False
+    order: str = ""
+    """Heading by which the board is sorted; empty: the plan's order."""
+    falling: bool = False
 
 
 def read_memory(path: Path) -> Memory:

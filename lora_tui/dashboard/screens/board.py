@@ -25,7 +25,7 @@ from lora_tui.dashboard.plots.view import Pin, View
 from lora_tui.dashboard.reading.snapshots import Board, RunView, Want
 from lora_tui.dashboard.screens.panels import FilterLine, Header, LogPanel, StatusLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable
-from lora_tui.dashboard.text.columns import empty_state
+from lora_tui.dashboard.text.columns import ORDERS, empty_state, sorted_rows
 from lora_tui.dashboard.text.filters import parse
 from lora_tui.dashboard.widgets.mended import KeysFooter
 
@@ -84,6 +84,8 @@ ROW_KEYS: list[BindingType] = [
 BOARD_KEYS: list[BindingType] = [
     Binding("enter", "open_run", "Open", tooltip="intervals, settings, log and transcripts of the run"),
     Binding("slash", "filter", "Filter", tooltip="id:2 lr>=1e-4 verdict:fail, or any word"),
+    Binding("o", "sort(1)", "Sort", show=False, tooltip="by the next column; after the last in the plan's order"),
+    Binding("O", "turn_round", "Sort the other way", show=False),
     *ROW_KEYS,
     Binding("M", "matrix", "Matrix", tooltip="all runs as a table: sort, filter, the settings that differ"),
     Binding("P", "problems", "Problems", tooltip="what is wrong with the plan, with files and lines"),
@@ -140,6 +142,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self.filter, self.emphasis, self.rates = memory.filter, memory.emphasis, memory.rates
         self.sizes = Sizes(memory.table_lines, memory.verdict_lines, memory.log_lines, memory.first_columns)
         self.layout_now = Layout(0, 0, 0)
+        self.order, self.falling = memory.order, memory.falling
         self.pinned: tuple[str, ...] = ()
         self._settling: Timer | None = None
         self._arranged: object = None
@@ -249,7 +252,9 @@ class BoardScreen(FollowsBoard, Screen[None]):
 
     def _show_rows(self) -> None:
         passes, problem = parse(self.filter)
-        rows = tuple(row for row in self.board.rows if passes(row))
+        shown = [row for row in self.board.rows if passes(row)]
+        rows = sorted_rows(shown, self.order, descending=self.falling)
+        self.table.sort = self.order
         nothing = [f"No row matches `{self.filter}`. Esc clears the filter.", problem or ""]
         self.table.show(rows, self.pinned, nothing if self.board.rows else empty_state(self.board))
 
@@ -313,10 +318,10 @@ class BoardScreen(FollowsBoard, Screen[None]):
             return self._has_run and self._looks(action, parameters)
         if action in _NEEDS_RUN:
             return self._has_run
-        if action == "problems":
-            return bool(self.board.problems)
         typing = action == "filter" and isinstance(self.focused, FilterLine)
-        return bool(self.board.rows) and not typing if action in ("filter", "matrix", "layout") else True
+        if action in ("filter", "matrix", "layout", "sort", "turn_round"):
+            return bool(self.board.rows) and not typing and (action != "turn_round" or bool(self.order))
+        return action != "problems" or bool(self.board.problems)
 
     def _looks(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Whether this key changes how plots are looked at."""
@@ -387,6 +392,23 @@ class BoardScreen(FollowsBoard, Screen[None]):
         self._arrange()
         self.table.focus()
         self.post_message(LookChanged(filter=self.filter))
+
+    def action_sort(self, by: int) -> None:
+        """Sort by the next column, or in the plan's order again."""
+        names = ["", *ORDERS]
+        self.order = names[(names.index(self.order) + by) % len(names)] if self.order in names else ""
+        self._sorted()
+
+    def action_turn_round(self) -> None:
+        """The same the other way round."""
+        self.falling = not self.falling
+        self._sorted()
+
+    def _sorted(self) -> None:
+        self._show_rows()
+        way = ", the other way round" if self.falling else ""
+        self.notify(f"sorted by {self.order}{way}" if self.order else "in the plan's order", timeout=2)
+        self.post_message(LookChanged(order=self.order, falling=self.falling))
 
     def select(self, row_id: str) -> None:
         """Put the cursor on this row; a filter that hides it is given up."""

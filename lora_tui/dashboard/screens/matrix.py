@@ -39,9 +39,9 @@ _NUMBERS = 1
 _TEXTS = 2
 _NOTHING = 3
 
-_BEFORE_SETTINGS = (
-    "experiment", "state", "verdict", "gain", "heldout change", "domain WER", "heldout WER",
-)  # fmt: skip
+_BEFORE_SETTINGS = ("experiment", "state", "verdict", "gain", "heldout change")
+"""What one looks for first; then the settings that differ, which is what tells rows apart."""
+_SCORES = ("domain WER", "heldout WER")
 _BEHIND_SETTINGS = ("steps", "duration", "adapter", "where it stands")
 
 SortKey = tuple[int, float, str]
@@ -69,13 +69,12 @@ def matrix_of(rows: Sequence[Row]) -> Matrix:
     """All rows, in their order. Settings in which the rows that have any differ are columns of their own."""
     with_settings = [row for row in rows if row.figures.settings]
     criteria = criteria_of(rows)
-    ahead = (*_BEFORE_SETTINGS, *(title.lower() for title in criteria.values()))
-    values = differing_values([row.figures.settings for row in with_settings], (*ahead, *_BEHIND_SETTINGS))
+    behind = (*_SCORES, *(title.lower() for title in criteria.values()), *_BEHIND_SETTINGS)
+    values = differing_values([row.figures.settings for row in with_settings], (*_BEFORE_SETTINGS, *behind))
     by_id = {row.id: one for row, one in zip(with_settings, values, strict=True)}
     names = list(dict.fromkeys(name for one in values for name in one))
     rate = rate_of(rows)
-    before = (heading.replace(Unit.WORD.rate, rate) for heading in ahead)
-    headings = (*before, *names, *_BEHIND_SETTINGS)
+    headings = (*_BEFORE_SETTINGS, *names, *(heading.replace(Unit.WORD.rate, rate) for heading in behind))
     return Matrix(headings, tuple((row.id, _cells(row, by_id.get(row.id, {}), names, criteria)) for row in rows))
 
 
@@ -101,10 +100,10 @@ def _cells(row: Row, values: Mapping[str, str], names: Sequence[str], criteria: 
         Cell(word, role, _key(verdict_of(row))),
         _number(gain, f"{gain:+.2f}" if gain is not None else ""),
         _number(figures.heldout.change, f"{figures.heldout.change:+.2f}" if figures.heldout.change is not None else ""),
+        *(_setting(values.get(setting)) for setting in names),
         _number(figures.domain.now, from_to(figures.domain.baseline, figures.domain.now)),
         _number(figures.heldout.now, from_to(figures.heldout.baseline, figures.heldout.now)),
         *(_criterion(states.get(criterion)) for criterion in criteria),
-        *(_setting(values.get(setting)) for setting in names),
         _number(figures.steps, f"{figures.steps}/{figures.steps_planned or '?'}"),
         _number(figures.duration_s, "" if figures.duration_s is None else duration(figures.duration_s)),
         _text((figures.adapter_hash or "")[:_HASH_LENGTH], "muted"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from textual.binding import Binding
 from textual.events import Click, MouseScrollDown, MouseScrollUp
@@ -12,7 +12,7 @@ from core.runs.row import Row, rate_of
 from core.runs.status import Status
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, padded, plain
-from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
+from lora_tui.dashboard.text.columns import COLUMNS, fitting, heading, needs, row_pieces
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 
@@ -26,6 +26,8 @@ class QueueTable(LinesView, can_focus=True):
         Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False),
         Binding("home,g", "move(-1000000)", "First", show=False),
         Binding("end,G", "move(1000000)", "Last", show=False),
+        Binding("right_parenthesis", "scroll_columns(1)", "Columns right", show=False, tooltip="of the queue's table"),
+        Binding("left_parenthesis", "scroll_columns(-1)", "Columns left", show=False),
     ]
 
     class Selected(Message):
@@ -46,7 +48,11 @@ class QueueTable(LinesView, can_focus=True):
         self.selected: str | None = None
         self.empty: Sequence[str] = ()
         """What to do when there is no row."""
-        self._top = 0
+        self._top = self._first = 0
+        self.sort = ""
+        """The heading of the column that the rows are sorted by."""
+        self._needed: Mapping[str, int] = {}
+        self._needed_by: object = None
         self._unsure = False
         """Nobody chose this row, and there may be a run that is alive among those that are yet to be read."""
 
@@ -69,12 +75,14 @@ class QueueTable(LinesView, can_focus=True):
         if not self.rows:
             told: list[Pieces] = [[(f"  {plain(sanitise(line), self._ascii)}", "muted")] for line in self.empty]
             return [[("", "")], *(part for line in told for part in broken(line, width))]
-        columns = fitting(width)
+        if self._needed_by is not self.rows:
+            self._needed_by, self._needed = self.rows, needs(self.rows)
+        columns = fitting(width, self._needed, self._first)
         visible = max(1, height - 1)
         index = self._index() or 0
         self._top = max(0, min(self._top, len(self.rows) - visible, index))
         self._top = max(self._top, index - visible + 1)
-        lines: list[Pieces] = [heading(columns, rate_of(self.rows))]
+        lines: list[Pieces] = [heading(columns, rate_of(self.rows), self.sort, ascii_only=self._ascii)]
         for row in self.rows[self._top : self._top + visible]:
             letter = chr(97 + self.pinned.index(row.id)) if row.id in self.pinned else ""
             lines.append(
@@ -100,6 +108,11 @@ class QueueTable(LinesView, can_focus=True):
             index = min(max(0, (self._index() or 0) + by), len(self.rows) - 1)
             self._select(self.rows[index].id)
             self.update()
+
+    def action_scroll_columns(self, by: int) -> None:
+        """Show the columns further to the right, or those before; the ids stay."""
+        self._first = min(max(0, self._first + by), len(COLUMNS) - 1)
+        self.update()
 
     def action_page(self, by: int) -> None:
         """Move the cursor by a screenful."""

@@ -155,7 +155,7 @@ def _cells(row: Row, known: Lengths) -> tuple[str, ...]:
     train, adapter = wanted.settings.train, wanted.settings.adapter
     seconds = seconds_of(row, known)
     long = row.status.text if row.run is not None else NOT_KNOWN if seconds is None else f"about {duration(seconds)}"
-    title = row.settings if "#" in row.key and row.settings else row.title
+    title = (wanted.label or row.settings if "#" in row.key else "") or row.title
     return (
         f"same run as {row.same_as}" if row.same_as else long,
         f"{train.steps} steps",

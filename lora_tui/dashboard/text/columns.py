@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.runs.headline import headline, verdict_of
@@ -25,6 +25,7 @@ _TROUBLE = frozenset(
     }
 )
 _BAR_WIDTH = 8
+_SHORTEST_ID, _LONGEST_ID = 5, 40
 _LONGEST = 300
 
 
@@ -49,9 +50,10 @@ def _key(row: Row, ascii_only: bool) -> Piece:
 
 
 def _title(row: Row, ascii_only: bool) -> Piece:
-    parts = (row.title, row.settings)
     # the rows of a sweep have one title: what tells them apart stands first, where it is not cut off
-    return ", ".join(part for part in (reversed(parts) if "#" in row.key else parts) if part), "muted"
+    own = row.wanted.label if row.wanted is not None else ""
+    parts = (own or row.settings, row.title) if "#" in row.key else (row.title, row.settings)
+    return ", ".join(part for part in parts if part), "muted"
 
 
 def _state(row: Row, ascii_only: bool) -> Piece:
@@ -142,34 +144,86 @@ def _rounded(wer: Wer, width: int) -> str:
     return next((text for text in tries if len(text) <= width), wer_with_change(replace(wer, change=None), decimals=0))
 
 
-def fitting(width: int) -> list[tuple[Column, int]]:
-    """The columns for a table `width` cells wide, each with its width; the important ones first to be in."""
+def needs(rows: Sequence[Row]) -> Mapping[str, int]:
+    """Cells that the ids and titles of these rows take, by the heading of their column; no more than is of use."""
+    keys = max((width_of(row.key) for row in rows), default=0)
+    titles = max((width_of(_title(row, False)[0]) for row in rows), default=0)
+    return {"id": min(keys, _LONGEST_ID), "title": titles}
+
+
+def fitting(width: int, needed: Mapping[str, int] | None = None, first: int = 0) -> list[tuple[Column, int]]:
+    """The columns for a table `width` cells wide, each with its width; the important ones first to be in.
+
+    `needed`: how wide what the rows have in a column is, where that is known. `first`: the column that follows the
+    id, by its place; those behind it then stand in their order, whatever their importance. 0: nothing is scrolled.
+    """
+    known = needed or {}
+    widths = {column.title: _width(column, width, known.get(column.title)) for column in COLUMNS}
+    order = sorted(COLUMNS, key=lambda c: c.rank) if first == 0 else [COLUMNS[0], *COLUMNS[first:]]
     chosen: list[Column] = []
     left = width - 2
-    for column in sorted(COLUMNS, key=lambda c: c.rank):
-        needed = _width(column, width) + 1
-        if needed <= left and width >= column.wide_from:
+    for column in order:
+        if widths[column.title] + 1 <= left and (first or width >= column.wide_from):
             chosen.append(column)
-            left -= needed
-    total = sum(column.grows for column in chosen)
-    result = []
-    for column in sorted(chosen, key=COLUMNS.index):
-        base = _width(column, width)
-        extra = left * column.grows // total if total else (left if column.title == "id" else 0)
-        result.append((column, base + extra))
-    return result
+            left -= widths[column.title] + 1
+        elif first:
+            break
+    for column in chosen:  # what has all that it needs leaves its share to the others
+        if column.grows and (full := known.get(column.title)) is not None:
+            more = max(0, min(left // 2 if column.grows < 3 else left, full - widths[column.title]))
+            widths[column.title] += more
+            left -= more
+    growing = [column for column in chosen if column.grows and column.title not in known]
+    total = sum(column.grows for column in growing)
+    for column in growing:
+        widths[column.title] += left * column.grows // total
+    if not total and chosen:
+        widths[chosen[0].title if needed is None else chosen[-1].title] += left
+    return [(column, widths[column.title]) for column in sorted(chosen, key=COLUMNS.index)]
 
 
-def _width(column: Column, width: int) -> int:
+def _width(column: Column, width: int, needed: int | None) -> int:
     wide_from, narrow = _NARROW.get(column.title, (0, column.width))
-    return column.width if width >= wide_from else narrow
+    least = column.width if width >= wide_from else narrow
+    if column.title != "id" or needed is None:
+        return least
+    # Ids are what rows are told apart by: they are whole as long as there is room for anything else.
+    return max(_SHORTEST_ID, min(needed, max(least, width // 3)))
 
 
-def heading(columns: Sequence[tuple[Column, int]], rate: str = Unit.WORD.rate) -> list[Piece]:
-    """The line above the rows. `rate`: what their error rates are called."""
+_VERDICTS: Mapping[str, int] = {word: number for number, word in enumerate(
+    ("accepted", "on course", "open", "too early", "undecided", "off course", "cannot pass", "rejected", "failed")
+)}  # fmt: skip
+ORDERS: Mapping[str, Callable[[Row], float | str | None]] = {
+    "id": lambda row: row.key,
+    "state": lambda row: row.status.text,
+    "done": progress,
+    "domain WER": lambda row: row.figures.domain.change,
+    "heldout WER": lambda row: row.figures.heldout.change,
+    "verdict": lambda row: _VERDICTS.get(verdict_of(row) or "", len(_VERDICTS)) if verdict_of(row) else None,
+}
+"""Heading → what rows are sorted by; of error rates the change, the best one first."""
+
+
+def sorted_rows(rows: Sequence[Row], by: str, *, descending: bool) -> tuple[Row, ...]:
+    """By a heading of `ORDERS`, what has no value there last either way; in their own order by any other."""
+    value = ORDERS.get(by)
+    if value is None:
+        return tuple(rows)
+    known = [(found, row) for row in rows if (found := value(row)) is not None]
+    known.sort(key=lambda one: one[0], reverse=descending)
+    there = {row.id for _, row in known}
+    return (*(row for _, row in known), *(row for row in rows if row.id not in there))
+
+
+def heading(
+    columns: Sequence[tuple[Column, int]], rate: str = Unit.WORD.rate, sort: str = "", *, ascii_only: bool = False
+) -> list[Piece]:
+    """The line above the rows. `rate`: what their error rates are called; `sort`: the column they are sorted by."""
     pieces: list[Piece] = [("  ", "")]
     for column, width in columns:
         title = column.title.replace(Unit.WORD.rate, rate)
+        title += (" v" if ascii_only else "▼") if column.title == sort else ""
         pieces += [(_cell(title, width, column.right), "muted"), (" ", "")]
     return pieces
 
@@ -183,14 +237,17 @@ def row_pieces(
     for column, width in columns:
         text, role = column.cell(row, ascii_only)
         if width_of(text) > width:
-            text = _shorter(text, row, column.title, width)
+            text = _shorter(text, row, column.title, width, ascii_only)
         text = plain(sanitise(text, _LONGEST), ascii_only)
         pieces += [(_cell(text, width, column.right, "~" if ascii_only else "…"), role), (" ", "")]
     return pieces
 
 
-def _shorter(text: str, row: Row, title: str, width: int) -> str:
-    """A word that fits a narrow column, or a number with fewer decimals: none is cut."""
+def _shorter(text: str, row: Row, title: str, width: int, ascii_only: bool) -> str:
+    """A word that fits a narrow column, a number with fewer decimals, or an id with its end: its rows differ there."""
+    if title == "id" and width > _SHORTEST_ID:
+        tail = text[-(width // 2) :] if text.isascii() else ""
+        return f"{text[: width - len(tail) - 1]}{'~' if ascii_only else '…'}{tail}" if tail else text
     if title == "domain WER":
         return _rounded(row.figures.domain, width)
     if title == "heldout WER":

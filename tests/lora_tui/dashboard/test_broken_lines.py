@@ -38,7 +38,7 @@ def test_no_letter_is_lost(text: str, width: int) -> None:
 )
 def test_the_verdict_of_a_run_is_whole_at_80_columns(stand: Stand | None, word: str) -> None:
     stands = None if stand is None else Standing(stand, "so it is", 100)
-    row = Row("a", "a", Status.TRAINING, figures=Figures(standing=stands))
+    row = Row("a", "a", Status.DONE, figures=Figures(standing=stands))
     shown = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
     assert word in shown and "…" not in shown and len(shown) <= 80
 

@@ -13,7 +13,8 @@ import pytest
 from core.queue.gpu.choice import GIB, Devices, Gpu
 from core.runs.matrix import CRITERIA, differing_settings
 from core.runs.position import write_positions
-from core.runs.row import Row
+from core.runs.row import Figures, Row, Wer
+from core.runs.status import Status
 from core.scoring.evidence import State, Thresholds
 from lora_tui.dashboard.layout import share
 from lora_tui.dashboard.reading.log_text import last_lines, read_tail, resolved
@@ -21,7 +22,7 @@ from lora_tui.dashboard.reading.machine import ResourceReader
 from lora_tui.dashboard.reading.snapshots import RunView
 from lora_tui.dashboard.reading.watch import Watch, half_width
 from lora_tui.dashboard.screens.panels import VerdictPanel
-from lora_tui.dashboard.text.columns import fitting, heading, row_pieces
+from lora_tui.dashboard.text.columns import COLUMNS, ORDERS, fitting, heading, needs, row_pieces, sorted_rows
 from lora_tui.dashboard.text.run_pages import health_lines
 from lora_tui.dashboard.text.verdict_lines import verdict_lines
 
@@ -284,3 +285,49 @@ def test_a_score_that_its_texts_do_not_bear_out_is_not_believed(make_run: Make) 
     watch = Watch(run.paths)
     watch.refresh(Thresholds())
     assert watch.row(Row("x", "2.1")).word == "undecided", "as the gate has it"
+
+
+SWEEP = [f"lr-sweep-of-the-large-model#{number}" for number in (1, 2, 12)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_no_two_rows_of_a_sweep_read_alike(width: int) -> None:
+    rows = [Row(key, key, title="a title that all have", settings="learning_rate=0.0001") for key in SWEEP]
+    columns = fitting(width, needs(rows))
+    assert sum(cells + 1 for _, cells in columns) <= width
+    shown = [
+        "".join(text for text, _ in row_pieces(row, columns, selected=False, pinned="", ascii_only=False))
+        for row in rows
+    ]
+    assert len(set(shown)) == len(rows)
+    assert width < 100 or all(key in line for key, line in zip(SWEEP, shown, strict=True)), "whole where there is room"
+
+
+def test_columns_fit_what_is_in_them() -> None:
+    short = [Row("1", "1", title="x")]
+    widths = {column.title: cells for column, cells in fitting(200, needs(short))}
+    assert widths["id"] <= 5 and widths["title"] == 14
+    assert widths["where it stands"] > 60, "what is left goes to what needs it"
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_column_can_be_scrolled_to(width: int) -> None:
+    rows = [Row("1", "1", title="x")]
+    seen: set[str] = set()
+    for first in range(len(COLUMNS)):
+        columns = fitting(width, needs(rows), first)
+        assert columns[0][0].title == "id" and sum(cells + 1 for _, cells in columns) <= width
+        seen |= {column.title for column, _ in columns}
+    assert seen == {column.title for column in COLUMNS}
+
+
+def test_the_board_can_be_sorted_by_its_columns(make_run: Make) -> None:
+    figures = [Figures(domain=Wer(change=change), word="accepted") for change in (-1.0, None, -3.0)]
+    rows = [Row(str(n), str(n), Status.DONE, figures=one) for n, one in enumerate(figures)]
+    keys = [row.key for row in sorted_rows(rows, "domain WER", descending=False)]
+    assert keys == ["2", "0", "1"], "the largest gain first, what is not known last"
+    assert [row.key for row in sorted_rows(rows, "domain WER", descending=True)] == ["0", "2", "1"]
+    assert list(sorted_rows(rows, "", descending=True)) == rows == list(sorted_rows(rows, "no such", descending=False))
+    for name in ORDERS:
+        assert {row.key for row in sorted_rows(rows, name, descending=False)} == {"0", "1", "2"}
+    assert "domain WER▼" in "".join(text for text, _ in heading(fitting(120), sort="domain WER"))

@@ -47,7 +47,7 @@ def test_the_cursor_goes_to_the_run_that_is_alive_unless_somebody_moved_it(
         app = Dashboard(source, options, lambda: Actions(options, runs))
         async with app.run_test(size=(120, 40)) as pilot:
             see = eyes(app, pilot).see
-            await see("▸ 2.1", "✓ accepted", "2.2       a title")
+            await see("▸ 2.1", "✓ accepted", "2.2   a title")
             if moved:
                 await pilot.press("k")
             source.slow = False
