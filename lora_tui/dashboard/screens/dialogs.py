@@ -21,7 +21,7 @@ _KEYS = {
     "question_mark": "?", "slash": "/", "plus": "+", "equals_sign": "=", "minus": "-", "comma": ",", "full_stop": ".",
     "left_parenthesis": "(", "right_parenthesis": ")", "left_curly_bracket": "{", "right_curly_bracket": "}",
     "less_than_sign": "<", "greater_than_sign": ">", "underscore": "_", "vertical_line": "|",
-    "escape": "esc", "left_parenthesis": "(", "right_parenthesis": ")", "left_square_bracket": "[", "right_square_bracket": "]", "ctrl+p": "^p",
+    "escape": "esc", "left_square_bracket": "[", "right_square_bracket": "]", "ctrl+p": "^p",
 }  # fmt: skip
 
 _SIGNS: tuple[Pieces, ...] = (

@@ -26,8 +26,8 @@ class QueueTable(LinesView, can_focus=True):
         Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False),
         Binding("home,g", "move(-1000000)", "First", show=False),
         Binding("end,G", "move(1000000)", "Last", show=False),
-        Binding("right_parenthesis", "scroll_columns(1)", "Columns right", show=False, tooltip="of the queue's table"),
-        Binding("left_parenthesis", "scroll_columns(-1)", "Columns left", show=False),
+        Binding("L", "scroll_columns(1)", "Columns right", show=False, tooltip="of the queue's table"),
+        Binding("H", "scroll_columns(-1)", "Columns left", show=False),
     ]
 
     class Selected(Message):
