@@ -246,7 +246,14 @@ FAMILIES = (
         renamed=_COHERE_FILES,
         **_FAST_CONFORMER,
     ),
-    FamilyFacts("canary", ("canary",), languages=tuple(_CANARY.split()), chat_template=True, **_FAST_CONFORMER),
+    FamilyFacts(
+        "canary",
+        ("canary",),
+        languages=tuple(_CANARY.split()),
+        chat_template=True,
+        control=("<|startofcontext|>", "<|startoftranscript|>", "<|{language}|>", "<|pnc|>"),
+        **_FAST_CONFORMER,
+    ),
     FamilyFacts(
         "voxtral",
         ("voxtral",),

@@ -40,7 +40,15 @@ class Prompted(PromptPerLanguage, Seq2Seq):
 
     def prompt(self, language: str | None = None) -> tuple[int, ...]:
         """What the decoder is given before it writes, for a clip in `language`; of one length for all languages."""
-        return tuple(self.prompt_in(language, self.make_prompt))
+        return tuple(self.prompt_in(language, self._whole_prompt))
+
+    def _whole_prompt(self, language: str) -> list[int]:
+        """`make_prompt`, if each of its control tokens is one of the tokenizer's. ValueError."""
+        ids = self.make_prompt(language)
+        # the first may be a space, which a vocabulary may lack
+        if self.tokenizer.unk_token_id in ids[1:] or len(ids) > LONGEST_PROMPT:
+            raise ValueError("its tokenizer lacks control tokens")
+        return ids
 
     @property
     def prompted(self) -> tuple[int, ...]:

@@ -138,6 +138,7 @@ CASES = {
     "no chat template of Canary": Case("canary", gone("chat_template.jinja"), "there is no chat_template.jinja", "de"),
     "no chat template of GLM": Case("glm_asr", gone("chat_template.jinja"), "there is no chat_template.jinja"),
     "no control token": Case("cohere_asr", untold("tokenizer.json", "<|de|>"), "has no token <|de|>", "de"),
+    "no language among the tokens": Case("canary", untold("tokenizer.json", "<|de|>"), "has no token <|de|>", "de"),
     "no task": Case("voxtral", untold("tekken.json", "[TRANSCRIBE]"), "has no token [TRANSCRIBE]", "de"),
     "a wavlm": Case("ctc wav2vec2", edit("config.json", model_type="wavlm"), "which cannot be fine-tuned here"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -16,8 +17,10 @@ from training_kit import quiet_transformers, speechlike
 
 from core.errors import ModelError
 from core.manifests.hashing import HashCache
+from core.plan.families import family_of
 from core.runs.model_files import model_hash, model_shapes
 from core.training.families.base import SpeechModel
+from core.training.families.prompted import Prompted
 from core.training.families.voxtral import Voxtral
 from core.training.model import load_model
 
@@ -195,6 +198,37 @@ def test_a_processor_without_a_chat_template_is_named(folders: dict[str, Path], 
     speech.processor.chat_template = None
     with pytest.raises(ModelError, match=r"makes no prompt in de .*chat template"):
         speech.encode(speech.features(clips()[:1]))
+
+
+@pytest.mark.parametrize("name", ["cohere_asr", "canary"])
+def test_a_tokenizer_that_lacks_a_language_makes_no_wrong_prompt(folders: dict[str, Path], name: str) -> None:
+    speech = loaded(folders[name])
+    assert isinstance(speech, Prompted)
+    lost, made = speech.tokenizer.convert_tokens_to_ids("<|fr|>"), speech.make_prompt
+
+    def with_an_unknown(language: str) -> list[int]:
+        return [speech.tokenizer.unk_token_id if i == lost else i for i in made(language)]
+
+    speech.make_prompt = with_an_unknown  # type: ignore[method-assign]
+    assert len(speech.prompt("de")) in (9, 10)
+    with pytest.raises(ModelError, match=r"makes no prompt in fr .*lacks control tokens"):
+        speech.prompt("fr")
+
+
+@pytest.mark.parametrize(
+    ("name", "constant"),
+    [
+        ("qwen3_asr", "LANGUAGE_CODE_TO_NAME"),
+        ("canary", "LANGUAGE_CODE_TO_NAME"),
+        ("cohere_asr", "LANGUAGES"),
+    ],
+)
+def test_a_familys_languages_are_those_of_its_processor(name: str, constant: str) -> None:
+    module = importlib.import_module(f"transformers.models.{name}.processing_{name}")
+    if not hasattr(module, constant):
+        pytest.skip(f"this version of transformers lists the languages of {name} elsewhere")
+    facts = family_of(name)
+    assert facts is not None and set(facts.languages) == set(getattr(module, constant))
 
 
 @pytest.mark.parametrize("name", SPEECH_LLMS)
