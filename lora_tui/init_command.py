@@ -19,8 +19,8 @@ from core.plan.fits import steps_and_epochs
 from core.plan.read import parse_plan
 from core.plan.schema import DataSettings, with_keys
 from core.plan.template import Chosen, family_defaults, plan_text
-from core.runs.model_check import family_in, languages_in
-from core.runs.model_files import LinearLayers, is_hub_id, linear_layers
+from core.runs.model_check import family_in, languages_in, spoken_unless_told
+from core.runs.model_files import LinearLayers, is_hub_id, linear_layers, model_shapes
 from core.runs.preflight import hears, usable_seconds
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
@@ -101,6 +101,8 @@ def run(args: argparse.Namespace) -> ExitCode:
         _say(
             f"This model must be told what is spoken: set language in [model] of {output}, or name it in the manifests."
         )
+    if facts is not None and (spoken := spoken_unless_told(model, facts)) is not None:
+        _say(f"This model speaks {spoken} unless it is told another language: set language in [model] of {output}.")
     _say(f"{output} is written. `lora-tui plan {output}` shows what it comes to.")
     return ExitCode.ACCEPTED
 
@@ -188,15 +190,22 @@ def _check_model(answer: str, path: Path) -> str:
 
 
 def layers_of(model: str) -> LinearLayers:
-    """The linear layers of a model, from its files.
+    """The linear layers of a model, from its files, by the names that they have when it is loaded.
 
     In words where there are no files, and where adapters go to one site alone, whose layers the other's may not share.
     """
     folder = user_path(model)
     facts = family_in(folder)
-    found = linear_layers(folder)
-    one_site = facts is not None and facts.default_sites != "both"
-    return _OF_ITS_FAMILY if one_site or not found.attention else found
+    if facts is None:
+        found = linear_layers(folder)
+    elif facts.default_sites == "both":
+        there = {facts.module(name).rpartition(".")[2] for name in model_shapes(folder).linear}
+        found = LinearLayers(
+            *(tuple(name for name in names if name in there) for names in (facts.attention, facts.mlp))
+        )
+    else:
+        return _OF_ITS_FAMILY
+    return found if found.attention else _OF_ITS_FAMILY
 
 
 def _from_plan(written: str, folder: Path) -> str:

@@ -20,8 +20,9 @@ from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, interval_step
 from core.plan.schema import DataSettings, Plan, Row
 from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
-from core.runs.adapter_size import AdapterSize, adapter_size
+from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
+from core.runs.model_check import family_in, spoken_unless_told
 from core.runs.paths import RunsFolder
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
@@ -30,6 +31,7 @@ from core.sanitise import sanitise
 from core.scoring.data_health import TAKEN_FROM
 from core.scoring.outlook import out_of_reach
 from core.scoring.verdict import thresholds_of
+from core.user_paths import user_path
 from lora_tui.cells import table
 from lora_tui.request import add_choice, add_folders, add_plan, load_plan
 
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> ExitCode:
         rows = _selected(plan, args.only)
         runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
         planned, problems = plan_rows(plan, rows, runs)
-        remarks = out_of_reach_rows(plan, rows)
+        remarks = [*out_of_reach_rows(plan, rows), *languages_chosen_by_models(plan, rows)]
     except PlanError as error:
         problems = str(error).split("\n")
     if args.json:
@@ -102,6 +104,19 @@ def run(args: argparse.Namespace) -> ExitCode:
         for remark in remarks:
             console.err(f"remark: {remark}")
     return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED
+
+
+def languages_chosen_by_models(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    """A sentence for each model with a vocabulary for each of several languages that speaks one unless it is told."""
+    found: dict[str, None] = {}
+    for row in rows:
+        model = row.settings.model
+        folder = Path(plan.path).absolute().parent / user_path(model.id)
+        folder = folder if folder.is_dir() else model_folder(model)
+        facts = family_in(folder) if model.language is None else None
+        if facts is not None and (spoken := spoken_unless_told(folder, facts)) is not None:
+            found[f"{model.id} speaks {spoken}, as its tokenizer was set up; model.language chooses another"] = None
+    return list(found)
 
 
 def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[PlannedRow], list[str]]:

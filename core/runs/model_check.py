@@ -57,6 +57,14 @@ def languages_in(folder: Path, facts: FamilyFacts) -> tuple[str, ...]:
     return known_languages(facts, read_json(folder / "generation_config.json", follow=True)[0] or {}, vocabulary)
 
 
+def spoken_unless_told(folder: Path, facts: FamilyFacts) -> str | None:
+    """The language that a model with a vocabulary for each of several speaks by itself; None: it has no such choice."""
+    if facts.language != "single" or len(languages_in(folder, facts)) < 2:
+        return None
+    own = (read_json(folder / TOKENIZER, follow=True)[0] or {}).get("target_lang")
+    return own if isinstance(own, str) else None
+
+
 def model_problem(folder: Path, language: str | None = None, *, whole: bool = True) -> str | None:
     """One sentence on what is wrong with a model that is told `language`; None: nothing that its files tell.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_folder import model_folder
 from safetensors.numpy import save_file
 
 from core.errors import ExitCode, UserError
@@ -210,6 +211,28 @@ def test_a_plan_for_a_model_folder_says_why_its_values_fit(project: Path, capsys
     assert command(*flags) is ExitCode.ACCEPTED
     assert load_plan(project / "experiments.toml").defaults.data.normaliser == "basic"
     assert "must be told what is spoken: set language in [model] of experiments.toml" in capsys.readouterr().err
+
+
+def test_layers_are_called_as_transformers_calls_them(project: Path) -> None:
+    """The files of Cohere-ASR have other names for them."""
+    model_folder(
+        project / "model",
+        "cohere_asr",
+        {f"encoder.layers.0.self_attn.linear_{part}.weight": np.zeros((2, 2), np.float32) for part in "qkv"},
+    )
+    assert command("--yes", "--force", "--model", "model", *FLAGS[2:]) is ExitCode.ACCEPTED
+    plan = load_plan(project / "experiments.toml")
+    assert plan.defaults.adapter.target_modules == ("q_proj", "k_proj", "v_proj")
+
+
+def test_which_language_is_spoken_unless_it_is_chosen_is_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model_folder(project / "model", "wav2vec2", {"lm_head.weight": np.zeros((3, 2), np.float32)})
+    (folder / "vocab.json").write_text('{"deu": {"<pad>": 0, "ö": 1}, "eng": {"<pad>": 0, "o": 1}}')
+    (folder / "tokenizer_config.json").write_text('{"target_lang": "eng", "pad_token": "<pad>"}')
+    assert command("--yes", "--force", "--model", "model", *FLAGS[2:]) is ExitCode.ACCEPTED
+    assert "This model speaks eng unless it is told another language: set language in" in capsys.readouterr().err
 
 
 def test_a_model_that_is_adapted_at_one_site_is_given_words_for_its_layers(project: Path) -> None:

@@ -201,6 +201,20 @@ def test_what_a_run_would_die_of_is_told_before_it_starts(project: Path, capsys:
     assert problem.startswith("2.1: train.epochs") and "66 micro-batches" in problem
 
 
+def test_the_language_that_a_model_speaks_by_itself_is_remarked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model_folder(project / "model", "wav2vec2", {"lm_head.weight": np.zeros((3, 2), np.float32)})
+    (folder / "vocab.json").write_text('{"deu": {"<pad>": 0, "ö": 1}, "eng": {"<pad>": 0, "o": 1}}')
+    (folder / "tokenizer_config.json").write_text('{"target_lang": "eng", "pad_token": "<pad>"}')
+    command("--set", "model.id=model", "--set", "model.language=eng")
+    assert "speaks" not in capsys.readouterr().err
+    command("--set", "model.id=model")
+    assert "remark: model speaks eng, as its tokenizer was set up; model.language chooses another" in (
+        capsys.readouterr().err
+    )
+
+
 def test_the_layers_that_match_and_the_trained_weights_are_shown(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
