@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from terminal import Terminal
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parents[1]
@@ -146,6 +147,11 @@ def test_the_demo_is_written_trained_and_judged_in_an_empty_folder(installed: In
     [run] = (demo / "runs").glob("2.1*")
     assert (run / "result.json").is_file() and (demo / "matrix.json").is_file()
     assert installed.run(demo, "lora-tui", "verify", str(run)).returncode in (1, 6)
+    where = {"PYTHONPATH": "", "XDG_STATE_HOME": str(installed.home / "state")}
+    board = Terminal(["-P", "-m", "lora_tui"], cwd=demo, env=where, python=installed.home / "bin" / "python")
+    board.wait_for(b"2.1-lora")
+    board.type(b"q")
+    assert board.end() == 0
     clip = next((demo / "data" / "audio" / "domain").glob("*.flac"))
     heard = installed.run(demo, "lora-cli", "transcribe", str(clip), "--adapter", str(run / "lora_adapter_best"))
     assert heard.returncode == 0, heard.stderr

@@ -103,7 +103,10 @@ def recordings_of(args: argparse.Namespace, kind: str, spooled: Path | None) -> 
             continue
         if target is not None:
             takers[target] = name
-            if os.path.lexists(target) and (not args.force or target.resolve() == path.resolve()):
+            if target.is_dir():
+                problems.append(f"{target}: is a folder, where the transcript of {name} would be: move it away")
+                continue
+            if target.is_file() and (not args.force or target.resolve() == path.resolve()):
                 problems.append(f"{target}: exists already: move it away, or replace it with --force")
                 continue
         recordings.append(Recording(name, path, seconds, target))

@@ -189,6 +189,9 @@ def test_transcripts_that_exist_are_kept_without_force(
     assert done.code == 4 and "a.srt: exists already" in done.err
     assert corrected.read_text() == "corrected by hand"
     assert lora_cli(*command, "--beside", "--force").code == 0 and "-->" in corrected.read_text()
+    assert lora_cli(*command, "-o", "/dev/null").code == 0 and not Path("/dev/null").is_file()
+    (tmp_path / "out" / "a.srt").mkdir(parents=True)
+    assert "is a folder" in lora_cli(*command, "-o", tmp_path / "out").err
     sound = audio.read_bytes()
     assert lora_cli(*command, "-o", audio, "--force").code == 4 and audio.read_bytes() == sound
 

@@ -29,6 +29,7 @@ class Terminal:
         size: tuple[int, int] = (80, 24),
         cwd: Path,
         env: dict[str, str] | None = None,
+        python: str | Path = sys.executable,
     ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
@@ -36,7 +37,7 @@ class Terminal:
         clean = {k: v for k, v in os.environ.items() if k not in ours}
         environment = clean | {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT)} | (env or {})
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environment, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
