@@ -14,10 +14,11 @@ from core import console
 from core.errors import ExitCode, PlanError, UserError
 from core.manifests.hashing import HashCache, UnsavedHashes
 from core.manifests.sets import split_of
+from core.plan.candidates import planned_candidates
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, interval_steps, matches, short, unknown_ids
-from core.plan.schema import DataSettings, Plan, Row
+from core.plan.schema import DataSettings, Plan, Row, TrainSettings
 from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
@@ -203,6 +204,17 @@ def conditions_in_words(row: Row) -> str:
     return "; ".join(parts)
 
 
+def candidates_in_words(train: TrainSettings) -> str:
+    """What a row makes of its intervals; empty for nothing."""
+    if not (count := len(planned_candidates(train))):
+        return ""
+    intervals = len(interval_steps(train.steps, train.eval_every))
+    return (
+        f"train.interpolate, train.average: {count} candidates are made of {intervals} intervals and scored on the "
+        "selection sets; the best of all is scored on domain and heldout"
+    )
+
+
 def _selected(plan: Plan, only: Sequence[str]) -> list[Row]:
     """The plan's own rows; those that may be drawn if they are asked for."""
     rows = expand(plan)
@@ -242,6 +254,8 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
     for item in planned:
         for sentence in item.selection:
             said.setdefault(sentence, []).append(item.row.key)
+        if words := candidates_in_words(item.row.settings.train):
+            said.setdefault(words, []).append(item.row.key)
     lines += in_rows(said, len(planned))
     lines += _later_lines(plan)
     lines += [f"{e.id}  {sanitise(f'{e.title}  {e.note}').rstrip()}  (history)" for e in plan.history]
@@ -303,6 +317,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "when": item.row.when,
                 "adapter_from": item.row.adapter_from,
                 "selection": item.selection,
+                "candidates": len(planned_candidates(item.row.settings.train)),
                 "memory": None if item.memory is None else asdict(item.memory),
                 "disk": item.disk,
                 "adapter_size": None if item.size is None else asdict(item.size),

@@ -104,7 +104,7 @@ def verdict_lines(label: str, verdict: Verdict, duration_s: float | None, stands
     `stands`: the headline of its row.
     """
     time = "" if duration_s is None else f" after {duration(duration_s)}"
-    best = "" if verdict.best_step is None else f", best interval step {verdict.best_step}"
+    best = f", best {verdict.best}" if verdict.best else ""
     lines = [f"{label}  verdict: {verdict.word.upper()}{time}{best}", f"  {stands}"]
     lines += [f"  {remark}" for remark in verdict.remarks]
     cells = [(*criterion_cells(criterion), criterion.reason) for criterion in verdict.criteria]

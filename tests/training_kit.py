@@ -409,6 +409,7 @@ class TrainingRun:
         columns = ("step", "loss", "learning_rate", "grad_norm", "tokens", "audio_s")
         return {name: getattr(steps, name).tolist() for name in columns} | {
             "intervals": snapshot.intervals,
+            "candidates": snapshot.candidates,
             "adapters": snapshot.adapters,
             "checkpoints": snapshot.checkpoints,
             "notices": snapshot.notices,

@@ -35,6 +35,7 @@ def fingerprint(run: RunPaths, *, checkpoints: bool = True) -> dict[str, str]:
     for name in _COLUMNS:
         found[f"steps.{name}"] = getattr(snapshot.steps, name).tobytes()
     found["intervals"] = repr(snapshot.intervals).encode()
+    found["candidates"] = repr(snapshot.candidates).encode()
     found["adapters.events"] = repr(snapshot.adapters).encode()
     found["notices"] = repr(snapshot.notices).encode()
     if checkpoints:

@@ -12,7 +12,7 @@ from core.runs.adapter_files import CONFIG, AdapterFacts, adapter_hash, read_fac
 from core.runs.folder import linked_adapter
 from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
-from core.runs.paths import RunPaths, step_of
+from core.runs.paths import RunPaths, adapter_step, step_name
 from core.runs.scores import Score, read_score
 from core.runs.store import read_run
 from core.system.files import is_file, read_json
@@ -52,7 +52,7 @@ def source_of(written: Path, model: str | None = None) -> Source:
         raise UserError(f"{written}: holds neither run.json nor {CONFIG}: give a run folder or an adapter folder")
     run = RunPaths(folder.parent.parent)
     # lora_adapter_best leads here, too
-    if step_of(folder.name) is not None and folder.parent == run.adapters and is_file(run.config):
+    if adapter_step(folder.name) is not None and folder.parent == run.adapters and is_file(run.config):
         try:
             best = linked_adapter(run, run.best)
         except RunFolderError:
@@ -78,13 +78,14 @@ def _model(name: str) -> str:
 
 def _of_run(paths: RunPaths, model: str | None) -> Source:
     snapshot = read_run(paths)
-    step = linked_adapter(paths, paths.best)
-    if step is None:
+    best = linked_adapter(paths, paths.best)
+    if best is None:
         raise RunFolderError(f"{paths.best}: missing: the run has no adapter yet; export it when it is done")
-    found = _of_adapter(paths.adapter(step), model)
-    saved = next((one.hash for one in snapshot.adapters if one.step == step), None)
+    found = _of_adapter(paths.adapter(best), model)
+    hashes = {step_name(one.step): one.hash for one in snapshot.adapters}
+    saved = (hashes | {one.name: one.hash for one in snapshot.candidates}).get(best)
     if saved is not None and saved != found.digest:
-        raise RunFolderError(f"{paths.adapter(step)}: changed since it was saved: bring the run folder anew")
+        raise RunFolderError(f"{paths.adapter(best)}: changed since it was saved: bring the run folder anew")
     try:
         run = judged(snapshot, recorded_thresholds(snapshot.config))
     except (TypeError, ValueError) as error:

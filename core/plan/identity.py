@@ -34,6 +34,8 @@ LATER: Mapping[str, Any] = {
     "train.base_precision": "fp32",
     "train.gradient_checkpointing": False,
     "train.beams": 1,
+    "train.interpolate": (),
+    "train.average": 0,
     "adapter.sites": None,
     "adapter.layers": None,
     "adapter.rank_pattern": (),
@@ -41,8 +43,8 @@ LATER: Mapping[str, Any] = {
 }
 """Settings that older runs do not have: left out at the value that means what those did, so that they stay the same."""
 
-_LISTS = ("target_modules", "rank_pattern")
-"""Keys of `[adapter]` whose order means nothing."""
+_LISTS = ("target_modules", "rank_pattern", "interpolate")
+"""Keys whose order means nothing."""
 
 
 def run_identity(settings: RunSettings, hashes: Mapping[str, str]) -> str:
@@ -90,8 +92,9 @@ def augment_settings(document: Mapping[str, Any]) -> AugmentSettings:
 def settings_from(document: Mapping[str, Any]) -> RunSettings:
     """The settings of a run.json. KeyError or TypeError when they are not whole."""
     adapter = dict(document["adapter"])
-    adapter |= {key: tuple(adapter[key]) for key in _LISTS if key in adapter}
     train = dict(document["train"])
+    for section in (adapter, train):
+        section |= {key: tuple(section[key]) for key in _LISTS if key in section}
     train["augment"] = augment_settings(train.get("augment", {}))
     return RunSettings(
         ModelSettings(**document["model"]),

@@ -70,6 +70,8 @@ def check_rows(
             if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
                 problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
+            for key, what in unclear_candidates(row.settings):
+                problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
             augment = train.augment
             if augment.noise is not None and augment.snr_low > augment.snr_high:
                 problems.add(
@@ -109,6 +111,24 @@ def unclear_selection(settings: RunSettings) -> Iterator[tuple[str, str]]:
 def rate_in_words(rate: float, ratio: float) -> str:
     """The highest learning rate of a run, and how it comes about."""
     return f"{rate:g}" if ratio == 1.0 else f"{rate:g} times adapter.lora_plus = {ratio:g}"
+
+
+def unclear_candidates(settings: RunSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) with the candidates that a run is to make."""
+    train, data = settings.train, settings.data
+    apart = data.selection_share > 0 or None not in (data.selection, data.selection_heldout)
+    for key in ("interpolate", "average"):
+        if getattr(train, key) and not apart:
+            yield (
+                key,
+                "what a run makes of its intervals is chosen on selection sets, and there are none: set "
+                "data.selection_share = 0.1, or data.selection and data.selection_heldout",
+            )
+    if train.average == 1:
+        yield "average", "the average of one interval is that interval: write how many, or 0 for none"
+    count = len(interval_steps(train.steps, train.eval_every))
+    if train.average > count:
+        yield "average", f"the run has {count} interval{'' if count == 1 else 's'}: give at most so many"
 
 
 def unclear_ranks(adapter: AdapterSettings) -> Iterator[str]:

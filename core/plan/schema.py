@@ -4,10 +4,10 @@ A plan file holds `[model] [data] [train] [adapter]` defaults, `[gate]` and `[qu
 `[[experiment]]` entries that override the defaults with `train.*`, `adapter.*` and `data.*`, `[search]` ranges over
 such keys, and `[[history]]` rows.
 Field metadata: `unit`, `doc` (shown by `lora-tui plan` and `init`), `choices`, `minimum`, `maximum`, `above`,
-`below` (exclusive), `repeats` (a list whose items may repeat), `words` (a text that must say something), `opening`
-(what a text begins with, before it says something), `reads` (a function that reads a text, and whose ValueError says
-what is wrong with it), `single` (a list of one may be written as its one text), `pairs` (a list that may be written as
-a table of whole numbers). Readers validate against it.
+`below` (exclusive), `most` (items of a list), `repeats` (a list whose items may repeat), `words` (a text that must
+say something), `opening` (what a text begins with, before it says something), `reads` (a function that reads a text,
+and whose ValueError says what is wrong with it), `single` (a list of one may be written as its one text), `pairs` (a
+list that may be written as a table of whole numbers). Readers validate against it.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ MOST_INTERVALS = 10_000
 
 MOST_SEED = 2**32 - 1
 """A step's own seed, a million times that and more (`core.training.determinism`), fits 64 bits."""
+
+MOST_WAYS = 20
+"""Interpolations of one adapter with the base: more are the same curve drawn finer, each for a decoding."""
 
 MOST_BEAMS = 50
 """Ten times what anybody uses: each costs as much as a whole greedy decoding."""
@@ -228,6 +231,22 @@ class TrainSettings:
     )
     checkpoint_every: int | None = _key(
         None, "steps between checkpoints; default: eval_every", unit="steps", minimum=1, maximum=MOST_STEPS
+    )
+    interpolate: tuple[float, ...] = _key(
+        (),
+        "further candidates, once trained: so much of the way from the base model to the last interval, and to its "
+        "average, as in [0.2, 0.35, 0.5, 0.7]; takes selection sets",
+        minimum=0.01,
+        maximum=0.99,
+        most=MOST_WAYS,
+    )
+    average: int = _key(
+        0,
+        "further candidates, once trained: at each interval, the average of the weights of so many, it and those "
+        "before it; 0: none; takes selection sets",
+        unit="intervals",
+        minimum=0,
+        maximum=1000,
     )
     augment: AugmentSettings = AugmentSettings()
     """`[train.augment]`."""

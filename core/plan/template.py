@@ -390,8 +390,9 @@ def _value(section: str, name: str, text: str) -> Any:
     _, types = keys_of(section)[name]
     if types == (str,):
         return text
-    if types == (tuple[str, ...],) and not text.startswith("["):
-        return [part.strip() for part in text.split(",") if part.strip()]
+    if types[0] in (tuple[str, ...], tuple[float, ...]) and not text.startswith("["):
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return parts if types == (tuple[str, ...],) else [value_of(part) for part in parts]
     return value_of(text)
 
 

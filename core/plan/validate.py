@@ -113,7 +113,7 @@ def _keys_of(kind: type[Any], prefix: str) -> Iterator[tuple[str, tuple[Field[An
 
 
 def _is_plain(hint: Any) -> bool:
-    return isinstance(hint, type) or hint == tuple[str, ...]
+    return isinstance(hint, type) or hint in (tuple[str, ...], tuple[float, ...])
 
 
 def check_table(section: str, raw: Any, path: KeyPath, problems: Problems) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _listed(value: Any, rules: Mapping[str, Any]) -> Any:
     return value
 
 
-def _typed(value: Any, types: tuple[Any, ...]) -> Any:
+def _typed(value: Any, types: tuple[Any, ...]) -> Any:  # noqa: PLR0911 - one return a case
     for kind in types:
         if kind is bool and isinstance(value, bool):
             return value
@@ -247,11 +247,17 @@ def _typed(value: Any, types: tuple[Any, ...]) -> Any:
             return value
         if kind == tuple[str, ...] and isinstance(value, list) and _are_names(value):
             return tuple(value)
+        if kind == tuple[float, ...] and isinstance(value, list) and all(map(_is_number, value)):
+            return tuple(map(float, value))
     return None
 
 
 def _are_names(items: list[Any]) -> bool:
     return bool(items) and all(isinstance(item, str) and item for item in items)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
 
 
 def _finite(value: int | float) -> bool:
@@ -262,13 +268,13 @@ def _finite(value: int | float) -> bool:
 
 
 def _type_name(kind: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
+    names: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
+    names[tuple[float, ...]] = "an array of numbers, as in [0.2, 0.5]"
     return names.get(kind, 'an array of strings, as in ["q_proj", "v_proj"]')
 
 
 def _found(value: Any, types: tuple[Any, ...]) -> str:
-    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
-    if finite and str in types:
+    if _is_number(value) and str in types:
         text = figure(value) if isinstance(value, int) else value
         return f'{text} without quotes; write "{text}"'
     if isinstance(value, (str, list)) and not value:
@@ -276,7 +282,9 @@ def _found(value: Any, types: tuple[Any, ...]) -> str:
     return kind_of(value)
 
 
-def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | None:
+def _rule_broken(  # noqa: PLR0911 - one return a case
+    dotted: str, value: Any, rules: Mapping[str, Any]
+) -> str | None:
     """What is wrong with a value of the right type."""
     if dotted in _NOT_BUILT_VALUES and _NOT_BUILT_VALUES[dotted](value):
         built = [show(choice) for choice in rules.get("choices", ()) if choice is not None]
@@ -284,8 +292,10 @@ def _rule_broken(dotted: str, value: Any, rules: Mapping[str, Any]) -> str | Non
         return f"{show(value)} is not available in this version; {instead}"
     choices = rules.get("choices")
     if isinstance(value, tuple):
+        if len(value) > rules.get("most", len(value)):
+            return f"{len(value)} of them: give at most {rules['most']}"
         # A list is right when each of its items is.
-        ruled = choices is not None or "reads" in rules
+        ruled = choices is not None or not rules.keys().isdisjoint(("reads", "above", "minimum"))
         wrong = (_rule_broken(dotted, item, rules) for item in value) if ruled else ()
         return next((problem for problem in wrong if problem is not None), None)
     # A key that takes one of some words, or a number, has rules for both.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.errors import RunFolderError
 from core.runs.folder import delete, files, linked_adapter, names, size
-from core.runs.paths import RunPaths, RunsFolder, step_of
+from core.runs.paths import RunPaths, RunsFolder, adapter_step
 from core.runs.status import Status
 from core.runs.store import run_state
 from core.system.locks import KernelLock
@@ -26,7 +26,7 @@ class Prunable:
 def prunable(run: RunPaths, *, adapters: bool = False) -> Prunable | None:
     """Checkpoints of a run that does not go on, and torn temporary files; None: it goes on, or has nothing.
 
-    `adapters`: those of intervals that are neither the best nor the last, too.
+    `adapters`: those that are neither the best nor the last, too, also where the best is made of them.
     """
     state = run_state(run)
     if state.active or not (state is Status.DONE or state.broken):
@@ -46,8 +46,8 @@ def _other_adapters(run: RunPaths) -> list[Path]:
         return []
     if None in kept:
         return []
-    found = [(step_of(name), run.adapters / name) for name in names(run.root, run.adapters)]
-    return [path for step, path in found if step is not None and step not in kept]
+    found = [name for name in names(run.root, run.adapters) if adapter_step(name) is not None]
+    return [run.adapters / name for name in found if name not in kept]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,16 @@ class AdapterFacts:
     """As in `core.runs.scores.Decoding`."""
     beams: int = 1
     """Of the beam search that its WER was decoded with; 1: greedy."""
+    made_of: tuple[int, ...] = ()
+    """Steps of the intervals whose weights it is the average of; empty: it is its interval as training left it."""
+    way: float = 1.0
+    """How much of the way from the base model to that it goes."""
     hash_version: int = 2
     """Of the adapter's hash: 1 covers weights and configuration, 2 these facts too."""
 
 
 _LATER: dict[str, Any] = {"language": None, "task": None, "prompt": (), "targets": 1, "beams": 1}
+_LATER |= {"made_of": (), "way": 1.0}
 """Facts that earlier adapters do not have: not written at these values, so that equal adapters stay equal bytes."""
 
 
@@ -97,6 +102,8 @@ def impossible(facts: AdapterFacts) -> str | None:
         "prompt": all(token >= 0 for token in facts.prompt),
         "targets": facts.targets >= 1,
         "beams": 1 <= facts.beams <= MOST_BEAMS,
+        "made_of": all(step >= 1 for step in facts.made_of),
+        "way": 0 < facts.way <= 1,
         "lifted": all(token >= 0 for token in facts.lifted),
         "precision": facts.precision in _PRECISIONS,
         "normaliser": facts.normaliser in NAMES,

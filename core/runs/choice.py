@@ -1,18 +1,20 @@
-"""Which interval of a run is its best: by `core.scoring.choice` and its score documents, where both sets are chosen on.
+"""Which candidate of a run is its best: by `core.scoring.choice` and its score documents, where it is chosen apart.
 
 Trainer, gate and verify all ask here, so that they cannot differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
-from core.runs.paths import RunPaths, step_name, step_of
+from core.runs.paths import RunPaths, step_name
 from core.runs.scores import Score, read_score
 from core.scoring.choice import Scored, SetErrors, choose
 from core.scoring.data_health import TAKEN_FROM
-from core.scoring.evidence import Choice, Interval, Thresholds
+from core.scoring.evidence import CandidateScore, Choice, Interval, Thresholds
 from core.scoring.verdict import best_interval
+from core.system.files import stamp
 
 
 def chooses_apart(intervals: Iterable[Interval]) -> bool:
@@ -21,29 +23,48 @@ def chooses_apart(intervals: Iterable[Interval]) -> bool:
 
 
 def best_of(
-    paths: RunPaths, intervals: Sequence[Interval], thresholds: Thresholds
-) -> tuple[int | None, bool | None, Choice | None]:
-    """(the step of the best interval, whether it keeps the guardrail, how it was chosen on the selection sets).
+    paths: RunPaths, intervals: Sequence[Interval], others: Iterable[CandidateScore], thresholds: Thresholds
+) -> tuple[str | None, bool | None, Choice | None]:
+    """(the name of the best candidate, whether it keeps the guardrail, how it was chosen on the selection sets).
 
-    None for the last where there are none. ValueError where a score document of the selection sets cannot be used.
+    `others`: candidates made of intervals, among which it can only be chosen on selection sets. None for the last where
+    there are none. ValueError where a score document of the selection sets cannot be used.
     """
     if not chooses_apart(intervals):
-        return *best_interval(intervals, thresholds), None
-    choice = chosen(paths, [step_name(one.step) for one in intervals if one.step > 0], thresholds)
-    return None if choice.name is None else step_of(choice.name), choice.kept, choice
+        step, kept = best_interval(intervals, thresholds)
+        return None if step is None else step_name(step), kept, None
+    names = [*(step_name(one.step) for one in intervals if one.step > 0), *(one.name for one in others)]
+    choice = chosen(paths, names, thresholds)
+    return choice.name, choice.kept, choice
 
 
 def chosen(paths: RunPaths, names: Iterable[str], thresholds: Thresholds) -> Choice:
     """The choice among candidates by the names of their folders in `evals/`. ValueError, with the reason."""
-    baseline = scored(paths, step_name(0), thresholds)
-    return choose(baseline, [scored(paths, name, thresholds) for name in names], thresholds)
+    wanted = (step_name(0), *names)
+    return _chosen(paths, wanted, thresholds, tuple(_stamps(paths, wanted)))
+
+
+def _stamps(paths: RunPaths, names: Iterable[str]) -> Iterator[tuple[int, ...]]:
+    for name in names:
+        for dataset in TAKEN_FROM:
+            try:
+                yield stamp(paths.evaluation(name, dataset).lstat())
+            except OSError:
+                yield ()
+
+
+# A dashboard asks again every second; the stamps make the answer cacheable.
+@lru_cache(maxsize=32)
+def _chosen(paths: RunPaths, names: tuple[str, ...], thresholds: Thresholds, _stamps: object) -> Choice:
+    baseline, *candidates = (scored(paths, name, thresholds) for name in names)
+    return choose(baseline, candidates, thresholds)
 
 
 def scored(paths: RunPaths, name: str, thresholds: Thresholds) -> Scored:
     """A candidate, or the base model, on both selection sets. ValueError where a document is missing or none."""
     sets = {}
     for dataset in TAKEN_FROM:
-        score, problem = read_score(paths.evals / name / f"{dataset}.json")
+        score, problem = read_score(paths.evaluation(name, dataset))
         if score is None:
             raise ValueError(problem)
         sets[dataset] = set_errors(score, thresholds.block_by)

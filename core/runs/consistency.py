@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError, RunFolderError
+from core.plan.candidates import Candidate, further_candidates
 from core.plan.identity import run_identity, settings_from
 from core.runs.adapter_files import covers_facts, read_facts
 from core.runs.contents import HUB, MODEL
 from core.runs.data_health import made_here, read_health
 from core.runs.folder import inventory, links, sha256_of, sha256_of_start
 from core.runs.model_files import hub_hash
-from core.runs.paths import ADAPTER_FACTS, RunPaths, step_of
+from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_name, adapter_step, adapter_words, step_name
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
 from core.sanitise import quoted
 from core.scoring.data_health import TAKEN_FROM, Together
-from core.scoring.evidence import Artifact, Choice, Interval, SetScore
+from core.scoring.evidence import Artifact, CandidateScore, Choice, Interval, SetScore
 from core.scoring.units import ErrorCounts, Unit, total
 from core.system.files import exists, stamp
 
@@ -40,12 +41,16 @@ class ScoreKey:
     dataset: str
     step: int | None
     export: str = ""
+    name: str | None = None
+    """Of a candidate made of intervals; its step is that of the newest of them."""
 
     def path(self, paths: RunPaths) -> Path:
         """The document's file."""
         if self.export:
             return paths.served(self.export, self.dataset)
-        return paths.tuned(self.dataset) if self.step is None else paths.evaluation(self.step, self.dataset)
+        if self.step is None:
+            return paths.tuned(self.dataset)
+        return paths.evaluation(self.step if self.name is None else self.name, self.dataset)
 
     @property
     def baseline(self) -> ScoreKey:
@@ -69,6 +74,8 @@ class Reported:
     """What the run's errors were counted by."""
     export: str = ""
     """Whose runtime's scores stand for the tuned ones; none: they stand for themselves."""
+    candidates: tuple[CandidateScore, ...] = ()
+    """Made of intervals, by the events."""
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -86,14 +93,26 @@ class Reported:
         """Of the document that is judged."""
         return ScoreKey(dataset, None, self.export)
 
+    @property
+    def candidate_keys(self) -> list[ScoreKey]:
+        """Of all documents of candidates made of intervals."""
+        sets = (*TAKEN_FROM, "domain", "heldout")
+        return [
+            ScoreKey(dataset, one.step, name=one.name)
+            for one in self.candidates
+            for dataset in sets
+            if getattr(one, dataset) is not None
+        ]
+
     def intervals_of(self, dataset: str) -> list[ScoreKey]:
         """Of a set's document at each interval; at interval 0 whether or not the events have it."""
         return [ScoreKey(dataset, step) for step in sorted({0, *(interval.step for interval in self.intervals)})]
 
     def set_score(self, place: ScoreKey) -> SetScore | None:
-        """What the event of the interval says of the set."""
+        """What the event of the interval, or candidate, says of the set."""
         interval = next((one for one in self.intervals if one.step == place.step), None)
-        found: SetScore | None = getattr(interval, place.dataset, None)
+        candidate = next((one for one in self.candidates if one.name == place.name), None)
+        found: SetScore | None = getattr(interval if place.name is None else candidate, place.dataset, None)
         return found
 
 
@@ -103,7 +122,7 @@ def reported_by(snapshot: RunSnapshot) -> Reported:
     health, _ = read_health(snapshot.paths, config)
     together = () if health is None else health.together
     hashes, lines = _hashes(config.get("hashes")), _hashes(config.get("lines"))
-    return Reported(snapshot.intervals, hashes, lines, together, snapshot.unit)
+    return Reported(snapshot.intervals, hashes, lines, together, snapshot.unit, candidates=snapshot.candidates)
 
 
 def _plain(value: object) -> object:
@@ -135,7 +154,8 @@ def wrong_score(
         if getattr(score, key) != value:
             yield f"{path}: its {key} is {quoted(_plain(getattr(score, key)))}, the run's is {quoted(_plain(value))}"
     if reported_score is not None and score.counts.plain != reported_score.counts:
-        yield f"{path}: its counts are not those of the interval event of step {place.step}"
+        what = f"the interval event of step {place.step}" if place.name is None else f"the event of {place.name}"
+        yield f"{path}: its counts are not those of {what}"
     if base is None:
         lines = dict(reported.lines)
         if place.dataset in lines and score.lines_sha256 != lines[place.dataset]:
@@ -219,11 +239,16 @@ def intervals_by(paths: RunPaths, reported: Reported, unit: Unit) -> tuple[tuple
 def contradictions(snapshot: RunSnapshot, artifact: Artifact) -> tuple[str, ...]:
     """One sentence for each thing in a run's files that the run's other files do not bear out."""
     found = list(wrong_lines(snapshot))
-    if artifact.current_hash is None or artifact.best_step is None:
+    if artifact.current_hash is None or artifact.best_step is None or artifact.best_name is None:
         return tuple(found)  # A missing adapter is no contradiction, and passes nowhere.
-    found += wrong_result(snapshot, artifact, {"best_step": artifact.best_step})
-    found += wrong_facts(snapshot, artifact.best_step)
+    step, best = artifact.best_step, artifact.best_name
+    candidate = None if best == step_name(step) else best
+    found += wrong_result(snapshot, artifact, {"best_step": step, "candidate": candidate})
+    found += wrong_facts(snapshot, artifact.best_name)
+    found += wrong_candidate(snapshot, artifact.best_name)
     saved = next((one.hash for one in snapshot.adapters if one.step == artifact.best_step), artifact.current_hash)
+    if artifact.best_name != step_name(artifact.best_step):
+        saved = next((one.hash for one in snapshot.candidates if one.name == artifact.best_name), saved)
     if saved != artifact.current_hash:
         found.append(f"{snapshot.paths.best}: changed since it was saved")
     if "model" in recorded_hashes(snapshot):
@@ -306,14 +331,38 @@ def wrong_choice(snapshot: RunSnapshot, artifact: Artifact, choice: Choice | Non
 
     Else it was chosen on what it is judged on, and its scores flatter it by nobody knows how much.
     """
-    if choice is None or snapshot.result is None or artifact.best_step is None or choice.name is None:
+    if choice is None or snapshot.result is None or artifact.best_name is None or choice.name is None:
         return
-    if (step := step_of(choice.name)) != artifact.best_step:
-        yield f"{snapshot.paths.best}: leads to step {artifact.best_step}, the selection sets give step {step}"
+    if choice.name != artifact.best_name:
+        given, there = adapter_words(choice.name), adapter_words(artifact.best_name)
+        yield f"{snapshot.paths.best}: leads to {there}, the selection sets give {given}"
 
 
-def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
-    """What the adapter is decoded under follows from run.json and from the trainer's own scores of it."""
+def wrong_candidate(snapshot: RunSnapshot, best: str) -> Iterator[str]:
+    """What is wrong with the candidate that the link leads to, where that is made of intervals."""
+    link, step = snapshot.paths.best, adapter_step(best)
+    if step is None or best == step_name(step):
+        return
+    told = next((one for one in snapshot.candidates if one.name == best), None)
+    base = next((one for one in snapshot.intervals if one.step == 0), None)
+    if base is None or base.selection is None or base.selection_heldout is None:
+        yield f"{link}: leads to {best}, and the run has no selection sets on which it could have been chosen"
+    if told is None or not told.chosen:
+        yield f"{link}: leads to {best}, and no event says that it was {'scored' if told is None else 'chosen'}"
+    elif best not in possible_candidates(snapshot):
+        yield f"{link}: leads to {best}, which is no candidate of a run with these settings and intervals"
+
+
+def possible_candidates(snapshot: RunSnapshot) -> dict[str, Candidate]:
+    """By name, those made of intervals that the run's settings ask for."""
+    train = _section(snapshot, "train")
+    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
+    made = further_candidates(steps, train.get("interpolate") or (), train.get("average") or 0)
+    return {adapter_name(one.steps, one.alpha): one for one in made}
+
+
+def wrong_facts(snapshot: RunSnapshot, best: str) -> Iterator[str]:
+    """What the adapter called `best` is decoded under follows from run.json and the trainer's own scores of it."""
     paths = snapshot.paths
     where = paths.best / ADAPTER_FACTS
     try:
@@ -324,20 +373,22 @@ def wrong_facts(snapshot: RunSnapshot, best_step: int) -> Iterator[str]:
     if facts is None:
         return
     data, train, model = (_section(snapshot, name) for name in ("data", "train", "model"))
-    wanted: dict[str, Any] = {"step": best_step, "identity": snapshot.identity}
+    made = possible_candidates(snapshot).get(best)
+    wanted: dict[str, Any] = {"step": adapter_step(best), "identity": snapshot.identity}
+    wanted |= {"made_of": () if made is None else made.steps, "way": 1.0 if made is None else made.alpha}
     wanted |= {key: data[key] for key in ("target_rms", "normaliser") if key in data}
     wanted |= {key: train[key] for key in ("eval_batch_seconds", "threads") if key in train}
     wanted |= {"revision": model["revision"]} if "revision" in model else {}
     if "model" in recorded_hashes(snapshot):
         wanted["model_hash"] = recorded_hashes(snapshot)["model"]
-    score, _ = read_score(paths.evaluation(best_step, "domain"))
+    score, _ = read_score(paths.evaluation(best, "domain"))
     if score is not None:
         wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
         names = ("tokens_per_second", "lifted", "language", "task", "prompt", "targets", "beams")
         wanted |= {name: getattr(score.decode, name) for name in names}
         if score.decode.beams != train.get("beams", 1):
             asked = f"gate.beams of the run was {train.get('beams', 1)}"
-            yield f"{paths.evaluation(best_step, 'domain')}: decoded with beams = {score.decode.beams}, but {asked}"
+            yield f"{paths.evaluation(best, 'domain')}: decoded with beams = {score.decode.beams}, but {asked}"
     for key, value in wanted.items():
         if getattr(facts, key) != value:
             yield f"{where}: its {key} is {quoted(getattr(facts, key))}, the run's is {quoted(value)}"

@@ -65,6 +65,8 @@ class _Result(msgspec.Struct):
     outcome: str = ""
     steps_completed: Count = 0
     best_step: Count | None = None
+    candidate: str | None = None
+    """The name of the best adapter, where that is made of intervals."""
     guardrail_kept: bool | None = None
     adapter_hash: str | None = None
     batch_plan: str = ""
@@ -129,11 +131,12 @@ def _beyond(section: str, values: Any) -> str | None:
     """The first number, or word of a choice, of a table of settings that no plan may have."""
     for one in fields(values):
         value = getattr(values, one.name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            wrong = out_of_range(value, one.metadata)
-            if wrong is not None:
-                return f"{section}.{one.name}: {wrong}: restore the file"
-        elif is_dataclass(value):
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                wrong = out_of_range(number, one.metadata)
+                if wrong is not None:
+                    return f"{section}.{one.name}: {wrong}: restore the file"
+        if is_dataclass(value):
             if (wrong := _beyond(f"{section}.{one.name}", value)) is not None:
                 return wrong
         elif isinstance(value, str) and value not in one.metadata.get("choices", (value,)):

@@ -81,6 +81,24 @@ class IntervalScored:
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateScored:
+    """An adapter made of intervals is on disk and scored. Sets as of an interval: those that were scored."""
+
+    NAME: ClassVar[str] = "candidate_scored"
+    name: str
+    """Of its folder in `adapters/` and `evals/`."""
+    made_of: tuple[int, ...]
+    """Steps of the intervals whose weights it is the average of."""
+    alpha: float
+    """How much of the way from the base model to that it goes."""
+    hash: str
+    sets: dict[str, dict[str, Any]]
+    seconds: float
+    best: bool = False
+    """Whether it was chosen: `lora_adapter_best` points at it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSaved:
     """A whole, resumable checkpoint is on disk."""
 
@@ -121,7 +139,18 @@ class Final:
     """SHA-256 of result.json, after `done`."""
 
 
-Event = AttemptStarted | Phase | Heartbeat | Step | IntervalScored | CheckpointSaved | AdapterSaved | Notice | Final
+Event = (
+    AttemptStarted
+    | Phase
+    | Heartbeat
+    | Step
+    | IntervalScored
+    | CandidateScored
+    | CheckpointSaved
+    | AdapterSaved
+    | Notice
+    | Final
+)
 _TYPES: dict[str, type[Any]] = {
     t.NAME: t
     for t in (
@@ -130,6 +159,7 @@ _TYPES: dict[str, type[Any]] = {
         Heartbeat,
         Step,
         IntervalScored,
+        CandidateScored,
         CheckpointSaved,
         AdapterSaved,
         Notice,
@@ -167,7 +197,7 @@ def _restore(name: str, value: Any) -> Any:
         return _NON_FINITE[value]
     if isinstance(value, dict):
         return {key: _restore(key, item) for key, item in value.items()}
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 MOST_SECONDS = 1e11
@@ -185,6 +215,7 @@ def _is_texts(value: Any) -> bool:
 _HOLDS: dict[str, Callable[[Any], bool]] = {
     "int": _is_int,
     "int | None": lambda value: value is None or _is_int(value),
+    "tuple[int, ...]": lambda value: isinstance(value, tuple) and all(map(_is_int, value)),
     "float": lambda value: isinstance(value, float) or _is_int(value),
     "str": lambda value: isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),

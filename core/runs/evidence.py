@@ -28,13 +28,23 @@ from core.runs.consistency import (
 from core.runs.data_health import read_health
 from core.runs.exports import read_export, wrong_export
 from core.runs.folder import linked_adapter
-from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_step, step_name
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from, unsigned
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
-from core.scoring.evidence import Artifact, Capped, Choice, Evidence, Parity, Served, Thresholds, capped
+from core.scoring.evidence import (
+    Artifact,
+    CandidateScore,
+    Capped,
+    Choice,
+    Evidence,
+    Parity,
+    Served,
+    Thresholds,
+    capped,
+)
 from core.scoring.units import ErrorCounts, Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists, stamp
@@ -102,10 +112,11 @@ def gather(
     signature_problem = _signature_problem(reader, snapshot)
     artifact = _artifact(reader, tuned)
     contradicting = (*contradictions(snapshot, artifact), *wrong_choice(snapshot, artifact, choice))
-    gaps = (*unproven(snapshot), *unsure)
+    chosen = _chosen(snapshot, artifact)
+    gaps = (*unproven(snapshot), *unsure, *_unborne(reader, reported, chosen))
     reader.problems += [*contradicting, *gaps, *missing_files(snapshot)]
     comparable = dict.fromkeys(_SETS) if gaps else comparable
-    parity = _parity(reader, tuned, artifact.scored_step)
+    parity = _parity(reader, tuned, artifact)
     counts: dict[str, ErrorCounts | None] = dict.fromkeys(_SETS)
     try:
         counts = {
@@ -140,6 +151,7 @@ def gather(
             signature_problem=signature_problem,
             data_health=data_health,
             choice=choice,
+            chosen=chosen,
             caps=tuple(_caps(reader, tuned)),
             served=None if thresholds is None else _served(reader, thresholds, reported, artifact.current_hash),
             uncounted=None if uncounted is None else uncounted[:1].upper() + uncounted[1:],
@@ -154,7 +166,7 @@ def _choice(reader: _Reader, snapshot: RunSnapshot) -> tuple[Choice | None, tupl
         return None, ()
     try:
         thresholds = thresholds_of((snapshot.config or {}).get("gate") or {})
-        return best_of(reader.paths, snapshot.intervals, thresholds)[2], ()
+        return best_of(reader.paths, snapshot.intervals, snapshot.candidates, thresholds)[2], ()
     except (ValueError, TypeError) as error:
         return None, (f"which candidate was chosen cannot be told: {error}",) if snapshot.state is Status.DONE else ()
 
@@ -198,6 +210,25 @@ def _served(reader: _Reader, thresholds: Thresholds, reported: Reported, adapter
 
 def _sentence(problem: str) -> str:
     return f"{problem.removesuffix('.')}."
+
+
+def _chosen(snapshot: RunSnapshot, artifact: Artifact) -> CandidateScore | None:
+    """What the events say of the candidate that the link leads to, where that is made of intervals."""
+    if artifact.best_step is None or artifact.best_name == step_name(artifact.best_step):
+        return None
+    return next((one for one in snapshot.candidates if one.name == artifact.best_name), None)
+
+
+def _unborne(reader: _Reader, reported: Reported, chosen: CandidateScore | None) -> Iterator[str]:
+    """What the trainer's own scores of the chosen candidate say otherwise than its event, or than run.json."""
+    for place in reported.candidate_keys if chosen is not None else ():
+        if chosen is None or place.name != chosen.name:
+            continue
+        score, base = (reader.score(one.path(reader.paths)) for one in (place, place.baseline))
+        if score is not None and base is not None:
+            yield from wrong_score(reader.paths, place, score, base, reported)
+            if score.adapter_hash != chosen.hash:
+                yield f"{place.path(reader.paths)}: scored with another adapter than that of {chosen.name}"
 
 
 def _caps(reader: _Reader, tuned: Mapping[str, Score | None]) -> Iterator[Capped]:
@@ -271,9 +302,9 @@ def _comparable(reader: _Reader, place: ScoreKey, tuned: Score | None, reported:
 def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
     best = reader.paths.best
     scores = [score for score in tuned.values() if score is not None]
-    best_step = current = None
+    name = current = None
     try:
-        best_step = linked_adapter(reader.paths, best)
+        name = linked_adapter(reader.paths, best)
         current = _hash(best, _adapter_stamp(best))
     except FileNotFoundError:
         if scores:
@@ -282,6 +313,7 @@ def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
         reader.problems.append(str(error))
     except OSError as error:
         reader.problems.append(f"{best}: cannot be read: {error.strerror}")
+    best_step = None if name is None else adapter_step(name)
     hashes = [score.adapter_hash for score in scores]
     steps = [score.step for score in scores]
     # Should the two sets have been scored with different adapters, the one that is not on disk is reported.
@@ -290,6 +322,7 @@ def _artifact(reader: _Reader, tuned: dict[str, Score | None]) -> Artifact:
         scored_hash=next((h for h in hashes if h != current), hashes[0] if hashes else None),
         current_hash=current,
         best_step=best_step,
+        best_name=name,
     )
 
 
@@ -304,13 +337,16 @@ def _hash(folder: Path, _stamp: tuple[int, ...]) -> str:
     return adapter_hash(folder)
 
 
-def _parity(reader: _Reader, tuned: dict[str, Score | None], scored_step: int | None) -> Parity | None:
-    """The tuned score beside the trainer's own documents of the interval that it is of."""
+def _parity(reader: _Reader, tuned: dict[str, Score | None], artifact: Artifact) -> Parity | None:
+    """The tuned score beside the trainer's own documents of the interval, or candidate, that it is of."""
     if all(score is None for score in tuned.values()):
         return None
     own: dict[str, Score | None] = dict.fromkeys(_SETS)
-    if scored_step is not None:
-        own = {name: reader.score(reader.paths.evaluation(scored_step, name)) for name in _SETS}
+    scored: int | str | None = artifact.scored_step
+    if artifact.best_name is not None and artifact.scored_step == artifact.best_step:
+        scored = artifact.best_name
+    if scored is not None:
+        own = {name: reader.score(reader.paths.evaluation(scored, name)) for name in _SETS}
     pairs = [(a, b) for name in _SETS if (a := own[name]) is not None and (b := tuned[name]) is not None]
     singles = [score.single for score in tuned.values() if score is not None and score.single is not None]
     return Parity(

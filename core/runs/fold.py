@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from core.runs import steps as step_lines
 from core.runs.events import (
     AdapterSaved,
     AttemptStarted,
+    CandidateScored,
     CheckpointSaved,
     Event,
     Final,
@@ -34,9 +36,10 @@ from core.runs.events import (
     Step,
     decode,
 )
+from core.runs.paths import adapter_name
 from core.runs.snapshot import STALLED_S, Attempt
 from core.runs.steps import Buffer, StepColumns, parse, stretches
-from core.scoring.evidence import Interval, SetScore
+from core.scoring.evidence import CandidateScore, Interval, SetScore
 from core.scoring.units import ErrorCounts
 from core.system.files import check_writing, open_regular
 from core.system.process import identity_from_json
@@ -52,6 +55,7 @@ class History:
         self.attempts: list[Attempt] = []
         self.steps = StepColumns()
         self.intervals: dict[int, Interval] = {}
+        self.candidates: dict[str, CandidateScore] = {}
         self.checkpoints: dict[int, None] = {}
         self.adapters: dict[int, AdapterSaved] = {}
         self.notices: dict[tuple[str, str], Notice] = {}
@@ -74,7 +78,11 @@ class History:
         newest = self.attempts[-1].number if self.attempts else None
         if newest is not None and record.attempt < newest:
             raise ValueError("written by an attempt that was superseded")
-        scored = interval_of(event) if isinstance(event, IntervalScored) else None
+        scored: Interval | CandidateScore | None = None
+        if isinstance(event, IntervalScored):
+            scored = interval_of(event)
+        elif isinstance(event, CandidateScored):
+            scored = candidate_of(event)
         if isinstance(event, AttemptStarted):
             self._start(record, event, again=record.attempt == newest)
         elif record.attempt != newest:
@@ -129,8 +137,10 @@ class History:
         for kept in (self.intervals, self.checkpoints, self.adapters):
             for late in [s for s in kept if s > step]:
                 del kept[late]
+        for name in [name for name, one in self.candidates.items() if one.step > step]:
+            del self.candidates[name]
 
-    def _apply(self, event: Event | Interval) -> None:
+    def _apply(self, event: Event | Interval | CandidateScore) -> None:
         match event:
             case Step():
                 if event.step <= self.steps.last:
@@ -139,6 +149,8 @@ class History:
                 self._in_phase("training")
             case Interval():
                 self.intervals[event.step] = event
+            case CandidateScore():
+                self.candidates[event.name] = event
             case CheckpointSaved():
                 self.checkpoints[event.step] = None
             case AdapterSaved():
@@ -171,6 +183,19 @@ def interval_of(event: IntervalScored) -> Interval:
     if "domain" not in sets or "heldout" not in sets:
         raise ValueError("an interval without domain or heldout")
     return Interval(event.step, sets["domain"], sets["heldout"], sets.get("selection"), sets.get("selection_heldout"))
+
+
+def candidate_of(event: CandidateScored) -> CandidateScore:
+    """The event as scoring sees it. ValueError for what no trainer makes, or a count that is missing."""
+    steps, alpha = event.made_of, event.alpha
+    if not steps or steps[0] < 1 or any(a >= b for a, b in pairwise(steps)) or not 0 < alpha <= 1:
+        raise ValueError("a candidate that is made of nothing")
+    if event.name != adapter_name(steps, alpha):
+        raise ValueError("a candidate whose name does not say what it is made of")
+    if not event.sets.keys() <= {"domain", "heldout", "selection", "selection_heldout"}:
+        raise ValueError("a candidate scored on a set that no run has")
+    sets = {name: _set_score(values) for name, values in event.sets.items()}
+    return CandidateScore(event.name, steps, alpha, event.hash, event.best, **sets)
 
 
 def _set_score(values: dict[str, Any]) -> SetScore:
@@ -210,6 +235,7 @@ class _Rest:
 
     attempts: list[Attempt]
     intervals: dict[int, Interval]
+    candidates: list[CandidateScore]
     checkpoints: list[int]
     adapters: list[AdapterSaved]
     notices: list[Notice]
@@ -249,8 +275,9 @@ def save(path: Path, source: Path, history: History, offset: int) -> bool:
     series = history.steps.series()
     columns = (series.step, *_values(series))
     rest = _Rest(
-        history.attempts, history.intervals, list(history.checkpoints), list(history.adapters.values()),
-        list(history.notices.values()), history.phase, history.progress, history.last_time, history.foreign,
+        history.attempts, history.intervals, list(history.candidates.values()), list(history.checkpoints),
+        list(history.adapters.values()), list(history.notices.values()), history.phase, history.progress,
+        history.last_time, history.foreign,
     )  # fmt: skip
     try:
         saved = time.time_ns()
@@ -328,6 +355,7 @@ def _still_true(header: _Header, source: Path) -> bool:
 def _history(rest: _Rest, columns: StepColumns) -> History:
     history = History()
     history.attempts, history.steps, history.intervals = rest.attempts, columns, rest.intervals
+    history.candidates = {one.name: one for one in rest.candidates}
     history.checkpoints = dict.fromkeys(rest.checkpoints)
     history.adapters = {adapter.step: adapter for adapter in rest.adapters}
     history.notices = {(notice.level, notice.message): notice for notice in rest.notices}

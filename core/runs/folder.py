@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from core.errors import RunFolderError
-from core.runs.paths import MARKER, RunPaths, step_of
+from core.runs.paths import MARKER, RunPaths, adapter_step
 from core.system.files import DOCUMENT_BYTES, SCORES_BYTES, check_writing, is_file, open_regular, stamp
 from core.system.files import read_json as read_json_file
 
@@ -204,8 +204,8 @@ def replace_link(root: Path, link: Path, target: str) -> None:
         os.fsync(at)
 
 
-def linked_adapter(paths: RunPaths, link: Path) -> int | None:
-    """The step of the adapter that `lora_adapter_best` or `…_last` leads to; None without the link.
+def linked_adapter(paths: RunPaths, link: Path) -> str | None:
+    """The name of the adapter that `lora_adapter_best` or `…_last` leads to; None without the link.
 
     LinkError for a link to anything but a folder among the run's own adapters, and for what is no link.
     """
@@ -215,12 +215,12 @@ def linked_adapter(paths: RunPaths, link: Path) -> int | None:
         return None
     except OSError as error:
         raise LinkError(f"{link}: no link into the run's adapters, as a trainer makes it") from error
-    step = step_of(target.name)
-    if step is None or target != PurePath(paths.adapters.name, target.name):
+    name = target.name
+    if adapter_step(name) is None or target != PurePath(paths.adapters.name, name):
         raise LinkError(f"{link}: leads out of the run's adapters, to {target}: only what lies there is used")
-    if paths.adapters.is_symlink() or paths.adapter(step).is_symlink():
-        raise LinkError(f"{paths.adapter(step)}: a link, which is not followed: put the folder itself there")
-    return step
+    if paths.adapters.is_symlink() or paths.adapter(name).is_symlink():
+        raise LinkError(f"{paths.adapter(name)}: a link, which is not followed: put the folder itself there")
+    return name
 
 
 _WHAT = "a link, or no regular file, where the run has one of its own"
@@ -330,8 +330,8 @@ def _sha256(path: Path, _stamp: tuple[int, ...], size: int | None) -> str:
 
 def evidence_files(paths: RunPaths) -> Iterator[Path]:
     """What a verdict rests on and is not told by another hash: all scores, the order of the sets, the audit."""
-    steps = [name for name in subfolders(paths.root, paths.evals) if step_of(name) is not None]
-    for folder in (*(paths.evals / name for name in steps), paths.tuned("domain").parent):
+    scored = [name for name in subfolders(paths.root, paths.evals) if adapter_step(name) is not None]
+    for folder in (*(paths.evals / name for name in scored), paths.tuned("domain").parent):
         yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
     yield from (file for file in (paths.position, paths.data_health) if is_file(file))
 

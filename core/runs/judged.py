@@ -10,11 +10,11 @@ from typing import Any
 
 from core.runs.chances import chances_so_far
 from core.runs.evidence import gather, planned_intervals
-from core.runs.paths import RunPaths
+from core.runs.paths import RunPaths, adapter_words
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
-from core.scoring.evidence import Artifact, Criterion, Evidence, State, Thresholds, Verdict
+from core.scoring.evidence import Artifact, Criterion, Evidence, State, Thresholds, Verdict, best_scores
 from core.scoring.outlook import outlook
 from core.scoring.standing import Standing
 from core.scoring.units import Unit
@@ -44,10 +44,11 @@ class Judged:
     def so_far(self) -> dict[str, Criterion]:
         """What the WER criteria would be by the trainer's own score at the best interval, while none is tuned."""
         evidence = self.evidence
-        best = next((i for i in evidence.intervals if i.step == self.verdict.best_step), None)
-        if best is None or (evidence.tuned_domain is not None and evidence.tuned_heldout is not None):
+        domain, heldout = best_scores(evidence, self.verdict.best_step)
+        tuned = evidence.tuned_domain is not None and evidence.tuned_heldout is not None
+        if domain is None or heldout is None or tuned:
             return {}
-        guess = replace(evidence, tuned_domain=best.domain.counts, tuned_heldout=best.heldout.counts)
+        guess = replace(evidence, tuned_domain=domain.counts, tuned_heldout=heldout.counts)
         would_be = judge(guess, self.thresholds)
         names = ("domain_gain", "heldout")
         return {n: would_be.criterion(n) for n in names if self.verdict.criterion(n).state is State.UNKNOWN}
@@ -61,7 +62,8 @@ def judged(snapshot: RunSnapshot, thresholds: Thresholds, gave_up: str | None = 
     gathered = gather(snapshot, snapshot.paths, gave_up, thresholds)
     verdict = judge(gathered.evidence, thresholds)
     ended = _ended(snapshot, gave_up)
-    chances = None if ended else chances_so_far(snapshot, verdict.best_step, thresholds)
+    interval = verdict.best_step if verdict.chosen is None else None
+    chances = None if ended else chances_so_far(snapshot, interval, thresholds)
     stands = outlook(
         gathered.evidence, thresholds, verdict, ended=ended, evaluated=planned_intervals(snapshot), chances=chances
     )
@@ -142,7 +144,7 @@ def _counted(judged: Judged, scores: Mapping[str, Score | None]) -> str:
 def _adapter(artifact: Artifact | None) -> str:
     if artifact is None or (artifact.current_hash is None and artifact.best_step is None):
         return ""
-    step = "" if artifact.best_step is None else f", step {artifact.best_step}"
+    step = "" if artifact.best_name is None else f", {adapter_words(artifact.best_name)}"
     return f"{artifact.current_hash or _UNKNOWN}{step}"
 
 

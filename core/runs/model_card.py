@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunFolderError
+from core.plan.candidates import Candidate
 from core.plan.exports import Target
 from core.runs.data_health import shared_sentence, size_sentence
 from core.runs.folder import linked_adapter, write_text
@@ -30,11 +31,11 @@ _SETS = ("domain", "heldout")
 def write_card(paths: RunPaths, folder: Path | None = None) -> Path:
     """Write the card beside the best adapter, or into `folder`. RunFolderError without an adapter, OSError."""
     snapshot = read_run(paths)
-    step = linked_adapter(paths, paths.best)
-    if step is None or not paths.adapter(step).is_dir():
+    best = linked_adapter(paths, paths.best)
+    if best is None or not paths.adapter(best).is_dir():
         raise RunFolderError(f"{paths.best}: no adapter there yet, so there is nothing to write a model card for")
     text = render(judged(snapshot, recorded_thresholds(snapshot.config)))
-    target = (folder or paths.adapter(step)) / NAME
+    target = (folder or paths.adapter(best)) / NAME
     if folder is None:
         write_text(paths.root, target, text)
     else:
@@ -97,9 +98,16 @@ def _about(judged: Judged) -> Iterable[str]:
         f"A {escape_markdown(method)} adapter (rank {adapter.get('rank')}, alpha {adapter.get('alpha')}, on "
         f"{escape_markdown(names)}) for the speech recogniser {escape_markdown(_base(snapshot))}, trained for "
         f"{snapshot.steps_completed} steps at a peak learning rate of {train.get('learning_rate')}; the weights are "
-        f"those of step {judged.verdict.best_step}."
+        f"{_weights(judged)}."
     )
     yield ""
+
+
+def _weights(judged: Judged) -> str:
+    chosen = judged.evidence.chosen
+    if chosen is None:
+        return f"those of step {judged.verdict.best_step}"
+    return f"{Candidate(chosen.made_of, chosen.alpha).in_words()}, by the effective weights of each layer"
 
 
 def _scores(judged: Judged) -> Iterable[str]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MARKER = "complete"
 _HISTORY = ".steps"
 _CONFIG, _RESULT = "run.json", "result.json"
 _STEP = re.compile(r"^step-(\d{6,})$")
+_ADAPTER = re.compile(r"^(?:step|average-\d{6,})-(\d{6,})(?:-x0\.\d{2,17})?$", re.ASCII)
 _MOST_BYTES = 160
 """Of a run's name in the names of locks and caches: a file system takes 255, with what is put around it."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -33,6 +35,30 @@ def step_of(name: str) -> int | None:
     """400 for `step-000400`; None for other names."""
     match = _STEP.match(name)
     return int(match.group(1)) if match else None
+
+
+def adapter_name(steps: Sequence[int], alpha: float = 1.0) -> str:
+    """`step-000400`, `step-000400-x0.30`, `average-000100-000400`, `average-000100-000400-x0.30`.
+
+    `steps`: of the intervals that it is the average of, ascending; `alpha`: how much of the way from the base to that.
+    """
+    name = step_name(steps[0]) if len(steps) == 1 else f"average-{steps[0]:06d}-{steps[-1]:06d}"
+    if alpha == 1.0:
+        return name
+    short = f"{alpha:.2f}"
+    return f"{name}-x{short if float(short) == alpha else repr(alpha)}"
+
+
+def adapter_step(name: str) -> int | None:
+    """400 for each name of `adapter_name`'s examples: of the newest interval it is made of; None for other names."""
+    match = _ADAPTER.match(name)
+    return int(match.group(1)) if match else None
+
+
+def adapter_words(name: str) -> str:
+    """`step 400` for an interval, the name itself for another candidate."""
+    step = step_of(name)
+    return name if step is None else f"step {step}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +115,13 @@ class RunPaths:
         """Written last: a checkpoint without it is not whole and is never resumed from."""
         return self.checkpoint(step) / MARKER
 
-    def adapter(self, step: int) -> Path:
-        return self.adapters / step_name(step)
+    def adapter(self, which: int | str) -> Path:
+        """Of an interval, by its step, or of any candidate, by its name."""
+        return self.adapters / (which if isinstance(which, str) else step_name(which))
 
-    def evaluation(self, step: int, dataset: str) -> Path:
-        """Per-utterance scores of `domain`, `heldout` or `selection` at an interval."""
-        return self.evals / step_name(step) / f"{dataset}.json"
+    def evaluation(self, which: int | str, dataset: str) -> Path:
+        """Per-utterance scores of a set at an interval, by its step, or of any candidate, by its name."""
+        return self.evals / (which if isinstance(which, str) else step_name(which)) / f"{dataset}.json"
 
     def significance(self, key: str) -> Path:
         """How sure the WER criteria are, by the hash of the score documents and thresholds (hex digits)."""

@@ -15,7 +15,7 @@ from core.runs.judged import Judged
 from core.runs.row import Figures, Outcome, Row, Wer
 from core.runs.snapshot import RunSnapshot, reason
 from core.scoring.criteria import rise_points
-from core.scoring.evidence import Decision, State, Verdict
+from core.scoring.evidence import Decision, State, Verdict, best_scores
 from core.scoring.standing import Stand, Standing
 from core.scoring.units import ErrorCounts
 from core.system.process import other_host
@@ -52,18 +52,18 @@ _OF_DECISION = {
 def figures(judged: Judged) -> Figures:
     """The figures of one run."""
     snapshot, evidence, verdict = judged.snapshot, judged.evidence, judged.verdict
-    best = next((i for i in snapshot.intervals if i.step == verdict.best_step), None)
+    own_domain, own_heldout = best_scores(evidence, verdict.best_step)
     allowed = judged.thresholds
     domain = wer(
         evidence.baseline_domain,
         evidence.tuned_domain,
-        best.domain.counts if best is not None else None,
+        own_domain.counts if own_domain is not None else None,
         -allowed.domain_gain_pp,
     )
     heldout = wer(
         evidence.baseline_heldout,
         evidence.tuned_heldout,
-        best.heldout.counts if best is not None else None,
+        own_heldout.counts if own_heldout is not None else None,
         allowed.heldout_regression_pp,
     )
     train = snapshot.settings.get("train")

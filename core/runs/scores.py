@@ -19,7 +19,7 @@ import msgspec
 from core.errors import RunFolderError
 from core.manifests.hashing import Line, lines_sha256
 from core.runs.folder import linked_adapter
-from core.runs.paths import RunPaths
+from core.runs.paths import RunPaths, adapter_words
 from core.sanitise import quoted
 from core.scoring.units import ErrorCounts, Unit, total
 from core.system.files import SCORES_BYTES, exists, parse_json, read_bytes, stamp
@@ -289,7 +289,7 @@ class Comparison:
     normaliser: str
     unit: Unit
     source: str
-    """Where the later transcripts come from: `tuned`, or the interval of the best adapter."""
+    """Where the later transcripts come from: `tuned`, or which adapter is the best."""
     clips: tuple[ClipChange, ...]
 
 
@@ -301,12 +301,12 @@ def compare(paths: RunPaths, dataset: str) -> Comparison:
     first = _score(paths.evaluation(0, dataset), "the base model's score")
     source, path = "tuned", paths.tuned(dataset)
     if not exists(path):
-        step = linked_adapter(paths, paths.best)
-        if step is None:
+        best = linked_adapter(paths, paths.best)
+        if best is None:
             raise RunFolderError(
                 f"{paths.root}: no tuned score of {dataset} and no lora_adapter_best yet: wait for one"
             )
-        source, path = f"step {step}", paths.evaluation(step, dataset)
+        source, path = adapter_words(best), paths.evaluation(best, dataset)
     second = _score(path, "the adapter's score")
     if first.manifest_sha256 != second.manifest_sha256:
         raise RunFolderError(f"{path}: not scored on the manifest of interval 0: evaluate the adapter on that again")

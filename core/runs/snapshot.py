@@ -13,7 +13,7 @@ from core.runs.events import AdapterSaved, Final, Notice
 from core.runs.paths import RunPaths
 from core.runs.status import Status
 from core.runs.steps import StepSeries
-from core.scoring.evidence import Interval
+from core.scoring.evidence import CandidateScore, Interval
 from core.scoring.units import Unit
 from core.system.files import is_file
 from core.system.process import ProcessIdentity, other_host
@@ -88,6 +88,8 @@ class RunSnapshot:
     problems: tuple[str, ...] = ()
     unit: Unit = Unit.WORD
     """What the errors of the intervals were counted by."""
+    candidates: tuple[CandidateScore, ...] = ()
+    """Candidates other than intervals, in the order of making."""
 
     @property
     def experiment(self) -> str:
@@ -131,6 +133,11 @@ class RunSnapshot:
     def best_step(self) -> int | None:
         """The step that lora_adapter_best was last pointed at, by the events."""
         return next((a.step for a in reversed(self.adapters) if a.best), None)
+
+    @property
+    def chosen(self) -> CandidateScore | None:
+        """The candidate made of intervals that the run ships, by the events; None: an interval, or nothing yet."""
+        return next((one for one in self.candidates if one.chosen), None)
 
     @property
     def duration_s(self) -> float:

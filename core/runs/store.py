@@ -128,6 +128,7 @@ class RunFollower:
             attempts=tuple(history.attempts),
             steps=history.steps.series(),
             intervals=tuple(history.intervals[step] for step in sorted(history.intervals)),
+            candidates=tuple(history.candidates.values()),
             checkpoints=tuple(sorted(history.checkpoints)),
             adapters=tuple(history.adapters.values()),
             phase=phase.phase if phase else None,

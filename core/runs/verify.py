@@ -17,7 +17,15 @@ from core.plan.identity import settings_from
 from core.plan.schema import DataSettings
 from core.runs.adapter_files import adapter_hash, read_facts
 from core.runs.choice import best_of
-from core.runs.consistency import recorded_hashes, reported_by, wrong_facts, wrong_identity, wrong_result, wrong_score
+from core.runs.consistency import (
+    possible_candidates,
+    recorded_hashes,
+    reported_by,
+    wrong_facts,
+    wrong_identity,
+    wrong_result,
+    wrong_score,
+)
 from core.runs.contents import LANGUAGES
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
@@ -25,7 +33,7 @@ from core.runs.exports import changed_export, exports_of, read_export, wrong_exp
 from core.runs.folder import LinkError, linked_adapter
 from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_files import model_hash
-from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_step, adapter_words, step_name
 from core.runs.position import positions_differ
 from core.runs.scores import read_score
 from core.runs.significance import alike, fresh, stored
@@ -116,8 +124,9 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
     reported = reported_by(snapshot)
     if not reported.intervals:
         return  # nothing was scored yet, and the state says so
-    saved = {one.step: one.hash for one in snapshot.adapters}
-    for place in reported.score_keys:
+    saved: dict[str, str] = {step_name(one.step): one.hash for one in snapshot.adapters}
+    saved |= {one.name: one.hash for one in snapshot.candidates}
+    for place in (*reported.score_keys, *reported.candidate_keys):
         if place.step is None and not exists(place.path(paths)):
             continue  # the last stage was not reached; of a finished run the evidence says that it is missing
         score, problem = read_score(place.path(paths))
@@ -126,8 +135,9 @@ def _scores(paths: RunPaths, snapshot: RunSnapshot) -> Iterator[str]:
             continue
         base = None if place.step == 0 else read_score(place.baseline.path(paths))[0]
         yield from wrong_score(paths, place, score, base, reported)
-        if place.step and score.adapter_hash is not None and score.adapter_hash != saved.get(place.step):
-            yield f"{place.path(paths)}: scored with another adapter than that which was saved at its step"
+        name = place.name or step_name(place.step or 0)
+        if place.step and score.adapter_hash is not None and score.adapter_hash != saved.get(name):
+            yield f"{place.path(paths)}: scored with another adapter than that which was saved of {adapter_words(name)}"
 
 
 def _significance(
@@ -180,13 +190,16 @@ def _exports(paths: RunPaths, found: Judged, unchecked: list[str]) -> Iterator[s
 def _adapters(paths: RunPaths, snapshot: RunSnapshot, unchecked: list[str]) -> Iterator[str]:
     """The adapters on disk are those that the trainer told of; the links lead to them."""
     gone = []
-    for saved in snapshot.adapters:
-        folder = paths.adapter(saved.step)
+    wanted = {step_name(one.step): one.hash for one in snapshot.adapters}
+    # a trainer keeps of the candidates only the one that was chosen
+    wanted |= {one.name: one.hash for one in snapshot.candidates if one.chosen or paths.adapter(one.name).is_dir()}
+    for name, digest in wanted.items():
+        folder = paths.adapter(name)
         if not folder.is_dir():
-            gone.append(str(saved.step))
+            gone.append(name)
             continue
         try:
-            if adapter_hash(folder) != saved.hash:
+            if adapter_hash(folder) != digest:
                 yield f"{folder}: changed since it was saved"
             facts = read_facts(folder)
             if facts is None:
@@ -197,9 +210,11 @@ def _adapters(paths: RunPaths, snapshot: RunSnapshot, unchecked: list[str]) -> I
         except (RunFolderError, ModelError) as error:
             yield str(error)
     if gone:
-        unchecked.append(f"adapters of steps {', '.join(gone)}: not here any more, so their hashes were not computed")
+        unchecked.append(
+            f"adapters of {', '.join(map(adapter_words, gone))}: not here any more, so their hashes were not computed"
+        )
     if exists(paths.best):
-        yield from wrong_facts(snapshot, _step(paths, paths.best) or 0)
+        yield from wrong_facts(snapshot, _name(paths, paths.best) or step_name(0))
     for link in (paths.best, paths.last):
         try:
             linked_adapter(paths, link)
@@ -207,11 +222,15 @@ def _adapters(paths: RunPaths, snapshot: RunSnapshot, unchecked: list[str]) -> I
             yield str(error)
 
 
-def _step(paths: RunPaths, link: Path) -> int | None:
+def _name(paths: RunPaths, link: Path) -> str | None:
     try:
         return linked_adapter(paths, link)
     except LinkError:
         return None
+
+
+def _said(name: str | None) -> str:
+    return "nothing" if name is None else adapter_words(name)
 
 
 def _result(paths: RunPaths, found: Judged) -> Iterator[str]:
@@ -223,15 +242,18 @@ def _result(paths: RunPaths, found: Judged) -> Iterator[str]:
             yield f"{paths.result}: missing, though the events say that the run is finished"
         return
     try:
-        best, kept, _ = best_of(paths, snapshot.intervals, found.thresholds)
+        best, kept, _ = best_of(paths, snapshot.intervals, snapshot.candidates, found.thresholds)
     except ValueError as error:
-        yield f"which interval is the best cannot be told: {error}"
+        yield f"which candidate is the best cannot be told: {error}"
         return
-    yield from wrong_result(snapshot, evidence.artifact, {"best_step": best, "guardrail_kept": kept})
+    step = None if best is None else adapter_step(best)
+    yield from wrong_result(snapshot, evidence.artifact, {"best_step": step, "guardrail_kept": kept})
+    for name in sorted({one.name for one in snapshot.candidates} - set(possible_candidates(snapshot))):
+        yield f"{paths.events}: {name} is no candidate of a run with these settings and intervals"
     for step in evidence.missing_intervals:
         yield f"{paths.events}: the interval of step {step} is missing"
-    if _step(paths, paths.best) != best:
-        yield f"{paths.best}: leads to step {_step(paths, paths.best)}, the best interval is step {best}"
+    if _name(paths, paths.best) != best:
+        yield f"{paths.best}: leads to {_said(_name(paths, paths.best))}, the best candidate is {_said(best)}"
 
 
 def _data_health(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:

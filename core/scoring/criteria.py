@@ -19,7 +19,7 @@ from statistics import median
 from core.scoring.certainty import Certainty, more, nobody, plural
 from core.scoring.certainty import probability as in_percent
 from core.scoring.data_health import data_obstacle, leak_sentence
-from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds, caps_obstacle
+from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds, best_scores, caps_obstacle
 from core.scoring.spelling import spelling_remarks
 from core.scoring.units import ErrorCounts, Unit, joined_sentence
 
@@ -82,16 +82,20 @@ def convergence(  # noqa: PLR0911 - one return a case
     if len(finite) < thresholds.minimum_intervals:
         have, need = len(finite), thresholds.minimum_intervals
         return say(State.UNKNOWN, f"{have} of at least {need} intervals{so_far}.")
-    if best_step is None or best_step not in finite:
+    best, _ = best_scores(evidence, best_step)
+    best_loss = None if best is None else best.loss
+    if best_step is None or best_loss is None or not math.isfinite(best_loss):
         return say(State.UNKNOWN, f"No best interval can be told from the intervals{so_far}.")
 
     slope = 1000 * theil_sen(list(finite), list(finite.values()))
     trend = f"the domain loss changes by {slope:+.4f} {_SLOPE_UNIT}"
-    change = f"{finite[0]:.4f} at step 0, {finite[best_step]:.4f} at the best interval (step {best_step})"
+    where = f"at the best interval (step {best_step})" if evidence.chosen is None else f"of {evidence.chosen.name}"
+    change = f"{finite[0]:.4f} at step 0, {best_loss:.4f} {where}"
     if slope >= 0:
         return say(State.FAIL, f"The domain loss does not fall: {trend}; {change}.", slope)
-    if finite[best_step] >= finite[0]:
-        return say(State.FAIL, f"The best interval has no lower domain loss than the base model: {change}.", slope)
+    if best_loss >= finite[0]:
+        what = "The best interval" if evidence.chosen is None else "The candidate"
+        return say(State.FAIL, f"{what} has no lower domain loss than the base model: {change}.", slope)
     return say(State.PASS, f"Over {len(finite)} intervals {trend}; {change}.", slope)
 
 
@@ -169,7 +173,8 @@ def integrity(evidence: Evidence) -> Criterion:  # noqa: PLR0911 - one return a 
         return say(State.FAIL, f"The run's files contradict each other: {evidence.contradiction}.")
     if evidence.unproven is not None:
         return say(State.UNKNOWN, f"The scores cannot be believed: {evidence.unproven}.")
-    return say(State.PASS, f"Step {artifact.scored_step} was scored from disk; hash {artifact.current_hash[:12]}.")
+    what = f"Step {artifact.scored_step}" if evidence.chosen is None else evidence.chosen.name
+    return say(State.PASS, f"{what} was scored from disk; hash {artifact.current_hash[:12]}.")
 
 
 def obstacle(evidence: Evidence, thresholds: Thresholds) -> str:
@@ -394,10 +399,8 @@ def _trainer_difference(evidence: Evidence) -> Fraction | None:
     artifact, tuned_domain, tuned_heldout = evidence.artifact, evidence.tuned_domain, evidence.tuned_heldout
     if artifact is None or tuned_domain is None or tuned_heldout is None:
         return None
-    own = next((i for i in evidence.intervals if i.step == artifact.scored_step), None)
-    if own is None:
-        return None
-    deltas = [rise_points(own.domain.counts, tuned_domain), rise_points(own.heldout.counts, tuned_heldout)]
+    pairs = zip(best_scores(evidence, artifact.scored_step), (tuned_domain, tuned_heldout), strict=True)
+    deltas = [None if own is None else rise_points(own.counts, tuned) for own, tuned in pairs]
     known = [abs(delta) for delta in deltas if delta is not None]
     return max(known) if len(known) == len(deltas) else None
 

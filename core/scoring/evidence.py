@@ -140,6 +140,31 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateScore:
+    """A candidate that is no interval: made of the saved adapters of intervals when training was over."""
+
+    name: str
+    """Of its folder: `step-000200-x0.30`, `average-000025-000100`."""
+    made_of: tuple[int, ...]
+    """Steps of the intervals whose weights it is the average of, ascending."""
+    alpha: float
+    """How much of the way from the base model to that it goes."""
+    hash: str
+    """Of its adapter."""
+    chosen: bool
+    """Whether it is what the run ships; only that one is scored on domain and heldout."""
+    selection: SetScore | None = None
+    selection_heldout: SetScore | None = None
+    domain: SetScore | None = None
+    heldout: SetScore | None = None
+
+    @property
+    def step(self) -> int:
+        """Of the newest interval that it is made of."""
+        return self.made_of[-1]
+
+
+@dataclass(frozen=True, slots=True)
 class Parity:
     """How the tuned score, made by a separate process, compares with the trainer's own at that interval."""
 
@@ -167,7 +192,9 @@ class Artifact:
     current_hash: str | None
     """Hash of `lora_adapter_best` now; None when it cannot be read."""
     best_step: int | None
-    """Where `lora_adapter_best` points now."""
+    """Where `lora_adapter_best` points now; of a candidate made of intervals, the step of the newest."""
+    best_name: str | None = None
+    """The name of the folder that it points at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +276,18 @@ class Evidence:
     """Why the run's errors, which are counted by another unit than the gate's, could not be counted again."""
     choice: Choice | None = None
     """How the candidate was chosen on sets of their own; None where there are none."""
+    chosen: CandidateScore | None = None
+    """What `lora_adapter_best` leads to, where that is no interval."""
     caps: tuple[Capped, ...] = ()
     """Transcripts of base model and adapter that reached their token cap, by set."""
     served: Served | None = None
     """Of the export that the gate asks for; None: it asks for none, or nobody looked."""
+
+
+def best_scores(evidence: Evidence, best_step: int | None) -> tuple[SetScore | None, SetScore | None]:
+    """The trainer's own scores on domain and heldout of what is judged: a candidate, or the interval of the step."""
+    own = evidence.chosen or next((one for one in evidence.intervals if one.step == best_step), None)
+    return (None, None) if own is None else (own.domain, own.heldout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +386,15 @@ class Verdict:
 
     failed: bool = False
     """Whether the run broke down, which rejects it without a word on its WERs."""
+    chosen: str | None = None
+    """The name of the candidate that it is passed on, where that is made of intervals; `best_step` is the newest's."""
+
+    @property
+    def best(self) -> str:
+        """What is judged, in words: `interval step 100`, or a candidate's name; nothing without intervals."""
+        if self.chosen is not None:
+            return f"candidate {self.chosen}"
+        return "" if self.best_step is None else f"interval step {self.best_step}"
 
     @property
     def word(self) -> str:

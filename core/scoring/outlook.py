@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from core.scoring.certainty import probability
 from core.scoring.criteria import obstacle, points, rise_points, wer_points
-from core.scoring.evidence import Criterion, Decision, Evidence, Interval, State, Thresholds, Verdict
+from core.scoring.evidence import Criterion, Decision, Evidence, SetScore, State, Thresholds, Verdict, best_scores
 from core.scoring.standing import Stand, Standing
 from core.scoring.units import ErrorCounts
 
@@ -65,7 +65,7 @@ def outlook(
         return Standing(Stand.REJECTED, _at_step(verdict, _because(failing, verdict)), verdict.best_step)
     if never := _never(evidence, thresholds, evaluated):
         if verdict.best_step is not None and _changes(evidence, verdict) is not None:
-            never += f"; step {verdict.best_step} has {_figures(evidence, thresholds, verdict, chances)}"
+            never += f"; {_which(verdict)} has {_figures(evidence, thresholds, verdict, chances)}"
         return Standing(Stand.CANNOT_PASS, never, verdict.best_step)
     if ended:
         missing = next((one.reason for one in verdict.criteria if one.state is State.UNKNOWN), "")
@@ -98,11 +98,11 @@ def _so_far(
     figures = _figures(evidence, thresholds, verdict, chances)
     if others or meets is State.FAIL:
         more = [_because(others, verdict)] if others else [_NONE_KEPT] if verdict.guardrail_kept is False else []
-        return Standing(Stand.OFF_COURSE, "; ".join([f"step {step}, {figures}", *more]), step)
+        return Standing(Stand.OFF_COURSE, "; ".join([f"{_which(verdict)}, {figures}", *more]), step)
     if meets is State.UNKNOWN:
         asked = probability(thresholds.confidence or 0.0)
-        return Standing(Stand.OPEN, f"step {step}, {figures}; the gate asks for {asked}", step)
-    return Standing(Stand.ON_COURSE, f"step {step} would ship, {figures}", step)
+        return Standing(Stand.OPEN, f"{_which(verdict)}, {figures}; the gate asks for {asked}", step)
+    return Standing(Stand.ON_COURSE, f"{_which(verdict)} would ship, {figures}", step)
 
 
 def _meets(evidence: Evidence, thresholds: Thresholds, verdict: Verdict, chances: tuple[float, float] | None) -> State:
@@ -121,27 +121,23 @@ def _meets(evidence: Evidence, thresholds: Thresholds, verdict: Verdict, chances
 
 def _changes(evidence: Evidence, verdict: Verdict) -> tuple[Fraction, Fraction] | None:
     """(domain gain, heldout rise) in points, by the tuned score or else at the best interval."""
-    best = next((i for i in evidence.intervals if i.step == verdict.best_step), None)
+    domain, heldout = best_scores(evidence, verdict.best_step)
     base = next((i for i in evidence.intervals if i.step == 0), None)
-    gain = _rise(evidence.baseline_domain, evidence.tuned_domain, "domain", base, best)
-    rise = _rise(evidence.baseline_heldout, evidence.tuned_heldout, "heldout", base, best)
+    gain = _rise(evidence.baseline_domain, evidence.tuned_domain, base.domain if base else None, domain)
+    rise = _rise(evidence.baseline_heldout, evidence.tuned_heldout, base.heldout if base else None, heldout)
     return None if gain is None or rise is None else (-gain, rise)
 
 
 def _rise(
-    before: ErrorCounts | None, after: ErrorCounts | None, name: str, base: Interval | None, best: Interval | None
+    before: ErrorCounts | None, after: ErrorCounts | None, base: SetScore | None, best: SetScore | None
 ) -> Fraction | None:
     if before is None and base is not None:
-        before = _counts(base, name)
+        before = base.counts
     if after is None and best is not None:
-        after = _counts(best, name)
+        after = best.counts
     if before is None or after is None or wer_points(before) is None:
         return None
     return rise_points(before, after)
-
-
-def _counts(interval: Interval, name: str) -> ErrorCounts:
-    return (interval.domain if name == "domain" else interval.heldout).counts
 
 
 def _chances(evidence: Evidence, chances: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -173,7 +169,11 @@ def _percent(chance: float) -> str:
 
 
 def _at_step(verdict: Verdict, text: str) -> str:
-    return text if verdict.best_step is None else f"step {verdict.best_step}: {text}"
+    return text if verdict.best_step is None else f"{_which(verdict)}: {text}"
+
+
+def _which(verdict: Verdict) -> str:
+    return f"step {verdict.best_step}" if verdict.chosen is None else verdict.chosen
 
 
 def _because(failing: Sequence[Criterion], verdict: Verdict) -> str:

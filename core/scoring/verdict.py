@@ -197,7 +197,8 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         *lighter_points(evidence, thresholds),
     )
     decision = _decide(evidence, judged)
-    return Verdict(judged, decision, best_step, guardrail_kept, weaker, remarks, failed=evidence.broke_down)
+    chosen = None if evidence.chosen is None else evidence.chosen.name
+    return Verdict(judged, decision, best_step, guardrail_kept, weaker, remarks, evidence.broke_down, chosen)
 
 
 def _decide(evidence: Evidence, judged: Sequence[Criterion]) -> Decision:

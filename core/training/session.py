@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache, languages_sha256, manifest_sha256
 from core.manifests.manifest import noise_recordings
 from core.manifests.sets import set_paths, split_of
+from core.plan.candidates import makes_candidates
 from core.plan.families import cannot, nothing_to_mask
 from core.plan.fits import seconds_per_step
 from core.plan.identity import settings_from
@@ -32,7 +35,7 @@ from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Not
 from core.runs.fold import interval_of
 from core.runs.folder import delete, inventory, make, names, sha256_of_start, write_json
 from core.runs.model_files import hub_hash, model_hash
-from core.runs.paths import RunPaths, step_of
+from core.runs.paths import RunPaths, adapter_step, step_name
 from core.runs.position import write_positions
 from core.runs.scores import read_score
 from core.runs.state_folder import runs_folder
@@ -46,6 +49,7 @@ from core.training.augment import Augmentation
 from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import TrainingPlan, training_plan
 from core.training.checkpoint import batch_plan_of, prune_checkpoints, sweep_up, whole_checkpoints
+from core.training.choosing import choose_candidate
 from core.training.data import SHOWN, Dataset, TrainingSet, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
 from core.training.evaluation import Transcripts, normalisation_difference, normalisation_fingerprint
@@ -115,6 +119,9 @@ class Session:
             for i in earlier.intervals
             if self.resume_from is not None and i.step <= self.resume_from and i.step in saved
         }
+        self.earlier_candidates = {
+            one.name: one for one in earlier.candidates if self.resume_from is not None and one.step <= self.resume_from
+        }
         self.started = time.monotonic()
         self.step = self.resume_from or 0
 
@@ -154,9 +161,12 @@ class Session:
         save_memory(speech, self.settings.train)
         facts = self._facts(speech)
         rule = early_stop_of(self.config.get("gate") or {})
+        if rule is not None and self.settings.train.interpolate:
+            # what it has forgotten by now says nothing of a run that goes back towards the base model
+            rule = replace(rule, regression_pp=math.inf)
         trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer, rule)
         if self.resume_from is not None:
-            trainer.resume(self.resume_from, self.earlier_intervals)
+            trainer.resume(self.resume_from, self.earlier_intervals, self.earlier_candidates)
         if 0 not in trainer.intervals:
             journal.emit(baseline)
             trainer.intervals[0] = interval_of(baseline)
@@ -166,6 +176,8 @@ class Session:
             trainer.run()
         finally:
             self.step = trainer.step
+        if makes_candidates(self.settings.train):
+            choose_candidate(trainer)
         self._finish(trainer, materials, journal, audit)
 
     def _speech(self) -> SpeechModel:
@@ -397,10 +409,11 @@ class Session:
         audit.finish(journal, self.stopping, trainer.step)
         self.stopping.check_folder()
         digest = adapter_hash(self.paths.adapter(trainer.best))
+        kept = {trainer.best, *map(step_name, trainer.intervals)}
         for name in names(self.paths.root, self.paths.adapters):
-            step = step_of(name)
-            if step is not None and step not in trainer.intervals:
+            if adapter_step(name) is not None and name not in kept:
                 delete(self.paths.root, self.paths.adapters / name)
+        best_step = adapter_step(trainer.best)
         written = self.paths.events.stat().st_size
         write_json(
             self.paths.root,
@@ -409,7 +422,8 @@ class Session:
                 "schema": 1,
                 "outcome": "done",
                 "steps_completed": trainer.step,
-                "best_step": trainer.best,
+                "best_step": best_step,
+                **({} if trainer.best == step_name(best_step or 0) else {"candidate": trainer.best}),
                 "guardrail_kept": trainer.guardrail_kept,
                 "adapter_hash": digest,
                 "batch_plan": materials.plan.hash,

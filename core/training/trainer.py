@@ -14,6 +14,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,10 +27,18 @@ from core.runs.choice import best_of
 from core.runs.events import AdapterSaved, CheckpointSaved, IntervalScored, Step
 from core.runs.fold import interval_of
 from core.runs.folder import delete, make, replace_link, write_json
-from core.runs.paths import RunPaths
-from core.scoring.evidence import Interval, Thresholds
+from core.runs.paths import RunPaths, step_name
+from core.scoring.evidence import CandidateScore, Interval, Thresholds
 from core.scoring.verdict import EarlyStop, early_stop
-from core.training.adapter import kept, merged, optimiser_groups, save_adapter, set_training_mode, trainable
+from core.training.adapter import (
+    kept,
+    merged,
+    optimiser_groups,
+    save_adapter,
+    set_training_mode,
+    trainable,
+    without_adapter,
+)
 from core.training.augment import Augmentation
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
@@ -98,7 +107,10 @@ class Trainer:
             weight_decay=settings.train.weight_decay,
         )
         self.intervals: dict[int, Interval] = {}
-        self.best: int | None = None
+        self.candidates: dict[str, CandidateScore] = {}
+        """Made of intervals when the last step is done, by name."""
+        self.best: str | None = None
+        """The name of the adapter that `lora_adapter_best` leads to."""
         self.guardrail_kept: bool | None = None
         self.step = 0
 
@@ -107,11 +119,11 @@ class Trainer:
         """The settings in `[train]` of this run."""
         return self.settings.train
 
-    def resume(self, step: int, intervals: dict[int, Interval]) -> None:
-        """Go on from a whole checkpoint, knowing the intervals that were scored up to it."""
+    def resume(self, step: int, intervals: dict[int, Interval], candidates: dict[str, CandidateScore]) -> None:
+        """Go on from a whole checkpoint, knowing the intervals and candidates that were scored up to it."""
         load_checkpoint(self.paths, step, kept(self.speech), self.optimiser, self.materials.plan.hash)
         self.step = step
-        self.intervals = dict(intervals)
+        self.intervals, self.candidates = dict(intervals), dict(candidates)
         self._link()
 
     def run(self) -> None:
@@ -235,12 +247,20 @@ class Trainer:
         self.scorer.stopping.check_folder()
         self._link()
         self.journal.emit(scored)
-        self.journal.emit(AdapterSaved(step, digest, self.best == step))
+        self.journal.emit(AdapterSaved(step, digest, self.best == step_name(step)))
         self.journal.sync()
+
+    def to_base(self) -> SpeechModel:
+        """The plain base model in fp32: there are no more steps, and adapter and optimiser are let go."""
+        del self.optimiser
+        self.parameters = {}
+        self.speech = without_adapter(self.speech)
+        self.speech.network.eval()
+        return self.speech
 
     def release(self) -> None:
         """Give back the memory of the model, its gradients and the optimiser: there are no more steps."""
-        del self.optimiser
+        vars(self).pop("optimiser", None)  # it is gone already where the adapter was let go
         network = self.speech.network
         for tensor in (*network.parameters(), *network.buffers()):
             tensor.grad = None
@@ -255,9 +275,18 @@ class Trainer:
     def _link(self) -> None:
         """Point the links at the best and the last interval's adapter; remove those that a resume took back."""
         intervals = [self.intervals[step] for step in sorted(self.intervals)]
-        self.best, self.guardrail_kept, _ = best_of(self.paths, intervals, self.thresholds)
-        for link, step in ((self.paths.best, self.best), (self.paths.last, max(self.intervals, default=0))):
-            if step:
-                replace_link(self.paths.root, link, str(self.paths.adapter(step).relative_to(self.paths.root)))
-            else:
-                delete(self.paths.root, link)
+        best, self.guardrail_kept, _ = best_of(self.paths, intervals, (), self.thresholds)
+        self.link(best)
+        last = max(self.intervals, default=0)
+        self._point(self.paths.last, step_name(last) if last else None)
+
+    def link(self, best: str | None) -> None:
+        """Point `lora_adapter_best` at the adapter of that name; None: there is none."""
+        self.best = best
+        self._point(self.paths.best, best)
+
+    def _point(self, link: Path, name: str | None) -> None:
+        if name is None:
+            delete(self.paths.root, link)
+        else:
+            replace_link(self.paths.root, link, str(self.paths.adapter(name).relative_to(self.paths.root)))

@@ -13,7 +13,7 @@ from typing import Any
 from core.errors import RunFolderError
 from core.runs.documents import read_config
 from core.runs.judged import recorded_thresholds
-from core.runs.paths import RunPaths
+from core.runs.paths import RunPaths, adapter_step
 from core.runs.row import Row
 from core.system.files import SCORES_BYTES, STREAM_BYTES, lines, open_regular, read_bytes
 from core.system.process import current_process
@@ -88,13 +88,13 @@ class ReplaySource:
         self._paths.config.write_text(json.dumps(config))
         if self._recorded.log.is_file():
             self._paths.log.write_text(_LOG_LATER)
-        for adapter in self._recorded.adapters.glob("step-*"):
+        for adapter in _adapter_folders(self._recorded.adapters):
             (self._paths.adapters / adapter.name).mkdir(parents=True)
             for file in adapter.iterdir():  # not copied: weights may be large
                 (self._paths.adapters / adapter.name / file.name).symlink_to(file)
         # The tuned score comes at the end, when it came then.
-        for interval in self._recorded.evals.glob("step-*"):
-            _copy_documents(interval, self._paths.evals / interval.name)
+        for scored in _adapter_folders(self._recorded.evals):
+            _copy_documents(scored, self._paths.evals / scored.name)
 
     def _play(self, at: float) -> None:
         """Write the events up to `at` seconds, as a trainer that is this very process."""
@@ -135,11 +135,17 @@ class ReplaySource:
     def _follow_best(self, event: dict[str, Any]) -> None:
         if event["event"] == "adapter" and event.get("best") and isinstance(event.get("step"), int):
             self._link(self._paths.best, self._paths.adapter(event["step"]))
+        if event["event"] == "candidate_scored" and event.get("best") and isinstance(event.get("name"), str):
+            self._link(self._paths.best, self._paths.adapter(event["name"]))
 
     def _link(self, link: Path, target: Path) -> None:
         link.unlink(missing_ok=True)
         name = target.resolve().name if target.is_symlink() else target.name
         link.symlink_to(f"adapters/{name}")
+
+
+def _adapter_folders(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if adapter_step(path.name) is not None]
 
 
 def _copy_documents(source: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ from core.runs.data_health import audited_hashes
 from core.runs.events import AttemptStarted, Event, IntervalScored, Record, Step, encode
 from core.runs.exports import METHOD_VERSION, Export, RuntimeNamed, compared, hashes_of, served_set, write_export
 from core.runs.folder import replace_link
-from core.runs.paths import ADAPTER_FACTS, RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_step, step_of
 from core.runs.scores import read_score
 from core.scoring.data_health import SCHEMA_VERSION
 from core.system.files import append_line, write_json
@@ -86,14 +86,15 @@ class FakeRun:
         for name, count in (("domain", domain), ("heldout", heldout)):
             self.score(self.paths.evaluation(step, name), count, step=step, dataset=name, loss=finite(loss))
 
-    def adapter(self, step: int, weights: bytes = b"weights") -> str:
-        """Save an adapter, point lora_adapter_best at it, return its hash."""
-        folder = self.paths.adapter(step)
+    def adapter(self, which: int | str, weights: bytes = b"weights", **facts: Any) -> str:
+        """Save an adapter, point lora_adapter_best at it, return its hash. `which`: step, or a candidate's name."""
+        folder = self.paths.adapter(which)
+        step = adapter_step(folder.name) or 0
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS).write_bytes(weights + str(step).encode())
         (folder / CONFIG).write_text(json.dumps({"r": 16, "target_modules": ["v_proj", "q_proj"]}))
         config = json.loads(self.paths.config.read_text())
-        write_json(folder / ADAPTER_FACTS, adapter_facts(step, config, fingerprint=FINGERPRINT))
+        write_json(folder / ADAPTER_FACTS, adapter_facts(step, config, fingerprint=FINGERPRINT) | facts)
         replace_link(self.paths.root, self.paths.best, f"adapters/{folder.name}")
         return adapter_hash(folder)
 
@@ -115,8 +116,9 @@ class FakeRun:
         """What the trainer writes last, of the adapter that lora_adapter_best leads to."""
         found: dict[str, Any] = {"steps_completed": 1000, "best_step": None, "adapter_hash": None}
         if self.paths.best.exists():
-            step = int(self.paths.best.readlink().name.rpartition("-")[2])
-            found |= {"best_step": step, "adapter_hash": adapter_hash(self.paths.best)}
+            name = self.paths.best.readlink().name
+            found |= {"best_step": adapter_step(name), "adapter_hash": adapter_hash(self.paths.best)}
+            found |= {} if step_of(name) is not None else {"candidate": name}
         write_result(self.paths, **found)
 
     @staticmethod

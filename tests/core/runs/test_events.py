@@ -13,6 +13,7 @@ from core.runs import events
 from core.runs.events import (
     AdapterSaved,
     AttemptStarted,
+    CandidateScored,
     CheckpointSaved,
     Event,
     Final,
@@ -34,6 +35,7 @@ ALL: list[Event] = [
     Heartbeat("training"),
     Step(1, 2.5, 1e-4, 0.75, 300, 12.5, 0.25),
     IntervalScored(400, {"domain": COUNTS, "heldout": COUNTS | {"loss": None}}, 12.0),
+    CandidateScored("average-000200-000400-x0.35", (200, 400), 0.35, "cd" * 32, {"selection": COUNTS}, 3.0, True),
     CheckpointSaved(400),
     AdapterSaved(400, "ab" * 32, True),
     Notice("warning", "clip “a” \x1b[31m \ud800 is silent\n"),

@@ -141,7 +141,7 @@ def test_the_adapter_that_a_link_means(root: Path) -> None:
     assert folder.linked_adapter(paths, paths.best) is None
     paths.adapter(400).mkdir(parents=True)
     paths.best.symlink_to("adapters/step-000400")
-    assert folder.linked_adapter(paths, paths.best) == 400
+    assert folder.linked_adapter(paths, paths.best) == "step-000400"
 
 
 @pytest.mark.parametrize(
