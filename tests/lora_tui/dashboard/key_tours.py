@@ -183,7 +183,8 @@ MANY: list[Key] = [
 """Over a plan of forty experiments of which none was started."""
 
 QUEUE: list[Key] = [
-    Key(BOARD, "s", see=("queued",)),
+    Key(BOARD, "s", see=("y: yes",)),
+    *way("y", see="queued"),
     Key(BOARD, "p", see=("held on request",)),
     Key(BOARD, "p", see=("a is released",), gone=("held on request",)),
     Key(BOARD, "J", see=("a is started later",)),
@@ -199,7 +200,7 @@ QUEUE: list[Key] = [
 """Over a queue whose supervisor never comes up."""
 
 ALIVE: list[Key] = [
-    *way("s", see="1 running"),
+    *way("s", "y", see="1 running"),
     Key(BOARD, "X", see=("Kill the trainer of a now?",)),
     Key("Confirm", "escape", gone=("Kill the trainer of a now?",)),
     Key(BOARD, "t", see=("Stop a after this step?",)),
@@ -212,7 +213,7 @@ ALIVE: list[Key] = [
 """Over a real supervisor; the FakeTrainer of `a` trains until it is stopped."""
 
 PAUSED: list[Key] = [
-    *way("s", see="queue paused"),
+    *way("s", "y", see="queue paused"),
     Key(BOARD, "u", see=("✓ accepted",), gone=("queue paused",)),
 ]
 """`a` fails, which pauses the queue, and succeeds when it is tried again."""
