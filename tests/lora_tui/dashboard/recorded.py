@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,20 @@ class RecordedRun:
         steps: int = 1000,
         title: str = "a title",
         learning_rate: float = 1e-4,
+        domain: Mapping[int, int] = GOOD_DOMAIN,
+        heldout: Mapping[int, int] = GOOD_HELDOUT,
     ) -> None:
+        """`domain`, `heldout`: errors in WORDS words at each interval."""
         self.paths = RunPaths(root / f"{experiment}-{identity}")
         self.steps = steps
+        self.domain, self.heldout = domain, heldout
         self.clock = 0.0
         self.start: float | None = None
         self.events: list[tuple[float, Event]] = []
         settings = {
             "model": {"id": "model", "revision": None},
             "data": {"domain": "domain.jsonl", "heldout": "heldout.jsonl"},
-            "train": {"steps": steps, "eval_every": 250, "learning_rate": learning_rate},
+            "train": {"steps": steps, "eval_every": sorted(domain)[1], "learning_rate": learning_rate},
             "adapter": {"method": "dora", "rank": 16},
         }
         config = {"schema": 1, "experiment": experiment, "title": title, "identity": identity, "settings": settings}
@@ -71,18 +76,18 @@ class RecordedRun:
         self.events.append((self.clock, event))
 
     def train(self, until: int, *, nan_at: int | None = None, spike_at: int | None = None) -> RecordedRun:
-        """Steps up to `until`, with the intervals of GOOD_DOMAIN among them."""
+        """Steps up to `until`, with the intervals among them."""
         for step in range(until + 1):
             if step:
                 loss = 0.4 + 1.5 * math.exp(-step / 200) + 0.05 * math.sin(step)
                 loss = math.nan if step == nan_at else (9.0 if step == spike_at else loss)
                 self.say(Step(step, loss, 1e-4 * (1 - step / self.steps), 1.0, 100, 15.0, 0.25))
-            if step in GOOD_DOMAIN:
+            if step in self.domain:
                 self.interval(step)
         return self.flush()
 
     def interval(self, step: int) -> None:
-        errors = {"domain": GOOD_DOMAIN[step], "heldout": GOOD_HELDOUT[step]}
+        errors = {"domain": self.domain[step], "heldout": self.heldout[step]}
         sets = {}
         for name, count in errors.items():
             document = self.document(name, step, count) | {"loss": 2.0 - step / 1500}
@@ -123,7 +128,7 @@ class RecordedRun:
     def finish(self, log: str = "all is well\n") -> RecordedRun:
         """The tuned score of step 500 and the result."""
         digest = adapter_hash(self.paths.best.resolve())
-        for name, errors in (("domain", GOOD_DOMAIN[500]), ("heldout", GOOD_HELDOUT[500])):
+        for name, errors in (("domain", self.domain[500]), ("heldout", self.heldout[500])):
             tuned = {"adapter_hash": digest, "single": {"compared": CLIPS, "differing": 0}}
             write_json(self.paths.tuned(name), self.document(name, 500, errors) | tuned)
         self.paths.log.write_text(log)
