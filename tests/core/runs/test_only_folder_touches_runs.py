@@ -33,7 +33,7 @@ NAMED: dict[str, frozenset[str]] = {
         "core/runs/paths.py": "os.listdir",
         # the user's own model folder, whose weights and links are the user's
         "core/runs/model_files.py": "glob",
-        "core/training/model.py": "glob",
+        "core/runs/model_check.py": "glob iterdir",
         "core/training/pretrain.py": "shutil files.write_json",
         # the state folder, /proc, the package itself, and what the shell gives
         "core/runs/fold.py": "read_bytes unlink",
