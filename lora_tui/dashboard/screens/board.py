@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
 
-from core.runs.row import Row
+from core.runs.row import Outcome, Row
 from lora_tui.dashboard.asks import ASKS, allowed
 from lora_tui.dashboard.layout import EMPHASES, SMALLEST, Layout, Sizes, share
 from lora_tui.dashboard.memory import Memory
@@ -32,7 +32,7 @@ from lora_tui.dashboard.widgets.mended import KeysFooter
 _FEW = 4
 _SETTLE_S = 0.05
 _MOST_PINS = 3
-_NEEDS_RUN = ("open_run", "pin")
+_NEEDS_RUN = ("open_run", "pin", "ship")
 
 PLOT_KEYS: list[BindingType] = [
     Binding("plus,equals_sign", "plot('zoom', 0.5)", "Zoom in", show=False, tooltip="or turn the wheel over a plot"),
@@ -83,6 +83,7 @@ ROW_KEYS: list[BindingType] = [
 ]
 BOARD_KEYS: list[BindingType] = [
     Binding("enter", "open_run", "Open", tooltip="intervals, settings, log and transcripts of the run"),
+    Binding("S", "ship", "Ship", tooltip="path, hash and commands of the accepted adapter, to be copied"),
     Binding("slash", "filter", "Filter", tooltip="id:2 lr>=1e-4 verdict:fail, or any word"),
     Binding("o", "sort(1)", "Sort", show=False, tooltip="by the next column; after the last in the plan's order"),
     Binding("O", "turn_round", "Sort the other way", show=False),
@@ -217,6 +218,10 @@ class BoardScreen(FollowsBoard, Screen[None]):
         """Whether the selected row has a run; it is read a moment after it is selected, and its keys stay meanwhile."""
         return self.row is not None and self.row.run is not None
 
+    @property
+    def _ships(self) -> bool:
+        return self.row is not None and self.row.outcome is Outcome.ACCEPTED
+
     def want(self) -> Want:
         """What the reader is asked for."""
         return Want(self.table.selected, self.pinned)
@@ -271,7 +276,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
     def _foot(self) -> None:
         """Have the footer drawn again when other keys make sense."""
         board, row = self.board, self.row
-        row_part = None if row is None else (row.status, row.queued, row.planned)
+        row_part = None if row is None else (row.status, row.queued, row.planned, row.outcome)
         depends = (board.queue, bool(board.rows), bool(board.problems), row_part, self._has_run)
         if depends != self._footed:
             self._footed = depends
@@ -317,7 +322,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         if action in ("plot", "rates", "resize"):
             return self._has_run and self._looks(action, parameters)
         if action in _NEEDS_RUN:
-            return self._has_run
+            return self._has_run and (action != "ship" or self._ships)
         typing = action == "filter" and isinstance(self.focused, FilterLine)
         if action in ("filter", "matrix", "layout", "sort", "turn_round"):
             return bool(self.board.rows) and not typing and (action != "turn_round" or bool(self.order))
@@ -350,15 +355,18 @@ class BoardScreen(FollowsBoard, Screen[None]):
         if self.row is not None:
             self.post_message(AddAsked(self.row))
 
-    def action_open_run(self) -> None:
+    def action_ship(self) -> None:
+        """How the accepted adapter is taken away."""
+        self.action_open_run("verdict")
+
+    def action_open_run(self, page: str = "intervals") -> None:
         """The pages of the selected run; as soon as it is read, when it was not yet."""
         from lora_tui.dashboard.screens.run import RunScreen
 
         self.table.stay()
         self._opening = self.table.selected if self.run_view is None and self._has_run else None
-        if self.run_view is not None:
-            state = str(self.run_view.snapshot.state) if self.row is None else self.row.status.text
-            self.app.push_screen(RunScreen(self.run_view, state, ascii_only=self._ascii))
+        if self.run_view is not None and self.row is not None:
+            self.app.push_screen(RunScreen(self.run_view, self.row, ascii_only=self._ascii, page=page))
 
     def action_matrix(self) -> None:
         """The run matrix."""

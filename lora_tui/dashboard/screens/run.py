@@ -1,4 +1,4 @@
-"""One run: intervals, settings and files, log, transcripts, data. Each is a page of lines."""
+"""One run: intervals, settings and files, log, transcripts, data, verdict. Each is a page of lines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from textual.screen import Screen
 from textual.widgets import Footer
 from textual.worker import get_current_worker
 
+from core.runs.headline import headline
+from core.runs.row import Row
 from core.sanitise import sanitise
-from lora_tui.cells import Pieces, padded, plain, width_of
+from lora_tui.cells import Pieces, cut, headline_pieces, padded, plain, width_of
 from lora_tui.dashboard.messages import FollowsBoard
 from lora_tui.dashboard.reading.log_text import read_tail
 from lora_tui.dashboard.reading.snapshots import Board, RunView
@@ -24,10 +26,11 @@ from lora_tui.dashboard.text.run_pages import (
     read_transcripts,
     settings_lines,
 )
+from lora_tui.dashboard.text.ship_page import ship_lines, ship_text
 from lora_tui.dashboard.widgets.lines_view import LinesView, TextView
 from lora_tui.dashboard.widgets.mended import ClosesOnce, KeysFooter
 
-PAGES = ("intervals", "settings", "log", "transcripts", "data")
+PAGES = ("intervals", "settings", "log", "transcripts", "data", "verdict")
 _MOST_CLIPS = 500
 
 
@@ -42,6 +45,8 @@ class Tabs(LinesView):
         self.note = ""
         self.signs = ""
         """What marks on the page mean; at the end of the line of the tabs."""
+        self.stands: Pieces = ()
+        """The sentence of where the row stands."""
 
     def paint(self, width: int, height: int) -> list[Pieces]:
         """Title and tabs."""
@@ -52,6 +57,8 @@ class Tabs(LinesView):
         room = width - 2 - sum(width_of(text) for text, _ in tabs)
         tabs.append((padded(self.signs, room, right=True) if width_of(self.signs) < room else "", "muted"))
         lines: list[Pieces] = [[(plain(f" {self.title}", self._ascii), "title")], [(" ", ""), *tabs]]
+        stands = [(plain(text, self._ascii), role) for text, role in ((" ", ""), *self.stands)]
+        lines.insert(1, cut(stands, width, "~" if self._ascii else "…"))
         return [*lines, [(plain(f" {self.note}", self._ascii), "muted")]]
 
 
@@ -60,7 +67,7 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
 
     CSS = """
     RunScreen { layout: vertical; }
-    #tabs { height: 3; background: $panel; }
+    #tabs { height: 4; background: $panel; }
     #page { height: 1fr; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,18 +77,20 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         Binding("3", "page('log')", "Log", show=False),
         Binding("4", "page('transcripts')", "Transcripts", show=False),
         Binding("5", "page('data')", "Data", show=False, tooltip="sizes, leakage, running error rate, parity"),
+        Binding("6", "page('verdict')", "Verdict", show=False, tooltip="and how an accepted adapter ships"),
+        Binding("y", "copy", "Copy", tooltip="what the page of the verdict says of shipping it"),
         Binding("tab,right,l", "turn(1)", "Next page"),
         Binding("shift+tab,left,h", "turn(-1)", "Previous page", show=False),
         Binding("o", "order", "Fixed/broken first"),
         Binding("d", "dataset", "Domain/heldout"),
     ]
 
-    def __init__(self, view: RunView, state: str, *, ascii_only: bool) -> None:
-        """`state`: the board's word for the row, which knows of the queue too."""
+    def __init__(self, view: RunView, row: Row, *, ascii_only: bool, page: str = PAGES[0]) -> None:
+        """`row`: as the board has it, which knows of the queue too."""
         super().__init__()
-        self.view, self.state = view, state
+        self.view, self.row, self.state = view, row, row.status.text
         self._ascii = ascii_only
-        self._page = PAGES[0]
+        self._page = page
         self._dataset = "domain"
         self._broken_first = False
         self._reading: object = None
@@ -108,15 +117,17 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         fresh = new is not None and new.row_id == self.view.row_id and new is not self.view
         if fresh and new is not None:
             self.view = new
-        word = self.state if row is None else row.status.text
-        if fresh or word != self.state:
-            self.state = word
+        row = self.row if row is None else row
+        if fresh or row != self.row:
+            self.row, self.state = row, row.status.text
             self._fill()
         elif self._page == "log" and self.view.snapshot.state.active:
             self._fill()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only the transcripts have an order and two sets."""
+        if action == "copy":
+            return self._page == "verdict"
         return self._page == "transcripts" if action in ("order", "dataset") else True
 
     def action_close(self) -> None:
@@ -132,6 +143,12 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
     def action_turn(self, by: int) -> None:
         """The next page, or the one before."""
         self.action_page(PAGES[(PAGES.index(self._page) + by) % len(PAGES)])
+
+    def action_copy(self) -> None:
+        """Put what the page says of shipping, or how it was judged, on the clipboard of the terminal (OSC 52)."""
+        text = ship_text(self.view, self.row)
+        self.app.copy_to_clipboard(text)
+        self.notify(f"{len(text.splitlines())} lines are on the clipboard, where the terminal allows it", timeout=3)
 
     def action_order(self) -> None:
         """Order the transcripts: most fixed words first, or most broken."""
@@ -160,12 +177,16 @@ class RunScreen(ClosesOnce, FollowsBoard, Screen[None]):
         elif self._page == "data":
             width = max(20, page.size.width)
             lines = health_lines(self.view, width, ascii_only=self._ascii)
+        elif self._page == "verdict":
+            lines = ship_lines(self.view, self.row, max(20, page.size.width))
         else:
             note, lines = self._transcript_lines()
         follow = self._page == "log" if fresh else None
         page.show(lines, top=0 if fresh else None, follow=follow)
         tabs = self.query_one(Tabs)
         tabs.title = sanitise(f"{self.view.label}  {self.view.snapshot.paths.name}  {self.state}", 300)
+        stands = headline(self.row)
+        tabs.stands = headline_pieces(stands.word, sanitise(stands.text, 600), stands.role)
         tabs.page, tabs.note = self._page, sanitise(note, 300)
         tabs.signs = "[sub] +ins --del" if self._page == "transcripts" else ""
         tabs.update()
