@@ -77,9 +77,6 @@ KINDS: dict[str, tuple[Severity, str]] = {
 }
 """In the order in which a report shows them."""
 
-UNUSABLE = frozenset({"missing", "unreadable", "empty", "slice", "channel", "truncated", "nan"})
-"""Kinds that leave no audio to look at further."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
