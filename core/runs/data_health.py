@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +22,6 @@ from core.audit.kinds import KINDS as AUDIT_KINDS
 from core.runs import folder
 from core.runs.folder import LinkError
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.position import Part, Position
 from core.sanitise import quoted
 from core.scoring.data_health import (
     JUDGED,
@@ -39,6 +38,9 @@ from core.scoring.evidence import Capped, Evidence, State, Thresholds, Verdict
 from core.system import files
 from core.system.files import read_json
 from core.system.seals import is_whole, machine_key, name_of, seal, sealed_by
+
+if TYPE_CHECKING:
+    from core.runs.position import Part, Position  # takes numpy, which most readers of an audit do without
 
 _MOST = 10**12
 """No set has so many of anything."""
