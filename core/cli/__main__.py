@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     evaluate.add_argument("manifest", type=user_path, help="JSON Lines with audio_filepath and text")
+    evaluate.add_argument("--part", metavar="K/N", help="score part K of N of a reserve (docs/verdict.md)")
+    evaluate.add_argument(
+        "--base", action="store_true", help="score the base model, decoded as the adapter is: for a reserve"
+    )
     evaluate.add_argument(
         "--json", type=user_path, metavar="FILE", help="write the score, utterance by utterance; - is stdout"
     )

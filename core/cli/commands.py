@@ -17,6 +17,7 @@ from core.errors import ExitCode, UserError, is_disk_full
 from core.manifests.decoding import cached_clips
 from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
+from core.manifests.sets import reserve_part
 from core.plan.schema import MOST_BEAMS
 from core.runs.adapter_files import AdapterFacts, adapter_hash, read_facts
 from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
@@ -52,7 +53,7 @@ def load(args: argparse.Namespace, manifest: Manifest | None = None) -> Loaded:
     """The model and adapter that the arguments name. UserError: there is none, or they do not go together."""
     import torch
 
-    from core.training.adapter import load_adapter
+    from core.training.adapter import decoding_as, load_adapter
     from core.training.families.base import SCORING_PRECISION
     from core.training.model import choose_device, load_model
 
@@ -80,20 +81,23 @@ def load(args: argparse.Namespace, manifest: Manifest | None = None) -> Loaded:
     language = args.language or (facts.language if facts else None)
     task = args.task or (facts.task if facts else None)
     speech = load_model(name, revision, device=device, precision=asked, language=language, task=task)
-    digest = None
+    digest, bare = None, getattr(args, "base", False)
     if folder is not None:
         local = Path(name)
         # the form in which run.json and the adapter record it
         base = model_hash(local, HashCache(Path(os.devnull))) if local.is_dir() else hub_hash(name, revision)
-        speech, facts = load_adapter(speech, folder, base)
-        digest = adapter_hash(folder)
+        if bare:
+            speech, facts = decoding_as(speech, folder, base)
+        else:
+            speech, facts = load_adapter(speech, folder, base)
+            digest = adapter_hash(folder)
     speech.check_languages([None] if manifest is None else [u.language for u in manifest.utterances])
     if args.tokens_per_second:
         speech = speech.capped_at(args.tokens_per_second)
     speech = speech.with_beams(args.beams or (facts.beams if facts else 1))
     return Loaded(
         speech=speech,
-        step=facts.step if facts else None,
+        step=0 if bare else facts.step if facts else None,
         adapter_hash=digest,
         target_rms=facts.target_rms if facts else TARGET_RMS,
         normaliser=args.normaliser or (facts.normaliser if facts else "basic"),
@@ -115,7 +119,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
 
     if args.singly < 0:
         raise UserError(f"--singly {args.singly}: must be 0 or more")
-    manifest, unit = read_manifest(args.manifest), Unit(args.unit)
+    manifest, unit = _manifest(args), Unit(args.unit)
     if unit is Unit.WORD:
         _warn_of_joined_words(manifest)
     loaded = load(args, manifest)
@@ -173,6 +177,22 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
         out(f"decoded one by one: {single.differing} of {single.compared} transcripts differ from the batch's")
     _say_what_is_odd(result)
     return ExitCode.ACCEPTED
+
+
+def _manifest(args: argparse.Namespace) -> Manifest:
+    """What is to be scored."""
+    if args.base and not args.adapter:
+        raise UserError("--base: goes with --adapter, which says how to decode; without one the base model is scored")
+    manifest = read_manifest(args.manifest)
+    return reserve_part(manifest, *_part(args.part)) if args.part else manifest
+
+
+def _part(written: str) -> tuple[int, int]:
+    """(K, N) of `K/N`."""
+    part, _, parts = written.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and len(written) < 10 and 1 <= int(part) <= int(parts)):
+        raise UserError(f"--part {written}: write K/N, part K of N, such as 1/4")
+    return int(part), int(parts)
 
 
 def _say_what_is_odd(result: Evaluation) -> None:

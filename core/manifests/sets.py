@@ -152,6 +152,35 @@ def _taken(
     return taken
 
 
+def reserve_part(manifest: Manifest, part: int, parts: int) -> Manifest:
+    """Part 1 … `parts` of a reserve. Speakers, or texts where they are not told, and recordings are in one part each.
+
+    They are dealt in the order of a hash of what they are, each to the part with the fewest clips so far. ManifestError
+    where there are fewer of them than parts.
+    """
+    apply = normaliser("basic").apply
+    told = all(utterance.speaker is not None for utterance in manifest.utterances)
+    labels = [("speaker", str(u.speaker)) if told else ("text", apply(u.text)) for u in manifest.utterances]
+    units = connected(labels, [utterance.audio for utterance in manifest.utterances])
+    order: dict[int, str] = {}
+    for label, unit in zip(labels, units, strict=True):
+        digest = hashlib.sha256("\0".join(("reserve", *label)).encode()).hexdigest()
+        order[unit] = min(order.get(unit, digest), digest)
+    if len(order) < parts:
+        what = "speakers" if told else "different texts"
+        raise ManifestError(
+            f"data.reserve_parts = {parts}: {manifest.path} has clips of {len(order)} {what}, which stay whole: "
+            "ask for fewer parts, or bring more"
+        )
+    sizes = Counter(units)
+    filled, dealt = [0] * parts, dict[int, int]()
+    for unit in sorted(order, key=lambda unit: order[unit]):
+        dealt[unit] = min(range(parts), key=lambda number: filled[number])
+        filled[dealt[unit]] += sizes[unit]
+    kept = [u for u, unit in zip(manifest.utterances, units, strict=True) if dealt[unit] == part - 1]
+    return Manifest(manifest.path, tuple(replace(one, index=index) for index, one in enumerate(kept)))
+
+
 def _largest(places: Sequence[Place], units: Sequence[int], source: str) -> tuple[int, int]:
     """(how many units a manifest has, clips of the smallest)."""
     sizes = Counter(unit for (name, _), unit in zip(places, units, strict=True) if name == source)

@@ -27,6 +27,8 @@ from core.scoring.evidence import Thresholds
 _WHY_OTHER = {
     "heldout": "what guards against forgetting must be other speech than what is to gain",
     "selection": "intervals are chosen on speech that nothing is judged on; leave the key out to choose on domain",
+    "reserve_domain": "the last word is passed on speech that no run has seen",
+    "reserve_heldout": "the last word is passed on speech that no run has seen",
     "selection_heldout": "what is chosen must keep the guardrail on speech that nothing else is asked of",
 }
 
@@ -93,8 +95,11 @@ def check_rows(
 
 
 def unclear_selection(settings: RunSettings) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) where the keys of the selection sets do not go together."""
+    """(key, what is wrong) where the keys of the selection sets, or of the reserve, do not go together."""
     data = settings.data
+    if (data.reserve_domain is None) != (data.reserve_heldout is None):
+        missing, given = ("reserve_heldout", "reserve_domain")[:: 1 if data.reserve_domain is not None else -1]
+        yield given, f"goes with data.{missing}: gain and guardrail are asked for again: give both"
     if data.selection_share > 0:
         for key in ("selection", "selection_heldout"):
             if getattr(data, key) is not None:

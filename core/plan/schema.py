@@ -133,6 +133,16 @@ class DataSettings:
         minimum=0.0,
         maximum=0.5,
     )
+    reserve_domain: str | None = _key(
+        None, "manifest of more domain speech, of which each accepted run must pass on a part that no run has seen"
+    )
+    reserve_heldout: str | None = _key(None, "with reserve_domain: manifest of more ordinary speech, likewise")
+    reserve_parts: int = _key(
+        4,
+        "parts of the reserve, by speaker: so many runs can be accepted on new speech",
+        minimum=1,
+        maximum=100,
+    )
     target_rms: float = _key(0.075, "RMS that each clip is brought to", above=0.0, maximum=0.5)
     max_seconds: float = _key(30.0, "longest clip in training; longer ones are counted and named", unit="s", above=0.1)
     normaliser: str = _key("basic", "text normaliser of the error rates", choices=NAMES)

@@ -16,7 +16,7 @@ from core.runs.adapter_size import adapter_size
 from core.runs.folder import files
 from core.runs.paths import RunPaths
 from core.runs.preflight import preflight
-from core.scoring.data_health import JUDGED
+from core.scoring.data_health import EVALUATED
 
 # What would make a run fail here, found before it starts: by its files and settings, and by what this machine has
 
@@ -78,7 +78,7 @@ def forecast_bytes(settings: RunSettings) -> int:
     trained, saved = (0, 0) if size is None else (_FLOAT * size.trained, _FLOAT * size.saved)
     checkpoints = (1 + train.keep_checkpoints) * (saved + _MOMENTS * trained)
     # A part of a manifest counts as all of it: evaluations leave little beside adapters.
-    manifests = sum(_size(path) for name, path in set_paths(settings.data).items() if name in JUDGED)
+    manifests = sum(_size(path) for name, path in set_paths(settings.data).items() if name in EVALUATED)
     scores = _SCORED * manifests * (intervals + 2)  # interval 0 and the tuned score, too
     return intervals * saved + checkpoints + scores + _EVENT_BYTES * train.steps
 

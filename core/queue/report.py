@@ -68,7 +68,7 @@ def _with_luck(execution: PlanExecution, rows: Sequence[Row]) -> list[Row]:
 def _tried(row: Row, runs: int) -> Row:
     if not runs or row.judged is None or row.verdict is None:
         return row
-    tried = Tried(runs, row.judged.thresholds.confidence)
+    tried = Tried(runs, row.judged.thresholds.confidence, row.judged.evidence.reserve is not None)
     said = (tried.sentence,) if tried.sentence else ()
     return replace(row, tried=tried, verdict=replace(row.verdict, remarks=(*row.verdict.remarks, *said)))
 

@@ -29,6 +29,7 @@ from core.runs.data_health import read_health
 from core.runs.exports import read_export, wrong_export
 from core.runs.folder import linked_adapter
 from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_step, step_name
+from core.runs.reserve import reserve_of
 from core.runs.scores import Score, read_score
 from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from, unsigned
@@ -41,6 +42,7 @@ from core.scoring.evidence import (
     Choice,
     Evidence,
     Parity,
+    Reserve,
     Served,
     Thresholds,
     capped,
@@ -154,6 +156,7 @@ def gather(
             chosen=chosen,
             caps=tuple(_caps(reader, tuned)),
             served=None if thresholds is None else _served(reader, thresholds, reported, artifact.current_hash),
+            reserve=None if thresholds is None else _reserve(reader, snapshot, artifact.current_hash, thresholds),
             uncounted=None if uncounted is None else uncounted[:1].upper() + uncounted[1:],
         ),
         tuple(dict.fromkeys(reader.problems)),
@@ -206,6 +209,16 @@ def _served(reader: _Reader, thresholds: Thresholds, reported: Reported, adapter
         sum(found.sets[dataset].utterances for dataset in _SETS),
         sum(found.sets[dataset].changed for dataset in _SETS),
     )
+
+
+def _reserve(reader: _Reader, snapshot: RunSnapshot, adapter: str | None, thresholds: Thresholds) -> Reserve | None:
+    data, hashes = snapshot.settings.get("data"), (snapshot.config or {}).get("hashes")
+    if not isinstance(data, dict):
+        return None
+    found = reserve_of(reader.paths, data, hashes if isinstance(hashes, dict) else {}, adapter, thresholds)
+    if found is not None and found.problem is not None and exists(reader.paths.reserve_drawn):
+        reader.problems.append(found.problem)
+    return found
 
 
 def _sentence(problem: str) -> str:

@@ -331,7 +331,7 @@ def _sha256(path: Path, _stamp: tuple[int, ...], size: int | None) -> str:
 def evidence_files(paths: RunPaths) -> Iterator[Path]:
     """What a verdict rests on and is not told by another hash: all scores, the order of the sets, the audit."""
     scored = [name for name in subfolders(paths.root, paths.evals) if adapter_step(name) is not None]
-    for folder in (*(paths.evals / name for name in scored), paths.tuned("domain").parent):
+    for folder in (*(paths.evals / name for name in scored), paths.tuned("domain").parent, paths.reserve_drawn.parent):
         yield from (folder / name for name in names(paths.root, folder) if name.endswith(".json"))
     yield from (file for file in (paths.position, paths.data_health) if is_file(file))
 

@@ -23,12 +23,13 @@ _PERMISSION = "train.allow_high_learning_rate"
 """No setting by which runs are told apart: the learning rate that it permits is shown."""
 _HEADLINE_LENGTH = 200
 _HASH_LENGTH = 12
+_MORE_CRITERIA = {"runtime": "Runtime", "reserve": "Reserve"}
 
 
 def criteria_of(rows: Iterable[Row]) -> dict[str, str]:
-    """The criteria that have a column, and its heading: the runtime only where the gate of a row names one."""
+    """The criteria that have a column, and its heading: runtime and reserve only where a row has one."""
     there = {name for row in rows for name, _ in row.figures.criteria}
-    return CRITERIA | ({"runtime": "Runtime"} if "runtime" in there else {})
+    return CRITERIA | {name: title for name, title in _MORE_CRITERIA.items() if name in there}
 
 
 def headings(rows: Sequence[Row]) -> tuple[str, ...]:

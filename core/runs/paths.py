@@ -144,6 +144,15 @@ class RunPaths:
         """Per-utterance scores of a set as an export's runtime has it."""
         return self.exports / name / f"{dataset}.json"
 
+    def reserve(self, dataset: str, who: str) -> Path:
+        """Per-utterance scores of the run's part of a reserve; `who`: base or tuned."""
+        return self.evals / "reserve" / f"{dataset}-{who}.json"
+
+    @property
+    def reserve_drawn(self) -> Path:
+        """Which part of the reserve the run has drawn, and what is in it."""
+        return self.evals / "reserve" / "drawn.json"
+
     @property
     def position(self) -> Path:
         """What the order of the evaluation sets does to their WER."""
@@ -277,6 +286,13 @@ class RunsFolder:
     def data_health(self, key: str) -> Path:
         """The audit of sets with this key, made once, shared by runs; there only when whole (written by rename)."""
         return self.root / "data_health" / key / "health.json"
+
+    def reserve_part(self, key: str, part: int) -> Path:
+        """Which run has drawn the part of the reserve with this key."""
+        return self.root / "reserve" / key / f"part-{part:03d}.json"
+
+    def reserve_lock(self, key: str) -> Path:
+        return self.state / "locks" / f"reserve-{key}.lock"
 
     def data_health_lock(self, key: str) -> Path:
         return self.state / "locks" / f"data-health-{key}.lock"

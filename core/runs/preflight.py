@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core.audio.sound_file import opened, total_frames
-from core.errors import AudioError, UserError
+from core.errors import AudioError, ManifestError, UserError
 from core.manifests.manifest import read_manifest
-from core.manifests.sets import is_parted, set_paths, split_of
+from core.manifests.sets import is_parted, reserve_part, set_paths, split_of
 from core.plan.families import MODEL_SECONDS, cannot, wrong_language
 from core.plan.fits import batches_fit, left_out, nothing_left
 from core.plan.schema import DataSettings, ModelSettings, RunSettings
@@ -47,6 +47,7 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         problems += cannot(facts, settings.train, config_of(folder)) if facts is not None else []
         asked = (adapter_problem(settings) if targets_known else None, _wrong_language(folder, settings))
         problems += [wrong for wrong in asked if wrong is not None]
+    problems += _unfit_reserve(settings.data)
     seconds: dict[str, list[float]] = {"train": [], "replay": []}
     for name in ("train", "replay"):
         written = getattr(settings.data, name)
@@ -95,6 +96,20 @@ def _wrong_language(folder: Path, settings: RunSettings) -> str | None:
 @lru_cache(maxsize=16)
 def _languages_of(manifest: Path, _stamp: tuple[int, ...]) -> frozenset[str | None]:
     return frozenset(utterance.language for utterance in read_manifest(manifest, check_audio=False).utterances)
+
+
+def _unfit_reserve(data: DataSettings) -> list[str]:
+    """What is wrong with the parts of the reserve."""
+    found = []
+    for path in (data.reserve_domain, data.reserve_heldout):
+        try:
+            if path is not None:
+                reserve_part(read_manifest(Path(path), check_audio=False), 1, data.reserve_parts)
+        except ManifestError as error:
+            found.append(str(error))
+        except OSError:
+            continue  # which is told where the manifests are read for their hashes
+    return found
 
 
 def usable_seconds(name: str, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:

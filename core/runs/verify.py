@@ -35,6 +35,7 @@ from core.runs.judged import Judged, judged, recorded_thresholds
 from core.runs.model_files import model_hash
 from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_step, adapter_words, step_name
 from core.runs.position import positions_differ
+from core.runs.reserve import wrong_draw
 from core.runs.scores import read_score
 from core.runs.significance import alike, fresh, stored
 from core.runs.signing import Keys, Signature, check
@@ -91,6 +92,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         *_contents(snapshot, cache, unchecked),
         *([signature.problem] if signature.problem is not None else []),
         *_data_health(paths, snapshot, cache, unchecked),
+        *_reserve(paths, snapshot, cache, unchecked),
         *_positions(paths, unchecked),
         *_exports(paths, found, unchecked),
     ]
@@ -340,6 +342,18 @@ def _contents(snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> 
                 yield f"{path}: the lines of {name} are not those that the run was made with"
             else:
                 unchecked.append(f"{name}: only its lines were compared, it cannot be hashed here: {first}{extra}")
+
+
+def _reserve(paths: RunPaths, snapshot: RunSnapshot, cache: HashCache, unchecked: list[str]) -> Iterator[str]:
+    """The part of the reserve that the run drew is that of its manifests, as far as they are here."""
+    data, hashes = _data(snapshot), recorded_hashes(snapshot)
+    if data is None or data.reserve_domain is None or not exists(paths.reserve_drawn):
+        return
+    try:
+        yield from wrong_draw(paths, data, {name: str(digest) for name, digest in hashes.items()}, cache)
+    except (UserError, OSError, KeyError) as error:
+        first = (str(error).splitlines() or ["not on this machine"])[0]
+        unchecked.append(f"reserve: which part was drawn was taken as recorded ({first})")
 
 
 def _data(snapshot: RunSnapshot) -> DataSettings | None:

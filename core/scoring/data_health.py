@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 2
 """Of the document that holds an audit (`DataHealth`)."""
-SETS = ("train", "replay", "domain", "heldout", "selection", "selection_heldout")
+EVALUATED = ("domain", "heldout", "selection", "selection_heldout")
+"""The sets that the trainer scores at every interval, where given."""
+RESERVES: Mapping[str, str] = {"domain": "reserve_domain", "heldout": "reserve_heldout"}
+"""Which reserve has the last word on what was accepted on a set."""
+SETS = ("train", "replay", *EVALUATED, *RESERVES.values())
 TAKEN_FROM: Mapping[str, str] = {"selection": "train", "selection_heldout": "replay"}
 """Which set `data.selection_share` takes a selection set from."""
 TRAINED, JUDGED = SETS[:2], SETS[2:]

@@ -244,6 +244,22 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """What base model and adapter make of the run's part of the reserve, or why nobody can tell."""
+
+    part: int | None = None
+    of: int = 0
+    """Which part, of how many."""
+    baseline_domain: ErrorCounts | None = None
+    baseline_heldout: ErrorCounts | None = None
+    tuned_domain: ErrorCounts | None = None
+    tuned_heldout: ErrorCounts | None = None
+    significance: Significance | None = None
+    problem: str | None = None
+    """Why there is no such evidence, a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything `judge` looks at. What is missing is None and never passes."""
 
@@ -282,6 +298,8 @@ class Evidence:
     """Transcripts of base model and adapter that reached their token cap, by set."""
     served: Served | None = None
     """Of the export that the gate asks for; None: it asks for none, or nobody looked."""
+    reserve: Reserve | None = None
+    """None: the run has no reserve, or nobody looked."""
 
 
 def best_scores(evidence: Evidence, best_step: int | None) -> tuple[SetScore | None, SetScore | None]:
@@ -352,7 +370,7 @@ class Criterion:
     """One line of the verdict panel."""
 
     name: str
-    """convergence, stability, integrity, domain_gain, heldout, parity, runtime; of slices `domain_gain by speaker`."""
+    """convergence, stability, integrity, domain_gain, heldout, parity, runtime, reserve; `domain_gain by speaker`."""
     title: str
     state: State
     value: float | None

@@ -26,6 +26,7 @@ from core.scoring.evidence import (
     Thresholds,
     Verdict,
 )
+from core.scoring.reserve import reserve
 from core.scoring.served import runtime_parity
 from core.scoring.slices import rules_of, slice_criteria
 from core.scoring.units import ErrorCounts, Unit
@@ -180,7 +181,7 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         guardrail_kept = evidence.choice.kept
 
     convergence = criteria.convergence(evidence, thresholds, best_step)
-    judged = (
+    judged: tuple[Criterion, ...] = (
         convergence,
         criteria.stability(evidence, thresholds),
         criteria.integrity(evidence),
@@ -190,6 +191,8 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Verdict:
         *(() if thresholds.runtime is None else (runtime_parity(evidence, thresholds, convergence, guardrail_kept),)),
         *slice_criteria(evidence, thresholds, convergence),
     )
+    if evidence.reserve is not None:
+        judged = (*judged, reserve(evidence, thresholds, convergence, judged))
     weaker = loosened(thresholds)
     remarks = (
         *((f"Judged {loosened_words(weaker)}.",) if weaker else ()),

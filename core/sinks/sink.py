@@ -23,7 +23,7 @@ from core.runs.paths import RunPaths
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
 from core.runs.store import RunFollower
-from core.scoring.data_health import JUDGED
+from core.scoring.data_health import EVALUATED
 from core.scoring.evidence import Interval, Verdict
 from core.scoring.units import Unit
 from core.system.files import HeldFolder, read_json
@@ -78,7 +78,7 @@ def news(snapshot: RunSnapshot, cursor: Cursor) -> tuple[list[Point], Cursor]:
 def interval_values(interval: Interval, unit: Unit = Unit.WORD) -> dict[str, float]:
     """The error rate (wer, cer, mer) in percent, loss, and the errors by kind, of each set."""
     values: dict[str, float] = {}
-    for name in JUDGED:
+    for name in EVALUATED:
         score = getattr(interval, name)
         if score is None:
             continue

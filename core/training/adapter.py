@@ -310,7 +310,18 @@ def _plain(value: Any) -> Any:
 def load_adapter(
     speech: SpeechModel, folder: Path, model_hash: str | None = None
 ) -> tuple[SpeechModel, AdapterFacts | None]:
-    """The model with the adapter in `folder` merged in fp32, set to decode as the adapter was evaluated.
+    """The model with the adapter in `folder` merged in fp32, set to decode as the adapter was evaluated. ModelError."""
+    speech, facts = decoding_as(speech, folder, model_hash)
+    network = _load(speech.network, folder).get_base_model()
+    for name, layer in _adapted(network):
+        _swap(*_place(network, name), layer)
+    return replace(speech, network=network.eval().requires_grad_(False)), facts
+
+
+def decoding_as(
+    speech: SpeechModel, folder: Path, model_hash: str | None = None
+) -> tuple[SpeechModel, AdapterFacts | None]:
+    """The model as it is, set to decode as the adapter in `folder` was evaluated.
 
     Raises ModelError when the adapter was trained under another audio or text normalisation, or on another base model.
     """
@@ -351,10 +362,7 @@ def load_adapter(
                 f"{list(speech.prompted)}: use the lora-tui and transformers that trained it, or train again"
             )
         speech = speech.capped_at(facts.tokens_per_second).allowing(facts.lifted)
-    network = _load(speech.network, folder).get_base_model()
-    for name, layer in _adapted(network):
-        _swap(*_place(network, name), layer)
-    return replace(speech, network=network.eval().requires_grad_(False)), facts
+    return speech, facts
 
 
 def updates(speech: SpeechModel, folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:

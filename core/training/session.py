@@ -40,7 +40,7 @@ from core.runs.position import write_positions
 from core.runs.scores import read_score
 from core.runs.state_folder import runs_folder
 from core.runs.store import read_run
-from core.scoring.data_health import JUDGED, TAKEN_FROM
+from core.scoring.data_health import EVALUATED, TAKEN_FROM
 from core.scoring.evidence import Interval
 from core.scoring.verdict import early_stop_of, thresholds_of
 from core.system.process import PARENT_VARIABLE, current_process, end
@@ -58,6 +58,7 @@ from core.training.health import HealthAudit
 from core.training.journal import Journal
 from core.training.memory import save_memory
 from core.training.model import check_given_gpu, choose_device, choose_precision, load_model
+from core.training.reserve import score_reserve
 from core.training.scorer import Scorer
 from core.training.stopping import StopFlag
 from core.training.trainer import Materials, Trainer
@@ -266,7 +267,7 @@ class Session:
 
         train_set = opened("train")
         replay_set = opened("replay") if data.replay and settings.train.replay_share > 0 else None
-        evaluation = tuple(opened(name) for name in JUDGED if name in set_paths(data))
+        evaluation = tuple(opened(name) for name in EVALUATED if name in set_paths(data))
         if data.selection_share > 0:
             for name in TAKEN_FROM:
                 report("info", f"data.{name}: {split_of(data).sentence(name, data.selection_share)}")
@@ -403,10 +404,12 @@ class Session:
         trainer.release()  # the processes below load the model for themselves
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
-            self._evaluate_apart(name, getattr(data, name))
+            output = self.paths.tuned(name)
+            self._evaluate_apart(name, getattr(data, name), output, ["--singly", str(SINGLE_CLIPS)])
         self.stopping.check_folder()
         write_positions(self.paths)
         audit.finish(journal, self.stopping, trainer.step)
+        score_reserve(self.paths, self.runs, self.settings, self.config, self._evaluate_apart)
         self.stopping.check_folder()
         digest = adapter_hash(self.paths.adapter(trainer.best))
         kept = {trainer.best, *map(step_name, trainer.intervals)}
@@ -436,17 +439,15 @@ class Session:
         # only now: killed before result.json was there, the run goes on from its last checkpoint
         prune_checkpoints(self.paths, 0)
 
-    def _evaluate_apart(self, name: str, manifest: str) -> None:
+    def _evaluate_apart(self, name: str, manifest: str, output: Path, options: list[str]) -> None:
         self.stopping.check_folder()
-        output = self.paths.tuned(name)
         make(self.paths.root, output.parent)
         delete(self.paths.root, output)
         command = [sys.executable, "-P", "-m", "core.cli", "evaluate", manifest]
         command += ["--model", self.settings.model.id, "--adapter", str(self.paths.best)]
         if self.settings.model.revision:
             command += ["--revision", self.settings.model.revision]
-        command += ["--json", str(output), "--dataset", name, "--singly", str(SINGLE_CLIPS)]
-        command += ["--unit", self.thresholds.unit]
+        command += ["--json", str(output), "--dataset", name, "--unit", self.thresholds.unit, *options]
         for _ in range(_EVALUATIONS):
             status = self._evaluated(command)
             if status >= 0:

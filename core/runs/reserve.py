@@ -1,0 +1,243 @@
+"""The reserve of a run: which part it has drawn, and what base model and adapter make of it.
+
+Each accepted run draws the next part that no other has drawn: its rank in acceptance decides, and not its identity, by
+which two runs could come to the same part while others lie unused. A part that was drawn is never given to another run,
+even if the run is deleted: its result may have been seen. Which run drew which part lies beside the runs; what the part
+is, in the run's own folder, which can so be judged elsewhere. Documents are believed as tuned scores are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from core.errors import ManifestError
+from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_sha256
+from core.manifests.manifest import read_manifest
+from core.manifests.sets import reserve_part
+from core.plan.schema import DataSettings
+from core.runs.folder import read_json as read_inside
+from core.runs.folder import write_json
+from core.runs.paths import RunPaths, RunsFolder
+from core.runs.scores import Score, mappings, read_score
+from core.sanitise import quoted
+from core.scoring.certainty import Significance
+from core.scoring.data_health import RESERVES
+from core.scoring.evidence import Reserve, Thresholds
+from core.scoring.units import Unit
+from core.system.files import read_json, stamp
+from core.system.locks import held
+from core.system.seals import hash_lines
+
+WHO = ("base", "tuned")
+
+
+class SetDrawn(msgspec.Struct, frozen=True):
+    """One set's part."""
+
+    whole_sha256: str
+    """Of the whole reserve manifest, as run.json records it."""
+    manifest_sha256: str
+    lines_sha256: str
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """What a run has drawn. `part` None: all were taken."""
+
+    part: int | None
+    of: int
+    sets: dict[str, SetDrawn] = {}
+    schema: int = 1
+
+
+def draw(runs: RunsFolder, paths: RunPaths, hashes: Mapping[str, str], parts: int) -> int | None:
+    """The run's part of the reserve, from 1: the one that it has, else the first that none has; None: all are taken."""
+    key = hash_lines("reserve 1", [[hashes[name] for name in RESERVES.values()], [parts]])[:16]
+    root = runs.root.resolve()
+    with held(runs.reserve_lock(key), lambda: None):
+        places = [RunsFolder(root, root).reserve_part(key, part) for part in range(1, parts + 1)]
+        owners = [(read_inside(root, place)[0] or {}).get("run") for place in places]
+        if paths.name in owners:
+            return owners.index(paths.name) + 1
+        free = next((part for part, place in enumerate(places) if not place.exists()), None)
+        if free is None:
+            return None
+        write_json(root, places[free], {"run": paths.name})
+        return free + 1
+
+
+def drawn_sets(data: DataSettings, hashes: Mapping[str, str], part: int, cache: HashCache) -> dict[str, SetDrawn]:
+    """What is in a part of both reserve sets. ManifestError, AudioError, OSError."""
+    found = {}
+    for name, role in RESERVES.items():
+        kept = reserve_part(read_manifest(Path(str(getattr(data, role)))), part, data.reserve_parts)
+        found[name] = SetDrawn(hashes[role], manifest_sha256(kept, cache), lines_sha256(lines_of(kept)))
+    return found
+
+
+def read_drawn(paths: RunPaths) -> tuple[Drawn | None, str | None]:
+    """(what the run has drawn, None), (None, what is wrong with the file), or (None, None) without one."""
+    document, problem = read_json(paths.reserve_drawn)
+    if document is None:
+        return None, problem
+    try:
+        return msgspec.convert(document, Drawn), None
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+        return None, f"{paths.reserve_drawn}: {error}: restore the file"
+
+
+def reserve_of(
+    paths: RunPaths, data: Mapping[str, Any], hashes: Mapping[str, Any], adapter: str | None, thresholds: Thresholds
+) -> Reserve | None:
+    """The evidence on the reserve; None where the run has none. Never raises for what is in files.
+
+    `data`: the run's settings; `hashes`: of its manifests, by run.json; `adapter`: the hash of what is judged.
+    """
+    if data.get(RESERVES["domain"]) is None:
+        return None
+    drawn, problem = read_drawn(paths)
+    if drawn is None:
+        why = "it was not accepted when it ended, or has not ended"
+        return Reserve(problem=_sentence(problem or f"The run was not scored on the reserve: {why}"))
+    if drawn.part is None:
+        taken = f"All {drawn.of} parts of the reserve were drawn by other accepted runs"
+        return Reserve(of=drawn.of, problem=f"{taken}: bring speech that no run has seen.")
+    try:
+        scores = _scores(paths, drawn, hashes, adapter)
+        significance = _significance(paths, scores, thresholds)
+    except ValueError as error:
+        return Reserve(drawn.part, drawn.of, problem=_sentence(str(error)))
+    counts = {key: score.counts.plain for key, score in scores.items()}
+    return Reserve(
+        drawn.part,
+        drawn.of,
+        baseline_domain=counts["domain", "base"],
+        baseline_heldout=counts["heldout", "base"],
+        tuned_domain=counts["domain", "tuned"],
+        tuned_heldout=counts["heldout", "tuned"],
+        significance=significance,
+    )
+
+
+Scores = Mapping[tuple[str, str], Score]
+"""By domain or heldout, and base or tuned."""
+
+
+def _scores(paths: RunPaths, drawn: Drawn, hashes: Mapping[str, Any], adapter: str | None) -> Scores:
+    """The documents, if they are what run.json, the draw and the tuned scores say. ValueError, with the reason."""
+    scores: dict[tuple[str, str], Score] = {}
+    for name in RESERVES:
+        for who in WHO:
+            score, problem = read_score(paths.reserve(name, who))
+            if score is None:
+                raise ValueError(problem)
+            scores[name, who] = score
+    if wrong := next(_wrong(paths, drawn, scores, hashes, adapter), None):
+        raise ValueError(wrong)
+    return scores
+
+
+def _significance(paths: RunPaths, scores: Scores, thresholds: Thresholds) -> Significance:
+    """How sure gain and regression are. ValueError where the texts do not bear it out."""
+    unit = scores["domain", "base"].unit
+    if unit is not thresholds.unit:
+        raise ValueError(f"the reserve was scored in {unit.plural}, the gate counts {thresholds.unit.plural}")
+    try:
+        stamps = tuple(stamp(paths.reserve(*key).lstat()) for key in scores)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    found, problem = _assessed(paths, thresholds, stamps)
+    if found is None:
+        raise ValueError(problem)
+    return found
+
+
+def _sentence(problem: str) -> str:
+    return f"{problem.removesuffix('.')}."
+
+
+def _wrong(
+    paths: RunPaths,
+    drawn: Drawn,
+    scores: Scores,
+    hashes: Mapping[str, Any],
+    adapter: str | None,
+) -> Iterator[str]:
+    """One sentence for each thing in the documents that run.json, the draw or the tuned scores do not say."""
+    if drawn.of < 1 or not 1 <= (drawn.part or 0) <= drawn.of or drawn.sets.keys() != RESERVES.keys():
+        yield f"{paths.reserve_drawn}: there is no such part of a reserve"
+        return
+    for name, role in RESERVES.items():
+        whole = drawn.sets[name].whole_sha256
+        if whole != hashes.get(role):
+            yield f"{paths.reserve_drawn}: was drawn from another {role} than run.json records"
+        base, tuned = (scores[name, who] for who in WHO)
+        ordinary, problem = read_score(paths.tuned(name))
+        for who, score in zip(WHO, (base, tuned), strict=True):
+            path = paths.reserve(name, who)
+            of = (drawn.sets[name].manifest_sha256, drawn.sets[name].lines_sha256)
+            if (score.manifest_sha256, score.lines_sha256) != of:
+                yield f"{path}: not of the part that was drawn"
+            wanted: dict[str, Any] = {"dataset": role}
+            wanted |= {"step": 0, "adapter_hash": None} if who == "base" else {"adapter_hash": adapter}
+            if ordinary is not None:
+                more = ("normaliser", "fingerprint", "unit", "precision", *(["step"] if who == "tuned" else []))
+                wanted |= {key: getattr(ordinary, key) for key in more}
+            for key, value in wanted.items():
+                if getattr(score, key) != value:
+                    yield f"{path}: its {key} is {quoted(_plain(getattr(score, key)))}, not {quoted(_plain(value))}"
+            if ordinary is None:
+                yield str(problem)
+            elif _decoding(score) != _decoding(ordinary):
+                yield f"{path}: was decoded otherwise than the run's {name} set"
+        if (differing := base.differing_clip(tuned)) is not None:
+            yield f"{paths.reserve(name, 'tuned')}: not the clips of the base model's score: {differing}"
+
+
+def _decoding(score: Score) -> dict[str, Any]:
+    """Without the longest length of a transcript, which follows from the clips of a set."""
+    found: dict[str, Any] = msgspec.to_builtins(score.decode)
+    return {key: value for key, value in found.items() if key != "max_tokens"}
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Unit) else msgspec.to_builtins(value)
+
+
+# A dashboard asks again every second.
+@lru_cache(maxsize=32)
+def _assessed(
+    paths: RunPaths, thresholds: Thresholds, _stamps: tuple[tuple[int, ...], ...]
+) -> tuple[Significance | None, str | None]:
+    """How sure gain and regression are, counted from the documents' own texts."""
+    from core.scoring.assess import Documents, assess
+    from core.scoring.text import normaliser
+
+    sets: dict[str, Documents] = {}
+    try:
+        for name in RESERVES:
+            base, tuned = (read_score(paths.reserve(name, who))[0] for who in WHO)
+            if base is None or tuned is None:
+                return None, f"{paths.reserve(name, 'tuned')}: changed while it was read"
+            text, unit = normaliser(tuned.normaliser.name), tuned.unit
+            if text.version != tuned.normaliser.version:
+                return None, f"{paths.reserve(name, 'tuned')}: scored with another version of the normaliser"
+            sets[name] = Documents(mappings(base.utterances), mappings(tuned.utterances), ())
+        return assess(sets["domain"], sets["heldout"], {}, thresholds, text, "reserve", scored=unit), None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return None, f"{paths.reserve_drawn.parent}: {error}"
+
+
+def wrong_draw(paths: RunPaths, data: DataSettings, hashes: Mapping[str, str], cache: HashCache) -> Iterator[str]:
+    """Whether the part is that of the manifests, where they are here. ManifestError, AudioError, OSError: not here."""
+    drawn, _ = read_drawn(paths)
+    if drawn is None or drawn.part is None:
+        return
+    if drawn.of != data.reserve_parts or not 1 <= drawn.part <= drawn.of:
+        raise ManifestError(f"{paths.reserve_drawn}: has {drawn.of} parts, run.json {data.reserve_parts}")
+    if drawn_sets(data, hashes, drawn.part, cache) != drawn.sets:
+        yield f"{paths.reserve_drawn}: not part {drawn.part} of the reserve sets that run.json names"

@@ -1,0 +1,191 @@
+"""The last word on an accepted run: a part of a reserve that no other run has seen, and what is believed of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import FakeRun
+
+from core.manifests.hashing import lines_sha256
+from core.runs.adapter_files import adapter_hash
+from core.runs.judged import Judged, judged
+from core.runs.paths import RunsFolder
+from core.runs.reserve import draw
+from core.runs.scores import read_score
+from core.runs.store import read_run
+from core.scoring.data_health import RESERVES
+from core.scoring.evidence import Decision, State, Thresholds
+from core.system.files import write_json
+
+HASHES = {"reserve_domain": "d1" * 32, "reserve_heldout": "e1" * 32}
+PARTS = {"domain": "d2" * 32, "heldout": "e2" * 32}
+
+
+@pytest.fixture
+def run(fake_run: Callable[..., FakeRun]) -> FakeRun:
+    """A run that its ordinary sets accept, with a reserve that it was not scored on yet."""
+    run = fake_run()
+    config = json.loads(run.paths.config.read_text())
+    config["settings"]["data"] = {role: f"/data/{role}.jsonl" for role in HASHES}
+    write_json(run.paths.config, config | {"hashes": HASHES})
+    return run.good()
+
+
+def score(run: FakeRun, domain: tuple[int, int] = (300, 180), heldout: tuple[int, int] = (30, 30), **more: Any) -> None:
+    """Base and tuned errors of 600 words on part 2 of 4. `more`: of the tuned documents."""
+    sets = {}
+    for name, errors in (("domain", domain), ("heldout", heldout)):
+        alike = {"dataset": RESERVES[name], "manifest_sha256": PARTS[name]}
+        own = {"step": 1000, "adapter_hash": adapter_hash(run.paths.best)} | more
+        for who, count, fields in (("base", errors[0], {"step": 0}), ("tuned", errors[1], own)):
+            run.score(run.paths.reserve(name, who), count, **(alike | fields))
+        base, _ = read_score(run.paths.reserve(name, "base"))
+        assert base is not None
+        lines = lines_sha256(utterance.line for utterance in base.utterances)
+        sets[name] = {
+            "whole_sha256": HASHES[RESERVES[name]], "manifest_sha256": PARTS[name], "lines_sha256": lines,
+        }  # fmt: skip
+    write_json(run.paths.reserve_drawn, {"schema": 1, "part": 2, "of": 4, "sets": sets})
+    run.result()
+
+
+def seen(run: FakeRun, **thresholds: Any) -> Judged:
+    return judged(read_run(run.paths), Thresholds(**thresholds))
+
+
+def test_a_run_that_passes_again_is_accepted(run: FakeRun) -> None:
+    score(run)
+    found = seen(run)
+    reserve = found.verdict.criterion("reserve")
+    assert (reserve.state, found.verdict.decision, found.problems) == (State.PASS, Decision.ACCEPTED, ())
+    assert reserve.reason.startswith(
+        "On part 2 of 4 of the reserve: Domain WER 50.00 → 30.00 %, a gain of 20.00 points"
+    )
+    assert "Heldout WER 5.00 → 5.00 %" in reserve.reason
+
+
+@pytest.mark.parametrize("fails", [{"domain": (300, 300)}, {"heldout": (30, 40)}])
+def test_a_run_that_fails_there_is_rejected(run: FakeRun, fails: dict[str, tuple[int, int]]) -> None:
+    score(run, **fails)
+    found = seen(run)
+    assert [c.name for c in found.verdict.criteria if c.state is State.FAIL] == ["reserve"]
+    assert found.verdict.decision is Decision.REJECTED
+
+
+def test_what_is_asked_for_must_be_sure_there_too(run: FakeRun) -> None:
+    score(run, heldout=(30, 31))
+    found = seen(run, confidence=0.95, unknown_speakers="made up", heldout_regression_pp=5.0)
+    assert found.verdict.criterion("heldout").state is State.PASS
+    assert "sure" in found.verdict.criterion("reserve").reason
+
+
+def test_without_scores_it_is_not_known(run: FakeRun) -> None:
+    found = seen(run)
+    assert (found.verdict.criterion("reserve").state, found.verdict.decision) == (State.UNKNOWN, Decision.UNDECIDED)
+    assert (
+        "was not scored on the reserve: it was not accepted when it ended" in found.verdict.criterion("reserve").reason
+    )
+
+
+def test_what_the_ordinary_sets_reject_is_not_asked_again(run: FakeRun) -> None:
+    score(run)
+    found = seen(run, domain_gain_pp=50.0)
+    assert (
+        found.verdict.criterion("reserve").reason
+        == "Only a run that the ordinary sets accept is scored on the reserve."
+    )
+    assert found.verdict.decision is Decision.REJECTED
+
+
+def test_a_run_without_a_reserve_has_no_such_criterion(fake_run: Callable[..., FakeRun]) -> None:
+    verdict = seen(fake_run().good()).verdict
+    assert "reserve" not in [criterion.name for criterion in verdict.criteria]
+
+
+def test_when_all_parts_are_taken_it_is_not_known(run: FakeRun) -> None:
+    write_json(run.paths.reserve_drawn, {"schema": 1, "part": None, "of": 4, "sets": {}})
+    run.result()
+    reserve = seen(run).verdict.criterion("reserve")
+    assert reserve.state is State.UNKNOWN
+    assert reserve.reason.startswith("All 4 parts of the reserve were drawn by other accepted runs")
+
+
+def edited(path: Path, **changes: Any) -> None:
+    write_json(path, json.loads(path.read_text()) | changes)
+
+
+FORGERIES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
+    "the scores of another adapter": (lambda run: score(run, adapter_hash="f" * 64), "its adapter_hash is"),
+    "another step": (lambda run: score(run, step=900), "its step is"),
+    "another set": (lambda run: edited(run.paths.reserve("heldout", "tuned"), dataset="heldout"), "its dataset is"),
+    "another manifest": (
+        lambda run: edited(run.paths.reserve("heldout", "tuned"), manifest_sha256="0" * 64),
+        "not of the part that was drawn",
+    ),
+    "another decoding": (
+        lambda run: edited(
+            run.paths.reserve("domain", "base"),
+            decode={"method": "greedy", "tokens_per_second": 1.0, "max_tokens": 194, "lifted": []},
+        ),
+        "was decoded otherwise",
+    ),
+    "a base model that is an adapter": (
+        lambda run: edited(run.paths.reserve("domain", "base"), adapter_hash="f" * 64),
+        "its adapter_hash is",
+    ),
+    "other reserve manifests": (
+        lambda run: edited(run.paths.config, hashes=HASHES | {"reserve_domain": "0" * 64}),
+        "was drawn from another reserve_domain",
+    ),
+    "no such part": (lambda run: edited(run.paths.reserve_drawn, part=9), "there is no such part"),
+    "a draw that is none": (lambda run: edited(run.paths.reserve_drawn, part="2"), "restore the file"),
+    "a document that is gone": (lambda run: run.paths.reserve("domain", "tuned").unlink(), "missing"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_documents_are_no_evidence(run: FakeRun, name: str) -> None:
+    score(run)
+    forge, why = FORGERIES[name]
+    forge(run)
+    run.result()
+    found = seen(run)
+    reserve = found.verdict.criterion("reserve")
+    assert (reserve.state, found.verdict.decision) == (State.UNKNOWN, Decision.UNDECIDED)
+    assert why in reserve.reason and reserve.reason in found.problems
+
+
+def test_counts_that_the_texts_do_not_bear_out_are_no_evidence(run: FakeRun) -> None:
+    score(run, heldout=(30, 60))
+    path = run.paths.reserve("heldout", "tuned")
+    document = json.loads(path.read_text())
+    for utterance in document["utterances"]:
+        utterance["substitutions"] = 0
+    write_json(path, document | {"counts": run.counts(0)})
+    run.result()
+    found = seen(run)
+    assert found.verdict.criterion("reserve").state is State.UNKNOWN
+    assert "its texts" in found.verdict.criterion("reserve").reason
+
+
+def test_a_document_that_was_edited_after_the_end_is_told(run: FakeRun) -> None:
+    score(run, heldout=(30, 60))
+    run.score(run.paths.reserve("heldout", "tuned"), 30, dataset="reserve_heldout", manifest_sha256=PARTS["heldout"])
+    found = seen(run)
+    assert found.verdict.decision is not Decision.ACCEPTED
+    assert any("heldout-tuned.json: changed since the run ended" in problem for problem in found.problems)
+
+
+def test_each_accepted_run_draws_the_next_part_and_keeps_it(tmp_path: Path) -> None:
+    runs = RunsFolder(tmp_path / "runs", tmp_path / "state")
+    for folder in (runs.root, runs.state / "locks"):
+        folder.mkdir(parents=True)
+    one, two, three = (runs.run(name, "0123456789") for name in ("one", "two", "three"))
+    assert [draw(runs, run, HASHES, 2) for run in (two, one, two, three)] == [1, 2, 1, None]
+    # another reserve, and the same in other parts, are other speech
+    assert draw(runs, three, HASHES | {"reserve_domain": "0" * 64}, 2) == 1
+    assert draw(runs, three, HASHES, 3) == 1
