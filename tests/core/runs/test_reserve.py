@@ -152,7 +152,7 @@ def test_forged_documents_are_no_evidence(run: FakeRun, name: str) -> None:
     score(run)
     forge, why = FORGERIES[name]
     forge(run)
-    run.result()
+    run.health()
     found = seen(run)
     reserve = found.verdict.criterion("reserve")
     assert (reserve.state, found.verdict.decision) == (State.UNKNOWN, Decision.UNDECIDED)
