@@ -59,9 +59,18 @@ class Layout:
 
 
 def share(
-    width: int, height: int, rows: int, emphasis: str = EMPHASES[0], *, rates: bool = False, sizes: Sizes | None = None
+    width: int,
+    height: int,
+    rows: int,
+    emphasis: str = EMPHASES[0],
+    *,
+    more: int = 0,
+    rates: bool = False,
+    sizes: Sizes | None = None,
 ) -> Layout:
-    """The layout for a screen of this size and a queue of `rows` rows. `rates`: rather the error rates' plots.
+    """The layout for a screen of this size and a queue of `rows` rows, whose verdicts have `more` criteria than six.
+
+    `rates`: rather the error rates' plots.
 
     What is given up as the screen shrinks: the log, reasons of the verdict, most rows of the queue, the plots, the
     verdict.
@@ -74,7 +83,7 @@ def share(
         return Layout(room, 0, 0)  # what to do next is all there is to say
     if width < 60:
         return Layout(room - _HEAD_LINES, 0, _HEAD_LINES)
-    verdict = _VERDICT_LONG if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT
+    verdict = _VERDICT_LONG + 2 * more if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT + more
     verdict += width < _NARROW
     verdict = max(1, min(verdict + sizes.verdict, max(verdict, room - 3)))
     wanted = max(rows + 1, 2)

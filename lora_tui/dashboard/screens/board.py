@@ -290,10 +290,11 @@ class BoardScreen(FollowsBoard, Screen[None]):
         room = height - self.query_one(FilterLine).display
         # A row without a run has no plots: the plan has their room.
         bare = self.board.plan is not None and self.row is not None and self.row.run is None and self.row.planned
-        if self._arranged == (arranged := (width, room, rows, self.emphasis, bare, self.rates, self.sizes)):
+        more = int(any(name == "runtime" for row in self.board.rows for name, _ in row.figures.criteria))
+        if self._arranged == (arranged := (width, room, rows, self.emphasis, bare, self.rates, self.sizes, more)):
             return
         self._arranged = arranged
-        layout = share(width, room, rows, self.emphasis, rates=self.rates, sizes=self.sizes)
+        layout = share(width, room, rows, self.emphasis, more=more, rates=self.rates, sizes=self.sizes)
         if bare:
             layout = replace(layout, plots=0, log=0, verdict=layout.plots + layout.log + layout.verdict)
         self.layout_now = layout

@@ -138,6 +138,7 @@ def test_the_row_of_a_run_that_goes_on(make_run: Make) -> None:
 def test_the_verdict_panel_has_a_line_for_every_criterion() -> None:
     assert share(80, 24, 7).verdict == 2 + len(CRITERIA), "the sentence on two lines"
     assert share(120, 24, 7).verdict == 1 + len(CRITERIA)
+    assert share(120, 24, 7, more=1).verdict == 2 + len(CRITERIA), "of a gate that names a runtime"
 
 
 def test_remarks_push_no_criterion_off_a_small_screen(make_run: Make) -> None:
