@@ -43,7 +43,7 @@ from core.system.files import fsync_folder, is_file, read_json, write_json, writ
 from core.system.process import PARENT_VARIABLE, end
 
 _STOP_S = 10.0
-_MADE_WITH = ("transformers", "torch", "peft", "safetensors", "ctranslate2")
+_MADE_WITH = ("transformers", "torch", "peft", "safetensors", "ctranslate2", "moonshine-voice", "onnx")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ class Form:
     """Modules that must be there to make and to judge it."""
     model_types: tuple[str, ...] = ()
     """Which models it can hold, by config.json; none named: all that can be trained."""
+    instead: str = "take --to hf"
+    """What to do for a model that it cannot hold."""
     unmade: str | None = None
     """Why it cannot be made here, and what to do instead."""
 
@@ -36,7 +38,7 @@ class Form:
             return f"--to {self.name}: {self.unmade}"
         if self.model_types and model_type not in self.model_types:
             held = ", ".join(self.model_types)
-            return f"--to {self.name}: a {model_type} model has no such form (it holds {held}): take --to hf"
+            return f"--to {self.name}: a {model_type} model has no such form (it holds {held}): {self.instead}"
         return None
 
 
@@ -64,15 +66,18 @@ FORMS = (
     ),
     Form(
         "onnx",
-        "ONNX; refused, see docs/export.md",
+        "ONNX graphs of a streaming Moonshine, by the package moonshine-voice",
         (FLOAT32, INT8),
         "onnxruntime",
-        unmade="optimum's exporter (optimum-onnx 0.1.0) works with transformers below 4.58 only, and lora-tui trains "
-        "with 5.13 and later: merge with --to hf, then run optimum-cli on that folder in an environment of its own",
+        extra="onnx",
+        needs=("moonshine_voice", "onnx", "onnxscript", "onnxruntime"),
+        model_types=("moonshine_streaming",),
+        instead="optimum's exporter (optimum-onnx 0.1.0), which has others, works with transformers below 4.58 only: "
+        "merge with --to hf, then run optimum-cli on that folder in an environment of its own",
     ),
     Form(
         "ggml",
-        "ggml, for whisper.cpp; refused, see docs/export.md",
+        "ggml, for whisper.cpp: refused, with what to do instead",
         (FLOAT16, INT8),
         "whisper.cpp",
         unmade="no package on PyPI converts to it: merge with --to hf, then run models/convert-h5-to-ggml.py of a "

@@ -11,6 +11,11 @@ from torch import Tensor
 from core.training.families.base import Samples
 from core.training.families.moonshine import Moonshine
 
+FRAME_SAMPLES = 80
+"""Samples of a frame, 5 ms."""
+LEAST_SAMPLES = 1280
+"""Shorter clips are followed by silence."""
+
 
 def _own_frames(conv: Any, args: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> Any:
     """Forward hook of the convolutions.
@@ -38,7 +43,7 @@ class MoonshineStreaming(Moonshine):
 
     def features(self, clips: Sequence[Samples]) -> dict[str, Tensor]:
         """The samples, to the length that its own processor pads to."""
-        return self._raw(clips, multiple=80, minimum=1280)
+        return self._raw(clips, multiple=FRAME_SAMPLES, minimum=LEAST_SAMPLES)
 
 
 FAMILY = MoonshineStreaming

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +12,17 @@ from typing import Any
 import pytest
 import torch
 from ctc_kit import CTC_KINDS, tiny_ctc
-from training_kit import speechlike
+from training_kit import speechlike, tiny_streaming
 
 from core.audio.samples import normalise
 from core.errors import ExitCode, ModelError
-from core.export import ct2, lora
+from core.export import ct2, lora, onnx
 from core.export.serve import Request
 from core.export.source import Source
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_files import CONFIG, WEIGHTS, AdapterFacts, adapter_hash, read_facts
 from core.runs.paths import RunPaths
+from core.runs.scores import Decoding
 from core.scoring.units import Unit
 from core.training.adapter import attach, load_adapter, save_adapter, trainable
 from core.training.evaluation import normalisation_fingerprint
@@ -126,7 +128,7 @@ def test_a_wav2vec2_says_the_same_in_ctranslate2(monkeypatch: pytest.MonkeyPatch
     assert recogniser.runtime.name == "ctranslate2"
 
 
-def _request(found: Source, folder: Path) -> Request:
+def _request(found: Source, folder: Path, **decode: Decoding) -> Request:
     return Request(
         target="ct2:float32",
         folder=str(folder),
@@ -137,9 +139,33 @@ def _request(found: Source, folder: Path) -> Request:
         adapter_hash=found.digest,
         unit=Unit.WORD,
         sets={},
-        decode={},
+        decode=decode,
         output="",
     )
+
+
+@pytest.mark.heavy
+def test_a_streaming_moonshine_says_the_same_in_onnx_runtime(tmp_path: Path) -> None:
+    """Each layer's window is that of transformers, which the exporter reads as one frame more on each side."""
+    for package in ("moonshine_voice", "onnx", "onnxscript", "onnxruntime"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs {package}, of the extra onnx")
+    (model := tmp_path / "model").mkdir()
+    tiny_streaming(model)
+    found = source(model, tmp_path / "adapter", method="dora")
+    said = onnx.write(found, tmp_path / "whole", "float32")
+    assert said["converter"].startswith("moonshine-voice ")
+    judged, _ = load_adapter(load_model(str(model)), tmp_path / "adapter")
+    judged = judged.capped_at(found.facts.tokens_per_second)
+    recogniser = onnx.opened(_request(found, tmp_path / "whole", domain=judged.decoding))
+    assert (recogniser.runtime.name, recogniser.runtime.precision) == ("onnxruntime", "float32")
+    for text in ("one", "two three four", "six seven eight nine"):
+        clip = normalise(speechlike(text)).samples
+        with torch.inference_mode():
+            [ids] = judged.decode(judged.encode(judged.features([clip])), [judged.limits.tokens(len(clip))])
+        assert recogniser.text(clip, None) == judged.text(ids) != ""
+    onnx.write(found, tmp_path / "less", "int8")
+    assert onnx.opened(_request(found, tmp_path / "less")).runtime.precision == "int8"
 
 
 def test_a_wav2vec2_that_ctranslate2_has_not_is_refused_by_name(tmp_path: Path) -> None:
@@ -154,7 +180,7 @@ def test_a_wav2vec2_that_ctranslate2_has_not_is_refused_by_name(tmp_path: Path) 
     ("options", "said"),
     [
         (("--to", "ct2"), "a moonshine model has no such form (it holds whisper, wav2vec2): take --to hf"),
-        (("--to", "onnx"), "optimum-onnx 0.1.0) works with transformers below 4.58 only"),
+        (("--to", "onnx"), "a moonshine model has no such form (it holds moonshine_streaming): optimum's exporter"),
         (("--to", "ggml"), "no package on PyPI converts to it: merge with --to hf, then"),
         (("--to", "hf", "--quantise", "int8"), "hf has no such weights (it has float32, bfloat16, float16)"),
         (("--to", "hf", "--largest-error", "0.1"), "goes with --to lora alone"),

@@ -55,6 +55,7 @@ NAMED: dict[str, frozenset[str]] = {
         # the folder that an export is written to, and the process that judges it there
         "core/export/exporting.py": "open os.walk shutil files.write_json files.write_text",
         "core/export/lora.py": "files.write_bytes files.write_json",
+        "core/export/onnx.py": "files.write_json",
         "core/export/serve.py": "files.write_json",
         "core/cli/data_commands.py": "files.write_bytes files.write_text",
         "core/runs/model_card.py": "files.write_text",
