@@ -12,6 +12,8 @@ from core.system.files import write_text
 from lora_tui.reports import csv_table, github_actions, json_document, markdown
 from lora_tui.reports.report import Report, fit
 
+COMMENT = ".comment.md"
+"""Ending of the name of a comment on a pull or merge request."""
 EXPORT_BYTES = 8_000_000
 """Largest export: what does not open is no report. JSON and CSV are for programs and never cut."""
 
@@ -53,7 +55,11 @@ def _html(_path: Path, report: Report) -> str:
 
 
 def _markdown(path: Path, report: Report) -> str:
-    """The Markdown; the charts it shows are written into a folder beside it."""
+    """The Markdown; the charts it shows are written into a folder beside it. `….comment.md` is short, without any."""
+    if path.name.lower().endswith(COMMENT):
+        from lora_tui.reports import comment
+
+        return comment.render(report)
     from lora_tui.reports import svg as pictures
 
     drawn = pictures.files(report)

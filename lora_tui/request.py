@@ -92,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=user_path,
         metavar="FILE",
-        help="write the run matrix to FILE.md, .csv, .json, .xml (JUnit) or .html; repeatable",
+        help="write the run matrix to FILE.md, .csv, .json, .xml (JUnit) or .html; FILE.comment.md is short, for a "
+        "pull or merge request; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print the run matrix as JSON instead of Markdown")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,17 +11,22 @@ from typing import TYPE_CHECKING
 from core.errors import ExitCode
 from core.queue.execution import PlanExecution
 from core.runs.data_health import health_facts
+from core.runs.headline import headline
 from core.runs.judged import Fact, origin
 from core.runs.matrix import criteria_of, headings, history_row
 from core.runs.paths import RunPaths
 from core.runs.position import Position, read_positions
-from core.runs.row import Row
+from core.runs.row import Outcome, Row
 from core.runs.status import Status
 from core.scoring.units import Unit
 
 if TYPE_CHECKING:
     from lora_tui.reports.clips import ClipReport
     from lora_tui.reports.curves import Chart
+
+
+_LATEST = 1e11
+"""Seconds since 1970 that a calendar still knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,26 @@ class Report:
     def criteria(self) -> dict[str, str]:
         """The criteria that have a column, and its heading."""
         return criteria_of(row.line for row in self.rows)
+
+    def recommendation(self) -> str:
+        """One sentence for who decides: which run ships, or why none does. Of several, that of the largest gain."""
+        lines = [row.line for row in self.rows if row.line.planned and row.line.confirms is None]
+        ships = [line for line in lines if line.outcome is Outcome.ACCEPTED]
+        if ships:
+            best = min(ships, key=lambda line: line.figures.domain.change or 0.0)
+            others = f"; {len(ships) - 1} more accepted" if len(ships) > 1 else ""
+            return f"{headline(best).text}{others}"
+        counted = Counter(line.outcome.value for line in lines)
+        told = [f"{counted[word]} {word}" for word in ("rejected", "undecided", "pending", "skipped") if counted[word]]
+        nearest = [line for line in lines if line.figures.standing is not None]
+        why = f". {headline(nearest[0]).text}" if len(nearest) == 1 else ""
+        return f"nothing ships: {', '.join(told) or 'there is no run'}{why}"
+
+    def date(self) -> str:
+        """Of the newest event of its runs, as `2026-11-30`, in UTC; nothing where there is none."""
+        judged = [row.line.judged for row in self.rows if row.line.judged is not None]
+        times = [at for one in judged if (at := one.snapshot.last_event_time) is not None]
+        return time.strftime("%Y-%m-%d", time.gmtime(max(times))) if times and max(times) < _LATEST else ""
 
     @property
     def headings(self) -> tuple[str, ...]:

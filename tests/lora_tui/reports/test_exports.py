@@ -103,7 +103,7 @@ class Tags(html.parser.HTMLParser):
 
 TAGS = """
 html head meta title style body h1 h2 h3 div table tr th td p b ul li span br details summary dl dt dd pre wbr
-svg text line polyline circle
+svg text line polyline circle rect
 """
 ATTRIBUTES = """
 lang charset http-equiv content name class role aria-label viewbox width height x y x1 x2 y1 y2 text-anchor points
