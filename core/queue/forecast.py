@@ -9,6 +9,7 @@ import importlib.util
 from pathlib import Path
 
 from core.manifests.sets import set_paths
+from core.plan.candidates import planned_candidates
 from core.plan.rows import interval_steps
 from core.plan.schema import RunSettings
 from core.queue.gpu.nvml import NvmlReader
@@ -68,19 +69,22 @@ def measured_bytes(run: RunPaths) -> int:
 
 
 def forecast_bytes(settings: RunSettings) -> int:
-    """Adapters of all intervals, the checkpoints kept and one being written, score documents, events.
+    """Adapters of all intervals and candidates, the checkpoints kept and one being written, score documents, events.
 
     `settings`: resolved, with absolute paths. Of a model that is not here (a hub id) the adapters count as nothing.
     """
     train = settings.train
     intervals = len(interval_steps(train.steps, train.eval_every))
+    made = planned_candidates(train)
     size = adapter_size(settings)
     trained, saved = (0, 0) if size is None else (_FLOAT * size.trained, _FLOAT * size.saved)
     checkpoints = (1 + train.keep_checkpoints) * (saved + _MOMENTS * trained)
     # A part of a manifest counts as all of it: evaluations leave little beside adapters.
     manifests = sum(_size(path) for name, path in set_paths(settings.data).items() if name in EVALUATED)
-    scores = _SCORED * manifests * (intervals + 2)  # interval 0 and the tuned score, too
-    return intervals * saved + checkpoints + scores + _EVENT_BYTES * train.steps
+    scores = _SCORED * manifests * (intervals + len(made) + 2)  # interval 0 and the tuned score, too
+    # an average has the sum of the ranks of what it is made of
+    adapters = saved * (intervals + sum(len(one.steps) for one in made))
+    return adapters + checkpoints + scores + _EVENT_BYTES * train.steps
 
 
 def _size(path: str | None) -> int:

@@ -222,12 +222,16 @@ class EarlyStop:
     unit: Unit = Unit.WORD
 
 
-def early_stop_of(gate: Mapping[str, Any]) -> EarlyStop | None:
-    """The rule in a `[gate]` (as in `run.json`); None: it is off."""
+def early_stop_of(gate: Mapping[str, Any], *, comes_back: bool = False) -> EarlyStop | None:
+    """The rule in a `[gate]` (as in `run.json`); None: it is off.
+
+    `comes_back`: the run interpolates with the base model in the end, so that what it forgets by then rejects nothing.
+    """
     limit = gate.get("early_stop")
     if limit is None:
         return None
-    return EarlyStop(float(limit), int(gate.get("early_stop_intervals", 3)), Unit(gate.get("unit", Unit.WORD)))
+    limit = math.inf if comes_back else float(limit)
+    return EarlyStop(limit, int(gate.get("early_stop_intervals", 3)), Unit(gate.get("unit", Unit.WORD)))
 
 
 def early_stop(intervals: Sequence[Interval], rule: EarlyStop) -> str | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -161,10 +159,7 @@ class Session:
         speech = attach(speech, self.settings.adapter, self.settings.train.seed)
         save_memory(speech, self.settings.train)
         facts = self._facts(speech)
-        rule = early_stop_of(self.config.get("gate") or {})
-        if rule is not None and self.settings.train.interpolate:
-            # what it has forgotten by now says nothing of a run that goes back towards the base model
-            rule = replace(rule, regression_pp=math.inf)
+        rule = early_stop_of(self.config.get("gate") or {}, comes_back=bool(self.settings.train.interpolate))
         trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer, rule)
         if self.resume_from is not None:
             trainer.resume(self.resume_from, self.earlier_intervals, self.earlier_candidates)

@@ -56,6 +56,13 @@ def test_intervals_checkpoints_and_scores_count(tmp_path: Path) -> None:
     assert forecast_bytes(more) == 10 * adapter + 2 * 3 * adapter + 2 * 2000 * 12 + 250 * 100
 
 
+def test_candidates_count_with_all_that_they_are_made_of(tmp_path: Path) -> None:
+    run = settings(tmp_path)
+    made = replace(run, train=replace(run.train, interpolate=(0.3, 0.6), average=2))
+    # Of two intervals: their average, and two parts of the way to each of it and the last one.
+    assert forecast_bytes(made) - forecast_bytes(run) == 4 * weights(run) * (2 + 2 * 1 + 2 * 2) + 2 * 2000 * 5
+
+
 def test_a_model_that_is_not_here_takes_what_can_be_told(tmp_path: Path) -> None:
     run = replace(settings(tmp_path), model=ModelSettings("organisation/name"))
     assert adapter_size(run) is None and forecast_bytes(run) == 2 * 2000 * 4 + 250 * 100

@@ -25,6 +25,13 @@ def test_off_unless_the_plan_says_so() -> None:
     assert early_stop_of({"early_stop": 2, "early_stop_intervals": 4}) == EarlyStop(2.0, 4)
 
 
+def test_a_run_that_goes_back_to_the_base_may_forget_meanwhile() -> None:
+    rule = early_stop_of({"early_stop": 1.0, "early_stop_intervals": 2}, comes_back=True)
+    assert rule is not None
+    assert early_stop([interval(0), interval(10, 500), interval(20, 900)], rule) is None
+    assert early_stop([interval(0), interval(10, loss=1.1), interval(20, loss=1.2)], rule) is not None
+
+
 def test_the_reason_says_what_was_counted() -> None:
     rule = early_stop_of({"early_stop": 1.0, "early_stop_intervals": 2, "unit": "character"})
     assert rule == EarlyStop(1.0, 2, Unit.CHARACTER)
