@@ -53,7 +53,7 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     widths = {one.step: one.half_width for one in view.heldout}
     limit = view.thresholds.heldout_regression_pp
     for interval in view.snapshot.intervals:
-        best = interval.step == view.verdict.best_step
+        best = interval.step == view.verdict.best_step and view.verdict.chosen is None
         half = widths.get(interval.step)
         step.append([("★ " if best else "  ", "best"), (f"{interval.step:>7}  ", "")])
         domain.append(_score(interval.domain, base.domain, "", None))
@@ -63,7 +63,24 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     fits = sum(len(text) for text, _ in beside[0]) <= width
     lines = beside if fits else [*below[: len(step)], [], *below[len(step) :]]
     note = f"changes in points against step 0; heldout may rise by {limit:g}, ! is more"
-    return [*lines, [], [(note, "muted")], *_verdict_reasons(view)]
+    return [*lines, [], [(note, "muted")], *_candidate_lines(view), *_verdict_reasons(view)]
+
+
+def _candidate_lines(view: RunView) -> list[Pieces]:
+    """How each candidate did on the selection sets, intervals and what was made of them; nothing without such sets."""
+    choice = view.judged.evidence.choice
+    if choice is None or not choice.standings:
+        return []
+    width = max(len(one.name) for one in choice.standings)
+    lines: list[Pieces] = [
+        [],
+        [(f"{'':2}{'on selection sets':<{width}} {'gain':>7} {'heldout':>7} {'sure':>6}", "muted")],
+    ]
+    for one in choice.standings:
+        mark = "★ " if one.name == choice.name else "  "
+        figures = f" {one.gain_pp:>+7.2f} {one.rise_pp:>+7.2f} {100 * one.keeps:>5.0f}%"
+        lines.append([(mark, "best"), (f"{one.name:<{width}}{figures}", "")])
+    return lines
 
 
 def _verdict_reasons(view: RunView) -> list[Pieces]:

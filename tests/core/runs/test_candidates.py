@@ -16,11 +16,17 @@ from core.runs.folder import replace_link
 from core.runs.judged import judged
 from core.runs.model_card import render
 from core.runs.paths import adapter_name, adapter_step
+from core.runs.row import Row
 from core.runs.signing import Keys
 from core.runs.store import read_run
 from core.runs.verify import verify
 from core.scoring.evidence import Decision, State, Thresholds
 from core.system.files import write_json
+from lora_tui.dashboard.plots import charts
+from lora_tui.dashboard.plots.charts import PlotStyle
+from lora_tui.dashboard.reading.watch import Watch
+from lora_tui.dashboard.text.run_pages import interval_lines
+from lora_tui.dashboard.text.verdict_lines import verdict_lines
 
 INTERVALS = {
     # step: (domain, heldout, selection, selection_heldout), errors of 600 words
@@ -112,6 +118,20 @@ def test_the_snapshot_tells_of_the_candidates(run: FakeRun) -> None:
     ]
     assert found.chosen is not None and found.chosen.domain is not None
     assert found.chosen.domain.counts.errors == 200
+
+
+def test_the_dashboard_shows_a_run_whose_best_is_made_of_intervals(run: FakeRun) -> None:
+    watch = Watch(run.paths)
+    watch.refresh(Thresholds())
+    view = watch.view(watch.row(Row("x", "2.1")))
+    assert view is not None
+    page = ["".join(text for text, _ in pieces) for pieces in interval_lines(view, 200)]
+    starred = [line.split()[1] for line in page if line.startswith("★")]
+    assert starred == [BEST], "the interval that it is made of is not what ships"
+    assert any(line.split()[:2] == ["step-001000-x0.30", "+11.67"] for line in page)
+    look = PlotStyle()
+    assert charts.trade_off(view, look) is not None and charts.interval_places(view, look)
+    assert verdict_lines(view)
 
 
 def test_an_attempt_takes_back_candidates_of_steps_after_its_checkpoint(run: FakeRun) -> None:
