@@ -395,6 +395,38 @@ def long_transcripts(case: Case) -> str:
     return f"{name}: an utterance of {len(text)} letters{_follow(case, before)}"
 
 
+def forged_candidate(case: Case) -> str:
+    """A candidate that the run never made stands for its best: adapter, scores, event, link, and maybe the result."""
+    last = (case.run / "lora_adapter_last").readlink().name
+    step = int(last.rpartition("-")[2])
+    way = case.random.choice((0.3, 0.5))
+    name = f"{last}-x{way:.2f}"
+    before = digests(case.run / "events.jsonl", case.run / "result.json")
+    for room in ("adapters", "evals"):
+        shutil.copytree(case.run / room / (case.run / "lora_adapter_best").readlink().name, case.run / room / name)
+    edit(
+        case.run / "adapters" / name / "reproduce.json",
+        lambda facts: facts.update({"step": step, "made_of": [step], "way": way}),
+    )
+    scores = {path.stem: json.loads(path.read_text()) for path in (case.run / "evals" / name).glob("*.json")}
+    sets = {key: {**score["counts"], "loss": score["loss"]} for key, score in scores.items()}
+    told = {"event": "candidate_scored", "name": name, "made_of": [step], "alpha": way, "best": True, "seconds": 1.0}
+
+    def add(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        digest = next((line["hash"] for line in lines if line["event"] == "adapter" and line["best"]), "")
+        event = told | {"hash": digest, "sets": sets, "attempt": lines[-1]["attempt"], "time": lines[-1]["time"]}
+        return [*lines[:-1], event, lines[-1]]
+
+    edit_lines(case.run / "events.jsonl", add)
+    (case.run / "lora_adapter_best").unlink()
+    (case.run / "lora_adapter_best").symlink_to(f"adapters/{name}")
+    if case.random.random() < 0.5:
+        return f"a candidate that was never made, {name}"
+    edit(case.run / "result.json", lambda result: result.update({"candidate": name, "best_step": step}))
+    rehash(case.run, before)
+    return f"a candidate that was never made, {name}, and a result that says so"
+
+
 def turned_links(case: Case) -> str:
     """The manifest, or a file of the model, turns to another of the same size, written in the same moment."""
     if case.random.random() < 0.5:
@@ -534,6 +566,7 @@ EVIDENCE: tuple[tuple[Attack, int], ...] = (
     (impersonation, 4),
     (events, 8),
     (links, 6),
+    (forged_candidate, 3),
     (thresholds, 2),
     (facts_of_the_adapter, 5),
     (stored_figures, 6),

@@ -141,6 +141,22 @@ def test_a_run_killed_while_it_chooses_ends_as_one_that_was_not(
 
 
 @pytest.mark.heavy
+def test_a_run_that_is_stopped_while_it_chooses_goes_on_from_there(
+    chosen_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, choosing_sets: dict[str, Path]
+) -> None:
+    method = chosen_run.config["settings"]["adapter"]["method"]
+    if method != "lora":
+        pytest.skip("the method makes no difference here")
+    run = made(tmp_path, tiny_moonshine, choosing_sets, method)
+    run.fork(signal_at(signal.SIGTERM, DEATHS["after one"]))
+    assert run.final.outcome == "stopped"
+    assert 2 <= len(run.snapshot.candidates) < len(NAMES)
+    run.trained()
+    assert run.result() == chosen_run.result()
+    assert run.history() == chosen_run.history()
+
+
+@pytest.mark.heavy
 def test_where_no_candidate_does_better_an_interval_is_shipped(
     tmp_path: Path, tiny_moonshine: Path, choosing_sets: dict[str, Path]
 ) -> None:
