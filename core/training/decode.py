@@ -1,4 +1,4 @@
-"""Greedy decoding with a token cap for each clip.
+"""Decoding with a token cap for each clip, greedily or by beams.
 
 One loop for all encoder–decoders, so that batch 1 and batch N, training and `lora-cli` decode alike. `generate()` of
 transformers caps a whole batch at once, which lets a short clip run on because a long one shares its batch.
@@ -7,7 +7,7 @@ transformers caps a whole batch at once, which lets a short clip run on because 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -81,3 +81,101 @@ def greedy(model: Any, encoded: Encoded, vocabulary: Vocabulary, max_tokens: Seq
         inputs = token[:, None]
     rows, counts = written.tolist(), lengths.tolist()
     return [row[:count] for row, count in zip(rows, counts, strict=True)]
+
+
+# Beam search
+#
+# Hypotheses are scored as transformers' `generate(num_beams=…)` does: one has the mean log-probability of its tokens,
+# the end among them. There are no penalties: a transcript repeats what the speaker repeats. Each clip has its own
+# hypotheses, its own cap and its own end, so that what it gives does not depend on the other clips of its batch.
+
+
+@dataclass(slots=True)
+class _Clip:
+    """The search for the transcript of one clip."""
+
+    cap: int
+    running: list[list[int]] = field(default_factory=lambda: [[]])
+    ended: list[tuple[float, list[int]]] = field(default_factory=list)
+    """At most as many as there are beams, the best first."""
+
+    def extend(
+        self, candidates: Sequence[tuple[float, int, int]], beams: int, eos: Sequence[int]
+    ) -> list[tuple[float, int, int]]:
+        """Go on with the `beams` best candidates that do not end; these are returned, none where the search is over.
+
+        A candidate: (log-probability of all of its tokens, the hypothesis that it goes on from, its next token), the
+        best first.
+        """
+        length = len(self.running[0]) + 1
+        following: list[tuple[float, int, int]] = []
+        for rank, (total, beam, token) in enumerate(candidates):
+            if token in eos or length == self.cap:
+                # those behind the `beams` best are there to go on, not to end
+                if rank < beams:
+                    self.ended.append((total / length, self.running[beam] + [token] * (token not in eos)))
+            elif len(following) < beams:
+                following.append((total, beam, token))
+        self.ended = sorted(self.ended, key=lambda one: -one[0])[:beams]
+        full = len(self.ended) == beams
+        if not following or (full and following[0][0] / length <= self.ended[-1][0]):
+            return []
+        self.running = [[*self.running[beam], token] for _, beam, token in following]
+        return following
+
+
+@torch.no_grad()
+def beam_search(
+    model: Any, encoded: Encoded, vocabulary: Vocabulary, max_tokens: Sequence[int], beams: int
+) -> list[list[int]]:
+    """The best hypothesis of `beams` for each clip, at most `max_tokens[b]` tokens. Neither prompt nor EOS is returned.
+
+    As with the defaults of transformers, a search is over once the best hypothesis that goes on has a lower mean than
+    the worst of `beams` that have ended.
+    """
+    clips = [_Clip(cap) for cap in max_tokens]
+    device = encoded.outputs["last_hidden_state"].device
+    inputs = torch.tensor(encoded.prompts, device=device)
+    searching = [cap > 0 for cap in max_tokens]
+    totals = torch.zeros(len(clips), 1, device=device)
+    past: Any = None
+    for position in range(max(max_tokens, default=0)):
+        output = decoder_logits(model, encoded, inputs, past_key_values=past, use_cache=True)
+        past = output.past_key_values
+        scores = torch.log_softmax(output.logits[:, -1].float(), dim=-1)
+        if banned := vocabulary.suppressed + (vocabulary.suppressed_first if position == 0 else ()):
+            scores[:, list(banned)] = -torch.inf
+        size = scores.shape[-1]
+        scores = (scores.view(*totals.shape, size) + totals[:, :, None]).flatten(1)
+        # as many as `beams` of them go on, even if each hypothesis has its ends among the best
+        best, places = torch.topk(scores, min(scores.shape[1], max(2, 1 + len(vocabulary.eos)) * beams))
+        chosen: list[list[tuple[float, int, int]]] = []
+        for row, clip in enumerate(clips):
+            pairs = zip(best[row].tolist(), places[row].tolist(), strict=True)
+            candidates = [(total, place // size, place % size) for total, place in pairs]
+            following = clip.extend(candidates, beams, vocabulary.eos) if searching[row] else []
+            searching[row] = bool(following)
+            # a clip that is done keeps its rows, which nobody reads
+            chosen.append((following or [(0.0, 0, vocabulary.pad)]) + [(-torch.inf, 0, vocabulary.pad)] * beams)
+        if not any(searching):
+            break
+        kept = [one[:beams] for one in chosen]
+        width = totals.shape[1]
+        totals = torch.tensor([[total for total, _, _ in one] for one in kept], device=device)
+        rows = torch.tensor([row * width + beam for row, one in enumerate(kept) for _, beam, _ in one], device=device)
+        inputs = torch.tensor([[token] for one in kept for _, _, token in one], device=device)
+        if position == 0:
+            encoded = _rows_of(encoded, rows)
+            past.reorder_cache(rows)
+        else:
+            # what a decoder makes of the encoder's output is the same for all hypotheses of a clip
+            getattr(past, "self_attention_cache", past).reorder_cache(rows)
+    return [clip.ended[0][1] if clip.ended else [] for clip in clips]
+
+
+def _rows_of(encoded: Encoded, rows: Tensor) -> Encoded:
+    """The encoded batch with a row for each hypothesis of a clip."""
+    every = {name: value.index_select(0, rows) for name, value in encoded.outputs.items()}
+    outputs = type(encoded.outputs)(**every)
+    mask = None if encoded.mask is None else encoded.mask.index_select(0, rows)
+    return replace(encoded, outputs=outputs, mask=mask)

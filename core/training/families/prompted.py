@@ -1,20 +1,56 @@
-"""Encoder–decoders on a FastConformer, whose decoder is told language and style before it writes."""
+"""Families whose prompt names the language of a clip, in the form of their own processor.
+
+Among them encoder–decoders on a FastConformer, whose decoder is told language and style before it writes.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
+from core.errors import ModelError
 from core.plan.families import FamilyFacts
-from core.training.families.base import Limits, Samples, padded
-from core.training.families.language_prompt import PromptPerLanguage
+from core.training.families.base import Limits, Samples, SpeechModel, padded
 from core.training.families.seq2seq import TOKENS_PER_SECOND, Seq2Seq
+
+# Any family whose prompt names the language of a clip
+
+
+@dataclass(kw_only=True, eq=False)
+class PromptPerLanguage(SpeechModel):
+    """A prompt for each language, made once."""
+
+    prompts: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
+
+    def prompt_in(self, language: str | None, make: Callable[[str], Any]) -> Any:
+        """The prompt of a clip in `language`, or in that of the model where the clip names none.
+
+        `make` makes that of a code. Raises ModelError where no language is named, or the files give no prompt.
+        """
+        told = language or self.language
+        if told is None:
+            raise ModelError("model.language: missing, and this model is told what is spoken")
+        if told not in self.prompts:
+            try:
+                # a processor may hear silence for it, as features are heard: not in bf16
+                with torch.autocast("cpu", enabled=False):
+                    self.prompts[told] = make(told)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ModelError(
+                    f"model: its processor makes no prompt in {told} ({error}); its chat template or the control "
+                    "tokens of its tokenizer are missing, or of another model: save or download it again"
+                ) from error
+        return self.prompts[told]
+
+
+# Encoder–decoders on a FastConformer
 
 LONGEST_PROMPT = 10
 """Tokens; for some versions of these families it is one less."""

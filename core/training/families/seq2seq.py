@@ -16,8 +16,7 @@ from torch import Tensor
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
 from core.plan.families import FamilyFacts, no_token
-from core.training.beams import beam_search
-from core.training.decode import Encoded, Vocabulary, decoder_logits, greedy
+from core.training.decode import Encoded, Vocabulary, beam_search, decoder_logits, greedy
 from core.training.families.base import Limits, Samples, SpeechModel, padded
 from core.training.loss import pad_targets, summed_cross_entropy
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.plan.families import FamilyFacts
 from core.training.families.base import Limits, padded
-from core.training.families.language_prompt import PromptPerLanguage
+from core.training.families.prompted import PromptPerLanguage
 from core.training.families.seq2seq import TOKENS_PER_SECOND
 from core.training.loss import summed_cross_entropy
 
