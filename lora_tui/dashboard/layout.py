@@ -18,7 +18,7 @@ _HEAD_LINES = 2
 _PLOTS_LEAST = 7
 _BLOCK_FROM, _BLOCK_WIDE, _ROW_WIDE = 19, 110, 150
 """Lines of plots from which two stand one above the other; columns from which all four have room then, or else."""
-_LOG_FROM, _LOG_MOST = 22, 10
+_LOG_FROM, LOG_MOST = 22, 10
 """Lines of plots beyond which the log has lines of its own, and how many at most."""
 _FARTHEST = 60
 
@@ -67,10 +67,11 @@ def share(
     more: int = 0,
     rates: bool = False,
     sizes: Sizes | None = None,
+    log: int = LOG_MOST,
 ) -> Layout:
     """The layout for a screen of this size and a queue of `rows` rows, whose verdicts have `more` criteria than six.
 
-    `rates`: rather the error rates' plots.
+    `rates`: rather the error rates' plots. `log`: lines that there are of the log.
 
     What is given up as the screen shrinks: the log, reasons of the verdict, most rows of the queue, the plots, the
     verdict.
@@ -98,8 +99,8 @@ def share(
         if room - verdict < 3:
             verdict = min(_HEAD_LINES, room - 1)
         table = room - verdict
-    log = max(0, min(max(0, plots - _LOG_FROM), _LOG_MOST) + sizes.log)
-    log = min(log, max(0, plots - _PLOTS_LEAST))
+    of_itself = min(max(0, plots - _LOG_FROM), LOG_MOST, log if log > 1 else 0)
+    log = min(max(0, of_itself + sizes.log), max(0, plots - _PLOTS_LEAST))
     plots -= log
     if plots >= _BLOCK_FROM:
         arrangement = "block" if width >= _BLOCK_WIDE else ("rates-block" if rates else "first")

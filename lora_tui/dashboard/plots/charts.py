@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from core.runs.run_figures import wer
-from core.scoring.evidence import Interval, SetScore
+from core.runs.run_figures import change, wer
+from core.scoring.evidence import CandidateScore, Interval, SetScore
 from lora_tui.dashboard.plots.plot import Bar, Curve, Level, Mark, Plot
 from lora_tui.dashboard.plots.series import Floats, Xs, minutes
 from lora_tui.dashboard.plots.trade_off import Path, Point, TradeOff
@@ -65,10 +65,12 @@ def domain_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = (
         levels = [Level(base.limit, "target", "line-target"), Level(base.baseline, "base", "line-base")]
         gain = abs(base.baseline - base.limit) or 1.0
         near = (base.limit - 2 * gain, base.baseline + gain)
-    marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
+    one = _chosen(view)
+    shipped = None if one is None or one.domain is None else one.domain.counts.wer_percent
+    marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)), shipped)
     return Plot(
         title, tuple(curves), tuple(levels), (), marks, _window(view, look), _end(view, look), _NO_INTERVALS,
-        x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look), near=near,
+        x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look), near=near, shipped=shipped,
     )  # fmt: skip
 
 
@@ -88,11 +90,13 @@ def heldout_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = 
     limit = view.thresholds.heldout_regression_pp
     levels = (Level(limit, "guardrail", "line-guardrail"), Level(0.0, "base", "line-base"))
     room = max(2 * abs(limit), 0.1)
-    marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)))
+    made = [point for one in view.snapshot.candidates if (point := _made(view, one, look)) and not point.apart]
+    shipped = next((point.rise for point in made if point.name == view.verdict.chosen), None)
+    marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)), shipped)
     return Plot(
         title, tuple(curves), levels if len(xs) else (), bars, marks, _window(view, look), _end(view, look),
         _NO_INTERVALS, signed=True, x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look),
-        near=(min(0.0, limit) - room, max(0.0, limit) + room),
+        near=(min(0.0, limit) - room, max(0.0, limit) + room), shipped=shipped,
     )  # fmt: skip
 
 
@@ -104,7 +108,9 @@ def trade_off(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
     limits = view.thresholds
     return TradeOff(
         (*paths, _path(view, look, "domain", look.point)), limits.domain_gain_pp, limits.heldout_regression_pp,
-        view.snapshot.unit.rate, "no interval yet" if view.snapshot.intervals else _NO_INTERVALS, look.star,
+        view.snapshot.unit.rate,
+        "" if len(view.snapshot.intervals) > 1 else ("no interval yet" if view.snapshot.intervals else _NO_INTERVALS),
+        look.star,
     )  # fmt: skip
 
 
@@ -120,7 +126,30 @@ def _path(view: RunView, look: PlotStyle, role: str, marker: str) -> Path:
         for x, (gain, rise) in zip(xs, both, strict=True)
     )  # fmt: skip
     best = next((p for p, (c, _) in zip(points, both, strict=True) if c.step == view.verdict.best_step), None)
-    return Path(role, marker, points, best)
+    made = [point for one in view.snapshot.candidates if (point := _made(view, one, look)) is not None]
+    chosen = next((point for point in made if point.name == view.verdict.chosen), None)
+    return Path(role, marker, (*points, *made), chosen or best)
+
+
+def _made(view: RunView, candidate: CandidateScore, look: PlotStyle) -> Point | None:
+    """An adapter made of intervals: on domain and heldout if it is what ships, else on the selection sets."""
+    first = view.snapshot.intervals[0] if view.snapshot.intervals else None
+    if first is None or first.step != 0:
+        return None
+    x = float(_x(view, np.array([candidate.step], np.float64), look)[0])
+    halves = view.candidates.get(candidate.name, (None, None))
+    for before, after, apart in (
+        ((first.domain, first.heldout), (candidate.domain, candidate.heldout), False),
+        ((first.selection, first.selection_heldout), (candidate.selection, candidate.selection_heldout), True),
+    ):
+        rises = [
+            None if old is None or new is None else change(old.counts, new.counts)
+            for old, new in zip(before, after, strict=True)
+        ]
+        if rises[0] is not None and rises[1] is not None:
+            known = (None, None) if apart else halves
+            return Point(candidate.name, x, -rises[0] + 0.0, rises[1], *known, made=True, apart=apart)
+    return None
 
 
 def _pinned(
@@ -214,12 +243,19 @@ def _ship(view: RunView, look: PlotStyle) -> float | None:
 
 
 def _star(view: RunView, look: PlotStyle) -> str:
-    return "" if view.verdict.best_step is None else f"{look.star} {view.verdict.best_step}"
+    name = view.verdict.chosen or view.verdict.best_step
+    return "" if name is None else f"{look.star} {name}"
 
 
-def _best_mark(view: RunView, look: PlotStyle, points: dict[float, float]) -> tuple[Mark, ...]:
+def _chosen(view: RunView) -> CandidateScore | None:
+    """The candidate made of intervals that ships, or would."""
+    return next((one for one in view.snapshot.candidates if one.name == view.verdict.chosen), None)
+
+
+def _best_mark(view: RunView, look: PlotStyle, points: dict[float, float], shipped: float | None) -> tuple[Mark, ...]:
+    """At the interval that ships, or at `shipped`, the y of a candidate made of it."""
     x = _ship(view, look)
-    y = None if x is None else points.get(x)
+    y = shipped if shipped is not None or x is None else points.get(x)
     return () if x is None or y is None else (Mark(x, float(y), look.star, "best"),)
 
 

@@ -114,7 +114,10 @@ def _entries(
         name = f" {label}" if label and label != plot.title and number < named else ""
         cells += cells_of(f"{gap if number else ''}{glyph}{name}", curve.role)
         if number < valued:
-            cells += cells_of(f" {item.told_at(_reads(plot, view))}", "")
+            told = item.told_at(_reads(plot, view))
+            if plot.shipped is not None and view.cursor is None and curve is plot.main:
+                told = f"{plot.shipped:.{curve.unit_digits}f}"
+            cells += cells_of(f" {told}", "")
     return cells
 
 

@@ -93,6 +93,8 @@ class Plot:
     """x of the step that ships, or would: a line from top to bottom, and what the legend reads without a cursor."""
     star: str = ""
     """The sign of that step, and its name, in the title."""
+    shipped: float | None = None
+    """y of what ships, where that is no point of the run's curve."""
     near: tuple[float, float] | None = None
     """y around the levels, for a close look."""
 

@@ -44,6 +44,8 @@ class Point:
     """The base model itself."""
     made: bool = False
     """Made of intervals, after training: on no path."""
+    apart: bool = False
+    """Its numbers are those of the selection sets: the others were scored on domain and heldout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Field:
             self.canvas.polyline(xs, ys, joined, path.role)
         for path in self.plot.paths:
             for point in path.points:
-                self._mark(point, self._marker(path, point), path.role)
+                self._mark(point, self._marker(path, point), "muted" if point.apart else path.role)
         for path in self.plot.paths:
             if path.best is not None:
                 own = path is self.plot.paths[-1]
@@ -223,7 +225,7 @@ def draw_trade_off(plot: TradeOff, width: int, height: int, view: View, *, ascii
     title = "trade-off"
     if width < _SMALLEST[0] or height < _SMALLEST[1]:
         return [fit(cells_of(title, "title"), width), *([fit([], width)] * (height - 1))]
-    if not any(not point.base for path in plot.paths for point in path.points):
+    if not any(path.points for path in plot.paths):
         said = fit(cells_of(f"{plot.empty:^{width}}", "muted"), width)
         above = (height - 1) // 2
         blank = fit([], width)
@@ -244,8 +246,8 @@ def _legend(field: Field, view: View, width: int) -> Line:
     title = [*cells_of("trade-off", "title"), *cells_of("  zoomed" if zoomed else "", "muted")]
     outside = sum(bool(field.outside(p)) for path in plot.paths for p in path.points)
     title += cells_of(f"  {outside} outside" if outside else "", "bad")
-    if point is None:
-        return title
+    if point is None or point.base:
+        return [*title, *cells_of(f"  {plot.empty}" if plot.empty else "", "muted")]
     own = plot.paths[-1]
     sign = ("@" if field.ascii else "◆") if view.cursor is not None else plot.star if point is own.best else own.marker
     role = "cursor" if view.cursor is not None else "best" if point is own.best else own.role
@@ -275,7 +277,7 @@ def _gain_axis(scale: Scale, plot: TradeOff, width: int, ascii_only: bool) -> It
     shown = [tick for tick in ticks if round(tick.value / step) % every == 0]
     named = [(tick.cell, number(tick.value, step * every, signed=True), "axis") for tick in shown]
     for cell, text, role in [*target, *named]:
-        start = min(max(GUTTER - 1, GUTTER + cell - len(text) // 2), width - len(text))
+        start = min(max(GUTTER, GUTTER + cell - len(text) // 2), width - len(text))
         if all(start > end or start + len(text) < begin for begin, end in taken):
             labels[start : start + len(text)] = cells_of(text, role)
             taken.append((start, start + len(text)))

@@ -43,6 +43,8 @@ class RunView:
     domain: tuple[IntervalChange, ...] = ()
     positions: tuple[Position, ...] = ()
     """What the order of the evaluation sets does to their WER."""
+    candidates: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Half widths of the 95 % intervals on domain and heldout of the candidate made of intervals that ships."""
 
     @property
     def log_line(self) -> str:

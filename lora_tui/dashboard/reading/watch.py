@@ -47,6 +47,23 @@ def set_changes(paths: RunPaths, intervals: tuple[Interval, ...], unit: Unit, na
     return tuple(changes)
 
 
+def candidate_widths(paths: RunPaths, snapshot: RunSnapshot) -> dict[str, tuple[float | None, float | None]]:
+    """Half widths of the changes on domain and heldout of the candidate made of intervals that the run ships."""
+    first, one = next((i for i in snapshot.intervals if i.step == 0), None), snapshot.chosen
+    if first is None or one is None:
+        return {}
+    words = {"domain": first.domain.counts.reference_words, "heldout": first.heldout.counts.reference_words}
+    domain, heldout = (
+        half_width(
+            _errors(paths.evaluation(0, name), snapshot.unit),
+            _errors(paths.evaluation(one.name, name), snapshot.unit),
+            count,
+        )
+        for name, count in words.items()
+    )
+    return {one.name: (domain, heldout)}
+
+
 def half_width(before: Mapping[str, int], after: Mapping[str, int], words: int) -> float | None:
     """Half the 95 % interval of a change of an error rate in points: the paired differences' standard error (n ≥ 2)."""
     if len(before) < 2 or before.keys() != after.keys() or words <= 0:
@@ -206,5 +223,6 @@ class Watch:
                 log,
                 set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "domain"),
                 read_positions(self.paths)[0],
+                candidate_widths(self.paths, found.snapshot),
             )  # fmt: skip
         return view

@@ -17,7 +17,7 @@ from textual.widgets import Footer, Input, Static
 
 from core.runs.row import Outcome, Row
 from lora_tui.dashboard.asks import ASKS, allowed
-from lora_tui.dashboard.layout import EMPHASES, SMALLEST, Layout, Sizes, share
+from lora_tui.dashboard.layout import EMPHASES, LOG_MOST, SMALLEST, Layout, Sizes, share
 from lora_tui.dashboard.memory import Memory
 from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChanged, MatrixAsked, RunWanted
 from lora_tui.dashboard.plots.board_plots import Plots
@@ -288,13 +288,15 @@ class BoardScreen(FollowsBoard, Screen[None]):
         rows = len(self.board.rows) if self.board.where else _FEW
         # The filter's line takes one of the screen's.
         room = height - self.query_one(FilterLine).display
+        log = 0 if self.run_view is None else min(len(self.run_view.log), LOG_MOST)
         # A row without a run has no plots: the plan has their room.
         bare = self.board.plan is not None and self.row is not None and self.row.run is None and self.row.planned
         more = int(any(name == "runtime" for row in self.board.rows for name, _ in row.figures.criteria))
-        if self._arranged == (arranged := (width, room, rows, self.emphasis, bare, self.rates, self.sizes, more)):
+        arranged = (width, room, rows, self.emphasis, bare, self.rates, self.sizes, more, log)
+        if self._arranged == arranged:
             return
         self._arranged = arranged
-        layout = share(width, room, rows, self.emphasis, more=more, rates=self.rates, sizes=self.sizes)
+        layout = share(width, room, rows, self.emphasis, more=more, rates=self.rates, sizes=self.sizes, log=log)
         if bare:
             layout = replace(layout, plots=0, log=0, verdict=layout.plots + layout.log + layout.verdict)
         self.layout_now = layout

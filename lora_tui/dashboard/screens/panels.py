@@ -37,6 +37,10 @@ def seeds_pieces(row: Row | None) -> tuple[Piece, ...]:
     return ((f"  seeds {accepted}/{asked}", roles.get(row.word or "", "unknown")), (f"  {told}", "muted"))
 
 
+_WHERE = 24
+"""Columns that the runs folder has before sparklines have any."""
+
+
 class Header(LinesView):
     """Where we are, whether the queue works, what the machine does."""
 
@@ -72,10 +76,14 @@ class Header(LinesView):
             left.append((f" plan{word} (P) ", "fail" if board.problems_only else "unknown"))
         if self._readonly:
             left.append((" read only ", "window"))
-        right = plain(board.resources.text() + " ", self._ascii)
         taken = sum(width_of(text) for text, _ in left)
-        if taken + width_of(right) > width:
-            right = plain(board.resources.short() + " ", self._ascii)
+        resources = board.resources
+        tries = (*(resources.text(cells) for cells in (20, 10, 0)), resources.short())
+        rights = [plain(text + " ", self._ascii) for text in tries]
+        # Sparklines come after the folder's name.
+        roomy = taken + min(width_of(board.where), _WHERE)
+        beside = zip(rights, (roomy, roomy, taken), strict=False)
+        right = next((text for text, before in beside if before + width_of(text) <= width), rights[-1])
         room = width - taken - width_of(right)
         where = plain(f" {cropped(sanitise(board.where), room - 2)} ", self._ascii) if room > 12 else ""
         gap = room - width_of(where)

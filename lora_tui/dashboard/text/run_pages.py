@@ -27,7 +27,7 @@ from core.scoring.side_by_side import Clip, columns, compare
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
 from core.system.files import exists
-from lora_tui.cells import Pieces, broken, cropped, padded, width_of
+from lora_tui.cells import Pieces, broken, cropped, padded, table, width_of
 from lora_tui.dashboard.plots.drawing import draw
 from lora_tui.dashboard.plots.plot import Curve, Level, Plot
 from lora_tui.dashboard.plots.series import Floats
@@ -63,7 +63,7 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     fits = sum(len(text) for text, _ in beside[0]) <= width
     lines = beside if fits else [*below[: len(step)], [], *below[len(step) :]]
     note = f"changes in points against step 0; heldout may rise by {limit:g}, ! is more"
-    return [*lines, [], [(note, "muted")], *_candidate_lines(view), *_verdict_reasons(view)]
+    return [*lines, [], [(note, "muted")], *_candidate_lines(view), *slice_lines(view), *_verdict_reasons(view)]
 
 
 def _candidate_lines(view: RunView) -> list[Pieces]:
@@ -81,6 +81,38 @@ def _candidate_lines(view: RunView) -> list[Pieces]:
         figures = f" {one.gain_pp:>+7.2f} {one.rise_pp:>+7.2f} {100 * one.keeps:>5.0f}%"
         lines.append([(mark, "best"), (f"{one.name:<{width}}{figures}", "")])
     return lines
+
+
+def slice_lines(view: RunView) -> list[Pieces]:
+    """The slices that the gate asks for: error rates of base model and tuned adapter, and whether each keeps its limit.
+
+    Nothing where the gate asks for none, or they are not counted yet.
+    """
+    significance = view.judged.evidence.significance
+    if significance is None or not significance.slices:
+        return []
+    rules, rate = view.thresholds.slices, view.snapshot.unit.rate
+    rows: list[tuple[str, ...]] = [("set", "slice", "clips", f"base {rate}", "tuned", "change", "95 %", "limit")]
+    bad = []
+    for score in significance.slices:
+        before, after = (100 * errors / score.words if score.words else None for errors in (score.before, score.after))
+        rise = None if before is None or after is None else after - before
+        limit = rules[score.rule].threshold(score.dataset) if score.rule < len(rules) else None
+        gain = score.dataset == "domain"
+        most = None if limit is None else -limit if gain else limit
+        bad.append(rise is not None and most is not None and rise > most + 1e-9)
+        sure = score.certainty
+        ends = () if sure is None else (-sure.high_pp, -sure.low_pp) if gain else (sure.low_pp, sure.high_pp)
+        rows.append(
+            (
+                score.dataset, sanitise(score.label, 40), str(score.utterances), percent(before), percent(after),
+                f"{'!' if bad[-1] else ''}{_signed(None if rise is None else round(rise, 2) + 0.0)}",
+                " to ".join(f"{end:+.2f}" for end in ends) or NONE, NONE if most is None else f"≤ {most:+g}",
+            )
+        )  # fmt: skip
+    heading, *lines = table(rows, right={2, 3, 4, 5})
+    told: list[Pieces] = [[(line, "fail" if wrong else "")] for line, wrong in zip(lines, bad, strict=True)]
+    return [[], [("slices", "title")], [(heading, "muted")], *told]
 
 
 def _verdict_reasons(view: RunView) -> list[Pieces]:

@@ -16,7 +16,7 @@ from core.runs.position import write_positions
 from core.runs.row import Figures, Row, Wer
 from core.runs.status import Status
 from core.scoring.evidence import State, Thresholds
-from lora_tui.dashboard.layout import share
+from lora_tui.dashboard.layout import Sizes, share
 from lora_tui.dashboard.reading.log_text import last_lines, read_tail, resolved
 from lora_tui.dashboard.reading.machine import ResourceReader
 from lora_tui.dashboard.reading.snapshots import RunView
@@ -204,6 +204,31 @@ def test_the_layout_never_takes_more_than_there_is() -> None:
         found = share(width, height, rows)
         assert not found.usable or found.table + found.plots + found.verdict + 3 <= height
         assert min(found.table, found.plots, found.verdict) >= 0
+
+
+def test_what_is_resized_by_hand_takes_its_lines_from_the_plots() -> None:
+    for sizes in (Sizes(table=3), Sizes(verdict=-2), Sizes(log=4), Sizes(table=60), Sizes(verdict=60), Sizes(log=-60)):
+        for width, height in product((80, 120, 200), range(6, 70)):
+            found = share(width, height, 3, sizes=sizes)
+            assert found.table + found.plots + found.verdict + found.log + 3 <= height
+            assert min(found.table, found.plots, found.verdict, found.log) >= 0
+    assert share(120, 40, 3, sizes=Sizes(log=4)).log == 4
+    assert share(120, 40, 3, sizes=Sizes(table=2)).table == share(120, 40, 3).table + 2
+
+
+def test_the_log_has_lines_of_its_own_where_there_is_room_and_it_has_some() -> None:
+    assert share(160, 60, 3).log == 10 and share(160, 60, 3, log=1).log == 0 and share(80, 24, 3).log == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "rates", "arrangement"),
+    [
+        ((80, 24), False, "first"), ((80, 24), True, "rates"), ((120, 40), False, "block"),
+        ((160, 24), True, "row"), ((160, 50), True, "block"), ((100, 60), True, "rates-block"),
+    ],
+)  # fmt: skip
+def test_all_plots_are_there_where_they_have_room(size: tuple[int, int], rates: bool, arrangement: str) -> None:
+    assert share(*size, 2, rates=rates).arrangement == arrangement
 
 
 def test_80_by_24_holds_everything() -> None:
