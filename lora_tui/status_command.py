@@ -173,6 +173,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "eta_s": figures.eta_s,
         "seconds_per_step": figures.pace_s,
         "best_step": figures.best_step,
+        "candidate": None if row.verdict is None else row.verdict.chosen,
         "rate": None if figures.unit is None else figures.unit.rate,
         "domain_wer": figures.domain.now,
         "domain_change": figures.domain.change,

@@ -45,6 +45,7 @@ def _row(row: ReportRow) -> dict[str, Any]:
     plain |= {"outcome": row.outcome, "folder": None if line.run is None else str(line.run.root)}
     plain["verdict"] = None if verdict is None else verdict.decision.value
     plain["best_step"] = None if verdict is None else verdict.best_step
+    plain["candidate"] = None if verdict is None else verdict.chosen
     plain["criteria"] = [
         finite(asdict(criterion)) | {"state": criterion.state.value}
         for criterion in (() if verdict is None else verdict.criteria)
