@@ -148,7 +148,7 @@ _COHERE_FILES = (
 )
 _LLM_FILES = (
     (r"^language_model\.lm_head$", "lm_head"),
-    (r"^language_model\.model\.", "language_model."),
+    (r"^language_model\.(?:model\.)+", "language_model."),  # transformers 5.17 writes it twice
     (r"^(language_model|audio_tower|multi_modal_projector)\.", r"model.\1."),
 )
 

@@ -41,3 +41,11 @@ def test_what_a_family_cannot_do_is_said_with_the_families_that_can(facts: Famil
     assert ("gate.beams: " in found and "beams: whisper" in found) == (not facts.beams)
     assert ("no spectrogram to mask" in found and "(whisper" in found) == (facts.spectrogram is None)
     assert not list(cannot(facts, TrainSettings(augment=AugmentSettings(speed=0.1, noise="noise"))))
+
+
+@pytest.mark.parametrize("model_type", ["voxtral", "glmasr"])
+def test_a_layer_has_one_name_whichever_version_of_transformers_wrote_the_file(model_type: str) -> None:
+    facts = family_of(model_type)
+    assert facts is not None
+    names = ("language_model.model.layers.0.mlp.up_proj", "language_model.model.model.layers.0.mlp.up_proj")
+    assert {facts.module(name) for name in names} == {"model.language_model.layers.0.mlp.up_proj"}
