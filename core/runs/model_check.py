@@ -148,7 +148,7 @@ def _weights(
             "only pre-trained: take one that was trained to write text"
         )
     for key, pattern, wanted in _layer_counts(facts, config):
-        inside = re.compile(pattern or "")
+        inside = re.compile(pattern)
         found = [
             int(number[1]) for name in shapes for number in _LAYER.finditer(facts.module(name)) if inside.match(name)
         ]
@@ -163,24 +163,27 @@ def _weights(
             yield f"{CONFIG} says {key} = {value}, and no weights are of that size: {where}"
 
 
-def _layer_counts(facts: FamilyFacts, config: Mapping[str, Any]) -> Iterator[tuple[str, str | None, int]]:
-    """(key, regular expression of the modules, how many layers it says) where config.json says it."""
-    other = facts.encoder if facts.decoder is None else facts.decoder
-    places = [
-        ("", "encoder_layers", facts.encoder),
-        ("", "encoder_num_hidden_layers", facts.encoder),
-        ("", "decoder_layers", facts.decoder),
-        ("", "decoder_num_hidden_layers", facts.decoder),
-        ("", "num_hidden_layers", other),
-        *((part, "num_hidden_layers", facts.encoder) for part in ("encoder_config", "audio_config", "encoder")),
-        ("audio_config", "encoder_layers", facts.encoder),
-        *((part, "num_hidden_layers", facts.decoder) for part in _PARTS),
-    ]
-    for part, key, pattern in places:
-        held = config.get(part) if part else config
-        value = held.get(key) if isinstance(held, dict) else None
-        if isinstance(value, int) and pattern is not None:
-            yield f"{part}.{key}" if part else key, pattern, value
+def _layer_counts(facts: FamilyFacts, config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
+    """(key, regular expression of the modules, how many layers it says) where config.json says it.
+
+    Some have num_hidden_layers beside encoder_layers and decoder_layers, and it is one of them: there it says nothing.
+    """
+    alone = facts.encoder if facts.decoder is None else facts.decoder
+    sides = {"encoder": facts.encoder, "decoder": facts.decoder}
+    encoders = ("encoder_config", "audio_config", "encoder")
+    parts: list[tuple[str, object, tuple[str, ...], str | None]] = [("", config, ("encoder", "decoder"), alone)]
+    parts += [(f"{part}.", config.get(part), ("encoder",), facts.encoder) for part in encoders]
+    parts += [(f"{part}.", config.get(part), ("decoder",), facts.decoder) for part in _PARTS]
+    for where, held, own, pattern in parts:
+        if not isinstance(held, Mapping):
+            continue
+        keys = {f"{side}{key}": side for side in sides for key in ("_layers", "_num_hidden_layers")}
+        told = [(key, sides[side]) for key, side in keys.items() if key in held and side in own]
+        if not any(key in held for key in keys):
+            told = [("num_hidden_layers", pattern)]
+        for key, modules in told:
+            if modules is not None and type(held.get(key)) is int:
+                yield f"{where}{key}", modules, held[key]
 
 
 def _processor(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

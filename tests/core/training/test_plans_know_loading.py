@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from core.errors import ModelError
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
+from core.runs.model_check import model_problem
 from core.runs.preflight import preflight
 from core.training.model import load_model
 
@@ -168,3 +169,18 @@ def test_a_plan_says_what_loading_would_end_with(name: str, tmp_path: Path) -> N
     with pytest.raises(ModelError) as refused:
         load_model(str(folder), language=case.language)
     assert str(refused.value).removeprefix(f"model {folder}") == said[0].removeprefix(f"model.id: {folder}")
+
+
+def test_fewer_layers_in_one_stack_than_in_the_other_are_no_fault(tmp_path: Path) -> None:
+    """Whisper large-v3-turbo has 32 and 4, and num_hidden_layers = 32 beside them; Voxtral keeps another form of itself
+    in its folder, and Whisper large-v3 its weights in two precisions.
+    """
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    folder = TINY["whisper"].build(tmp_path)
+    config = WhisperConfig.from_pretrained(folder)
+    config.encoder_layers = config.num_hidden_layers = 3
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    edit("config.json", num_hidden_layers=3)(folder)
+    save_file({"layers.0.attention.wq.weight": torch.zeros(7, 7)}, folder / "consolidated.safetensors")
+    assert model_problem(folder) is None
