@@ -139,7 +139,7 @@ def test_the_demo_is_written_trained_and_judged_in_an_empty_folder(installed: In
     plan = installed.run(demo, "lora-tui", "init", "--yes", "--model=data/base_model", *manifests, "--output=own.toml")
     assert plan.returncode == 0, plan.stderr
     assert installed.run(demo, "lora-tui", "plan", "own.toml").returncode == 0
-    looked = installed.run(demo, "lora-cli", "doctor", "experiments.toml")
+    looked = installed.run(demo, "lora-cli", "doctor", "own.toml")
     assert "ok       libraries" in looked.stdout and "ok       plan" in looked.stdout, looked.stdout
     command = ["lora-tui", "--headless", "--gate", "--only", "2.1", *SMALL, "--export", "matrix.json"]
     done = installed.run(demo, *command, OMP_NUM_THREADS="1")
