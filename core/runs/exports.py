@@ -18,13 +18,16 @@ from core.runs.folder import files, links, names, read_json, sha256_of, write_js
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, mappings, read_score
 from core.scoring.served import Difference, difference
-from core.system.files import open_regular
+from core.system.files import is_file, open_regular
 
 SCHEMA_VERSION = 1
 METHOD_VERSION = 1
 """Raise it whenever the same transcripts would give another interval."""
 MOST_FILES = 10_000
 """Of an export; a folder of a model has a few dozen."""
+MOST_BYTES = 256 << 30
+"""Of all of them: a model of 60 billion weights in float32."""
+MOST_SHOWN = 20
 _TOLERANCE = 1e-3
 """Points: what rounding and processors may differ in."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -225,8 +228,9 @@ def changed_export(export: Export) -> tuple[list[str], str | None]:
     folder = Path(export.folder)
     if not folder.is_absolute() or not folder.is_dir():
         return [], f"export {export.target}: its folder is not on this machine ({export.folder}), so no file was hashed"
-    if len(export.files) > MOST_FILES:
-        return [f"export {export.target}: lists {len(export.files)} files, which no export has"], None
+    size = sum(said.bytes for said in export.files.values())
+    if len(export.files) > MOST_FILES or size > MOST_BYTES:
+        return [f"export {export.target}: lists {len(export.files)} files of {size} bytes, which no export has"], None
     problems = []
     for name, said in sorted(export.files.items()):
         pure = PurePosixPath(name)
@@ -247,8 +251,10 @@ def changed_export(export: Export) -> tuple[list[str], str | None]:
             continue
         if not same:
             problems.append(f"{file}: changed since the export was judged")
-    here = {_relative(file, folder) for file, _ in files(folder)}
-    problems += [
-        f"{folder / name}: was not there when the export was judged" for name in sorted(here - set(export.files))
-    ]
+    # only beside what is listed: a forged document may name the root of the disk
+    rooms = {PurePosixPath(name).parent for name in export.files if ".." not in PurePosixPath(name).parts}
+    root = folder.resolve()
+    here = {(room / name).as_posix() for room in rooms for name in names(root, root / room)}
+    more = sorted(name for name in here - set(export.files) if is_file(folder / name))
+    problems += [f"{folder / name}: was not there when the export was judged" for name in more[:MOST_SHOWN]]
     return problems, None

@@ -226,6 +226,18 @@ def test_a_runtime_that_fails_leaves_nothing(
     assert not run.exports.exists()
 
 
+def test_an_interrupted_export_leaves_nothing(
+    run: RunPaths, lora_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("core.export.exporting._run", interrupted)
+    done = lora_cli("merge", run.root, "-o", tmp_path / "out")
+    assert done.code == ExitCode.INTERRUPTED, done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.name]
+
+
 def test_sets_that_are_not_here_leave_the_export_unjudged(
     run: RunPaths, lora_cli: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -218,6 +218,24 @@ def test_an_export_that_names_files_outside_of_it_is_a_problem(run: FakeRun, tmp
     assert any("leads out of the export" in problem for problem in _of_export(run, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"folder": "/"}, "missing since the export was judged"),
+        ({"folder": "/", "files": {"etc/hostname": {"bytes": 1 << 50, "sha256": "0"}}}, "which no export has"),
+        ({"files": {str(number): {"bytes": 1, "sha256": "0"} for number in range(10_001)}}, "which no export has"),
+        ({"folder": "relative"}, None),
+    ],
+)
+def test_a_forged_list_of_files_costs_no_time(
+    run: FakeRun, changes: dict[str, Any], said: str | None, tmp_path: Path
+) -> None:
+    run.exported(186, 30)
+    edited(run.paths.export("ct2-int8"), **changes)
+    found = _of_export(run, tmp_path)
+    assert (any(said in problem for problem in found), len(found) < 50) == (True, True) if said else found == []
+
+
 def _of_export(run: FakeRun, tmp_path: Path) -> list[str]:
     problems = verify(run.paths, HashCache(tmp_path / "hashes"), Keys()).problems
     return [problem for problem in problems if "export" in problem]
