@@ -12,8 +12,11 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.calibration.world import SETS, WORLDS, Population, World, manifest
+from benchmarks.calibration.world import SETS, WORLDS, Floats, Population, World, manifest
+from core.scoring.choice import Scored, SetErrors, choose
+from core.scoring.evidence import Thresholds
 from core.scoring.significance import (
+    PairedErrors,
     interval,
     needed_units,
     optimism,
@@ -73,7 +76,10 @@ def decide(
     truth = {name: rise_of(name, planted) for name in SETS}
     errors = {name: manifest(world, people[name], truth[name], size, random) for name in SETS}
     flattered = {"domain": 0.0, "heldout": 0.0}
-    if world.intervals > 1:
+    if world.apart:
+        best = _chosen_apart(world, people, truth, size, random)
+        errors = {n: replace(e, after=e.intervals[best]) for n, e in errors.items()}
+    elif world.intervals > 1:
         units = {name: units_of(item) for name, item in errors.items()}
         wer = {name: units[name].points[1:] for name in units}
         kept = wer["heldout"] <= REGRESSION_PP + 1e-9
@@ -97,6 +103,28 @@ def decide(
             low <= truth[name] <= high,
             needed_units(units_now, spread, raw + flattered[name], limit, have),
         )  # fmt: skip
+
+
+def _chosen_apart(
+    world: World, people: dict[str, Population], truth: dict[str, float], size: int, random: np.random.Generator
+) -> int:
+    """Which interval selection sets of half the size give, of other utterances and other speakers."""
+    chosen_on = {name: manifest(world, people[name], truth[name], size // 2, random) for name in SETS}
+
+    sets = list(chosen_on.values())
+    base = scored("base", [(one, one.before) for one in sets])
+    candidates = [scored(f"{row:03d}", [(one, one.intervals[row]) for one in sets]) for row in range(world.intervals)]
+    gate = Thresholds(domain_gain_pp=GAIN_PP, heldout_regression_pp=REGRESSION_PP)
+    return int(str(choose(base, candidates, gate).name))
+
+
+def scored(name: str, sets: Sequence[tuple[PairedErrors, Floats]]) -> Scored:
+    """A candidate on both selection sets: each a manifest, and the errors of its utterances."""
+    found = []
+    for one, errors in sets:
+        blocks = tuple(one.blocks) if one.blocks is not None else (None,) * len(one.words)
+        found.append(SetErrors(tuple(map(int, one.words)), tuple(map(int, errors)), blocks))
+    return Scored(name, *found)
 
 
 @dataclass(frozen=True, slots=True)

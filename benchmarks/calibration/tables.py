@@ -112,7 +112,7 @@ def _errors(decisions: Sequence[Decision]) -> Iterator[str]:
         for name in SETS:
             mine = [item for item in decisions if (item.world, item.name) == (world.name, name)]
             sizes = sorted({item.size for item in mine})
-            for size in (*sizes, None):
+            for size in (*sizes, None) if mine else ():
                 rates = summary([item for item in mine if size in (item.size, None)])
                 by_point = (rates.wrong_pass_point, rates.wrong_fail_point)
                 shown = map(str, (rates.wrong_pass, rates.wrong_fail, *by_point, rates.covered))
@@ -138,7 +138,8 @@ def _by_size(decisions: Sequence[Decision], name: str) -> Iterator[tuple[str, in
     for world in WORLDS:
         for size in sorted({item.size for item in decisions}):
             found = [i for i in decisions if (i.world, i.name, i.size) == (world.name, name, size)]
-            yield world.name, size, found
+            if found:
+                yield world.name, size, found
 
 
 def _shares(items: Sequence[Decision]) -> str:

@@ -49,6 +49,8 @@ class World:
     """Share of the utterances that behave alike in all intervals."""
     own: bool = False
     """Whether the speakers' own rises are others at each interval."""
+    apart: bool = False
+    """Whether what is judged is chosen on sets of their own, of half the size, and nothing is corrected for it."""
     copies: int = 1
     """Every second recording is so many utterances."""
 
@@ -83,6 +85,12 @@ WORLDS = (
     World("selection, 6 speakers", 6, 0.5, intervals=INTERVALS, alike=ALIKE),
     World("selection, 12 speakers", 12, 0.5, intervals=INTERVALS, alike=ALIKE),
     World("selection, 12 speakers, others each time", 12, 0.5, intervals=INTERVALS, alike=ALIKE, own=True),
+    World("chosen apart", intervals=INTERVALS, apart=True),
+    World("chosen apart, alike", intervals=INTERVALS, alike=ALIKE, apart=True),
+    World("chosen apart, 12 speakers", 12, 0.5, intervals=INTERVALS, alike=ALIKE, apart=True),
+    World(
+        "chosen apart, 24 speakers, others each time", 24, 0.5, intervals=INTERVALS, alike=ALIKE, own=True, apart=True
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.calibration import __main__ as calibration
+from benchmarks.calibration import plans
 from benchmarks.calibration.decisions import Decision, cells, simulate
 from benchmarks.calibration.tables import failures
 from benchmarks.calibration.world import WORLDS, World, manifest, populations
@@ -57,7 +59,20 @@ def test_the_short_mode_writes_its_tables(run: Path, tmp_path: Path, monkeypatch
     assert f"{8 * len(WORLDS)} decisions on each criterion" in text
     for world in WORLDS:
         # Two criteria in the table of errors, at one size and at all; and in that of power.
-        assert text.count(f"| {world.name} |") == 6
+        assert text.partition("## Plans")[0].count(f"| {world.name} |") == 6
+    assert text.partition("## Plans")[2].count("| independent |") == 6
+
+
+def test_plans_of_many_runs_accept_more_often_than_one_run_and_a_reserve_less(run: Path) -> None:
+    outcomes = plans.simulate(populations([run]), plans.cells(25, 200), 100, 0)
+    for world in plans.worlds():
+        single, accepted, again = (
+            sum(getattr(o, name) for o in outcomes if (o.world, o.policy) == (world.name, "point"))
+            for name in ("single", "accepted", "accepted_again")
+        )
+        assert single < accepted and again <= accepted
+    blind = [replace(one, accepted_again=True, first_failed=True) for one in outcomes]
+    assert len(plans.failures(blind)) == len(plans.cells(1))
 
 
 def test_a_gate_that_passes_everything_would_fail_the_calibration(run: Path) -> None:
