@@ -156,7 +156,9 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         size = None if absolute is None else adapter_size(absolute)
         memory = None if absolute is None else memory_forecast(absolute, on_cpu=cpu)
         disk = None if absolute is None else forecast_bytes(absolute)
-        selection = () if unread or absolute is None else tuple(_selection_sets(absolute.data))
+        selection: tuple[str, ...] = ()
+        if not unread:
+            selection = tuple(_selection_sets(resolver.absolute(row.settings, resolver.contents(row.settings)).data))
         planned.append(PlannedRow(row, identity, state, size, memory, disk, selection))
     return planned, [*problems, *in_rows(refused, len(rows))]
 

@@ -82,6 +82,30 @@ def test_rows_and_conditions_are_shown_and_nothing_is_created(
     assert sorted(project.iterdir()) == before
 
 
+def test_what_is_taken_out_of_training_to_choose_on_is_told(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cached(tmp_path.with_name("empty-hub"), monkeypatch)
+    for name, speakers in (("train", 10), ("replay", 20)):
+        lines = []
+        for number in range(100):
+            (project / f"{name}{number}.wav").write_bytes(f"{name} {number}".encode())
+            line = {"audio": f"{name}{number}.wav", "sentence": f"{name} {number}", "duration": 1.0}
+            lines.append(json.dumps(line | {"speaker": f"{name} {number % speakers}"}) + "\n")
+        (project / f"{name}.jsonl").write_text("".join(lines))
+    share = ("--set", "train.steps=60", "--set", "data.replay=replay.jsonl", "--set", "data.selection_share=0.2")
+    assert command(*share) is ExitCode.ACCEPTED
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("data.")]
+    assert said == [
+        "data.selection: 20 clips of 2 speakers, taken from the 100 of data.train (20% is asked for)",
+        "data.selection_heldout: 20 clips of 4 speakers, taken from the 100 of data.replay (20% is asked for)",
+    ]
+    command(*share, "--json")
+    assert json.loads(capsys.readouterr().out)["rows"][0]["selection"] == said
+    assert command(*share, "--set", "data.selection_share=0.01") is ExitCode.BAD_USAGE
+    assert "data.selection_share = 0.01 cannot be taken from data.train" in capsys.readouterr().err
+
+
 def test_hostile_titles_do_not_reach_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command()
     assert "\x1b" not in capsys.readouterr().out
