@@ -127,10 +127,12 @@ def _unread(value: Any, rules: Mapping[str, Any]) -> str | None:
     return next((wrong for text in texts if isinstance(text, str) and (wrong := unreadable(text, rules))), None)
 
 
-def _beyond(section: str, values: Any) -> str | None:
+def _beyond(section: str, values: Any) -> str | None:  # noqa: PLR0911 - one return a case
     """The first number, or word of a choice, of a table of settings that no plan may have."""
     for one in fields(values):
         value = getattr(values, one.name)
+        if isinstance(value, tuple) and len(value) > one.metadata.get("most", len(value)):
+            return f"{section}.{one.name}: {len(value)} of them, and no run has so many: restore the file"
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 wrong = out_of_range(number, one.metadata)

@@ -227,6 +227,15 @@ def test_without_selection_sets_no_candidate_is_believed(run: FakeRun) -> None:
     assert any("no selection sets on which it could have been chosen" in problem for problem in found.problems)
 
 
+@pytest.mark.parametrize("asked", [{"interpolate": [0.5, 2.0]}, {"interpolate": [0.5] * 21}, {"average": -1}])
+def test_settings_that_no_plan_has_are_none(asked: dict[str, Any], run: FakeRun) -> None:
+    config = json.loads(run.paths.config.read_text())
+    config["settings"]["train"] |= asked
+    write_json(run.paths.config, config)
+    found = read_run(run.paths)
+    assert found.config is None and any(f"train.{next(iter(asked))}: " in problem for problem in found.problems)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("name", "step-001000"), ("name", "../x"), ("made_of", []), ("made_of", [1000, 800]), ("made_of", [True]),

@@ -21,6 +21,7 @@ from core.runs.adapter_files import AdapterFacts
 from core.training.adapter import attach, load_adapter, loaded, merged, save_adapter, trainable, without_adapter
 from core.training.candidates import make_candidate
 from core.training.evaluation import normalisation_fingerprint
+from core.training.memory import recompute_layers, reduce_modules
 from core.training.model import load_model
 
 BASE = AdapterSettings(method="lora", rank=4, alpha=8.0, target_modules=("q_proj", "v_proj", "fc1"))
@@ -170,6 +171,18 @@ def test_a_trained_model_gives_its_base_back(tiny_moonshine: Path, tmp_path: Pat
     assert torch.equal(logits(plain), said)
     with loaded(plain, source) as scoring, merged(trained_at(tiny_moonshine, source)) as wanted:
         assert torch.equal(logits(scoring), logits(wanted))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_base_of_fewer_bits_is_whole_again(method: str, tiny_moonshine: Path) -> None:
+    """Candidates are made of, and scored with, the weights that plain peft finds in the base model."""
+    said = logits(load_model(str(tiny_moonshine)))
+    trained = attach(load_model(str(tiny_moonshine)), CASES[method], seed=0)
+    recompute_layers(trained.network)
+    reduce_modules(trained.network, "bf16")
+    plain = without_adapter(trained)
+    assert {tensor.dtype for tensor in plain.network.state_dict().values()} == {torch.float32}
+    assert torch.equal(logits(plain), said)
 
 
 def trained_at(folder: Path, source: Path) -> Any:
