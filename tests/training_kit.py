@@ -419,9 +419,9 @@ class TrainingRun:
 def in_process_trainer(run: TrainingRun) -> Any:
     """The `Trainer` of a run in this process, as its session makes it, before step 1. Stays at one thread."""
     from core.training.adapter import attach
+    from core.training.evaluation import Scorer
     from core.training.journal import Journal
     from core.training.memory import save_memory
-    from core.training.scorer import Scorer
     from core.training.session import Session
     from core.training.stopping import StopFlag
     from core.training.trainer import Trainer

@@ -18,15 +18,19 @@ from numpy.typing import NDArray
 from core.audio.cache import ClipStore
 from core.audio.probe import probe_fingerprint
 from core.audio.samples import SAMPLE_RATE_HZ, TARGET_RMS, Normalised, audio_fingerprint, cut_at_pauses, normalise
-from core.errors import ManifestError
+from core.errors import Interrupted, ManifestError
 from core.manifests.hashing import Line, line_of
 from core.manifests.manifest import Manifest
+from core.plan.schema import RunSettings
 from core.runs.scores import SCHEMA_VERSION, Counts, Decoding, NormaliserName, Score, ScoredUtterance, Single
 from core.scoring.alignment import count_errors
 from core.scoring.text import normaliser
 from core.scoring.units import ErrorCounts, Unit, total
 from core.training.batching import evaluation_batches, plan_hash
+from core.training.data import Dataset
 from core.training.families.base import SpeechModel
+from core.training.journal import Journal
+from core.training.stopping import StopFlag
 
 Samples = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -440,3 +444,58 @@ def decode_singly(speech: SpeechModel, clips: ClipStore, result: Evaluation, cou
         alone, *_ = Decoder(speech, target_rms=target_rms).run([len(clip)], [clip].__getitem__, languages=languages)
         differing += alone[0] != result.utterances[index].hypothesis
     return Single(len(chosen), differing)
+
+
+# Scoring within a run: progress goes into the journal, and it stops when it is asked to
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores with a run's settings: the baseline and every interval pass through the same call."""
+
+    settings: RunSettings
+    journal: Journal
+    stopping: StopFlag
+    unit: Unit = Unit.WORD
+    """What errors are counted by: `[gate] unit`."""
+
+    def __call__(self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None) -> Score:
+        """The score document (docs/events.md). Raises Interrupted when asked to stop."""
+        return self.document(model, dataset, step, adapter_hash, self.transcripts(model, dataset, step))
+
+    def transcripts(self, model: SpeechModel, dataset: Dataset, step: int) -> Transcripts:
+        """What the model makes of the set's audio. Raises Interrupted when asked to stop."""
+
+        def progress(done: int, total: int) -> None:
+            self.journal.progress(done, total)
+            if self.stopping():
+                raise Interrupted(f"stopped while evaluating step {step}; the evaluation is made again on resume")
+
+        data = self.settings.data
+        check_words(dataset.manifest, data.normaliser)
+        return transcripts(
+            model.for_scoring(),
+            dataset.manifest,
+            dataset.clips,
+            target_rms=data.target_rms,
+            batch_seconds=self.settings.train.eval_batch_seconds,
+            progress=progress,
+        )
+
+    def document(
+        self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None, found: Transcripts
+    ) -> Score:
+        """The score document over transcripts: counts are counted here, all else comes from the set's manifest."""
+        self.stopping.check_folder()
+        data = self.settings.data
+        return score_document(
+            counted(found, dataset.manifest, dataset.clips, data.normaliser, self.unit),
+            model.for_scoring(),
+            dataset=dataset.name,
+            manifest=dataset.manifest,
+            manifest_sha256=dataset.sha256,
+            step=step,
+            target_rms=data.target_rms,
+            normaliser_name=data.normaliser,
+            adapter_hash=adapter_hash,
+        )

@@ -50,14 +50,13 @@ from core.training.checkpoint import batch_plan_of, prune_checkpoints, sweep_up,
 from core.training.choosing import choose_candidate
 from core.training.data import SHOWN, Dataset, TrainingSet, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
-from core.training.evaluation import Transcripts, normalisation_difference, normalisation_fingerprint
+from core.training.evaluation import Scorer, Transcripts, normalisation_difference, normalisation_fingerprint
 from core.training.families.base import SCORING_PRECISION, SpeechModel
 from core.training.health import HealthAudit
 from core.training.journal import Journal
 from core.training.memory import save_memory
 from core.training.model import check_given_gpu, choose_device, choose_precision, load_model
 from core.training.reserve import score_reserve
-from core.training.scorer import Scorer
 from core.training.stopping import StopFlag
 from core.training.trainer import Materials, Trainer
 

@@ -44,9 +44,9 @@ from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
 from core.training.determinism import deterministic_kernels, seed_step
+from core.training.evaluation import Scorer
 from core.training.families.base import SpeechModel
 from core.training.journal import Journal
-from core.training.scorer import Scorer
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float, schedule: str) -> float:
