@@ -190,29 +190,42 @@ def _use(judged: Judged) -> Iterable[str]:
 def _use_of_export(judged: Judged, target: Target) -> Iterable[str]:
     base = _code(_hub_id(judged.snapshot) or "BASE_MODEL")
     model = _section(judged.snapshot, "model")
-    told = "".join(f', {key}="{_code(str(model[key]))}"' for key in ("language", "task") if model.get(key))
+    told = {key: _code(str(model[key])) for key in ("language", "task") if model.get(key)}
     rms = _section(judged.snapshot, "data").get("target_rms")
     yield "## Use"
     yield ""
     yield f"This folder is an export of that adapter, {target}: what was judged above is the adapter itself."
     yield ""
-    if target.form.name == "ct2":
-        yield from (
+    flags = "".join(f" --{key} {shlex.quote(value)}" for key, value in told.items())
+    given = "".join(f', {key}="{value}"' for key, value in told.items())
+    how = {
+        "ct2": (
+            "Whisper is served by faster-whisper:",
+            "",
             "```python",
             "from faster_whisper import WhisperModel",
             "",
             'model = WhisperModel(".", local_files_only=True)',
-            f'segments, _ = model.transcribe("talk.wav"{told}, beam_size={_beams(judged)}, temperature=0.0,',
+            f'segments, _ = model.transcribe("talk.wav"{given}, beam_size={_beams(judged)}, temperature=0.0,',
             "    without_timestamps=True, condition_on_previous_text=False)",
             "```",
+        ),
+        "lora": ("```", f"lora-cli transcribe talk.wav --adapter . --model {shlex.quote(base)}", "```"),
+        "onnx": ("The graphs are those of Moonshine's streaming runtime; ONNX Runtime computes them.",),
+        "hf": (
+            "```",
+            f"lora-cli transcribe talk.wav --model .{flags}",
+            "```",
             "",
-        )
-    elif target.form.name == "lora":
-        yield from ("```", f"lora-cli transcribe talk.wav --adapter . --model {shlex.quote(base)}", "```", "")
-    else:
-        yield from ("```", "lora-cli transcribe talk.wav --model .", "```", "")
-        yield from ("```python", "import transformers", "", 'config = transformers.AutoConfig.from_pretrained(".")')
-        yield from ('model = getattr(transformers, config.architectures[0]).from_pretrained(".")', "```", "")
+            "```python",
+            "import transformers",
+            "",
+            'config = transformers.AutoConfig.from_pretrained(".")',
+            'model = getattr(transformers, config.architectures[0]).from_pretrained(".")',
+            "```",
+        ),
+    }
+    yield from (*how[target.form.name], "")
     yield f"Bring clips to 16 kHz mono and an RMS of {rms} first, as they were when it was judged."
     yield ""
 

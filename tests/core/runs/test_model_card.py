@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from score_kit import edit
 
 from core.errors import RunFolderError
+from core.plan.exports import TARGETS, Target
 from core.runs.adapter_files import adapter_hash
-from core.runs.model_card import write_card
+from core.runs.judged import judged
+from core.runs.model_card import render, write_card
+from core.runs.store import read_run
+from core.scoring.evidence import Thresholds
 from core.system.files import write_json
 
 MakeRun = Callable[..., Any]
@@ -40,6 +44,18 @@ def with_settings(run: Any, model: str = "org/tiny", digest: str = "hub:org/tiny
     if run.paths.result.exists():
         run.result()
     return run
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_the_card_of_an_export_says_how_it_is_used(target: Target, fake_run: MakeRun) -> None:
+    run = with_settings(fake_run().good())
+    found = judged(read_run(run.paths), Thresholds())
+    text = render(found, target)
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["library_name"] == target.form.served_by
+    assert front["base_model_relation"] in ("adapter", "merge", "quantized")
+    assert f"an export of that adapter, {target}" in text and "Domain gain" in text
+    assert "--adapter ." not in text or target.form.name == "lora"
 
 
 def test_the_hub_can_read_it(fake_run: MakeRun) -> None:
