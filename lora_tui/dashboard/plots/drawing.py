@@ -64,7 +64,7 @@ def legend(
     """Names and values in `width` cells. What does not fit goes, the last curve's first, values before names."""
     shown = [item for item in prepared if item.curve.legend]
     count = len(shown)
-    title = [*_title(plot, view, bad), *_counts(beyond, ascii_only)]
+    title = [*_title(plot, view, bad, width), *_counts(beyond, ascii_only)]
     tries: Iterator[Line] = (
         [*title, *cells_of(gap, ""), *_entries(plot, shown, view, ascii_only, gap, valued, named, short)]
         for gap, valued, named, short in [
@@ -76,22 +76,23 @@ def legend(
     return next((cells for cells in tries if len(cells) <= width), title)
 
 
-def _title(plot: Plot, view: View, bad: int) -> Line:
-    cells = [*cells_of(plot.title, "title")]
-    if view.log_y:
-        cells += cells_of("  log", "muted")
-    if view.low is not None or view.high is not None or view.closer > 0 or (view.near and plot.near is not None):
-        cells += cells_of("  zoomed", "muted")
+def _title(plot: Plot, view: View, bad: int, width: int) -> Line:
+    """The name, how the plot is looked at, and what the legend reads; how it is looked at goes first."""
+    log = cells_of("  log" if view.log_y else "", "muted")
+    closer = view.closer > 0 or (view.near and plot.near is not None)
+    zoomed = cells_of("  zoomed" if closer or view.low is not None or view.high is not None else "", "muted")
+    reads: Line = []
     if view.cursor is not None:
         # A step is whole; of minutes the cursor is told as finely as it moves.
         low, high = x_range(plot, view)
         digits = 0 if plot.x_name == "step" else max(0, min(3, 2 - math.floor(math.log10(max(high - low, 1e-3)))))
-        cells += cells_of(f" at {view.cursor:.{digits}f}{'' if plot.x_name == 'step' else f' {plot.x_name}'}", "muted")
+        reads = cells_of(f" at {view.cursor:.{digits}f}{'' if plot.x_name == 'step' else f' {plot.x_name}'}", "muted")
     elif plot.star:
-        cells += cells_of(f"  {plot.star}", "best")
-    if bad:
-        cells += cells_of(f"  {bad} not finite", "bad")
-    return cells
+        reads = cells_of(f"  {plot.star}", "best")
+    reads += cells_of(f"  {bad} not finite" if bad else "", "bad")
+    name = cells_of(plot.title, "title")
+    tries = ([*name, *log, *zoomed, *reads], [*name, *log, *reads], [*name, *reads])
+    return next((title for title in tries if len(title) <= width), tries[-1])
 
 
 def _counts(beyond: tuple[int, int], ascii_only: bool) -> Line:

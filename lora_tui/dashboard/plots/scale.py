@@ -131,7 +131,8 @@ def fitted(
     found = _candidates(low, high, cells, dots, kept, _gaps(kept, values))
     smallest = next(found)
     others = itertools.takewhile(lambda scale: scale.unit <= _WASTE * smallest.unit, found)
-    return next((scale for scale in (smallest, *others) if sum(1 for _ in scale.ticks()) >= _FEW_TICKS), smallest)
+    # The first of those with the most labels, of which more than a few are no better.
+    return max((smallest, *others), key=lambda scale: min(sum(1 for _ in scale.ticks()), _FEW_TICKS))
 
 
 def _gaps(levels: Sequence[float], values: Floats) -> list[int]:

@@ -141,6 +141,12 @@ def test_a_log_axis_has_labels_in_the_units_of_the_data() -> None:
     assert "log" in lines[0] and any(line.lstrip().startswith("100│") for line in lines)
 
 
+def test_a_title_says_what_it_reads_before_that_it_is_zoomed() -> None:
+    plot = Plot("heldout WER, points", (wave(),), ship=100.0, star="★ 100")
+    assert "zoomed  ★ 100" in text(plot, 60, view=View(100, 200))[0]
+    assert text(plot, 26, view=View(100, 200))[0] == "heldout WER, points  ★ 100"
+
+
 def test_a_constant_curve_is_drawn() -> None:
     assert any("⠒" in line or "⠤" in line or "⣀" in line or "⠉" in line
                for line in text(Plot("x", (Curve("c", "c", np.arange(50.0), np.full(50, 3.0)),))))  # fmt: skip
