@@ -121,9 +121,14 @@ DEATHS = {
     "while it is scored from disk": lambda event: isinstance(event, Phase) and "evaluate on heldout" in event.detail,
 }
 
+OTHER_DEATHS = [name for name in DEATHS if name not in ("while one is made", "after the choice")]
+
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize(
+    "death",
+    ["while one is made", "after the choice", *(pytest.param(name, marks=pytest.mark.long) for name in OTHER_DEATHS)],
+)
 def test_a_run_killed_while_it_chooses_ends_as_one_that_was_not(
     death: str, chosen_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, choosing_sets: dict[str, Path]
 ) -> None:

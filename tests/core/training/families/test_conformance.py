@@ -247,7 +247,7 @@ def test_a_saved_adapter_is_the_same_in_plain_peft_and_here(family: tuple[Tiny, 
     assert loss(loaded, [clip], [text]) == pytest.approx(here, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", ["dora", pytest.param("lora", marks=[pytest.mark.heavy, pytest.mark.long])])
 def test_a_candidate_in_plain_peft_is_the_average_of_merged_weights(
     method: str, family: tuple[Tiny, Path], tmp_path: Path
 ) -> None:
