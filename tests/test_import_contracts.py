@@ -60,7 +60,7 @@ def test_training_and_lora_cli_know_no_face() -> None:
 
 
 def test_the_commands_of_lora_cli_do_not_import_models_until_they_run() -> None:
-    without((*HEAVY, "core.training"), imported("core.cli.__main__", "core.cli.commands"))
+    without((*HEAVY, "core.training"), imported(*modules_of("core.cli")))
 
 
 def test_lora_tui_imports_no_models() -> None:
@@ -165,6 +165,7 @@ def test_every_module_is_looked_at() -> None:
         "queue",
         "sinks",
         "training",
+        "export",
     }
     assert rooms == engine | {"cli"}
     assert lora_tui.__path__
