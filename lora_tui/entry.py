@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from importlib import metadata
 from pathlib import Path
 
 _BAD_USAGE = 4
@@ -42,6 +41,8 @@ def clash() -> str | None:
         owner = None
     if owner == "lora-tui":
         return None
+    from importlib import metadata  # which takes as long as all else here, and only this sentence needs
+
     others = sorted(set(metadata.packages_distributions().get("core", ())) - {"lora-tui"})
     by = ", ".join(others) or "another package"
     return f"its package {_OURS} was overwritten by {by}, which calls its own `core`, too: {_elsewhere()}"

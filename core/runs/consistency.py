@@ -24,8 +24,10 @@ from core.runs.paths import ADAPTER_FACTS, RunPaths, adapter_name, adapter_step,
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
 from core.sanitise import quoted
+from core.scoring.alignment import count_errors
 from core.scoring.data_health import TAKEN_FROM, Together
 from core.scoring.evidence import Artifact, CandidateScore, Choice, Interval, SetScore
+from core.scoring.text import normaliser
 from core.scoring.units import ErrorCounts, Unit, total
 from core.system.files import exists, stamp
 
@@ -180,9 +182,6 @@ def counted_by(score: Score, unit: Unit) -> Mapping[str, ErrorCounts]:
     """The errors of each utterance by `unit`, by its id. ValueError where this version cannot normalise its texts."""
     if score.unit is unit:
         return {utterance.id: utterance.counts for utterance in score.utterances}
-    # Aligning takes jiwer and rapidfuzz, which a gate of the run's own unit does without.
-    from core.scoring.alignment import count_errors
-    from core.scoring.text import normaliser
 
     text = normaliser(score.normaliser.name)
     if text.version != score.normaliser.version:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-
-import jiwer
+from typing import TYPE_CHECKING
 
 from core.scoring.text import NAMES, normaliser
 from core.scoring.units import ErrorCounts, Unit, total
+
+if TYPE_CHECKING:
+    import jiwer
 
 # Errors of one text by its reference
 #
@@ -22,6 +24,7 @@ from core.scoring.units import ErrorCounts, Unit, total
 
 def process(reference: str, hypothesis: str, unit: Unit) -> jiwer.WordOutput:
     """Both texts, already normalised, aligned by `unit`."""
+    import jiwer  # with rapidfuzz, which whoever aligns nothing does without
 
     def cut(texts: list[str]) -> list[list[str]]:
         # Not jiwer's default transform, which would normalise a second time.

@@ -22,8 +22,9 @@ SPELLED = (
 )
 """Katakana, Thai, Lao, Khmer and Burmese: a sign for a sound, and no spaces between words either."""
 _NO_SPACES = f"[{SYLLABIC}{SPELLED}]"
-_SPACE_OF_NONE = re.compile(rf"(?<={_NO_SPACES})\s+|\s+(?={_NO_SPACES})")
-_MIXED = re.compile(rf"{_NO_SPACES}|(?:(?!{_NO_SPACES})\S)+")
+# Patterns are compiled when a text is cut: many a process names units, few cut texts.
+_SPACE_OF_NONE = rf"(?<={_NO_SPACES})\s+|\s+(?={_NO_SPACES})"
+_MIXED = rf"{_NO_SPACES}|(?:(?!{_NO_SPACES})\S)+"
 
 
 class Unit(StrEnum):
@@ -53,8 +54,8 @@ class Unit(StrEnum):
         if self is Unit.WORD:
             return text.split()
         if self is Unit.MIXED:
-            return _MIXED.findall(text)
-        return list(_SPACE_OF_NONE.sub("", text.strip()))
+            return re.findall(_MIXED, text)
+        return list(re.sub(_SPACE_OF_NONE, "", text.strip()))
 
 
 def unit_of(gate: object) -> Unit:
@@ -126,8 +127,8 @@ LONGEST_OTHER_WORD = 50
 
 _MORE_SPELLED = "\u0f00-\u0fff\u1950-\u19df\uaa00-\uaa5f"
 """Tibetan, Tai and Cham, which `mixed` does not know."""
-_RUN = re.compile(f"[{SYLLABIC}{SPELLED}{_MORE_SPELLED}]+")
-_HAS_DENSE = re.compile(f"[{SYLLABIC}]")
+_RUN = f"[{SYLLABIC}{SPELLED}{_MORE_SPELLED}]+"
+_HAS_DENSE = f"[{SYLLABIC}]"
 
 WHAT = "without spaces between words (as Chinese, Japanese or Thai are)"
 ADVICE = (
@@ -142,9 +143,9 @@ def is_joined(text: str) -> bool:
     if len(text) > most and sum(unicodedata.category(character)[0] in "LN" for character in text) > most:
         return True
     letters = allowed = 0
-    for run in _RUN.findall(text):
+    for run in re.findall(_RUN, text):
         letters += sum(unicodedata.category(character)[0] != "M" for character in run)
-        allowed += LONGEST_WORD if _HAS_DENSE.search(run) else LONGEST_SPELLED_WORD
+        allowed += LONGEST_WORD if re.search(_HAS_DENSE, run) else LONGEST_SPELLED_WORD
     return letters > allowed
 
 
