@@ -36,10 +36,18 @@ class Form:
         """Why it cannot hold a model of this type; None: it can."""
         if self.unmade is not None:
             return f"--to {self.name}: {self.unmade}"
-        if self.model_types and model_type not in self.model_types:
-            held = ", ".join(self.model_types)
-            return f"--to {self.name}: a {model_type} model has no such form (it holds {held}): {self.instead}"
-        return None
+        if self.holds(model_type):
+            return None
+        return f"--to {self.name}: a {model_type} model has no such form ({self.held}): {self.instead}"
+
+    def holds(self, model_type: str) -> bool:
+        """Whether a model of this type, by its config.json, has this form."""
+        return not self.model_types or model_type in self.model_types
+
+    @property
+    def held(self) -> str:
+        """Which models it can hold, in words."""
+        return f"it holds {', '.join(self.model_types)}" if self.model_types else "it holds every model"
 
 
 FORMS = (

@@ -22,6 +22,7 @@ from core.manifests.hashing import (
 )
 from core.manifests.manifest import Manifest, joined_words, noise_recordings, read_manifest
 from core.manifests.sets import is_parted, read_set, set_paths
+from core.plan.exports import target_of
 from core.plan.families import told_clip_by_clip
 from core.plan.identity import run_identity
 from core.plan.rules import same_set
@@ -71,6 +72,7 @@ class Resolver:
         self._cache = cache
         self._progress = progress
         self._asks_hub = asks_hub
+        self._runtime = plan.gate.runtime
         self._judged = JUDGED if plan.gate.unit == Unit.WORD else ()
         """The manifests whose texts must have spaces between their words."""
         self._read: dict[tuple[object, ...], Content] = {}
@@ -93,8 +95,20 @@ class Resolver:
         if again := list(same_set(hashes)):
             raise ResolveError("\n".join(f"data.{key}: {contents[key].written} is {what}" for key, what in again))
         absolute = self.absolute(settings, contents)
+        if unserved := self._unserved(absolute.model):
+            raise ResolveError(unserved)
         lines = {name: content.lines for name, content in contents.items() if content.lines is not None}
         return Resolved(absolute, hashes, run_identity(absolute, hashes), lines)
+
+    def _unserved(self, model: ModelSettings) -> str | None:
+        """Why no model of this type can be exported as `gate.runtime` asks, so that no run of it could be accepted."""
+        target = None if self._runtime is None else target_of(self._runtime)
+        model_type = config_of(model_folder(model)).get("model_type")
+        if target is None or not isinstance(model_type, str) or target.form.holds(model_type):
+            return None
+        return (
+            f"gate.runtime: a {model_type} model has no form {target.form.name} ({target.form.held}): name another one"
+        )
 
     def contents(self, settings: RunSettings) -> dict[str, Content]:
         """The model and each manifest that `settings` name, as far as they can be hashed here.

@@ -66,6 +66,12 @@ def test_paths_become_absolute_and_all_content_is_hashed(project: Path) -> None:
     assert len(run.identity) == 10
 
 
+def test_a_runtime_that_cannot_have_the_model_is_told_before_it_is_trained(project: Path) -> None:
+    with pytest.raises(ResolveError, match=r"gate\.runtime: a moonshine model has no form ct2 \(it holds whisper, "):
+        resolved(project, 'gate.runtime="ct2:int8"')
+    assert resolved(project, 'gate.runtime="hf:bfloat16"').identity == resolved(project).identity
+
+
 def test_identity_follows_content_and_not_places(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     before = resolved(project)
     moved = project.rename(tmp_path_factory.mktemp("elsewhere") / "project")
