@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from ctc_kit import tiny_ctc
 from safetensors.numpy import load_file, save_file
 from training_kit import TrainingRun
 
+from benchmarks.gpu_checks import architectures, forecast
 from benchmarks.gpu_checks.scene import Apart, Scene, apart, parity_of
 from benchmarks.gpu_checks.table import Table
 from benchmarks.kill_matrix.material import ROOT
@@ -88,3 +91,32 @@ def test_a_face_that_ends_without_a_run_is_told_at_once(tmp_path: Path) -> None:
             scene.killed(1, 12, random.Random(0))
     finally:
         scene.world.close()
+
+
+def test_one_case_of_a_family_fails_its_row_and_what_nobody_could_do_is_skipped() -> None:
+    told = {
+        "whisper: lora in fp32": "",
+        "whisper: dora in bf16": "other bits the second time",
+        "whisper: base in bf16": "",
+        "canary: base in bf16": f"{architectures.SKIPPED}no librosa",
+        "whisper: base in 8bit": f"{architectures.SKIPPED}no bitsandbytes",
+    }
+    steps, halves, eighths = architectures.rows(told)
+    assert steps[1:] == ("whisper: dora in bf16: other bits the second time", "the same bits", False)
+    assert halves[1] == "2 cases; 1 skipped: no librosa" and halves[3] is True
+    assert eighths[3] is None
+
+
+def test_a_forecast_may_miss_the_peak_by_its_limit() -> None:
+    near, far = forecast.rows({"LoRA": (120, 100), "DoRA": (60, 100)}, "base_model")
+    assert near[3] and near[1].endswith("+20%") and not far[3]
+
+
+@pytest.mark.heavy
+def test_a_step_of_a_family_is_made_twice_to_the_same_bits(tmp_path: Path) -> None:
+    folder = tiny_ctc(tmp_path, "wav2vec2")
+    found = architectures.checked(folder, "wav2vec2", None, torch.device("cpu"))
+    assert set(found) == {
+        f"wav2vec2: {case}" for case in ("lora in fp32", "dora in bf16", "base in bf16", "base in 8bit")
+    }
+    assert not [wrong for wrong in found.values() if wrong and not wrong.startswith(architectures.SKIPPED)]
