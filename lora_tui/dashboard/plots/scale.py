@@ -78,11 +78,14 @@ class Scale:
 
     def dot(self, values: Floats) -> Floats:
         """Dots from the low end, to be rounded; beyond the ends for what is outside. Shape as `values`."""
-        at = self.dots * ((np.clip(values, -_LARGEST, _LARGEST) - self.first) / self.unit) + (self.dots - 1) / 2
+        at = (
+            self.dots * ((np.minimum(np.maximum(values, -_LARGEST), _LARGEST) - self.first) / self.unit)
+            + (self.dots - 1) / 2
+        )
         if not len(self.levels):
             return np.asarray(at, np.float64)
         between = np.searchsorted(self.levels, values)
-        found = np.clip(at, self._least[between], self._most[between])
+        found = np.minimum(np.maximum(at, self._least[between]), self._most[between])
         for level, place in zip(self.levels, self._on, strict=True):
             found = np.where(np.abs(values - level) <= _EQUAL * max(1.0, abs(level)), place, found)
         return np.asarray(found, np.float64)
@@ -97,21 +100,20 @@ class Scale:
         dot = round(float(self.dot(np.array([value]))[0]))
         return -1 if dot < 0 else int(dot >= self.dots * self.cells)
 
-    def ticks(self) -> Iterator[Tick]:
-        """The round numbers that the map leaves where they are."""
+    def ticks(self) -> list[Tick]:
+        """The round numbers that the map leaves where they are; in the cell of a level only the level itself."""
         if self.tick is None:
-            return
-        cells_a_tick = round(self.tick / self.unit)
-        start = round(self.first / self.unit)
-        for cell in range(-start % cells_a_tick, self.cells, cells_a_tick):
-            value = (start + cell) // cells_a_tick * self.tick
-            if round(float(self.dot(np.array([value]))[0])) // self.dots == cell and self._has(value, cell):
-                yield Tick(value, cell)
-
-    def _has(self, value: float, cell: int) -> bool:
-        """Whether this number may stand in this cell: in that of a level only the level may."""
-        own = [level for level in self.levels.tolist() if self.cell(level) == cell]
-        return not own or _same(value, own[0])
+            return []
+        cells_a_tick, start = round(self.tick / self.unit), round(self.first / self.unit)
+        cells = np.arange(-start % cells_a_tick, self.cells, cells_a_tick)
+        values = ((start + cells) // cells_a_tick * self.tick).astype(np.float64)
+        stays = np.rint(self.dot(values)) // self.dots == cells
+        own = dict(zip((self._on // self.dots).astype(int).tolist(), self.levels.tolist(), strict=True))
+        return [
+            Tick(value, cell)
+            for value, cell in zip(values[stays].tolist(), cells[stays].tolist(), strict=True)
+            if cell not in own or _same(value, own[cell])
+        ]
 
 
 def fitted(
@@ -132,7 +134,7 @@ def fitted(
     smallest = next(found)
     others = itertools.takewhile(lambda scale: scale.unit <= _WASTE * smallest.unit, found)
     # The first of those with the most labels, of which more than a few are no better.
-    return max((smallest, *others), key=lambda scale: min(sum(1 for _ in scale.ticks()), _FEW_TICKS))
+    return max((smallest, *others), key=lambda scale: min(len(scale.ticks()), _FEW_TICKS))
 
 
 def _gaps(levels: Sequence[float], values: Floats) -> list[int]:

@@ -16,13 +16,14 @@ from lora_tui.dashboard.plots.trade_off import Path, Point, TradeOff, draw_trade
 from lora_tui.dashboard.plots.view import View
 
 MANY = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+SOME = settings(MANY, max_examples=500)
 GLYPHS = "ABCDEFGH"
 
 hundredths = st.integers(-3000, 3000).map(lambda n: n / 100)
 near_the_guardrail = st.integers(-30, 60).map(lambda n: n / 100)
 changes = st.lists(st.one_of(near_the_guardrail, hundredths), min_size=1, max_size=len(GLYPHS))
 guardrails = st.sampled_from([0.0, 0.1, 0.2, 0.5, 2.0])
-sizes = st.tuples(st.integers(20, 90), st.integers(5, 40))
+sizes = st.tuples(st.integers(20, 70), st.integers(5, 30))
 views = st.builds(
     View, cursor=st.none() | st.integers(0, 900).map(float), closer=st.integers(-1, 3), near=st.booleans()
 )
@@ -75,7 +76,7 @@ def test_order_of_marks_lines_ticks_and_labels(
     assert len({round((row - one) / (other - value), 3) for (other, one), (value, row) in pairwise(even)}) <= 1
 
 
-@MANY
+@SOME
 @given(
     st.lists(st.tuples(st.one_of(near_the_guardrail, hundredths), hundredths), min_size=1, max_size=len(GLYPHS)),
     st.sampled_from([0.0, 0.5, 1.0, 3.0]),
