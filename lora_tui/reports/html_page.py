@@ -24,7 +24,7 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90re
   background: #fff; color: #1f2328; }
 table { border-collapse: collapse; }
 th, td { border-bottom: 1px solid #8886; padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td { overflow-wrap: anywhere; } td.words { min-width: 11rem; }
+td { overflow-wrap: anywhere; } td.words, td:nth-child(5) { min-width: 11rem; } td:nth-child(2) { min-width: 6rem; }
 .terms { display: grid; grid-template-columns: 11rem 1fr; gap: .1rem 1rem; } .terms dd { margin: 0; }
 .lead { font-size: 1.25rem; } .lead span { opacity: .7; font-weight: 400; }
 summary { cursor: pointer; padding: .3rem 0; } svg { max-width: 100%; height: auto; }

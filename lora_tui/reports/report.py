@@ -108,7 +108,8 @@ class Report:
         ships = [line for line in lines if line.outcome is Outcome.ACCEPTED]
         if ships:
             best = min(ships, key=lambda line: line.figures.domain.change or 0.0)
-            others = f"; {len(ships) - 1} more accepted" if len(ships) > 1 else ""
+            more = len({line.run or line.id for line in ships}) - 1  # rows may share a run
+            others = f"; {more} more accepted" if more else ""
             return f"{headline(best).text}{others}"
         counted = Counter(line.outcome.value for line in lines)
         told = [f"{counted[word]} {word}" for word in ("rejected", "undecided", "pending", "skipped") if counted[word]]

@@ -77,9 +77,10 @@ def test_the_recommendation(accepted: Row, rows: list[str], said: str) -> None:
 
 def test_of_several_the_largest_gain_is_recommended(accepted: Row) -> None:
     less = replace(accepted.figures, domain=replace(accepted.figures.domain, change=-1.5))
-    other = replace(accepted, key="1.1", figures=less)
+    other = replace(accepted, key="1.1", figures=less, run=RunPaths(Path("runs/1.1-x")))
     assert of_lines([other, accepted]).recommendation().endswith("; 1 more accepted")
     assert of_lines([other, accepted]).recommendation().startswith("SHIP 2.1")
+    assert "more" not in of_lines([accepted, replace(accepted, key="3.1")]).recommendation(), "one run, two rows"
 
 
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 20))
