@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from core.console import out
@@ -60,3 +62,29 @@ def _mark_paths(parser: argparse.ArgumentParser, files: dict[str, str], folders:
             action.complete = folders  # type: ignore[attr-defined]
         elif action.metavar in _FILES or getattr(action.type, "__name__", "") == "user_path":
             action.complete = files  # type: ignore[attr-defined]
+
+
+_NO_CHOICE = re.compile(r"invalid choice: '([^']*)'")
+_UNKNOWN = "unrecognized arguments: "
+
+
+def with_suggestion(message: str, parser: argparse.ArgumentParser) -> str:
+    """What argparse says of a word or an option that there is not, with the one that was probably meant."""
+    if (found := _NO_CHOICE.search(message)) is not None:
+        choices = (str(one) for action in parser._actions for one in action.choices or ())
+        return f"{message.partition(' (choose from')[0]}{did_you_mean(found[1], choices) or _all(message)}"
+    if message.startswith(_UNKNOWN):
+        word = message.removeprefix(_UNKNOWN).split()[0].partition("=")[0]
+        return f"{message}{did_you_mean(word, parser._option_string_actions)}"
+    return message
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """`: did you mean `status`?`, or nothing where no name is like the word."""
+    near = get_close_matches(word, list(names), 1, 0.6)
+    return f": did you mean `{near[0]}`?" if near else ""
+
+
+def _all(message: str) -> str:
+    _, choose, rest = message.partition(" (choose from")
+    return f"{choose}{rest}"

@@ -26,10 +26,23 @@ _OLD_COMMAND = "##["
 """Begins a workflow command anywhere in a line; `::` does so at its beginning."""
 
 
-def out(text: str, max_length: int | None = None, *, multiline: bool = False) -> None:
-    """One line to stdout, or several. A reader that closed the pipe early (`| head`) is no error."""
+def out(text: str, max_length: int | None = None, *, multiline: bool = False, sanitised: bool = False) -> None:
+    """One line to stdout, or several. A reader that closed the pipe early (`| head`) is no error.
+
+    `sanitised`: each text in it was made safe already, and what steers the terminal is the program's own (`coloured`).
+    """
     with _reader_may_leave():
-        _put(sys.stdout, _shown(text, max_length, multiline) + "\n")
+        _put(sys.stdout, (text if sanitised else _shown(text, max_length, multiline)) + "\n")
+
+
+_COLOURS = {"pass": "32", "fail": "31", "unknown": "33", "active": "36", "strong": "1", "muted": "2"}
+
+
+def coloured(text: str, role: str) -> str:
+    """The text in the colour of its role, where stdout is a terminal that has colours and nobody asked for none."""
+    code = _COLOURS.get(role)
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "", "dumb") or not sys.stdout.isatty()
+    return text if code is None or plain else f"\x1b[{code}m{text}\x1b[0m"
 
 
 def document(value: Any, indent: int | None = None) -> None:
@@ -68,6 +81,31 @@ def progress(text: str) -> None:
         sys.stderr.flush()
 
 
+PROGRESS_VARIABLE = "LORA_CLI_PROGRESS_FD"
+"""Names a file descriptor to which a command writes how far it is, for the process that started it."""
+
+
+def newest_progress(told: bytes | None) -> tuple[int, int] | None:
+    """(done, total) of the last whole line `done total` in what a child wrote; None where there is none."""
+    for line in reversed((told or b"").split(b"\n")[:-1]):
+        words = line.split()
+        if len(words) == 2 and all(word.isdigit() and len(word) < _DIGITS for word in words):
+            return int(words[0]), int(words[1])
+    return None
+
+
+_DIGITS = 12
+
+
+def _tell_parent(done: int, total: int) -> None:
+    """Write it to the descriptor that the parent gave, if there is one. Never stops anything, and never waits."""
+    given = os.environ.get(PROGRESS_VARIABLE, "")
+    if given.isdigit():
+        with contextlib.suppress(OSError):
+            os.set_blocking(int(given), False)
+            os.write(int(given), f"{done} {total}\n".encode())
+
+
 @contextlib.contextmanager
 def progress_bar(what: str, delay_s: float = 0.0, *, lines: bool = False) -> Generator[Progress, None, None]:
     """A bar on stderr when that is a terminal; nothing otherwise, nor for what takes less than `delay_s`.
@@ -85,6 +123,8 @@ def progress_bar(what: str, delay_s: float = 0.0, *, lines: bool = False) -> Gen
         nonlocal said
         bar.total = total or None
         bar.update(done - bar.n)
+        if lines:
+            _tell_parent(done, total)
         if lines and not shown and time.monotonic() - said >= LINES_APART_S:
             said = time.monotonic()
             err(f"{what}: {done} of {total}")

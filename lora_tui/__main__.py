@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from core.command_line import COMPLETION, add_shell, add_version, completion_script
+from core.command_line import COMPLETION, add_shell, add_version, completion_script, did_you_mean
 from core.console import out
-from core.errors import ExitCode
+from core.errors import ExitCode, UserError
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
 from core.terminal import prepare_streams
@@ -148,6 +148,8 @@ def _face(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     from lora_tui import dashboard_command, request
 
     asked = request.request_of(args)
+    if not asked.plan.exists() and (meant := did_you_mean(str(asked.plan), COMMANDS)):
+        raise UserError(f"{asked.plan}: no such plan{meant}")
     if dashboard_command.wanted(args):
         return dashboard_command.run(args, runs, asked)
     from lora_tui import headless

@@ -5,7 +5,7 @@ All text that is fitted to columns or to a width is measured here, by the tables
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 
 from core.runs.row import NONE
@@ -78,15 +78,20 @@ def begun(text: str, width: int, ellipsis: str = "…") -> str:
     return "".join(head(in_cells(text), width - 1)) + ellipsis if width > 0 else ""
 
 
-def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+def table(
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), paint: Callable[[int, int, str], str] | None = None
+) -> list[str]:
     """The rows as lines with aligned columns, two blanks between them. `right`: columns that end flush.
 
-    A column without any text is left out.
+    A column without any text is left out. `paint`: (row, column, padded cell) → the cell in its colour.
     """
     widths = [max(map(width_of, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in rows:
+    for number, row in enumerate(rows):
         parts = [padded(cell, widths[i], right=i in right) for i, cell in enumerate(row) if widths[i]]
+        if paint is not None:
+            there = [i for i, width in enumerate(widths) if width]
+            parts = [paint(number, i, part) for i, part in zip(there, parts, strict=True)]
         lines.append("  ".join(parts).rstrip())
     return lines
 

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from core.command_line import with_suggestion
 from core.console import err
 from core.errors import ExitCode, Interrupted, RunFolderError, UserError, exit_code_for, forbidden, is_disk_full
 from core.runs.paths import RunsFolder
@@ -36,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Overrides argparse, which would exit 2: that is `interrupted` here."""
-        say(f"{self.prog}: {message}. See {self.prog} --help")
+        say(f"{self.prog}: {with_suggestion(message, self)}. See {self.prog} --help")
         sys.exit(ExitCode.BAD_USAGE)
 
 

@@ -25,6 +25,7 @@ from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.model_check import family_in, spoken_unless_told
 from core.runs.paths import RunsFolder
+from core.runs.preflight import seconds_and_clips
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
@@ -45,7 +46,7 @@ _HEADINGS = (
     "ROW",
     "RUN",
     "STEPS",
-    "BATCH",
+    "EACH STEP",
     "LR",
     "METHOD",
     "RANK",
@@ -73,6 +74,8 @@ class PlannedRow:
     """Bytes that its run folder will take, about; None likewise."""
     selection: tuple[str, ...] = ()
     """What `data.selection_share` takes out of training, a sentence for each set."""
+    step: tuple[float, float] | None = None
+    """(seconds of speech, clips) of a step, replay included; likewise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,12 +157,13 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
             refused.setdefault(problem, []).append(row.key)
         absolute = None if row.adapter_from else resolver.absolute(row.settings, resolver.contents(row.settings))
         size = None if absolute is None else adapter_size(absolute)
+        step = None if absolute is None else seconds_and_clips(absolute)
         memory = None if absolute is None else memory_forecast(absolute, on_cpu=cpu)
         disk = None if absolute is None else forecast_bytes(absolute)
         selection: tuple[str, ...] = ()
         if not unread:
             selection = tuple(_selection_sets(resolver.absolute(row.settings, resolver.contents(row.settings)).data))
-        planned.append(PlannedRow(row, identity, state, size, memory, disk, selection))
+        planned.append(PlannedRow(row, identity, state, size, memory, disk, selection, step))
     return planned, [*problems, *in_rows(refused, len(rows))]
 
 
@@ -284,6 +288,8 @@ def _draws(plan: Plan) -> list[Row]:
 def _cells(item: PlannedRow) -> tuple[str, ...]:
     train, adapter = item.row.settings.train, item.row.settings.adapter
     batch = f"{train.epochs:g} epochs" if train.epochs is not None else f"{train.batch_seconds:g} s"
+    if item.step is not None:
+        batch = f"{item.step[0]:.3g} s, {item.step[1]:.3g} clips"
     modules = UNDECIDED if item.row.adapter_from else sanitise(" ".join(adapter.target_modules))
     where = "".join(f" {part}" for part in (adapter.sites, adapter.layers) if part is not None)
     size = item.size
@@ -320,6 +326,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "adapter_from": item.row.adapter_from,
                 "selection": item.selection,
                 "candidates": len(planned_candidates(item.row.settings.train)),
+                "step": None if item.step is None else dict(zip(("seconds", "clips"), item.step, strict=True)),
                 "memory": None if item.memory is None else asdict(item.memory),
                 "disk": item.disk,
                 "adapter_size": None if item.size is None else asdict(item.size),

@@ -31,8 +31,10 @@ class RunProgress:
     attempt: int = 0
     interval: int = -1
     phase: str = ""
+    detail: str = ""
     training_said: float = float("-inf")
     progress_said: tuple[int, int] | None = None
+    step_said: int = -1
     notices: int = 0
 
     def skip_to(self, snapshot: RunSnapshot) -> None:
@@ -55,23 +57,24 @@ class RunProgress:
         if not snapshot.state.active:
             return
         phase = snapshot.phase or ""
-        if phase != self.phase:
-            self.phase, self.progress_said = phase, None
+        if (phase, snapshot.phase_detail) != (self.phase, self.detail):
+            self.phase, self.detail, self.progress_said = phase, snapshot.phase_detail, None
             if phase != "training":
                 yield f"{self.label}  {phase}{_at_step(snapshot)}{_detail(snapshot)}"
-        if phase == "training" and now - self.training_said >= TRAINING_LINE_S:
-            self.training_said = now
+        step = snapshot.steps_completed
+        if phase == "training" and step != self.step_said and now - self.training_said >= TRAINING_LINE_S:
+            self.training_said, self.step_said = now, step
             yield f"{self.label}  {training_line(snapshot)}"
         elif (done := snapshot.progress) not in (
             None,
             self.progress_said,
         ) and now - self.training_said >= TRAINING_LINE_S:
             self.training_said, self.progress_said = now, done
-            yield f"{self.label}  {phase}{_at_step(snapshot)}  {done[0]}/{done[1]}"
+            yield f"{self.label}  {phase}{_at_step(snapshot)}{_detail(snapshot)}  {done[0]}/{done[1]}"
 
     def _attempt(self, snapshot: RunSnapshot) -> str:
         attempt = snapshot.attempts[-1]
-        self.attempt, self.phase = attempt.number, ""
+        self.attempt, self.phase, self.detail = attempt.number, "", ""
         self.training_said = float("-inf")
         self.interval = max((i.step for i in snapshot.intervals if i.step <= (attempt.resumed_from or -1)), default=-1)
         where = f"on {attempt.device}, {attempt.precision}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from core.queue.rows import queue_rows
 from core.runs.headline import headline
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Row
+from core.runs.status import Status
 from core.runs.store import state_and_reason
 from core.sanitise import sanitise
 from lora_tui.cells import table
@@ -157,7 +158,7 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     if args.json:
         print_json({"supervisor": works, "paused": found.paused or None, "note": note or None, "rows": rows})
         return ExitCode.ACCEPTED
-    lines = table([_HEADINGS, *(_cells(row) for row in rows)])
+    lines = table([_HEADINGS, *(_cells(row) for row in rows)], paint=_painted(rows))
     if not rows:
         lines = ["the queue is empty" if not args.all else "there are no runs"]
     if found.paused:
@@ -165,13 +166,26 @@ def show(args: argparse.Namespace, runs: RunsFolder) -> ExitCode:
     nobody = "no supervisor is at work" + ("; `lora-tui queue add PLAN` starts one" if found.submissions else "")
     lines += ["", "a supervisor is at work" if works else nobody]
     lines += [sanitise(note)] if note else []
-    console.out("\n".join(line.rstrip() for line in lines), multiline=True)
+    console.out("\n".join(line.rstrip() for line in lines), sanitised=True)
     return ExitCode.ACCEPTED
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     shown = row | {"state": row["state"].replace("_", " ")}
     return tuple(sanitise(str(shown[key] or "-")) for key in _KEYS)
+
+
+def _painted(rows: Sequence[dict[str, Any]]) -> Callable[[int, int, str], str]:
+    """States in their colours, on a terminal."""
+
+    def paint(number: int, column: int, cell: str) -> str:
+        if number == 0:
+            return console.coloured(cell, "strong")
+        status = Status(rows[number - 1]["state"])
+        role = "active" if status.active else "fail" if status.broken else "pass" if status is Status.DONE else ""
+        return console.coloured(cell, role if column == _HEADINGS.index("STATE") else "")
+
+    return paint
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import console
+from core.console import coloured
 from core.errors import ExitCode, PlanError
 from core.manifests.hashing import UnsavedHashes
 from core.plan.rows import unknown_ids
@@ -26,7 +27,7 @@ from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.system.locks import is_held
-from lora_tui.cells import table
+from lora_tui.cells import table, verdict_piece
 from lora_tui.dashboard.reading.log_text import last_lines
 from lora_tui.dashboard.text.columns import wer_with_change
 from lora_tui.progress import verdict_lines
@@ -37,7 +38,7 @@ from lora_tui.request import add_choice, add_folders, add_plan, read_plan_text
 SCHEMA_VERSION = 1
 FOLLOW_S = 2.0
 _LONGEST = 300
-_COUNTED = re.compile(r"\d+/\d+")
+_COUNTED = re.compile(r"\d+/\d+$")
 """Characters of a cell or a line; `--json` has all of them."""
 _HEADINGS = ("ROW", "RUN", "STATE", "STEPS", "ETA", "S/STEP", "DOMAIN", "HELDOUT", "VERDICT", "WHERE IT STANDS")
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> ExitCode:
         now = _as_json(rows, others, works, note) if args.json else _as_text(rows, others, works, note)
         if now != shown:
             if isinstance(now, str):
-                console.out(f"\n{now}" if shown else now, multiline=True)
+                console.out((f"\n{now}" if shown else now).removesuffix("\n"), sanitised=True)
             else:
                 console.document(now, indent=None if args.follow else 1)
             shown = now
@@ -86,7 +87,14 @@ def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
 def _as_text(rows: list[Row], others: list[NearRun], works: bool, note: str) -> str:
     rate = rate_of(rows)
     heads = (f"{name} {rate}" if name in ("DOMAIN", "HELDOUT") else name for name in _HEADINGS)
-    lines = table([tuple(heads), *(_cells(row) for row in rows)])
+    columns = {_HEADINGS.index("STATE"): _state_role, _HEADINGS.index("VERDICT"): _verdict_role}
+
+    def paint(number: int, column: int, cell: str) -> str:
+        if number == 0:
+            return coloured(cell, "strong")
+        return coloured(cell, columns[column](rows[number - 1])) if column in columns else cell
+
+    lines = table([tuple(heads), *(_cells(row) for row in rows)], paint=paint)
     for row in {row.run.name: row for row in rows if row.run is not None}.values():
         lines += _at_work(row)
     active = [(near, state) for near in others if (state := run_state(near.run)).active]
@@ -139,7 +147,15 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _state(row: Row) -> str:
     """`evaluating 12/300`: how far its trainer is, where it can count."""
-    return f"{row.status.text} {row.reason}" if row.active and _COUNTED.fullmatch(row.reason) else row.status.text
+    return f"{row.status.text} {row.reason}" if row.active and _COUNTED.search(row.reason) else row.status.text
+
+
+def _state_role(row: Row) -> str:
+    return "active" if row.active else "fail" if row.status.broken else ""
+
+
+def _verdict_role(row: Row) -> str:
+    return verdict_piece(verdict_of(row), row.seeds)[1]
 
 
 def _health(row: Row) -> dict[str, str] | None:

@@ -62,7 +62,7 @@ class LoopbackServer(Server):  # type: ignore[misc,unused-ignore] # it has no ty
         """The page with the terminal."""
         page: web.Response = await super().handle_index(request)
         # textual-serve names its own script and style with this host, too
-        page.text = without_links_out((page.text or "").replace(f'"{self.public_url}/', '"/'))
+        page.text = titled(without_links_out((page.text or "").replace(f'"{self.public_url}/', '"/')))
         return page
 
     def initialize_logging(self) -> None:
@@ -114,6 +114,11 @@ def allowed(host: str | None, origin: str | None, name: str) -> bool:
 def same(given: str | None, secret: str) -> bool:
     """Whether it is the secret, in a time that tells nothing of it."""
     return hmac.compare_digest((given or "").encode("utf-8", "surrogateescape"), secret.encode())
+
+
+def titled(page: str) -> str:
+    """The page with a title, by which a browser names its tab; textual-serve's has none. Pure."""
+    return page if "<title>" in page else page.replace("<head>", "<head><title>lora-tui</title>", 1)
 
 
 def without_links_out(page: str) -> str:

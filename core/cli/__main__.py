@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from core.cli import data_arguments, export_command
-from core.command_line import COMPLETION, add_shell, add_version, completion_script
+from core.command_line import COMPLETION, add_shell, add_version, completion_script, with_suggestion
 from core.console import err, out
 from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
 from core.scoring.text import NAMES
@@ -42,7 +42,7 @@ exit codes: 0 nothing is wrong, or there are warnings only; 4 there is a problem
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        err(f"error: {message}")
+        err(f"error: {with_suggestion(message, self)}")
         sys.exit(ExitCode.BAD_USAGE)
 
 

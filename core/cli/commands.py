@@ -128,7 +128,7 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
         hashes = HashCache(Path(scratch) / "hashes.json")
         clips = cached_clips(manifest, SampleCache(Path(scratch)), hashes)
         digest = manifest_sha256(manifest, hashes)
-        with progress_bar("scoring") as progress:
+        with progress_bar(f"scoring {args.dataset or args.manifest.stem}", lines=True) as progress:
             result = scoring.evaluate(
                 loaded.speech,
                 manifest,

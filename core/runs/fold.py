@@ -182,7 +182,8 @@ def interval_of(event: IntervalScored) -> Interval:
     sets = {name: _set_score(values) for name, values in event.sets.items()}
     if "domain" not in sets or "heldout" not in sets:
         raise ValueError("an interval without domain or heldout")
-    return Interval(event.step, sets["domain"], sets["heldout"], sets.get("selection"), sets.get("selection_heldout"))
+    return Interval(event.step, sets["domain"], sets["heldout"], sets.get("selection"), sets.get("selection_heldout"),
+                    event.seconds if 0 <= event.seconds < MOST_NUMBER else None)  # fmt: skip
 
 
 def candidate_of(event: CandidateScored) -> CandidateScore:

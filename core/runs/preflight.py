@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from core.errors import AudioError, ManifestError, UserError
 from core.manifests.manifest import read_manifest
 from core.manifests.sets import is_parted, reserve_part, set_paths, split_of
 from core.plan.families import MODEL_SECONDS, cannot, wrong_language
-from core.plan.fits import batches_fit, left_out, nothing_left
+from core.plan.fits import batches_fit, left_out, nothing_left, seconds_per_step
 from core.plan.schema import DataSettings, ModelSettings, RunSettings
 from core.runs.adapter_size import adapter_problem, model_folder
 from core.runs.model_check import config_of, family_in, languages_in, model_problem, worded
@@ -162,3 +163,27 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
         return own
     found = (read_json(folder / "processor_config.json", follow=True)[0] or {}).get("feature_extractor")
     return found if isinstance(found, dict) else {}
+
+
+def seconds_and_clips(settings: RunSettings) -> tuple[float, float] | None:
+    """(seconds of speech, clips) of a step on average, replay included; None where the manifests do not tell.
+
+    `settings`: with absolute paths.
+    """
+    train, longest = settings.train, hears(model_folder(settings.model))
+    shares = {"train": 1.0 - train.replay_share, "replay": train.replay_share}
+    try:
+        found = {name: usable_seconds(name, settings.data, longest)[0] for name, share in shares.items()
+                 if share > 0 and getattr(settings.data, name) is not None}  # fmt: skip
+    except (UserError, OSError):
+        return None
+    own = found.get("train")
+    if not own:
+        return None
+    share = train.replay_share if found.get("replay") else 0.0
+    each = seconds_per_step(math.fsum(own), train.steps, train.epochs, train.batch_seconds, share)
+    clips = each * len(own) / math.fsum(own)
+    whole = each / (1.0 - share) if share < 1 else each
+    if share:
+        clips += (whole - each) * len(found["replay"]) / math.fsum(found["replay"])
+    return whole, clips

@@ -5,12 +5,10 @@ The WERs of a set, their change and their limit are computed here for every face
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
+from core.runs.evidence import planned_intervals
 from core.runs.judged import Judged
 from core.runs.row import Figures, Outcome, Row, Wer
 from core.runs.snapshot import RunSnapshot, reason
@@ -167,23 +165,40 @@ def first_reason(verdict: Verdict) -> str:
     return ""
 
 
-def eta_s(snapshot: RunSnapshot) -> float | None:
-    """Seconds that are left of training, evaluations included; None before a step, or when nothing is left.
+_FINAL_SCORING = 1.5
+"""Evaluations that the final scoring counts as: one of both sets, and the clips that are decoded one by one."""
+_MEASURED_S = 1.0
+"""An evaluation of the base model that took no longer was there already, and tells nothing of others."""
 
-    What the attempt's time holds beside its steps was spent on its evaluations, interval 0 among them.
+
+def eta_s(snapshot: RunSnapshot) -> float | None:
+    """Seconds that are left: steps, evaluations, final scoring and parity; None as long as that is not known.
+
+    An evaluation is reckoned as long as those of the run so far took on average.
     """
-    each = snapshot.steps.seconds_per_step
-    left = snapshot.steps_planned - snapshot.steps_completed
-    if each is None or left <= 0 or not snapshot.attempts:
+    each, evaluation = snapshot.steps.seconds_per_step, _evaluation_s(snapshot)
+    left = max(0, snapshot.steps_planned - snapshot.steps_completed)
+    if each is None or evaluation is None or not snapshot.attempts or snapshot.steps_planned < 1:
         return None
-    attempt = snapshot.attempts[-1]
-    since = attempt.resumed_from or 0
-    first = int(np.searchsorted(snapshot.steps.step, since, side="right"))
-    stepping = float(np.nansum(snapshot.steps.seconds[first:]))
-    scored = sum(1 for interval in snapshot.intervals if interval.step > since or attempt.resumed_from is None)
-    an_evaluation = max(0.0, attempt.duration_s - stepping) / max(1, scored)
-    train = snapshot.settings.get("train")
-    every = train.get("eval_every") if isinstance(train, dict) else None
-    every = every if isinstance(every, int) and every > 0 else snapshot.steps_planned
-    to_come = math.ceil(snapshot.steps_planned / every) - snapshot.steps_completed // every
-    return each * left + an_evaluation * to_come
+    scored = {interval.step for interval in snapshot.intervals}
+    planned = planned_intervals(snapshot) or (snapshot.steps_planned,)
+    to_come = sum(step not in scored and step >= snapshot.steps_completed for step in planned)
+    return each * left + evaluation * (to_come + _FINAL_SCORING * _share_left(snapshot))
+
+
+def _evaluation_s(snapshot: RunSnapshot) -> float | None:
+    """How long an evaluation takes: the mean of those after step 0, else that of the base model if it was made here."""
+    took = [one.seconds for one in snapshot.intervals if one.step > 0 and one.seconds is not None]
+    if took:
+        return sum(took) / len(took)
+    base = next((one.seconds for one in snapshot.intervals if one.step == 0), None)
+    return base if base is not None and base > _MEASURED_S else None
+
+
+def _share_left(snapshot: RunSnapshot) -> float:
+    """Of the final scoring, which takes the domain set first."""
+    if snapshot.phase != "finishing" or snapshot.progress is None:
+        return 1.0
+    done, total = snapshot.progress
+    share = 1.0 - min(done, total) / total if total > 0 else 1.0
+    return (share + (1.0 if "domain" in snapshot.phase_detail else 0.0)) / 2

@@ -200,9 +200,8 @@ def reason(snapshot: RunSnapshot) -> str:  # noqa: PLR0911 - one return a case
 
 def _detail(snapshot: RunSnapshot) -> str:
     """How far the phase is that its trainer is in."""
-    if snapshot.progress is not None:
-        return f"{snapshot.progress[0]}/{snapshot.progress[1]}"
-    return snapshot.phase_detail
+    counted = "" if snapshot.progress is None else f"{snapshot.progress[0]}/{snapshot.progress[1]}"
+    return " ".join(filter(None, (snapshot.phase_detail, counted)))
 
 
 def _wrong_result(snapshot: RunSnapshot) -> str:

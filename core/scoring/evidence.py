@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from core.scoring.certainty import Certainty, Significance
@@ -137,6 +137,8 @@ class Interval:
     heldout: SetScore
     selection: SetScore | None = None
     selection_heldout: SetScore | None = None
+    seconds: float | None = field(default=None, compare=False)
+    """What the evaluation took; a base model whose score was there already takes none."""
 
 
 @dataclass(frozen=True, slots=True)

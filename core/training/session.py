@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from core.audio.cache import SampleCache
-from core.console import err
+from core.console import PROGRESS_VARIABLE, err, newest_progress
 from core.errors import Interrupted, ManifestError, ModelError, RunFolderError, UserError
 from core.manifests.decoding import cached_clips, clip_notices
 from core.manifests.hashing import HashCache, languages_sha256, manifest_sha256
@@ -66,6 +67,7 @@ _LIBRARIES = ("torch", "transformers", "peft", "jiwer", "numpy", "soundfile", "s
 _POLL_S = 0.2
 _EVALUATIONS = 3
 """How often `lora-cli evaluate` is tried when something kills it, such as the kernel for want of memory."""
+_TOLD_BYTES = 65_536
 _STOP_S = 30.0
 """For lora-cli to end after SIGTERM; then it is killed."""
 
@@ -399,11 +401,11 @@ class Session:
         for name in ("domain", "heldout"):
             journal.phase("finishing", trainer.step, f"lora-cli evaluate on {name}")
             output = self.paths.tuned(name)
-            self._evaluate_apart(name, getattr(data, name), output, ["--singly", str(SINGLE_CLIPS)])
+            self._evaluate_apart(journal, name, getattr(data, name), output, ["--singly", str(SINGLE_CLIPS)])
         self.stopping.check_folder()
         write_positions(self.paths)
         audit.finish(journal, self.stopping, trainer.step)
-        score_reserve(self.paths, self.runs, self.settings, self.config, self._evaluate_apart)
+        score_reserve(self.paths, self.runs, self.settings, self.config, partial(self._evaluate_apart, journal))
         self.stopping.check_folder()
         digest = adapter_hash(self.paths.adapter(trainer.best))
         kept = {trainer.best, *map(step_name, trainer.intervals)}
@@ -433,7 +435,7 @@ class Session:
         # only now: killed before result.json was there, the run goes on from its last checkpoint
         prune_checkpoints(self.paths, 0)
 
-    def _evaluate_apart(self, name: str, manifest: str, output: Path, options: list[str]) -> None:
+    def _evaluate_apart(self, journal: Journal, name: str, manifest: str, output: Path, options: list[str]) -> None:
         self.stopping.check_folder()
         make(self.paths.root, output.parent)
         delete(self.paths.root, output)
@@ -443,7 +445,7 @@ class Session:
             command += ["--revision", self.settings.model.revision]
         command += ["--json", str(output), "--dataset", name, "--unit", self.thresholds.unit, *options]
         for _ in range(_EVALUATIONS):
-            status = self._evaluated(command)
+            status = self._evaluated(command, journal)
             if status >= 0:
                 break
             # into the log only: a run that was disturbed has the same events as one that was not
@@ -456,11 +458,21 @@ class Session:
             )
             raise UserError(f"lora-cli evaluate on data.{name} {died}; its message is in {self.paths.log}")
 
-    def _evaluated(self, command: list[str]) -> int:
+    def _evaluated(self, command: list[str], journal: Journal) -> int:
         """The exit status of the command (negative: killed by that signal). Raises Interrupted when asked to stop."""
-        environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment) as child:
+        ours, theirs = os.pipe()
+        environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), PROGRESS_VARIABLE: str(theirs)}
+        with (
+            os.fdopen(ours, "rb", buffering=0) as told,
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, cwd=os.sep, env=environment, pass_fds=(theirs,)
+            ) as child,
+        ):
+            os.close(theirs)
+            os.set_blocking(ours, False)
             while child.poll() is None:
+                if (progress := newest_progress(told.read(_TOLD_BYTES))) is not None:
+                    journal.progress(*progress)
                 if self.stopping():
                     end(child, _STOP_S)
                     raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")

@@ -120,6 +120,8 @@ def test_json_has_the_same_rows(project: Path, capsys: pytest.CaptureFixture[str
     assert document["rows"][0]["identity"] == document["rows"][2]["identity"]
     assert document["rows"][3]["identity"] is None
     assert document["problems"] == []
+    assert document["rows"][0]["step"] is None, "nothing tells how long the clips are"
+    assert document["remarks"] == ["cannot pass: 60 of the 1000 steps that stability asks for"]
     assert "stays UNKNOWN" in document["warnings"][0]
 
 
@@ -235,7 +237,7 @@ def test_what_a_run_would_die_of_is_told_before_it_starts(project: Path, capsys:
     assert "33 training clips in 100 micro-batches leave some without one" in error
     assert "2.1:" not in error, "all rows have it, so none is named"
     assert command("--set", "train.steps=33") is ExitCode.ACCEPTED
-    capsys.readouterr()
+    assert "33     1 s, 1 clips  " in capsys.readouterr().out, "33 s in 33 steps"
     assert command("--set", "train.steps=33", "--set", "2.1:train.accumulation=2", "--json") is ExitCode.BAD_USAGE
     [problem] = json.loads(capsys.readouterr().out)["problems"]
     assert problem.startswith("2.1: train.epochs") and "66 micro-batches" in problem

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from core.runs.events import (
     SCHEMA_VERSION,
@@ -18,7 +21,8 @@ from core.runs.events import (
     encode,
 )
 from core.runs.paths import RunPaths
-from core.runs.snapshot import RunSnapshot
+from core.runs.run_figures import eta_s
+from core.runs.snapshot import RunSnapshot, reason
 from core.runs.store import read_run
 from core.system.files import append_line, write_json
 from core.system.process import current_process
@@ -59,9 +63,9 @@ def test_one_line_for_each_interval_with_the_time_that_is_left(tmp_path: Path) -
     ]
     snapshot = run.write(Phase("training"), step(1), step(100, 0.512), interval(100, 213, 31), later_s=20.28)
     [line] = list(progress.news(snapshot, 30.0))
-    # Two evaluations took what two steps of 0.14 s left of 20.28 s: 900 steps, and one more of 10 s, are to come.
+    # 900 steps of 0.14 s are to come, one more evaluation of 5 s, and the final scoring, as long as one and a half.
     assert line == (
-        "2.1  step 100/1000  loss 0.506  domain WER 21.30 % (−9.40)  heldout WER 3.10 % (+0.00)  0.14 s/step  ETA 2:16"
+        "2.1  step 100/1000  loss 0.506  domain WER 21.30 % (−9.40)  heldout WER 3.10 % (+0.00)  0.14 s/step  ETA 2:18"
     )
     assert list(progress.news(snapshot, 31.0)) == []
 
@@ -71,7 +75,7 @@ def test_training_lines_keep_their_distance(tmp_path: Path) -> None:
     list(progress.news(run.write(start(), interval(0, 1, 1), Phase("training")), 0.0))
     snapshot = run.write(step(1))
     assert list(progress.news(snapshot, TRAINING_LINE_S - 1)) == []
-    assert list(progress.news(snapshot, TRAINING_LINE_S)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:20"]
+    assert list(progress.news(snapshot, TRAINING_LINE_S)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:32"]
     assert list(progress.news(run.write(step(2)), TRAINING_LINE_S + 1)) == []
 
 
@@ -99,7 +103,7 @@ def test_attaching_tells_nothing_of_the_past(tmp_path: Path) -> None:
     run, progress = Run(tmp_path), RunProgress("a")
     snapshot = run.write(start(), interval(0, 9, 9), Phase("training"), step(1))
     progress.skip_to(snapshot)
-    assert list(progress.news(snapshot, 0.0)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:20"]
+    assert list(progress.news(snapshot, 0.0)) == ["a  step 1/1000  loss 0.500  0.14 s/step  ETA 2:32"]
 
 
 def test_an_evaluation_that_stands_still_is_not_told_again(tmp_path: Path) -> None:
@@ -113,3 +117,42 @@ def test_an_evaluation_that_stands_still_is_not_told_again(tmp_path: Path) -> No
 
 def test_clock() -> None:
     assert [clock(s) for s in (0, 92, 7625)] == ["0:00", "1:32", "2:07:05"]
+
+
+def test_a_step_that_stands_still_is_not_told_again(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    snapshot = run.write(start(), interval(0, 1, 1), Phase("training"), step(1))
+    lines = [line for number in range(6) for line in progress.news(snapshot, number * TRAINING_LINE_S)]
+    assert sum("step 1/1000  loss" in line for line in lines) == 1
+
+
+def test_the_final_scoring_names_its_set_and_says_how_far_it_is(tmp_path: Path) -> None:
+    run, progress = Run(tmp_path), RunProgress("a")
+    done = (start(), interval(0, 9, 9), step(1000), interval(1000, 8, 9))
+    list(progress.news(run.write(*done), 0.0))
+    lines = []
+    for number, name in enumerate(("domain", "heldout")):
+        phase = Phase("finishing", 1000, f"lora-cli evaluate on {name}")
+        snapshot = run.write(phase, Heartbeat("finishing", 30, 300))
+        lines += progress.news(snapshot, (number + 1) * 2 * TRAINING_LINE_S)
+        assert reason(snapshot) == f"lora-cli evaluate on {name} 30/300"
+    assert lines == [
+        f"a  finishing at step 1000: lora-cli evaluate on {name}{counted}"
+        for name in ("domain", "heldout")
+        for counted in ("", "  30/300")
+    ]
+
+
+def test_what_is_left_counts_evaluations_final_scoring_and_parity(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write_json(run.paths.config, {"settings": {"train": {"steps": 1000, "eval_every": 250}}})
+    slow = replace(interval(250, 8, 9), seconds=1320.0)
+    base = replace(interval(0, 9, 9), seconds=0.1)
+    assert eta_s(run.write(start(), base, step(1))) is None, "the base model's score was there: nothing is known yet"
+    snapshot = run.write(step(250), slow)
+    assert eta_s(snapshot) == pytest.approx(750 * 0.14 + 1320 * (3 + 1.5))
+    rest = [event for at in (500, 750, 1000) for event in (step(at), replace(slow, step=at))]
+    finishing = Phase("finishing", 1000, "lora-cli evaluate on domain")
+    assert eta_s(run.write(*rest, finishing)) == pytest.approx(1320 * 1.5)
+    snapshot = run.write(Phase("finishing", 1000, "lora-cli evaluate on heldout"), Heartbeat("finishing", 150, 300))
+    assert eta_s(snapshot) == pytest.approx(1320 * 1.5 / 4)

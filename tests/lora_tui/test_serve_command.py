@@ -75,6 +75,14 @@ def test_the_page_asks_no_other_host(line: str) -> None:
     assert without_links_out(f"{kept}{line}{kept}") == f"{kept}{kept}"
 
 
+def test_the_page_has_a_title_by_which_its_tab_is_named() -> None:
+    pytest.importorskip("textual_serve")
+    from lora_tui.web_server import titled
+
+    assert titled("<html><head><link></head>") == "<html><head><title>lora-tui</title><link></head>"
+    assert titled("<head><title>own</title>") == "<head><title>own</title>"
+
+
 class Served:
     """`lora-tui serve` as a process."""
 
