@@ -16,10 +16,33 @@ from core.scoring.evidence import CandidateScore, Choice, Interval, Thresholds
 from core.scoring.verdict import best_interval
 from core.system.files import stamp
 
+_EASIER = 0.5
+"""Of the error rate on heldout: a heldout selection set with a lower one is not like it."""
+_FEW_ERRORS = 20
+"""Of fewer on heldout, no rate is known well enough to compare."""
+
 
 def chooses_apart(intervals: Iterable[Interval]) -> bool:
     """Whether the base model was scored on both selection sets, so that what is chosen is chosen there."""
     return any(one.step == 0 and one.selection is not None and one.selection_heldout is not None for one in intervals)
+
+
+def easier(base: Interval) -> str | None:
+    """What to say of a heldout selection set on which the base model errs far less than on heldout; None: it does not.
+
+    Speech that it was trained on is such: what it knows by heart it is slow to forget, so that nothing is seen of what
+    it forgets elsewhere.
+    """
+    if base.selection_heldout is None:
+        return None
+    rates = [one.counts.wer_percent for one in (base.selection_heldout, base.heldout)]
+    chosen, heldout = (0.0 if rate is None else rate for rate in rates)
+    if chosen >= _EASIER * heldout or base.heldout.counts.errors < _FEW_ERRORS:
+        return None
+    return (
+        f"data.selection_heldout: the base model errs in {chosen:.2f} % of it and in {heldout:.2f} % of heldout: if it "
+        "was trained on that speech, what is chosen there may forget on heldout; take other ordinary speech"
+    )
 
 
 def best_of(

@@ -29,6 +29,7 @@ from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
 from core.runs.adapter_files import AdapterFacts, adapter_hash
+from core.runs.choice import easier
 from core.runs.contents import HUB, NOISE
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, IntervalScored, Notice
 from core.runs.fold import interval_of
@@ -167,6 +168,8 @@ class Session:
         if 0 not in trainer.intervals:
             journal.emit(baseline)
             trainer.intervals[0] = interval_of(baseline)
+            if warning := easier(trainer.intervals[0]):
+                journal.emit(Notice("warning", warning))
         self.stopping.check_folder()
         write_positions(self.paths)
         try:

@@ -9,6 +9,7 @@ import pytest
 from fake_run import FakeRun, finite
 
 from core.manifests.hashing import HashCache
+from core.runs.choice import easier
 from core.runs.events import IntervalScored
 from core.runs.folder import replace_link
 from core.runs.judged import judged
@@ -17,7 +18,8 @@ from core.runs.signing import Keys
 from core.runs.store import read_run
 from core.runs.verify import verify
 from core.scoring.certainty import sentence
-from core.scoring.evidence import Decision, State, Thresholds
+from core.scoring.evidence import Decision, Interval, SetScore, State, Thresholds
+from core.scoring.units import ErrorCounts
 
 INTERVALS = {
     # step: (domain, heldout, selection, selection_heldout), errors of 600 words
@@ -111,3 +113,19 @@ def test_verify_chooses_again(run: FakeRun) -> None:
     assert not any("best_step" in problem for problem in checked(run))
     run.paths.result.write_text(json.dumps(result | {"best_step": 1000}))
     assert any("its best_step is 1000" in problem for problem in checked(run))
+
+
+@pytest.mark.parametrize(
+    ("heldout", "selection_heldout", "warned"),
+    [(60, 29, True), (60, 30, False), (60, 0, True), (19, 0, False), (60, 90, False), (60, None, False)],
+)
+def test_a_heldout_selection_set_that_the_base_model_knows_by_heart_is_warned_of(
+    heldout: int, selection_heldout: int | None, warned: bool
+) -> None:
+    def score(errors: int) -> SetScore:
+        return SetScore(ErrorCounts(errors, 0, 0, 600), 1.0)
+
+    own = None if selection_heldout is None else score(selection_heldout)
+    said = easier(Interval(0, score(300), score(heldout), score(300), own))
+    assert (said is not None) is warned
+    assert said is None or f"{100 * heldout / 600:.2f} % of heldout" in said
