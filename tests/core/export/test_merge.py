@@ -7,19 +7,29 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from fake_run import FakeRun
 from training_kit import speechlike
 
 from core.audio.samples import normalise
+from core.cli.export_command import _holds as holds
 from core.errors import ExitCode
+from core.export.exporting import Exported
 from core.export.hf import save
+from core.plan.exports import target_of
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_files import AdapterFacts
+from core.runs.exports import RuntimeNamed
+from core.runs.judged import judged
 from core.runs.paths import RunPaths
+from core.runs.store import read_run
+from core.scoring.evidence import Thresholds
+from core.scoring.served import Difference
 from core.training.adapter import attach, load_adapter, save_adapter, trainable
 from core.training.evaluation import normalisation_fingerprint
 from core.training.families.base import SpeechModel
@@ -171,3 +181,31 @@ def test_what_is_neither_run_nor_adapter_is_named(what: str, lora_cli: Callable[
         (tmp_path / what).mkdir()
     done = lora_cli("merge", tmp_path / what, "-o", tmp_path / "merged")
     assert (done.code, "give a run folder or an adapter folder" in done.err) == (ExitCode.BAD_USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("domain", "heldout", "code"),
+    [(180, 30, ExitCode.ACCEPTED), (299, 30, ExitCode.REJECTED), (180, 40, ExitCode.REJECTED)],
+)
+def test_what_the_adapter_had_and_its_runtime_lost_is_exit_code_1(
+    domain: int, heldout: int, code: ExitCode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = FakeRun(tmp_path / "2.1-0123456789").good()
+    run.exported(domain, heldout)
+    target = target_of("ct2:int8")
+    assert target is not None
+    found = judged(read_run(run.paths), Thresholds())
+    source: Any = SimpleNamespace(run=found)
+    assert holds(source, target) == code
+    assert f"Runtime parity: As ct2:int8: Domain WER 50.00 → {domain / 6:.2f} %" in capsys.readouterr().err
+
+
+def test_a_merge_in_fp32_that_changes_a_transcript_is_exit_code_1(
+    run: RunPaths, lora_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    changed = Difference(9, 1, 3, 20, 0.0, -1.0, 1.0)
+    runtime = RuntimeNamed("transformers", "5", "cpu", "fp32")
+    made = Exported(tmp_path / "merged", {}, runtime, {"domain": changed})
+    monkeypatch.setattr("core.export.exporting.export", lambda *_, **__: made)
+    done = lora_cli("merge", run.root, "-o", tmp_path / "merged")
+    assert (done.code, "transcripts that differ from the judged ones: 1" in done.err) == (ExitCode.REJECTED, True)
