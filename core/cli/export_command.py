@@ -139,7 +139,7 @@ def _run(args: argparse.Namespace, target: Target, **options: Any) -> ExitCode:
         err(f"note: not judged: {found.unjudged}")
         return ExitCode.UNDECIDED
     if target.form.name == "hf" and target.precision == FLOAT32 and found.changed:
-        err(f"error: transcripts that differ from the judged ones: {found.changed}; do not ship this folder, and report it")
+        err(f"error: transcripts that differ from the judged ones: {found.changed}; do not ship this folder")
         return ExitCode.REJECTED
     return _holds(source, target)
 
