@@ -16,7 +16,8 @@ a pty of 160 × 50, and its screen is read by a terminal emulator: the times are
 - refresh: from 1 % more steps at the end of the file until the curve is another one. All viewers look at their
   file in intervals of their own; terminalboard's shortest that keeps the keys alive (`--interval 0.5`) is taken;
 - memory: resident, of all its processes, with the million on screen, and the most that each of them ever had;
-- spike: whether one step at 25, among losses below 3, stands on the axis: what a viewer that takes samples loses.
+- spike: whether one step at 25, among losses below 3, is on the axis, or marked and counted beyond it (`↑1`): what a
+  viewer that takes samples loses.
 
 lora-tui's file holds six numbers a step, the others' one. LEET is opened on its run, as `wandb leet RUN` does.
 """
@@ -237,7 +238,9 @@ def measure(viewer: Viewer, steps: int, seen: Seen, screens: Path | None) -> Non
             seen.load.append(loaded)
             seen.processor.append(tree_cpu_s(terminal.process.pid))
             seen.memory.append(tree_mib(terminal.process.pid, "VmRSS"))
-            seen.spike = any(_SPIKE <= float(found) + 1 <= 31 for found in _axis_numbers(terminal.screen.display))
+            shown = terminal.screen.display
+            on_axis = any(_SPIKE <= float(found) + 1 <= 31 for found in _axis_numbers(shown))
+            seen.spike = on_axis or any("↑1" in line for line in shown)
             with grows.open("ab") as target:
                 for cut in cuts[1:]:
                     _copy(source, target, cut)

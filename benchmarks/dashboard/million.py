@@ -25,9 +25,6 @@ from benchmarks.dashboard.figures import Figure, report
 from benchmarks.dashboard.material import long_run
 from benchmarks.dashboard.terminal import Terminal
 from core.runs.state_folder import STATE_VARIABLE
-from core.runs.store import read_run
-from lora_tui.dashboard.plots.series import smooth
-from lora_tui.dashboard.plots.view import PlotStyle
 
 COLD_S, WARM_S, REFRESH_MS, MEMORY_MIB = 3.0, 1.0, 50.0, 200.0
 _BOARD = [sys.executable, "-m", "lora_tui"]
@@ -45,8 +42,8 @@ def main() -> int:
     cold, warm, cold_cpu, warm_cpu, cold_mib, warm_mib, keys = [], [], [], [], [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = long_run(folder / "runs", args.steps)
-        wanted = f"{smooth(read_run(paths).steps.loss[-200:], PlotStyle().smoothing)[-1]:.3f}".encode()
+        long_run(folder / "runs", args.steps)
+        wanted = "↑1".encode()  # the one step at 25 is counted when the whole history is read
         os.environ[STATE_VARIABLE] = str(folder / "state")
         (folder / "state").mkdir()
         histories = folder / "state" / "cache" / "histories"
@@ -62,7 +59,9 @@ def main() -> int:
                 warm.append(terminal.wait_for(wanted))
                 warm_cpu.append(terminal.cpu_s())
                 time.sleep(1.0)
+                terminal.answer_ms(b"V", 1.0)
                 spike = _top_label(terminal.output)
+                terminal.answer_ms(b"v", 1.0)
                 keys += [terminal.answer_ms(key, 0.3) for key in [b"+", b"+", b"]", b"[", b"-", b"-"] * 4]
                 warm_mib.append(terminal.peak_mib())
     print(f"highest label of the loss axis: {spike:g} (the spike of one step is 25)")
@@ -129,12 +128,12 @@ def _wait_for_file(folder: Path) -> None:
 
 
 def _top_label(output: bytes) -> float:
-    """The highest number on the y axis of the first plot."""
+    """The highest number on the y axis of the losses, the plot in the middle."""
     screen = pyte.Screen(*_SIZE)
     pyte.ByteStream(screen).feed(output)
     found = [0.0]
     for line in screen.display:
-        label, edge, _ = line.partition("│")
+        label, edge, _ = line[_SIZE[0] // 3 : 2 * _SIZE[0] // 3].partition("│")
         if edge and label.strip().replace(".", "", 1).isdigit():
             found.append(float(label))
     return max(found)

@@ -46,7 +46,10 @@ def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
     strips = {"auto": (norm, rate), "learning rate": (rate,), "gradient norm": (norm,), "off": ()}[look.strips]
     return Plot(
         title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look), strips=strips,
-        strips_first=look.strips != "auto", ship=_ship(view, look), star=_star(view, look),
+        strips_first=look.strips != "auto",
+        ship=_ship(view, look),
+        # Of a run that trains the newest loss is what is looked for.
+        star="" if view.snapshot.state.active else _star(view, look),
     )  # fmt: skip
 
 

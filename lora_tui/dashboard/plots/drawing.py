@@ -194,8 +194,8 @@ def _strip_rows(item: Prepared, above: Frame, height: int, plot: Plot, view: Vie
 
 
 def _reads(plot: Plot, view: View) -> float | None:
-    """x at which values are read: the cursor, else the step that ships, else the newest (None)."""
-    return plot.ship if view.cursor is None else view.cursor
+    """x at which values are read: the cursor, else the step that ships, if the title names it, else the newest."""
+    return (plot.ship if plot.star else None) if view.cursor is None else view.cursor
 
 
 def _scale(plot: Plot, prepared: Sequence[Prepared], view: View, bounds: tuple[float, float], cells: int) -> Scale:

@@ -58,6 +58,13 @@ def test_a_line_at_the_step_that_ships_goes_through_all_plots(view: RunView) -> 
     assert "35.00" in "".join(c for c, _ in draw(domain_plot(view, LOOK), 60, 20)[0])
 
 
+def test_of_a_run_that_trains_the_legend_reads_the_newest_loss(make_run: Callable[..., Any]) -> None:
+    plot = loss_plot(read(make_run().train(700)), LOOK)
+    assert plot.ship == 500.0 and plot.star == ""
+    newest = plot.curves[1]
+    assert f"{newest.ys[-30:].mean():.3f}" in "".join(c for c, _ in draw(plot, 80, 20)[0])
+
+
 def counted(errors: int) -> SetScore:
     return SetScore(ErrorCounts(errors, 0, 0, 1000), None)
 
