@@ -140,7 +140,8 @@ def test_the_demo_is_written_trained_and_judged_in_an_empty_folder(installed: In
     assert plan.returncode == 0, plan.stderr
     assert installed.run(demo, "lora-tui", "plan", "own.toml").returncode == 0
     looked = installed.run(demo, "lora-cli", "doctor", "own.toml")
-    assert "ok       libraries" in looked.stdout and "ok       plan" in looked.stdout, looked.stdout
+    assert "ok       libraries" in looked.stdout and "plan: own.toml:" in looked.stdout, looked.stdout
+    assert "problem  plan" not in looked.stdout, looked.stdout
     command = ["lora-tui", "--headless", "--gate", "--only", "2.1", *SMALL, "--export", "matrix.json"]
     done = installed.run(demo, *command, OMP_NUM_THREADS="1")
     assert done.returncode in (1, 6), done.stderr  # 4 steps of a recipe for 1000 are no adapter to accept
