@@ -25,7 +25,7 @@ from benchmarks.dashboard.terminal import ROOT, Terminal
 _HELLO = [sys.executable, "-m", "benchmarks.dashboard.hello"]
 _BOARD = [sys.executable, "-m", "lora_tui"]
 _FOOT = b"Quit"
-_LAYOUT = (b"lora-tui", b"Reading the runs", b"loss", b"verdict", _FOOT)
+_LAYOUT = (b"lora-tui", b"Reading the runs", b"trade-off", b"loss", b"select a row", _FOOT)
 _HEAVY = ("torch", "transformers", "peft", "soundfile", "scipy")
 LIMIT = 1.5
 
