@@ -108,7 +108,7 @@ class Report:
         ships = [line for line in lines if line.outcome is Outcome.ACCEPTED]
         if ships:
             best = min(ships, key=lambda line: line.figures.domain.change or 0.0)
-            more = len({line.run or line.id for line in ships}) - 1  # rows may share a run
+            more = len({line.id if line.run is None else line.run.name for line in ships}) - 1  # rows may share a run
             others = f"; {more} more accepted" if more else ""
             return f"{headline(best).text}{others}"
         counted = Counter(line.outcome.value for line in lines)
