@@ -183,8 +183,9 @@ def _manifest(args: argparse.Namespace) -> Manifest:
     """What is to be scored."""
     if args.base and not args.adapter:
         raise UserError("--base: goes with --adapter, which says how to decode; without one the base model is scored")
+    part = _part(args.part) if args.part else None
     manifest = read_manifest(args.manifest)
-    return reserve_part(manifest, *_part(args.part)) if args.part else manifest
+    return manifest if part is None else reserve_part(manifest, *part)
 
 
 def _part(written: str) -> tuple[int, int]:

@@ -184,6 +184,17 @@ def test_a_negative_count_is_refused(arguments: list[str], capsys: pytest.Captur
     assert capsys.readouterr().err == f"error: {arguments[-1].replace('=', ' ')}: must be 0 or more\n"
 
 
+@pytest.mark.parametrize("part", ["0/4", "5/4", "2", "a/b", "1/-4", "²/4"])
+def test_a_part_of_a_reserve_that_cannot_be_is_refused(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "m.jsonl", f"--part={part}"]) == 4
+    assert capsys.readouterr().err == f"error: --part {part}: write K/N, part K of N, such as 1/4\n"
+
+
+def test_the_base_model_is_decoded_as_an_adapter_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "m.jsonl", "--base"]) == 4
+    assert capsys.readouterr().err.startswith("error: --base: goes with --adapter")
+
+
 @pytest.mark.parametrize("arguments", [[], ["transcribe"], ["evaluate"], ["no-such"], ["transcribe", "f", "--nope"]])
 def test_bad_usage_exits_4(lora_cli: Cli, arguments: list[str]) -> None:
     done = lora_cli(*arguments)

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import ManifestError
 from core.manifests.manifest import Manifest, read_manifest
-from core.manifests.sets import Split, read_set, split, split_of
+from core.manifests.sets import Split, read_set, reserve_part, split, split_of
 from core.plan.schema import DataSettings
 
 Line = tuple[str, str | None, str]
@@ -127,3 +127,23 @@ def test_a_set_of_a_run_is_its_part_of_the_manifest(tmp_path: Path) -> None:
     assert {u.line for u in chosen.utterances} == split_of(data).lines["selection"]
     whole = DataSettings(str(train.path), str(replay.path), "domain", "heldout")
     assert read_set(whole, "train", check_audio=False) == train
+
+
+def test_a_reserve_is_dealt_whole_by_speakers_and_not_by_order(tmp_path: Path) -> None:
+    lines = many("d", 9, 10)
+    shuffled = list(lines)
+    random.Random(2).shuffle(shuffled)
+    reserve, other = written(tmp_path / "here", "r", lines), written(tmp_path / "there", "r", shuffled)
+    parts = [reserve_part(reserve, number, 4) for number in (1, 2, 3, 4)]
+    assert sorted(u.line for part in parts for u in part.utterances) == list(range(1, 91))
+    who = [{u.speaker for u in part.utterances} for part in parts]
+    assert sum(map(len, who)) == 9, "a speaker is in one part"
+    assert sorted(map(len, parts)) == [20, 20, 20, 30]
+    assert [{u.speaker for u in reserve_part(other, number, 4).utterances} for number in (1, 2, 3, 4)] == who
+    assert [u.index for u in parts[0].utterances] == list(range(len(parts[0])))
+
+
+def test_a_reserve_of_too_few_speakers(tmp_path: Path) -> None:
+    reserve = written(tmp_path, "r", many("d", 3, 10))
+    with pytest.raises(ManifestError, match=r"data.reserve_parts = 4: .* has clips of 3 speakers, which stay whole"):
+        reserve_part(reserve, 1, 4)
