@@ -99,7 +99,7 @@ face.Dashboard.run = lambda app: (apps.append(app), run(app, headless=True, size
 root = Path({str(tmp_path)!r})
 face.open_dashboard(Options(plan=root / "experiments.toml"), RunsFolder(root, root))
 modules, text = seen[0]
-assert all(word in text for word in ("Reading the runs", "loss", "verdict", "Quit")), text
+assert all(word in text for word in ("Reading the runs", "trade-off", "loss", "Quit")), text
 for name in set(sys.modules) - modules:
     del sys.modules[name]
 """

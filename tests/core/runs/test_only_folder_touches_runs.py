@@ -50,6 +50,11 @@ NAMED: dict[str, frozenset[str]] = {
         "lora_tui/dashboard/memory.py": "files.write_json",
         "lora_tui/dashboard/reading/row_index.py": "os.walk files.write_text",
         "lora_tui/diagnostics.py": "files.write_text",
+        # settings of the machine, which a doctor looks at
+        "core/cli/doctor_checks.py": "glob shutil",
+        # recordings that a user names, and their transcripts; the folder of a demo, and what is installed
+        "core/cli/transcribe_command.py": "glob open shutil files.write_text",
+        "lora_tui/demo_command.py": "glob read_bytes files.write_bytes",
         # what a user names: a plan, a manifest, a report, a score, a card
         "core/cli/commands.py": "files.write_json",
         # the folder that an export is written to, and the process that judges it there
