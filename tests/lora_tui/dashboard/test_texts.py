@@ -19,9 +19,9 @@ from core.scoring.evidence import State, Thresholds
 from lora_tui.dashboard.layout import Sizes, share
 from lora_tui.dashboard.reading.log_text import last_lines, read_tail, resolved
 from lora_tui.dashboard.reading.machine import ResourceReader
-from lora_tui.dashboard.reading.snapshots import RunView
+from lora_tui.dashboard.reading.snapshots import Board, RunView
 from lora_tui.dashboard.reading.watch import Watch, half_width
-from lora_tui.dashboard.screens.panels import VerdictPanel
+from lora_tui.dashboard.screens.panels import Header, VerdictPanel
 from lora_tui.dashboard.text.columns import COLUMNS, ORDERS, fitting, heading, needs, row_pieces, sorted_rows
 from lora_tui.dashboard.text.run_pages import health_lines
 from lora_tui.dashboard.text.verdict_lines import verdict_lines
@@ -357,3 +357,13 @@ def test_the_board_can_be_sorted_by_its_columns(make_run: Make) -> None:
     for name in ORDERS:
         assert {row.key for row in sorted_rows(rows, name, descending=False)} == {"0", "1", "2"}
     assert "domain WER▼" in "".join(text for text, _ in heading(fitting(120), sort="domain WER"))
+
+
+def test_nothing_is_said_to_run_or_not_before_the_folder_is_read() -> None:
+    header = Header(ascii_only=False, readonly=False)
+    for board in (Board(""), Board("runs", "plan.toml", loading="reading the plan's data"), Board("runs", unread=3)):
+        header.board = board
+        assert "reading the runs" in (said := "".join(text for text, _ in header.paint(120, 1)[0])), said
+        assert "nothing is running" not in said
+    header.board = Board("runs", "plan.toml")
+    assert "nothing is running" in "".join(text for text, _ in header.paint(120, 1)[0])
