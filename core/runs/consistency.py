@@ -6,7 +6,7 @@ What events, run.json and the data audit say of score documents, and what the sm
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -354,8 +354,16 @@ def wrong_candidate(snapshot: RunSnapshot, best: str) -> Iterator[str]:
 
 def possible_candidates(snapshot: RunSnapshot) -> dict[str, Candidate]:
     """By name, those made of intervals that the run's settings ask for."""
+    return _made_of(snapshot, [interval.step for interval in snapshot.intervals if interval.step > 0])
+
+
+def candidates_to_come(snapshot: RunSnapshot, planned: Sequence[int]) -> int:
+    """How many candidates the run is still to make of its intervals, `planned` at these steps."""
+    return len(_made_of(snapshot, planned).keys() - {one.name for one in snapshot.candidates})
+
+
+def _made_of(snapshot: RunSnapshot, steps: Sequence[int]) -> dict[str, Candidate]:
     train = _section(snapshot, "train")
-    steps = [interval.step for interval in snapshot.intervals if interval.step > 0]
     made = further_candidates(steps, train.get("interpolate") or (), train.get("average") or 0)
     return {adapter_name(one.steps, one.alpha): one for one in made}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.runs.chances import chances_so_far
+from core.runs.consistency import candidates_to_come
 from core.runs.evidence import gather, planned_intervals
 from core.runs.paths import RunPaths, adapter_words
 from core.runs.scores import Score, read_score
@@ -62,10 +63,17 @@ def judged(snapshot: RunSnapshot, thresholds: Thresholds, gave_up: str | None = 
     gathered = gather(snapshot, snapshot.paths, gave_up, thresholds)
     verdict = judge(gathered.evidence, thresholds)
     ended = _ended(snapshot, gave_up)
+    planned = planned_intervals(snapshot)
     interval = verdict.best_step if verdict.chosen is None else None
     chances = None if ended else chances_so_far(snapshot, interval, thresholds)
     stands = outlook(
-        gathered.evidence, thresholds, verdict, ended=ended, evaluated=planned_intervals(snapshot), chances=chances
+        gathered.evidence,
+        thresholds,
+        verdict,
+        ended=ended,
+        evaluated=planned,
+        chances=chances,
+        candidates=0 if ended else candidates_to_come(snapshot, planned),
     )
     if snapshot.unit is not thresholds.unit:  # whoever draws its intervals draws what the gate counts
         snapshot = replace(snapshot, intervals=gathered.evidence.intervals, unit=thresholds.unit)

@@ -49,9 +49,11 @@ def outlook(
     ended: bool,
     evaluated: Sequence[int] = (),
     chances: tuple[float, float] | None = None,
+    candidates: int = 0,
 ) -> Standing:
     """Where a run stands. `ended`: the verdict is the last word; `evaluated`: steps of its planned intervals.
 
+    `candidates`: averages and interpolations that it is still to make and to choose from, at its end.
     `chances`: of a run without a tuned score, that its best interval meets the thresholds of domain and of heldout.
     """
     if evidence.failure is not None:
@@ -70,7 +72,7 @@ def outlook(
     if ended:
         missing = next((one.reason for one in verdict.criteria if one.state is State.UNKNOWN), "")
         return Standing(Stand.UNDECIDED, _phrase(missing), verdict.best_step)
-    return _so_far(evidence, thresholds, verdict, chances)
+    return _so_far(evidence, thresholds, verdict, chances, candidates)
 
 
 def _never(evidence: Evidence, thresholds: Thresholds, evaluated: Sequence[int]) -> str:
@@ -85,7 +87,11 @@ def _never(evidence: Evidence, thresholds: Thresholds, evaluated: Sequence[int])
 
 
 def _so_far(
-    evidence: Evidence, thresholds: Thresholds, verdict: Verdict, chances: tuple[float, float] | None
+    evidence: Evidence,
+    thresholds: Thresholds,
+    verdict: Verdict,
+    chances: tuple[float, float] | None,
+    candidates: int,
 ) -> Standing:
     """Of a run that goes on."""
     step = verdict.best_step
@@ -96,6 +102,9 @@ def _so_far(
     meets = _meets(evidence, thresholds, verdict, chances)
     others = [one for one in verdict.criteria if one.state is State.FAIL and one.kind not in _IN_FIGURES]
     figures = _figures(evidence, thresholds, verdict, chances)
+    if candidates and not others and meets is State.FAIL:
+        chosen = f"{candidates} more candidate{'s are' if candidates > 1 else ' is'} made at its end"
+        return Standing(Stand.OPEN, f"{_which(verdict)}, {figures}; {chosen}", step)
     if others or meets is State.FAIL:
         more = [_because(others, verdict)] if others else [_NONE_KEPT] if verdict.guardrail_kept is False else []
         return Standing(Stand.OFF_COURSE, "; ".join([f"{_which(verdict)}, {figures}", *more]), step)

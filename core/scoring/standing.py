@@ -23,7 +23,7 @@ class Stand(StrEnum):
     OFF_COURSE = "off course"
     """It goes on, and would be rejected now."""
     OPEN = "open"
-    """It goes on, and neither is as sure as the gate asks for."""
+    """It goes on, and neither is as sure as the gate asks for, or candidates that go back to the base are to come."""
     EARLY = "too early"
     """It goes on, and there is nothing to judge by yet."""
 

@@ -88,6 +88,11 @@ def stands(
             "no interval keeps the guardrail",
         ),
         (
+            replace(HALF, intervals=(HALF.intervals[0], HALF.intervals[2])),
+            {"candidates": 4},
+            "open: step 400, domain −5.00, heldout +0.80 (0.60 too much); 4 more candidates are made at its end",
+        ),
+        (
             replace(HALF, intervals=(HALF.intervals[0], interval(200, 396, 20, 1.9))),
             {},
             "off course: step 200, domain −0.40 (0.60 short), heldout +0.00 (0.20 to spare)",
