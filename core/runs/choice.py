@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from core.runs.paths import RunPaths, step_name
+from core.runs.paths import RunPaths, adapter_words, step_name
 from core.runs.scores import Score, read_score
 from core.scoring.choice import Scored, SetErrors, choose
 from core.scoring.data_health import TAKEN_FROM
-from core.scoring.evidence import CandidateScore, Choice, Interval, Thresholds
+from core.scoring.evidence import CandidateScore, Choice, Interval, SetScore, Thresholds
+from core.scoring.units import ErrorCounts
 from core.scoring.verdict import best_interval
 from core.system.files import stamp
 
@@ -56,15 +57,22 @@ def best_of(
     if not chooses_apart(intervals):
         step, kept = best_interval(intervals, thresholds)
         return None if step is None else step_name(step), kept, None
-    names = [*(step_name(one.step) for one in intervals if one.step > 0), *(one.name for one in others)]
-    choice = chosen(paths, names, thresholds)
+    told: dict[str, Interval | CandidateScore] = {
+        step_name(one.step): one for one in sorted(intervals, key=lambda one: one.step)
+    }
+    told |= {one.name: one for one in others}
+    events = tuple((name, tuple(_counts(one, dataset) for dataset in TAKEN_FROM)) for name, one in told.items())
+    choice = _chosen(paths, events, thresholds, tuple(_stamps(paths, told)))
     return choice.name, choice.kept, choice
 
 
-def chosen(paths: RunPaths, names: Iterable[str], thresholds: Thresholds) -> Choice:
-    """The choice among candidates by the names of their folders in `evals/`. ValueError, with the reason."""
-    wanted = (step_name(0), *names)
-    return _chosen(paths, wanted, thresholds, tuple(_stamps(paths, wanted)))
+_Told = tuple[tuple[str, tuple[ErrorCounts | None, ...]], ...]
+"""By the events: each candidate, the base model first, with its errors on the selection sets."""
+
+
+def _counts(one: Interval | CandidateScore, dataset: str) -> ErrorCounts | None:
+    score: SetScore | None = getattr(one, dataset)
+    return None if score is None else score.counts
 
 
 def _stamps(paths: RunPaths, names: Iterable[str]) -> Iterator[tuple[int, ...]]:
@@ -78,18 +86,24 @@ def _stamps(paths: RunPaths, names: Iterable[str]) -> Iterator[tuple[int, ...]]:
 
 # A dashboard asks again every second; the stamps make the answer cacheable.
 @lru_cache(maxsize=32)
-def _chosen(paths: RunPaths, names: tuple[str, ...], thresholds: Thresholds, _stamps: object) -> Choice:
-    baseline, *candidates = (scored(paths, name, thresholds) for name in names)
+def _chosen(paths: RunPaths, events: _Told, thresholds: Thresholds, _stamps: object) -> Choice:
+    baseline, *candidates = (_scored(paths, name, counts, thresholds) for name, counts in events)
     return choose(baseline, candidates, thresholds)
 
 
-def scored(paths: RunPaths, name: str, thresholds: Thresholds) -> Scored:
-    """A candidate, or the base model, on both selection sets. ValueError where a document is missing or none."""
+def _scored(paths: RunPaths, name: str, told: Iterable[ErrorCounts | None], thresholds: Thresholds) -> Scored:
+    """A candidate, or the base model, on both selection sets. ValueError where a document is not what `told` says.
+
+    A candidate that is not chosen is scored on nothing else: its documents are all that says that it was worse.
+    """
     sets = {}
-    for dataset in TAKEN_FROM:
-        score, problem = read_score(paths.evaluation(name, dataset))
+    for dataset, counts in zip(TAKEN_FROM, told, strict=True):
+        path = paths.evaluation(name, dataset)
+        score, problem = read_score(path)
         if score is None:
             raise ValueError(problem)
+        if score.dataset != dataset or score.counts.plain != counts:
+            raise ValueError(f"{path}: its counts are not those of the event of {adapter_words(name)}")
         sets[dataset] = set_errors(score, thresholds.block_by)
     return Scored(name, sets["selection"], sets["selection_heldout"])
 

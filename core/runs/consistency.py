@@ -237,7 +237,7 @@ def intervals_by(paths: RunPaths, reported: Reported, unit: Unit) -> tuple[tuple
 
 def contradictions(snapshot: RunSnapshot, artifact: Artifact) -> tuple[str, ...]:
     """One sentence for each thing in a run's files that the run's other files do not bear out."""
-    found = list(wrong_lines(snapshot))
+    found = [*wrong_lines(snapshot), *wrong_sets(snapshot)]
     if artifact.current_hash is None or artifact.best_step is None or artifact.best_name is None:
         return tuple(found)  # A missing adapter is no contradiction, and passes nowhere.
     step, best = artifact.best_step, artifact.best_name
@@ -323,6 +323,21 @@ def wrong_lines(snapshot: RunSnapshot) -> Iterator[str]:
     result, written = snapshot.result or {}, (snapshot.config or {}).get("lines")
     if "lines" in result and result["lines"] != written:
         yield f"{snapshot.paths.config}: its lines are not those that {snapshot.paths.result.name} has"
+
+
+def wrong_sets(snapshot: RunSnapshot) -> Iterator[str]:
+    """Each interval was scored on the selection sets of the run's manifests: on them rests what was chosen on what."""
+    hashes = recorded_hashes(snapshot)
+    if "domain" not in hashes:
+        return
+    for interval in snapshot.intervals:
+        for name in TAKEN_FROM:
+            there = getattr(interval, name) is not None
+            if there is not (name in hashes):
+                what = "scored on" if there else "not scored on"
+                of = "run.json has no such manifest" if there else "run.json has that manifest"
+                yield f"{snapshot.paths.events}: the interval of step {interval.step} is {what} {name}, and {of}"
+                return
 
 
 def wrong_choice(snapshot: RunSnapshot, artifact: Artifact, choice: Choice | None) -> Iterator[str]:

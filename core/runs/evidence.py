@@ -213,9 +213,8 @@ def _served(reader: _Reader, thresholds: Thresholds, reported: Reported, adapter
 
 def _reserve(reader: _Reader, snapshot: RunSnapshot, adapter: str | None, thresholds: Thresholds) -> Reserve | None:
     data, hashes = snapshot.settings.get("data"), (snapshot.config or {}).get("hashes")
-    if not isinstance(data, dict):
-        return None
-    found = reserve_of(reader.paths, data, hashes if isinstance(hashes, dict) else {}, adapter, thresholds)
+    data, hashes = (value if isinstance(value, dict) else {} for value in (data, hashes))
+    found = reserve_of(reader.paths, data, hashes, adapter, thresholds)
     if found is not None and found.problem is not None and exists(reader.paths.reserve_drawn):
         reader.problems.append(found.problem)
     return found

@@ -97,7 +97,8 @@ def reserve_of(
 
     `data`: the run's settings; `hashes`: of its manifests, by run.json; `adapter`: the hash of what is judged.
     """
-    if data.get(RESERVES["domain"]) is None:
+    # The identity covers the hashes: without the path, which it does not, there is a reserve all the same.
+    if not any(role in hashes or data.get(role) is not None for role in RESERVES.values()):
         return None
     drawn, problem = read_drawn(paths)
     if drawn is None:

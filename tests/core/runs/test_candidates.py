@@ -279,3 +279,54 @@ def test_averages_come_at_each_interval_and_what_stands_at_the_end_is_interpolat
         *("average-000200-000300-x0.30", "average-000200-000300-x0.70"),
     ]
     assert further_candidates((100,), (), 2) == further_candidates((), (0.5,), 0) == ()
+
+
+def edited(run: FakeRun, **changes: Any) -> None:
+    """What run.json records of the manifests, and then the run's last word."""
+    config = json.loads(run.paths.config.read_text())
+    write_json(run.paths.config, config | changes)
+    run.health()
+
+
+def test_documents_of_those_that_lost_must_be_what_their_events_say(run: FakeRun) -> None:
+    """Made worse on disk, the better one loses to whichever is wanted, and is scored on nothing that would show it."""
+    other = "step-001000-x0.30"
+    FURTHER[other] = ((1000,), 0.3, (150, 30, 140, 0))
+    try:
+        shipped(run, BEST)
+        path = run.paths.evaluation(other, "selection")
+        run.score(path, 299, step=1000, dataset="selection", loss=1.0)
+        run.result()
+        found = seen(run)
+    finally:
+        FURTHER[other] = ((1000,), 0.3, (220, 30, 230, 0))
+    assert found.verdict.decision is not Decision.ACCEPTED
+    assert found.verdict.criterion("integrity").state is not State.PASS
+    assert any(f"its counts are not those of the event of {other}" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize("kept", [(), ("domain", "heldout"), ("domain", "heldout", "selection")])
+def test_the_base_model_must_have_been_scored_on_the_selection_sets_that_the_run_has(
+    kept: tuple[str, ...], run: FakeRun
+) -> None:
+    """Else nothing says which one is to be shipped, and no correction is made for having chosen it on domain."""
+    hashes = dict.fromkeys(SETS, "ab" * 32)
+    if kept:
+        lines = [json.loads(line) for line in run.paths.events.read_text().splitlines()]
+        for line in lines:
+            if line["event"] == "interval" and line["step"] == 0:
+                line["sets"] = {name: line["sets"][name] for name in kept}
+        run.paths.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        replace_link(run.paths.root, run.paths.best, "adapters/step-001000")
+        run.tuned(1000, 180, 90)
+    edited(run, hashes=hashes)
+    found = seen(run, Thresholds(heldout_regression_pp=50.0))
+    wrong = any("is not scored on selection" in problem for problem in found.problems)
+    assert (wrong, found.verdict.decision) == ((True, Decision.REJECTED) if kept else (False, Decision.ACCEPTED))
+
+
+def test_selection_sets_that_the_run_does_not_have_choose_nothing(run: FakeRun) -> None:
+    edited(run, hashes=dict.fromkeys(("domain", "heldout"), "ab" * 32))
+    found = seen(run)
+    assert found.verdict.decision is Decision.REJECTED
+    assert any("is scored on selection, and run.json has no such manifest" in problem for problem in found.problems)

@@ -101,6 +101,20 @@ def test_what_the_ordinary_sets_reject_is_not_asked_again(run: FakeRun) -> None:
     assert found.verdict.decision is Decision.REJECTED
 
 
+@pytest.mark.parametrize("data", [{"data": {}}, {}])
+def test_a_run_json_that_no_longer_names_the_reserve_does_not_do_away_with_it(
+    run: FakeRun, data: dict[str, Any]
+) -> None:
+    """The paths of manifests are no part of the identity; their hashes are."""
+    score(run, heldout=(30, 40))
+    settings = json.loads(run.paths.config.read_text())["settings"]
+    edited(run.paths.config, settings={name: settings[name] for name in settings if name != "data"} | data)
+    run.health()
+    found = seen(run)
+    assert found.verdict.criterion("reserve").state is State.FAIL
+    assert found.verdict.decision is Decision.REJECTED
+
+
 def test_a_run_without_a_reserve_has_no_such_criterion(fake_run: Callable[..., FakeRun]) -> None:
     verdict = seen(fake_run().good()).verdict
     assert "reserve" not in [criterion.name for criterion in verdict.criteria]
