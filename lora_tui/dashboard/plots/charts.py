@@ -18,6 +18,7 @@ _SETS = {"domain": "dom", "heldout": "held"}
 """Sets whose loss is drawn, and their short names."""
 _NO_STEPS = "no step yet"
 _NO_INTERVALS = "no interval yet: the base model is scored first"
+_BASE_ONLY = "only the base is scored"
 
 
 def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ()) -> Plot:
@@ -112,7 +113,7 @@ def trade_off(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
     return TradeOff(
         (*paths, _path(view, look, "domain", look.point)), limits.domain_gain_pp, limits.heldout_regression_pp,
         view.snapshot.unit.rate,
-        "" if len(view.snapshot.intervals) > 1 else ("no interval yet" if view.snapshot.intervals else _NO_INTERVALS),
+        "" if len(view.snapshot.intervals) > 1 else (_BASE_ONLY if view.snapshot.intervals else _NO_INTERVALS),
         look.star,
     )  # fmt: skip
 

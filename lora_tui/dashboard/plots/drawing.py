@@ -44,12 +44,16 @@ class Prepared:
             return None
         return float(smooth(curve.ys[max(0, count - curve.window) : count], curve.window)[-1])
 
-    def told_at(self, x: float | None) -> str:
-        """The value in the form of the legend; a dash without one."""
+    def told_at(self, x: float | None, signed: bool = False) -> str:
+        """The value in the form of the legend; a dash without one. `signed`: with its sign, as changes have."""
         value = self.value_at(x)
         if value is None:
             return NONE
-        return scientific(value) if self.curve.scientific else f"{value:.{self.curve.unit_digits}f}"
+        return scientific(value) if self.curve.scientific else _figure(value, self.curve, signed)
+
+
+def _figure(value: float, curve: Curve, signed: bool) -> str:
+    return f"{round(value, curve.unit_digits) + 0.0:{'+' if signed else ''}.{curve.unit_digits}f}"
 
 
 def legend(
@@ -115,9 +119,9 @@ def _entries(
         name = f" {label}" if label and label != plot.title and number < named else ""
         cells += cells_of(f"{gap if number else ''}{glyph}{name}", curve.role)
         if number < valued:
-            told = item.told_at(_reads(plot, view))
+            told = item.told_at(_reads(plot, view), plot.signed)
             if plot.shipped is not None and view.cursor is None and curve is plot.main:
-                told = f"{plot.shipped:.{curve.unit_digits}f}"
+                told = _figure(plot.shipped, curve, plot.signed)
             cells += cells_of(f" {told}", "")
     return cells
 
@@ -184,7 +188,7 @@ def _strip_rows(item: Prepared, above: Frame, height: int, plot: Plot, view: Vie
     )  # fmt: skip
     _paint(frame, Plot("", (item.curve,), ship=plot.ship), [item], view, ascii_only)
     rule, joint = ("-", "+") if ascii_only else ("─", "├")
-    told = item.told_at(_reads(plot, view))
+    told = item.told_at(_reads(plot, view), plot.signed)
     name = [(" ", ""), *cells_of(f"{item.curve.label} ", item.curve.role), *cells_of(told, "")]
     name += _counts(_beyond(frame, [item], False), ascii_only)
     head = [*cells_of(" " * (GUTTER - 1), ""), (joint, "axis"), (rule, "axis"), *name, (" ", "")]

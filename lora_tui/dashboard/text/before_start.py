@@ -14,7 +14,7 @@ from core.sanitise import sanitise
 from lora_tui.cells import Piece, Pieces, broken, cropped, padded, width_of
 from lora_tui.dashboard.reading.snapshots import Board
 
-NOT_KNOWN = "not known"
+NOT_KNOWN = "time not known"
 _TITLE = 28
 """Cells of a title."""
 _SHOWN = 3
@@ -36,8 +36,11 @@ def plan_lines(board: Board, selected: Row, width: int, height: int) -> list[Pie
             *broken([(f"{sanitise(selected.key, 40)}  ", "strong"), (told, "")], width)[: max(1, height // 4)],
             *head,
         ]
-    lines = _tree(rows, lengths(board.rows), selected)
     room = max(1, height - len(head))
+    known = lengths(board.rows)
+    lines = _tree(rows, known, selected, width if len(rows) < room else None)
+    if len(lines) > room:
+        lines = _tree(rows, known, selected)
     at = next((number for number, (row, _) in enumerate(lines) if row.id == selected.id), 0)
     first = max(0, min(at - room // 2, len(lines) - room))
     shown = [pieces for _, pieces in lines[first : first + room]]
@@ -102,8 +105,11 @@ def _all_together(runs: Sequence[Row], known: Lengths) -> str:
     return f"about {duration(sum(told))} one after the other, by runs of this machine{unknown}"
 
 
-def _tree(rows: Sequence[Row], known: Lengths, selected: Row) -> list[tuple[Row, Pieces]]:
-    """Each row below the one that it comes after."""
+def _tree(rows: Sequence[Row], known: Lengths, selected: Row, width: int | None = None) -> list[tuple[Row, Pieces]]:
+    """Each row below the one that it comes after.
+
+    `width`: what a row depends on has a line of its own where the row's line is too short for it.
+    """
     places = {row.key: number for number, row in enumerate(rows)}
     keys = {row.experiment: row.key for row in reversed(rows)}
     below: dict[str | None, list[Row]] = {}
@@ -126,7 +132,17 @@ def _tree(rows: Sequence[Row], known: Lengths, selected: Row) -> list[tuple[Row,
     add(None, "")
     widths = [max(width_of(c[2][i]) for c in cells) for i in range(len(cells[0][2]))] if cells else []
     first = max((width_of(name) for _, name, _ in cells), default=0)
-    return [(row, _line(row, name, texts, first, widths, row.id == selected.id)) for row, name, texts in cells]
+    lines: list[tuple[Row, Pieces]] = []
+    for row, name, texts in cells:
+        whole = _line(row, name, texts, first, widths, row.id == selected.id)
+        if width is None or sum(width_of(text) for text, _ in whole) <= width:
+            lines.append((row, whole))
+            continue
+        lines.append((row, whole[:-1]))
+        if texts[-1]:
+            own = [(f"{' ' * (first + 4)}{texts[-1]}", "muted")]
+            lines += [(row, part) for part in broken(own, width)]
+    return lines
 
 
 def _line(row: Row, name: str, texts: Sequence[str], first: int, widths: Sequence[int], selected: bool) -> Pieces:

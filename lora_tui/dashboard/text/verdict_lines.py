@@ -72,7 +72,8 @@ def _criterion_lines(
         return [Line((*pieces[:2], (reason, role if criterion.state is State.FAIL else "muted")))]
     if shown is so_far and so_far is not None:
         word = so_far.state.value if so_far.state is not State.UNKNOWN else ""
-        pieces.append((f"so far {word}: {distance}" if word else f"so far: {distance}", "muted"))
+        said = f"so far {word}: {distance}" if word else f"so far: {distance}"
+        pieces.append((said, "fail" if so_far.state is State.FAIL else "muted"))
     elif criterion.state is State.UNKNOWN:
         yet = "not known; what is missing:" if ended else "not known yet; what is missing:"
         pieces.append((reason if compact else yet, "muted"))
@@ -84,16 +85,24 @@ def _criterion_lines(
 
 
 def _sureness(criterion: Criterion, room: int) -> list[Piece]:
-    """How sure the number is, with its interval where there is room."""
+    """How sure the number is, with its interval where there is room.
+
+    `1.00 too much, 99.5 % sure`: of a missed threshold it is told how sure it is that it is missed.
+    """
     certainty = criterion.certainty
     if certainty is None:
         return []
-    said = (
-        f"  {short(certainty, criterion.name)}",
-        f", {probability(certainty.probability)} sure",
-        f", {probability(certainty.probability)}",
-    )
+    chance = probability(1 - certainty.probability if _missed(criterion) else certainty.probability)
+    said = (f"  {short(certainty, criterion.name)}", f", {chance} sure", f", {chance}")
     return [(text, "muted") for text in said if width_of(text) <= room][:1]
+
+
+def _missed(criterion: Criterion) -> bool:
+    """Whether the number itself is beyond its threshold."""
+    value, limit = criterion.value, criterion.threshold
+    if value is None or limit is None:
+        return False
+    return value < limit if SIGNS.get(criterion.kind) == "≥" else value > limit
 
 
 def _value(criterion: Criterion) -> str:

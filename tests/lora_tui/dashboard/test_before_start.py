@@ -66,7 +66,17 @@ def test_it_is_a_tree_with_what_decides_each_row() -> None:
     assert a.startswith("▸ a ") and b.startswith("  └ b ") and c.startswith("    └ c ") and d.startswith("  d ")
     assert "after a, if stable and not accepted" in b and "dora rank 4" in b and "lr 0.002" in b
     assert "same run as a" in d and "24 steps" in c
-    assert all("not known" in line for line in (a, b, c)), "nothing was measured yet"
+    assert all("time not known" in line for line in (a, b, c)), "nothing was measured yet"
+
+
+def test_what_a_row_depends_on_has_a_line_of_its_own_where_its_line_is_too_short() -> None:
+    board = Board("runs", "plan.toml", tuple(rows()), ends=ENDS)
+    lines = text(board, width=80)
+    at = next(number for number, line in enumerate(lines) if line.startswith("  └ b "))
+    assert lines[at].rstrip().endswith("second") and lines[at + 1].strip() == "after a, if stable and not accepted"
+    assert all(len(line) <= 80 for line in lines)
+    low = text(board, width=80, height=6)
+    assert len(low) == 6 and low[-1].startswith("  d "), "no row is pushed out by it"
 
 
 def test_how_long_it_takes_is_told_by_runs_of_this_machine() -> None:

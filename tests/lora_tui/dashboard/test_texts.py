@@ -170,6 +170,19 @@ def test_a_fail_never_stands_without_its_reason_at_80_by_24(make_run: Make) -> N
             assert any(word in line for word in ("It is as it is", "too much", "short", "spare", "falling")), line
 
 
+def test_of_a_missed_threshold_it_is_told_how_sure_it_is_that_it_is_missed(make_run: Make) -> None:
+    too_much = {0: 100, 250: 104, 500: 112, 750: 119, 1000: 125}
+    [fail] = [line for line in painted(make_run(heldout=too_much).train(1000).finish(), 80, 9) if "✗ FAIL" in line]
+    assert "1.00 too much, 99." in fail, fail
+
+
+def test_what_fails_so_far_has_the_colour_of_a_fail(make_run: Make) -> None:
+    too_much = {0: 100, 250: 104, 500: 112, 750: 119, 1000: 125}
+    lines = verdict_lines(view_of(make_run(heldout=too_much).train(760)))
+    roles = {text: role for line in lines for text, role in line.pieces if text.startswith("so far")}
+    assert roles == {"so far PASS: 4.00 to spare": "muted", "so far FAIL: 1.00 too much": "fail"}
+
+
 def test_how_sure_a_number_is_stands_beside_it(make_run: Make) -> None:
     run = make_run().train(1000).finish()
     for width in (100, 160):
@@ -366,4 +379,5 @@ def test_nothing_is_said_to_run_or_not_before_the_folder_is_read() -> None:
         assert "reading the runs" in (said := "".join(text for text, _ in header.paint(120, 1)[0])), said
         assert "nothing is running" not in said
     header.board = Board("runs", "plan.toml")
-    assert "nothing is running" in "".join(text for text, _ in header.paint(120, 1)[0])
+    said = "".join(text for text, _ in header.paint(120, 1)[0])
+    assert "nothing is running" in said and "queue empty" in said, "idle would be said of a supervisor"

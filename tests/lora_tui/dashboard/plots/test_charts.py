@@ -65,6 +65,16 @@ def test_of_a_run_that_trains_the_legend_reads_the_newest_loss(make_run: Callabl
     assert f"{newest.ys[-30:].mean():.3f}" in "".join(c for c, _ in draw(plot, 80, 20)[0])
 
 
+def test_a_change_in_points_has_its_sign_and_a_rate_has_none(view: RunView) -> None:
+    told = ["".join(cell for cell, _ in draw(plot(view, LOOK), 60, 12)[0]) for plot in (domain_plot, heldout_plot)]
+    assert told[0].rstrip().endswith(" 35.00") and told[1].rstrip().endswith(" +0.10"), told
+
+
+def test_the_base_alone_is_told_as_that(make_run: Callable[..., Any]) -> None:
+    plot = trade_off(read(make_run().train(180)), LOOK)
+    assert plot is not None and plot.empty == "only the base is scored", "step 0 is an interval elsewhere"
+
+
 def counted(errors: int) -> SetScore:
     return SetScore(ErrorCounts(errors, 0, 0, 1000), None)
 
