@@ -15,11 +15,12 @@ from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
 from core.runs.matrix import differing_settings
 from core.runs.paths import RunPaths
+from core.runs.reserve import other_part
 from core.runs.row import Outcome, Row, of_plan
 from core.runs.run_figures import doubted, of_run, with_seeds
 from core.runs.status import Status
 from core.runs.store import read_run
-from core.scoring.data_health import JUDGED
+from core.scoring.data_health import JUDGED, RESERVES
 from core.scoring.evidence import Thresholds
 from core.scoring.luck import Tried
 from core.scoring.units import Unit
@@ -54,21 +55,21 @@ def _with_luck(execution: PlanExecution, rows: Sequence[Row]) -> list[Row]:
     for assigned in execution.assigned.values():
         hashes.setdefault(execution.folder(assigned).name, assigned.resolved.hashes)
     root = execution.runs
-    judged_on: dict[tuple[str | None, ...], set[str]] = {}
+    judged_on: dict[tuple[str | None, ...], dict[str, bool]] = {}
     for name, known in hashes.items():
         # a run is judged once both sets are scored; copies of one run, by its identity, are no other chance
         run = RunPaths(root.root / name)
         if {"domain", "heldout"} <= known.keys() and all(exists(run.tuned(one)) for one in ("domain", "heldout")):
-            judged_on.setdefault(_sets(known), set()).add(name.rpartition("-")[2])
-    return [
-        _tried(row, len(judged_on.get(_sets(hashes.get(row.run.name, {})), ()))) if row.run else row for row in rows
-    ]
+            reserve = set(RESERVES.values()) <= known.keys()
+            judged_on.setdefault(_sets(known), {})[name.rpartition("-")[2]] = reserve
+    return [_tried(row, judged_on.get(_sets(hashes.get(row.run.name, {})), {})) if row.run else row for row in rows]
 
 
-def _tried(row: Row, runs: int) -> Row:
+def _tried(row: Row, runs: Mapping[str, bool]) -> Row:
+    """`runs`: identity → whether the run has a reserve. One that has none could be accepted without."""
     if not runs or row.judged is None or row.verdict is None:
         return row
-    tried = Tried(runs, row.judged.thresholds.confidence, row.judged.evidence.reserve is not None)
+    tried = Tried(len(runs), row.judged.thresholds.confidence, all(runs.values()))
     said = (tried.sentence,) if tried.sentence else ()
     return replace(row, tried=tried, verdict=replace(row.verdict, remarks=(*row.verdict.remarks, *said)))
 
@@ -108,6 +109,8 @@ def caveats(execution: PlanExecution, key: str, thresholds: Thresholds) -> tuple
     if differing := execution.comparison(assigned).differing:
         # A folder that has the row's identity in its name, and was made of something else by its own account.
         return remarks, f"{run.config}: {'; '.join(differing)}"
+    if part := other_part(run, assigned.resolved.settings.data):
+        return remarks, part
     by_speaker = thresholds.slices or thresholds.confidence is not None
     return remarks, " ".join(speakers) if by_speaker else ""
 

@@ -208,6 +208,11 @@ def _served(reader: _Reader, thresholds: Thresholds, reported: Reported, adapter
         None if assessed is None else assessed.significance,
         sum(found.sets[dataset].utterances for dataset in _SETS),
         sum(found.sets[dataset].changed for dataset in _SETS),
+        tuple(
+            capped(dataset, "tuned", score.capped_texts, len(score.utterances))
+            for dataset, score in scores.items()
+            if score is not None
+        ),
     )
 
 

@@ -176,6 +176,22 @@ def write_json(root: Path, path: Path, value: Any) -> None:
     write_bytes(root, path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
+def create_json(root: Path, path: Path, value: Any) -> bool:
+    """Write `path`, below `root`; False where something is there. Of two that try, on two machines too, one does."""
+    with opened(root, path.parent, make=True) as at:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path.name, flags, 0o644, dir_fd=at)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write((json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.fsync(at)
+    return True
+
+
 def open_append(root: Path, path: Path) -> io.FileIO:
     """The file, made if it is missing, for appending and reading, unbuffered. LinkError unless it is a regular file."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

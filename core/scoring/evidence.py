@@ -241,6 +241,8 @@ class Served:
     utterances: int = 0
     changed: int = 0
     """Transcripts that are not those of the adapter that was judged."""
+    caps: tuple[Capped, ...] = ()
+    """Of its transcripts, those that reached their token cap."""
     problem: str | None = None
     """Why there is no such evidence, a sentence."""
 
@@ -257,6 +259,8 @@ class Reserve:
     tuned_domain: ErrorCounts | None = None
     tuned_heldout: ErrorCounts | None = None
     significance: Significance | None = None
+    caps: tuple[Capped, ...] = ()
+    """Transcripts on it that reached their token cap."""
     problem: str | None = None
     """Why there is no such evidence, a sentence."""
 

@@ -18,7 +18,7 @@ SURE = 0.95
 def by_luck(runs: int, confidence: float | None, *, reserve: bool = False) -> float:
     """The largest probability that one of so many runs is accepted wrongly. `confidence` None: by point estimates.
 
-    `reserve`: whether an accepted run must also pass on a reserve that no run has seen.
+    `reserve`: whether each accepted run must also pass on a part of a reserve that no other accepted run has drawn.
     """
     one = 0.5 if confidence is None else 1 - confidence
     return 1 - (1 - (one**2 if reserve else one)) ** max(0, runs)
@@ -52,7 +52,7 @@ class Tried:
         """What must be known before one of several runs is believed; nothing of a single run."""
         if self.runs < 2:
             return ""
-        reserve = ", each of which must also pass on a reserve that no run has seen" if self.reserve else ""
+        reserve = ", each of which must also pass on its own part of a reserve" if self.reserve else ""
         return (
             f"{self.runs} runs were judged on these sets{reserve}: that luck alone had one of them accepted has a "
             f"chance of {self._chances}."

@@ -1,4 +1,4 @@
-"""The last word on an accepted run: gain and guardrail again, on a part of a reserve that no run has seen. Pure."""
+"""The last word on an accepted run: gain and guardrail again, on its part of a reserve. Pure."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def reserve(
         tuned_heldout=found.tuned_heldout,
         significance=found.significance,
         choice=None,
+        caps=found.caps,
     )
     both = (domain_gain(drawn, thresholds, convergence), heldout(drawn, thresholds, convergence, None))
     states = {one.state for one in both}

@@ -88,7 +88,11 @@ def runtime_parity(
         missing = f"No export of this adapter as {target} was heard by its runtime: lora-cli export makes one."
         return say(State.UNKNOWN, missing if served is None or served.problem is None else served.problem)
     heard = replace(
-        evidence, tuned_domain=served.domain, tuned_heldout=served.heldout, significance=served.significance
+        evidence,
+        tuned_domain=served.domain,
+        tuned_heldout=served.heldout,
+        significance=served.significance,
+        caps=(*evidence.caps, *served.caps),
     )
     both = (domain_gain(heard, thresholds, convergence), heldout(heard, thresholds, convergence, guardrail_kept))
     states = {one.state for one in both}

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_run import FakeRun
 
-from core.manifests.hashing import lines_sha256
+from core.manifests.hashing import lines_of, lines_sha256
+from core.manifests.manifest import read_manifest
+from core.manifests.sets import reserve_part
+from core.plan.schema import DataSettings
 from core.runs.adapter_files import adapter_hash
+from core.runs.folder import create_json
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunsFolder
-from core.runs.reserve import draw
+from core.runs.reserve import _key, draw, other_part
 from core.runs.scores import read_score
 from core.runs.store import read_run
 from core.scoring.data_health import RESERVES
@@ -125,11 +133,27 @@ def test_when_all_parts_are_taken_it_is_not_known(run: FakeRun) -> None:
     run.result()
     reserve = seen(run).verdict.criterion("reserve")
     assert reserve.state is State.UNKNOWN
-    assert reserve.reason.startswith("All 4 parts of the reserve were drawn by other accepted runs")
+    assert reserve.reason.startswith("No part of the reserve was left that no other accepted run had drawn")
 
 
 def edited(path: Path, **changes: Any) -> None:
     write_json(path, json.loads(path.read_text()) | changes)
+
+
+def claim(run: FakeRun, content: dict[str, Any] | None) -> None:
+    """What lies beside the runs for part 2 of 4; a pipe for None."""
+    root = run.paths.root.parent
+    place = RunsFolder(root, root).reserve_part(_key(HASHES, 4), 2)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if content is None:
+        os.mkfifo(place)
+    else:
+        write_json(place, content)
+
+
+def beside(run: FakeRun, name: str) -> None:
+    """A copy of the run folder under another name."""
+    shutil.copytree(run.paths.root, run.paths.root.parent / name, symlinks=True)
 
 
 FORGERIES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
@@ -156,6 +180,24 @@ FORGERIES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
         "was drawn from another reserve_domain",
     ),
     "no such part": (lambda run: edited(run.paths.reserve_drawn, part=9), "there is no such part"),
+    "other parts than the run has": (lambda run: edited(run.paths.reserve_drawn, of=5), "has 5 parts, run.json 4"),
+    "a base model that is cut shorter": (
+        lambda run: edited(
+            run.paths.reserve("domain", "base"),
+            decode={"method": "greedy", "tokens_per_second": 6.5, "max_tokens": 2, "lifted": []},
+        ),
+        "was decoded otherwise than the base model's score",
+    ),
+    "a part that another run has drawn": (
+        lambda run: claim(run, {"run": "2.2-ffffffffff"}),
+        "part 2 of the reserve was drawn by another run, '2.2-ffffffffff'",
+    ),
+    "a claim that is none": (lambda run: claim(run, {"run": 2}), "was drawn by another run, 2"),
+    "a claim that cannot be read": (lambda run: claim(run, None), "cannot be read"),
+    "no claim, and another run that has drawn it": (
+        lambda run: beside(run, "2.2-ffffffffff"),
+        "part 2 of the reserve was drawn by another run, '2.2-ffffffffff'",
+    ),
     "a draw that is none": (lambda run: edited(run.paths.reserve_drawn, part="2"), "restore the file"),
     "a document that is gone": (lambda run: run.paths.reserve("domain", "tuned").unlink(), "missing"),
 }
@@ -186,6 +228,15 @@ def test_counts_that_the_texts_do_not_bear_out_are_no_evidence(run: FakeRun) -> 
     assert "its texts" in found.verdict.criterion("reserve").reason
 
 
+def test_transcripts_that_a_cap_has_cut_are_no_evidence_there_either(run: FakeRun) -> None:
+    score(run)
+    edited(run.paths.reserve("domain", "base"), capped=["clip40"])
+    run.result()
+    reserve = seen(run).verdict.criterion("reserve")
+    assert reserve.state is State.UNKNOWN
+    assert "1 of 60 transcripts of the base model on reserve_domain reached their token cap" in reserve.reason
+
+
 def test_a_document_that_was_edited_after_the_end_is_told(run: FakeRun) -> None:
     score(run, heldout=(30, 60))
     run.score(run.paths.reserve("heldout", "tuned"), 30, dataset="reserve_heldout", manifest_sha256=PARTS["heldout"])
@@ -198,8 +249,73 @@ def test_each_accepted_run_draws_the_next_part_and_keeps_it(tmp_path: Path) -> N
     runs = RunsFolder(tmp_path / "runs", tmp_path / "state")
     for folder in (runs.root, runs.state / "locks"):
         folder.mkdir(parents=True)
-    one, two, three = (runs.run(name, "0123456789") for name in ("one", "two", "three"))
+    one, two, three = (runs.run("a", f"{number:010d}") for number in (1, 2, 3))
     assert [draw(runs, run, HASHES, 2) for run in (two, one, two, three)] == [1, 2, 1, None]
-    # another reserve, and the same in other parts, are other speech
+    assert draw(runs, runs.run("a copy", f"{1:010d}"), HASHES, 2) == 2
+    # another reserve is other speech, the same in other parts is not
     assert draw(runs, three, HASHES | {"reserve_domain": "0" * 64}, 2) == 1
-    assert draw(runs, three, HASHES, 3) == 1
+    assert draw(runs, three, HASHES, 3) is None
+
+
+def test_the_claim_and_a_copy_of_the_run_do_not_take_its_part_away(run: FakeRun) -> None:
+    score(run)
+    claim(run, {"run": run.paths.name})
+    beside(run, "copy-0123456789")
+    beside(run, "2.2-ffffffffff")
+    assert seen(run).verdict.criterion("reserve").state is State.PASS
+    claim(run, {"run": "renamed-0123456789"})
+    assert seen(run).verdict.criterion("reserve").state is State.PASS
+
+
+def test_a_part_whose_claim_was_deleted_is_not_drawn_again(run: FakeRun) -> None:
+    """Part 2 was seen by the run whose folder says so, whatever became of the claim."""
+    score(run)
+    runs = RunsFolder(run.paths.root.parent, run.paths.root.parent / "state")
+    others = [runs.run("b", f"{number:010d}") for number in range(4)]
+    assert [draw(runs, other, HASHES, 4) for other in others] == [1, 3, 4, None]
+    assert draw(runs, runs.run("c", f"{9:010d}"), HASHES, 5) is None
+
+
+def test_two_machines_that_draw_at_once_draw_two_parts(tmp_path: Path) -> None:
+    """Each has locks of its own, and both see that the first part is free."""
+    root, start = tmp_path / "runs", threading.Barrier(4)
+    root.mkdir()
+
+    def one(number: int) -> int | None:
+        runs = RunsFolder(root, tmp_path / f"state{number}")
+        start.wait()
+        return draw(runs, runs.run("a", f"{number:010d}"), HASHES, 4)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(one, range(4)), key=str) == [1, 2, 3, 4]
+
+
+def test_what_is_there_is_not_claimed_again(tmp_path: Path) -> None:
+    place = tmp_path / "reserve" / "part-001.json"
+    assert [create_json(tmp_path, place, {"run": name}) for name in ("a", "b")] == [True, False]
+    assert json.loads(place.read_text()) == {"run": "a"}
+
+
+def test_the_documents_must_be_of_the_part_of_the_plan_s_own_reserve(run: FakeRun, tmp_path: Path) -> None:
+    """The gate has the manifests: copies of the ordinary scores, hashes and all, are no scores of the reserve."""
+    score(run)
+    base, _ = read_score(run.paths.reserve("domain", "base"))
+    assert base is not None
+    lines = [{"audio_filepath": f"{u.id}.wav", "id": u.id, "text": u.reference, "duration": 1} for u in base.utterances]
+    for name in HASHES:
+        others = [line | {"text": f"text {number}"} for number, line in enumerate(lines)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
+    data = DataSettings(**{name: str(tmp_path / f"{name}.jsonl") for name in HASHES})
+    said = other_part(run.paths, data)
+    assert said is not None and said.endswith(f"not part 2 of 4 of {tmp_path}/reserve_domain.jsonl")
+    parts = {
+        name: lines_sha256(lines_of(reserve_part(read_manifest(Path(path), check_audio=False), 2, 4)))
+        for name, path in (("domain", data.reserve_domain), ("heldout", data.reserve_heldout))
+        if path is not None
+    }
+    drawn = json.loads(run.paths.reserve_drawn.read_text())
+    for name, digest in parts.items():
+        drawn["sets"][name]["lines_sha256"] = digest
+    write_json(run.paths.reserve_drawn, drawn)
+    assert other_part(run.paths, data) is None
+    assert other_part(run.paths, DataSettings(reserve_domain="/nowhere.jsonl")) is None

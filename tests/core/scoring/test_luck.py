@@ -31,5 +31,5 @@ def test_the_gates_own_policy_is_named_first() -> None:
     assert sure.short == (
         "12 runs judged on these sets (by luck one accepted: up to 11.4 % at 0.9, up to 96.8 % by point estimates)"
     )
-    assert "must also pass on a reserve" in sure.sentence
+    assert "each of which must also pass on its own part of a reserve" in sure.sentence
     assert Tried(1, None).sentence == ""
