@@ -29,6 +29,8 @@ class Form:
     """Which models it can hold, by config.json; none named: all that can be trained."""
     instead: str = "take --to hf"
     """What to do for a model that it cannot hold."""
+    heard_by: tuple[str, ...] = ("transformers",)
+    """The runtimes that its verdict may be passed with, by their names in export.json."""
     unmade: str | None = None
     """Why it cannot be made here, and what to do instead."""
 
@@ -71,6 +73,7 @@ FORMS = (
         extra="ct2",
         needs=("ctranslate2", "faster_whisper"),
         model_types=("whisper", "wav2vec2"),
+        heard_by=("faster-whisper", "ctranslate2"),
     ),
     Form(
         "onnx",
@@ -80,6 +83,7 @@ FORMS = (
         extra="onnx",
         needs=("moonshine_voice", "onnx", "onnxscript", "onnxruntime"),
         model_types=("moonshine_streaming",),
+        heard_by=("onnxruntime",),
         instead="optimum's exporter (optimum-onnx 0.1.0), which has others, works with transformers below 4.58 only: "
         "merge with --to hf, then run optimum-cli on that folder in an environment of its own",
     ),

@@ -35,6 +35,7 @@ from core.runs.significance import assess_run
 from core.runs.signing import check, keys_from, unsigned
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
+from core.sanitise import quoted
 from core.scoring.evidence import (
     Artifact,
     CandidateScore,
@@ -201,8 +202,10 @@ def _served(reader: _Reader, thresholds: Thresholds, reported: Reported, adapter
     if wrong is not None:
         reader.problems.append(wrong)
         return Served(str(target), problem=_sentence(wrong))
+    heard = found.runtime
     return Served(
         str(target),
+        f"{heard.name} {quoted(heard.version)} on {quoted(heard.device)} in {quoted(heard.precision)}".replace("'", ""),
         counts.get("domain"),
         counts.get("heldout"),
         None if assessed is None else assessed.significance,

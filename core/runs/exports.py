@@ -14,9 +14,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from core.plan.exports import target_of
 from core.runs.folder import files, links, names, read_json, sha256_of, write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, mappings, read_score
+from core.sanitise import quoted
 from core.scoring.served import Difference, difference
 from core.system.files import is_file, open_regular
 
@@ -28,6 +30,9 @@ MOST_FILES = 10_000
 MOST_BYTES = 256 << 30
 """Of all of them: a model of 60 billion weights in float32."""
 MOST_SHOWN = 20
+_MOST_PACKED = 16
+"""Times that a file system that compresses makes weights smaller, at the very most. A file of holes reads for hours."""
+_HOLE_BYTES = 1 << 20
 _TOLERANCE = 1e-3
 """Points: what rounding and processors may differ in."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -166,6 +171,7 @@ def wrong_export(paths: RunPaths, name: str, export: Export, adapter_hash: str |
         yield f"{paths.root / link}: a link, which is not followed: put what it leads to in its place"
     if _folder_name(export.target) != name:
         yield f"{where}: is of {export.target}, in the folder of {name}"
+    yield from _wrong_form(where, export)
     if adapter_hash is not None and export.adapter_hash != adapter_hash:
         yield f"{where}: is of another adapter than lora_adapter_best ({export.adapter_hash[:12]}): export again"
     for dataset in ("domain", "heldout"):
@@ -180,6 +186,8 @@ def wrong_export(paths: RunPaths, name: str, export: Export, adapter_hash: str |
             continue
         if served.adapter_hash != export.adapter_hash:
             yield f"{file}: is of another adapter than the export"
+        if not _is_heard(served, export, judged):
+            yield f"{file}: is no score of the runtime that {where.name} names: export again"
         try:
             if sha256_of(file) != said.sha256:
                 yield f"{file}: changed since the export was judged"
@@ -187,6 +195,23 @@ def wrong_export(paths: RunPaths, name: str, export: Export, adapter_hash: str |
             yield f"{file}: cannot be read: {error.strerror}"
         if judged is not None and (wrong := _wrong_figures(said, judged, served)) is not None:
             yield f"{where}: its {wrong[0]} of {dataset} is {wrong[1]}, the transcripts give {wrong[2]}"
+
+
+def _wrong_form(where: Path, export: Export) -> Iterator[str]:
+    """Something was exported, and heard by a runtime of its form."""
+    target = target_of(export.target)
+    if target is not None and export.runtime.name not in target.form.heard_by:
+        heard, ours = quoted(export.runtime.name), " or ".join(target.form.heard_by)
+        yield f"{where}: was heard by {heard}, and a {target} is heard by {ours}: export again"
+    if not any(said.bytes for said in export.files.values()):
+        yield f"{where}: lists no file that was exported: export again"
+
+
+def _is_heard(served: Score, export: Export, judged: Score | None) -> bool:
+    """Whether the document is what that runtime writes. It tells no losses, and no clips are decoded once more."""
+    own = (served.device, served.precision, served.loss, served.single)
+    alike = judged is None or served.fingerprint == judged.fingerprint
+    return alike and own == (export.runtime.device, export.runtime.precision, None, None)
 
 
 def _wrong_figures(said: ServedSet, judged: Score, served: Score) -> tuple[str, float, float] | None:
@@ -240,7 +265,11 @@ def changed_export(export: Export) -> tuple[list[str], str | None]:
             continue
         try:
             with open_regular(file) as opened:
-                same = os.fstat(opened.fileno()).st_size == said.bytes
+                status = os.fstat(opened.fileno())
+                if status.st_size > _MOST_PACKED * max(_HOLE_BYTES, 512 * status.st_blocks):
+                    problems.append(f"{file}: full of holes, which no export is")
+                    continue
+                same = status.st_size == said.bytes
                 # of another size it need not be read
                 same = same and hashlib.file_digest(opened, "sha256").hexdigest() == said.sha256
         except FileNotFoundError:

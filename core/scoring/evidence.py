@@ -234,6 +234,8 @@ class Served:
 
     target: str
     """`ct2:int8`."""
+    runtime: str = ""
+    """`faster-whisper 1.2.1 on cpu in int8_float32`."""
     domain: ErrorCounts | None = None
     heldout: ErrorCounts | None = None
     significance: Significance | None = None

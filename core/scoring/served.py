@@ -104,5 +104,6 @@ def runtime_parity(
     ]
     known = [rise for rise in rises if rise is not None]
     changed = f"{served.changed} of {served.utterances} transcripts are not those that were judged"
-    reason = f"As {target}: {' '.join(one.reason for one in both)} {changed[:1].upper()}{changed[1:]}."
+    said = " ".join(one.reason for one in both)
+    reason = f"As {target}, by {served.runtime}: {said} {changed[:1].upper()}{changed[1:]}."
     return say(state, reason, float(max(known)) if known else None)

@@ -24,7 +24,7 @@ from core.export.hf import save
 from core.plan.exports import target_of
 from core.plan.schema import AdapterSettings
 from core.runs.adapter_files import AdapterFacts
-from core.runs.exports import RuntimeNamed
+from core.runs.exports import RuntimeNamed, read_export, wrong_export
 from core.runs.judged import judged
 from core.runs.paths import RunPaths
 from core.runs.store import read_run
@@ -70,6 +70,9 @@ def test_a_run_is_merged_and_its_sets_are_decoded_from_the_folder(
     said = json.loads(run.export("hf-float32").read_text())
     assert {name: one["changed"] for name, one in said["sets"].items()} == {"domain": 0, "heldout": 0}
     assert said["runtime"]["name"] == "transformers"
+    export, problem = read_export(run, "hf-float32")
+    assert export is not None, problem
+    assert list(wrong_export(run, "hf-float32", export, said["adapter_hash"])) == []
     assert {"model.safetensors", "README.md", "config.json"} <= said["files"].keys()
     assert "Verdict" in (folder / "README.md").read_text()
     assert [path.name for path in tmp_path.glob(".*")] == []
@@ -197,7 +200,9 @@ def test_what_the_adapter_had_and_its_runtime_lost_is_exit_code_1(
     found = judged(read_run(run.paths), Thresholds())
     source: Any = SimpleNamespace(run=found)
     assert holds(source, target) == code
-    assert f"Runtime parity: As ct2:int8: Domain WER 50.00 → {domain / 6:.2f} %" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Runtime parity: As ct2:int8, by faster-whisper 1.2.1 on cpu in int8_float32: Domain WER" in said
+    assert f"Domain WER 50.00 → {domain / 6:.2f} %" in said
 
 
 def test_a_merge_in_fp32_that_changes_a_transcript_is_exit_code_1(

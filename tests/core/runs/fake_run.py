@@ -165,7 +165,8 @@ class FakeRun:
         digest, sets, served = adapter_hash(self.paths.best), {}, {}
         for name, count in (("domain", domain), ("heldout", heldout)):
             path = self.paths.served(wanted.name, name)
-            self.score(path, count, dataset=name, step=1000, adapter_hash=digest, loss=None)
+            heard = {"loss": None, "precision": "int8_float32"}
+            self.score(path, count, dataset=name, step=1000, adapter_hash=digest, **heard)
             score, problem = read_score(path)
             judged, _ = read_score(self.paths.tuned(name))
             assert score is not None and judged is not None, problem

@@ -148,7 +148,45 @@ def one_set_only(paths: RunPaths) -> None:
     write_json(paths.export("ct2-int8"), export)
 
 
+def rewritten(paths: RunPaths, name: str, **changes: Any) -> None:
+    """A document of the export, and its hash in export.json."""
+    path = paths.served("ct2-int8", name)
+    edited(path, **changes)
+    export, _ = read_json(paths.export("ct2-int8"))
+    assert export is not None
+    export["sets"][name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_json(paths.export("ct2-int8"), export)
+
+
+def tuned_copied(paths: RunPaths) -> None:
+    """The scores of lora-cli evaluate in place of the runtime's: then nothing has changed."""
+    for name in ("domain", "heldout"):
+        document, _ = read_json(paths.tuned(name))
+        assert document is not None
+        rewritten(paths, name, **document)
+        export, _ = read_json(paths.export("ct2-int8"))
+        assert export is not None
+        errors = document["counts"]["substitutions"]
+        export["sets"][name] |= {"changed": 0, "errors": errors, "rise_pp": 0.0, "low_pp": 0.0, "high_pp": 0.0}
+        write_json(paths.export("ct2-int8"), export)
+
+
 FORGERIES: list[tuple[Callable[[RunPaths], None], str]] = [
+    (lambda paths: edited(paths.export("ct2-int8"), files={}), "lists no file that was exported"),
+    (
+        lambda paths: edited(paths.export("ct2-int8"), files={"model.bin": {"bytes": 0, "sha256": "0"}}),
+        "lists no file that was exported",
+    ),
+    (
+        lambda paths: edited(
+            paths.export("ct2-int8"),
+            runtime={"name": "transformers", "version": "5", "device": "cpu", "precision": "int8_float32"},
+        ),
+        "was heard by 'transformers', and a ct2:int8 is heard by faster-whisper or ctranslate2",
+    ),
+    (tuned_copied, "is no score of the runtime that export.json names"),
+    (lambda paths: rewritten(paths, "domain", fingerprint="another"), "is no score of the runtime"),
+    (lambda paths: rewritten(paths, "domain", device="cuda"), "is no score of the runtime"),
     (forged_figures, "its changed of domain is 0, the transcripts give"),
     (forged_counts, "its counts say 4 errors in 10 words, its texts 10 in 10"),
     (edited_texts, "changed since the export was judged"),
@@ -180,6 +218,30 @@ def test_what_is_forged_or_broken_is_no_evidence(run: FakeRun, forge: Callable[[
     assert (criterion.state, said in criterion.reason) == (State.UNKNOWN, True), criterion.reason
     assert found.verdict.decision is Decision.UNDECIDED
     verify(run.paths, HashCache(run.paths.root.parent / "hashes"), Keys())
+
+
+def test_the_reason_says_what_heard_it(run: FakeRun) -> None:
+    run.exported(180, 30)
+    assert runtime(run).reason.startswith("As ct2:int8, by faster-whisper 1.2.1 on cpu in int8_float32: Domain WER")
+
+
+def test_transcripts_that_the_runtime_s_cap_has_cut_are_no_evidence(run: FakeRun) -> None:
+    run.exported(180, 30)
+    rewritten(run.paths, "heldout", capped=["clip40"])
+    found = runtime(run)
+    assert found.state is State.UNKNOWN
+    assert "1 of 60 transcripts of the adapter on heldout reached their token cap" in found.reason
+
+
+def test_a_file_full_of_holes_is_not_read(run: FakeRun, tmp_path: Path) -> None:
+    """It says whatever size export.json does, and would be hashed for minutes."""
+    folder = run.exported(180, 30)
+    os.truncate(folder / "model.bin", 100 << 30)
+    document, _ = read_json(run.paths.export("ct2-int8"))
+    assert document is not None
+    document["files"]["model.bin"]["bytes"] = 100 << 30
+    write_json(run.paths.export("ct2-int8"), document)
+    assert _of_export(run, tmp_path) == [f"{folder}/model.bin: full of holes, which no export is"]
 
 
 def test_verify_names_the_file_of_an_export_that_was_edited(run: FakeRun, tmp_path: Path) -> None:
