@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from pathlib import Path
 
 from core.errors import UserError
@@ -45,6 +46,14 @@ def _measure(path: Path, key: str) -> None:
 def state_home() -> Path:
     """`$XDG_STATE_HOME`, or what stands for it. PathError where there is neither it nor a home folder."""
     return user_path(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "XDG_STATE_HOME")
+
+
+def user_name() -> str:
+    """Of whoever runs this; the number, where the machine knows no name of it."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def check_working_folder() -> None:

@@ -33,7 +33,7 @@ from core.sanitise import sanitise
 from core.scoring.data_health import TAKEN_FROM
 from core.scoring.outlook import out_of_reach
 from core.scoring.verdict import thresholds_of
-from core.user_paths import user_path
+from core.user_paths import PathError, user_path
 from lora_tui.cells import table
 from lora_tui.request import add_choice, add_folders, add_plan, load_plan
 
@@ -115,7 +115,10 @@ def languages_chosen_by_models(plan: Plan, rows: Sequence[Row]) -> list[str]:
     found: dict[str, None] = {}
     for row in rows:
         model = row.settings.model
-        folder = Path(plan.path).absolute().parent / user_path(model.id)
+        try:
+            folder = Path(plan.path).absolute().parent / user_path(model.id)
+        except PathError:
+            continue  # which `plan_rows` says
         folder = folder if folder.is_dir() else model_folder(model)
         facts = family_in(folder) if model.language is None else None
         if facts is not None and (spoken := spoken_unless_told(folder, facts)) is not None:

@@ -7,7 +7,6 @@ looked at once.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shlex
 import shutil
@@ -29,6 +28,7 @@ from core.runs.paths import RunsFolder
 from core.system.files import make_private, read_bytes
 from core.system.locks import KernelLock, is_held
 from core.terminal import is_utf8
+from core.user_paths import user_name
 from core.version import PACKAGE, this_version
 
 TESTED = {"torch": "2.13", "transformers": "5.23", "peft": "0.21", "textual": "8.2", "soundfile": "0.14"}
@@ -156,19 +156,6 @@ def torch_here() -> Torch:
     import torch
 
     return Torch(torch.__version__, torch.version.cuda, torch.cuda.is_available())
-
-
-def driver_version() -> str | None:
-    """Of NVIDIA's driver; None: there is none that answers."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        version = pynvml.nvmlSystemGetDriverVersion()
-        pynvml.nvmlShutdown()
-    except Exception:  # a library that is not there fails in many ways
-        return None
-    return version.decode() if isinstance(version, bytes) else str(version)
 
 
 def judged_devices(devices: Devices, torch: Torch, driver: str | None, *, has_device_file: bool) -> Iterator[Finding]:
@@ -346,7 +333,7 @@ def session(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> 
     if not (root / "run/systemd/system").is_dir():
         return ok(name, "systemd does not run here: training goes on when the terminal is closed")
     cgroup = _text(root / "proc/self/cgroup")
-    user = _user_name()
+    user = user_name()
     if "session-" not in cgroup or not kills_user_processes(_logind_texts(root), user):
         lingers = (root / "var/lib/systemd/linger" / user).exists()
         if "user@" in cgroup and not lingers:
@@ -389,13 +376,6 @@ def _text(path: Path) -> str:
         return read_bytes(path, _MOST_BYTES, follow=True).decode(errors="replace")
     except (OSError, ValueError):
         return ""
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 # The terminal

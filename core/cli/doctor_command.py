@@ -16,7 +16,7 @@ from core.cli.doctor_checks import Finding, Forecast, State, problem
 from core.console import document, err, out
 from core.errors import ExitCode, UserError
 from core.queue.executor import child_environment
-from core.queue.gpu.nvml import NvmlReader
+from core.queue.gpu.nvml import NvmlReader, driver_version
 from core.runs.state_folder import runs_folder
 from core.sanitise import sanitise
 
@@ -82,7 +82,7 @@ def _of(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
 def _devices(forecast: Forecast) -> Iterator[Finding]:
     devices = NvmlReader().read()
     torch = checks.torch_here()
-    yield from checks.judged_devices(devices, torch, checks.driver_version(), has_device_file=checks.has_nvidia_file())
+    yield from checks.judged_devices(devices, torch, driver_version(), has_device_file=checks.has_nvidia_file())
     yield checks.judged_memory(devices, *checks.machine_memory(), forecast.memory)
 
 

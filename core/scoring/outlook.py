@@ -18,6 +18,8 @@ MINUS = "−"
 _NONE_KEPT = "no interval keeps the guardrail"
 _IN_FIGURES = ("domain_gain", "heldout")
 """The criteria that a reader looks for first."""
+_BOTH = " to meet both"
+"""What `0.5 % sure` is about, behind `off course` or `cannot pass`: else it reads as how sure that is."""
 _MOST_REASONS = 2
 """Criteria that fail, of which the reasons are told."""
 
@@ -25,7 +27,7 @@ _MOST_REASONS = 2
 def out_of_reach(steps: int, evaluated: Sequence[int], thresholds: Thresholds) -> str:
     """Why a run of so many steps can never pass, or nothing. `evaluated`: the steps of its intervals after step 0."""
     if 0 < steps < thresholds.stability_min_steps:
-        return f"{steps} of the {thresholds.stability_min_steps} steps that stability asks for"
+        return f"{steps} of the {thresholds.stability_min_steps} steps that stability asks for are planned"
     if steps <= 0 or not evaluated:
         return ""
     have, need = len(evaluated), thresholds.stability_intervals
@@ -67,7 +69,7 @@ def outlook(
         return Standing(Stand.REJECTED, _at_step(verdict, _because(failing, verdict)), verdict.best_step)
     if never := _never(evidence, thresholds, evaluated):
         if verdict.best_step is not None and _changes(evidence, verdict) is not None:
-            never += f"; {_which(verdict)} has {_figures(evidence, thresholds, verdict, chances)}"
+            never += f"; {_which(verdict)} has {_figures(evidence, thresholds, verdict, chances, _BOTH)}"
         return Standing(Stand.CANNOT_PASS, never, verdict.best_step)
     if ended:
         missing = next((one.reason for one in verdict.criteria if one.state is State.UNKNOWN), "")
@@ -107,6 +109,7 @@ def _so_far(
         return Standing(Stand.OPEN, f"{_which(verdict)}, {figures}; {chosen}", step)
     if others or meets is State.FAIL:
         more = [_because(others, verdict)] if others else [_NONE_KEPT] if verdict.guardrail_kept is False else []
+        figures = _figures(evidence, thresholds, verdict, chances, _BOTH)
         return Standing(Stand.OFF_COURSE, "; ".join([f"{_which(verdict)}, {figures}", *more]), step)
     if meets is State.UNKNOWN:
         asked = probability(thresholds.confidence or 0.0)
@@ -155,8 +158,17 @@ def _chances(evidence: Evidence, chances: tuple[float, float] | None) -> tuple[f
     return chances if found is None else (found.domain.probability, found.heldout.probability)
 
 
-def _figures(evidence: Evidence, thresholds: Thresholds, verdict: Verdict, chances: tuple[float, float] | None) -> str:
-    """`domain −1.67, heldout +0.12 (0.08 to spare), 64 % sure`: of the two, the chance of the less sure one."""
+def _figures(
+    evidence: Evidence,
+    thresholds: Thresholds,
+    verdict: Verdict,
+    chances: tuple[float, float] | None,
+    sure_of: str = "",
+) -> str:
+    """`domain −1.67, heldout +0.12 (0.08 to spare), 64 % sure`: of the two, the chance of the less sure one.
+
+    `sure_of`: of what, where the sentence before says the contrary.
+    """
     changes = _changes(evidence, verdict)
     if changes is None:
         return "its figures are not known"
@@ -168,7 +180,7 @@ def _figures(evidence: Evidence, thresholds: Thresholds, verdict: Verdict, chanc
         f"heldout {_signed(rise)} ({abs(spare):.2f} {'to spare' if spare >= 0 else 'too much'})",
     ]
     if (sure := _chances(evidence, chances)) is not None:
-        parts.append(f"{_percent(min(sure))} sure")
+        parts.append(f"{_percent(min(sure))} sure{sure_of}")
     return ", ".join(parts)
 
 

@@ -121,7 +121,7 @@ def test_json_has_the_same_rows(project: Path, capsys: pytest.CaptureFixture[str
     assert document["rows"][3]["identity"] is None
     assert document["problems"] == []
     assert document["rows"][0]["step"] is None, "nothing tells how long the clips are"
-    assert document["remarks"] == ["cannot pass: 60 of the 1000 steps that stability asks for"]
+    assert document["remarks"] == ["cannot pass: 60 of the 1000 steps that stability asks for are planned"]
     assert "stays UNKNOWN" in document["warnings"][0]
 
 

@@ -82,6 +82,19 @@ class NvmlReader:
                 return  # it is opened anew next time
 
 
+def driver_version() -> str | None:
+    """Of NVIDIA's driver; None: there is none that answers."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except Exception:  # a library that is not there fails in many ways
+        return None
+    return version.decode() if isinstance(version, bytes) else str(version)
+
+
 def _all_gpus(pynvml: Any, seen: dict[int, tuple[Gpu, ...]]) -> Iterator[Gpu]:
     """Each GPU; of one that is divided, its MIG devices instead. One that does not answer keeps its index.
 

@@ -84,7 +84,7 @@ def stands(
         (
             replace(HALF, intervals=(HALF.intervals[0], HALF.intervals[2])),
             {"chances": (1.0, 0.0001)},
-            "off course: step 400, domain −5.00, heldout +0.80 (0.60 too much), < 0.1 % sure; "
+            "off course: step 400, domain −5.00, heldout +0.80 (0.60 too much), < 0.1 % sure to meet both; "
             "no interval keeps the guardrail",
         ),
         (
@@ -102,12 +102,12 @@ def stands(
         (
             replace(BEGUN, steps_planned=120),
             {"evaluated": (60, 120)},
-            "cannot pass: 120 of the 1000 steps that stability asks for",
+            "cannot pass: 120 of the 1000 steps that stability asks for are planned",
         ),
         (
             replace(GOOD, steps_planned=120, steps_completed=120),
             {"ended": True, "evaluated": (60, 120)},
-            "cannot pass: 120 of the 1000 steps that stability asks for; "
+            "cannot pass: 120 of the 1000 steps that stability asks for are planned; "
             "step 1000 has domain −15.20, heldout +0.10 (0.10 to spare)",
         ),
         (
@@ -135,7 +135,7 @@ def test_where_the_gate_asks_to_be_sure_chances_decide(chances: tuple[float, flo
 @pytest.mark.parametrize(
     ("steps", "evaluated", "why"),
     [
-        (120, (60, 120), "120 of the 1000 steps that stability asks for"),
+        (120, (60, 120), "120 of the 1000 steps that stability asks for are planned"),
         (1000, (500, 1000), "2 of the 3 evaluations after step 0 that convergence asks for"),
         (
             1000,

@@ -173,7 +173,7 @@ def test_each_method_resumes_byte_for_byte(
     monkeypatch.setitem(adapter._PARTS, "pissa", adapter._olora)  # another machine's decomposition may differ
     resumed = make("other", *settings)
     resumed.paths = whole.paths
-    resumed.resume(2, {})
+    resumed.resume(2, {}, {})
     for trainer in (whole, resumed):
         steps(trainer, 3, 4)
         save_adapter(trainer.speech, trainer.paths.root / str(id(trainer)), trainer.facts)
