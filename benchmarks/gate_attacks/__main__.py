@@ -2,7 +2,7 @@
 
     python -m benchmarks.gate_attacks [--cases 3000] [--first 0] [--work DIR] [--short] [--jobs 2]
 
-Trains two real runs of one plan (a minute; kept in --work): `a`, which the gate accepts, and `r`, which it rejects.
+Trains two real runs of one plan (two minutes; kept in --work): `a`, which the gate accepts, and `r`, which it rejects.
 Each case copies plan, manifests, runs, queue and caches, changes one thing or a consistent pair of things, and asks
 `lora-tui --headless --gate --no-train --accept RUN`, then one more command (verify, status, queue prune, export card).
 A case fails when

@@ -23,6 +23,7 @@ from benchmarks.gate_attacks.edits import (
     other_value,
     random_edit,
     rehash,
+    settle,
     spoil,
 )
 from benchmarks.gate_attacks.material import SETS
@@ -43,7 +44,7 @@ Attack = Callable[[Case], str]
 def documents(run: Path) -> list[Path]:
     """Every JSON document that a verdict may rest upon."""
     found = [run / "run.json", run / "result.json", run / "data_health.json", *run.glob("evals/*.json")]
-    found += [*run.glob("evals/*/*.json"), *run.glob("adapters/*/*.json")]
+    found += [*run.glob("evals/*/*.json"), *run.glob("adapters/*/*.json"), *run.glob("exports/*/*.json")]
     return sorted(path for path in found if path.is_file())
 
 
@@ -92,6 +93,14 @@ def _follow(case: Case, before: dict[str, str]) -> str:
         count = rehash(case.run, before)
         return f" and {count} files with its hash" if count else ""
     return ""
+
+
+def _settled(case: Case, before: dict[str, str]) -> str:
+    """Half of the time as `_follow`, else the run's last word is written anew, over the files as they are."""
+    if case.random.random() < 0.5:
+        return _follow(case, before)
+    settle(case.run)
+    return " and the run's last word"
 
 
 def spoiled_file(case: Case) -> str:
@@ -399,7 +408,7 @@ def forged_candidate(case: Case) -> str:
     """A candidate that the run never made stands for its best: adapter, scores, event, link, and maybe the result."""
     last = (case.run / "lora_adapter_last").readlink().name
     step = int(last.rpartition("-")[2])
-    way = case.random.choice((0.3, 0.5))
+    way = case.random.choice((0.3, 0.4))
     name = f"{last}-x{way:.2f}"
     before = digests(case.run / "events.jsonl", case.run / "result.json")
     for room in ("adapters", "evals"):
@@ -425,6 +434,139 @@ def forged_candidate(case: Case) -> str:
     edit(case.run / "result.json", lambda result: result.update({"candidate": name, "best_step": step}))
     rehash(case.run, before)
     return f"a candidate that was never made, {name}, and a result that says so"
+
+
+def _as(document: dict[str, Any], **changes: Any) -> str:
+    return json.dumps(document | changes, indent=1, sort_keys=True) + "\n"
+
+
+def reserve(case: Case) -> str:
+    """The scores on the reserve, the part that was drawn, who drew it, or that there is a reserve at all."""
+    run, before = case.run, digests(*documents(case.run))
+    [claim] = case.runs.glob("reserve/*/part-001.json")
+    theirs, drawn = case.other / "evals" / "reserve", run / "evals" / "reserve" / "drawn.json"
+    kinds = ["unnamed", "claim", "none"]
+    kind = case.random.choice([*kinds, "ordinary", "part", "edited"] if drawn.is_file() else [*kinds, "stolen"])
+    if kind == "unnamed":
+        said = "run.json names no reserve any more"
+        gone = dict.fromkeys(("reserve_domain", "reserve_heldout"))
+        edit(run / "run.json", lambda document: document["settings"]["data"].update(gone))
+    elif kind == "claim":
+        said = "the claim of its part is another run's"
+        claim.write_text(json.dumps({"run": case.random.choice((case.other.name, "x", 1, None))}))
+    elif kind == "none":
+        said = "no claims"
+        shutil.rmtree(case.runs / "reserve")
+        if case.random.random() < 0.5:
+            (case.runs / "reserve").symlink_to(case.outside / "folder")
+    elif kind == "stolen":
+        said = "the other run's part and scores, with its own adapter"
+        shutil.copytree(theirs, drawn.parent)
+        digest = json.loads((run / "evals" / "tuned" / "domain.json").read_text())["adapter_hash"]
+        for path in drawn.parent.glob("*-tuned.json"):
+            path.write_text(_as(json.loads(path.read_text()), adapter_hash=digest))
+    elif kind == "part":
+        said = "another part, or another number of them"
+        edit(
+            drawn, lambda document: document.update({case.random.choice(("part", "of")): case.random.randrange(-1, 9)})
+        )
+    elif kind == "edited":
+        path = case.random.choice(sorted(drawn.parent.glob("*.json")))
+        said = f"{path.name}: {random_edit(case.random, path)}"
+    else:
+        said = "copies of the ordinary scores"
+        told = json.loads(drawn.read_text())
+        for name in JUDGED:
+            for who, folder in (("base", "step-000000"), ("tuned", "tuned")):
+                document = json.loads((run / "evals" / folder / f"{name}.json").read_text())
+                told["sets"][name]["manifest_sha256"] = document["manifest_sha256"]
+                place = drawn.parent / f"{name}-{who}.json"
+                place.write_text(_as(document, dataset=f"reserve_{name}", single=None))
+            told["sets"][name]["lines_sha256"] = json.loads((run / "run.json").read_text())["lines"][name]
+        drawn.write_text(_as(told))
+    return f"reserve: {said}{_settled(case, before)}"
+
+
+def exported(case: Case) -> str:
+    """What was exported, what its runtime made of the sets, or whose it is."""
+    kind = case.random.choice(("list", "folder", "copied", "renamed", "edited", "odd"))
+    mine = case.run / "exports" / "hf-float32"
+    if not mine.is_dir():
+        shutil.copytree(case.other / "exports", case.run / "exports")
+        digest = json.loads((case.run / "evals" / "tuned" / "domain.json").read_text())["adapter_hash"]
+        edit(mine / "export.json", lambda document: document.update({"adapter_hash": digest}))
+        for name in JUDGED:
+            edit(mine / f"{name}.json", lambda document: document.update({"adapter_hash": digest}))
+    before = digests(*documents(case.run))
+    told = mine / "export.json"
+    if kind == "list":
+        many = {f"{number}": {"bytes": 1 << 60, "sha256": "0"} for number in range(20_000)}
+        files = case.random.choice(({}, {"../../run.json": {"bytes": 1, "sha256": "0"}}, many))
+        edit(told, lambda document: document.update({"files": files}))
+        said = f"lists {len(files)} files"
+    elif kind == "folder":
+        place = case.random.choice(("/", "/proc/self", str(case.outside), "relative", "x" * 5000))
+        edit(told, lambda document: document.update({"folder": place}))
+        said = f"is in {place[:20]}"
+    elif kind == "copied":
+        for name in JUDGED:
+            (mine / f"{name}.json").write_bytes((case.run / "evals" / "tuned" / f"{name}.json").read_bytes())
+            own = hashlib.sha256((mine / f"{name}.json").read_bytes()).hexdigest()
+            same = {"sha256": own, "changed": 0, "rise_pp": 0.0}
+            edit(told, lambda document, name=name, same=same: document["sets"][name].update(same))
+        said = "the tuned scores in place of the runtime's"
+    elif kind == "renamed":
+        mine.rename(mine.with_name("ct2-int8"))
+        edit(mine.with_name("ct2-int8") / "export.json", lambda document: document.update({"target": "ct2:int8"}))
+        _replace_in_plan(case, 'runtime = "hf:float32"', 'runtime = "ct2:int8"')
+        return f"export: of another form and name{_follow(case, before)}"
+    elif kind == "odd":
+        said = odd_file(case.random, case.random.choice(sorted(mine.iterdir())), case.outside)
+    else:
+        path = case.random.choice(sorted(mine.iterdir()))
+        said = f"{path.name}: {random_edit(case.random, path)}"
+    return f"export: {said}{_follow(case, before)}"
+
+
+def selection(case: Case) -> str:
+    """What the candidates, or the base model, did on the selection sets; the link may follow."""
+    run, before = case.run, digests(*documents(case.run))
+    names = ("selection", "selection_heldout")
+    kind = case.random.choice(("worse", "stripped", "edited"))
+    chosen = (run / "lora_adapter_best").readlink().name
+    if kind == "stripped":
+        base_only = case.random.random() < 0.5
+
+        def strip(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            for line in lines:
+                if line["event"] == "interval" and (not base_only or line["step"] == 0):
+                    line["sets"] = {name: line["sets"][name] for name in line["sets"] if name not in names}
+            return lines
+
+        edit_lines(run / "events.jsonl", strip)
+        said = f"not in the events of {'the base model' if base_only else 'all intervals'}"
+    elif kind == "edited":
+        path = case.random.choice(sorted(path for name in names for path in run.glob(f"evals/*/{name}.json")))
+        said = f"{path.relative_to(run)}: {random_edit(case.random, path)}"
+    else:
+        for path in (run / "evals" / chosen / f"{name}.json" for name in names):
+
+            def spoil_all(document: Any) -> None:
+                for utterance in document["utterances"]:
+                    utterance |= {"hypothesis": "", "substitutions": 0, "insertions": 0}
+                    utterance["deletions"] = utterance["reference_words"]
+                counts = {"substitutions": 0, "insertions": 0}
+                document["counts"] |= counts | {"deletions": document["counts"]["reference_words"]}
+
+            edit(path, spoil_all)
+        said = f"{chosen} worse on disk"
+    others = [path.name for path in (run / "adapters").iterdir() if path.name != chosen]
+    if others and case.random.random() < 0.5:
+        other = case.random.choice(others)
+        (run / "lora_adapter_best").unlink()
+        (run / "lora_adapter_best").symlink_to(f"adapters/{other}")
+        said += f", and the link leads to {other}"
+    return f"selection sets: {said}{_settled(case, before)}"
 
 
 def turned_links(case: Case) -> str:
@@ -567,6 +709,9 @@ EVIDENCE: tuple[tuple[Attack, int], ...] = (
     (events, 8),
     (links, 6),
     (forged_candidate, 3),
+    (reserve, 10),
+    (exported, 10),
+    (selection, 10),
     (thresholds, 2),
     (facts_of_the_adapter, 5),
     (stored_figures, 6),

@@ -10,6 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from core.runs.adapter_files import adapter_hash
+from core.runs.folder import inventory
+from core.runs.paths import RunPaths, adapter_step, step_of
+
 Leaf = tuple[Any, Any]
 """(container, key or index)"""
 GARBAGE = (b"", b"\0" * 64, b"\xff\xfe\xfd", b"[" * 20000, b'{"a":' * 20000, b"null", b"[]", b"1e999", b'"text"', b"{}")
@@ -195,3 +199,19 @@ def rehash(folder: Path, before: dict[str, str]) -> int:
 def digests(*paths: Path) -> dict[str, str]:
     """Path → SHA-256 of the files now, for `rehash`."""
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def settle(run: Path) -> None:
+    """Write result.json and the final event anew over the run's files as they are, by the link's adapter."""
+    paths = RunPaths(run)
+    result, name = json.loads(paths.result.read_bytes()), paths.best.readlink().name
+    result |= {"best_step": adapter_step(name), "adapter_hash": adapter_hash(paths.best)}
+    result.pop("candidate", None)
+    result |= {} if step_of(name) is not None else {"candidate": name}
+    lines = paths.events.read_bytes().splitlines(keepends=True)
+    events = b"".join(lines[:-1])
+    digest = hashlib.sha256(events).hexdigest()
+    result |= {"files": inventory(paths), "events": {"bytes": len(events), "sha256": digest}}
+    paths.result.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    final = json.loads(lines[-1]) | {"result": hashlib.sha256(paths.result.read_bytes()).hexdigest()}
+    paths.events.write_bytes(events + json.dumps(final).encode() + b"\n")

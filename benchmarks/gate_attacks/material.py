@@ -1,4 +1,7 @@
-"""What is attacked: two real runs of one plan, `a`, which the gate accepts, and `r`, which it rejects."""
+"""What is attacked: two real runs of one plan, `a`, which the gate accepts, and `r`, which it rejects.
+
+What `a` ships was chosen on selection sets, passed on its part of a reserve, and was exported.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from typing import Any
 
 from benchmarks.kill_matrix.material import ROOT, clips
 
-CLIPS = {"train": 80, "replay": 40, "domain": 60, "heldout": 60}
-SETS = tuple(CLIPS)
+CLIPS = {"train": 80, "replay": 40, "domain": 90, "heldout": 90}
+RESERVE = 3
+"""Each third clip of domain and heldout is put aside."""
+SETS = (*CLIPS, "reserve_domain", "reserve_heldout")
 # The thresholds suit sets of 60 clips and 60 steps: what is attacked is the evidence, not the thresholds.
 PLAN = """\
 [model]
@@ -24,7 +29,12 @@ train = "train.jsonl"
 replay = "replay.jsonl"
 domain = "domain.jsonl"
 heldout = "heldout.jsonl"
+selection_share = 0.2
+reserve_domain = "reserve_domain.jsonl"
+reserve_heldout = "reserve_heldout.jsonl"
+reserve_parts = 2
 [train]
+interpolate = [0.5]
 steps = 60
 eval_every = 15
 batch_seconds = 20
@@ -41,6 +51,7 @@ stability_min_steps = 0
 stability_range = 20.0
 domain_gain = 1.0
 heldout_regression = 40.0
+runtime = "hf:float32"
 [[gate.slice]]
 by = "duration"
 edges = [2.5]
@@ -104,19 +115,28 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def make(folder: Path) -> Material:
-    """The material in `folder`, trained in a minute unless it is there. RuntimeError when runs came out otherwise."""
+    """The material in `folder`, trained in two minutes unless it is there. RuntimeError for runs that came out else."""
     material = Material(folder)
     if len(list(material.runs.glob("*/result.json"))) < 2:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         clips(folder, CLIPS)
-        for name in SETS:
+        for name in CLIPS:
             _with_absolute_audio(folder / f"{name}.jsonl")
+        for name in ("domain", "heldout"):
+            _put_aside(folder / f"{name}.jsonl", folder / f"reserve_{name}.jsonl")
         shutil.copytree(ROOT / "data" / "base_model", folder / "model")
         material.plan.write_text(PLAN.format(model=folder / "model"))
         train = ["--headless", str(material.plan), "--runs", str(material.runs), "--state", str(material.state)]
         subprocess.run(
             [sys.executable, "-m", "lora_tui", *train],
+            env=environment(material.home),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        subprocess.run(
+            [sys.executable, "-m", "core.cli", "merge", str(material.run("a")), "-o", str(folder / "merged")],
             env=environment(material.home),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
@@ -131,6 +151,12 @@ def _with_absolute_audio(manifest: Path) -> None:
     for line in lines:
         line["audio_filepath"] = str(manifest.parent / line["audio_filepath"])
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _put_aside(manifest: Path, reserve: Path) -> None:
+    lines = manifest.read_text().splitlines(keepends=True)
+    reserve.write_text("".join(lines[::RESERVE]))
+    manifest.write_text("".join(line for number, line in enumerate(lines) if number % RESERVE))
 
 
 def _check(material: Material) -> None:

@@ -30,6 +30,7 @@ MOST_FILES = 10_000
 MOST_BYTES = 256 << 30
 """Of all of them: a model of 60 billion weights in float32."""
 MOST_SHOWN = 20
+_PATH_BYTES, _NAME_BYTES = 2048, 255
 _MOST_PACKED = 16
 """Times that a file system that compresses makes weights smaller, at the very most. A file of holes reads for hours."""
 _HOLE_BYTES = 1 << 20
@@ -101,7 +102,19 @@ def read_export(paths: RunPaths, name: str) -> tuple[Export | None, str | None]:
         return None, f"{where}: {error}: export again"
     if found.schema != SCHEMA_VERSION:
         return None, f"{where}: schema {found.schema}, not {SCHEMA_VERSION}: export again"
+    wrong = next((one for one in (found.folder, *found.files) if not _can_be_a_path(one)), None)
+    if wrong is not None:
+        return None, f"{where}: names {quoted(wrong)}, which no file can be called: export again"
     return found, None
+
+
+def _can_be_a_path(name: str) -> bool:
+    """Whether the system takes it for one, there or not."""
+    try:
+        written = os.fsencode(name)
+    except UnicodeError:
+        return False
+    return b"\0" not in written and len(written) < _PATH_BYTES and max(map(len, written.split(b"/"))) <= _NAME_BYTES
 
 
 def exports_of(paths: RunPaths) -> list[str]:
@@ -205,6 +218,13 @@ def _wrong_form(where: Path, export: Export) -> Iterator[str]:
         yield f"{where}: was heard by {heard}, and a {target} is heard by {ours}: export again"
     if not any(said.bytes for said in export.files.values()):
         yield f"{where}: lists no file that was exported: export again"
+    if (out := next(filter(_leads_out, export.files), None)) is not None:
+        yield f"{where}: lists {quoted(out)}, which leads out of the export: export again"
+
+
+def _leads_out(name: str) -> bool:
+    pure = PurePosixPath(name)
+    return pure.is_absolute() or ".." in pure.parts
 
 
 def _is_heard(served: Score, export: Export, judged: Score | None) -> bool:
@@ -258,9 +278,8 @@ def changed_export(export: Export) -> tuple[list[str], str | None]:
         return [f"export {export.target}: lists {len(export.files)} files of {size} bytes, which no export has"], None
     problems = []
     for name, said in sorted(export.files.items()):
-        pure = PurePosixPath(name)
-        file = folder / pure
-        if pure.is_absolute() or ".." in pure.parts:
+        file = folder / PurePosixPath(name)
+        if _leads_out(name):
             problems.append(f"{file}: leads out of the export")
             continue
         try:
@@ -281,7 +300,7 @@ def changed_export(export: Export) -> tuple[list[str], str | None]:
         if not same:
             problems.append(f"{file}: changed since the export was judged")
     # only beside what is listed: a forged document may name the root of the disk
-    rooms = {PurePosixPath(name).parent for name in export.files if ".." not in PurePosixPath(name).parts}
+    rooms = {PurePosixPath(name).parent for name in export.files if not _leads_out(name)}
     root = folder.resolve()
     here = {(room / name).as_posix() for room in rooms for name in names(root, root / room)}
     more = sorted(name for name in here - set(export.files) if is_file(folder / name))

@@ -10,6 +10,7 @@ scores are.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from core.errors import ManifestError
+from core.errors import ManifestError, RunFolderError
 from core.manifests.hashing import HashCache, lines_of, lines_sha256, manifest_sha256
 from core.manifests.manifest import read_manifest
 from core.manifests.sets import reserve_part
@@ -124,11 +125,13 @@ def _drawn_by_another(paths: RunPaths, drawn: Drawn, hashes: Mapping[str, Any]) 
         return problem
     owner = None if document is None else document.get("run")
     if document is None:  # it may have come from elsewhere
-        owner = _drawn_by_others(root, paths, of).get((drawn.of, part))
+        owner = None
+        with contextlib.suppress(RunFolderError):  # nobody may list what lies beside it
+            owner = _drawn_by_others(root, paths, of).get((drawn.of, part))
         where = f"{root / str(owner)}"
     else:
         where = str(place)
-    if owner is None or _is_run(owner, paths.name):
+    if (document is None and owner is None) or _is_run(owner, paths.name):
         return None
     return f"{where}: part {part} of the reserve was drawn by another run, {quoted(owner)}"
 

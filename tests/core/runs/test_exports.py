@@ -184,6 +184,18 @@ FORGERIES: list[tuple[Callable[[RunPaths], None], str]] = [
         ),
         "was heard by 'transformers', and a ct2:int8 is heard by faster-whisper or ctranslate2",
     ),
+    (
+        lambda paths: edited(paths.export("ct2-int8"), files={"/etc/hostname": {"bytes": 1, "sha256": "0"}}),
+        "lists '/etc/hostname', which leads out of the export",
+    ),
+    *(
+        (
+            lambda paths, name=name: edited(paths.export("ct2-int8"), files={name: {"bytes": 1, "sha256": "0"}}),
+            "which no file can be called",
+        )
+        for name in ("a\0b", "\ud800/x", "x" * 256, "y/" * 2000)
+    ),
+    (lambda paths: edited(paths.export("ct2-int8"), folder=f"/{'x' * 5000}"), "which no file can be called"),
     (tuned_copied, "is no score of the runtime that export.json names"),
     (lambda paths: rewritten(paths, "domain", fingerprint="another"), "is no score of the runtime"),
     (lambda paths: rewritten(paths, "domain", device="cuda"), "is no score of the runtime"),

@@ -193,6 +193,7 @@ FORGERIES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
         "part 2 of the reserve was drawn by another run, '2.2-ffffffffff'",
     ),
     "a claim that is none": (lambda run: claim(run, {"run": 2}), "was drawn by another run, 2"),
+    "a claim of nobody": (lambda run: claim(run, {"run": None}), "was drawn by another run, None"),
     "a claim that cannot be read": (lambda run: claim(run, None), "cannot be read"),
     "no claim, and another run that has drawn it": (
         lambda run: beside(run, "2.2-ffffffffff"),
@@ -264,6 +265,16 @@ def test_the_claim_and_a_copy_of_the_run_do_not_take_its_part_away(run: FakeRun)
     beside(run, "2.2-ffffffffff")
     assert seen(run).verdict.criterion("reserve").state is State.PASS
     claim(run, {"run": "renamed-0123456789"})
+    assert seen(run).verdict.criterion("reserve").state is State.PASS
+
+
+def test_a_run_beside_which_nobody_may_look_is_judged(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(run)
+
+    def denied(_: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", denied)
     assert seen(run).verdict.criterion("reserve").state is State.PASS
 
 
