@@ -40,7 +40,7 @@ def test_the_palettes_key_takes_no_other_keys_place(make_run: Make, make_app: Ma
         async with app.run_test(size=(120, 40)) as pilot:
             seen = eyes(app, pilot)
             await seen.see_on_screen("✓ accepted", "q Quit", "^p palette")
-            await pilot.resize_terminal(50, 40)
+            await pilot.resize_terminal(62, 40)
             await seen.gone("^p palette")
             await seen.see_on_screen("q Quit")
             await pilot.resize_terminal(120, 40)
