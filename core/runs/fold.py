@@ -191,6 +191,8 @@ def candidate_of(event: CandidateScored) -> CandidateScore:
     steps, alpha = event.made_of, event.alpha
     if not steps or steps[0] < 1 or any(a >= b for a, b in pairwise(steps)) or not 0 < alpha <= 1:
         raise ValueError("a candidate that is made of nothing")
+    if len(steps) == 1 and alpha == 1:
+        raise ValueError("an interval, which has an event of its own")
     if event.name != adapter_name(steps, alpha):
         raise ValueError("a candidate whose name does not say what it is made of")
     if not event.sets.keys() <= {"domain", "heldout", "selection", "selection_heldout"}:

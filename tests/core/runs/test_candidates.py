@@ -250,6 +250,15 @@ def test_an_event_that_no_trainer_writes_is_passed_over(field: str, value: Any, 
     assert judged(found, Thresholds()).verdict.decision is Decision.REJECTED
 
 
+def test_an_interval_is_no_candidate_once_more(run: FakeRun) -> None:
+    """Its own event says what it did on the selection sets, and no other."""
+    run.event(CandidateScored("step-000900", (900,), 1.0, "0" * 64, {}, 1.0))
+    run.result()
+    found = read_run(run.paths)
+    assert (found.foreign_lines, "step-000900" in {one.name for one in found.candidates}) == (1, False)
+    assert judged(found, Thresholds()).verdict.decision is Decision.ACCEPTED
+
+
 @pytest.mark.parametrize(
     ("made_of", "alpha", "name"),
     [

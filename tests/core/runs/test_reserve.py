@@ -8,7 +8,9 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +20,14 @@ from core.manifests.hashing import lines_of, lines_sha256
 from core.manifests.manifest import read_manifest
 from core.manifests.sets import reserve_part
 from core.plan.schema import DataSettings
+from core.queue.report import _tried, caveats
 from core.runs.adapter_files import adapter_hash
+from core.runs.contents import Comparison
 from core.runs.folder import create_json
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunsFolder
 from core.runs.reserve import _key, draw, other_part
+from core.runs.row import Row
 from core.runs.scores import read_score
 from core.runs.store import read_run
 from core.scoring.data_health import RESERVES
@@ -301,6 +306,15 @@ def test_two_machines_that_draw_at_once_draw_two_parts(tmp_path: Path) -> None:
         assert sorted(pool.map(one, range(4)), key=str) == [1, 2, 3, 4]
 
 
+def test_runs_of_the_same_sets_that_have_no_reserve_could_be_accepted_without(run: FakeRun) -> None:
+    score(run)
+    found = seen(run)
+    row = replace(Row("a", "a run"), judged=found, verdict=found.verdict)
+    for reserves, one in (((True, True), True), ((True, False), False)):
+        tried = _tried(row, dict(zip("ab", reserves, strict=True))).tried
+        assert tried is not None and (tried.runs, tried.reserve) == (2, one)
+
+
 def test_what_is_there_is_not_claimed_again(tmp_path: Path) -> None:
     place = tmp_path / "reserve" / "part-001.json"
     assert [create_json(tmp_path, place, {"run": name}) for name in ("a", "b")] == [True, False]
@@ -319,6 +333,15 @@ def test_the_documents_must_be_of_the_part_of_the_plan_s_own_reserve(run: FakeRu
     data = DataSettings(**{name: str(tmp_path / f"{name}.jsonl") for name in HASHES})
     said = other_part(run.paths, data)
     assert said is not None and said.endswith(f"not part 2 of 4 of {tmp_path}/reserve_domain.jsonl")
+    row = SimpleNamespace(match=None, resolved=SimpleNamespace(settings=SimpleNamespace(data=data), lines={}))
+    plan: Any = SimpleNamespace(
+        assigned={"a": row},
+        folder=lambda _: run.paths,
+        others=lambda _: (),
+        comparison=lambda _: Comparison((), ()),
+        recorded_run=lambda _: None,
+    )
+    assert caveats(plan, "a", Thresholds()) == ((), said)
     parts = {
         name: lines_sha256(lines_of(reserve_part(read_manifest(Path(path), check_audio=False), 2, 4)))
         for name, path in (("domain", data.reserve_domain), ("heldout", data.reserve_heldout))
