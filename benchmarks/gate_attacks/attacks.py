@@ -532,7 +532,7 @@ def selection(case: Case) -> str:
     """What the candidates, or the base model, did on the selection sets; the link may follow."""
     run, before = case.run, digests(*documents(case.run))
     names = ("selection", "selection_heldout")
-    kind = case.random.choice(("worse", "stripped", "edited"))
+    kind = case.random.choice(("worse", "stripped", "edited", "many"))
     chosen = (run / "lora_adapter_best").readlink().name
     if kind == "stripped":
         base_only = case.random.random() < 0.5
@@ -545,6 +545,17 @@ def selection(case: Case) -> str:
 
         edit_lines(run / "events.jsonl", strip)
         said = f"not in the events of {'the base model' if base_only else 'all intervals'}"
+    elif kind == "many":
+        told = {"event": "candidate_scored", "alpha": 0.5, "hash": "x", "sets": {}, "seconds": 1.0, "best": False}
+
+        def add(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            told.update({"attempt": lines[-1]["attempt"], "time": lines[-1]["time"]})
+            steps = range(1, 20_001)
+            more = [told | {"name": f"step-{step:06d}-x0.50", "made_of": [step]} for step in steps]
+            return [*lines[:-1], *more, lines[-1]]
+
+        edit_lines(run / "events.jsonl", add)
+        said = "20,000 candidates in the events"
     elif kind == "edited":
         path = case.random.choice(sorted(path for name in names for path in run.glob(f"evals/*/{name}.json")))
         said = f"{path.relative_to(run)}: {random_edit(case.random, path)}"

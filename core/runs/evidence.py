@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +52,7 @@ from core.scoring.units import ErrorCounts, Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists, stamp
 
+MOST_PROBLEMS = 500
 _SETS = ("domain", "heldout")
 _FAILURES = {
     Status.DIVERGED: "The run diverged",
@@ -160,8 +161,15 @@ def gather(
             reserve=None if thresholds is None else _reserve(reader, snapshot, artifact.current_hash, thresholds),
             uncounted=None if uncounted is None else uncounted[:1].upper() + uncounted[1:],
         ),
-        tuple(dict.fromkeys(reader.problems)),
+        listed(reader.problems),
     )
+
+
+def listed(problems: Iterable[str]) -> tuple[str, ...]:
+    """Each problem once, and no more than a person reads: a forged file may name a hundred thousand others."""
+    found = list(dict.fromkeys(problems))
+    more = len(found) - MOST_PROBLEMS
+    return (*found[:MOST_PROBLEMS], *([f"{more} more problems of this run are not listed"] if more > 0 else ()))
 
 
 def _choice(reader: _Reader, snapshot: RunSnapshot) -> tuple[Choice | None, tuple[str, ...]]:

@@ -29,6 +29,7 @@ from core.runs.consistency import (
 from core.runs.contents import LANGUAGES
 from core.runs.data_health import audited_hashes, believed
 from core.runs.events import decode
+from core.runs.evidence import listed
 from core.runs.exports import changed_export, exports_of, read_export, wrong_export, wrong_interval
 from core.runs.folder import LinkError, linked_adapter
 from core.runs.judged import Judged, judged, recorded_thresholds
@@ -96,7 +97,7 @@ def verify(paths: RunPaths, cache: HashCache, keys: Keys) -> Verification:
         *_positions(paths, unchecked),
         *_exports(paths, found, unchecked),
     ]
-    return Verification(found, tuple(dict.fromkeys(problems)), tuple(unchecked), signature)
+    return Verification(found, listed(problems), listed(unchecked), signature)
 
 
 def _thresholds(snapshot: RunSnapshot) -> Thresholds:

@@ -250,6 +250,19 @@ def test_an_event_that_no_trainer_writes_is_passed_over(field: str, value: Any, 
     assert judged(found, Thresholds()).verdict.decision is Decision.REJECTED
 
 
+def test_problems_without_end_are_counted_and_not_listed(run: FakeRun) -> None:
+    for number in range(1, 1201):
+        run.event(CandidateScored(adapter_name((number,), 0.5), (number,), 0.5, "0" * 64, {}, 1.0))
+    result = json.loads(run.paths.result.read_text())
+    files = {f"evals/step-000400/{number}.json": "0" * 64 for number in range(2000)}
+    write_json(run.paths.result, result | {"files": result["files"] | files})
+    found = verify(run.paths, HashCache(run.paths.root.parent / "hashes"), Keys())
+    for problems in (found.problems, found.judged.problems, found.unchecked):
+        assert len(problems) <= 501
+    assert "more problems of this run are not listed" in found.problems[-1]
+    assert found.verdict.decision is not Decision.ACCEPTED
+
+
 def test_an_interval_is_no_candidate_once_more(run: FakeRun) -> None:
     """Its own event says what it did on the selection sets, and no other."""
     run.event(CandidateScored("step-000900", (900,), 1.0, "0" * 64, {}, 1.0))
