@@ -15,6 +15,7 @@ from core.audio.samples import normalise
 from core.errors import ModelError
 from core.runs.adapter_files import read_facts
 from core.runs.consistency import wrong_facts
+from core.runs.paths import step_name
 from core.runs.scores import read_score
 from core.training.baseline import baseline_facts
 from core.training.families.seq2seq import Seq2Seq
@@ -127,11 +128,12 @@ def test_a_run_is_scored_by_the_beams_of_its_gate(
     assert facts is not None and facts.beams == 2
     snapshot = run.snapshot
     assert snapshot.result is not None
-    assert not list(wrong_facts(snapshot, snapshot.result["best_step"]))
+    best = step_name(snapshot.result["best_step"])
+    assert not list(wrong_facts(snapshot, best))
     config = json.loads(paths.config.read_text())
     config["settings"]["train"]["beams"] = 1
     paths.config.write_text(json.dumps(config))
-    said = list(wrong_facts(run.snapshot, snapshot.result["best_step"]))
+    said = list(wrong_facts(run.snapshot, best))
     assert any("decoded with beams = 2, but gate.beams of the run was 1" in what for what in said)
 
 
