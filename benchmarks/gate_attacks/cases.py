@@ -170,11 +170,15 @@ def _wait(pid: int) -> tuple[int, float]:
 
 
 def figures(document: dict[str, Any], experiment: str) -> dict[str, Any] | None:
-    """What the gate's JSON says of the row: its criteria with their numbers, and its WERs. None without the row."""
+    """What the gate's JSON says of the row: its criteria with their numbers, and its WERs. None without the row.
+
+    Reasons are left out: they tell by which thresholds a candidate was chosen, which are those that the run recorded.
+    """
     for row in document.get("rows", ()):
         if row.get("experiment") == experiment:
             names = ("domain_wer", "heldout_wer", "base_domain_wer", "base_heldout_wer", "adapter", "best_step")
+            criteria = [{key: value for key, value in one.items() if key != "reason"} for one in row["criteria"]]
             return {name: row.get(name) for name in names if name in row} | {
-                "criteria": json.loads(json.dumps(row["criteria"]), parse_float=lambda text: round(float(text), 9))
+                "criteria": json.loads(json.dumps(criteria), parse_float=lambda text: round(float(text), 9))
             }
     return None
