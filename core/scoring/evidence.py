@@ -137,7 +137,7 @@ class Interval:
     heldout: SetScore
     selection: SetScore | None = None
     selection_heldout: SetScore | None = None
-    seconds: float | None = field(default=None, compare=False)
+    seconds: float | None = field(default=None, compare=False, repr=False)
     """What the evaluation took; a base model whose score was there already takes none."""
 
 
