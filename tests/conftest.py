@@ -58,6 +58,7 @@ KITS = (
     "evidence_kit",
     "score_kit",
     "plan_kit",
+    "lora_cli_kit",
     "hub_kit",
     "model_folder",
     "ctc_kit",

@@ -144,7 +144,9 @@ def evaluate(args: argparse.Namespace) -> ExitCode:
             single = scoring.decode_singly(loaded.speech, clips, result, args.singly, loaded.target_rms)
     scores = scoring.score_document(
         result,
-        loaded.speech,
+        device=loaded.speech.device.type,
+        precision=loaded.speech.precision,
+        decode=loaded.speech.decoding,
         dataset=args.dataset or args.manifest.stem,
         manifest=manifest,
         manifest_sha256=digest,

@@ -29,7 +29,7 @@ from core.runs.adapter_files import AdapterFacts
 from core.runs.scores import Decoding, Score
 from core.scoring.units import Unit
 from core.system.files import read_bytes, write_json
-from core.training.evaluation import Progress, Transcripts, counted, document_of, transcripts
+from core.training.evaluation import Progress, Transcripts, counted, score_document, transcripts
 from core.training.families.base import SpeechModel
 from core.training.model import choose_device, load_model
 
@@ -141,7 +141,7 @@ def _scored(
             else:
                 found = heard(opened, manifest, clips, facts.target_rms, progress)
         evaluation = counted(found, manifest, clips, facts.normaliser, request.unit)
-    return document_of(
+    return score_document(
         evaluation,
         device=runtime.device,
         precision=runtime.precision,

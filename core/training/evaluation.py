@@ -354,36 +354,6 @@ def counted(found: Transcripts, manifest: Manifest, clips: ClipStore, normaliser
 
 def score_document(
     evaluation: Evaluation,
-    speech: SpeechModel,
-    *,
-    dataset: str,
-    manifest: Manifest,
-    manifest_sha256: str,
-    step: int | None,
-    target_rms: float,
-    normaliser_name: str,
-    adapter_hash: str | None,
-    single: Single | None = None,
-) -> Score:
-    """The evaluation as it stands in the run folder (docs/events.md)."""
-    return document_of(
-        evaluation,
-        device=speech.device.type,
-        precision=speech.precision,
-        decode=speech.decoding,
-        dataset=dataset,
-        manifest=manifest,
-        manifest_sha256=manifest_sha256,
-        step=step,
-        target_rms=target_rms,
-        normaliser_name=normaliser_name,
-        adapter_hash=adapter_hash,
-        single=single,
-    )
-
-
-def document_of(
-    evaluation: Evaluation,
     *,
     device: str,
     precision: str,
@@ -397,7 +367,7 @@ def document_of(
     adapter_hash: str | None,
     single: Single | None = None,
 ) -> Score:
-    """As `score_document`, of what any program decoded."""
+    """The evaluation as it stands in the run folder (docs/events.md), of what any program decoded."""
     text = normaliser(normaliser_name)
     return Score(
         schema=SCHEMA_VERSION,
@@ -488,9 +458,12 @@ class Scorer:
         """The score document over transcripts: counts are counted here, all else comes from the set's manifest."""
         self.stopping.check_folder()
         data = self.settings.data
+        scoring = model.for_scoring()
         return score_document(
             counted(found, dataset.manifest, dataset.clips, data.normaliser, self.unit),
-            model.for_scoring(),
+            device=scoring.device.type,
+            precision=scoring.precision,
+            decode=scoring.decoding,
             dataset=dataset.name,
             manifest=dataset.manifest,
             manifest_sha256=dataset.sha256,

@@ -40,6 +40,9 @@ def health_document(hashes: dict[str, str], *shared: dict[str, Any], **changes: 
     return with_checksum(content | {"shared": list(shared), "together": [], "copies": [], "findings": {}} | changes)
 
 
+SETS = ("domain", "heldout", "selection", "selection_heldout")
+
+
 def finite(loss: float | None) -> float | None:
     """As a score document has it: what is not a number is no evidence."""
     return loss if loss is not None and math.isfinite(loss) else None
@@ -140,6 +143,17 @@ class FakeRun:
             errors = self.counts(wrong, WORDS)
             utterances.append(utterance(f"clip{index}", "right " * WORDS, text, errors, seconds=2.0))
         write_json(path, score_document(utterances, fingerprint=FINGERPRINT) | changes)
+
+    def scored(self, intervals: dict[int, tuple[int, int, int, int]]) -> None:
+        """Intervals by their steps, each with so many errors on each of SETS; the loss falls."""
+        for step, errors in intervals.items():
+            if step:
+                self.step(step, loss=1.5)
+            loss = 2.0 - step / 1000
+            sets = dict(zip(SETS, errors, strict=True))
+            self.event(IntervalScored(step, {name: self.counts(n) | {"loss": loss} for name, n in sets.items()}, 2.0))
+            for name, count in sets.items():
+                self.score(self.paths.evaluation(step, name), count, step=step, dataset=name, loss=loss)
 
     def good(self) -> FakeRun:
         """A whole run, accepted: domain 50 → 30 %, heldout 5 % throughout."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_run import FakeRun, finite
+from fake_run import SETS, FakeRun
 
 from core.manifests.hashing import HashCache
 from core.plan.candidates import further_candidates
-from core.runs.events import AttemptStarted, CandidateScored, IntervalScored
+from core.runs.events import AttemptStarted, CandidateScored
 from core.runs.folder import replace_link
 from core.runs.judged import judged
 from core.runs.model_card import render
@@ -41,7 +41,6 @@ FURTHER = {
     "step-001000-x0.50": ((1000,), 0.5, (200, 30, 200, 0)),
 }
 BEST = "step-001000-x0.50"
-SETS = ("domain", "heldout", "selection", "selection_heldout")
 
 
 def add_candidate(run: FakeRun, name: str, *, best: bool = False, **changes: Any) -> None:
@@ -64,14 +63,7 @@ def run(fake_run: Callable[..., FakeRun]) -> FakeRun:
     config["settings"]["train"] |= {"interpolate": [0.3, 0.5]}
     write_json(run.paths.config, config)
     run.start()
-    for step, counts in INTERVALS.items():
-        if step:
-            run.step(step, loss=1.5)
-        loss = 2.0 - step / 1000
-        sets = dict(zip(SETS, counts, strict=True))
-        run.event(IntervalScored(step, {name: run.counts(n) | {"loss": loss} for name, n in sets.items()}, 2.0))
-        for name, count in sets.items():
-            run.score(run.paths.evaluation(step, name), count, step=step, dataset=name, loss=finite(loss))
+    run.scored(INTERVALS)
     run.adapter(1000)
     for name in FURTHER:
         add_candidate(run, name)

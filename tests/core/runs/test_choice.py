@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from fake_run import FakeRun, finite
+from fake_run import FakeRun
 
 from core.manifests.hashing import HashCache
 from core.runs.choice import easier
-from core.runs.events import IntervalScored
 from core.runs.folder import replace_link
 from core.runs.judged import judged
 from core.runs.model_card import render
@@ -29,7 +28,6 @@ INTERVALS = {
     900: (181, 31, 150, 90),
     1000: (180, 30, 171, 0),
 }
-SETS = ("domain", "heldout", "selection", "selection_heldout")
 
 
 @pytest.fixture
@@ -37,14 +35,7 @@ def run(fake_run: Callable[..., FakeRun]) -> FakeRun:
     """Step 800 has the largest gain of those that keep the guardrail on the selection sets."""
     run = fake_run()
     run.start()
-    for step, counts in INTERVALS.items():
-        if step:
-            run.step(step, loss=1.5)
-        loss = 2.0 - step / 1000
-        sets = dict(zip(SETS, counts, strict=True))
-        run.event(IntervalScored(step, {name: run.counts(n) | {"loss": loss} for name, n in sets.items()}, 2.0))
-        for name, count in sets.items():
-            run.score(run.paths.evaluation(step, name), count, step=step, dataset=name, loss=finite(loss))
+    run.scored(INTERVALS)
     run.adapter(1000)
     run.adapter(800)
     run.tuned(800, 182, 30)

@@ -129,13 +129,11 @@ OTHER_DEATHS = [name for name in DEATHS if name not in ("while one is made", "af
     "death",
     ["while one is made", "after the choice", *(pytest.param(name, marks=pytest.mark.long) for name in OTHER_DEATHS)],
 )
+@pytest.mark.parametrize("chosen_run", ["dora"], indirect=True)
 def test_a_run_killed_while_it_chooses_ends_as_one_that_was_not(
     death: str, chosen_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, choosing_sets: dict[str, Path]
 ) -> None:
-    method = chosen_run.config["settings"]["adapter"]["method"]
-    if method != "dora":
-        pytest.skip("the method makes no difference here")
-    run = made(tmp_path, tiny_moonshine, choosing_sets, method)
+    run = made(tmp_path, tiny_moonshine, choosing_sets, "dora")
     assert run.fork(signal_at(signal.SIGKILL, DEATHS[death])) == signal.SIGKILL
     before = sum(isinstance(record.event, CandidateScored) for record in run.records)
     run.trained()
@@ -146,13 +144,11 @@ def test_a_run_killed_while_it_chooses_ends_as_one_that_was_not(
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("chosen_run", ["lora"], indirect=True)
 def test_a_run_that_is_stopped_while_it_chooses_goes_on_from_there(
     chosen_run: TrainingRun, tmp_path: Path, tiny_moonshine: Path, choosing_sets: dict[str, Path]
 ) -> None:
-    method = chosen_run.config["settings"]["adapter"]["method"]
-    if method != "lora":
-        pytest.skip("the method makes no difference here")
-    run = made(tmp_path, tiny_moonshine, choosing_sets, method)
+    run = made(tmp_path, tiny_moonshine, choosing_sets, "lora")
     run.fork(signal_at(signal.SIGTERM, DEATHS["after one"]))
     assert run.final.outcome == "stopped"
     assert 2 <= len(run.snapshot.candidates) < len(NAMES)

@@ -154,8 +154,8 @@ def test_a_score_document_is_strict_json_and_says_what_it_depends_on(
     manifest, clips = decoded(small_set)
     result = replace(evaluate(speech, manifest, clips), loss=float("nan"))
     document = score_document(
-        result, speech, dataset="domain", manifest=manifest, manifest_sha256="ff", step=3, target_rms=0.1,
-        normaliser_name="raw", adapter_hash=None,
+        result, device=speech.device.type, precision=speech.precision, decode=speech.decoding, dataset="domain",
+        manifest=manifest, manifest_sha256="ff", step=3, target_rms=0.1, normaliser_name="raw", adapter_hash=None,
     )  # fmt: skip
     assert decode_score(json.dumps(document.plain(), allow_nan=False).encode()) == document
     assert document.loss is None
