@@ -169,6 +169,14 @@ def _wait(pid: int) -> tuple[int, float]:
     return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
 
 
+def replace_in_plan(case: Case, old: str, new: str) -> None:
+    """Put `new` in place of what the plan says first; ValueError where it does not say so."""
+    text = case.plan.read_text()
+    if old not in text:
+        raise ValueError(f"the plan has no {old}")
+    case.plan.write_text(text.replace(old, new, 1))
+
+
 def figures(document: dict[str, Any], experiment: str) -> dict[str, Any] | None:
     """What the gate's JSON says of the row: its criteria with their numbers, and its WERs. None without the row.
 

@@ -6,12 +6,22 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from benchmarks.gate_attacks.attacks import Truth, draw
+from benchmarks.gate_attacks.attacks import EVIDENCE, Attack
 from benchmarks.gate_attacks.cases import Done, command, figures, fresh, tree
 from benchmarks.gate_attacks.material import Material
+from benchmarks.gate_attacks.plan_attacks import PLANS
+
+
+class Truth(Enum):
+    """When the gate may still accept the run `a` after an attack. It may never accept `r`."""
+
+    SAME_FIGURES = "with its true figures alone"
+    NEVER = "never: the plan names other data, another model or other settings"
 
 
 @dataclass
@@ -27,6 +37,15 @@ class Found:
     unnoticed: bool = False
     """`a` was accepted, with its true figures."""
     seconds: float = 0.0
+
+
+def draw(random: Random) -> tuple[Attack, Truth, str]:
+    """(an attack, when `a` may still be accepted, the run that is judged)"""
+    attacks = [*EVIDENCE, *PLANS]
+    [(attack, _)] = random.choices(attacks, [weight for _, weight in attacks])
+    if any(attack is known for known, _ in PLANS):
+        return attack, Truth.NEVER, "a"
+    return attack, Truth.SAME_FIGURES, random.choice(("a", "r"))
 
 
 def attacked(material: Material, folder: Path, number: int, truth: dict[str, Any]) -> Found:
