@@ -180,7 +180,7 @@ def replace_in_plan(case: Case, old: str, new: str) -> None:
 def figures(document: dict[str, Any], experiment: str) -> dict[str, Any] | None:
     """What the gate's JSON says of the row: its criteria with their numbers, and its WERs. None without the row.
 
-    Reasons are left out: they tell by which thresholds a candidate was chosen, which are those that the run recorded.
+    Reasons are left out: they name the guardrail by which a candidate was chosen, which is the run's own.
     """
     for row in document.get("rows", ()):
         if row.get("experiment") == experiment:

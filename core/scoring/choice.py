@@ -62,6 +62,8 @@ def choose(baseline: Scored, candidates: Sequence[Scored], thresholds: Threshold
     found = {one.name: _standing(baseline, one, thresholds) for one in known}
     gains = {one.name: _gain(baseline, one) for one in known}
     level = thresholds.selection_confidence
+    # The run's own thresholds choose, those of the gate judge: which these are is said where they are used.
+    guardrail = f"the guardrail of {thresholds.heldout_regression_pp:g} points"
     keeping = [name for name, one in found.items() if one.keeps >= level - _TIE]
     standings = tuple(found.values())
 
@@ -76,7 +78,7 @@ def choose(baseline: Scored, candidates: Sequence[Scored], thresholds: Threshold
         best = min(keeping, key=lambda name: (-gains[name], loss(name), likelihood(name), name))
         why = (
             f"{best} gains most on data.selection ({_points(found[best].gain_pp)}) of the {len(keeping)} of "
-            f"{len(known)} candidates that keep the guardrail on data.selection_heldout with {_percent(level)} "
+            f"{len(known)} candidates that keep {guardrail} on data.selection_heldout with {_percent(level)} "
             f"confidence ({found[best].rise_pp:+.2f} points, {_percent(found[best].keeps)} sure)."
         )
         return Choice(best, True, why, standings)
@@ -85,7 +87,7 @@ def choose(baseline: Scored, candidates: Sequence[Scored], thresholds: Threshold
     among = enough or some or list(found)
     best = min(among, key=lambda name: (likelihood(name), -gains[name], loss(name), name))
     why = (
-        f"None of {len(known)} candidates keeps the guardrail on data.selection_heldout with {_percent(level)} "
+        f"None of {len(known)} candidates keeps {guardrail} on data.selection_heldout with {_percent(level)} "
         f"confidence: {best} is the likeliest to, {_percent(found[best].keeps)} sure "
         f"({found[best].rise_pp:+.2f} points), with a gain of {_points(found[best].gain_pp)} on data.selection."
     )

@@ -38,8 +38,8 @@ def test_takes_the_largest_gain_of_those_that_keep_the_guardrail() -> None:
     assert [one.name for one in choice.standings] == ["a", "b", "c"]
     assert choice.standings[0].rise_pp == pytest.approx(2.0)
     assert choice.why == (
-        "b gains most on data.selection (+2.00 points) of the 2 of 3 candidates that keep the guardrail on "
-        "data.selection_heldout with 80 % confidence (+0.00 points, 94.4 % sure)."
+        "b gains most on data.selection (+2.00 points) of the 2 of 3 candidates that keep the guardrail of 0.5 points "
+        "on data.selection_heldout with 80 % confidence (+0.00 points, 94.4 % sure)."
     )
 
 
@@ -96,3 +96,10 @@ def test_other_utterances_than_the_base_models_are_refused() -> None:
 def test_the_probability_below_a_quantile_is_the_quantiles(degrees: int) -> None:
     for probability in (0.05, 0.5, 0.8, 0.975):
         assert student_below(quantile(probability, degrees), degrees) == pytest.approx(probability, abs=1e-4)
+
+
+def test_the_sentence_says_which_guardrail_chose() -> None:
+    """The run's own, which may be looser than that of the gate that prints the sentence."""
+    one = scored("a", 60, 0)
+    said = [choose(BASE, [one], replace(GATE, heldout_regression_pp=limit)).why for limit in (0.5, 100.0)]
+    assert ["the guardrail of 0.5 points" in said[0], "the guardrail of 100 points" in said[1]] == [True, True]
