@@ -57,6 +57,8 @@ class FamilyFacts:
     """Regular expressions in the names of a model's files, and what transformers makes of them when it loads."""
     beams: bool = False
     """Whether it can decode by beam search."""
+    divergence: bool = True
+    """Whether what it writes is a distribution over units at each of a clip's frames or tokens, as `train.kl` needs."""
     spectrogram: tuple[int, int] | None = None
     """Which axes of its `input_features` (clips, …) are time and frequency; None: it hears samples.
 
@@ -229,6 +231,7 @@ FAMILIES = (
         decoder=r"(.*\.)?(decoder|joint)\.",
         default_sites="encoder",
         spectrogram=(1, 2),
+        divergence=False,
     ),
     FamilyFacts(
         "qwen3_asr",
@@ -443,6 +446,14 @@ def cannot(facts: FamilyFacts, train: TrainSettings, config: Mapping[str, object
         yield f"gate.beams: {facts.name} models are decoded greedily; set it to 1, which is the default (beams: {able})"
     if (train.augment.time_masks or train.augment.feature_masks) and heard_as(facts, config or {}) is None:
         yield nothing_to_mask(facts)
+    if train.kl > 0 and not facts.divergence:
+        yield no_divergence(facts)
+
+
+def no_divergence(facts: FamilyFacts) -> str:
+    """What to say of `train.kl` for a transducer."""
+    why = "write units and durations on many ways through a clip, and have no one distribution to compare at each place"
+    return f"train.kl: {facts.name} models {why}; set it to 0, which is the default"
 
 
 def nothing_to_mask(facts: FamilyFacts) -> str:

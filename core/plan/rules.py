@@ -20,6 +20,7 @@ from core.plan.schema import (
     TrainSettings,
     module_rank,
 )
+from core.plan.targets import FROM_LAYERS
 from core.plan.validate import Problems
 from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds
@@ -73,6 +74,8 @@ def check_rows(
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
                 problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
             for key, what in unclear_candidates(row.settings):
+                problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
+            for key, what in unclear_pulls(row.settings):
                 problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
             augment = train.augment
             if augment.noise is not None and augment.snr_low > augment.snr_high:
@@ -134,6 +137,29 @@ def unclear_candidates(settings: RunSettings) -> Iterator[tuple[str, str]]:
     count = len(interval_steps(train.steps, train.eval_every))
     if train.average > count:
         yield "average", f"the run has {count} interval{'' if count == 1 else 's'}: give at most so many"
+
+
+def unclear_pulls(settings: RunSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) with what keeps the adapter near the base model."""
+    train, method = settings.train, settings.adapter.method
+    if train.kl > 0 and train.replay_share == 0:
+        yield (
+            "kl",
+            "the divergence is measured on replay speech, and there is none: give data.replay and train.replay_share, "
+            "or set train.kl = 0",
+        )
+    if train.decay_to_base > 0 and method in FROM_LAYERS:
+        yield (
+            "decay_to_base",
+            f'adapter.method = "{method}" begins with parts of the layers, so that no smaller adapter of its rank is '
+            "nearer to the base model: take lora, rslora or dora, or set train.decay_to_base = 0",
+        )
+    if train.learning_rate * train.decay_to_base >= 1:
+        yield (
+            "decay_to_base",
+            f"{train.decay_to_base:g} times train.learning_rate = {train.learning_rate:g} is 1 or more, and takes all "
+            "that a step has learnt: lower it",
+        )
 
 
 def unclear_ranks(adapter: AdapterSettings) -> Iterator[str]:

@@ -215,6 +215,24 @@ class TrainSettings:
     weight_decay: float = _key(0.0, "AdamW weight decay", minimum=0.0)
     seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0, maximum=MOST_SEED)
     replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
+    kl: float = _key(
+        0.0,
+        "weight of the divergence from the base model's outputs on replay speech, which the step minimises with the "
+        "loss; 0: off",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    decay_to_base: float = _key(
+        0.0,
+        "pull to the base model: each step takes learning rate times this of every layer's change away; 0: off",
+        minimum=0.0,
+    )
+    ema: float = _key(
+        0.0,
+        "decay of a moving average of the adapter over steps, as 0.99, which intervals score and save; 0: off",
+        minimum=0.0,
+        below=1.0,
+    )
     threads: int = _key(2, "CPU threads of the trainer", minimum=1, maximum=1024)
     precision: str = _key(
         "auto",

@@ -58,7 +58,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimiser update. `loss`: nats per target token over the whole step."""
+    """One optimiser update. `loss`: nats per target token over the whole step, without what `kl` adds to it."""
 
     NAME: ClassVar[str] = "step"
     step: int
@@ -68,6 +68,8 @@ class Step:
     tokens: int
     audio_s: float
     seconds: float
+    kl: float | None = None
+    """With `train.kl`: nats of divergence from the base model, per target token of the step's replay speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def _plain(value: Any) -> Any:
 
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_FLOATS = {"loss", "grad_norm", "learning_rate", "audio_s", "seconds"}
+_FLOATS = {"loss", "grad_norm", "learning_rate", "audio_s", "seconds", "kl"}
 
 
 def _restore(name: str, value: Any) -> Any:
@@ -216,6 +218,7 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
     "int": _is_int,
     "int | None": lambda value: value is None or _is_int(value),
     "tuple[int, ...]": lambda value: isinstance(value, tuple) and all(map(_is_int, value)),
+    "float | None": lambda value: value is None or isinstance(value, float) or _is_int(value),
     "float": lambda value: isinstance(value, float) or _is_int(value),
     "str": lambda value: isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
@@ -231,7 +234,10 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
 def encode(record: Record) -> str:
     """One line of `events.jsonl`, without the line end."""
     head = {"event": record.event.NAME, "attempt": record.attempt, "time": round(record.time, 3)}
-    return json.dumps(head | _plain(asdict(record.event)), ensure_ascii=True, allow_nan=False)
+    told = asdict(record.event)
+    if told.get("kl", 0.0) is None:
+        del told["kl"]  # the line of a step without it is what it always was
+    return json.dumps(head | _plain(told), ensure_ascii=True, allow_nan=False)
 
 
 def decode(line: str) -> Record | None:

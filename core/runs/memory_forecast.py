@@ -50,7 +50,7 @@ class MemoryForecast:
     model: int
     """The base's weights in training steps."""
     adapter: int
-    """Weights of the adapter, their gradients and moments."""
+    """Weights of the adapter, their gradients, moments and moving average."""
     step: int
     """What a step keeps for its backward pass."""
     evaluation: int
@@ -80,7 +80,8 @@ def memory_forecast(settings: RunSettings, *, on_cpu: bool = True) -> MemoryFore
     bits = _BITS[settings.train.base_precision]
     linear = sum(map(_size, model.linear.values()))
     base = model.weights * _FLOAT - linear * (32 - bits) // 8
-    adapter = _TRAINED_BYTES * model.trained + _FLOAT * (model.saved - model.trained)
+    average = model.trained if settings.train.ema > 0 else 0
+    adapter = _TRAINED_BYTES * model.trained + _FLOAT * (model.saved - model.trained + average)
     encoder = _Stack(model, model.facts.encoder)
     passing = _PASSING["adapted" if encoder.adapted and on_cpu else "frozen"]
     step = _FLOAT * int(_TAKEN * _step_floats(settings, model, train) + passing * _one_layer(model, train))
@@ -139,7 +140,8 @@ def _step_floats(settings: RunSettings, model: AdaptedModel, batch: _Batch) -> i
     floats += decoder.kept(written, dora, again, from_first=not encoder.adapted)
     if not again and (encoder.adapted or decoder.adapted):
         floats += decoder.kept_of_encoder(frames, dora)
-    return int(floats) + batch.clips * batch.tokens * model.vocabulary * _LOGIT_FLOATS
+    each = _LOGIT_FLOATS * (2 if settings.train.kl > 0 else 1)
+    return int(floats) + batch.clips * batch.tokens * model.vocabulary * each
 
 
 def _heard_in_decoder(model: AdaptedModel, batch: _Batch) -> int:

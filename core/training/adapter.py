@@ -32,7 +32,7 @@ from core.training.families.base import SpeechModel
 from core.training.memory import whole_modules
 from core.training.model import one_line
 
-_TRAINED = "default"
+TRAINED = "default"
 """peft's name of the adapter that is trained."""
 _BEGINNING = "beginning"
 """Of the frozen one beside it, which takes away what the trained one began with."""
@@ -107,19 +107,19 @@ _PARTS: dict[str, Callable[[Tensor, int, float], tuple[Tensor, Tensor]]] = {"pis
 
 def _begin_with_layers(network: Any, part: Callable[[Tensor, int, float], tuple[Tensor, Tensor]]) -> None:
     """Give both adapters of each layer the same part of its weights, one of them the negative."""
-    network.base_model.set_adapter([_TRAINED, _BEGINNING])
+    network.base_model.set_adapter([TRAINED, _BEGINNING])
     with torch.no_grad():
-        for _, layer in _adapted(network):
+        for _, layer in adapted_layers(network):
             weight = layer.get_base_layer().weight.float()
-            b, a = part(weight, layer.r[_TRAINED], layer.scaling[_TRAINED])
-            for name, sign in ((_TRAINED, 1.0), (_BEGINNING, -1.0)):
+            b, a = part(weight, layer.r[TRAINED], layer.scaling[TRAINED])
+            for name, sign in ((TRAINED, 1.0), (_BEGINNING, -1.0)):
                 layer.lora_A[name].weight.copy_(a)
                 layer.lora_B[name].weight.copy_(b * sign)
-                layer.lora_A[name].requires_grad_(name == _TRAINED)
-                layer.lora_B[name].requires_grad_(name == _TRAINED)
+                layer.lora_A[name].requires_grad_(name == TRAINED)
+                layer.lora_B[name].requires_grad_(name == TRAINED)
 
 
-def _adapted(network: Any) -> list[tuple[str, Any]]:
+def adapted_layers(network: Any) -> list[tuple[str, Any]]:
     """(name, layer) of each layer with an adapter."""
     from peft.tuners.lora import LoraLayer
 
@@ -186,7 +186,7 @@ def merged(speech: SpeechModel) -> Iterator[SpeechModel]:
     with _whole(network, speech.device):
         swapped: list[tuple[nn.Module, str, Any, nn.Parameter]] = []
         try:
-            for name, layer in _adapted(network):
+            for name, layer in adapted_layers(network):
                 owner, child = _place(network, name)
                 swapped.append((owner, child, layer, layer.get_base_layer().weight))
                 _swap(owner, child, layer)
@@ -215,7 +215,7 @@ def without_adapter(speech: SpeechModel) -> SpeechModel:
     network = speech.network.get_base_model()
     for owner, child, _, whole in whole_modules(network):
         setattr(owner, child, whole.to(speech.device))
-    for name, layer in _adapted(network):
+    for name, layer in adapted_layers(network):
         owner, child = _place(network, name)
         setattr(owner, child, layer.get_base_layer())
     del network.peft_config  # peft's own mark of a model that has an adapter
@@ -254,11 +254,11 @@ def _merged_weight(layer: Any) -> Tensor:
     base, weight = layer.get_base_layer(), layer.get_base_layer().weight
     if _BEGINNING in layer.lora_A:
         b, a = (_joined(layer, side) for side in ("lora_B", "lora_A"))
-        joined: Tensor = weight + (b @ a) * layer.scaling[_TRAINED]
+        joined: Tensor = weight + (b @ a) * layer.scaling[TRAINED]
         return joined
     base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
     try:
-        layer.merge(adapter_names=[_TRAINED])
+        layer.merge(adapter_names=[TRAINED])
         changed: Tensor = base.weight.detach()
         return changed
     finally:
@@ -269,15 +269,15 @@ def _merged_weight(layer: Any) -> Tensor:
 
 def _joined(layer: Any, side: str) -> Tensor:
     """The adapter and what it began with, as the one adapter of twice the rank that is saved."""
-    return torch.cat([getattr(layer, side)[name].weight for name in (_TRAINED, _BEGINNING)], int(side == "lora_B"))
+    return torch.cat([getattr(layer, side)[name].weight for name in (TRAINED, _BEGINNING)], int(side == "lora_B"))
 
 
 def save_adapter(speech: SpeechModel, folder: Path, facts: AdapterFacts) -> None:
     """Write weights, configuration and facts to `folder`; equal adapters give equal bytes."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(speech.network, adapter_name=_TRAINED)
-    config: dict[str, Any] = speech.network.peft_config[_TRAINED].to_dict()
+    state = get_peft_model_state_dict(speech.network, adapter_name=TRAINED)
+    config: dict[str, Any] = speech.network.peft_config[TRAINED].to_dict()
     if _BEGINNING in speech.network.peft_config:
         began = get_peft_model_state_dict(speech.network, adapter_name=_BEGINNING)
         state = {name: torch.cat([tensor, began[name]], int(".lora_B." in name)) for name, tensor in state.items()}
@@ -313,7 +313,7 @@ def load_adapter(
     """The model with the adapter in `folder` merged in fp32, set to decode as the adapter was evaluated. ModelError."""
     speech, facts = decoding_as(speech, folder, model_hash)
     network = _load(speech.network, folder).get_base_model()
-    for name, layer in _adapted(network):
+    for name, layer in adapted_layers(network):
         _swap(*_place(network, name), layer)
     return replace(speech, network=network.eval().requires_grad_(False)), facts
 
@@ -368,7 +368,7 @@ def decoding_as(
 def updates(speech: SpeechModel, folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(name, weight, merged weight) of each layer that the adapter in `folder` changes. Raises ModelError."""
     network = _load(speech.network, folder).get_base_model()
-    for name, layer in _adapted(network):
+    for name, layer in adapted_layers(network):
         yield name, layer.get_base_layer().weight.detach(), _merged_weight(layer).detach()
 
 

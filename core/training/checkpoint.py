@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import RunFolderError
 from core.runs.folder import delete, files, make, names, subfolders, write_bytes, write_json, write_text
@@ -25,9 +26,11 @@ def save_checkpoint(
     parameters: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     plan_hash: str,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the state after optimiser step `step`; the marker comes last, when all else is on disk.
 
+    `average`: of the parameters over the steps so far, by their names, where the run keeps one.
     A whole checkpoint of that step is left as it is: the run went on from there and was stopped before the next step.
     """
     if step in whole_checkpoints(paths):
@@ -40,6 +43,7 @@ def save_checkpoint(
         for key in _MOMENTS:
             if key in optimiser.state.get(parameter, {}):
                 tensors[f"{key}/{name}"] = optimiser.state[parameter][key].detach().cpu().clone()
+    tensors |= {f"average/{name}": tensor.cpu().clone() for name, tensor in (average or {}).items()}
     # not save_file: its error for a full disk is no OSError
     write_bytes(paths.root, folder / STATE, save(tensors))
     write_json(paths.root, folder / META, {"schema": 1, "step": step, "batch_plan": plan_hash})
@@ -65,8 +69,9 @@ def load_checkpoint(
     parameters: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     plan_hash: str,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Put weights and optimiser moments back as they were after `step`.
+    """Put weights, optimiser moments and, into the tensors of `average`, the average back as they were after `step`.
 
     Raises RunFolderError when the files are damaged or were written under another batch plan.
     """
@@ -77,7 +82,8 @@ def load_checkpoint(
             raise ValueError(problem or f"no {META}")
         planned = meta["batch_plan"]
         tensors = load_file(folder / STATE)
-        missing = [name for name in parameters if f"weight/{name}" not in tensors]
+        wanted = [f"weight/{name}" for name in parameters] + [f"average/{name}" for name in average or ()]
+        missing = [name for name in wanted if name not in tensors]
         if missing:
             raise KeyError(missing[0])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -91,6 +97,8 @@ def load_checkpoint(
             f"that the run began with (they are in {paths.events}), or delete {paths.checkpoints} to begin again"
         )
     with torch.no_grad():
+        for name, tensor in (average or {}).items():
+            tensor.copy_(tensors[f"average/{name}"])
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weight/{name}"])
             state = {key: tensors[f"{key}/{name}"] for key in _MOMENTS if f"{key}/{name}" in tensors}

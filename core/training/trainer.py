@@ -47,6 +47,7 @@ from core.training.determinism import deterministic_kernels, seed_step
 from core.training.evaluation import Scorer
 from core.training.families.base import SpeechModel
 from core.training.journal import Journal
+from core.training.near_base import MovingAverage, loss_and_divergence, pull_to_base
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float, schedule: str) -> float:
@@ -106,6 +107,7 @@ class Trainer:
             lr=0.0,
             weight_decay=settings.train.weight_decay,
         )
+        self.average = MovingAverage(self.parameters, settings.train.ema) if settings.train.ema > 0 else None
         self.intervals: dict[int, Interval] = {}
         self.candidates: dict[str, CandidateScore] = {}
         """Made of intervals when the last step is done, by name."""
@@ -121,7 +123,8 @@ class Trainer:
 
     def resume(self, step: int, intervals: dict[int, Interval], candidates: dict[str, CandidateScore]) -> None:
         """Go on from a whole checkpoint, knowing the intervals and candidates that were scored up to it."""
-        load_checkpoint(self.paths, step, kept(self.speech), self.optimiser, self.materials.plan.hash)
+        average = None if self.average is None else self.average.tensors
+        load_checkpoint(self.paths, step, kept(self.speech), self.optimiser, self.materials.plan.hash, average)
         self.step = step
         self.intervals, self.candidates = dict(intervals), dict(candidates)
         self._link()
@@ -162,24 +165,34 @@ class Trainer:
         set_training_mode(self.speech)
         micros = self.materials.plan.steps[step - 1]
         tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))
-        loss_sum, audio_s, place = 0.0, 0.0, 0
+        replayed = sum(len(ids) for micro in micros for ids in self._replayed(micro))
+        loss_sum, kl_sum, audio_s, place = 0.0, 0.0, 0.0, 0
         with deterministic_kernels(self.train.deterministic):
             for micro in micros:
-                loss, seconds = self._summed_loss(micro, step, place)
-                (loss / tokens).backward()  # type: ignore[no-untyped-call]
+                loss, divergence, seconds = self._summed_losses(micro, step, place)
+                wanted = loss / tokens
+                if divergence is not None:
+                    wanted = wanted + self.train.kl * divergence / replayed
+                    kl_sum += float(divergence.detach())
+                wanted.backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
                 audio_s += seconds
                 place += len(micro.train) + len(micro.replay)
             norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.train.clip))
         loss_mean = loss_sum / tokens
+        kl = kl_sum / replayed if self.train.kl > 0 and replayed else None
         if not (math.isfinite(loss_mean) and math.isfinite(norm)):
-            self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), 0.0))
+            self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), 0.0, kl))
             raise Diverged(f"step {step}: loss {loss_mean}, gradient norm {norm}; lower train.learning_rate")
+        if self.train.decay_to_base > 0:
+            pull_to_base(self.speech, rate * self.train.decay_to_base)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
         self.step = step
         elapsed = round(time.perf_counter() - started, 4)
-        self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), elapsed))
+        self.journal.emit(Step(step, loss_mean, rate, norm, tokens, round(audio_s, 3), elapsed, kl))
 
     def _parts(self, micro: MicroBatch) -> list[tuple[TrainingSet, int]]:
         parts = [(self.materials.train, i) for i in micro.train]
@@ -190,8 +203,14 @@ class Trainer:
     def _labels(self, micro: MicroBatch) -> list[list[int]]:
         return [source.labels[i] for source, i in self._parts(micro)]
 
-    def _summed_loss(self, micro: MicroBatch, step: int, place: int) -> tuple[torch.Tensor, float]:
-        """The loss summed over the micro-batch's target units, and its seconds of audio.
+    def _replayed(self, micro: MicroBatch) -> list[list[int]]:
+        replay = self.materials.replay
+        return [] if replay is None else [replay.labels[i] for i in micro.replay]
+
+    def _summed_losses(
+        self, micro: MicroBatch, step: int, place: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+        """The loss summed over the micro-batch's target units, its divergence if `train.kl` asks, its audio's seconds.
 
         `place`: of its first clip among those of the step.
         """
@@ -209,9 +228,10 @@ class Trainer:
             longest = self.speech.encoder_seconds(max(map(len, clips)) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
             shares = [len(clip) / longest for clip in clips]
             augmentation.mask(features["input_features"], self.speech.spectrogram, shares, step, place)
+        replay = len(self._replayed(micro)) if self.train.kl > 0 else 0
         with self.speech.autocast():
-            loss = self.speech.summed_loss(self.speech.encode(features, languages), labels)
-        return loss, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
+            loss, divergence = loss_and_divergence(self.speech, features, languages, labels, replay)
+        return loss, divergence, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
 
     def _fits(self, ids: list[int], samples: int) -> bool:
         return self.speech.unfit(ids, samples) is None
@@ -219,7 +239,8 @@ class Trainer:
     def _checkpoint(self) -> None:
         self.journal.phase("checkpointing", self.step)
         self.paths = self.scorer.stopping.last_place(self.paths)
-        save_checkpoint(self.paths, self.step, kept(self.speech), self.optimiser, self.materials.plan.hash)
+        average = None if self.average is None else self.average.tensors
+        save_checkpoint(self.paths, self.step, kept(self.speech), self.optimiser, self.materials.plan.hash, average)
         self.journal.emit(CheckpointSaved(self.step))
         prune_checkpoints(self.paths, self.train.keep_checkpoints)
 
@@ -233,14 +254,15 @@ class Trainer:
         folder = self.paths.adapter(step)
         self.scorer.stopping.check_folder()
         make(self.paths.root, folder)
-        save_adapter(self.speech, folder, replace(self.facts, step=step))
-        digest = adapter_hash(folder)
         sets: dict[str, dict[str, Any]] = {}
-        with merged(self.speech) as speech:
-            for dataset in self.materials.evaluation:
-                score = self.scorer(speech, dataset, step, digest)
-                write_json(self.paths.root, self.paths.evaluation(step, dataset.name), score.plain())
-                sets[dataset.name] = score.event
+        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+            save_adapter(self.speech, folder, replace(self.facts, step=step))
+            digest = adapter_hash(folder)
+            with merged(self.speech) as speech:
+                for dataset in self.materials.evaluation:
+                    score = self.scorer(speech, dataset, step, digest)
+                    write_json(self.paths.root, self.paths.evaluation(step, dataset.name), score.plain())
+                    sets[dataset.name] = score.event
         self.journal.phase("saving", step)
         scored = IntervalScored(step, sets, round(time.perf_counter() - started, 3))
         self.intervals[step] = interval_of(scored)
@@ -253,7 +275,7 @@ class Trainer:
     def to_base(self) -> SpeechModel:
         """The plain base model in fp32: there are no more steps, and adapter and optimiser are let go."""
         del self.optimiser
-        self.parameters = {}
+        self.parameters, self.average = {}, None
         self.speech = without_adapter(self.speech)
         self.speech.network.eval()
         return self.speech
@@ -261,6 +283,7 @@ class Trainer:
     def release(self) -> None:
         """Give back the memory of the model, its gradients and the optimiser: there are no more steps."""
         vars(self).pop("optimiser", None)  # it is gone already where the adapter was let go
+        self.average = None
         network = self.speech.network
         for tensor in (*network.parameters(), *network.buffers()):
             tensor.grad = None

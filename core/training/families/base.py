@@ -18,8 +18,9 @@ from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
-from core.plan.families import FamilyFacts, known_languages, unlisted_languages, wrong_language
+from core.plan.families import FamilyFacts, known_languages, no_divergence, unlisted_languages, wrong_language
 from core.runs.scores import Decoding
+from core.training.loss import Predicted
 
 Samples = NDArray[np.float32]
 
@@ -135,6 +136,14 @@ class SpeechModel(ABC):
     @abstractmethod
     def summed_loss(self, encoded: Any, targets: Sequence[Sequence[int]]) -> Tensor:
         """Nats in fp32, summed over all units of `targets`, as many as they are long; an empty row counts nothing."""
+
+    def predicted(self, encoded: Any, targets: Sequence[Sequence[int]]) -> Predicted:
+        """What it says where the loss of `targets` asks it. ModelError for a family that has no such places."""
+        raise ModelError(no_divergence(self.facts))
+
+    def loss_of(self, predicted: Predicted, targets: Sequence[Sequence[int]]) -> Tensor:
+        """`summed_loss` of what it said."""
+        raise ModelError(no_divergence(self.facts))
 
     @abstractmethod
     def decode(self, encoded: Any, caps: Sequence[int]) -> list[list[int]]:

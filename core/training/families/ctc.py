@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +22,13 @@ from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
 from core.plan.families import LANGUAGE_MISSING, FamilyFacts, no_weights_of, wrong_blank
 from core.training.families.base import Limits, Samples, SpeechModel, padded
+from core.training.loss import Predicted
 from core.training.padding import hear_own_frames
 
 MINIMUM_SAMPLES = 640
 """40 ms: shorter clips are followed by silence, so that every encoder makes a frame of them."""
 MEASURED_SECONDS = 10
 """Of silence, whose frames tell how many a second has."""
-
-
-class Frames(NamedTuple):
-    """What a CTC model says of a batch."""
-
-    logits: Tensor
-    """(clips, frames, units)."""
-    lengths: Tensor
-    """(clips,): how many of the frames are the clip's own."""
 
 
 class Spelling:
@@ -124,9 +116,9 @@ class Ctc(SpeechModel):
         """Samples or log-mel frames, of each clip alone, right-padded with zeros, with the mask."""
         return {name: tensor.to(self.device) for name, tensor in alone(self.processor.feature_extractor, clips).items()}
 
-    def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Frames:
+    def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Predicted:
         """Logits of all units at each frame."""
-        return Frames(self.network(**features).logits, frames_of(self.network, features["attention_mask"]))
+        return Predicted(self.network(**features).logits, frames_of(self.network, features["attention_mask"]))
 
     def targets(self, text: str, language: str | None = None) -> list[int]:
         """The text's units, in the letters that the vocabulary has."""
@@ -148,13 +140,21 @@ class Ctc(SpeechModel):
         mask = alone(self.processor.feature_extractor, [silence])["attention_mask"]
         return int(frames_of(self.network, mask))
 
-    def summed_loss(self, encoded: Frames, targets: Sequence[Sequence[int]]) -> Tensor:
+    def summed_loss(self, encoded: Predicted, targets: Sequence[Sequence[int]]) -> Tensor:
         """Minus the log of the probability of all alignments.
 
         On the CPU: the backward pass of CUDA's ctc_loss is not deterministic, and its share of a step is small.
         """
+        return self.loss_of(self.predicted(encoded, targets), targets)
+
+    def predicted(self, encoded: Predicted, targets: Sequence[Sequence[int]]) -> Predicted:
+        """The logits of each frame, which no targets move."""
+        return encoded
+
+    def loss_of(self, predicted: Predicted, targets: Sequence[Sequence[int]]) -> Tensor:
+        """Minus the log of the probability of all alignments."""
         rows = [row for row, ids in enumerate(targets) if ids]
-        logits = encoded.logits[rows].float()
+        logits = predicted.logits[rows].float()
         if not rows:
             return logits.sum()
         wanted, mask = padded([torch.tensor(targets[row]) for row in rows])
@@ -162,7 +162,7 @@ class Ctc(SpeechModel):
             losses = ctc_loss(
                 logits.log_softmax(-1).transpose(0, 1).cpu(),
                 wanted,
-                encoded.lengths[rows].cpu(),
+                predicted.lengths[rows].cpu(),
                 mask.sum(-1),
                 blank=self.blank,
                 reduction="sum",
@@ -170,7 +170,7 @@ class Ctc(SpeechModel):
             )
         return losses.to(logits.device)
 
-    def decode(self, encoded: Frames, caps: Sequence[int]) -> list[list[int]]:
+    def decode(self, encoded: Predicted, caps: Sequence[int]) -> list[list[int]]:
         """The most likely unit of each of a clip's frames, repeated ones once, without blanks."""
         best = encoded.logits.argmax(-1).cpu()
         written = []

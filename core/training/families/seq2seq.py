@@ -18,7 +18,7 @@ from core.errors import ModelError
 from core.plan.families import FamilyFacts, no_token
 from core.training.decode import Encoded, Vocabulary, beam_search, decoder_logits, greedy
 from core.training.families.base import Limits, Samples, SpeechModel, padded
-from core.training.loss import pad_targets, summed_cross_entropy
+from core.training.loss import Predicted, pad_targets, summed_cross_entropy
 
 MINIMUM = 1024
 """Samples: shorter clips are followed by silence, for convolutions that need some."""
@@ -117,11 +117,18 @@ class Seq2Seq(SpeechModel):
 
     def summed_loss(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Tensor:
         """Cross-entropy of the tokens, each after the true ones before it."""
-        inputs, wanted, lengths = (
-            tensor.to(self.device) for tensor in pad_targets(targets, encoded.prompts, self.vocabulary.pad)
-        )
-        logits = decoder_logits(self.network, encoded, inputs, use_cache=False).logits
-        return summed_cross_entropy(logits[:, len(encoded.prompts[0]) - 1 :], wanted, lengths)
+        return self.loss_of(self.predicted(encoded, targets), targets)
+
+    def predicted(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Predicted:
+        """The logits of each token, after the true ones before it."""
+        inputs, _, lengths = pad_targets(targets, encoded.prompts, self.vocabulary.pad)
+        logits = decoder_logits(self.network, encoded, inputs.to(self.device), use_cache=False).logits
+        return Predicted(logits[:, len(encoded.prompts[0]) - 1 :], lengths.to(self.device))
+
+    def loss_of(self, predicted: Predicted, targets: Sequence[Sequence[int]]) -> Tensor:
+        """Cross-entropy of the tokens."""
+        _, wanted, _ = pad_targets(targets, [(0,)] * len(targets), self.vocabulary.pad)
+        return summed_cross_entropy(predicted.logits, wanted.to(self.device), predicted.lengths)
 
     def decode(self, encoded: Encoded, caps: Sequence[int]) -> list[list[int]]:
         """The most likely token at each place, until EOS or the cap; or the best of some hypotheses."""

@@ -19,7 +19,7 @@ from core.plan.families import FamilyFacts
 from core.training.families.base import Limits, padded
 from core.training.families.prompted import PromptPerLanguage
 from core.training.families.seq2seq import TOKENS_PER_SECOND
-from core.training.loss import summed_cross_entropy
+from core.training.loss import Predicted, summed_cross_entropy
 
 AUDIO_TOKENS_PER_SECOND = 13
 """Places of a prompt that a second of audio takes, at most."""
@@ -107,6 +107,10 @@ class SpeechLLM(PromptPerLanguage):
 
     def summed_loss(self, encoded: Heard, targets: Sequence[Sequence[int]]) -> Tensor:
         """Cross-entropy of the transcripts' tokens, each after the prompt and the true tokens before it."""
+        return self.loss_of(self.predicted(encoded, targets), targets)
+
+    def predicted(self, encoded: Heard, targets: Sequence[Sequence[int]]) -> Predicted:
+        """The logits of the transcripts' tokens, each after the prompt and the true tokens before it."""
         wanted, mask = padded([torch.tensor(ids, dtype=torch.long) for ids in targets])
         wanted, mask = wanted.to(self.device), mask.to(self.device)
         embedded = self.network.get_input_embeddings()(wanted[:, :-1])
@@ -122,7 +126,12 @@ class SpeechLLM(PromptPerLanguage):
             logits_to_keep=torch.cat([places, longest + given]),
         ).logits
         first = encoded.first_logits(logits, places)
-        return summed_cross_entropy(torch.cat([first[:, None], logits[:, len(places) :]], dim=1), wanted, mask.sum(1))
+        return Predicted(torch.cat([first[:, None], logits[:, len(places) :]], dim=1), mask.sum(1))
+
+    def loss_of(self, predicted: Predicted, targets: Sequence[Sequence[int]]) -> Tensor:
+        """Cross-entropy of the transcripts' tokens."""
+        wanted, _ = padded([torch.tensor(ids, dtype=torch.long) for ids in targets])
+        return summed_cross_entropy(predicted.logits, wanted.to(self.device), predicted.lengths)
 
     @torch.no_grad()
     def decode(self, encoded: Heard, caps: Sequence[int]) -> list[list[int]]:

@@ -22,7 +22,7 @@ from training_kit import QUICK, TrainingRun, digit_texts, made_up_set, speechlik
 from core.audio.samples import normalise
 from core.errors import ExitCode, ModelError
 from core.export.hf import save
-from core.plan.families import FAMILIES, family_of
+from core.plan.families import FAMILIES, cannot, family_of
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.runs.adapter_files import AdapterFacts
 from core.runs.adapter_size import adapter_problem, adapter_size
@@ -33,6 +33,7 @@ from core.training.evaluation import normalisation_fingerprint
 from core.training.families.base import SpeechModel
 from core.training.memory import recompute_layers
 from core.training.model import load_model
+from core.training.near_base import loss_and_divergence
 
 TEXTS = ("one", "two three four five", "six seven", "nine")
 ADAPTER = AdapterSettings(method="lora", rank=4, target_modules=("attention", "mlp"))
@@ -103,6 +104,36 @@ def test_the_frozen_base_is_trained_as_it_is_evaluated(speech: SpeechModel) -> N
     evaluated = loss(found, heard(), TEXTS)
     set_training_mode(found)
     assert [loss(found, heard(), TEXTS) for _ in range(3)] == [evaluated] * 3
+
+
+def test_the_divergence_from_the_base_is_measured_on_the_last_rows_or_refused_by_name(speech: SpeechModel) -> None:
+    targets, features = [speech.targets(text) for text in TEXTS], speech.features(heard())
+    if not speech.facts.divergence:
+        with pytest.raises(ModelError, match=f"train.kl: {speech.facts.name} models"):
+            speech.predicted(speech.encode(features), targets)
+        assert [text.partition(":")[0] for text in cannot(speech.facts, TrainSettings(kl=1.0))] == ["train.kl"]
+        return
+    assert not list(cannot(speech.facts, TrainSettings(kl=1.0)))
+    with torch.no_grad():
+        base = speech.predicted(speech.encode(features), targets)
+        expected_base = [row[:n].double().log_softmax(-1) for row, n in zip(base.logits, base.lengths, strict=True)]
+    found = disturbed(speech)
+    set_training_mode(found)
+    summed, divergence = loss_and_divergence(found, features, [None] * len(TEXTS), targets, 2)
+    with torch.no_grad():
+        now = found.predicted(found.encode(features), targets)
+        rows = [row[:n].double().log_softmax(-1) for row, n in zip(now.logits, now.lengths, strict=True)]
+        pairs = list(zip(expected_base, rows, strict=True))[-2:]
+        expected = sum(float((one.exp() * (one - other)).sum()) for one, other in pairs)
+        assert float(summed.detach()) == pytest.approx(
+            float(found.summed_loss(found.encode(features), targets)), rel=1e-5
+        )
+    assert divergence is not None
+    assert float(divergence.detach()) == pytest.approx(expected, rel=1e-3)
+    assert expected > 0
+    divergence.backward()  # type: ignore[no-untyped-call]
+    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in trainable(found).values())
+    assert loss_and_divergence(found, features, [None] * len(TEXTS), targets, 0)[1] is None
 
 
 def test_beams_find_the_same_alone_and_in_a_batch_or_are_refused_by_name(speech: SpeechModel) -> None:
