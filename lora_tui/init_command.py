@@ -21,7 +21,7 @@ from core.plan.schema import DataSettings, with_keys
 from core.plan.template import Chosen, family_defaults, plan_text
 from core.runs.model_check import family_in, languages_in, spoken_unless_told
 from core.runs.model_files import LinearLayers, is_hub_id, linear_layers, model_shapes
-from core.runs.preflight import hears, usable_seconds
+from core.runs.preflight import hears, usable_clips
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
 from core.system.files import write_text
@@ -114,7 +114,10 @@ def new_plan(answers: Mapping[str, str], output: Path) -> str:
     layers = layers_of(model)
     longest = hears(user_path(model))
     train, replay = (
-        usable_seconds(name, with_keys(DataSettings(), {name: str(user_path(answers[name]))}), longest)[0]
+        [
+            clip.seconds
+            for clip in usable_clips(name, with_keys(DataSettings(), {name: str(user_path(answers[name]))}), longest)[0]
+        ]
         if name in answers
         else []
         for name in ("train", "replay")

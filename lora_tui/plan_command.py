@@ -18,15 +18,16 @@ from core.plan.candidates import planned_candidates
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
 from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, interval_steps, matches, short, unknown_ids
-from core.plan.schema import DataSettings, Plan, Row, TrainSettings
+from core.plan.schema import DataSettings, Plan, Row, RunSettings, TrainSettings
 from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
 from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.model_check import family_in, spoken_unless_told
 from core.runs.paths import RunsFolder
-from core.runs.preflight import seconds_and_clips
+from core.runs.preflight import seconds_and_clips, selection_seconds
 from core.runs.resolve import ResolveLaterError, Resolver
+from core.runs.row import duration
 from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
@@ -76,6 +77,8 @@ class PlannedRow:
     """What `data.selection_share` takes out of training, a sentence for each set."""
     step: tuple[float, float] | None = None
     """(seconds of speech, clips) of a step, replay included; likewise."""
+    decoded_s: float | None = None
+    """Seconds of speech that are decoded to score all candidates on the selection sets; likewise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,11 +166,19 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
         step = None if absolute is None else seconds_and_clips(absolute)
         memory = None if absolute is None else memory_forecast(absolute, on_cpu=cpu)
         disk = None if absolute is None else forecast_bytes(absolute)
+        decoded_s = None if absolute is None else _decoded_s(absolute)
         selection: tuple[str, ...] = ()
         if not unread:
             selection = tuple(_selection_sets(resolver.absolute(row.settings, resolver.contents(row.settings)).data))
-        planned.append(PlannedRow(row, identity, state, size, memory, disk, selection, step))
+        planned.append(PlannedRow(row, identity, state, size, memory, disk, selection, step, decoded_s))
     return planned, [*problems, *in_rows(refused, len(rows))]
+
+
+def _decoded_s(settings: RunSettings) -> float | None:
+    """What all candidates of a run are scored on, in seconds; None: none, or the manifests do not tell."""
+    made = len(planned_candidates(settings.train))
+    each = selection_seconds(settings.data) if made else None
+    return None if each is None else made * each
 
 
 def _selection_sets(data: DataSettings) -> Iterator[str]:
@@ -213,14 +224,15 @@ def conditions_in_words(row: Row) -> str:
     return "; ".join(parts)
 
 
-def candidates_in_words(train: TrainSettings) -> str:
-    """What a row makes of its intervals; empty for nothing."""
+def candidates_in_words(train: TrainSettings, decoded_s: float | None) -> str:
+    """What a row makes of its intervals, for `decoded_s` seconds of speech to decode; empty for nothing."""
     if not (count := len(planned_candidates(train))):
         return ""
     intervals = len(interval_steps(train.steps, train.eval_every))
+    cost = "" if decoded_s is None else f", {duration(decoded_s)} of speech to decode"
     return (
         f"train.interpolate, train.average: {count} candidates are made of {intervals} intervals and scored on the "
-        "selection sets; the best of all is scored on domain and heldout"
+        f"selection sets{cost}; the best of all is scored on domain and heldout"
     )
 
 
@@ -263,7 +275,7 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
     for item in planned:
         for sentence in item.selection:
             said.setdefault(sentence, []).append(item.row.key)
-        if words := candidates_in_words(item.row.settings.train):
+        if words := candidates_in_words(item.row.settings.train, item.decoded_s):
             said.setdefault(words, []).append(item.row.key)
     lines += in_rows(said, len(planned))
     lines += _later_lines(plan)
@@ -329,6 +341,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
                 "adapter_from": item.row.adapter_from,
                 "selection": item.selection,
                 "candidates": len(planned_candidates(item.row.settings.train)),
+                "candidates_decode_s": item.decoded_s,
                 "step": None if item.step is None else dict(zip(("seconds", "clips"), item.step, strict=True)),
                 "memory": None if item.memory is None else asdict(item.memory),
                 "disk": item.disk,

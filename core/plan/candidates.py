@@ -3,7 +3,7 @@
 A candidate is an adapter that a run could ship. Every interval is one. The others are made of the saved adapters of
 intervals when training is over: `train.average` gives, at each interval, the average of its weights and those of the
 intervals before it; `train.interpolate` goes part of the way from the base model to what stands at the end of the run,
-its last interval and the last average.
+its last interval and the last average, or as many of each as `train.interpolate_last` says.
 """
 
 from __future__ import annotations
@@ -40,17 +40,25 @@ class Candidate:
         return of if self.alpha == 1.0 else f"{self.alpha:g} of the way from the base model to {of}"
 
 
-def further_candidates(steps: Sequence[int], interpolate: Sequence[float], average: int) -> tuple[Candidate, ...]:
+def further_candidates(
+    steps: Sequence[int], interpolate: Sequence[float], average: int, interpolate_last: int = 1
+) -> tuple[Candidate, ...]:
     """Those that a run with intervals at these steps (ascending, without 0) makes, in the order of making."""
     averages = [Candidate(tuple(steps[end - average : end])) for end in range(average, len(steps) + 1) if average > 1]
-    ends = [*([Candidate((steps[-1],))] if steps else []), *averages[-1:]]
+    late = set(steps[-interpolate_last:])
+    ends = [*(Candidate((step,)) for step in steps if step in late), *(one for one in averages if one.step in late)]
     between = [Candidate(end.steps, alpha) for end in ends for alpha in sorted(set(interpolate))]
     return (*averages, *between)
 
 
 def planned_candidates(train: TrainSettings) -> tuple[Candidate, ...]:
     """Those that a run makes which goes on to its last step."""
-    return further_candidates(interval_steps(train.steps, train.eval_every), train.interpolate, train.average)
+    return candidates_of(train, interval_steps(train.steps, train.eval_every))
+
+
+def candidates_of(train: TrainSettings, steps: Sequence[int]) -> tuple[Candidate, ...]:
+    """Those that these settings ask for of a run with intervals at these steps."""
+    return further_candidates(steps, train.interpolate, train.average, train.interpolate_last)
 
 
 def makes_candidates(train: TrainSettings) -> bool:

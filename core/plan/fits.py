@@ -44,6 +44,19 @@ def seconds_per_step(
     return train_seconds * (epochs or DEFAULT_EPOCHS) / steps
 
 
+def share_of_seconds(train: TrainSettings, own: tuple[float, float], replay: tuple[float, float]) -> float:
+    """`train.replay_share` as a share of seconds.
+
+    `own`, `replay`: (seconds, tokens) of all training and all replay clips. A share of tokens takes as many seconds of
+    replay as hold these tokens on average.
+    """
+    share = train.replay_share
+    if train.replay_share_by == "seconds" or min(*own, *replay) <= 0:
+        return share
+    ratio = share / (1.0 - share) * (own[1] / own[0]) / (replay[1] / replay[0])
+    return ratio / (1.0 + ratio)
+
+
 def clip_count(seconds: Sequence[float], total_s: float) -> int:
     """How many clips of these durations together hold about `total_s` seconds."""
     return round(total_s * len(seconds) / math.fsum(seconds))

@@ -135,8 +135,11 @@ def unclear_candidates(settings: RunSettings) -> Iterator[tuple[str, str]]:
     if train.average == 1:
         yield "average", "the average of one interval is that interval: write how many, or 0 for none"
     count = len(interval_steps(train.steps, train.eval_every))
-    if train.average > count:
-        yield "average", f"the run has {count} interval{'' if count == 1 else 's'}: give at most so many"
+    for key in ("average", "interpolate_last"):
+        if getattr(train, key) > count:
+            yield key, f"the run has {count} interval{'' if count == 1 else 's'}: give at most so many"
+    if train.interpolate_last > 1 and not train.interpolate:
+        yield "interpolate_last", "nothing is interpolated: give train.interpolate, or leave the key out"
 
 
 def unclear_pulls(settings: RunSettings) -> Iterator[tuple[str, str]]:

@@ -215,6 +215,11 @@ class TrainSettings:
     weight_decay: float = _key(0.0, "AdamW weight decay", minimum=0.0)
     seed: int = _key(0, "seed of batch order, adapter initialisation and dropout", minimum=0, maximum=MOST_SEED)
     replay_share: float = _key(0.5, "share of replay speech in each step's seconds", minimum=0.0, maximum=0.95)
+    replay_share_by: str = _key(
+        "seconds",
+        "what replay_share is a share of: seconds of speech, or tokens of its transcripts, which the loss counts",
+        choices=("seconds", "tokens"),
+    )
     kl: float = _key(
         0.0,
         "weight of the divergence from the base model's outputs on replay speech, which the step minimises with the "
@@ -267,6 +272,13 @@ class TrainSettings:
         minimum=0.01,
         maximum=0.99,
         most=MOST_WAYS,
+    )
+    interpolate_last: int = _key(
+        1,
+        "so many of the last intervals, and of the averages that end there, are interpolated; each costs decoding",
+        unit="intervals",
+        minimum=1,
+        maximum=1000,
     )
     average: int = _key(
         0,

@@ -379,7 +379,9 @@ def candidates_to_come(snapshot: RunSnapshot, planned: Sequence[int]) -> int:
 
 def _made_of(snapshot: RunSnapshot, steps: Sequence[int]) -> dict[str, Candidate]:
     train = _section(snapshot, "train")
-    made = further_candidates(steps, train.get("interpolate") or (), train.get("average") or 0)
+    made = further_candidates(
+        steps, train.get("interpolate") or (), train.get("average") or 0, train.get("interpolate_last") or 1
+    )
     return {adapter_name(one.steps, one.alpha): one for one in made}
 
 

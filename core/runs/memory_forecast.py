@@ -16,7 +16,7 @@ from core.plan.fits import clip_count, left_out, seconds_per_step
 from core.plan.schema import RunSettings
 from core.plan.targets import Shape, is_output
 from core.runs.adapter_size import AdaptedModel, adapted_model
-from core.runs.preflight import Clip, clips_of, hears
+from core.runs.preflight import Clip, clips_of, hears, replay_seconds_share
 
 _FLOAT = 4
 RUNTIME_BYTES = 480 << 20
@@ -110,6 +110,7 @@ def _batches(settings: RunSettings, model: AdaptedModel) -> tuple[_Batch, _Batch
         taken[name] = [clip for clip in found if left_out(clip.seconds, clip.text, data, heard) is None]
     if not taken["train"]:
         return None
+    share = replay_seconds_share(train, taken["train"], taken["replay"])
     lengths = [clip.seconds for clip in taken["train"]]
     each = seconds_per_step(math.fsum(lengths), train.steps, train.epochs, train.batch_seconds, share)
     clips = 0

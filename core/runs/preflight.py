@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from core.errors import AudioError, ManifestError, UserError
 from core.manifests.manifest import read_manifest
 from core.manifests.sets import is_parted, reserve_part, set_paths, split_of
 from core.plan.families import MODEL_SECONDS, cannot, wrong_language
-from core.plan.fits import batches_fit, left_out, nothing_left, seconds_per_step
-from core.plan.schema import DataSettings, ModelSettings, RunSettings
+from core.plan.fits import batches_fit, left_out, nothing_left, seconds_per_step, share_of_seconds
+from core.plan.schema import DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.runs.adapter_size import adapter_problem, model_folder
 from core.runs.model_check import config_of, family_in, languages_in, model_problem, worded
+from core.scoring.data_health import TAKEN_FROM
 from core.system.files import read_json, stamp
 
 MOST_HEADERS = 2000
@@ -49,21 +51,24 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         asked = (adapter_problem(settings) if targets_known else None, _wrong_language(folder, settings))
         problems += [wrong for wrong in asked if wrong is not None]
     problems += _unfit_reserve(settings.data)
-    seconds: dict[str, list[float]] = {"train": [], "replay": []}
+    found: dict[str, list[Clip]] = {"train": [], "replay": []}
     for name in ("train", "replay"):
         written = getattr(settings.data, name)
         if written is None or (name == "replay" and settings.train.replay_share == 0):
             continue
         try:
-            seconds[name], reasons = usable_seconds(name, settings.data, longest)
+            found[name], reasons = usable_clips(name, settings.data, longest)
         except (UserError, OSError):
             return problems  # which is told where the manifests are read for their hashes
-        if not seconds[name] and not reasons:
+        if not found[name] and not reasons:
             return problems
-        if not seconds[name]:
+        if not found[name]:
             return [*problems, nothing_left(name, written, reasons)]
-    if seconds["train"]:
-        wrong = batches_fit(seconds["train"], seconds["replay"], settings.train)
+    if found["train"]:
+        train = replace(
+            settings.train, replay_share=replay_seconds_share(settings.train, found["train"], found["replay"])
+        )
+        wrong = batches_fit(*([clip.seconds for clip in found[name]] for name in ("train", "replay")), train)
         problems += [wrong] if wrong is not None else []
     return problems
 
@@ -113,13 +118,21 @@ def _unfit_reserve(data: DataSettings) -> list[str]:
     return found
 
 
-def usable_seconds(name: str, data: DataSettings, longest: float) -> tuple[list[float], list[str]]:
-    """(the lengths of the clips of train or replay that can be trained on, why others cannot). UserError, OSError.
+def usable_clips(name: str, data: DataSettings, longest: float) -> tuple[list[Clip], list[str]]:
+    """(the clips of train or replay that can be trained on, why others cannot). UserError, OSError.
 
     Both are empty where no length can be told.
     """
-    found = [(clip.seconds, left_out(clip.seconds, clip.text, data, longest)) for clip in clips_of(data, name)]
-    return [s for s, why in found if why is None], list(dict.fromkeys(why for _, why in found if why is not None))
+    found = [(clip, left_out(clip.seconds, clip.text, data, longest)) for clip in clips_of(data, name)]
+    return [clip for clip, why in found if why is None], list(dict.fromkeys(why for _, why in found if why is not None))
+
+
+def replay_seconds_share(train: TrainSettings, own: Sequence[Clip], replay: Sequence[Clip]) -> float:
+    """The share of replay speech in a step's seconds, 0 where there is none; of tokens it is told by characters."""
+    if not replay:
+        return 0.0
+    amounts = ((math.fsum(c.seconds for c in clips), sum(len(c.text) for c in clips)) for clips in (own, replay))
+    return share_of_seconds(train, *amounts)
 
 
 def clips_of(data: DataSettings, name: str) -> tuple[Clip, ...]:
@@ -150,6 +163,15 @@ def _clips_of(manifest: Path, _stamp: tuple[int, ...]) -> tuple[Clip, ...]:
     return tuple(clip for clip in found if clip.seconds > 0)
 
 
+def selection_seconds(data: DataSettings) -> float | None:
+    """Of both selection sets; None where the manifests do not tell. `data`: with absolute paths."""
+    try:
+        lengths = [clip.seconds for name in TAKEN_FROM if name in set_paths(data) for clip in clips_of(data, name)]
+    except (UserError, OSError):
+        return None
+    return math.fsum(lengths) or None
+
+
 def hears(folder: Path) -> float:
     """The longest clip that the model hears, by its configuration."""
     facts = family_in(folder)
@@ -173,14 +195,15 @@ def seconds_and_clips(settings: RunSettings) -> tuple[float, float] | None:
     train, longest = settings.train, hears(model_folder(settings.model))
     shares = {"train": 1.0 - train.replay_share, "replay": train.replay_share}
     try:
-        found = {name: usable_seconds(name, settings.data, longest)[0] for name, share in shares.items()
-                 if share > 0 and getattr(settings.data, name) is not None}  # fmt: skip
+        clips_by = {name: usable_clips(name, settings.data, longest)[0] for name, share in shares.items()
+                    if share > 0 and getattr(settings.data, name) is not None}  # fmt: skip
     except (UserError, OSError):
         return None
+    found = {name: [clip.seconds for clip in clips] for name, clips in clips_by.items()}
     own = found.get("train")
     if not own:
         return None
-    share = train.replay_share if found.get("replay") else 0.0
+    share = replay_seconds_share(train, clips_by["train"], clips_by.get("replay", ()))
     each = seconds_per_step(math.fsum(own), train.steps, train.epochs, train.batch_seconds, share)
     clips = each * len(own) / math.fsum(own)
     whole = each / (1.0 - share) if share < 1 else each

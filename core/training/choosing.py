@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from core.errors import ModelError
-from core.plan.candidates import Candidate, further_candidates
+from core.plan.candidates import Candidate, candidates_of
 from core.runs.adapter_files import adapter_hash
 from core.runs.choice import best_of
 from core.runs.events import AdapterSaved, CandidateScored, Notice
@@ -33,8 +33,7 @@ def choose_candidate(trainer: Trainer) -> None:
     """Make and score what `train.interpolate` and `train.average` ask for, and link `lora_adapter_best` to the best."""
     base, train = trainer.to_base(), trainer.train
     steps = [step for step in sorted(trainer.intervals) if step > 0]
-    further = further_candidates(steps, train.interpolate, train.average)
-    made = {adapter_name(one.steps, one.alpha): one for one in further}
+    made = {adapter_name(one.steps, one.alpha): one for one in candidates_of(train, steps)}
     choosing = [one for one in trainer.materials.evaluation if one.name in TAKEN_FROM]
     for name, candidate in made.items():
         if name not in trainer.candidates:

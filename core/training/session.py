@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -24,7 +25,7 @@ from core.manifests.manifest import noise_recordings
 from core.manifests.sets import set_paths, split_of
 from core.plan.candidates import makes_candidates
 from core.plan.families import cannot, nothing_to_mask
-from core.plan.fits import seconds_per_step
+from core.plan.fits import seconds_per_step, share_of_seconds
 from core.plan.identity import settings_from
 from core.plan.schema import RunSettings
 from core.runs import documents
@@ -282,7 +283,7 @@ class Session:
             report("info", f"training texts lift the model's ban on writing {written}")
         for dataset in evaluation:
             report_evaluation_set(dataset, speech, report)
-        share = settings.train.replay_share if replay else 0.0
+        share = share_of_seconds(settings.train, _amount(train), _amount(replay)) if replay else 0.0
         plan = self._plan(speech, train, replay, share)
         report(
             "info",
@@ -481,6 +482,11 @@ class Session:
                     raise Interrupted("stopped while the best adapter was evaluated; that is made again on resume")
                 time.sleep(_POLL_S)
         return child.returncode
+
+
+def _amount(clips: TrainingSet) -> tuple[float, int]:
+    """(seconds, tokens) of all of them."""
+    return math.fsum(clips.seconds), sum(map(len, clips.labels))
 
 
 def _windows(speech: SpeechModel, plan: TrainingPlan) -> str:

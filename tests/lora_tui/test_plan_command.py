@@ -143,17 +143,23 @@ def test_an_existing_run_shows_its_state(
 def test_candidates_are_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("selection", "selection_heldout"):
         (project / f"{name}.wav").write_bytes(name.encode())
-        (project / f"{name}.jsonl").write_text(json.dumps({"audio": f"{name}.wav", "sentence": name}) + "\n")
+        (project / f"{name}.jsonl").write_text(
+            json.dumps({"audio": f"{name}.wav", "sentence": name, "duration": 40.0}) + "\n"
+        )
     assert command("--set", "train.interpolate=[0.5]") is ExitCode.BAD_USAGE
     assert "there are none: set data.selection_share = 0.1, or data.selection and" in capsys.readouterr().err
     sets = [f"data.{name}={name}.jsonl" for name in ("selection", "selection_heldout")]
     asked = [part for one in (*sets, "train.interpolate=[0.3, 0.5]") for part in ("--set", one)]
     assert command(*asked, "--set", "2.1:train.average=3") is ExitCode.ACCEPTED
     said = capsys.readouterr().out
-    assert "12 candidates are made of 10 intervals and scored on the selection sets" in said
+    cost = "are made of 10 intervals and scored on the selection sets, 16 min 00 s of speech to decode"
+    assert f"12 candidates {cost}" in said, "12 times 40 seconds of both sets"
     assert "2 candidates are made of 10 intervals and scored on the selection sets" in said
     assert command(*asked, "--json") is ExitCode.ACCEPTED
-    assert [row["candidates"] for row in json.loads(capsys.readouterr().out)["rows"]] == [2, 2, 2, 2]
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["candidates"] for row in found] == [2, 2, 2, 2]
+    assert [row["candidates_decode_s"] for row in found[:3]] == [160.0] * 3
+    assert found[3]["candidates_decode_s"] is None, "its modules are decided later"
 
 
 def test_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,9 @@ def identity(row: Row) -> str:
         ("average = 1", "train.average: the average of one interval is that interval"),
         ("average = 11", "train.average: the run has 10 intervals: give at most so many"),
         ("average = 2.5", "train.average: expected a whole number"),
+        ("interpolate_last = 2", "train.interpolate_last: nothing is interpolated: give train.interpolate"),
+        ("interpolate_last = 11", "train.interpolate_last: the run has 10 intervals: give at most so many"),
+        ("interpolate_last = 0", "train.interpolate_last: 0 is too small: must be at least 1"),
     ],
 )
 def test_what_no_run_could_make_is_refused_with_its_line(train: str, message: str) -> None:
@@ -79,8 +82,9 @@ def test_they_make_another_run_only_where_they_are_given() -> None:
     plain, [off] = rows()[0], rows("interpolate = []\naverage = 0")
     assert identity(off) == identity(plain)
     ones = ["interpolate = [0.2]", "interpolate = [0.2, 0.5]", "average = 2", "interpolate = [0.2]\naverage = 2"]
+    ones.append("interpolate = [0.2]\ninterpolate_last = 3")
     found = [identity(rows(train)[0]) for train in ones]
-    assert len({identity(plain), *found}) == 5
+    assert len({identity(plain), *found}) == 6
     assert identity(rows("interpolate = [0.5, 0.2, 0.5]")[0]) == found[1], "the order means nothing"
 
 
@@ -104,3 +108,10 @@ def test_a_plan_counts_what_is_made() -> None:
     """Averages at intervals 4 … 10, and each of two parts of the way to the last interval and the last average."""
     [row] = rows("interpolate = [0.3, 0.6]\naverage = 4")
     assert len(planned_candidates(row.settings.train)) == 7 + 4
+
+
+def test_a_window_of_intervals_is_interpolated() -> None:
+    [row] = rows("interpolate = [0.3, 0.6]\naverage = 4\ninterpolate_last = 5")
+    assert len(planned_candidates(row.settings.train)) == 7 + 2 * (5 + 5)
+    [row] = rows("interpolate = [0.3]\naverage = 8\ninterpolate_last = 5")
+    assert len(planned_candidates(row.settings.train)) == 3 + 5 + 3, "there are three averages"

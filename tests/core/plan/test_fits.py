@@ -10,6 +10,7 @@ from core.plan.fits import (
     MOST_EPOCHS,
     batches_fit,
     left_out,
+    share_of_seconds,
     steps_and_epochs,
 )
 from core.plan.schema import DataSettings, TrainSettings
@@ -80,3 +81,13 @@ def test_many_clips_keep_the_defaults() -> None:
     assert steps_and_epochs([], []) == (1000, 3.0)
     assert steps_and_epochs([2.0] * 110, []) == (1000, 10.0)
     assert steps_and_epochs([2.0] * 10, []) == (200, 20.0)
+
+
+def test_a_share_of_tokens_is_as_many_seconds_as_hold_them() -> None:
+    by_tokens = replace(TRAIN, replay_share=0.5, replay_share_by="tokens")
+    assert share_of_seconds(replace(by_tokens, replay_share_by="seconds"), (100.0, 200), (100.0, 400)) == 0.5
+    # replay is spoken twice as fast, so that half as many seconds hold as many tokens
+    assert share_of_seconds(by_tokens, (100.0, 200), (50.0, 200)) == pytest.approx(1 / 3)
+    assert share_of_seconds(by_tokens, (100.0, 200), (1000.0, 2000)) == pytest.approx(0.5)
+    assert share_of_seconds(replace(by_tokens, replay_share=0.0), (100.0, 200), (50.0, 200)) == 0.0
+    assert share_of_seconds(by_tokens, (100.0, 200), (50.0, 0)) == 0.5, "without tokens there is nothing to go by"

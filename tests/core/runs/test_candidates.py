@@ -10,7 +10,7 @@ import pytest
 from fake_run import SETS, FakeRun
 
 from core.manifests.hashing import HashCache
-from core.plan.candidates import further_candidates
+from core.plan.candidates import Candidate, further_candidates
 from core.runs.events import AttemptStarted, CandidateScored
 from core.runs.folder import replace_link
 from core.runs.judged import judged
@@ -293,6 +293,17 @@ def test_averages_come_at_each_interval_and_what_stands_at_the_end_is_interpolat
         *("average-000200-000300-x0.30", "average-000200-000300-x0.70"),
     ]
     assert further_candidates((100,), (), 2) == further_candidates((), (0.5,), 0) == ()
+
+
+def test_as_many_of_the_last_intervals_and_averages_are_interpolated_as_asked() -> None:
+    made = further_candidates((100, 200, 300), (0.5,), 2, 2)
+    assert [adapter_name(one.steps, one.alpha) for one in made] == [
+        "average-000100-000200",
+        "average-000200-000300",
+        *("step-000200-x0.50", "step-000300-x0.50"),
+        *("average-000100-000200-x0.50", "average-000200-000300-x0.50"),
+    ]
+    assert further_candidates((100, 200), (0.5,), 0, 9) == (Candidate((100,), 0.5), Candidate((200,), 0.5))
 
 
 def edited(run: FakeRun, **changes: Any) -> None:

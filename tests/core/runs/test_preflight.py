@@ -13,7 +13,7 @@ from hub_kit import NEW, OLD, cached, write_cache
 from model_folder import model_folder
 
 from core.plan.schema import AdapterSettings, AugmentSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
-from core.runs.preflight import hears, preflight
+from core.runs.preflight import hears, preflight, seconds_and_clips
 
 
 def write_manifest(path: Path, seconds: list[float | None], text: str = "some words") -> str:
@@ -198,3 +198,17 @@ def test_the_window_is_read_wherever_the_feature_extractor_is_saved(
     assert hears(tmp_path) == 30.0
     (tmp_path / file).write_text(json.dumps(content))
     assert hears(tmp_path) == 4.0
+
+
+def test_a_share_of_tokens_is_told_by_the_characters_of_the_texts(tmp_path: Path, good: RunSettings) -> None:
+    """Three times as many characters in a second of replay: a third of the seconds holds as many tokens."""
+    replay = write_manifest(tmp_path / "replay.jsonl", [2.0] * 20, "some words " * 3)
+    train = replace(good.train, replay_share=0.5, epochs=3.0)
+    settings = replace(good, data=replace(good.data, replay=replay), train=train)
+    assert seconds_and_clips(settings) == pytest.approx((4.0, 2.0))
+    by_tokens = replace(settings, train=replace(train, replay_share_by="tokens"))
+    whole, clips = seconds_and_clips(by_tokens) or (0.0, 0.0)
+    assert whole == pytest.approx(2.0 + 2.0 * len("some words") / len("some words " * 3), rel=1e-3)
+    assert clips == pytest.approx(whole / 2)
+    said = only(preflight(by_tokens))
+    assert said.startswith("train.replay_share") and "18 replay clips in 60 micro-batches" in said

@@ -221,7 +221,14 @@ def everything(tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, q
         "selection": made_up_set(folder, "selection", 4, 21),
         "selection_heldout": made_up_set(folder, "selection_heldout", 4, 22),
     }
-    more = (*ON, "train.eval_every=4", "train.average=2", "train.interpolate=[0.3, 0.6]")
+    more = (
+        *ON,
+        "train.eval_every=4",
+        "train.average=2",
+        "train.interpolate=[0.3]",
+        "train.interpolate_last=2",
+        'train.replay_share_by="tokens"',
+    )
 
     def make(root: Path) -> TrainingRun:
         return TrainingRun(root, tiny_moonshine, sets, *QUICK, *more)

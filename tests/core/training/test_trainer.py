@@ -169,3 +169,24 @@ def test_a_micro_batch_of_windows_says_what_the_encoder_computes_over(
     clips = max(len(micro.train) + len(micro.replay) for step in plan.steps for micro in step)
     said = [record.event.message for record in run.records if isinstance(record.event, Notice)]
     assert any(f"at most {clips} clips in a micro-batch, {clips * 30} s of encoder input" in text for text in said)
+
+
+def test_replay_may_be_a_share_of_the_tokens(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> None:
+    """Replay texts are made three times as long for their audio: a share of tokens takes fewer seconds of them."""
+    wordy = tmp_path / "wordy.jsonl"
+    lines = [json.loads(line) for line in quick_sets["replay"].read_text().splitlines()]
+    longer = [line | {"text": " ".join([line["text"]] * 3)} for line in lines]
+    absolute = [line | {"audio_filepath": str(quick_sets["replay"].parent / line["audio_filepath"])} for line in longer]
+    wordy.write_text("".join(json.dumps(line) + "\n" for line in absolute))
+    sets = quick_sets | {"replay": wordy}
+    shares = {}
+    for by in ("seconds", "tokens"):
+        settings = (*QUICK, "train.batch_seconds=60", f'train.replay_share_by="{by}"')
+        materials = in_process_trainer(TrainingRun(tmp_path / by, tiny_moonshine, sets, *settings)).materials
+        own, replayed = (
+            sum(len(source.labels[i]) for step in materials.plan.steps for micro in step for i in getattr(micro, name))
+            for name, source in (("train", materials.train), ("replay", materials.replay))
+        )
+        shares[by] = replayed / (own + replayed)
+    assert shares["tokens"] == pytest.approx(0.4, abs=0.03)
+    assert shares["seconds"] > 0.55
