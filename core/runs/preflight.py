@@ -68,7 +68,8 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         train = replace(
             settings.train, replay_share=replay_seconds_share(settings.train, found["train"], found["replay"])
         )
-        wrong = batches_fit(*([clip.seconds for clip in found[name]] for name in ("train", "replay")), train)
+        own, replay = ([clip.seconds for clip in found[name]] for name in ("train", "replay"))
+        wrong = batches_fit(own, replay, train)
         problems += [wrong] if wrong is not None else []
     return problems
 
@@ -131,8 +132,8 @@ def replay_seconds_share(train: TrainSettings, own: Sequence[Clip], replay: Sequ
     """The share of replay speech in a step's seconds, 0 where there is none; of tokens it is told by characters."""
     if not replay:
         return 0.0
-    amounts = ((math.fsum(c.seconds for c in clips), sum(len(c.text) for c in clips)) for clips in (own, replay))
-    return share_of_seconds(train, *amounts)
+    amounts = [(math.fsum(c.seconds for c in clips), sum(len(c.text) for c in clips)) for clips in (own, replay)]
+    return share_of_seconds(train, amounts[0], amounts[1])
 
 
 def clips_of(data: DataSettings, name: str) -> tuple[Clip, ...]:
