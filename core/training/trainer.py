@@ -101,6 +101,9 @@ class Trainer:
         self.paths, self.settings, self.speech, self.materials = paths, settings, speech, materials
         self.facts, self.thresholds, self.journal, self.scorer = facts, thresholds, journal, scorer
         self.rule = rule
+        from core.training.one_product import use_one_product  # with peft, which takes a second to import
+
+        use_one_product(speech.network)
         self.parameters = trainable(speech)
         self.optimiser = torch.optim.AdamW(
             optimiser_groups(self.parameters, settings.adapter.lora_plus),
