@@ -16,6 +16,7 @@ from core.runs.model_files import is_hub_id
 from core.training.determinism import steady_kernels
 from core.training.families import family_class
 from core.training.families.base import SpeechModel
+from core.training.products import take_fast_products
 
 
 def choose_device() -> torch.device:
@@ -74,6 +75,8 @@ def load_model(
             "processor_config.json, and tokenizer.json"
         )
     network.eval().requires_grad_(False).to(device)
+    if device.type == "cpu":
+        take_fast_products(network)
     return family_class(facts).opened(
         network, processor, facts, device, choose_precision(precision, device), language, task
     )

@@ -275,7 +275,8 @@ def test_a_saved_adapter_is_the_same_in_plain_peft_and_here(family: tuple[Tiny, 
     there = replace(load_model(str(folder), language=tiny.language), network=PeftModel.from_pretrained(plain, tmp_path))
     assert loss(there, [clip], [text]) == pytest.approx(here, rel=1e-4)
     loaded, _ = load_adapter(load_model(str(folder), language=tiny.language), tmp_path)
-    assert loss(loaded, [clip], [text]) == pytest.approx(here, rel=1e-4)
+    # merged weights round otherwise: both are as far from what fp64 gives, 1e-4 for a wav2vec2 of random weights
+    assert loss(loaded, [clip], [text]) == pytest.approx(here, rel=3e-4)
 
 
 @pytest.mark.parametrize("method", ["dora", pytest.param("lora", marks=[pytest.mark.heavy, pytest.mark.long])])
