@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -25,17 +26,12 @@ class MaskedGroupNorm(nn.GroupNorm):
         """(batch, channels, frames) → the same; frames past a clip's length become 0."""
         if self.lengths is None:
             return super().forward(input)
-        batch, channels, frames = input.shape
-        hidden = input.float().view(batch, self.num_groups, channels // self.num_groups, frames)
-        mask = torch.arange(frames, device=hidden.device)[None, :] < self.lengths[:, None]
-        mask = mask[:, None, None, :].to(hidden.dtype)
-        count = self.lengths.to(hidden.dtype)[:, None, None, None] * hidden.shape[2]
-        mean = (hidden * mask).sum(dim=(2, 3), keepdim=True) / count
-        centred = (hidden - mean) * mask
-        variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
-        normed = (centred * torch.rsqrt(variance + self.eps)).view(batch, channels, frames)
-        scaled = normed * self.weight[None, :, None] + self.bias[None, :, None] * mask[:, 0]
-        return scaled.to(input.dtype)
+        frames, own_norm = input.shape[-1], super().forward
+        normed = [
+            functional.pad(own_norm(clip[None, :, :own].float()), (0, frames - own))
+            for clip, own in zip(input, self.lengths.tolist(), strict=True)
+        ]
+        return torch.cat(normed).to(input.dtype)
 
 
 def masked_norm(norm: nn.GroupNorm) -> MaskedGroupNorm:
