@@ -120,7 +120,7 @@ class QueueRows:
         last = None
         if bare.status is Status.NOT_RUN and not bare.reason and bare.wanted is not None:
             last = self._last(bare.wanted, plan)
-        return _without_run(bare if last is None else replace(bare, status=last[0], reason=last[1]))
+        return _told(bare if last is None else replace(bare, status=last[0], reason=last[1]))
 
     def listed(self, row: Row) -> Row | None:
         """The row of the queue that this one is, as it was when the queue was listed."""
@@ -212,7 +212,7 @@ class QueueRows:
         status, why = self._word(entry, known)
         if status.active:
             queued = replace(queued, asked=self._asked_of(known))
-        return _without_run(replace(bare, status=status, reason=why, queued=queued))
+        return _told(replace(bare, status=status, reason=why, queued=queued))
 
     def _word(self, entry: QueueEntry, seen: Row) -> _StatusAndReason:
         run = _name(seen.run)
@@ -432,13 +432,11 @@ def _waited_for(row: PlanRow, statuses: Sequence[tuple[PlanRow, Status]]) -> lis
     return [other.key for other, status in statuses if status.goes_on and other.experiment in experiments]
 
 
-def _without_run(row: Row) -> Row:
-    """With its outcome and what its plan says of it, where it has no run: a row that was skipped is none."""
-    if row.run is not None:
-        return row
-    outcome = Outcome.SKIPPED if row.status is Status.SKIPPED else Outcome.PENDING
-    row = replace(row, outcome=outcome)
-    return told_by_plan(row) if row.status in (Status.NOT_RUN, Status.QUEUED) else row
+def _told(row: Row) -> Row:
+    """With what its plan says of it; where it has no run, with its outcome: a row that was skipped is none."""
+    if row.run is None:
+        row = replace(row, outcome=Outcome.SKIPPED if row.status is Status.SKIPPED else Outcome.PENDING)
+    return told_by_plan(row)
 
 
 def _name(run: RunPaths | None) -> str | None:

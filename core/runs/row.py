@@ -253,8 +253,8 @@ def of_plan(wanted: PlanRow, settings: str, unit: Unit | None = None, of: str = 
 
 
 def told_by_plan(row: Row) -> Row:
-    """A row without a run, with what it depends on by its plan, where no other reason is known."""
-    if row.run is not None or row.reason or row.wanted is None:
+    """A row in whose run no trainer has worked, with what it depends on by its plan, where no other reason is known."""
+    if row.status not in (Status.NOT_RUN, Status.QUEUED) or row.reason or row.wanted is None:
         return row
     after = [f"after {', '.join(row.wanted.after)}"] if row.wanted.after else []
     when = [f"if {row.wanted.when}"] if row.wanted.when else []

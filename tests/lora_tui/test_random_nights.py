@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,10 @@ class Night:
 
     def trainers(self) -> list[tuple[int, str]]:
         """(pid, run) of those that live: each leads its session."""
+        return [(pid, name) for pid, name in self.processes("fake_trainer.py") if session_of(pid) == pid]
+
+    def processes(self, *scripts: str) -> list[tuple[int, str]]:
+        """(pid, run or runs folder) of those of this night that live."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -146,10 +150,10 @@ class Night:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if len(words) > 2 and words[1].endswith(b"fake_trainer.py") and str(self.folder.root) in words[2].decode():
-                pid = int(entry.name)
-                if session_of(pid) == pid:
-                    found.append((pid, Path(words[2].decode()).name))
+            if len(words) < 3 or str(self.folder.root) not in words[2].decode():
+                continue
+            if Path(words[1].decode()).name in scripts:
+                found.append((int(entry.name), Path(words[2].decode()).name))
         return found
 
     def something(self) -> None:
@@ -176,19 +180,19 @@ class Night:
 
     def compare_faces(self) -> None:
         """While nothing moves: every process of the queue is stopped for as long as the faces are looked at."""
-        alive = [pid for pid, _ in self.trainers()]
-        if is_held(self.folder.runs.supervisor_lock):
-            alive.append(int(self.folder.runs.supervisor_lock.read_text() or 0))
+        stopped: set[int] = set()
         with contextlib.closing(sqlite3.connect(self.folder.runs.queue_db, timeout=600, isolation_level=None)) as db:
             db.execute("BEGIN EXCLUSIVE")  # none of them is in the middle of reading or writing, and keeps it locked
-            self._signal(alive, signal.SIGSTOP)
+            while fresh := {pid for pid, _ in self.processes("fake_supervisor.py", "fake_trainer.py")} - stopped:
+                self._signal(fresh, signal.SIGSTOP)  # the supervisor may have started a trainer just before
+                stopped |= fresh
         try:
             wrong = self.faces.disagreement(self.eyes.choice(list(PLANS)))
             assert not wrong, self.log(f"two faces disagree: {wrong}")
         finally:
-            self._signal(alive, signal.SIGCONT)
+            self._signal(stopped, signal.SIGCONT)
 
-    def _signal(self, pids: list[int], number: signal.Signals) -> None:
+    def _signal(self, pids: Iterable[int], number: signal.Signals) -> None:
         for pid in filter(None, pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

@@ -65,7 +65,7 @@ class NoQueue:
     def row(self, bare: Row, plan: str | None) -> Row:
         """As it is; what its plan says of it, where it has no run."""
         if bare.status is Status.QUEUED:  # a folder in which no trainer has ever worked
-            return replace(told_by_plan(replace(bare, run=None, status=Status.NOT_RUN)), run=bare.run)
+            bare = replace(bare, status=Status.NOT_RUN)
         return told_by_plan(bare)
 
 

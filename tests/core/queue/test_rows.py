@@ -14,6 +14,7 @@ from queue_scene import Scene
 from core.manifests.hashing import HashCache
 from core.queue.execution import PlanExecution
 from core.queue.journal import Journal, Pause, Submitted, SupervisorStopping, Wait
+from core.queue.report import report
 from core.queue.requests import Target
 from core.queue.rows import queue_rows, seen
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Final, Record, encode
@@ -119,6 +120,25 @@ def test_a_reboot_costs_nothing_and_is_told(scene: Scene) -> None:
     assert entry.status == "queued"
     assert "crashed before (the machine was restarted while it was training" in entry.reason
     assert scene.would_start()
+
+
+def test_a_row_that_depends_on_another_says_so_with_and_without_a_folder(unattended: Scene) -> None:
+    scene, folder = unattended, unattended.folder
+    folder.write('[[experiment]]\nid = "a"\n[[experiment]]\nid = "c"\nafter = ["a"]\ntrain.seed = 2\n')
+    scene.say("finish", complete=False, reason="", not_run={})
+    with folder.db.closing(scene.submission.id, at_once=True):
+        pass
+    scene.submission = folder.db.submit(folder.submission())
+    scene.say("submitted", plan=str(folder.plan), overrides=[], only=[])
+    execution = scene.execution()
+    assert {row.key: row.reason for row in queue_rows(folder.runs).rows} == {"a": "", "c": "after a"}
+    run = execution.folder(execution.assigned["c"])
+    run.root.mkdir()
+    run.config.write_text(json.dumps({"experiment": "c", "identity": run.name[2:]}))
+    scene.say("run", row="c", run=run.name)
+    listed = {row.key: (row.status, row.reason) for row in queue_rows(folder.runs).rows}
+    assert listed == {row.key: (row.status, row.reason) for row in report(scene.execution(), {})}
+    assert listed["c"] == ("queued", "after a")
 
 
 def test_a_trainer_that_died_before_its_first_event(scene: Scene) -> None:
