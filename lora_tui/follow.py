@@ -55,7 +55,6 @@ class Follower:
         self._reader = journal.JournalReader(runs.decisions)
         self._state = QueueState()
         self._live: dict[str, _Followed] = {}
-        self._asked_for = {row.key for row in execution.rows if execution.submission.asks_for(row)}
         self._rows: dict[str, str] = {}
         """Run → the row that is it."""
         self._first = True
@@ -124,7 +123,7 @@ class Follower:
 
     def _take(self, record: journal.Named | journal.Wait | journal.Skip | journal.Finish) -> None:
         match record:
-            case journal.Named(row=row, run=run) if row in self._asked_for:
+            case journal.Named(row=row, run=run) if self._execution.asks_for(row):
                 self._rows.setdefault(run, row)
                 if run in self._state.trainers:
                     self._begin(row, run, OF_ANOTHER, adopted=True)

@@ -21,6 +21,7 @@ from core.queue.execution import PlanExecution
 from core.queue.journal import Finish
 from core.queue.report import report
 from core.queue.requests import Submission
+from core.queue.search import lacking
 from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Outcome, Row
@@ -89,7 +90,7 @@ def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExe
     problems = execution.assign_all()
     lines = [line for row in wanted if row.key in problems for line in str(problems[row.key]).splitlines()]
     if request.train:
-        lines += execution.unfit(wanted)
+        lines += [*execution.unfit(wanted), *lacking(execution.plan)]
     if lines and request.train:
         raise PlanError("\n".join(dict.fromkeys(lines)))
     return execution

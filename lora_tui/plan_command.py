@@ -17,10 +17,21 @@ from core.manifests.sets import split_of
 from core.plan.candidates import planned_candidates
 from core.plan.fits import in_rows
 from core.plan.identity import run_identity
-from core.plan.rows import EXPERIMENT, all_rows, expand, in_words, interval_steps, matches, short, unknown_ids
+from core.plan.rows import (
+    EXPERIMENT,
+    NEXT_DRAW,
+    all_rows,
+    expand,
+    in_words,
+    interval_steps,
+    matches,
+    short,
+    unknown_ids,
+)
 from core.plan.schema import DataSettings, Plan, Row, RunSettings, TrainSettings
 from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
+from core.queue.search import drawn_by, lacking
 from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.model_check import family_in, spoken_unless_told
@@ -94,20 +105,23 @@ def run(args: argparse.Namespace) -> ExitCode:
     problems: list[str] = []
     planned: list[PlannedRow] = []
     plan: Plan | None = None
+    draws: list[Row] = []
     remarks: list[str] = []
     try:
         plan = load_plan(args.plan, args.set)
-        rows = _selected(plan, args.only)
         runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
+        draws = _draws(plan, runs)
+        rows = _selected(plan, args.only, draws)
         planned, problems = plan_rows(plan, rows, runs)
+        problems = [*lacking(plan), *problems]
         remarks = [*out_of_reach_rows(plan, rows), *languages_chosen_by_models(plan, rows)]
     except PlanError as error:
         problems = str(error).split("\n")
     if args.json:
-        document = _document(str(args.plan), plan, planned, problems)
+        document = _document(str(args.plan), plan, planned, draws, problems)
         console.document({**document, "remarks": remarks}, indent=1)
     else:
-        _print_text(plan, planned, problems)
+        _print_text(plan, planned, draws, problems)
         for remark in remarks:
             console.err(f"remark: {remark}")
     return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED
@@ -236,26 +250,28 @@ def candidates_in_words(train: TrainSettings, decoded_s: float | None) -> str:
     )
 
 
-def _selected(plan: Plan, only: Sequence[str]) -> list[Row]:
+def _selected(plan: Plan, only: Sequence[str], draws: Sequence[Row]) -> list[Row]:
     """The plan's own rows; those that may be drawn if they are asked for."""
     rows = expand(plan)
-    if unknown := unknown_ids(all_rows(plan), only):
+    if unknown := unknown_ids([*all_rows(plan), *draws], only):
         ids = ", ".join(dict.fromkeys(row.experiment for row in rows))
         raise PlanError("\n".join(f"--only {name}: no such experiment; the plan has {ids}" for name in unknown))
-    wanted = [*rows, *(_draws(plan) if any(name.startswith(EXPERIMENT) for name in only) else ())]
+    wanted = [*rows, *(draws if any(name.startswith(EXPERIMENT) for name in only) else ())]
     return [row for row in wanted if not only or matches(row, only)]
 
 
-def _print_text(plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]) -> None:
+def _print_text(
+    plan: Plan | None, planned: Sequence[PlannedRow], draws: Sequence[Row], problems: Sequence[str]
+) -> None:
     if plan is not None:
-        console.out("\n".join(line.rstrip() for line in _text_lines(plan, planned)), multiline=True)
+        console.out("\n".join(line.rstrip() for line in _text_lines(plan, planned, draws)), multiline=True)
     for warning in plan.warnings if plan is not None else ():
         console.err(f"warning: {warning}")
     for problem in problems:
         console.err(problem)
 
 
-def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
+def _text_lines(plan: Plan, planned: Sequence[PlannedRow], draws: Sequence[Row]) -> list[str]:
     queue = plan.queue
     until = "until one is accepted" if queue.until == "accepted" else "all of them"
     lines = [
@@ -278,26 +294,29 @@ def _text_lines(plan: Plan, planned: Sequence[PlannedRow]) -> list[str]:
         if words := candidates_in_words(item.row.settings.train, item.decoded_s):
             said.setdefault(words, []).append(item.row.key)
     lines += in_rows(said, len(planned))
-    lines += _later_lines(plan)
+    lines += _later_lines(plan, draws)
     lines += [f"{e.id}  {sanitise(f'{e.title}  {e.note}').rstrip()}  (history)" for e in plan.history]
     return lines
 
 
-def _later_lines(plan: Plan) -> list[str]:
+def _later_lines(plan: Plan, draws: Sequence[Row]) -> list[str]:
     """What comes after the rows: repeats with other seeds, and the search."""
     lines = []
     if seeds := plan.gate.confirm_seeds:
         lines.append(f"an accepted run is repeated with {seeds} other seed{'' if seeds == 1 else 's'}")
     if plan.queue.then == "search" and plan.search is not None:
-        lines.append("then, if nothing was accepted, a random search over")
+        how = "a random search" if plan.search.sampler == "random" else "a search by what rows gave (Optuna's TPE)"
+        lines.append(f"then, if nothing was accepted, {how} over")
         lines += [f"  {key}: {in_words(wanted)}" for key, wanted in plan.search.ranges.items()]
-        lines.append("which begins with")
-        lines += [f"  {row.key}  {sanitise(row.label)}" for row in _draws(plan)[:FIRST_DRAWS]]
+        random = plan.search.sampler == "random"
+        lines += ["which begins with" if random else "which has drawn"] if draws else []
+        lines += [f"  {row.key}  {sanitise(row.label)}" for row in (draws[:FIRST_DRAWS] if random else draws)]
     return lines
 
 
-def _draws(plan: Plan) -> list[Row]:
-    return [row for row in all_rows(plan) if row.drawn and row.confirms is None]
+def _draws(plan: Plan, runs: RunsFolder) -> list[Row]:
+    rows = all_rows(plan, drawn_by(runs, plan))
+    return [row for row in rows if row.drawn and row.confirms is None and row.key != NEXT_DRAW]
 
 
 def _cells(item: PlannedRow) -> tuple[str, ...]:
@@ -324,7 +343,9 @@ def _cells(item: PlannedRow) -> tuple[str, ...]:
     )
 
 
-def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], problems: Sequence[str]) -> dict[str, Any]:
+def _document(
+    path: str, plan: Plan | None, planned: Sequence[PlannedRow], draws: Sequence[Row], problems: Sequence[str]
+) -> dict[str, Any]:
     return {
         "schema": 1,
         "plan": path,
@@ -352,7 +373,7 @@ def _document(path: str, plan: Plan | None, planned: Sequence[PlannedRow], probl
         ],
         "history": [asdict(entry) for entry in plan.history] if plan is not None else [],
         "search": asdict(plan.search) if plan is not None and plan.search is not None else None,
-        "draws": [{"key": row.key, "label": row.label} for row in (_draws(plan) if plan is not None else [])],
+        "draws": [{"key": row.key, "label": row.label} for row in draws],
         "gate": asdict(plan.gate) if plan is not None else None,
         "queue": asdict(plan.queue) if plan is not None else None,
         "warnings": list(plan.warnings) if plan is not None else [],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from core.plan.conditions import Answer, Condition, Fact, Facts, combined_facts, evaluate, parse_condition
-from core.plan.rows import matches, short, with_seed
+from core.plan.rows import TITLES, matches, short, with_seed
 from core.plan.schema import QueueSettings, Row, RunSettings
 
 
@@ -341,7 +341,10 @@ def _start(
 def _why_now(row: Row) -> str:
     if row.confirms is not None:
         return f"{row.confirms} was accepted: again with seed {row.settings.train.seed}"
-    return "the plan is used up and nothing was accepted: a random draw" if row.drawn else "in the plan's order"
+    if row.drawn:
+        how = "a random draw" if row.title == TITLES["random"] else "drawn by what the runs before it gave"
+        return f"the plan is used up and nothing was accepted: {how}"
+    return "in the plan's order"
 
 
 def _skip_reason(row: Row, answer: Answer) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import tomli
@@ -19,11 +19,21 @@ from core.errors import PlanError
 from core.plan.conditions import ConditionError, parse_condition
 from core.plan.experiments import read_experiments, read_history
 from core.plan.lines import KeyPath, key_lines
-from core.plan.rows import complete, too_many_intervals
-from core.plan.rules import check_batch, check_rows, check_search, rate_in_words, warn_of_masked, warn_of_rows
+from core.plan.rows import complete, too_many_intervals, with_values
+from core.plan.rules import (
+    check_batch,
+    check_rows,
+    check_search,
+    rate_in_words,
+    unclear_candidates,
+    unclear_pulls,
+    warn_of_masked,
+    warn_of_rows,
+)
 from core.plan.schema import (
     HIGH_LEARNING_RATE,
     MOST_SEED,
+    SAMPLERS,
     Experiment,
     Plan,
     Range,
@@ -160,6 +170,14 @@ def _missing(values: dict[str, Any]) -> list[str]:
     return found
 
 
+_OWN = {"seed", "sampler"}
+"""Keys of [search] that are nothing to draw."""
+_TOGETHER = {f"train.{key}" for key in (
+    "steps", "eval_every", "learning_rate", "replay_share", "kl", "decay_to_base", "interpolate", "interpolate_last",
+    "average",
+)} | {"adapter.method", "data.selection_share"}  # fmt: skip
+"""Keys that are right or wrong by each other's values."""
+_MOST_CORNERS = 4096
 _KINDS = ("log_uniform", "uniform")
 _FORM = "{ log_uniform = [low, high] }, { uniform = [low, high] } or an array of choices"
 
@@ -176,21 +194,26 @@ def read_search(raw: Any, defaults: RunSettings, problems: Problems) -> SearchSp
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
         problems.add((*path, "seed"), f"expected a whole number from 0 to {MOST_SEED}, found {kind_of(seed)}")
         seed = 0
+    sampler = raw.get("sampler", SAMPLERS[0])
+    if sampler not in SAMPLERS:
+        one_of = " or ".join(map(show, SAMPLERS))
+        problems.add((*path, "sampler"), f"expected {one_of}, found {kind_of(sampler)}")
+        sampler = SAMPLERS[0]
     ranges: dict[str, Range] = {}
-    for key_path, value in _entries({key: value for key, value in raw.items() if key != "seed"}, path):
+    for key_path, value in _entries({key: value for key, value in raw.items() if key not in _OWN}, path):
         dotted = ".".join(str(part) for part in key_path[1:])
         section, _, name = dotted.partition(".")
         if section not in OVERRIDABLE or not name:
             where = f"{section} cannot be searched" if section in SECTIONS else "unknown key"
-            problems.add(key_path, f"{where}; [search] has seed, and keys like train.learning_rate or adapter.rank")
+            problems.add(key_path, f"{where}; [search] has seed, sampler, and keys like train.learning_rate")
         elif dotted in ranges:
             problems.add(key_path, "is given twice")
         elif (found := _range(section, name, value, key_path, problems)) is not None:
             ranges[dotted] = found
-    if not ranges and len(raw) <= ("seed" in raw):
+    if not ranges and raw.keys() <= _OWN:
         problems.add(path, f"has nothing to draw from: give keys such as train.learning_rate = {_FORM}", "")
     _check(ranges, defaults, problems)
-    return SearchSpace(seed, ranges)
+    return SearchSpace(seed, ranges, sampler)
 
 
 def _entries(table: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
@@ -259,6 +282,32 @@ def _check(ranges: dict[str, Range], defaults: RunSettings, problems: Problems) 
     searched = next((key for key in ("train.eval_every", "train.steps") if key in ranges), None)
     if searched is not None and (what := too_many_intervals(steps, every)) is not None:
         problems.add(_place(searched), what)
+
+    for key, what in _unclear_corners(ranges, defaults):
+        problems.add(_place(key), what)
+
+
+def _unclear_corners(ranges: Mapping[str, Range], defaults: RunSettings) -> Iterator[tuple[str, str]]:
+    """(searched key, what is wrong) where draws at the ends of the ranges are no run, each thing once.
+
+    What is asked here gets no better between two ends. Of very many keys each is tried alone.
+    """
+    ends = {
+        key: found.values or tuple(int(end) if found.whole else end for end in (found.low, found.high))
+        for key, found in ranges.items()
+        if key in _TOGETHER
+    }
+    alone = [{key: value} for key, values in ends.items() for value in values]
+    many = math.prod(map(len, ends.values())) > _MOST_CORNERS
+    together = [] if many else [dict(zip(ends, values, strict=True)) for values in product(*ends.values())]
+    told: set[str] = set()
+    for drawn in (*alone, *together):
+        settings = complete(with_values(defaults, drawn))
+        for key, what in (*unclear_candidates(settings), *unclear_pulls(settings)):
+            searched = f"train.{key}" if f"train.{key}" in drawn else next(iter(drawn), "")
+            if key not in told and searched:
+                told.add(key)
+                yield searched, what if searched == f"train.{key}" else f"train.{key}: {what}"
 
 
 def _bound(dotted: str, ranges: Mapping[str, Range], default: int, pick: Callable[[Iterable[Any]], Any]) -> int:

@@ -2,8 +2,9 @@
 
 Its own are its experiments with their overrides applied and their sweeps multiplied out.
 
-A draw is a function of the seed, its number and the key alone: neither the results so far nor other keys move it, and
-everybody who reads the plan names the same rows. A strategy that learns from results would take the place of `draw`.
+A random draw is a function of the seed, its number and the key alone: neither the results so far nor other keys move
+it, and everybody who reads the plan names the same rows. A search that learns from results draws one row after the
+other, and writes each down (`core.queue.search`): `all_rows` is given what it drew.
 """
 
 from __future__ import annotations
@@ -117,6 +118,10 @@ def short(value: Any) -> str:
 
 EXPERIMENT = "search"
 """The experiment of drawn rows, and the name of their run folders."""
+NEXT_DRAW = f"{EXPERIMENT}#next"
+"""Key of the row that a search that learns is still to draw. It has no run."""
+TITLES = {"random": "Random search", "tpe": "Search by TPE"}
+"""Of drawn rows, by the sampler."""
 _DIGITS = 3
 """Significant digits of a drawn number: enough for a search, and people can read them."""
 _MOST_ROWS = 1000
@@ -131,26 +136,38 @@ def draw(space: SearchSpace, number: int) -> dict[str, Any]:
     }
 
 
+Draws = Mapping[int, Mapping[str, Any]]
+"""Number of a draw (from 1) → its values, by dotted key."""
+
+
 def search_rows(
-    defaults: RunSettings, space: SearchSpace, count: int, others: Iterator[RunSettings] | None = None
+    defaults: RunSettings,
+    space: SearchSpace,
+    count: int,
+    others: Iterator[RunSettings] | None = None,
+    drawn: Draws | None = None,
 ) -> tuple[Row, ...]:
     """At most `count` rows `search#N`, each with settings that neither `others` nor an earlier row has.
 
-    N is the number of the draw: a draw that repeats something leaves a gap.
+    N is the number of the draw: a draw that repeats something leaves a gap. `drawn`: what a search that learns has
+    drawn so far; behind its rows stands NEXT_DRAW, in whose turn the next one is drawn, until there are `count`.
     """
     seen = {run_identity(settings, {}) for settings in others or ()}
     wanted = min(count, _MOST_ROWS)
+    learns = space.sampler != "random"
     rows: list[Row] = []
-    for number in range(1, _TRIES * wanted + 1):
+    for number in sorted(drawn or {}) if learns else range(1, _TRIES * wanted + 1):
         if len(rows) == wanted:
             break
-        values = draw(space, number)
+        values = (drawn or {})[number] if learns else draw(space, number)
         settings = complete(with_values(defaults, values))
         identity = run_identity(settings, {})
         if identity not in seen:
             seen.add(identity)
             label = " ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in values.items())
-            rows.append(Row(f"{EXPERIMENT}#{number}", EXPERIMENT, "Random search", label, settings, drawn=True))
+            rows.append(Row(f"{EXPERIMENT}#{number}", EXPERIMENT, TITLES[space.sampler], label, settings, drawn=True))
+    if learns and len(rows) < wanted:
+        rows.append(Row(NEXT_DRAW, EXPERIMENT, TITLES[space.sampler], "", complete(defaults), drawn=True))
     return tuple(rows)
 
 
@@ -173,13 +190,20 @@ def _value(wanted: Range, u: float) -> Any:
         value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
     else:
         value = low + u * (high - low)
+    return rounded(wanted, value)
+
+
+def rounded(wanted: Range, value: float) -> int | float:
+    """A number of a range as a draw has it: whole, or of three significant digits."""
     if wanted.whole:
         return int(min(max(math.floor(value + 0.5), wanted.low), wanted.high))
     return min(max(float(f"{value:.{_DIGITS}g}"), wanted.low), wanted.high)
 
 
-def all_rows(plan: Plan) -> tuple[Row, ...]:
+def all_rows(plan: Plan, drawn: Draws | None = None) -> tuple[Row, ...]:
     """Each row with the repeats that `gate.confirm_seeds` asks for behind it.
+
+    `drawn`: what a search that learns has drawn.
 
     Drawn rows and repeats are there from the start, so that everybody knows their names; whether and when they run
     `next_action` says, and `shown` whether anybody has to see them.
@@ -187,8 +211,9 @@ def all_rows(plan: Plan) -> tuple[Row, ...]:
     rows = expand(plan)
     if plan.queue.then == "search" and plan.search is not None:
         count = plan.queue.max_runs
-        rows += search_rows(plan.defaults, plan.search, count, (row.settings for row in rows))
-    return tuple(row for base in rows for row in (base, *repeats(base, plan.gate.confirm_seeds)))
+        rows += search_rows(plan.defaults, plan.search, count, (row.settings for row in rows), drawn)
+    repeated = plan.gate.confirm_seeds
+    return tuple(row for base in rows for row in (base, *repeats(base, repeated if base.key != NEXT_DRAW else 0)))
 
 
 def repeats(base: Row, count: int) -> tuple[Row, ...]:

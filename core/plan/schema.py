@@ -58,6 +58,9 @@ DEFAULT_EPOCHS = 3.0
 SINKS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Trackers that `core.sinks` can tell of a run while it goes on."""
 
+SAMPLERS = ("random", "tpe")
+"""How `[search]` draws: each row for itself, or by what earlier ones gave (`core.queue.search`)."""
+
 MOST_NUMBER = 2**53
 """Of any number of a plan or of a document of a run, and below zero alike: beyond it, whole numbers are no floats."""
 
@@ -511,6 +514,8 @@ class SearchSpace:
     seed: int = 0
     ranges: dict[str, Range] = field(default_factory=dict)
     """By dotted key, such as `train.learning_rate`."""
+    sampler: str = "random"
+    """One of SAMPLERS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,7 @@ _HEAD = """\
 _SEARCH = """
 # [search]                                  # queue.then = "search": rows drawn until one is accepted
 # seed = 0
+# sampler = "random"                        # or "tpe": by what rows gave, through Optuna (docs/queue.md)
 # train.learning_rate = { log_uniform = [2e-5, 1.5e-4] }       # or uniform
 # adapter.rank = [8, 16, 32]                # one of these
 """

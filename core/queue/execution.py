@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from core.errors import UserError
 from core.manifests.hashing import HashCache
 from core.plan.fits import in_rows
+from core.plan.identity import run_identity
 from core.plan.next_action import (
     ENDED,
     Action,
@@ -24,17 +26,21 @@ from core.plan.next_action import (
     resolved_settings,
 )
 from core.plan.read import parse_plan
-from core.plan.rows import all_rows, shown, with_seed
+from core.plan.rows import EXPERIMENT, NEXT_DRAW, all_rows, complete, shown, with_seed, with_values
 from core.plan.schema import Row, RunSettings
 from core.queue.forecast import ALWAYS_BYTES, MEASURED, MOST_BEYOND_FORECAST, forecast_bytes, measured_bytes, unfit
 from core.queue.journal import Halve
 from core.queue.requests import RowRequests, Submission
 from core.queue.retry_policy import RetryDecision, decide
 from core.queue.run_status import Match, RecordedRun, RecordedRuns, RunStatusCache, newest_first, recorded_run
+from core.queue.search import FAILED, Result, draw, drawn_by, result_of
 from core.queue.state import OVER, SubmissionState
 from core.runs.contents import Comparison, Content
+from core.runs.judged import judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.resolve import Progress, Resolved, ResolveError, Resolver
+from core.runs.store import read_run
+from core.scoring.verdict import thresholds_of
 from core.system.files import exists, is_file
 
 MOST_ACCUMULATION = 64
@@ -81,7 +87,8 @@ class PlanExecution:
         self.submission = submission
         self.runs = runs
         self.plan = parse_plan(submission.plan_text, submission.plan_path, submission.overrides)
-        self.rows = all_rows(self.plan)
+        self._draws = drawn_by(runs, self.plan)
+        self.rows = all_rows(self.plan, self._draws)
         self.state = SubmissionState() if state is None else state
         self.elsewhere: set[str] = set()
         """Identities of runs whose lock an invisible process holds."""
@@ -120,6 +127,7 @@ class PlanExecution:
 
         Returns the rows whose model or data cannot be used, with the reason.
         """
+        self._read_draws()
         unusable: dict[str, UserError] = {}
         for row in self.rows:
             try:
@@ -128,10 +136,54 @@ class PlanExecution:
                 unusable[row.key] = error
                 if self._trains:
                     continue
-            if not row.adapter_from and row.confirms is None:
+            if not row.adapter_from and row.confirms is None and row.key != NEXT_DRAW:
                 with suppress(UserError):  # which is told already
                     self._assign(row, row.settings)
         return unusable
+
+    def asks_for(self, key: str) -> bool:
+        """Whether the submission asks for the row with this key, which a search may just have drawn."""
+        self._read_draws()
+        return any(row.key == key and self.submission.asks_for(row) for row in self.rows)
+
+    def _read_draws(self) -> None:
+        """The rows that a search which learns has drawn by now, whoever asked it, with their runs."""
+        draws = drawn_by(self.runs, self.plan)
+        if draws == self._draws:
+            return
+        self._draws = draws
+        earlier = {row.key for row in self.rows}
+        self.rows = all_rows(self.plan, draws)
+        self._repeats = {row.key: row for row in self.rows if row.confirms is not None}
+        for row in self.rows:
+            if row.key not in earlier and row.confirms is None:
+                with suppress(UserError):  # it cannot run, as is said when its turn comes
+                    self._assign(row, row.settings)
+
+    def draw(self, running: Collection[str]) -> bool:
+        """Let the search that learns draw one more row, by what became of the others; whether there is a new one.
+
+        UserError: it cannot.
+        """
+        known, results = self.known(running), dict[int, Result]()
+        for row in self.rows:
+            number = row.key.removeprefix(f"{EXPERIMENT}#")
+            if row.drawn and row.confirms is None and number.isdecimal():
+                state, assigned = known.get(row.key, RowState()), self.assigned.get(row.key)
+                if state.status in ENDED:
+                    results[int(number)] = FAILED if assigned is None else self._result(self.folder(assigned))
+        there = {run_identity(row.settings, {}) for row in self.rows if row.key != NEXT_DRAW}
+
+        def is_new(values: Mapping[str, Any]) -> bool:
+            return run_identity(complete(with_values(self.plan.defaults, values)), {}) not in there
+
+        drawn = draw(self.runs, self.plan, results, is_new)
+        self._read_draws()
+        return drawn
+
+    def _result(self, run: RunPaths) -> Result:
+        found = judged(read_run(run), thresholds_of(asdict(self.plan.gate)))
+        return result_of(found, self.run_status.at(run).outcome)
 
     def unfit(self, rows: Collection[Row]) -> list[str]:
         """What the trainers of these rows would refuse, told before one starts; not of runs that have begun."""
@@ -146,6 +198,7 @@ class PlanExecution:
 
     def assign_decided(self) -> None:
         """Find the runs of rows that take their architecture from others, where those have ended."""
+        self._read_draws()
         self.fit_all()
         closed = self.closed
         for row in self.rows:
@@ -169,6 +222,7 @@ class PlanExecution:
 
     def shown_rows(self) -> list[Row]:
         """The rows that the submission asks for; drawn ones and repeats once they have a run, or are closed."""
+        self._read_draws()
         wanted = [row for row in self.rows if self.submission.asks_for(row)]
         begun = {key for key, _ in self.started()} | set(self.closed)
         return shown(wanted, begun | self._due)
@@ -187,6 +241,7 @@ class PlanExecution:
 
     def next_action(self, running: Collection[str]) -> Action:
         """What to do now. `running`: identities of the runs that have a living trainer here."""
+        self._read_draws()
         only = self.submission.only or None
         return next_action(
             self.rows, self.known(running), self.plan.queue, self.spent(running), only, self.requests.ranks

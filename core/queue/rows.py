@@ -24,6 +24,7 @@ from core.queue.journal import Exit, Start, records
 from core.queue.requests import QueueDb, QueueSnapshot, RowRequests, Submission, Target
 from core.queue.retry_policy import COUNTED, LOST, decide
 from core.queue.run_status import BEFORE_FIRST_EVENT, outcome_of, outcome_when_dead
+from core.queue.search import drawn_by, learns
 from core.queue.state import QueueState, SubmissionState
 from core.runs.judged import judged
 from core.runs.paths import RunPaths, RunsFolder
@@ -98,7 +99,7 @@ class QueueRows:
         self._rows: dict[tuple[str, str], Row] = {}
         if snapshot is not None:
             for submission in snapshot.submissions:
-                self._take(_entries(submission, snapshot, state))
+                self._take(_entries(runs, submission, snapshot, state))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -131,7 +132,7 @@ class QueueRows:
         entry = self._entries.get((row.queued.submission, row.key))
         if entry is None or row.run is None:
             return row
-        found = _parsed(entry.submission.plan_text, entry.submission.plan_path, entry.submission.overrides)
+        found = _parsed(self._runs, entry.submission)
         if found is None:
             return row
         told = of_run(row, judged(read_run(row.run), thresholds_of(asdict(found[0].gate))))
@@ -389,12 +390,14 @@ def resting(row: Row) -> int:
     return 1 if row.status is Status.HELD else 2
 
 
-def _entries(submission: Submission, snapshot: QueueSnapshot, queue: QueueState) -> Sequence[QueueEntry]:
+def _entries(
+    runs: RunsFolder, submission: Submission, snapshot: QueueSnapshot, queue: QueueState
+) -> Sequence[QueueEntry]:
     """The rows of one submission, in the order of starting."""
     requested, state = snapshot.rows.get(submission.id, RowRequests()), queue.of(submission.id)
     mine = [one for one in snapshot.requests.values() if one.submission == submission.id]
     unheard = frozenset(str(one.row) for one in mine if one.request == "retry")
-    found = _parsed(submission.plan_text, submission.plan_path, submission.overrides)
+    found = _parsed(runs, submission)
     if found is None:
         return ()  # the supervisor says so, and closes it
     plan, rows = found
@@ -453,15 +456,22 @@ def _asked_for(runs: RunsFolder, name: str) -> Mapping[str, PlanRow]:
         submission = QueueDb(runs.queue_db).submission(name) if exists(runs.queue_db) else None
     except (sqlite3.Error, OSError):
         return {}  # locked for long, or on a disk that takes no lock: the next look may find it
-    found = None if submission is None else _parsed(submission.plan_text, submission.plan_path, submission.overrides)
+    found = None if submission is None else _parsed(runs, submission)
     if submission is None or found is None:
         return {}
     return {row.key: row for row in found[1] if submission.asks_for(row)}
 
 
-@lru_cache(maxsize=16)
-def _parsed(text: str, path: str, overrides: tuple[str, ...]) -> tuple[Plan, Sequence[PlanRow]] | None:
+def _parsed(runs: RunsFolder, submission: Submission) -> tuple[Plan, Sequence[PlanRow]] | None:
     """A plan as it was submitted, and all its rows; None: it is none."""
+    found = _planned(submission.plan_text, submission.plan_path, submission.overrides)
+    if found is None or not learns(found[0]):
+        return found
+    return found[0], all_rows(found[0], drawn_by(runs, found[0]))
+
+
+@lru_cache(maxsize=16)
+def _planned(text: str, path: str, overrides: tuple[str, ...]) -> tuple[Plan, Sequence[PlanRow]] | None:
     try:
         plan = parse_plan(text, path, overrides)
         return plan, all_rows(plan)

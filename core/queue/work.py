@@ -11,6 +11,7 @@ from typing import Any
 
 from core.errors import UserError, is_disk_full, may_pass
 from core.plan.next_action import Finished, RowStatus, Skip, Start, Stop, Wait
+from core.plan.rows import NEXT_DRAW
 from core.plan.schema import Plan, Row
 from core.queue import journal
 from core.queue.execution import REMOVED, PlanExecution
@@ -85,7 +86,8 @@ class Work:
                 case Skip():
                     self._close(action.row.key, RowStatus.SKIPPED, action.reason, action.inputs)
                 case Start():
-                    if not self._start(action):
+                    begin = self._draw if action.row.key == NEXT_DRAW else self._start
+                    if not begin(action):
                         return None
         self.end_trainers()
         if all(slot.submission != self.name for slot in self._slots):
@@ -188,6 +190,21 @@ class Work:
     def _finish(self, action: Finished) -> journal.Finish:
         not_run = self.execution.not_run(action)
         return journal.Finish(submission=self.name, complete=True, reason=action.reason, not_run=not_run)
+
+    def _draw(self, action: Start) -> bool:
+        """Let the search draw its next row, once a trainer could begin with it: by then more is known. False: wait."""
+        execution, key = self.execution, action.row.key
+        choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
+        if choice.waits:
+            self.waits(Wait(choice.waits), choice.cause)
+            self.waits_for_gpu = choice.waits != NO_SLOT
+            return False
+        try:
+            if not execution.draw(self._slots.identities):
+                self._close(key, RowStatus.SKIPPED, "the search drew nothing that was not there", {})
+        except UserError as error:
+            self._close(key, RowStatus.FAILED, f"nothing can be drawn: {error}", {})
+        return True
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""

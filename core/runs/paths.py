@@ -291,6 +291,10 @@ class RunsFolder:
         """Which run has drawn the part of the reserve with this key."""
         return self.root / "reserve" / key / f"part-{part:03d}.json"
 
+    def search_journal(self, key: str) -> Path:
+        """What the search with this key has drawn and heard of, in Optuna's format."""
+        return self.root / "search" / f"{key}.jsonl"
+
     def reserve_lock(self, key: str) -> Path:
         return self.state / "locks" / f"reserve-{key}.lock"
 

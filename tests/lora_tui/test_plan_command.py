@@ -286,3 +286,19 @@ def test_the_layers_that_match_and_the_trained_weights_are_shown(
     assert (
         "no linear layer named k_proj, v_proj, o_proj; there are: fc1, fc2, out_proj, q_proj" in capsys.readouterr().err
     )
+
+
+def test_a_search_that_learns_shows_what_it_drew_and_names_what_it_needs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = project / "experiments.toml"
+    plan.write_text(plan.read_text() + '[search]\nsampler = "tpe"\nadapter.rank = [4, 8]\n')
+    assert command("--set", "queue.then=search") is ExitCode.ACCEPTED
+    said = capsys.readouterr().out
+    assert "a search by what rows gave (Optuna's TPE) over" in said and "adapter.rank: one of 4, 8" in said
+    assert "which has drawn" not in said
+    monkeypatch.setattr("core.queue.search.importlib.util.find_spec", lambda name: None)
+    assert command("--set", "queue.then=search") is ExitCode.BAD_USAGE
+    assert 'search.sampler: "tpe" needs optuna, which is not installed: install lora-tui[search]' in (
+        capsys.readouterr().err
+    )

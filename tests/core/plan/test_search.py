@@ -12,7 +12,7 @@ from core.errors import PlanError
 from core.plan.conditions import Fact
 from core.plan.next_action import Action, Finished, RowState, RowStatus, Skip, Spent, Start, Wait, next_action
 from core.plan.read import parse_plan
-from core.plan.rows import all_rows, draw, in_words
+from core.plan.rows import NEXT_DRAW, all_rows, draw, in_words
 from core.plan.schema import Plan, Range, SearchSpace
 
 HEAD = "[model]\nid='m'\n[data]\ntrain='t'\ndomain='d'\nheldout='h'\n"
@@ -148,6 +148,11 @@ def test_no_settings_are_drawn_twice_and_a_small_space_is_used_up() -> None:
         ("[search]\ntrain.epochs = [1.0]\ntrain.batch_seconds = [9.0]\n", "not both"),
         ("[search]\ntrain.learning_rate = { log_uniform = [1e-5, 2e-4] }\n", "allow_high_learning_rate"),
         ("[search]\ntrain.learning_rate = [1e-5, 3e-4]\n", "reaches 0.0003"),
+        ("[search]\nsampler = 'grid'\nadapter.rank = [8]\n", '17: search.sampler: expected "random" or "tpe", found'),
+        ("[search]\nsampler = 'tpe'\n", "plan.toml:16: has nothing to draw from"),
+        ("[search]\ntrain.kl = [0.0, 0.5]\n", "17: search.train.kl: the divergence is measured on replay speech, and"),
+        ("[search]\ntrain.decay_to_base = { uniform = [0.0, 1e4] }\n", "decay_to_base: 10000 times train.learning"),
+        ("[search]\ntrain.average = [0, 3]\n", "search.train.average: what a run makes of its intervals is chosen on"),
         ("", "plan.toml:14: queue.then: there is nothing to draw from: add [search]"),
         (SEARCH + '[[experiment]]\nid = "search"\n', "is the name of the rows that [search] draws"),
     ],
@@ -221,3 +226,32 @@ def test_a_condition_on_acceptance_waits_for_the_seeds() -> None:
 
 def test_only_takes_the_repeats_of_a_row_with_it() -> None:
     assert simulate(plan_of(TWO + SEEDS), ("b", "b@seed1", "b@seed2"), only=("b",))[0] == ["b", "b@seed1", "b@seed2"]
+
+
+def test_what_two_keys_together_make_no_run_of_is_refused() -> None:
+    """Each of them is right beside the default of the other."""
+    space = "train.decay_to_base = [0.0, 1e4]\ntrain.learning_rate = { log_uniform = [1e-5, 1e-4] }\n"
+    said = problems(TWO + THEN + "[search]\n" + space.replace("1e4", "2e4"))
+    assert "search.train.decay_to_base: 20000 times train.learning_rate = 0.0001 is 1 or more" in said
+    pissa = 'adapter.method = ["lora", "pissa"]\ntrain.decay_to_base = [0.0, 1.0]\n'
+    assert 'adapter.method = "pissa" begins with parts of the layers' in problems(TWO + THEN + "[search]\n" + pissa)
+
+
+def test_a_search_that_learns_has_the_rows_that_it_drew_and_one_to_come() -> None:
+    plan = plan_of(TWO + THEN + SEARCH.replace("seed = 3", 'sampler = "tpe"'))
+    assert [row.key for row in all_rows(plan) if row.drawn] == [NEXT_DRAW]
+    drawn = {2: {"train.learning_rate": 2e-5, "adapter.rank": 8}, 3: {"train.learning_rate": 3e-5, "adapter.rank": 8}}
+    rows = [row for row in all_rows(plan, drawn) if row.drawn]
+    assert [row.key for row in rows] == ["search#2", "search#3", NEXT_DRAW]
+    assert rows[0].label == "learning_rate=2e-05 rank=8"
+    full = {n: {"train.learning_rate": n * 1e-6, "adapter.rank": 8} for n in range(10, 20)}
+    assert [row.key for row in all_rows(plan, full) if row.drawn] == [f"search#{n}" for n in range(10, 16)]
+    again = {1: {"train.learning_rate": 1e-4, "adapter.rank": 16}, **drawn}
+    assert "search#1" not in [row.key for row in all_rows(plan, again)], "row a has these settings"
+
+
+def test_the_sampler_moves_no_draw_of_chance() -> None:
+    space = plan_of(TWO + THEN + SEARCH).search
+    assert space is not None and space.sampler == "random"
+    named = plan_of(TWO + THEN + SEARCH.replace("seed = 3", 'seed = 3\nsampler = "random"')).search
+    assert named == space

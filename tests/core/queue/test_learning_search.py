@@ -1,0 +1,346 @@
+"""The search that learns from results: what it draws, is told and writes, and what a foreign journal does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plan_folder import PlanFolder
+from waiting import wait_for
+
+from core.errors import PlanError, RunFolderError, UserError
+from core.manifests.hashing import HashCache
+from core.plan.read import parse_plan
+from core.plan.rows import NEXT_DRAW, all_rows
+from core.plan.schema import Plan
+from core.queue import search
+from core.queue.execution import PlanExecution
+from core.queue.rows import queue_rows
+from core.queue.search import FAILED, Result, draw, drawn_by, journal_of
+from core.runs.paths import RunPaths, RunsFolder
+
+optuna = pytest.importorskip("optuna")
+
+HEAD = "[model]\nid='m'\n[data]\ntrain='t'\ndomain='d'\nheldout='h'\n[train]\nallow_high_learning_rate = true\n"
+THEN = '[queue]\nthen = "search"\nmax_runs = 60\n[[experiment]]\nid = "a"\n'
+SPACE = """[search]
+sampler = "tpe"
+seed = 5
+train.learning_rate = { log_uniform = [1e-5, 1e-2] }
+train.ema = { uniform = [0.0, 0.9] }
+adapter.rank = { uniform = [4, 64] }
+adapter.target_modules = [["q_proj"], ["q_proj", "v_proj"], ["fc1"]]
+adapter.method = ["lora", "dora"]
+"""
+
+
+def plan_of(text: str = SPACE) -> Plan:
+    return parse_plan(HEAD + THEN + text, "plan.toml")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> RunsFolder:
+    return RunsFolder(tmp_path / "runs", tmp_path / "state")
+
+
+def asked(runs: RunsFolder, plan: Plan, results: Mapping[int, Result] | None = None) -> dict[str, Any]:
+    """What is drawn next."""
+    before = set(drawn_by(runs, plan))
+    assert draw(runs, plan, results or {}, lambda values: True)
+    [number] = set(drawn_by(runs, plan)) - before
+    return dict(drawn_by(runs, plan)[number])
+
+
+def gain_of(values: Mapping[str, Any]) -> Result:
+    """Best near 1e-3, beyond which the guardrail breaks."""
+    rate = values["train.learning_rate"]
+    gain = 10.0 if rate > 1e-3 else 5.0 * rate / 1e-3
+    return Result("complete", gain, 0.1 if rate <= 1e-3 else 2.0)
+
+
+def trials(runs: RunsFolder, plan: Plan) -> list[Any]:
+    """As Optuna's own reader of journals has them."""
+    backend = optuna.storages.journal.JournalFileBackend(str(journal_of(runs, plan)))
+    study = optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(backend))
+    found: list[Any] = study.trials
+    return found
+
+
+def test_draws_are_within_their_ranges_and_read_without_optuna(
+    runs: RunsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of()
+    for _ in range(15):
+        values = asked(runs, plan)
+        assert 1e-5 <= values["train.learning_rate"] <= 1e-2
+        assert float(f"{values['train.learning_rate']:.3g}") == values["train.learning_rate"]
+        assert 4 <= values["adapter.rank"] <= 64 and isinstance(values["adapter.rank"], int)
+        assert values["adapter.target_modules"] in (("q_proj",), ("q_proj", "v_proj"), ("fc1",))
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    found = drawn_by(runs, plan)
+    assert list(found) == list(range(1, 16))
+    rows = [row for row in all_rows(plan, found) if row.drawn]
+    assert [row.key for row in rows] == [*(f"search#{n}" for n in range(1, 16)), NEXT_DRAW]
+    assert rows[0].settings.train.learning_rate == found[1]["train.learning_rate"]
+    assert rows[0].title == "Search by TPE"
+
+
+def test_a_draw_is_a_function_of_seed_number_and_results(tmp_path: Path) -> None:
+    plan, ways = plan_of(), []
+    for name in ("one", "other"):
+        folder = RunsFolder(tmp_path / name, tmp_path / f"{name}-state")
+        drawn: list[dict[str, Any]] = []
+        for number in range(1, 14):
+            told = {n: gain_of(values) for n, values in enumerate(drawn, 1)}
+            drawn.append(asked(folder, plan, told if name == "one" else {number - 1: told.get(number - 1, FAILED)}))
+        ways.append(drawn)
+    assert ways[0] == ways[1], "however often, and when, it was told of a result"
+    elsewhere = RunsFolder(tmp_path / "third", tmp_path / "third-state")
+    assert asked(elsewhere, plan_of(SPACE.replace("seed = 5", "seed = 6"))) != ways[0][0]
+
+
+def test_it_finds_what_gains_within_the_guardrail_sooner_than_chance(tmp_path: Path) -> None:
+    plan, kept = plan_of(), []
+    folder = RunsFolder(tmp_path / "runs", tmp_path / "state")
+    drawn: list[dict[str, Any]] = []
+    for _ in range(40):
+        drawn.append(asked(folder, plan, {n: gain_of(values) for n, values in enumerate(drawn, 1)}))
+    for values in drawn[20:]:
+        kept.append(2e-4 <= values["train.learning_rate"] <= 1e-3)
+    assert sum(kept) >= 8, "chance has 23 % of them there"
+
+
+def test_each_end_of_a_run_is_told_as_what_it_is(runs: RunsFolder) -> None:
+    plan = plan_of()
+    for _ in range(4):
+        asked(runs, plan)
+    results = {1: Result("complete", 3.0, 0.1), 2: Result("pruned", 1.5, 4.0, 300), 3: FAILED}
+    asked(runs, plan, results)
+    found = trials(runs, plan)
+    states = optuna.trial.TrialState
+    assert [trial.state for trial in found] == [
+        states.COMPLETE,
+        states.PRUNED,
+        states.FAIL,
+        states.RUNNING,
+        states.RUNNING,
+    ]
+    assert found[0].value == 3.0 and found[0].constraints == {"guardrail": pytest.approx(0.1 - 0.2)}
+    assert found[1].intermediate_values == {300: 1.5} and found[1].constraints == {"guardrail": pytest.approx(3.8)}
+
+
+def test_what_repeats_a_row_leaves_a_gap_and_a_space_can_be_used_up(runs: RunsFolder) -> None:
+    plan = plan_of('[search]\nsampler = "tpe"\nadapter.rank = [4, 8]\n')
+    taken: list[Any] = []
+
+    def is_new(values: Mapping[str, Any]) -> bool:
+        return values not in taken
+
+    for _ in range(2):
+        assert draw(runs, plan, {}, is_new)
+        taken = [dict(values) for values in drawn_by(runs, plan).values()]
+    assert sorted(values["adapter.rank"] for values in taken) == [4, 8]
+    assert not draw(runs, plan, {}, is_new)
+    assert len(drawn_by(runs, plan)) == 2
+    with_gap = [trial.number + 1 for trial in trials(runs, plan) if "drawn" in trial.user_attrs]
+    assert list(drawn_by(runs, plan)) == with_gap
+
+
+def test_a_number_is_never_drawn_twice_wherever_the_supervisor_was_killed(runs: RunsFolder) -> None:
+    plan = plan_of()
+    whole = [asked(runs, plan) for _ in range(3)]
+    journal = journal_of(runs, plan)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    cuts = [b"".join(lines[:n]) + torn for n in range(len(lines) + 1) for torn in (b"", b'{"op_code": 4, "stu')]
+    for data in cuts[:: max(1, len(cuts) // 24)]:
+        journal.write_bytes(data)
+        before = drawn_by(runs, plan)
+        assert all(dict(values) == whole[number - 1] for number, values in before.items())
+        asked(runs, plan)
+        after = drawn_by(runs, plan)
+        assert len(after) == len(before) + 1 and before.items() <= after.items()
+        numbers = [trial.number for trial in trials(runs, plan)]
+        assert numbers == sorted(set(numbers))
+
+
+HOSTILE = {
+    "no JSON": b"\x80\x04K\x01.\n",
+    "no object": b"[1, 2]\n",
+    "an unknown operation": b'{"op_code": 99, "worker_id": "x"}\n',
+    "a trial of no study": b'{"op_code": 4, "worker_id": "x", "study_id": 7, "datetime_start": null}\n',
+    "a state of nothing": b'{"op_code": 6, "worker_id": "x", "trial_id": 0, "state": 44, "values": [1]}\n',
+    "a number that is none": b'{"op_code": 6, "worker_id": "x", "trial_id": 0, "state": 1, "values": [NaN]}\n',
+    "a distribution of nothing": (
+        b'{"op_code": 5, "worker_id": "x", "trial_id": 0, "param_name": "p", "param_value_internal": 1,'
+        b' "distribution": "{\\"name\\": \\"os.system\\", \\"attributes\\": {}}"}\n'
+    ),
+    "nested too deep": b"[" * 100_000 + b"\n",
+    "a line without end": b'{"op_code": 8, "user_attr": "' + b"x" * 3_000_000,
+    "a text for an object": b'{"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": "drawn"}\n',
+    "a deleted study": b'{"op_code": 1, "worker_id": "x", "study_id": 0}\n',
+    "another study first": b"",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_journal_executes_nothing_and_crashes_nobody(what: str, runs: RunsFolder) -> None:
+    plan = plan_of()
+    first = asked(runs, plan)
+    journal = journal_of(runs, plan)
+    data = journal.read_bytes()
+    other = b'{"op_code": 0, "worker_id": "x", "study_name": "other", "directions": [1]}\n'
+    journal.write_bytes(other + data if what == "another study first" else data + HOSTILE[what])
+    found = drawn_by(runs, plan)
+    assert found in ({1: first}, {})
+    try:
+        draw(runs, plan, {1: Result("complete", 1.0, 0.0)}, lambda values: True)
+    except (RunFolderError, OSError) as error:
+        assert str(journal) in str(error)
+    assert all(search.within(plan.search, json.loads(json.dumps(v))) for v in drawn_by(runs, plan).values())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train.learning_rate": 0.5},
+        {"train.learning_rate": "1e-4"},
+        {"adapter.rank": 4.5},
+        {"adapter.rank": True},
+        {"adapter.method": "olora"},
+        {"train.steps": 10},
+        {"adapter.target_modules": "q_proj"},
+        None,
+    ],
+)
+def test_values_beyond_the_plan_s_ranges_are_no_draw(values: Any, runs: RunsFolder) -> None:
+    plan = plan_of()
+    asked(runs, plan)
+    journal = journal_of(runs, plan)
+    lines = journal.read_text().splitlines()
+    [place] = [n for n, line in enumerate(lines) if '"drawn"' in line]
+    record = json.loads(lines[place])
+    record["user_attr"]["drawn"] = None if values is None else record["user_attr"]["drawn"] | values
+    lines[place] = json.dumps(record)
+    journal.write_text("\n".join(lines) + "\n")
+    assert drawn_by(runs, plan) == {}
+    assert [row.key for row in all_rows(plan, drawn_by(runs, plan)) if row.drawn] == [NEXT_DRAW]
+
+
+def test_a_link_is_not_written_through(runs: RunsFolder, tmp_path: Path) -> None:
+    plan, target = plan_of(), tmp_path / "elsewhere"
+    target.write_text("mine\n")
+    journal = journal_of(runs, plan)
+    journal.parent.mkdir(parents=True)
+    journal.symlink_to(target)
+    with pytest.raises(RunFolderError, match="nothing is written to it"):
+        draw(runs, plan, {}, lambda values: True)
+    assert target.read_text() == "mine\n" and drawn_by(runs, plan) == {}
+
+
+def test_without_optuna_one_sentence_names_the_extra(runs: RunsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    plan = plan_of()
+    assert search.lacking(plan) == [search.MISSING] and "lora-tui[search]" in search.MISSING
+    assert search.lacking(plan_of(SPACE.replace('"tpe"', '"random"'))) == []
+    with pytest.raises(UserError, match=r"install lora-tui\[search\]"):
+        draw(runs, plan, {}, lambda values: True)
+
+
+def test_another_guardrail_or_range_is_another_search(runs: RunsFolder) -> None:
+    plan = plan_of()
+    others = [
+        plan_of(SPACE.replace("[4, 64]", "[4, 32]")),
+        plan_of(SPACE.replace("seed = 5", "seed = 6")),
+        replace(plan, gate=replace(plan.gate, heldout_regression=0.5)),
+        replace(plan, defaults=replace(plan.defaults, train=replace(plan.defaults.train, steps=7))),
+    ]
+    assert len({journal_of(runs, one) for one in (plan, *others)}) == 5
+    assert journal_of(runs, replace(plan, path="/moved/plan.toml")) == journal_of(runs, plan)
+
+
+def test_another_word_for_the_sampler_is_refused() -> None:
+    with pytest.raises(PlanError, match=r'search\.sampler: expected "random" or "tpe", found the string "grid"'):
+        plan_of(SPACE.replace('"tpe"', '"grid"'))
+
+
+# Through the supervisor
+
+ONE = '[[experiment]]\nid = "a"\nadapter.rank = 4\n'
+RANKS = '[search]\nsampler = "tpe"\nadapter.rank = [8, 16, 32, 64]\n'
+
+
+def test_the_queue_draws_one_row_after_the_other_until_one_is_accepted(folder: PlanFolder) -> None:
+    folder.write(RANKS + ONE, queue='then = "search"')
+    folder.script(**{"a": ["poor"], "search": ["stopped_early"], "search@rank64": ["good"], "search@rank16": ["oom"]})
+    finish = folder.work()
+    drawn = folder.starts()[1:]
+    assert folder.starts()[0] == "a" and drawn and finish["reason"] == f"{drawn[-1]} was accepted"
+    assert "drawn by what the runs before it gave" in folder.decisions("start")[1].reason
+    plan = parse_plan(folder.plan.read_text(), str(folder.plan))
+    states = {f"search#{trial.number + 1}": trial.state.name for trial in trials(folder.runs, plan)}
+    ranks = {key: run.settings.adapter.rank for key, run in rows_of(folder).items() if key in drawn}
+    ended = {8: "PRUNED", 32: "PRUNED", 16: "FAIL", 64: "RUNNING"}
+    assert {key: states[key] for key in drawn} == {key: ended[rank] for key, rank in ranks.items()}
+    # Again, and from another face: the same draws, and nothing is run twice.
+    again = folder.work()
+    assert folder.starts() == ["a", *drawn] and again["reason"] == finish["reason"]
+
+
+def rows_of(folder: PlanFolder) -> dict[str, Any]:
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.assign_all()
+    return {row.key: row for row in execution.shown_rows()}
+
+
+def test_a_space_that_is_used_up_ends_the_plan(folder: PlanFolder) -> None:
+    folder.write(RANKS.replace("8, 16, 32, 64", "8, 16") + ONE, queue='then = "search"')
+    folder.script(a=["poor"], search=["poor"])
+    finish = folder.work()
+    assert len(folder.starts()) == 3 and finish["complete"]
+    assert "[search] has no other rows" in finish["reason"]
+    [skip] = folder.decisions("skip")
+    assert (skip.row, skip.reason) == (NEXT_DRAW, "the search drew nothing that was not there")
+
+
+def test_a_foreign_journal_ends_the_search_and_not_the_supervisor(folder: PlanFolder) -> None:
+    folder.write(RANKS + ONE, queue='then = "search"')
+    folder.script(a=["poor"])
+    plan = parse_plan(folder.plan.read_text(), str(folder.plan))
+    journal = journal_of(folder.runs, plan)
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"op_code": 99}\n')
+    finish = folder.work()
+    assert folder.starts() == ["a"] and finish["complete"]
+    [skip] = folder.decisions("skip")
+    assert skip.status == "failed" and "is no journal of this search" in skip.reason and str(journal) in skip.reason
+
+
+def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
+    folder.write(RANKS + ONE, queue='then = "search"\nmax_runs = 3')
+    folder.script(a=["poor"], search=["wait", "good"])
+    client = folder.client
+    submission = client.submit(folder.submission())
+    try:
+        wait_for(lambda: any(row.startswith("search") for row in folder.starts()))
+        run = RunPaths(folder.runs.root / folder.decisions("start")[-1].run)
+        wait_for((run.root / "births.txt").exists)
+        os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
+        client._child.wait()
+        client.ensure_supervisor()
+        wait_for(lambda: folder.decisions("adopt"))
+        [first] = [entry for entry in queue_rows(folder.runs).rows if (entry.wanted and entry.wanted.drawn)]
+        assert first.run is not None and first.run.name == run.name and first.active
+        os.kill(int((run.root / "births.txt").read_text().split()[0]), signal.SIGTERM)
+        wait_for(lambda: [d for d in folder.decisions("finish") if d.submission == submission.id])
+        assert folder.decisions("finish")[-1].reason == f"{first.key} was accepted"
+        assert len(folder.runs.runs()) == 2
+    finally:
+        client._child.kill()
+        client._child.wait()
