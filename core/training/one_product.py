@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from core.training.products import FastLinear, product
+
 _EXACT = (torch.float32, torch.float64)
 """In fewer bits W + s B A would round small updates away."""
 
@@ -50,7 +52,7 @@ class _OneProduct(torch.autograd.Function):
         if magnitude is not None:
             factors = magnitude / torch.linalg.vector_norm(whole, dim=1)
             whole.mul_(factors[:, None])
-        y = functional.linear(x, whole, bias)
+        y = product(x, whole, bias)
         ctx.save_for_backward(x, whole, bias, a, b, magnitude, factors, None if magnitude is None else y)
         ctx.scale = scale
         return y
@@ -62,7 +64,7 @@ class _OneProduct(torch.autograd.Function):
         x, whole, bias, a, b, magnitude, factors, y = ctx.saved_tensors
         of_y = gradient.reshape(-1, gradient.shape[-1])
         rows = x.reshape(-1, x.shape[-1])
-        of_x = (of_y @ whole).view(x.shape) if ctx.needs_input_grad[0] else None
+        of_x = product(of_y, whole.t()).view(x.shape) if ctx.needs_input_grad[0] else None
         if factors is not None:
             b = b * factors[:, None]
         outputs, inputs = whole.shape
@@ -70,7 +72,7 @@ class _OneProduct(torch.autograd.Function):
             of_a = (of_y @ b).T @ rows
             of_b = of_y.T @ (rows @ a.T)
         else:
-            of_whole = of_y.T @ rows
+            of_whole = product(of_y.t(), rows.t())
             of_a = b.T @ of_whole
             of_b = of_whole @ a.T
         of_magnitude = None
@@ -110,7 +112,7 @@ class OneProductLinear(Linear):  # type: ignore[misc]
             return cast(Tensor, super().forward(x))
         factors = magnitude / self._norms(a, b, scale)
         low = functional.linear(functional.linear(x.to(a.dtype), a), b)
-        y = functional.linear(x, weight)
+        y = product(x, weight)
         scaled = factors * y + (factors * scale) * low
         result: Tensor = scaled if bias is None else scaled + bias
         return result.to(y.dtype)
@@ -122,7 +124,7 @@ class OneProductLinear(Linear):  # type: ignore[misc]
         """Whether the base is a frozen linear layer in full precision."""
         base = self.get_base_layer()
         frozen = not any(parameter.requires_grad for parameter in base.parameters())
-        return type(base) is nn.Linear and base.weight.dtype in _EXACT and frozen
+        return type(base) in (nn.Linear, FastLinear) and base.weight.dtype in _EXACT and frozen
 
     def _known(self, name: str) -> bool:
         """Whether the adapter of that name is nothing but A and B, or those and DoRA's magnitudes."""

@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from core.training import products as fast
 from core.training.one_product import OneProductLinear, use_one_product
 
 WIDE = 40
@@ -94,8 +95,15 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("rank", [3, 11], ids=["thin", "as wide as the layer"])
 @pytest.mark.parametrize("method", ["lora", "dora", "rslora", "beginning"])
-def test_outputs_and_gradients_are_those_of_peft(method: str, rank: int, products: list[str]) -> None:
-    theirs, ours = both(adapted(method, rank), WIDE)
+@pytest.mark.parametrize("layers", ["plain", "of a loaded network"])
+def test_outputs_and_gradients_are_those_of_peft(
+    method: str, rank: int, layers: str, products: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = adapted(method, rank)
+    if layers != "plain":
+        monkeypatch.setattr(fast, "available", lambda: True)
+        fast.take_fast_products(network)
+    theirs, ours = both(network, WIDE)
     assert products == ["one product"] * 3
     assert theirs.keys() == ours.keys()
     for name, wanted in theirs.items():
