@@ -44,12 +44,27 @@ def add_shell(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="whose script to print")
 
 
-def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """What the shell must read to complete the words of `parser` and of its commands."""
+def completion_script(parser: argparse.ArgumentParser, shell: str, *, first_may_be_file: bool = False) -> str:
+    """What the shell must read to complete the words of `parser` and of its commands.
+
+    `first_may_be_file`: in place of a command the first word may be a file, which shtab has no words for.
+    """
     import shtab
 
     _mark_paths(parser, shtab.FILE, shtab.DIRECTORY)
-    return str(shtab.complete(parser, shell))
+    if not first_may_be_file:
+        return str(shtab.complete(parser, shell))
+    name = re.sub(r"\W", "_", parser.prog)
+    script = str(shtab.complete(parser, shell))
+    if shell == "bash":
+        script = script.replace("complete -o bashdefault ", "complete -o bashdefault -o default ", 1)
+    if shell == "zsh":
+        described = f"_describe '{parser.prog} commands' _commands"
+        script = script.replace(described, f"{described}\n  _files", 1)
+    if shell == "fish":
+        where = f"_shtab_{name}_using; and test $_shtab_{name}_npos -eq 0"
+        script += f"\ncomplete -c {parser.prog} -n '{where}' -F\n"
+    return script
 
 
 def _mark_paths(parser: argparse.ArgumentParser, files: dict[str, str], folders: dict[str, str]) -> None:

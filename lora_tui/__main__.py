@@ -189,11 +189,13 @@ def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
 def _print_completion(args: argparse.Namespace) -> ExitCode:
     parser = _face_parser()
     commands = parser.add_subparsers(metavar="COMMAND")
-    parser._actions.insert(0, parser._actions.pop())  # the first word is a command before it is a plan
+    # the first word is a command or a plan: shells would take a command for what follows a plan
+    parser._actions.remove(next(action for action in parser._actions if action.dest == "plan"))
     for name, command in COMMANDS.items():
         found = command()
-        found.add_arguments(commands.add_parser(name, help=found.description.splitlines()[0]))
-    out(completion_script(parser, args.shell), multiline=True)
+        first = " ".join(found.description.split()).partition(". ")[0]
+        found.add_arguments(commands.add_parser(name, help=first))
+    out(completion_script(parser, args.shell, first_may_be_file=True), multiline=True)
     return ExitCode.ACCEPTED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tomllib
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from terminal import Terminal
 
 from core import version
 from core.cli.__main__ import main as lora_cli
@@ -71,18 +73,53 @@ def test_completion_knows_commands_and_options_of_both(shell: str, capsys: pytes
     assert all(name in script for name in ("transcribe", "evaluate", "adapter", "expand"))
 
 
-def test_bash_completes_commands_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("no bash")
-    assert lora_tui(["completion", "bash"]) == 0
-    ask = """
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
-_shtab_lora_tui "$1" "${COMP_WORDS[$COMP_CWORD]}" "${COMP_WORDS[$COMP_CWORD-1]}" 2>/dev/null
-printf "%s\\n" "${COMPREPLY[@]}"
-"""
-    (tmp_path / "ask.sh").write_text(capsys.readouterr().out + ask)
+SOURCED = {
+    "bash": (["--norc", "-i"], "source ./_lora-tui"),
+    "zsh": (["-f", "-i"], "fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -d ./dump"),
+}
+"""How a shell is started without the settings of whoever tests, and how it learns of a script."""
+
+
+def after_tab(shell: str, folder: Path, words: str, wanted: str) -> None:
+    """Type the words and Tab in a terminal of that shell, until `wanted` stands there."""
+    arguments, source = SOURCED[shell]
+    plain = {"TERM": "dumb", "PS1": "> ", "HISTFILE": ""}
+    terminal = Terminal(arguments, cwd=folder, env=plain, python=shell)
+    try:
+        terminal.wait_for(b"> ")  # what is typed before may be lost
+        terminal.type(f"{source}; echo rea''dy\n".encode())
+        terminal.wait_for(b"ready")
+        terminal.bytes = b""
+        terminal.type(f"{words}\t".encode())
+        terminal.wait_for(wanted.encode())
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.master)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("pl", "plan"),
+        ("queue ho", "hold"),
+        ("plan own", "own-plan.toml"),
+        ("own", "own-plan.toml"),
+        ("--hea", "--headless"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_options_and_plans(
+    shell: str, words: str, wanted: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    assert lora_tui(["completion", shell]) == 0
+    (tmp_path / "_lora-tui").write_text(capsys.readouterr().out)
     (tmp_path / "own-plan.toml").touch()
-    for words, found in ((["pl"], "plan"), (["queue", "ho"], "hold"), (["plan", "own"], "own-plan.toml")):
-        command = ["bash", "ask.sh", "lora-tui", *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.stdout.split() == [found], done.stderr
+    if shell == "fish":  # which tells what it would offer
+        ask = ["fish", "-c", "source ./_lora-tui; complete -C $argv", f"lora-tui {words}"]
+        done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert wanted in [line.split("\t")[0] for line in done.stdout.splitlines()]
+    else:
+        after_tab(shell, tmp_path, f"lora-tui {words}", wanted)
