@@ -152,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
             help="cap of the transcript's length; default: the model's own, which no speech reaches",
         )
     export_command.add(commands)
+    export_command.add_hear(commands)
     data_arguments.add_manifest(commands)
     data_arguments.add_errors(commands)
     data_arguments.add_normalise(commands)
@@ -197,8 +198,8 @@ def _command(name: str) -> Callable[[argparse.Namespace], ExitCode]:
         return doctor_command.doctor
     if name == "completion":
         return _print_completion
-    if name in ("merge", "export"):
-        return export_command.merge if name == "merge" else export_command.export
+    if name in ("merge", "export", "hear"):
+        return {"merge": export_command.merge, "export": export_command.export, "hear": export_command.hear}[name]
     if name == "errors":
         from core.cli import errors_command
 

@@ -24,6 +24,14 @@ that the adapter kept, or a transcript changed though it is the adapter merged i
 6 the folder is there, but could not be judged (the message says why)"""
 
 
+_HEAR = """\
+Decodes the evaluation sets of a run again from DIR, in its own runtime, and compares the transcripts with those of the
+run folder. DIR is known by the hashes of its files. `lora-tui verify RUN_DIR --serve DIR` does this, too.
+
+exit codes: 0 the same; 1 DIR is no export of the run, or says something else in the same runtime; 2 interrupted;
+4 bad input, or a missing package; 6 it says something else in another version, device or precision of the runtime"""
+
+
 def add(commands: Any) -> None:
     """The parsers of both commands."""
     merge = commands.add_parser(
@@ -59,6 +67,40 @@ def add(commands: Any) -> None:
         )
         command.add_argument("--model", help="folder in hub format or hub id of the base model; default: the adapter's")
         command.add_argument("--json", action="store_true", help="print what was found as a JSON object")
+
+
+def add_hear(commands: Any) -> None:
+    """The parser of `hear`."""
+    hear = commands.add_parser(
+        "hear",
+        help="decode the sets of a run again from an export of it, and compare with what was judged",
+        description=_HEAR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    hear.add_argument("source", type=user_path, metavar="RUN_DIR", help="a run folder")
+    hear.add_argument("folder", type=user_path, metavar="DIR", help="the export, wherever it lies now")
+    hear.add_argument("--model", help="folder in hub format or hub id of the base model; default: the adapter's")
+    hear.add_argument("--json", action="store_true", help="print what was found as a JSON object")
+
+
+def hear(args: argparse.Namespace) -> ExitCode:
+    """Whether the export is the run's, and says what its runtime said."""
+    from core.export.exporting import hear_again
+    from core.export.source import source_of
+
+    found = hear_again(source_of(args.source, args.model), args.folder)
+    if args.json:
+        document(asdict(found))
+    else:
+        if found.found:
+            out(found.found)
+        for problem in found.problems:
+            err(f"problem: {problem}")
+        for note in found.unchecked:
+            err(f"note: {note}")
+    if found.problems:
+        return ExitCode.REJECTED
+    return ExitCode.UNDECIDED if found.unchecked else ExitCode.ACCEPTED
 
 
 def _conversion(said: dict[str, Any]) -> str:

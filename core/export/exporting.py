@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -25,19 +25,24 @@ import msgspec
 from core.errors import Interrupted, UserError, exit_code_for
 from core.export.serve import Request, as_json
 from core.export.source import SETS, Source, base_hash, model_type, revision
-from core.plan.exports import Target
+from core.plan.exports import Target, target_of
 from core.runs.exports import (
     METHOD_VERSION,
     SCHEMA_VERSION,
     Export,
+    ExportedFile,
     RuntimeNamed,
     compared,
+    exports_of,
     hashes_of,
+    read_export,
     served_set,
     write_export,
+    wrong_export,
 )
 from core.runs.model_card import render
 from core.runs.scores import Score, read_score
+from core.sanitise import quoted
 from core.scoring.served import Difference
 from core.system.files import fsync_folder, is_file, read_json, write_json, write_text
 from core.system.process import PARENT_VARIABLE, end
@@ -71,16 +76,20 @@ def check(source: Source, target: Target, folder: Path) -> None:
     refused = target.form.refusal(model_type(source))
     if refused is not None:
         raise UserError(refused)
+    _check_runtime(target)
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"-o {folder}: is there already; give a folder that is not, or delete it first")
+    if not folder.parent.is_dir():
+        raise UserError(f"-o {folder}: there is no folder {folder.parent}; make it first")
+
+
+def _check_runtime(target: Target) -> None:
     missing = [name for name in target.form.needs if find_spec(name) is None]
     if missing:
         raise UserError(
             f"--to {target.form.name}: {' and '.join(missing)} not installed: "
             f"pip install 'lora-tui[{target.form.extra}]'"
         )
-    if folder.exists() or folder.is_symlink():
-        raise UserError(f"-o {folder}: is there already; give a folder that is not, or delete it first")
-    if not folder.parent.is_dir():
-        raise UserError(f"-o {folder}: there is no folder {folder.parent}; make it first")
 
 
 def export(source: Source, target: Target, folder: Path, **options: Any) -> Exported:
@@ -124,6 +133,77 @@ def export(source: Source, target: Target, folder: Path, **options: Any) -> Expo
     return Exported(folder, conversion, runtime, differences, "", document)
 
 
+@dataclass(frozen=True, slots=True)
+class HeardAgain:
+    """Whether a folder is an export of a run, and still says what the run has of its runtime."""
+
+    problems: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()
+    """What differs in another runtime than the one that the run names."""
+    found: str = ""
+    """What was decoded and says the same, in words."""
+
+
+def hear_again(source: Source, folder: Path) -> HeardAgain:
+    """Decode the sets once more from an export of the run, wherever it lies now. UserError where that cannot be done.
+
+    The folder is named by whoever asks, and known by the hashes of its files: a run folder never says what is loaded.
+    """
+    unjudged = _why_unjudged(source)
+    if source.run is None or unjudged:
+        raise UserError(unjudged)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one that `lora-cli export` wrote")
+    paths, here = source.run.snapshot.paths, hashes_of(folder)
+    told = {name: export for name in exports_of(paths) if (export := read_export(paths, name)[0]) is not None}
+    same = [(name, export) for name, export in told.items() if export.files == here]
+    if not same:
+        return HeardAgain((_no_export(folder, here, told),))
+    [(name, export), *_] = same
+    wrong = next(wrong_export(paths, name, export, source.digest), None)
+    target = target_of(export.target)
+    if wrong is not None or target is None:
+        return HeardAgain((wrong or f"{paths.export(name)}: {quoted(export.target)} is no form of an export",))
+    _check_runtime(target)
+    served, runtime = _served(source, target, folder.absolute())
+    differing = {
+        dataset: _differing(read_score(paths.served(name, dataset))[0], now) for dataset, now in served.items()
+    }
+    said = [
+        f"{count} of {len(served[dataset].utterances)} transcripts of {dataset}" for dataset, count in differing.items()
+    ]
+    what = f"{target}, heard again from {folder}: {' and '.join(said)} are not those in {paths.export(name).parent}"
+    if not any(differing.values()):
+        return HeardAgain((), (), what)
+    if runtime == export.runtime:
+        return HeardAgain((what,))
+    other = f"{what}; they were heard by {_named(export.runtime)}, and now by {_named(runtime)}"
+    return HeardAgain((), (other,))
+
+
+def _no_export(folder: Path, here: Mapping[str, ExportedFile], told: Mapping[str, Export]) -> str:
+    """Which file is not as it was, of the export that is nearest."""
+    if not told:
+        return f"{folder}: the run has no export; `lora-cli export` makes one"
+
+    def differing(export: Export) -> list[str]:
+        return sorted(name for name in here.keys() | export.files.keys() if here.get(name) != export.files.get(name))
+
+    nearest = min(told.values(), key=lambda export: len(differing(export)))
+    names = ", ".join(quoted(name) for name in differing(nearest)[:3])
+    return f"{folder}: no export of this run; of {quoted(nearest.target)}, the nearest, other files are {names}"
+
+
+def _differing(then: Score | None, now: Score) -> int:
+    before = () if then is None else then.utterances
+    pairs = list(zip(before, now.utterances, strict=False))
+    return len(now.utterances) - sum(one.hypothesis == other.hypothesis for one, other in pairs)
+
+
+def _named(runtime: RuntimeNamed) -> str:
+    return quoted(f"{runtime.name} {runtime.version} on {runtime.device} in {runtime.precision}")
+
+
 def _why_unjudged(source: Source) -> str:
     """Why there is nothing to compare the export with, or nothing."""
     if source.run is None:
@@ -154,22 +234,27 @@ def _beside(folder: Path) -> Iterator[Path]:
         raise
 
 
+def runtime_request(source: Source, target: Target, folder: Path, output: Path) -> Request:
+    """What the process of the runtime is asked: to decode the run's sets from `folder`, its documents into `output`."""
+    return Request(
+        target=str(target),
+        folder=str(folder),
+        model=source.model,
+        revision=revision(source),
+        base_hash=base_hash(source),
+        facts=source.facts,
+        adapter_hash=source.digest,
+        unit=source.scores[SETS[0]].unit,
+        sets={name: str(path) for name, path in source.manifests.items()},
+        decode={name: score.decode for name, score in source.scores.items()},
+        output=str(output),
+    )
+
+
 def _served(source: Source, target: Target, made: Path) -> tuple[dict[str, Score], RuntimeNamed]:
     """What the runtime makes of each set, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="lora-cli-") as scratch:
-        request = Request(
-            target=str(target),
-            folder=str(made),
-            model=source.model,
-            revision=revision(source),
-            base_hash=base_hash(source),
-            facts=source.facts,
-            adapter_hash=source.digest,
-            unit=source.scores[SETS[0]].unit,
-            sets={name: str(path) for name, path in source.manifests.items()},
-            decode={name: score.decode for name, score in source.scores.items()},
-            output=scratch,
-        )
+        request = runtime_request(source, target, made, Path(scratch))
         where = Path(scratch) / "request.json"
         write_json(where, as_json(request))
         _run([sys.executable, "-P", "-m", "core.export", str(where)], target)

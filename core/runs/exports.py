@@ -251,6 +251,37 @@ def _wrong_figures(said: ServedSet, judged: Score, served: Score) -> tuple[str, 
     return None if abs(said.rise_pp - rise) < _TOLERANCE else ("rise_pp", said.rise_pp, round(rise, 4))
 
 
+def export_facts(paths: RunPaths, adapter_hash: str | None) -> tuple[tuple[str, str], ...]:
+    """(form and precision, what its runtime made of the sets) of each export of the run, whatever the gate asks for.
+
+    Its counts are those of the score documents, or it is not believed. Intervals are for `verify` to compute again.
+    """
+    facts = []
+    for name in exports_of(paths):
+        target = target_of(name)
+        if target is None:
+            continue  # `verify` names it
+        export, problem = read_export(paths, name)
+        if export is None:
+            facts.append((str(target), problem or f"no {paths.export(name).name}: export again"))
+        elif (wrong := next(wrong_export(paths, name, export, adapter_hash), None)) is not None:
+            facts.append((str(target), f"not believed: {wrong}"))
+        else:
+            judged, _ = read_score(paths.tuned("domain"))
+            facts.append((str(target), _in_words(export, "WER" if judged is None else judged.unit.rate)))
+    return tuple(facts)
+
+
+def _in_words(export: Export, rate: str) -> str:
+    heard = export.runtime
+    sets = [
+        f"{name} {said.changed} of {said.utterances} transcripts changed, {rate} {said.rise_pp:+.2f} points"
+        for name, said in export.sets.items()
+    ]
+    by = f"heard by {quoted(heard.name)} {quoted(heard.version)} on {quoted(heard.device)} in {quoted(heard.precision)}"
+    return "; ".join([*sets, by.replace("'", ""), f"written to {export.folder}"])
+
+
 def wrong_interval(paths: RunPaths, name: str, export: Export) -> Iterator[str]:
     """The intervals in export.json are those that the transcripts give."""
     for dataset, said in export.sets.items() if export.method == METHOD_VERSION else ():

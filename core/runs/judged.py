@@ -11,6 +11,7 @@ from typing import Any
 from core.runs.chances import chances_so_far
 from core.runs.consistency import candidates_to_come
 from core.runs.evidence import gather, planned_intervals
+from core.runs.exports import export_facts
 from core.runs.paths import RunPaths, adapter_words
 from core.runs.scores import Score, read_score
 from core.runs.snapshot import RunSnapshot
@@ -138,6 +139,13 @@ def commands(snapshot: RunSnapshot, paths: RunPaths) -> list[Fact]:
             command += [] if snapshot.unit is Unit.WORD else ["--unit", snapshot.unit.value]
             found.append((f"{name.capitalize()} score again", shlex.join(command)))
     return found
+
+
+def exports_found(judged: Judged) -> tuple[Fact, ...]:
+    """What was exported of the run, whether its gate asks for one or not."""
+    artifact = judged.evidence.artifact
+    digest = None if artifact is None else artifact.current_hash
+    return export_facts(judged.snapshot.paths, digest)
 
 
 def _counted(judged: Judged, scores: Mapping[str, Score | None]) -> str:

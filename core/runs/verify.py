@@ -58,6 +58,8 @@ class Verification:
     unchecked: tuple[str, ...]
     """What could not be hashed again, because it is not on this machine."""
     signature: Signature
+    served: tuple[str, ...] = ()
+    """Exports that were decoded again, and say what they said."""
 
     @property
     def verdict(self) -> Verdict:

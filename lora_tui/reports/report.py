@@ -12,7 +12,7 @@ from core.errors import ExitCode
 from core.queue.execution import PlanExecution
 from core.runs.data_health import health_facts
 from core.runs.headline import headline
-from core.runs.judged import Fact, origin
+from core.runs.judged import Fact, exports_found, origin
 from core.runs.matrix import criteria_of, headings, history_row
 from core.runs.paths import RunPaths
 from core.runs.position import Position, read_positions
@@ -162,7 +162,10 @@ def _row(line: Row) -> ReportRow:
         return ReportRow(line)
     positions, _ = read_positions(found.snapshot.paths)
     facts = health_facts(found.evidence, line.verdict or found.verdict, found.thresholds, positions)
-    return ReportRow(line, found.problems, origin(found), (Findings("Data health", facts),), positions)
+    findings = [Findings("Data health", facts)]
+    if exports := exports_found(found):
+        findings.append(Findings("Exports", exports))
+    return ReportRow(line, found.problems, origin(found), tuple(findings), positions)
 
 
 def _with_details(row: ReportRow, clips: dict[RunPaths, tuple[ClipReport, ...]]) -> ReportRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import shutil
@@ -76,9 +77,34 @@ def test_a_run_is_merged_and_its_sets_are_decoded_from_the_folder(
     assert {"model.safetensors", "README.md", "config.json"} <= said["files"].keys()
     assert "Verdict" in (folder / "README.md").read_text()
     assert [path.name for path in tmp_path.glob(".*")] == []
+    moved = folder.rename(tmp_path / "elsewhere")
+    heard = lora_cli("hear", run.root, moved)
+    assert (heard.code, "hf:float32, heard again from" in heard.out) == (ExitCode.ACCEPTED, True), heard.err
+    said_then = run.served("hf-float32", "domain").read_bytes()
+    transcripts_of_another_model(run)
+    forged = lora_cli("hear", run.root, moved, "--json")
+    assert forged.code == ExitCode.REJECTED, forged.err
+    assert "1 of 9 transcripts of domain and 0 of 6" in json.loads(forged.out)["problems"][0]
+    run.served("hf-float32", "domain").write_bytes(said_then)
+    (moved / "config.json").write_text("{}")
+    edited = lora_cli("hear", run.root, moved)
+    assert (edited.code, "of 'hf:float32', the nearest, other files are 'config.json'" in edited.err) == (1, True)
+    moved.rename(folder)
     transformers.AutoModelForSpeechSeq2Seq.from_pretrained(folder)
     again = lora_cli("merge", run.root, "-o", folder)
     assert (again.code, "is there already" in again.err) == (ExitCode.BAD_USAGE, True)
+
+
+def transcripts_of_another_model(run: RunPaths) -> None:
+    """A served document of another transcript with as many errors, and an export.json that bears it out."""
+    where = run.served("hf-float32", "domain")
+    document = json.loads(where.read_text())
+    one = next(one for one in document["utterances"] if one["substitutions"])
+    one["hypothesis"] = f"{one['hypothesis'].rpartition(' ')[0]} another".strip()
+    where.write_text(json.dumps(document))
+    export = json.loads(run.export("hf-float32").read_text())
+    export["sets"]["domain"] |= {"sha256": hashlib.sha256(where.read_bytes()).hexdigest(), "changed": 1}
+    run.export("hf-float32").write_text(json.dumps(export))
 
 
 @pytest.mark.heavy
@@ -214,3 +240,15 @@ def test_a_merge_in_fp32_that_changes_a_transcript_is_exit_code_1(
     monkeypatch.setattr("core.export.exporting.export", lambda *_, **__: made)
     done = lora_cli("merge", run.root, "-o", tmp_path / "merged")
     assert (done.code, "transcripts that differ from the judged ones: 1" in done.err) == (ExitCode.REJECTED, True)
+
+
+def test_what_is_to_be_heard_again_must_be_an_export_of_the_run(
+    run: RunPaths, lora_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = lora_cli("hear", run.root, tmp_path / "nothing")
+    assert (done.code, "give one that `lora-cli export` wrote" in done.err) == (ExitCode.BAD_USAGE, True)
+    (tmp_path / "empty").mkdir()
+    done = lora_cli("hear", run.root, tmp_path / "empty")
+    assert (done.code, "the run has no export" in done.err) == (ExitCode.REJECTED, True)
+    done = lora_cli("hear", run.best.resolve().parent / "step-000000", tmp_path / "empty")
+    assert done.code == ExitCode.BAD_USAGE

@@ -15,7 +15,7 @@ from fake_run import FakeRun
 
 from core.manifests.hashing import HashCache
 from core.runs.exports import exports_of
-from core.runs.judged import judged
+from core.runs.judged import exports_found, judged
 from core.runs.matrix import criteria_of
 from core.runs.paths import RunPaths
 from core.runs.signing import Keys, sign
@@ -344,3 +344,20 @@ def test_the_names_of_targets_are_those_of_the_plan(tmp_path: Path) -> None:
     assert all(target_of(target.name) == target == target_of(str(target)) for target in TARGETS)
     assert target_of("ggml:int8") is None and form_of("ggml") is not None
     assert json.dumps(Thresholds().runtime) == "null"
+
+
+def test_a_report_lists_exports_that_the_gate_does_not_ask_for(run: FakeRun) -> None:
+    assert exports_found(judged(read_run(run.paths), Thresholds())) == ()
+    folder = run.exported(186, 30)
+    (run.paths.exports / "of another tool").mkdir()
+    (run.paths.exports / "of another tool" / "file").touch()
+    assert exports_found(judged(read_run(run.paths), Thresholds())) == (
+        (
+            "ct2:int8",
+            "domain 1 of 60 transcripts changed, WER +1.00 points; heldout 0 of 60 transcripts changed, WER +0.00 "
+            f"points; heard by faster-whisper 1.2.1 on cpu in int8_float32; written to {folder}",
+        ),
+    )
+    forged_figures(run.paths)
+    [(name, said)] = exports_found(judged(read_run(run.paths), Thresholds()))
+    assert name == "ct2:int8" and said.startswith("not believed: ") and "the transcripts give" in said

@@ -17,6 +17,7 @@ from core.runs.status import Status
 from core.runs.store import read_run
 from core.scoring.evidence import Thresholds
 from core.scoring.units import Unit
+from lora_tui.reports import html_page, json_document, junit_xml
 from lora_tui.reports import markdown as markdown_format
 from lora_tui.reports.report import of_lines
 
@@ -215,3 +216,12 @@ def test_durations(seconds: float, shown: str) -> None:
 )
 def test_points(change: float | None, sign: int, shown: str) -> None:
     assert points(change, sign) == shown
+
+
+@pytest.mark.parametrize("form", [markdown_format, html_page, junit_xml, json_document])
+def test_every_format_lists_what_was_exported(form: Any, fake_run: MakeRun) -> None:
+    run = fake_run().good()
+    run.exported(186, 30)
+    text = form.render(of_lines([row_of(run)]))
+    text = text if isinstance(text, str) else str(text)
+    assert "ct2:int8" in text and "domain 1 of 60 transcripts changed, WER +1.00 points" in text
