@@ -246,7 +246,10 @@ def sound_formats() -> Finding:
 
 def disk(runs: RunsFolder, needed: int | None) -> Iterator[Finding]:
     """Space and speed where the run folders will be."""
-    folder = _existing(runs.root)
+    folder, in_the_way = _existing(runs.root)
+    if in_the_way is not None:
+        yield problem("disk", f"{in_the_way}: not a folder", "name another folder with --runs")
+        return
     yield judged_space(folder, shutil.disk_usage(folder).free, needed, really=has_space(folder, LEAST_BYTES))
     try:
         yield judged_speed(folder, _written_per_second(folder))
@@ -288,15 +291,20 @@ def _written_per_second(folder: Path) -> float:
         return _PROBE_BYTES / 1e6 / max(time.perf_counter() - begun, 1e-9)
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
+def _existing(folder: Path) -> tuple[Path, Path | None]:
+    """The folder, or the nearest above it that is there; and what stands in its way, which is no folder."""
+    places = (folder, *folder.parents)
+    return next(place for place in places if place.is_dir()), next(
+        (place for place in places if os.path.lexists(place) and not place.is_dir()), None
+    )
 
 
 def locks(runs: RunsFolder) -> Finding:
     """Whether kernel locks hold where the state lies: they tell who trains what."""
-    folder = _existing(runs.state)
+    folder, in_the_way = _existing(runs.state)
     elsewhere = "name a folder on a disk of this machine with --state or LORA_TUI_STATE"
+    if in_the_way is not None:
+        return problem("locks", f"{in_the_way}: not a folder", elsewhere)
     try:
         if folder == runs.state:
             make_private(folder)

@@ -207,6 +207,19 @@ def test_space_and_quota(free: int, needed: int | None, really: bool, state: Sta
     ]
 
 
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_a_file_in_place_of_a_folder_is_a_problem(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        runs = RunsFolder(tmp_path / name / below, tmp_path / name / below)
+        wrong = f"{tmp_path / name}: not a folder"
+        [found] = checks.disk(runs, None)
+        assert (found.state, found.what) == (State.PROBLEM, wrong)
+        found = checks.locks(runs)
+        assert (found.state, found.what) == (State.PROBLEM, wrong)
+
+
 def test_locks_hold_on_a_disk_and_where_they_do_not_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = RunsFolder(tmp_path / "runs", tmp_path / "new" / "state")
     assert checks.locks(runs) == Finding("locks", State.OK, f"kernel locks hold in {tmp_path}")
