@@ -46,41 +46,62 @@ def _fresh(encoded: Any) -> Any:
 
 
 def decoder_logits(model: Any, encoded: Encoded, decoder_input_ids: Tensor, **more: Any) -> Any:
-    """The model's output for what was encoded."""
+    """The model's output for what was encoded, which stays as it is."""
+    return _next_logits(model, replace(encoded, outputs=_fresh(encoded.outputs)), decoder_input_ids, **more)
+
+
+def _next_logits(model: Any, encoded: Encoded, decoder_input_ids: Tensor, **more: Any) -> Any:
+    """The same, where what was encoded may be changed: a decoder reads it once, and then its own cache of it."""
     mask = {} if encoded.mask is None else {"attention_mask": encoded.mask}
-    return model(encoder_outputs=_fresh(encoded.outputs), decoder_input_ids=decoder_input_ids, **mask, **more)
+    return model(encoder_outputs=encoded.outputs, decoder_input_ids=decoder_input_ids, **mask, **more)
+
+
+WORTH_LEAVING = 0.75
+"""Share of a batch's rows that still write, below which the others leave it: the rows that stay are copied."""
 
 
 @torch.no_grad()
 def greedy(model: Any, encoded: Encoded, vocabulary: Vocabulary, max_tokens: Sequence[int]) -> list[list[int]]:
-    """The most likely token at each place, until EOS or `max_tokens[b]` tokens. Neither prompt nor EOS is returned."""
-    batch = len(max_tokens)
+    """The most likely token at each place, until EOS or `max_tokens[b]` tokens. Neither prompt nor EOS is returned.
+
+    Rows that have ended leave the batch, so that the last steps are not computed for all.
+    """
+    written: list[list[int]] = [[] for _ in max_tokens]
+    rows = [row for row, cap in enumerate(max_tokens) if cap > 0]
+    if not rows:
+        return written
     device = encoded.outputs["last_hidden_state"].device
-    caps = torch.tensor(list(max_tokens), device=device)
-    eos = torch.tensor(vocabulary.eos, device=device)
-    inputs = torch.tensor(encoded.prompts, device=device)
-    written = torch.full((batch, max(max_tokens, default=0)), vocabulary.pad, device=device)
-    lengths = torch.zeros(batch, dtype=torch.long, device=device)
-    running = caps > 0
-    past: Any = None
-    for position in range(written.shape[1]):
-        output = decoder_logits(model, encoded, inputs, past_key_values=past, use_cache=True)
+    encoded = replace(encoded, outputs=_fresh(encoded.outputs))
+    if len(rows) < len(max_tokens):
+        encoded = _rows_of(encoded, torch.tensor(rows, device=device))
+    inputs = torch.tensor([encoded.prompts[row] for row in rows], device=device)
+    ends, running, past = frozenset(vocabulary.eos), set(rows), None
+    first, later = (
+        torch.tensor(sorted(set(banned)), dtype=torch.long, device=device)
+        for banned in (vocabulary.suppressed + vocabulary.suppressed_first, vocabulary.suppressed)
+    )
+    while True:
+        output = _next_logits(model, encoded, inputs, past_key_values=past, use_cache=True)
+        logits, banned = output.logits[:, -1].float(), first if past is None else later
         past = output.past_key_values
-        logits = output.logits[:, -1].float()
-        banned = vocabulary.suppressed + (vocabulary.suppressed_first if position == 0 else ())
-        if banned:
-            logits[:, list(banned)] = -torch.inf
+        if len(banned):
+            logits.index_fill_(1, banned, -torch.inf)
         token = logits.argmax(dim=-1)
-        running = running & ~torch.isin(token, eos)
-        token = torch.where(running, token, vocabulary.pad)
-        written[:, position] = token
-        lengths += running
-        running = running & (lengths < caps)
-        if not bool(running.any()):
-            break
+        for row, one in zip(rows, token.tolist(), strict=True):
+            if row not in running:
+                continue
+            if one not in ends:
+                written[row].append(one)
+            if one in ends or len(written[row]) == max_tokens[row]:
+                running.remove(row)
+        if not running:
+            return written
+        if len(running) <= WORTH_LEAVING * len(rows) and hasattr(past, "batch_select_indices"):
+            kept = torch.tensor([place for place, row in enumerate(rows) if row in running], device=device)
+            rows = [row for row in rows if row in running]
+            past.batch_select_indices(kept)
+            encoded, token = _rows_of(encoded, kept), token[kept]
         inputs = token[:, None]
-    rows, counts = written.tolist(), lengths.tolist()
-    return [row[:count] for row, count in zip(rows, counts, strict=True)]
 
 
 # Beam search

@@ -15,8 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.training.decode import Encoded
+from core.training.families import moonshine_scoring
 from core.training.families.base import Samples
+from core.training.families.moonshine_scoring import LeanEncoded
 from core.training.families.seq2seq import Seq2Seq
+from core.training.loss import Predicted, pad_targets
 from core.training.padding import MaskedGroupNorm, masked_norm
 
 VOCABULARY = 32768
@@ -73,6 +77,28 @@ class Moonshine(Seq2Seq):
     def features(self, clips: Sequence[Samples]) -> dict[str, Tensor]:
         """The samples themselves; very short clips are followed by silence."""
         return self._raw(clips, multiple=1, minimum=1024)
+
+    def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Encoded:
+        """Encoder outputs, and what each clip's transcript begins with."""
+        samples, mask = features["input_values"], features["attention_mask"]
+        plain = torch.is_grad_enabled() or torch.is_autocast_enabled(samples.device.type)
+        if plain or not moonshine_scoring.can_be_lean(self.network):
+            return super().encode(features, languages)
+        return moonshine_scoring.encode(self.network, samples, mask, self.prompts_of(len(samples), languages))
+
+    def predicted(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Predicted:
+        """The logits of each token, after the true ones before it."""
+        if not isinstance(encoded, LeanEncoded):
+            return super().predicted(encoded, targets)
+        inputs, _, lengths = pad_targets(targets, encoded.prompts, self.vocabulary.pad)
+        logits = moonshine_scoring.logits(self.network, encoded, inputs.to(self.device))
+        return Predicted(logits[:, len(encoded.prompts[0]) - 1 :], lengths.to(self.device))
+
+    def decode(self, encoded: Encoded, caps: Sequence[int]) -> list[list[int]]:
+        """The most likely token at each place, until EOS or the cap; or the best of some hypotheses."""
+        if self.beams > 1 or not isinstance(encoded, LeanEncoded):
+            return super().decode(encoded, caps)
+        return moonshine_scoring.greedy(self.network, encoded, self.vocabulary, caps)
 
     def _raw(self, clips: Sequence[Samples], multiple: int, minimum: int) -> dict[str, Tensor]:
         lengths = [max(minimum, -(-len(clip) // multiple) * multiple) for clip in clips]

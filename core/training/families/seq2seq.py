@@ -99,9 +99,12 @@ class Seq2Seq(SpeechModel):
     def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Encoded:
         """Encoder outputs, and what each clip's transcript begins with."""
         outputs = self.network.get_encoder()(**features, return_dict=True)
-        count = len(next(iter(features.values())))
-        prompts = tuple(self.prompt(language) for language in languages or [None] * count)
+        prompts = self.prompts_of(len(next(iter(features.values()))), languages)
         return Encoded(outputs, features.get("attention_mask"), prompts)
+
+    def prompts_of(self, clips: int, languages: Sequence[str | None] | None) -> tuple[tuple[int, ...], ...]:
+        """What the decoder is given before it writes, for each clip."""
+        return tuple(self.prompt(language) for language in languages or [None] * clips)
 
     def prompt(self, language: str | None = None) -> tuple[int, ...]:
         """What the decoder is given before it writes, for a clip in `language`; of one length for all languages."""

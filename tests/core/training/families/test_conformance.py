@@ -208,7 +208,9 @@ def test_a_fresh_adapter_changes_nothing(speech: SpeechModel) -> None:
     before, written = loss(speech, clips, TEXTS), transcripts(speech, clips)
     fresh = attach(speech, ADAPTER, seed=0)
     assert trainable(fresh)
-    assert (loss(fresh, clips, TEXTS), transcripts(fresh, clips)) == (before, written)
+    # beside the last bits, as a plain model may be scored by a forward pass of its own
+    assert loss(fresh, clips, TEXTS) == pytest.approx(before, rel=1e-6)
+    assert transcripts(fresh, clips) == written
 
 
 def test_a_merged_adapter_says_what_it_says_beside_the_model(speech: SpeechModel) -> None:
