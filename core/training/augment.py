@@ -48,15 +48,15 @@ class Augmentation:
             samples = with_noise(samples, recording, snr_db, float(random.random()))
         return samples
 
-    def mask(self, features: Tensor, axes: Axes, shares: Sequence[float], step: int, first: int) -> None:
-        """Mask a batch of features in place. `first` is the place in the step of the batch's first clip.
+    def mask(self, features: Tensor, axes: Axes, shares: Sequence[float], step: int, places: Sequence[int]) -> None:
+        """Mask a batch of features in place. `places`: of its clips in the step.
 
         `shares`: of the time axis, how much of it is the clip's own; the rest is padding.
         """
         time, bins = axes
         settings = self._settings
-        for row, share in enumerate(shares):
-            random = self._random(step, first + row, 1)
+        for row, (share, place) in enumerate(zip(shares, places, strict=True)):
+            random = self._random(step, place, 1)
             frames = min(features.shape[time], max(1, round(features.shape[time] * share)))
             own = features[row].narrow(time - 1, 0, frames)
             # what a masked place says must be neutral, whatever the family's features are centred on

@@ -121,6 +121,31 @@ def _even_cuts(seconds: NDArray[np.float64], parts: int) -> list[int]:
     return [int(cut) for cut in cuts]
 
 
+def alike(costs_s: Sequence[float], overhead_s: float) -> list[list[int]]:
+    """The clips of a micro-batch in the groups that cost least: each clip costs what the longest of its group does.
+
+    `costs_s`: what the encoder computes over for each clip; `overhead_s`: what one more group costs, in the same unit.
+    Groups come with ascending lengths, and the clips of each in their own order.
+    """
+    order = np.argsort(np.asarray(costs_s), kind="stable")
+    sorted_s = np.asarray(costs_s, dtype=np.float64)[order]
+    least = np.zeros(
+        len(order) + 1
+    )  # of the first n clips, each by dynamic programming over where the last group begins
+    begins = np.zeros(len(order), dtype=int)
+    for last, longest in enumerate(sorted_s):
+        costs = least[: last + 1] + np.arange(last + 1, 0, -1) * longest
+        begins[last] = int(costs.argmin())
+        least[last + 1] = costs[begins[last]] + overhead_s
+    groups: list[list[int]] = []
+    end = len(order)
+    while end:
+        begin = int(begins[end - 1])
+        groups.append(sorted(int(i) for i in order[begin:end]))
+        end = begin
+    return groups[::-1]
+
+
 def evaluation_batches(
     lengths_s: Sequence[float], budget_s: float, cost_s: Callable[[float], float] = float
 ) -> list[list[int]]:

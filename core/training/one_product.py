@@ -25,6 +25,8 @@ from torch.nn import functional
 
 from core.training.products import FastLinear, product
 
+SMALL = 2**18
+"""Weights of a layer that are made anew for a batch of any size."""
 _EXACT = (torch.float32, torch.float64)
 """In fewer bits W + s B A would round small updates away."""
 
@@ -69,15 +71,15 @@ class _OneProduct(torch.autograd.Function):
             b = b * factors[:, None]
         outputs, inputs = whole.shape
         if 2 * len(a) * (inputs + outputs) < inputs * outputs:  # cheaper than the gradient of the whole weight
-            of_a = (of_y @ b).T @ rows
-            of_b = of_y.T @ (rows @ a.T)
+            of_a = product(product(of_y, b.t()).t(), rows.t())
+            of_b = product(product(rows, a).t(), of_y.t()).t()
         else:
             of_whole = product(of_y.t(), rows.t())
             of_a = b.T @ of_whole
             of_b = of_whole @ a.T
         of_magnitude = None
         if magnitude is not None:
-            of_b *= factors[:, None]
+            of_b = of_b * factors[:, None]
             # m is a factor of each output less its bias: Σ g (y − bias) / m; an m of 0 has no output to tell it by
             heard = (of_y * y.reshape(of_y.shape)).sum(0)
             if bias is not None:
@@ -103,8 +105,8 @@ class OneProductLinear(Linear):  # type: ignore[misc]
         a, b, scale = self._parts(name)
         magnitude = self.lora_magnitude_vector[name].weight if name in self.lora_variant else None
         alike = x.dtype == weight.dtype == a.dtype and not torch.is_autocast_enabled(x.device.type)
-        # with fewer rows the weight would take more memory than it saves
-        if alike and x.numel() // x.shape[-1] >= max(weight.shape):
+        # with fewer rows a large weight would take more memory than it saves
+        if alike and (weight.numel() <= SMALL or x.numel() // x.shape[-1] >= max(weight.shape)):
             began = [self._parts(other) for other in others]
             y: Tensor = _OneProduct.apply(x, weight, bias, a, b, magnitude, scale, began)  # type: ignore[no-untyped-call]
             return y
@@ -123,7 +125,7 @@ class OneProductLinear(Linear):  # type: ignore[misc]
     def _plain(self) -> bool:
         """Whether the base is a frozen linear layer in full precision."""
         base = self.get_base_layer()
-        frozen = not any(parameter.requires_grad for parameter in base.parameters())
+        frozen = not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
         return type(base) in (nn.Linear, FastLinear) and base.weight.dtype in _EXACT and frozen
 
     def _known(self, name: str) -> bool:

@@ -40,7 +40,7 @@ from core.training.adapter import (
     without_adapter,
 )
 from core.training.augment import Augmentation
-from core.training.batching import MicroBatch, TrainingPlan
+from core.training.batching import MicroBatch, TrainingPlan, alike
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
 from core.training.determinism import deterministic_kernels, seed_step
@@ -48,6 +48,9 @@ from core.training.evaluation import Scorer
 from core.training.families.base import SpeechModel
 from core.training.journal import Journal
 from core.training.near_base import MovingAverage, loss_and_divergence, pull_to_base
+
+GROUP_S = 6.0
+"""What computing another part of a micro-batch costs a CPU, in seconds of audio."""
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float, schedule: str) -> float:
@@ -109,6 +112,7 @@ class Trainer:
             optimiser_groups(self.parameters, settings.adapter.lora_plus),
             lr=0.0,
             weight_decay=settings.train.weight_decay,
+            fused=speech.device.type == "cpu",
         )
         self.average = MovingAverage(self.parameters, settings.train.ema) if settings.train.ema > 0 else None
         self.intervals: dict[int, Interval] = {}
@@ -217,24 +221,35 @@ class Trainer:
 
         `place`: of its first clip among those of the step.
         """
-        labels = self._labels(micro)
-        heard = [source.clips[source.indices[i]] for source, i in self._parts(micro)]
+        parts, labels = self._parts(micro), self._labels(micro)
+        heard = [source.clips[source.indices[i]] for source, i in parts]
         if (augmentation := self.materials.augmentation) is not None:
             heard = [
                 augmentation.clip(clip, step, place + i, partial(self._fits, ids))
                 for i, (clip, ids) in enumerate(zip(heard, labels, strict=True))
             ]
         clips = [normalise(clip, self.settings.data.target_rms).samples for clip in heard]
-        languages = [source.languages[i] for source, i in self._parts(micro)]
-        features = self.speech.features(clips)
-        if augmentation is not None and augmentation.masks and self.speech.spectrogram is not None:
-            longest = self.speech.encoder_seconds(max(map(len, clips)) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
-            shares = [len(clip) / longest for clip in clips]
-            augmentation.mask(features["input_features"], self.speech.spectrogram, shares, step, place)
-        replay = len(self._replayed(micro)) if self.train.kl > 0 else 0
-        with self.speech.autocast():
-            loss, divergence = loss_and_divergence(self.speech, features, languages, labels, replay)
-        return loss, divergence, sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
+        languages = [source.languages[i] for source, i in parts]
+        costs_s = [self.speech.encoder_seconds(len(clip) / SAMPLE_RATE_HZ) for clip in clips]
+        losses, divergences = [], []
+        # a GPU would rather compute some padding than a part of a batch
+        together = alike(costs_s, GROUP_S) if self.speech.device.type == "cpu" else [list(range(len(clips)))]
+        for group in together:
+            features = self.speech.features([clips[i] for i in group])
+            if augmentation is not None and augmentation.masks and self.speech.spectrogram is not None:
+                longest = max(costs_s[i] for i in group) * SAMPLE_RATE_HZ
+                shares = [len(clips[i]) / longest for i in group]
+                places = [place + i for i in group]
+                augmentation.mask(features["input_features"], self.speech.spectrogram, shares, step, places)
+            replay = sum(i >= len(micro.train) for i in group) if self.train.kl > 0 else 0
+            with self.speech.autocast():
+                loss, divergence = loss_and_divergence(
+                    self.speech, features, [languages[i] for i in group], [labels[i] for i in group], replay
+                )
+            losses.append(loss)
+            divergences += [] if divergence is None else [divergence]
+        seconds = sum(len(clip) for clip in clips) / SAMPLE_RATE_HZ
+        return torch.stack(losses).sum(), torch.stack(divergences).sum() if divergences else None, seconds
 
     def _fits(self, ids: list[int], samples: int) -> bool:
         return self.speech.unfit(ids, samples) is None

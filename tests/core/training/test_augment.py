@@ -89,7 +89,7 @@ def test_masks_lie_on_the_clips_own_frames_and_within_their_widths(axes: tuple[i
     for step in range(40):
         plain = torch.from_numpy(random.normal(3, 1, (2, 80, 10)).astype(np.float32))
         features = plain.clone() if axes == (1, 2) else plain.transpose(1, 2).clone()
-        augmentation.mask(features, axes, [0.5, 1.0], step, 0)
+        augmentation.mask(features, axes, [0.5, 1.0], step, [0, 1])
         features = features if axes == (1, 2) else features.transpose(1, 2)
         changed = features != plain
         assert not changed[0, 40:].any(), "padding is not masked"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from core.errors import PlanError
 from core.plan.fits import seconds_per_step
 from core.training.batching import (
     TrainingPlan,
+    alike,
     evaluation_batches,
     plan_hash,
     training_plan,
@@ -158,3 +160,26 @@ def test_an_evaluation_batch_is_budgeted_by_what_the_encoder_computes_over() -> 
     batches = evaluation_batches([1.0, *[4.0] * 28], 120.0, lambda seconds: 30.0)
     assert [len(batch) for batch in batches] == [4] * 7 + [1]
     assert batches[-1] == [0], "the longest come first"
+
+
+def padded_cost(costs: list[float], groups: list[list[int]], overhead: float) -> float:
+    """What groups of clips cost to compute."""
+    return sum(len(group) * max(costs[i] for i in group) + overhead for group in groups)
+
+
+@given(st.lists(st.floats(0.1, 30), min_size=1, max_size=7), st.floats(0, 20))
+def test_groups_of_a_micro_batch_cost_least_of_all(costs: list[float], overhead: float) -> None:
+    """Of all ways to cut the clips, sorted by length."""
+    groups = alike(costs, overhead)
+    assert sorted(i for group in groups for i in group) == list(range(len(costs)))
+    assert all(group == sorted(group) for group in groups)
+    order = sorted(range(len(costs)), key=costs.__getitem__)
+    cuts = [[*inner, len(order)] for n in range(len(order)) for inner in combinations(range(1, len(order)), n)]
+    ways = [[order[a:b] for a, b in pairwise([0, *cut])] for cut in cuts]
+    best = min(padded_cost(costs, way, overhead) for way in ways)
+    assert padded_cost(costs, groups, overhead) == pytest.approx(best)
+
+
+def test_equal_clips_stay_together() -> None:
+    """As all of Whisper's are, whose windows have one length."""
+    assert alike([30.0] * 5, 6.0) == [[0, 1, 2, 3, 4]]

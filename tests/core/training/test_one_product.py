@@ -88,6 +88,7 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append("closed norm")
         return norms(*inputs)
 
+    monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(module._OneProduct, "apply", counted)
     monkeypatch.setattr(OneProductLinear, "_norms", apart)
     return calls

@@ -60,6 +60,32 @@ def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(make: Any) -
     assert torch.isclose(weights(whole), weights(parts), atol=1e-4).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("kl", [0.0, 0.5])
+def test_parts_of_a_micro_batch_make_the_step_of_the_whole(
+    make: Any, monkeypatch: pytest.MonkeyPatch, kl: float
+) -> None:
+    """Clips of like lengths are computed together, those of replay with their divergence."""
+    plan = [[MicroBatch((0, 1, 2, 5), (0, 3, 4))]]
+    settings = ("adapter.dropout=0", f"train.kl={kl}")
+    monkeypatch.setattr("core.training.trainer.GROUP_S", 1e9)
+    whole, parts = make(*settings, steps=plan), make(*settings, steps=plan)
+    for trainer in (whole, parts):
+        for name, parameter in trainer.parameters.items():
+            parameter.data.add_(0.1 * ("lora_B" in name))
+    [one] = stepped(whole, 1)
+    monkeypatch.setattr("core.training.trainer.GROUP_S", 0.0)
+    heard: list[int] = []
+    features = parts.speech.features
+    monkeypatch.setattr(parts.speech, "features", lambda clips: heard.append(len(clips)) or features(clips))
+    [other] = stepped(parts, 1)
+    assert len(heard) > 3 and sum(heard) == 7
+    assert (one.tokens, one.audio_s) == (other.tokens, other.audio_s)
+    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+    assert (one.kl or 0.0) == pytest.approx(other.kl or 0.0, rel=1e-4)
+    assert kl == 0.0 or (one.kl or 0.0) > 1e-3
+    assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-4)
+
+
 def test_the_loss_of_a_step_is_the_mean_over_its_target_tokens(make: Any) -> None:
     trainer = make("adapter.dropout=0", steps=[[MicroBatch((0, 4)), MicroBatch((2,), (1,))]])
     total, tokens = 0.0, 0
