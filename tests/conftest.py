@@ -53,6 +53,7 @@ KITS = (
     "waiting",
     "forked_trainer",
     "training_kit",
+    "ranks_kit",
     "tiny_prompted",
     "event_file",
     "evidence_kit",

@@ -41,6 +41,7 @@ LATER: Mapping[str, Any] = {
     "train.kl": 0.0,
     "train.decay_to_base": 0.0,
     "train.ema": 0.0,
+    "train.devices": 1,
     "train.interpolate": (),
     "train.interpolate_last": 1,
     "train.average": 0,

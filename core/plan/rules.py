@@ -77,6 +77,14 @@ def check_rows(
                 problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
             for key, what in unclear_pulls(row.settings):
                 problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
+            if train.accumulation % train.devices:
+                problems.add(
+                    _given("train.devices", path, problems),
+                    f"{train.devices} devices cannot share out {train.accumulation} micro-batch"
+                    f"{'' if train.accumulation == 1 else 'es'} of each step evenly: set train.accumulation = "
+                    f"{train.devices * -(-train.accumulation // train.devices)}",
+                    "train.devices",
+                )
             augment = train.augment
             if augment.noise is not None and augment.snr_low > augment.snr_high:
                 problems.add(

@@ -241,7 +241,14 @@ class TrainSettings:
         minimum=0.0,
         below=1.0,
     )
-    threads: int = _key(2, "CPU threads of the trainer", minimum=1, maximum=1024)
+    devices: int = _key(
+        1,
+        "GPUs that share each step's micro-batches and each evaluation (without GPUs: processes); accumulation must be "
+        "a multiple of it",
+        minimum=1,
+        maximum=1024,
+    )
+    threads: int = _key(2, "CPU threads of the trainer, shared by its devices", minimum=1, maximum=1024)
     precision: str = _key(
         "auto",
         "of training steps; auto: bf16 autocast where the GPU gains by it, else fp32. Scores are always fp32",

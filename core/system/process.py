@@ -137,6 +137,16 @@ def session_members(leader: ProcessIdentity) -> list[int]:
     return [pid for pid in _pids() if session_of(pid) == leader.pid]
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal by now: one that is just starting would die of it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        mask = next(line for line in lines if line.startswith("SigCgt:")).split()[1]
+        return bool(int(mask, 16) & (1 << (number - 1)))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return False
+
+
 def usable_cpus() -> int:
     """How many processors this process may run on: in a container often fewer than the machine has."""
     return len(os.sched_getaffinity(0))

@@ -1,6 +1,7 @@
 """`python -P -m core.training RUN_DIR`: the trainer of one run. The queue starts it; it knows nothing of the queue.
 
-Writes files only. SIGTERM: finish the step, save, end as *stopped*. Exit status 0: done or stopped.
+Writes files only. SIGTERM: finish the step, save, end as *stopped*. Exit status 0: done or stopped. With
+`train.devices` it runs torchrun, which starts it again for each device: the first of those is the trainer then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 from core.console import err
 from core.errors import Interrupted, UserError, is_disk_full
-from core.runs.documents import read_result
+from core.runs.documents import read_config, read_result
 from core.runs.events import Final
 from core.runs.folder import sha256_of
 from core.runs.paths import RunPaths
@@ -23,6 +24,8 @@ from core.runs.signing import keys_from, sign
 from core.runs.state_folder import runs_folder
 from core.system.files import HeldFolder
 from core.system.locks import KernelLock, holds
+from core.system.process import ProcessIdentity, current_process, end_with_parent, identity_of
+from core.training.launch import LaunchError, launch, node
 from core.training.stopping import StopFlag
 
 _NO_MEMORY = (
@@ -51,46 +54,104 @@ def main(argv: list[str] | None = None) -> int:
     # importing torch takes seconds; signals that arrive meanwhile must not be lost
     stopping = StopFlag()
     stopping.install()
+    several = _devices(paths) > 1
+    started_by_torchrun = several and "RANK" in os.environ
+    if started_by_torchrun:
+        end_with_parent()
     try:
+        if started_by_torchrun and os.environ["RANK"] != "0":
+            return _follow(paths, stopping)
+        if several and not started_by_torchrun and node() > 0:
+            return launch(_devices(paths), paths.root, stopping)
         lock = runs_folder(paths.root.parent).run_lock(paths.name)
-        own = None if holds(os.getpid(), lock) else KernelLock.acquire(lock)
+        holder = _holder(lock, started_by_torchrun)
+        own = None if holder is not None else KernelLock.acquire(lock)
     except (UserError, OSError) as error:
         err(f"error: {error}", multiline=True)
         return 1
     try:
-        if own is None and not holds(os.getpid(), lock):
+        if own is None and holder is None and (holder := _holder(lock, started_by_torchrun)) is None:
             err(f"error: {paths.root}: another trainer works on it")
             return 1
-        return _attempt(paths, stopping)
+        if read_result(paths)[0] is not None:
+            from core.training.checkpoint import prune_checkpoints
+
+            prune_checkpoints(paths, 0)
+            return 0
+        if several and not started_by_torchrun:
+            return launch(_devices(paths), paths.root, stopping)
+        return _attempt(paths, stopping, holder or current_process(), several)
+    except LaunchError as error:
+        err(f"error: {error}")
+        return 1
     finally:
         if own is not None:
             own.release()
 
 
-def _attempt(paths: RunPaths, stopping: StopFlag) -> int:
-    """One attempt, by whoever holds the run's lock."""
-    from core.training.checkpoint import prune_checkpoints
-    from core.training.session import Session, read_config
+def _devices(paths: RunPaths) -> int:
+    """`train.devices` of the run; 1 where run.json cannot be read, which the attempt will say."""
+    try:
+        config, _ = read_config(paths)
+        return max(1, int((config or {})["settings"]["train"].get("devices", 1)))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        return 1
 
-    if read_result(paths)[0] is not None:
-        prune_checkpoints(paths, 0)
-        return 0
+
+def _holder(lock: Path, started_by_torchrun: bool) -> ProcessIdentity | None:
+    """Who holds the run's lock, for this process: itself, or torchrun that started it."""
+    pids = [os.getpid(), *([os.getppid()] if started_by_torchrun else [])]
+    return next((identity_of(pid) for pid in pids if holds(pid, lock)), None)
+
+
+def _follow(paths: RunPaths, stopping: StopFlag) -> int:
+    """The attempt of a process that is not the first of its run: it does what that one asks for."""
+    from core.training.distributed import PeerLostError, Ranks
+    from core.training.session import Session
+    from core.training.session import read_config as read_whole_config
+
+    ranks = Ranks.of_environment(os.environ, stopping)
+    try:
+        session = Session(paths, read_whole_config(paths), stopping, ranks)
+        ranks.join()
+        session.follow()
+    except PeerLostError:
+        return 1  # torchrun says which it was, and the first process what happened to it
+    except BaseException as error:
+        final = _final(error, 0)
+        ranks.last_word(final)
+        if isinstance(error, UserError):
+            err(f"error: {error}", multiline=True)
+        elif final.outcome == "error":
+            err(traceback.format_exc(), multiline=True)
+        return 0 if final.outcome == "stopped" else 1
+    return 0
+
+
+def _attempt(paths: RunPaths, stopping: StopFlag, holder: ProcessIdentity, several: bool) -> int:
+    """One attempt, under the run's lock, which `holder` has. `several`: torchrun started other processes beside it."""
+    from core.training.distributed import ALONE, Ranks
     from core.training.journal import Journal
+    from core.training.session import Session
+    from core.training.session import read_config as read_whole_config
 
     stopping.watch(HeldFolder(paths.root))
+    ranks = Ranks.of_environment(os.environ, stopping) if several else ALONE
     try:
-        session = Session(paths, read_config(paths), stopping)
+        session = Session(paths, read_whole_config(paths), stopping, ranks)
     except UserError as error:
         err(f"error: {error}", multiline=True)
         return 1
     with Journal(paths.events, session.attempt) as journal:
-        final: Final
+        final: Final | None
+        failed: BaseException | None = None
         try:
-            session.begin(journal)
+            session.begin(journal, holder)
+            ranks.join()
             session.run(journal)
             final = Final("done", step=session.step, result=sha256_of(paths.result))
         except BaseException as error:
-            final = _final(error, session.step, journal.now)
+            failed, final = error, _final(error, session.step, journal.now)
             if lost := stopping.lost():  # whatever else went wrong in a folder that is not there any more
                 message = f"{lost}; it goes on from the last checkpoint, where the folder is"
                 final = Final("stopped", message, session.step)
@@ -98,6 +159,9 @@ def _attempt(paths: RunPaths, stopping: StopFlag) -> int:
                 err(f"error: {error}", multiline=True)
             elif final.outcome == "error":
                 err(traceback.format_exc(), multiline=True)
+        final = ranks.settle(final, failed)
+        if final is None:
+            return 1  # crashed: who looks at the run sees that its last word is missing
         _free_space_for(final, paths)
         journal.emit(final)
     if final.outcome == "done":

@@ -38,12 +38,14 @@ def steady_kernels() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make all that step `step` draws a function of these two, on every device, so that a resumed run draws the same.
+def seed_step(seed: int, step: int, micro: int = 0) -> None:
+    """Make all that a micro-batch of a step draws a function of these three: the same on resume, on whatever device.
 
     transformers draws SpecAugment's masks (Whisper's `apply_spec_augment`) with NumPy, the rest with torch.
     """
     number = seed * 1_000_003 + step
+    if micro:
+        number = int(np.random.SeedSequence([seed, step, micro]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     torch.manual_seed(number)
     np.random.seed(number % 2**32)
 

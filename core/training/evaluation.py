@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from core.scoring.text import normaliser
 from core.scoring.units import ErrorCounts, Unit, total
 from core.training.batching import evaluation_batches, plan_hash
 from core.training.data import Dataset
+from core.training.distributed import ALONE, Ranks
 from core.training.families.base import SpeechModel
 from core.training.journal import Journal
 from core.training.stopping import StopFlag
@@ -166,11 +169,33 @@ class Segment:
     text: str
 
 
-class Decoder:
-    """Runs a model over clips in length-sorted batches."""
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What was made of a batch."""
 
-    def __init__(self, speech: SpeechModel, *, target_rms: float = TARGET_RMS, batch_seconds: float = 120.0) -> None:
-        self.speech, self.target_rms, self.batch_seconds = speech, target_rms, batch_seconds
+    texts: list[tuple[str, bool]]
+    """(transcript, whether it reached its cap) of each piece."""
+    loss: float
+    """Summed, in nats."""
+    tokens: int
+    silent: tuple[int, ...]
+    """Clips that are silence, of those that begin in the batch."""
+    clipped: int
+    """Samples of them that were clamped."""
+
+
+class Decoder:
+    """Runs a model over clips in length-sorted batches, which the processes of a run share out."""
+
+    def __init__(
+        self,
+        speech: SpeechModel,
+        *,
+        target_rms: float = TARGET_RMS,
+        batch_seconds: float = 120.0,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.speech, self.target_rms, self.batch_seconds, self._ranks = speech, target_rms, batch_seconds, ranks
         self.silent: set[int] = set()
         self.capped: set[int] = set()
         self.clipped = 0
@@ -198,28 +223,35 @@ class Decoder:
         seconds = [(p.stop - p.start) / SAMPLE_RATE_HZ for p in pieces]
         batches = evaluation_batches(seconds, self.batch_seconds, self.speech.encoder_seconds)
         texts: list[str] = [""] * len(pieces)
-        loss_sum, loss_tokens, done = 0.0, 0, 0
+        loss_sum, loss_tokens = 0.0, 0
+        done = list(accumulate(map(len, batches)))
+
+        def decoded(number: int) -> _Decoded:
+            chosen = [pieces[i] for i in batches[number]]
+            targets = [labels[p.utterance] if labels and p.whole else None for p in chosen]
+            told = [languages[p.utterance] if languages else None for p in chosen]
+            made = self._batch(chosen, read, targets, told)
+            if progress:
+                progress(done[number], len(pieces))
+            return made
+
         was_training = self.speech.network.training
         self.speech.network.eval()
         try:
             with torch.inference_mode():
-                for batch in batches:
-                    chosen = [pieces[i] for i in batch]
-                    targets = [labels[p.utterance] if labels and p.whole else None for p in chosen]
-                    told = [languages[p.utterance] if languages else None for p in chosen]
-                    written, batch_loss, tokens = self._batch([self._samples(p, read) for p in chosen], targets, told)
-                    for i, (text, reached) in zip(batch, written, strict=True):
-                        texts[i] = text
-                        if reached:
-                            self.capped.add(pieces[i].utterance)
-                    loss_sum, loss_tokens = loss_sum + batch_loss, loss_tokens + tokens
-                    done += len(batch)
-                    if progress:
-                        progress(done, len(pieces))
+                found = self._ranks.shared(len(batches), decoded)
         finally:
             # else training would go on without dropout
             self.speech.network.train(was_training)
         self._last = None
+        for batch, made in zip(batches, found, strict=True):
+            for i, (text, reached) in zip(batch, made.texts, strict=True):
+                texts[i] = text
+                if reached:
+                    self.capped.add(pieces[i].utterance)
+            loss_sum, loss_tokens = loss_sum + made.loss, loss_tokens + made.tokens
+            self.silent.update(made.silent)
+            self.clipped += made.clipped
         self.segments = [[] for _ in lengths]
         for piece, text in zip(pieces, texts, strict=True):
             if text:
@@ -228,13 +260,9 @@ class Decoder:
         shortened = {p.utterance for p in pieces if not p.whole}
         return [" ".join(part.text for part in parts) for parts in self.segments], loss, plan_hash(batches), shortened
 
-    def _samples(self, piece: _Piece, read: Callable[[int], Samples]) -> Samples:
-        whole = normalise(read(piece.utterance), self.target_rms) if piece.whole else self._of_long(piece, read)
-        if piece.start == 0:
-            self.clipped += whole.clipped
-            if whole.silent:
-                self.silent.add(piece.utterance)
-        return whole.samples[piece.start : piece.stop]
+    def _normalised(self, piece: _Piece, read: Callable[[int], Samples]) -> Normalised:
+        """The whole clip of a piece."""
+        return normalise(read(piece.utterance), self.target_rms) if piece.whole else self._of_long(piece, read)
 
     def _of_long(self, piece: _Piece, read: Callable[[int], Samples]) -> Normalised:
         """All of a recording that was cut: it is not normalised anew for each piece that comes after another of it."""
@@ -243,10 +271,16 @@ class Decoder:
         return self._last[1]
 
     def _batch(
-        self, clips: list[Samples], labels: list[Sequence[int] | None], languages: list[str | None]
-    ) -> tuple[list[tuple[str, bool]], float, int]:
-        """((transcript, whether it reached its cap) of each clip, summed loss, target tokens)."""
+        self,
+        pieces: Sequence[_Piece],
+        read: Callable[[int], Samples],
+        labels: list[Sequence[int] | None],
+        languages: list[str | None],
+    ) -> _Decoded:
         speech = self.speech
+        whole = [self._normalised(piece, read) for piece in pieces]
+        clips = [one.samples[piece.start : piece.stop] for piece, one in zip(pieces, whole, strict=True)]
+        begun = [(piece, one) for piece, one in zip(pieces, whole, strict=True) if piece.start == 0]
         # rows without a target (cut clips), or with one that the model cannot have, count nothing
         targets = [
             ids if ids is not None and speech.unfit(ids, len(clip)) is None else []
@@ -259,7 +293,13 @@ class Decoder:
             written = speech.decode(encoded, caps)
             loss = float(speech.summed_loss(encoded, targets)) if any(targets) else 0.0
         reached = [len(ids) >= cap for ids, cap in zip(written, caps, strict=True)]
-        return list(zip(map(speech.text, written), reached, strict=True)), loss, sum(map(len, targets))
+        return _Decoded(
+            texts=list(zip(map(speech.text, written), reached, strict=True)),
+            loss=loss,
+            tokens=sum(map(len, targets)),
+            silent=tuple(piece.utterance for piece, one in begun if one.silent),
+            clipped=sum(one.clipped for _, one in begun),
+        )
 
 
 def evaluate(
@@ -309,9 +349,10 @@ def transcripts(
     batch_seconds: float = 120.0,
     with_loss: bool = True,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Transcripts:
     """Decode all of `manifest`: the part of `evaluate` that takes time."""
-    decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds)
+    decoder = Decoder(speech, target_rms=target_rms, batch_seconds=batch_seconds, ranks=ranks)
     labels = [speech.targets(u.text, u.language) for u in manifest.utterances] if with_loss else None
     lengths = [int(n) for n in clips.lengths]
     languages = [u.language for u in manifest.utterances]
@@ -428,6 +469,8 @@ class Scorer:
     stopping: StopFlag
     unit: Unit = Unit.WORD
     """What errors are counted by: `[gate] unit`."""
+    ranks: Ranks = ALONE
+    """The processes that share the batches."""
 
     def __call__(self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None) -> Score:
         """The score document (docs/events.md). Raises Interrupted when asked to stop."""
@@ -443,14 +486,23 @@ class Scorer:
 
         data = self.settings.data
         check_words(dataset.manifest, data.normaliser)
+        scoring = model.for_scoring()
+        self.ranks.tell("score", step, dataset.name)
+        self.ranks.spread(scoring.network.get_submodule(name).weight for name in self.ranks.layers)
         return transcripts(
-            model.for_scoring(),
+            scoring,
             dataset.manifest,
             dataset.clips,
             target_rms=data.target_rms,
             batch_seconds=self.settings.train.eval_batch_seconds,
             progress=progress,
+            ranks=self.ranks,
         )
+
+    def share(self, model: SpeechModel, dataset: Dataset, step: int) -> None:
+        """Of a process that follows another: decode its own batches of the set. Whether to stop, that one decides."""
+        with suppress(Interrupted):
+            self.transcripts(model, dataset, step)
 
     def document(
         self, model: SpeechModel, dataset: Dataset, step: int, adapter_hash: str | None, found: Transcripts

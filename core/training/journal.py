@@ -80,3 +80,20 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Mute(Journal):
+    """Of a process that only does its share of a run: another one writes the run's events."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self._phase = "starting"
+
+    def emit(self, event: Event) -> None:
+        """Nothing is written."""
+
+    def sync(self) -> None:
+        """There is nothing to make durable."""
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -44,8 +44,8 @@ from core.runs.store import read_run
 from core.scoring.data_health import EVALUATED, TAKEN_FROM
 from core.scoring.evidence import Interval
 from core.scoring.verdict import early_stop_of, thresholds_of
-from core.system.process import PARENT_VARIABLE, current_process, end
-from core.training.adapter import attach
+from core.system.process import PARENT_VARIABLE, ProcessIdentity, end
+from core.training.adapter import adapted_layers, attach, kept
 from core.training.augment import Augmentation
 from core.training.baseline import SharedBaseline, baseline_facts
 from core.training.batching import TrainingPlan, training_plan
@@ -53,10 +53,11 @@ from core.training.checkpoint import batch_plan_of, prune_checkpoints, sweep_up,
 from core.training.choosing import choose_candidate
 from core.training.data import SHOWN, Dataset, TrainingSet, open_dataset, report_evaluation_set, usable
 from core.training.determinism import prepare_cuda
+from core.training.distributed import ALONE, Ranks
 from core.training.evaluation import Scorer, Transcripts, normalisation_difference, normalisation_fingerprint
 from core.training.families.base import SCORING_PRECISION, SpeechModel
 from core.training.health import HealthAudit
-from core.training.journal import Journal
+from core.training.journal import Journal, Mute
 from core.training.memory import save_memory
 from core.training.model import check_given_gpu, choose_device, choose_precision, load_model
 from core.training.reserve import score_reserve
@@ -101,12 +102,15 @@ def library_versions() -> dict[str, str]:
 class Session:
     """An attempt at the run in `paths`."""
 
-    def __init__(self, paths: RunPaths, config: dict[str, Any], stopping: StopFlag) -> None:
-        self.paths, self.config, self.stopping = paths, config, stopping
+    def __init__(
+        self, paths: RunPaths, config: dict[str, Any], stopping: StopFlag, ranks: Ranks = ALONE
+    ) -> None:
+        self.paths, self.config, self.stopping, self.ranks = paths, config, stopping, ranks
         self.settings: RunSettings = settings_from(config["settings"])
         self.runs = runs_folder(paths.root.parent)
         self.thresholds = thresholds_of(config.get("gate") or {})
-        torch.set_num_threads(self.settings.train.threads)
+        self.threads = ranks.threads(self.settings.train.threads)
+        torch.set_num_threads(self.threads)
         if self.settings.train.deterministic:
             prepare_cuda()
         self.device = choose_device()
@@ -127,13 +131,13 @@ class Session:
         self.started = time.monotonic()
         self.step = self.resume_from or 0
 
-    def begin(self, journal: Journal) -> None:
-        """Sweep up after the attempt before, and write this one's first event."""
+    def begin(self, journal: Journal, process: ProcessIdentity) -> None:
+        """Sweep up after the attempt before, and write this one's first event. `process`: it holds the run's lock."""
         sweep_up(self.paths)
         journal.emit(
             AttemptStarted(
                 schema=SCHEMA_VERSION,
-                process=current_process().to_json(),
+                process=process.to_json(),
                 resumed_from=self.resume_from,
                 device=_device_name(self.device),
                 precision=self.precision,
@@ -151,21 +155,18 @@ class Session:
         self._check_decoding(speech)
         self.stopping.check()
         speech, materials = self._materials(speech, journal)
+        self.ranks.tell("open", self.resume_from)
+        self.ranks.agree("the batch plan", materials.plan.hash)
         self.stopping.check()
         # beside the training and not before it: listening to all sets takes minutes where they are large
         with HealthAudit(self.paths) as audit:
             self._train(speech, materials, journal, audit)
 
     def _train(self, speech: SpeechModel, materials: Materials, journal: Journal, audit: HealthAudit) -> None:
-        scorer = Scorer(self.settings, journal, self.stopping, self.thresholds.unit)
+        scorer = Scorer(self.settings, journal, self.stopping, self.thresholds.unit, self.ranks)
         baseline = self._baseline(speech, materials, scorer)
-        speech = attach(speech, self.settings.adapter, self.settings.train.seed)
-        save_memory(speech, self.settings.train)
-        facts = self._facts(speech)
-        rule = early_stop_of(self.config.get("gate") or {}, comes_back=bool(self.settings.train.interpolate))
-        trainer = Trainer(self.paths, self.settings, speech, materials, facts, self.thresholds, journal, scorer, rule)
-        if self.resume_from is not None:
-            trainer.resume(self.resume_from, self.earlier_intervals, self.earlier_candidates)
+        self.ranks.tell("train")
+        trainer = self._trainer(speech, materials, scorer)
         if 0 not in trainer.intervals:
             journal.emit(baseline)
             trainer.intervals[0] = interval_of(baseline)
@@ -179,7 +180,38 @@ class Session:
             self.step = trainer.step
         if makes_candidates(self.settings.train):
             choose_candidate(trainer)
+        self.ranks.end()
         self._finish(trainer, materials, journal, audit)
+
+    def _trainer(self, speech: SpeechModel, materials: Materials, scorer: Scorer) -> Trainer:
+        """What trains the model, as it was after the last checkpoint; all processes of the run have the same."""
+        speech = attach(speech, self.settings.adapter, self.settings.train.seed)
+        save_memory(speech, self.settings.train)
+        self.ranks.layers = adapted_layers(speech)
+        facts = self._facts(speech)
+        rule = early_stop_of(self.config.get("gate") or {}, comes_back=bool(self.settings.train.interpolate))
+        trainer = Trainer(
+            self.paths, self.settings, speech, materials, facts, self.thresholds, scorer.journal, scorer, rule
+        )
+        if self.resume_from is not None:
+            trainer.resume(self.resume_from, self.earlier_intervals, self.earlier_candidates)
+        self.ranks.spread(kept(speech).values())
+        trainer.agree()
+        return trainer
+
+    def follow(self) -> None:
+        """An attempt of a process that follows rank 0: what that one asks for, until it asks for nothing more."""
+        speech = self._speech()
+        self.resume_from = self.ranks.heard().step
+        journal = Mute()
+        speech, materials = self._materials(speech, journal)
+        self.ranks.agree("the batch plan", materials.plan.hash)
+        scorer = Scorer(self.settings, journal, self.stopping, self.thresholds.unit, self.ranks)
+        sets = {dataset.name: dataset for dataset in materials.evaluation}
+        while (order := self.ranks.heard()).what == "score":
+            scorer.share(speech.for_scoring(), sets[order.name], 0)
+        if order.what == "train":
+            self._trainer(speech, materials, scorer).follow()
 
     def _speech(self) -> SpeechModel:
         """The base model, set to decode as this run's scores are decoded. Raises ModelError."""
@@ -386,7 +418,7 @@ class Session:
             tokens_per_second=speech.limits.tokens_per_second,
             eval_batch_seconds=train.eval_batch_seconds,
             precision=SCORING_PRECISION,
-            threads=train.threads,
+            threads=self.threads,
             lifted=speech.lifted,
             language=speech.language,
             task=speech.task,
@@ -412,9 +444,9 @@ class Session:
         score_reserve(self.paths, self.runs, self.settings, self.config, partial(self._evaluate_apart, journal))
         self.stopping.check_folder()
         digest = adapter_hash(self.paths.adapter(trainer.best))
-        kept = {trainer.best, *map(step_name, trainer.intervals)}
+        shown = {trainer.best, *map(step_name, trainer.intervals)}
         for name in names(self.paths.root, self.paths.adapters):
-            if adapter_step(name) is not None and name not in kept:
+            if adapter_step(name) is not None and name not in shown:
                 delete(self.paths.root, self.paths.adapters / name)
         best_step = adapter_step(trainer.best)
         written = self.paths.events.stat().st_size

@@ -22,6 +22,10 @@ class StopFlag(StopSignals):
         """Take over the signals of this process, until its end."""
         self.__enter__()
 
+    def ask(self) -> None:
+        """Stop, as if a signal had come: it came to another process of the run."""
+        self.count += 1
+
     def watch(self, folder: HeldFolder) -> None:
         """The run's folder, from now on."""
         self._folder = folder

@@ -14,6 +14,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from core.training.batching import MicroBatch, TrainingPlan, alike
 from core.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from core.training.data import Dataset, TrainingSet
 from core.training.determinism import deterministic_kernels, seed_step
+from core.training.distributed import digest
 from core.training.evaluation import Scorer
 from core.training.families.base import SpeechModel
 from core.training.journal import Journal
@@ -104,6 +106,7 @@ class Trainer:
         self.paths, self.settings, self.speech, self.materials = paths, settings, speech, materials
         self.facts, self.thresholds, self.journal, self.scorer = facts, thresholds, journal, scorer
         self.rule = rule
+        self.ranks = scorer.ranks
         from core.training.one_product import use_one_product  # with peft, which takes a second to import
 
         use_one_product(speech.network)
@@ -134,7 +137,29 @@ class Trainer:
         load_checkpoint(self.paths, step, kept(self.speech), self.optimiser, self.materials.plan.hash, average)
         self.step = step
         self.intervals, self.candidates = dict(intervals), dict(candidates)
-        self._link()
+        if self.ranks.leads:
+            self._link()
+
+    def agree(self) -> None:
+        """Raise ModelError unless all processes of the run have the same weights and moments."""
+        if self.ranks.size > 1:
+            moments = [value for p in self.parameters.values() for value in self.optimiser.state[p].values()]
+            self.ranks.agree(
+                f"the adapter after step {self.step}", digest([*kept(self.speech).values(), *moments])
+            )
+
+    def follow(self) -> None:
+        """Do what rank 0 asks for, until it asks for nothing more."""
+        sets = {dataset.name: dataset for dataset in self.materials.evaluation}
+        while (order := self.ranks.heard()).what != "end":
+            if order.what == "step":
+                with contextlib.suppress(Diverged):  # so has rank 0, which says what follows
+                    self._one_step(order.step or 0)
+            elif order.what == "agree":
+                self.agree()
+            else:
+                with merged(self.speech) as speech:
+                    self.scorer.share(speech, sets[order.name], order.step or 0)
 
     def run(self) -> None:
         """Train to the last step. Raises Interrupted after saving when asked to stop, Diverged, StoppedEarly."""
@@ -168,24 +193,27 @@ class Trainer:
         rate = learning_rate(step, self.train.steps, self.train.learning_rate, self.train.warmup, self.train.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["faster"]
-        seed_step(self.train.seed, step)
         set_training_mode(self.speech)
         micros = self.materials.plan.steps[step - 1]
         tokens = sum(len(ids) for micro in micros for ids in self._labels(micro))
         replayed = sum(len(ids) for micro in micros for ids in self._replayed(micro))
-        loss_sum, kl_sum, audio_s, place = 0.0, 0.0, 0.0, 0
+        places = [0, *accumulate(len(micro.train) + len(micro.replay) for micro in micros)]
+        done: list[tuple[float, float, float]] = []
+        """Of each micro-batch: its summed loss and divergence, and its seconds."""
+        self.ranks.tell("step", step)
         with deterministic_kernels(self.train.deterministic):
-            for micro in micros:
-                loss, divergence, seconds = self._summed_losses(micro, step, place)
+            for number in self.ranks.share(len(micros)):
+                seed_step(self.train.seed, step, number)
+                loss, divergence, seconds = self._summed_losses(micros[number], step, places[number])
                 wanted = loss / tokens
                 if divergence is not None:
                     wanted = wanted + self.train.kl * divergence / replayed
-                    kl_sum += float(divergence.detach())
                 wanted.backward()  # type: ignore[no-untyped-call]
-                loss_sum += float(loss.detach())
-                audio_s += seconds
-                place += len(micro.train) + len(micro.replay)
+                apart = 0.0 if divergence is None else float(divergence.detach())
+                done.append((float(loss.detach()), apart, seconds))
+            done = self.ranks.whole_step(done, self.parameters.values())
             norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.train.clip))
+        loss_sum, kl_sum, audio_s = map(math.fsum, zip(*done, strict=True))
         loss_mean = loss_sum / tokens
         kl = kl_sum / replayed if self.train.kl > 0 and replayed else None
         if not (math.isfinite(loss_mean) and math.isfinite(norm)):
@@ -256,6 +284,8 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self.journal.phase("checkpointing", self.step)
+        self.ranks.tell("agree")
+        self.agree()
         self.paths = self.scorer.stopping.last_place(self.paths)
         average = None if self.average is None else self.average.tensors
         save_checkpoint(self.paths, self.step, kept(self.speech), self.optimiser, self.materials.plan.hash, average)

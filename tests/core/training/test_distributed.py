@@ -1,0 +1,245 @@
+"""`train.devices`: several processes are one trainer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forked_trainer import signal_at
+from ranks_kit import on_ranks, train_on
+from safetensors.torch import load_file
+from training_kit import QUICK, TrainingRun
+
+from core.errors import Interrupted, ModelError
+from core.runs.events import CheckpointSaved, Event, Final, IntervalScored, Phase, Step
+from core.runs.scores import read_score
+from core.runs.status import Status
+from core.training.checkpoint import whole_checkpoints
+from core.training.distributed import PeerLostError, Ranks
+
+KILLED = signal.SIGKILL
+"""The wait status of a process that was killed."""
+
+
+@pytest.fixture
+def two(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> TrainingRun:
+    """A run of 8 steps on two devices, with dropout, micro-batches and replay."""
+    return TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.devices=2")
+
+
+def gradients(rank: int) -> list[torch.nn.Parameter]:
+    """Of three parameters: one that all ranks have a gradient of, one that the first has none of, one that none has."""
+    random = torch.Generator().manual_seed(rank)
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((5,), (2, 3), (4,))]
+    parameters[0].grad = torch.randn(5, generator=random)
+    if rank:
+        parameters[1].grad = torch.randn((2, 3), generator=random)
+    return parameters
+
+
+def test_gradients_are_summed_in_the_order_of_the_ranks_to_the_same_bits_everywhere(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        parameters = gradients(ranks.rank)
+        done = ranks.whole_step([f"micro-batch {number}" for number in ranks.share(6)], parameters)
+        return done, [p.grad if p.grad is None else p.grad.tolist() for p in parameters]
+
+    found = on_ranks(3, tmp_path, work)
+    assert found[0] == found[1] == found[2]
+    done, [first, second, none] = found[0]
+    assert done == [f"micro-batch {number}" for number in range(6)]
+    each = [gradients(rank) for rank in range(3)]
+    assert first == ((each[0][0].grad + each[1][0].grad) + each[2][0].grad).tolist()  # type: ignore[operator]
+    assert second == (each[1][1].grad + each[2][1].grad).tolist()  # type: ignore[operator]
+    assert none is None, "AdamW would decay the weight and count a step for it"
+
+
+def test_batches_are_shared_out_and_put_together_in_their_order(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        mine: list[int] = []
+        return ranks.shared(7, lambda number: mine.append(number) or number**2), mine
+
+    found = on_ranks(2, tmp_path, work)
+    assert [mine for _, mine in found] == [[0, 2, 4, 6], [1, 3, 5]]
+    assert [every for every, _ in found] == [[0, 1, 4, 9, 16, 25, 36]] * 2
+
+
+def test_asked_to_stop_one_of_them_stops_all_when_each_is_between_two_batches(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        def one(number: int) -> int:
+            if number == 3:
+                raise Interrupted("stopped while evaluating")
+            return number
+
+        with pytest.raises(Interrupted, match="while evaluating"):
+            ranks.shared(6, one)
+        return ranks.shared(2, lambda number: number)
+
+    assert on_ranks(2, tmp_path, work) == [[0, 1]] * 2
+
+
+def test_weights_of_rank_0_go_to_all(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        weight = torch.full((2, 3), float(ranks.rank)).t()
+        ranks.spread([weight])
+        return weight.tolist()
+
+    assert on_ranks(2, tmp_path, work) == [[[0.0, 0.0]] * 3] * 2
+
+
+def test_processes_that_differ_are_an_error_on_each(tmp_path: Path) -> None:
+    found = on_ranks(2, tmp_path, lambda ranks: ranks.agree("the batch plan", str(ranks.rank)))
+    assert all(isinstance(error, ModelError) for error in found)
+    assert "the batch plan of process 1 is not that of process 0 (1, not 0)" in str(found[0])
+
+
+@pytest.mark.parametrize("word", [None, Final("out_of_memory", "no memory"), Final("stopped", "asked")])
+def test_one_that_is_gone_ends_the_run_with_its_last_word_or_as_crashed(tmp_path: Path, word: Final | None) -> None:
+    def work(ranks: Ranks) -> Any:
+        if ranks.leads:
+            with pytest.raises(PeerLostError) as lost:
+                ranks.agree("anything", "")
+            settled = ranks.settle(Final("stopped", "asked", 4), lost.value)
+        elif word is not None:
+            ranks.last_word(word)
+        if not ranks.leads:
+            os._exit(0)
+        (tmp_path / "settled.txt").write_text(repr(settled))
+        os._exit(0)
+
+    with pytest.raises(FileNotFoundError):
+        on_ranks(2, tmp_path, work)
+    expected = {None: None, "stopped": Final("stopped", "asked", 4), "out_of_memory": Final("out_of_memory", "no memory", 4)}
+    assert (tmp_path / "settled.txt").read_text() == repr(expected[None if word is None else word.outcome])
+
+
+def adapters(run: TrainingRun, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run.paths.adapter(step) / "adapter_model.safetensors")
+
+
+def texts(run: TrainingRun, step: int, name: str) -> list[str]:
+    score, problem = read_score(run.paths.evaluation(step, name))
+    assert score is not None, problem
+    return [utterance.hypothesis for utterance in score.utterances]
+
+
+@pytest.mark.heavy
+def test_two_processes_train_what_one_trains(two: TrainingRun, finished_run: TrainingRun) -> None:
+    """With a micro-batch for each of them even to the bit: the same sums in the same order."""
+    assert train_on(2, two) == {0: 0, 1: 0}, two.log
+    assert (two.final.outcome, two.snapshot.state) == ("done", Status.DONE)
+    assert two.paths.name != finished_run.paths.name, "what may differ in its last bits is another run"
+    for name in ("loss", "grad_norm", "tokens", "audio_s", "intervals"):
+        assert two.history()[name] == finished_run.history()[name], name
+    for step in (0, 2, 4, 6, 8):
+        for name in ("domain", "heldout"):
+            assert texts(two, step, name) == texts(finished_run, step, name)
+    for step in (2, 4, 6, 8):
+        ours, theirs = adapters(two, step), adapters(finished_run, step)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len([record for record in two.records if isinstance(record.event, Step)]) == 8, "one of them writes"
+
+
+def only(rank: int, prepare: Any) -> Any:
+    return lambda own: prepare() if own == rank else None
+
+
+def steps_of(run: TrainingRun) -> dict[str, Any]:
+    return {name: run.history()[name] for name in ("loss", "grad_norm", "intervals", "adapters")}
+
+
+@pytest.fixture(scope="session")
+def finished_two(tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> Any:
+    """The run of `two`, undisturbed."""
+    run = TrainingRun(tmp_path_factory.mktemp("two"), tiny_moonshine, quick_sets, *QUICK, "train.devices=2")
+    assert set(train_on(2, run).values()) == {0}, run.log
+    return run
+
+
+def same_result(run: TrainingRun, other: TrainingRun) -> None:
+    """Adapters, evaluations and links are the same bytes, and so are losses."""
+    ours, theirs = run.result(), other.result()
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+    assert steps_of(run) == steps_of(other)
+
+
+def kill_self_at_step(number: int) -> None:
+    """In a process that only follows: SIGKILL in the middle of this step."""
+    from core.training.distributed import Ranks
+
+    whole_step = Ranks.whole_step
+    calls = iter(range(1, 100))
+
+    def die(self: Ranks, *arguments: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole_step(self, *arguments)
+
+    Ranks.whole_step = die  # type: ignore[method-assign]
+
+
+@pytest.mark.heavy
+def test_one_that_is_killed_leaves_a_crashed_run_that_goes_on_as_if_undisturbed(
+    two: TrainingRun, finished_two: TrainingRun
+) -> None:
+    statuses = train_on(2, two, only(1, lambda: kill_self_at_step(6)))
+    assert statuses == {0: 1 << 8, 1: KILLED}
+    assert two.snapshot.state is Status.CRASHED
+    assert not any(isinstance(record.event, Final) for record in two.records)
+    assert two.snapshot.steps.last_step == 5
+    statuses = train_on(2, two, only(0, signal_at(KILLED, lambda event: event == CheckpointSaved(6))))
+    assert statuses[0] == KILLED
+    assert two.snapshot.state is Status.CRASHED
+    assert set(train_on(2, two).values()) == {0}, two.log
+    same_result(two, finished_two)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("rank", "when"),
+    [(0, Step), (0, IntervalScored), (0, Phase), (1, Step)],
+    ids=["after a step", "after an interval", "while it loads", "told to another one"],
+)
+def test_sigterm_stops_all_at_one_step_and_the_run_goes_on(
+    two: TrainingRun, finished_two: TrainingRun, rank: int, when: type[Event]
+) -> None:
+    def third_step() -> None:
+        """What comes to another process than the first is known to all after the next step."""
+        from core.training.distributed import Ranks
+
+        whole_step = Ranks.whole_step
+        calls = iter(range(1, 100))
+
+        def asked(self: Ranks, *arguments: Any) -> Any:
+            if next(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return whole_step(self, *arguments)
+
+        Ranks.whole_step = asked  # type: ignore[method-assign]
+
+    first = signal_at(signal.SIGTERM, lambda event: isinstance(event, when) and getattr(event, "step", 4) == 4)
+    assert train_on(2, two, only(rank, third_step if rank else first)) == {0: 0, 1: 0}, two.log
+    assert (two.final.outcome, two.snapshot.state) == ("stopped", Status.STOPPED), two.log
+    if when is Step:
+        step = 3 if rank else 4
+        assert (two.final.step, whole_checkpoints(two.paths)[-1]) == (step, step)
+    assert set(train_on(2, two).values()) == {0}, two.log
+    same_result(two, finished_two)
+
+
+@pytest.mark.heavy
+def test_memory_that_another_process_lacks_is_told_as_the_end_of_the_run(two: TrainingRun) -> None:
+    def no_memory() -> None:
+        from core.training.trainer import Trainer
+
+        def lacking(self: Trainer, *arguments: Any) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 1 has 1 GiB free")
+
+        Trainer._summed_losses = lacking  # type: ignore[method-assign]
+
+    assert set(train_on(2, two, only(1, no_memory)).values()) == {1 << 8}
+    assert two.final.outcome == "out_of_memory"
+    assert "Tried to allocate 2 GiB" in two.final.message
