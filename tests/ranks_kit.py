@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ ONE_MACHINE = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "TORCHELA
 
 
 def forked(size: int, log: Path, work: Callable[[int], Any]) -> dict[int, int]:
-    """rank → wait status of `size` processes that do `work(rank)`; as under torchrun, one that fails ends the others."""
+    """rank → wait status of processes that do `work(rank)`; as under torchrun, one that fails ends the others."""
     from torch.distributed import TCPStore
 
     store = TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False)
@@ -31,14 +31,14 @@ def forked(size: int, log: Path, work: Callable[[int], Any]) -> dict[int, int]:
             run_and_end(log, lambda rank=rank: work(rank))  # type: ignore[misc]
         pids[pid] = rank
     statuses: dict[int, int] = {}
-    while pids:
-        for pid in list(pids):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                statuses[pids.pop(pid)] = status
-                for other in pids if status else ():
-                    os.kill(other, signal.SIGTERM)
-        time.sleep(0.01)
+    living = {os.pidfd_open(pid): pid for pid in pids}
+    while living:
+        for descriptor in select.select(list(living), [], [])[0]:
+            _, status = os.waitpid(pid := living.pop(descriptor), 0)
+            os.close(descriptor)
+            statuses[pids[pid]] = status
+            for other in living.values() if status else ():
+                os.kill(other, signal.SIGTERM)
     return statuses
 
 

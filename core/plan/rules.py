@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from core.plan.lines import KeyPath
@@ -68,23 +68,14 @@ def check_rows(
                     f'"{train.base_precision}" goes with steps in bf16: write train.precision = "bf16" or "auto"',
                     "train.base_precision",
                 )
-            for unclear in unclear_ranks(row.settings.adapter):
-                problems.add(_given("adapter.rank_pattern", path, problems), unclear, "adapter.rank_pattern")
+            for what in unclear_ranks(row.settings.adapter):
+                problems.add(_given("adapter.rank_pattern", path, problems), what, "adapter.rank_pattern")
             if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
                 problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
-            for key, what in unclear_candidates(row.settings):
+            unclear = (unclear_candidates(row.settings), unclear_pulls(row.settings), unclear_devices(train))
+            for key, what in chain.from_iterable(unclear):
                 problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
-            for key, what in unclear_pulls(row.settings):
-                problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")
-            if train.accumulation % train.devices:
-                problems.add(
-                    _given("train.devices", path, problems),
-                    f"{train.devices} devices cannot share out {train.accumulation} micro-batch"
-                    f"{'' if train.accumulation == 1 else 'es'} of each step evenly: set train.accumulation = "
-                    f"{train.devices * -(-train.accumulation // train.devices)}",
-                    "train.devices",
-                )
             augment = train.augment
             if augment.noise is not None and augment.snr_low > augment.snr_high:
                 problems.add(
@@ -170,6 +161,17 @@ def unclear_pulls(settings: RunSettings) -> Iterator[tuple[str, str]]:
             "decay_to_base",
             f"{train.decay_to_base:g} times train.learning_rate = {train.learning_rate:g} is 1 or more, and takes all "
             "that a step has learnt: lower it",
+        )
+
+
+def unclear_devices(train: TrainSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) where the devices cannot have equal shares of a step."""
+    count, devices = train.accumulation, train.devices
+    if count % devices:
+        yield (
+            "devices",
+            f"{devices} devices cannot share out {count} micro-batch{'' if count == 1 else 'es'} of each step evenly: "
+            f"set train.accumulation = {devices * -(-count // devices)}",
         )
 
 

@@ -25,7 +25,7 @@ from core.runs.state_folder import runs_folder
 from core.system.files import HeldFolder
 from core.system.locks import KernelLock, holds
 from core.system.process import ProcessIdentity, current_process, end_with_parent, identity_of
-from core.training.launch import LaunchError, launch, node
+from core.training.launch import launch, node
 from core.training.stopping import StopFlag
 
 _NO_MEMORY = (
@@ -54,23 +54,28 @@ def main(argv: list[str] | None = None) -> int:
     # importing torch takes seconds; signals that arrive meanwhile must not be lost
     stopping = StopFlag()
     stopping.install()
-    several = _devices(paths) > 1
-    started_by_torchrun = several and "RANK" in os.environ
-    if started_by_torchrun:
+    devices = _devices(paths)
+    rank = os.environ.get("RANK") if devices > 1 else None  # which torchrun gives to the processes that it starts
+    if rank is not None:
         end_with_parent()
     try:
-        if started_by_torchrun and os.environ["RANK"] != "0":
+        if rank not in (None, "0"):
             return _follow(paths, stopping)
-        if several and not started_by_torchrun and node() > 0:
-            return launch(_devices(paths), paths.root, stopping)
-        lock = runs_folder(paths.root.parent).run_lock(paths.name)
-        holder = _holder(lock, started_by_torchrun)
-        own = None if holder is not None else KernelLock.acquire(lock)
+        if devices > 1 and node() > 0:
+            return launch(devices, paths.root, stopping)
+        return _locked(paths, stopping, devices, torchrun=rank is not None)
     except (UserError, OSError) as error:
         err(f"error: {error}", multiline=True)
         return 1
+
+
+def _locked(paths: RunPaths, stopping: StopFlag, devices: int, *, torchrun: bool) -> int:
+    """What works on the run, under its lock. `torchrun`: that has started this process, and may hold it."""
+    lock = runs_folder(paths.root.parent).run_lock(paths.name)
+    holder = _holder(lock, torchrun)
+    own = None if holder is not None else KernelLock.acquire(lock)
     try:
-        if own is None and holder is None and (holder := _holder(lock, started_by_torchrun)) is None:
+        if own is None and holder is None and (holder := _holder(lock, torchrun)) is None:
             err(f"error: {paths.root}: another trainer works on it")
             return 1
         if read_result(paths)[0] is not None:
@@ -78,12 +83,9 @@ def main(argv: list[str] | None = None) -> int:
 
             prune_checkpoints(paths, 0)
             return 0
-        if several and not started_by_torchrun:
-            return launch(_devices(paths), paths.root, stopping)
-        return _attempt(paths, stopping, holder or current_process(), several)
-    except LaunchError as error:
-        err(f"error: {error}")
-        return 1
+        if devices > 1 and not torchrun:
+            return launch(devices, paths.root, stopping)
+        return _attempt(paths, stopping, holder or current_process(), several=torchrun)
     finally:
         if own is not None:
             own.release()
@@ -98,9 +100,9 @@ def _devices(paths: RunPaths) -> int:
         return 1
 
 
-def _holder(lock: Path, started_by_torchrun: bool) -> ProcessIdentity | None:
+def _holder(lock: Path, torchrun: bool) -> ProcessIdentity | None:
     """Who holds the run's lock, for this process: itself, or torchrun that started it."""
-    pids = [os.getpid(), *([os.getppid()] if started_by_torchrun else [])]
+    pids = [os.getpid(), *([os.getppid()] if torchrun else [])]
     return next((identity_of(pid) for pid in pids if holds(pid, lock)), None)
 
 
@@ -128,7 +130,7 @@ def _follow(paths: RunPaths, stopping: StopFlag) -> int:
     return 0
 
 
-def _attempt(paths: RunPaths, stopping: StopFlag, holder: ProcessIdentity, several: bool) -> int:
+def _attempt(paths: RunPaths, stopping: StopFlag, holder: ProcessIdentity, *, several: bool) -> int:
     """One attempt, under the run's lock, which `holder` has. `several`: torchrun started other processes beside it."""
     from core.training.distributed import ALONE, Ranks
     from core.training.journal import Journal

@@ -140,11 +140,6 @@ def trainable(speech: SpeechModel) -> dict[str, nn.Parameter]:
     return {name: p for name, p in speech.network.named_parameters() if p.requires_grad}
 
 
-def adapted_layers(speech: SpeechModel) -> tuple[str, ...]:
-    """Names, in the plain model, of the layers with an adapter: those that have other weights once it is merged."""
-    return tuple(name for name, _ in _adapted(speech.network.get_base_model()))
-
-
 def set_training_mode(speech: SpeechModel) -> None:
     """Put the adapter into training mode and all of the frozen base into evaluation mode.
 

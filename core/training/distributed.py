@@ -10,7 +10,6 @@ Objects travel over gloo, so that a process that has ended is noticed there; ten
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -281,8 +280,3 @@ def digest(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()[:16]
-
-
-def is_rank(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in environment and "WORLD_SIZE" in environment

@@ -102,9 +102,7 @@ def library_versions() -> dict[str, str]:
 class Session:
     """An attempt at the run in `paths`."""
 
-    def __init__(
-        self, paths: RunPaths, config: dict[str, Any], stopping: StopFlag, ranks: Ranks = ALONE
-    ) -> None:
+    def __init__(self, paths: RunPaths, config: dict[str, Any], stopping: StopFlag, ranks: Ranks = ALONE) -> None:
         self.paths, self.config, self.stopping, self.ranks = paths, config, stopping, ranks
         self.settings: RunSettings = settings_from(config["settings"])
         self.runs = runs_folder(paths.root.parent)
@@ -187,7 +185,7 @@ class Session:
         """What trains the model, as it was after the last checkpoint; all processes of the run have the same."""
         speech = attach(speech, self.settings.adapter, self.settings.train.seed)
         save_memory(speech, self.settings.train)
-        self.ranks.layers = adapted_layers(speech)
+        self.ranks.layers = tuple(name for name, _ in adapted_layers(speech.network.get_base_model()))
         facts = self._facts(speech)
         rule = early_stop_of(self.config.get("gate") or {}, comes_back=bool(self.settings.train.interpolate))
         trainer = Trainer(

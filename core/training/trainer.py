@@ -144,9 +144,7 @@ class Trainer:
         """Raise ModelError unless all processes of the run have the same weights and moments."""
         if self.ranks.size > 1:
             moments = [value for p in self.parameters.values() for value in self.optimiser.state[p].values()]
-            self.ranks.agree(
-                f"the adapter after step {self.step}", digest([*kept(self.speech).values(), *moments])
-            )
+            self.ranks.agree(f"the adapter after step {self.step}", digest([*kept(self.speech).values(), *moments]))
 
     def follow(self) -> None:
         """Do what rank 0 asks for, until it asks for nothing more."""

@@ -112,7 +112,11 @@ def test_one_that_is_gone_ends_the_run_with_its_last_word_or_as_crashed(tmp_path
 
     with pytest.raises(FileNotFoundError):
         on_ranks(2, tmp_path, work)
-    expected = {None: None, "stopped": Final("stopped", "asked", 4), "out_of_memory": Final("out_of_memory", "no memory", 4)}
+    expected = {
+        None: None,
+        "stopped": Final("stopped", "asked", 4),
+        "out_of_memory": Final("out_of_memory", "no memory", 4),
+    }
     assert (tmp_path / "settled.txt").read_text() == repr(expected[None if word is None else word.outcome])
 
 
