@@ -170,6 +170,23 @@ def finished_run(
 
 
 @pytest.fixture(scope="session")
+def finished_on_two(
+    tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> TrainingRun:
+    """The same run on two devices. Nobody may change it."""
+    import ranks_kit
+    import training_kit
+
+    def make(folder: Path) -> TrainingRun:
+        settings = (*training_kit.QUICK, "train.devices=2")
+        run = training_kit.TrainingRun(folder, tiny_moonshine, quick_sets, *settings)
+        assert set(ranks_kit.train_on(2, run).values()) == {0}, run.log
+        return run
+
+    return _once(tmp_path_factory, "finished_on_two", make)
+
+
+@pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory, digits: Path, base_model: Path) -> TrainingRun:
     """The trained base model with a DoRA adapter that a few steps on real speech have moved. Nobody may change it."""
     import training_kit

@@ -82,3 +82,11 @@ def train_on(size: int, run: TrainingRun, prepare: Callable[[int], None] = lambd
         return main([str(run.paths.root)])
 
     return forked(size, run.paths.log, attempt)
+
+
+def assert_same_result(run: TrainingRun, other: TrainingRun) -> None:
+    """Adapters, evaluations and links are the same bytes, and so is what the steps came to."""
+    ours, theirs = run.result(), other.result()
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+    for name in ("loss", "grad_norm", "intervals", "adapters"):
+        assert run.history()[name] == other.history()[name], name

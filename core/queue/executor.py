@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import core
-from core.queue.gpu.available import lock_gpu
+from core.queue.gpu.available import lock_gpus
+from core.queue.gpu.choice import uuids
 from core.runs.folder import open_append
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.state_folder import STATE_VARIABLE
@@ -49,7 +50,7 @@ class Trainer:
         self.identity = identity
         """None only for a child that died before it could be looked at."""
         self.gpu = None if identity is None else _gpu_of(identity.pid)
-        """UUID of the GPU that it was given; None: none, or its environment cannot be read."""
+        """UUIDs of the GPUs that it was given, with commas; None: none, or its environment cannot be read."""
         self._lock = lock
         self._child = child
         self._pidfd = None if identity is None else _open_pidfd(identity)
@@ -136,9 +137,9 @@ class LocalExecutor:
         self._grace_s = grace_s
 
     def start(self, run: RunPaths, threads: int, gpu: str | None = None) -> Trainer | None:
-        """A new trainer for the run, on the GPU with this UUID; without one, its choice of GPU is left as it is.
+        """A new trainer for the run, on the GPUs with these UUIDs; without any, its choice of GPU is left as it is.
 
-        None when the run, or the GPU, has a trainer already. OSError: it cannot start (disk full).
+        None when the run, or a GPU, has a trainer already. OSError: it cannot start (disk full).
         """
         lock = KernelLock.acquire(self._runs.run_lock(run.name))
         if lock is None:
@@ -148,7 +149,7 @@ class LocalExecutor:
         try:
             if gpu is not None:
                 environment[GPU_VARIABLE] = gpu
-                gpu_held = lock_gpu(self._runs, gpu, run)
+                gpu_held = lock_gpus(self._runs, uuids(gpu), run)
                 if gpu_held is None:
                     return None
                 locks += gpu_held
@@ -223,14 +224,14 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _gpu_of(pid: int) -> str | None:
-    """The UUID in the process's CUDA_VISIBLE_DEVICES: what it was started with, whatever became of who started it."""
+    """The UUIDs in the process's CUDA_VISIBLE_DEVICES: what it was started with, whatever became of who started it."""
     import psutil  # only who looks after trainers needs it
 
     try:
         value = psutil.Process(pid).environ().get(GPU_VARIABLE, "")
     except (psutil.Error, OSError):
         return None
-    return value if value.startswith(("GPU-", "MIG-")) and "," not in value else None
+    return value if value and all(one.startswith(("GPU-", "MIG-")) for one in uuids(value)) else None
 
 
 def _open_pidfd(identity: ProcessIdentity) -> int | None:

@@ -104,7 +104,7 @@ class Start(_OfRun, frozen=True, tag="start"):
     """Attempts in the run folder by then."""
     process: dict[str, Any] | None = None
     gpu: str | None = None
-    """UUID."""
+    """UUID; of a trainer on several GPUs theirs, with commas."""
 
 
 class Adopt(Start, frozen=True, tag="adopt"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.console import log_line
@@ -14,7 +14,7 @@ from core.queue import journal
 from core.queue.execution import AssignedRun
 from core.queue.executor import LocalExecutor, Trainer
 from core.queue.gpu.available import NO_SLOT, AvailableGpus
-from core.queue.gpu.choice import Choice, Devices
+from core.queue.gpu.choice import Choice, Devices, uuids
 from core.queue.prune import prunable, prune
 from core.queue.retry_policy import LOST
 from core.queue.run_status import is_lost, read_outcome
@@ -39,8 +39,8 @@ class Slot:
     submission: str
     attempts_before: int
     """Attempts in the run folder when it was started: a trainer may die before its first event."""
-    free_before: int = 0
-    """Bytes that were free on its GPU when it was started; 0: not known."""
+    free_before: Mapping[str, int] = field(default_factory=dict)
+    """UUID of a GPU of its → bytes that were free there when it was started, where that is known."""
     home: HeldFolder | None = None
     """Its run folder as it was when the trainer was started or adopted."""
 
@@ -128,11 +128,11 @@ class Slots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def choose(self, free_gib: float | None) -> Choice:
-        """Where another trainer may be started now, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
+    def choose(self, free_gib: float | None, devices: int = 1) -> Choice:
+        """Where another trainer may be started now on so many GPUs, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
         taken = {slot.run.name: slot.trainer.gpu for slot in self}
         stuck = {f"{name} ({STUCK})": slot.trainer.gpu for name, slot in self._stuck().items()}
-        choice = self._gpus.choose(taken | stuck, free_gib)
+        choice = self._gpus.choose(taken | stuck, free_gib, devices)
         if choice.waits == NO_SLOT and not taken:
             reason = f"the CPU is taken by {', '.join(stuck)}"
             return Choice(waits=reason, cause=reason)
@@ -175,12 +175,11 @@ class Slots:
             return True
         if run.name in {*self._begun, *self._stuck()} or (snapshot.state.active and not is_lost(snapshot)):
             return False  # another machine or container has gone on with it since the row was looked at
-        gpu = None if choice is None else choice.gpu
-        threads = assigned.resolved.settings.train.threads
-        trainer = self._executor.start(run, threads, None if gpu is None else gpu.uuid)
+        choice, train = choice or Choice(), assigned.resolved.settings.train
+        trainer = self._executor.start(run, max(1, train.threads // train.devices), choice.visible)
         if trainer is None:
             return False
-        free_before = 0 if gpu is None else gpu.free or 0
+        free_before = {gpu.uuid: gpu.free or 0 for gpu in choice.gpus}
         slot = Slot(trainer, assigned.identity, submission, len(snapshot.attempts), free_before)
         self._add(slot, "start", row, action.reason, dict(action.inputs))
         log_line(f"{run.name}: start ({action.reason})")
@@ -294,8 +293,8 @@ class Slots:
     def _leave(self, slot: Slot) -> None:
         """Its trainer is dead."""
         slot.trainer.close()
-        if slot.trainer.gpu is not None:
-            self._gpus.left(slot.trainer.gpu, slot.free_before)
+        for gpu in uuids(slot.trainer.gpu):
+            self._gpus.left(gpu, slot.free_before.get(gpu, 0))
 
     def _unseen_ends(self) -> list[journal.Exit]:
         """The ends of trainers out of sight that nobody has told."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from core.plan.next_action import Wait
 from core.queue import journal
+from core.queue.gpu.choice import uuids
 
 TOLD_TO_STOP = "told to stop"
 """The reason with which a supervisor ends that somebody stopped: what had paused is paused for the next one, too."""
@@ -225,7 +226,8 @@ class QueueState:
     def device_of(self, run: str) -> str:
         """Where its trainer works, such as `on GPU 1`; empty: on the CPU, or it has none."""
         begun = self.trainers.get(run)
-        return f"on {self._gpus.get(begun.gpu, begun.gpu)}" if begun is not None and begun.gpu else ""
+        given = [] if begun is None else uuids(begun.gpu)
+        return f"on {', '.join(self._gpus.get(gpu, gpu) for gpu in given)}" if given else ""
 
     def of_plan(self, plan: str) -> list[tuple[str, SubmissionState]]:
         """The submissions of the plan at this path, the newest first."""

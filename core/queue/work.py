@@ -217,7 +217,7 @@ class Work:
         run = execution.folder(assigned)
         if execution.decision(assigned, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
-        choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
+        choice = self._slots.choose(execution.plan.queue.gpu_free_gb, assigned.resolved.settings.train.devices)
         if choice.waits:
             self.waits(Wait(choice.waits), choice.cause)
             self.waits_for_gpu = choice.waits != NO_SLOT

@@ -45,7 +45,7 @@ _BITS = {"fp32": 32, "bf16": 16, "8bit": 8}
 
 @dataclass(frozen=True, slots=True)
 class MemoryForecast:
-    """Bytes, at the step with the longest clips and at an evaluation."""
+    """Bytes, at the step with the longest clips and at an evaluation. On several GPUs, of each of them."""
 
     model: int
     """The base's weights in training steps."""
@@ -71,7 +71,10 @@ class _Batch:
 
 
 def memory_forecast(settings: RunSettings, *, on_cpu: bool = True) -> MemoryForecast | None:
-    """`settings`: resolved, with absolute paths. None where the model or the manifests do not tell."""
+    """`settings`: resolved, with absolute paths. None where the model or the manifests do not tell.
+
+    `on_cpu`: all devices of a run are processes that share this machine's memory.
+    """
     model = adapted_model(settings)
     batches = None if model is None else _batches(settings, model)
     if model is None or batches is None:
@@ -89,7 +92,9 @@ def memory_forecast(settings: RunSettings, *, on_cpu: bool = True) -> MemoryFore
     whole = 0 if bits == 32 else linear
     held = _TAKEN * _evaluation_floats(model, evaluation) + _PASSING["frozen"] * _one_layer(model, evaluation)
     scored = _FLOAT * (targeted + whole + int(held))
-    return MemoryForecast(base, adapter, step, scored, RUNTIME_BYTES + base + adapter + max(step, scored))
+    processes = settings.train.devices if on_cpu else 1
+    total = RUNTIME_BYTES + base + adapter + max(step, scored)
+    return MemoryForecast(*(processes * size for size in (base, adapter, step, scored, total)))
 
 
 def _size(shape: Shape) -> int:

@@ -13,10 +13,10 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from core.queue.gpu.choice import Choice, Devices, choose_gpu
+from core.queue.gpu.choice import Choice, Devices, choose_gpu, uuids
 from core.queue.journal import Devices as DevicesFound
 from core.queue.journal import Journal
 from core.runs.paths import RunPaths, RunsFolder
@@ -40,10 +40,11 @@ class AvailableGpus:
         self._leaving: dict[str, tuple[int, float]] = {}
         """UUID of a GPU → (bytes that were free before the trainer that ended there, monotonic time of its end)."""
 
-    def choose(self, trainers: Mapping[str, str | None], free_gib: float | None) -> Choice:
+    def choose(self, trainers: Mapping[str, str | None], free_gib: float | None, count: int = 1) -> Choice:
         """Where another trainer may be started now, or why nowhere.
 
-        `trainers`: run → the UUID of its trainer's GPU; `free_gib`: `queue.gpu_free_gb`.
+        `trainers`: run → what its trainer has as CUDA_VISIBLE_DEVICES; `free_gib`: `queue.gpu_free_gb`; `count`: how
+        many GPUs it needs.
         """
         devices = self._devices()
         self._record_change(devices)
@@ -52,13 +53,13 @@ class AvailableGpus:
         gpus = (*devices.gpus, *devices.troubled)
         if not gpus:
             return Choice(waits=NO_SLOT, cause=NO_SLOT) if trainers else Choice()
-        mine = {gpu: run for run, gpu in trainers.items() if gpu is not None}
+        mine = {gpu: run for run, given in trainers.items() for gpu in uuids(given)}
         # A trainer that no decision speaks of, or a child that it left behind, still holds the lock of its GPU.
         holders = {gpu.uuid: holder_of(self._runs, gpu.uuid) for gpu in devices.gpus}
         taken = {uuid: run for uuid, run in holders.items() if run is not None} | mine
         now = time.monotonic()
         leaving = {uuid: free for uuid, (free, ended) in self._leaving.items() if now - ended < GPU_FREED_WITHIN_S}
-        return choose_gpu(gpus, taken, free_gib, leaving)
+        return choose_gpu(gpus, taken, free_gib, leaving, count)
 
     def left(self, gpu: str, free_before: int) -> None:
         """A trainer on this GPU has ended. `free_before`: bytes that were free there when it was started."""
@@ -71,6 +72,24 @@ class AvailableGpus:
         if (names, note) != self._said:
             self._said = names, note
             self._log.append(DevicesFound(gpus=names, note=note))
+
+
+def lock_gpus(runs: RunsFolder, gpus: Sequence[str], run: RunPaths) -> list[KernelLock] | None:
+    """`lock_gpu` of all of these UUIDs, or none of them. None, OSError: likewise."""
+    locks: list[KernelLock] = []
+    try:
+        for gpu in gpus:
+            found = lock_gpu(runs, gpu, run)
+            if found is None:
+                break
+            locks += found
+        else:
+            return locks
+    except BaseException:
+        _release(locks)
+        raise
+    _release(locks)
+    return None
 
 
 def lock_gpu(runs: RunsFolder, gpu: str, run: RunPaths) -> list[KernelLock] | None:
@@ -97,10 +116,15 @@ def lock_gpu(runs: RunsFolder, gpu: str, run: RunPaths) -> list[KernelLock] | No
         with contextlib.suppress(OSError):  # a full temporary folder: the lock holds without the text
             shared.write_owner(str(run.root))
     except BaseException:
-        for held in locks:
-            held.release()  # nobody else knows of them: the GPU would be taken as long as this process lives
+        _release(locks)
         raise
     return locks
+
+
+def _release(locks: Sequence[KernelLock]) -> None:
+    """Nobody else knows of them: the GPU would be taken as long as this process lives."""
+    for held in locks:
+        held.release()
 
 
 def holder_of(runs: RunsFolder, gpu: str) -> str | None:

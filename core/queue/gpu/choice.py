@@ -1,4 +1,4 @@
-"""Which GPU a trainer gets. Pure: what NVML said in, one GPU or the reason to wait out."""
+"""Which GPUs a trainer gets. Pure: what NVML said in, as many GPUs as it asks for or the reason to wait out."""
 
 from __future__ import annotations
 
@@ -56,21 +56,42 @@ class Devices:
 class Choice:
     """A place for a trainer, or why there is none."""
 
-    gpu: Gpu | None = None
+    gpus: tuple[Gpu, ...] = ()
     """None with an empty `waits`: no GPU is chosen, the trainer's environment stays as it is."""
     waits: str = ""
     cause: str = ""
     """As `waits`, without figures that change all the time: worth telling only when this changes."""
 
+    @property
+    def visible(self) -> str | None:
+        """What CUDA_VISIBLE_DEVICES is for the trainer, and what names its GPUs from then on; None: left as it is."""
+        return ",".join(gpu.uuid for gpu in self.gpus) or None
+
+
+def uuids(visible: str | None) -> list[str]:
+    """Of the GPUs in what `Choice.visible` made."""
+    return visible.split(",") if visible else []
+
 
 def choose_gpu(
-    gpus: Sequence[Gpu], taken: Mapping[str, str], free_gib: float | None, leaving: Mapping[str, int] | None = None
+    gpus: Sequence[Gpu],
+    taken: Mapping[str, str],
+    free_gib: float | None,
+    leaving: Mapping[str, int] | None = None,
+    devices: int = 1,
 ) -> Choice:
-    """The GPU with the most free memory among those that nobody fills; else why each of them is not to be had.
+    """The GPUs with the most free memory among those that nobody fills; else why the others are not to be had.
 
     `taken`: UUID → the run whose trainer has it. `free_gib`: `queue.gpu_free_gb`. `leaving`: UUID → bytes that were
-    free before a trainer that has just ended: the driver needs a moment to free its memory.
+    free before a trainer that has just ended: the driver needs a moment to free its memory. `devices`: how many.
     """
+    if devices > 1:
+        whole = [gpu for gpu in gpus if gpu.parent is None]  # CUDA shows a process one part of a GPU, and no more
+        if len(whole) < devices:
+            there = f"{len(whole) or 'no'} whole GPU{'' if len(whole) == 1 else 's'}"
+            text = f"train.devices asks for {devices} GPUs, and this machine has {there}"
+            return Choice(waits=text, cause=text)
+        gpus = whole
     leaving = leaving or {}
     fitting: list[Gpu] = []
     reasons: list[tuple[str, str]] = []
@@ -80,9 +101,12 @@ def choose_gpu(
             fitting.append(gpu)
         else:
             reasons.append(reason)
-    if fitting:
-        return Choice(max(fitting, key=lambda gpu: gpu.free or 0))  # the first of equals
-    return Choice(waits="; ".join(text for text, _ in reasons), cause="; ".join(cause for _, cause in reasons))
+    if len(fitting) >= devices:
+        # of equals those that come first
+        return Choice(tuple(sorted(fitting, key=lambda gpu: -(gpu.free or 0))[:devices]))
+    few = f"train.devices asks for {devices} GPUs, and {len(fitting) or 'none'} can be had: " if devices > 1 else ""
+    text, cause = ("; ".join(one[i] for one in reasons) for i in range(2))
+    return Choice(waits=few + text, cause=few + cause)
 
 
 def visible(gpus: Sequence[Gpu], wanted: str | None, *, by_bus: bool = False) -> Devices:

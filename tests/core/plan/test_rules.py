@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
+
+from core.errors import PlanError
 from core.plan.read import parse_plan
 from core.plan.schema import AdapterSettings, GateSettings, QueueSettings, SliceSettings, TrainSettings
 
@@ -42,3 +45,13 @@ def test_a_checkpoint_interval_beyond_the_evaluations_has_no_effect_and_says_so(
 def test_an_evaluation_interval_beyond_the_steps_is_a_warning() -> None:
     (warning,) = parse_plan(PLAN + "train.eval_every = 5000\n", "plan.toml").warnings
     assert "1000 steps with eval_every = 5000 give 1 interval: convergence stays UNKNOWN" in warning
+
+
+def test_devices_that_cannot_have_equal_shares_of_a_step_are_refused() -> None:
+    with pytest.raises(PlanError) as refused:
+        parse_plan(PLAN + "train.devices = 4\ntrain.accumulation = 6\n", "plan.toml")
+    assert str(refused.value) == (
+        "plan.toml:9: train.devices: 4 devices cannot share out 6 micro-batches of each step evenly: set "
+        "train.accumulation = 8"
+    )
+    assert parse_plan(PLAN + "train.devices = 2\ntrain.accumulation = 6\n", "plan.toml").warnings == ()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(
         Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run(wakeups)
     assert not folder.decisions("pause")
     assert [(d.row, d.gpu) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
+
+
+@pytest.mark.usefixtures("nvml")
+def test_a_run_on_two_gpus_has_both_to_itself_and_waits_until_both_are_free(folder: PlanFolder) -> None:
+    other = replace(A, uuid="GPU-bbbb2222", name="GPU 1", index=1)
+    two = "train.devices = 2\ntrain.accumulation = 2\n"
+    folder.write(THREE.replace('"b"\n', f'"b"\n{two}'), queue='until = "all"')
+    folder.db.submit(folder.submission())
+    lock = KernelLock.acquire(folder.runs.supervisor_lock)
+    assert lock is not None
+    with Wakeups() as wakeups:
+        Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A, other))).run(wakeups)
+    given = {d.row: d.gpu for d in folder.decisions("start")}
+    assert given["a"] in (A.uuid, other.uuid)
+    assert sorted(str(given["b"]).split(",")) == [A.uuid, other.uuid]
+    assert gpu_of(folder, "b") == [given["b"]]
+    [waits] = {d.reason for d in folder.decisions("wait") if "train.devices" in d.reason}
+    assert waits == f"train.devices asks for 2 GPUs, and 1 can be had: GPU 0 trains {folder.run('a').name}"
+    assert [holder_of(folder.runs, gpu.uuid) for gpu in (A, other)] == [None, None]
 
 
 @pytest.mark.usefixtures("nvml")

@@ -69,6 +69,13 @@ def test_the_batch_counts_and_what_is_computed_again_does_not(plain: RunSettings
     assert told(plain, target_modules=("all-linear",)).step > once
 
 
+def test_processes_on_a_cpu_share_its_memory_and_gpus_have_their_own(plain: RunSettings) -> None:
+    one = replace(plain, train=replace(plain.train, accumulation=2))
+    two = replace(one, train=replace(one.train, devices=2))
+    assert told(two).total == 2 * told(one).total
+    assert memory_forecast(two, on_cpu=False) == memory_forecast(one, on_cpu=False)
+
+
 def test_a_frozen_encoder_keeps_nothing(plain: RunSettings) -> None:
     assert told(plain, sites="decoder").step < 0.5 * told(plain).step
     assert told(plain, sites="encoder", layers="1").step < told(plain, sites="encoder").step

@@ -34,3 +34,9 @@ def decoded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def quick_run(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> TrainingRun:
     """A run of its own with the settings of `finished_run`, not started."""
     return TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK)
+
+
+@pytest.fixture
+def two_devices(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> TrainingRun:
+    """A run of its own with the settings of `finished_on_two`, not started."""
+    return TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.devices=2")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from forked_trainer import signal_at
-from ranks_kit import on_ranks, train_on
+from ranks_kit import assert_same_result, on_ranks, train_on
 from safetensors.torch import load_file
-from training_kit import QUICK, TrainingRun
+from training_kit import TrainingRun
 
 from core.errors import Interrupted, ModelError
 from core.runs.events import CheckpointSaved, Event, Final, IntervalScored, Phase, Step
@@ -23,12 +23,6 @@ from core.training.distributed import PeerLostError, Ranks
 
 KILLED = signal.SIGKILL
 """The wait status of a process that was killed."""
-
-
-@pytest.fixture
-def two(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> TrainingRun:
-    """A run of 8 steps on two devices, with dropout, micro-batches and replay."""
-    return TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.devices=2")
 
 
 def gradients(rank: int) -> list[torch.nn.Parameter]:
@@ -131,43 +125,24 @@ def texts(run: TrainingRun, step: int, name: str) -> list[str]:
 
 
 @pytest.mark.heavy
-def test_two_processes_train_what_one_trains(two: TrainingRun, finished_run: TrainingRun) -> None:
+def test_two_processes_train_what_one_trains(two_devices: TrainingRun, finished_run: TrainingRun) -> None:
     """With a micro-batch for each of them even to the bit: the same sums in the same order."""
-    assert train_on(2, two) == {0: 0, 1: 0}, two.log
-    assert (two.final.outcome, two.snapshot.state) == ("done", Status.DONE)
-    assert two.paths.name != finished_run.paths.name, "what may differ in its last bits is another run"
+    assert train_on(2, two_devices) == {0: 0, 1: 0}, two_devices.log
+    assert (two_devices.final.outcome, two_devices.snapshot.state) == ("done", Status.DONE)
+    assert two_devices.paths.name != finished_run.paths.name, "what may differ in its last bits is another run"
     for name in ("loss", "grad_norm", "tokens", "audio_s", "intervals"):
-        assert two.history()[name] == finished_run.history()[name], name
+        assert two_devices.history()[name] == finished_run.history()[name], name
     for step in (0, 2, 4, 6, 8):
         for name in ("domain", "heldout"):
-            assert texts(two, step, name) == texts(finished_run, step, name)
+            assert texts(two_devices, step, name) == texts(finished_run, step, name)
     for step in (2, 4, 6, 8):
-        ours, theirs = adapters(two, step), adapters(finished_run, step)
+        ours, theirs = adapters(two_devices, step), adapters(finished_run, step)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert len([record for record in two.records if isinstance(record.event, Step)]) == 8, "one of them writes"
+    assert len([record for record in two_devices.records if isinstance(record.event, Step)]) == 8, "one of them writes"
 
 
 def only(rank: int, prepare: Any) -> Any:
     return lambda own: prepare() if own == rank else None
-
-
-def steps_of(run: TrainingRun) -> dict[str, Any]:
-    return {name: run.history()[name] for name in ("loss", "grad_norm", "intervals", "adapters")}
-
-
-@pytest.fixture(scope="session")
-def finished_two(tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> Any:
-    """The run of `two`, undisturbed."""
-    run = TrainingRun(tmp_path_factory.mktemp("two"), tiny_moonshine, quick_sets, *QUICK, "train.devices=2")
-    assert set(train_on(2, run).values()) == {0}, run.log
-    return run
-
-
-def same_result(run: TrainingRun, other: TrainingRun) -> None:
-    """Adapters, evaluations and links are the same bytes, and so are losses."""
-    ours, theirs = run.result(), other.result()
-    assert [name for name in theirs if ours[name] != theirs[name]] == []
-    assert steps_of(run) == steps_of(other)
 
 
 def kill_self_at_step(number: int) -> None:
@@ -187,18 +162,18 @@ def kill_self_at_step(number: int) -> None:
 
 @pytest.mark.heavy
 def test_one_that_is_killed_leaves_a_crashed_run_that_goes_on_as_if_undisturbed(
-    two: TrainingRun, finished_two: TrainingRun
+    two_devices: TrainingRun, finished_on_two: TrainingRun
 ) -> None:
-    statuses = train_on(2, two, only(1, lambda: kill_self_at_step(6)))
+    statuses = train_on(2, two_devices, only(1, lambda: kill_self_at_step(6)))
     assert statuses == {0: 1 << 8, 1: KILLED}
-    assert two.snapshot.state is Status.CRASHED
-    assert not any(isinstance(record.event, Final) for record in two.records)
-    assert two.snapshot.steps.last_step == 5
-    statuses = train_on(2, two, only(0, signal_at(KILLED, lambda event: event == CheckpointSaved(6))))
+    assert two_devices.snapshot.state is Status.CRASHED
+    assert not any(isinstance(record.event, Final) for record in two_devices.records)
+    assert two_devices.snapshot.steps.last_step == 5
+    statuses = train_on(2, two_devices, only(0, signal_at(KILLED, lambda event: event == CheckpointSaved(6))))
     assert statuses[0] == KILLED
-    assert two.snapshot.state is Status.CRASHED
-    assert set(train_on(2, two).values()) == {0}, two.log
-    same_result(two, finished_two)
+    assert two_devices.snapshot.state is Status.CRASHED
+    assert set(train_on(2, two_devices).values()) == {0}, two_devices.log
+    assert_same_result(two_devices, finished_on_two)
 
 
 @pytest.mark.heavy
@@ -208,7 +183,7 @@ def test_one_that_is_killed_leaves_a_crashed_run_that_goes_on_as_if_undisturbed(
     ids=["after a step", "after an interval", "while it loads", "told to another one"],
 )
 def test_sigterm_stops_all_at_one_step_and_the_run_goes_on(
-    two: TrainingRun, finished_two: TrainingRun, rank: int, when: type[Event]
+    two_devices: TrainingRun, finished_on_two: TrainingRun, rank: int, when: type[Event]
 ) -> None:
     def third_step() -> None:
         """What comes to another process than the first is known to all after the next step."""
@@ -225,17 +200,17 @@ def test_sigterm_stops_all_at_one_step_and_the_run_goes_on(
         Ranks.whole_step = asked  # type: ignore[method-assign]
 
     first = signal_at(signal.SIGTERM, lambda event: isinstance(event, when) and getattr(event, "step", 4) == 4)
-    assert train_on(2, two, only(rank, third_step if rank else first)) == {0: 0, 1: 0}, two.log
-    assert (two.final.outcome, two.snapshot.state) == ("stopped", Status.STOPPED), two.log
+    assert train_on(2, two_devices, only(rank, third_step if rank else first)) == {0: 0, 1: 0}, two_devices.log
+    assert (two_devices.final.outcome, two_devices.snapshot.state) == ("stopped", Status.STOPPED), two_devices.log
     if when is Step:
         step = 3 if rank else 4
-        assert (two.final.step, whole_checkpoints(two.paths)[-1]) == (step, step)
-    assert set(train_on(2, two).values()) == {0}, two.log
-    same_result(two, finished_two)
+        assert (two_devices.final.step, whole_checkpoints(two_devices.paths)[-1]) == (step, step)
+    assert set(train_on(2, two_devices).values()) == {0}, two_devices.log
+    assert_same_result(two_devices, finished_on_two)
 
 
 @pytest.mark.heavy
-def test_memory_that_another_process_lacks_is_told_as_the_end_of_the_run(two: TrainingRun) -> None:
+def test_memory_that_another_process_lacks_is_told_as_the_end_of_the_run(two_devices: TrainingRun) -> None:
     def no_memory() -> None:
         from core.training.trainer import Trainer
 
@@ -244,6 +219,6 @@ def test_memory_that_another_process_lacks_is_told_as_the_end_of_the_run(two: Tr
 
         Trainer._summed_losses = lacking  # type: ignore[method-assign]
 
-    assert set(train_on(2, two, only(1, no_memory)).values()) == {1 << 8}
-    assert two.final.outcome == "out_of_memory"
-    assert "Tried to allocate 2 GiB" in two.final.message
+    assert set(train_on(2, two_devices, only(1, no_memory)).values()) == {1 << 8}
+    assert two_devices.final.outcome == "out_of_memory"
+    assert "Tried to allocate 2 GiB" in two_devices.final.message

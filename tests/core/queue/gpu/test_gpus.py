@@ -28,7 +28,7 @@ LOST = "GPU 0 cannot be used (GPU is lost)"
 
 
 def chosen(choice: Choice) -> str | None:
-    return None if choice.gpu is None else choice.gpu.uuid
+    return choice.visible
 
 
 def filled(gpu: Gpu, free_gib: float, *pids: int) -> Gpu:
@@ -36,14 +36,14 @@ def filled(gpu: Gpu, free_gib: float, *pids: int) -> Gpu:
 
 
 def test_the_gpu_with_the_most_free_memory_is_chosen() -> None:
-    assert choose_gpu([filled(A, 70), filled(B, 75)], {}, None).gpu == filled(B, 75)
-    assert choose_gpu([A, B], {}, None).gpu == A
-    assert choose_gpu([A, B], {A.uuid: "a-1"}, None).gpu == B
+    assert choose_gpu([filled(A, 70), filled(B, 75)], {}, None).gpus == (filled(B, 75),)
+    assert choose_gpu([A, B], {}, None).gpus == (A,)
+    assert choose_gpu([A, B], {A.uuid: "a-1"}, None).gpus == (B,)
 
 
 def test_a_gpu_that_somebody_else_fills_is_never_chosen_and_the_reason_names_who() -> None:
     choice = choose_gpu([A, filled(B, 3.1, 4711)], {A.uuid: "2.1-0123"}, None)
-    assert choice.gpu is None
+    assert choice.gpus == ()
     assert choice.waits == (
         "GPU 0 trains 2.1-0123; GPU 1 has 3.1 of 80.0 GiB free, a run needs 64.0; another process (pid 4711) holds it"
     )
@@ -51,9 +51,18 @@ def test_a_gpu_that_somebody_else_fills_is_never_chosen_and_the_reason_names_who
     assert later.waits != choice.waits and later.cause == choice.cause
 
 
+def test_a_run_on_several_gpus_gets_as_many_as_it_asks_for_or_none() -> None:
+    assert choose_gpu([A, filled(B, 75), C], {}, None, devices=2).visible == f"{A.uuid},{C.uuid}"
+    assert choose_gpu([A, B, C], {A.uuid: "a-1"}, None, devices=2).visible == f"{B.uuid},{C.uuid}"
+    waits = choose_gpu([A, B, C], {A.uuid: "a-1"}, None, devices=3)
+    assert (waits.visible, waits.waits) == (None, "train.devices asks for 3 GPUs, and 2 can be had: GPU 0 trains a-1")
+    never = choose_gpu([A, *PARTS], {}, None, devices=2)
+    assert never.waits == "train.devices asks for 2 GPUs, and this machine has 1 whole GPU"
+
+
 def test_what_a_run_needs_is_said_by_the_plan() -> None:
     half = filled(A, 40, 1, 2, 3, 4)
-    assert choose_gpu([half], {}, 8.0).gpu == half
+    assert choose_gpu([half], {}, 8.0).gpus == (half,)
     assert "other processes (pids 1, 2, 3, …) hold it" in choose_gpu([half], {}, None).waits
     assert "queue.gpu_free_gb asks for 90.0" in choose_gpu([A], {}, 90.0).waits
 
@@ -61,12 +70,12 @@ def test_what_a_run_needs_is_said_by_the_plan() -> None:
 def test_a_gpu_is_given_again_only_when_the_dead_trainers_memory_is_free() -> None:
     leaving = {A.uuid: 79 * GIB}
     assert "still freeing" in choose_gpu([filled(A, 40)], {}, 8.0, leaving).waits
-    assert choose_gpu([A], {}, 8.0, leaving).gpu == A
+    assert choose_gpu([A], {}, 8.0, leaving).gpus == (A,)
 
 
 def test_a_device_that_does_not_tell_its_memory_is_taken_when_nobody_is_on_it() -> None:
     silent = replace(A, total=None, free=None)
-    assert choose_gpu([silent], {}, None).gpu == silent
+    assert choose_gpu([silent], {}, None).gpus == (silent,)
     assert "does not tell" in choose_gpu([replace(silent, holders=(7,))], {}, None).waits
 
 

@@ -1,0 +1,114 @@
+"""How torchrun is started for a run on several devices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ranks_kit import assert_same_result
+from training_kit import TrainingRun
+from waiting import wait_for
+
+from core.runs.status import Status
+from core.system.process import catches, identity_of
+from core.training.launch import LaunchError, arguments, node
+
+RUN = Path("/runs/t-0123456789")
+
+
+def test_on_one_machine_torchrun_needs_to_be_told_nothing() -> None:
+    given = arguments(2, RUN, {})
+    assert given[:5] == ["--nproc-per-node", "2", "--max-restarts", "0", "--standalone"]
+    assert given[5:] == ["--no-python", sys.executable, "-P", "-m", "core.training", str(RUN)]
+    assert node({"SLURM_STEP_NUM_NODES": "1", "SLURM_NODEID": "0"}) == 0
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_MASTER_ADDR": "one", "PET_MASTER_PORT": "4711"},
+        {"SLURM_STEP_NUM_NODES": "2", "SLURM_NODEID": "1", "MASTER_ADDR": "one", "MASTER_PORT": "4711"},
+    ],
+    ids=["torchrun's variables", "srun's"],
+)
+def test_on_several_machines_each_has_its_share(environment: dict[str, str]) -> None:
+    given = arguments(8, RUN, environment)
+    assert given[:4] == ["--nproc-per-node", "4", "--max-restarts", "0"]
+    told = ["--nnodes", "2", "--node-rank", "1", "--master-addr", "one", "--master-port", "4711"]
+    assert given[4:12] == told
+    assert node(environment) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "what"),
+    [
+        ({"PET_NNODES": "3", "PET_MASTER_ADDR": "one"}, "cannot be shared out evenly over 3 machines"),
+        ({"PET_NNODES": "2", "PET_NODE_RANK": "2"}, "name no machine of a run"),
+        ({"PET_NNODES": "1:4"}, "name no machine of a run"),
+        ({"SLURM_STEP_NUM_NODES": "2", "SLURM_NODEID": "0"}, "MASTER_ADDR does not name the first of them"),
+    ],
+)
+def test_what_is_missing_is_said(environment: dict[str, str], what: str) -> None:
+    with pytest.raises(LaunchError, match=what):
+        arguments(2, RUN, environment)
+
+
+def test_whether_a_process_would_hear_a_signal_is_seen_from_outside() -> None:
+    script = "import signal; signal.signal(signal.SIGTERM, print); print('.', flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert catches(process.pid, signal.SIGTERM) and not catches(process.pid, signal.SIGUSR1)
+        process.kill()
+    assert not catches(process.pid, signal.SIGTERM)
+
+
+def ranks(parent: subprocess.Popen[bytes]) -> list[int]:
+    """Pids of the processes of the run, those that hear signals, in the order in which torchrun started them."""
+    import psutil
+
+    found = [child.pid for child in psutil.Process(parent.pid).children()]
+    return [pid for pid in found if catches(pid, signal.SIGTERM)]
+
+
+@pytest.mark.heavy
+def test_the_real_command_is_one_trainer_to_whoever_looks_after_it(
+    two_devices: TrainingRun, finished_on_two: TrainingRun
+) -> None:
+    """A process that is killed, a stop, the death of the process that the queue knows: each time it goes on."""
+    run = two_devices
+
+    def reaches(step: int) -> None:
+        wait_for(lambda: run.snapshot.steps.last_step >= step or process.poll() is not None)
+        assert process.poll() is None, run.log
+
+    process = run.start()
+    reaches(2)
+    assert run.snapshot.state is Status.TRAINING
+    assert run.snapshot.attempts[-1].process == identity_of(process.pid), "it holds the lock"
+    first, second = ranks(process)
+    os.kill(second, signal.SIGKILL)
+    assert process.wait() == 1
+    assert run.snapshot.state is Status.CRASHED
+    assert identity_of(first) is None, "torchrun ended it"
+
+    process = run.start()
+    reaches(4)
+    process.terminate()
+    assert process.wait() == 0, run.log
+    assert (run.final.outcome, run.snapshot.state) == ("stopped", Status.STOPPED)
+    stopped = run.final.step
+
+    process = run.start()
+    wait_for(lambda: len(ranks(process)) == 2)
+    left = ranks(process)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(identity_of, left)))
+    assert run.snapshot.steps.last_step >= (stopped or 0)
+
+    assert run.start().wait() == 0, run.log
+    assert_same_result(run, finished_on_two)
