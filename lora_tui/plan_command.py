@@ -36,7 +36,7 @@ from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.model_check import family_in, spoken_unless_told
 from core.runs.paths import RunsFolder
-from core.runs.preflight import seconds_and_clips, selection_seconds
+from core.runs.preflight import preflight, seconds_and_clips, selection_seconds
 from core.runs.resolve import ResolveLaterError, Resolver
 from core.runs.row import duration
 from core.runs.state_folder import runs_folder
@@ -45,6 +45,7 @@ from core.sanitise import sanitise
 from core.scoring.data_health import TAKEN_FROM
 from core.scoring.outlook import out_of_reach
 from core.scoring.verdict import thresholds_of
+from core.system.files import write_text
 from core.user_paths import PathError, user_path
 from lora_tui.cells import table
 from lora_tui.request import add_choice, add_folders, add_plan, load_plan
@@ -96,12 +97,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add_plan(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--emit", choices=("skypilot",), help="print the plan as a task of SkyPilot instead, for `sky launch`"
+    )
+    parser.add_argument("-o", "--output", type=user_path, metavar="FILE", help="with --emit: write it to FILE")
     add_choice(parser)
     add_folders(parser)
 
 
 def run(args: argparse.Namespace) -> ExitCode:
     """Rows on stdout, warnings and problems on stderr; with --json all on stdout. 4 if there are problems."""
+    if args.emit or args.output:
+        return _emit(args)
     problems: list[str] = []
     planned: list[PlannedRow] = []
     plan: Plan | None = None
@@ -127,6 +134,41 @@ def run(args: argparse.Namespace) -> ExitCode:
     return ExitCode.BAD_USAGE if problems else ExitCode.ACCEPTED
 
 
+def _emit(args: argparse.Namespace) -> ExitCode:
+    """The plan for another engine. UserError: there is something wrong with it, or the file cannot be written."""
+    if not args.emit or args.json:
+        raise UserError("-o says where --emit writes" if not args.emit else "--emit prints no JSON: leave out --json")
+    from lora_tui import skypilot  # seldom asked for
+
+    plan = load_plan(args.plan, args.set)
+    rows = _selected(plan, args.only)
+    runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
+    resolver = _resolver(plan, runs)
+    asked, problems = [], dict[str, None]()
+    for row in rows:
+        absolute = resolver.absolute(row.settings, resolver.contents(row.settings))
+        asked.append((row.settings, absolute))
+        try:
+            with contextlib.suppress(ResolveLaterError):
+                resolver.resolve(row.settings)
+            # not what this machine lacks
+            problems |= dict.fromkeys(preflight(absolute, targets_known=not row.adapter_from))
+        except UserError as error:
+            problems |= dict.fromkeys(str(error).split("\n"))
+    if problems:
+        raise PlanError("\n".join(problems))
+    options = [*(f"--only={name}" for name in args.only), *(f"--set={value}" for value in args.set)]
+    text = skypilot.text(skypilot.task(plan, asked, options))
+    if args.output is None:
+        console.out(text.rstrip("\n"), multiline=True)
+        return ExitCode.ACCEPTED
+    try:
+        write_text(args.output, text)
+    except OSError as error:
+        raise UserError(f"-o {args.output}: cannot be written: {error.strerror or error}") from error
+    return ExitCode.ACCEPTED
+
+
 def languages_chosen_by_models(plan: Plan, rows: Sequence[Row]) -> list[str]:
     """A sentence for each model with a vocabulary for each of several languages that speaks one unless it is told."""
     found: dict[str, None] = {}
@@ -145,8 +187,7 @@ def languages_chosen_by_models(plan: Plan, rows: Sequence[Row]) -> list[str]:
 
 def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[PlannedRow], list[str]]:
     """The rows with their runs as far as they can be told, and what is wrong with manifests and models."""
-    cache = HashCache(runs.hash_cache) if runs.root.is_dir() else UnsavedHashes(runs.hash_cache)
-    resolver = Resolver(plan, cache, _show_progress if sys.stderr.isatty() else None)
+    resolver = _resolver(plan, runs)
     planned: list[PlannedRow] = []
     problems: dict[str, None] = {}
     refused: dict[str, list[str]] = {}
@@ -193,6 +234,12 @@ def _decoded_s(settings: RunSettings) -> float | None:
     made = len(planned_candidates(settings.train))
     each = selection_seconds(settings.data) if made else None
     return None if each is None else made * each
+
+
+def _resolver(plan: Plan, runs: RunsFolder) -> Resolver:
+    """What reads the plan's manifests and models, and keeps their hashes where there are runs already."""
+    cache = HashCache(runs.hash_cache) if runs.root.is_dir() else UnsavedHashes(runs.hash_cache)
+    return Resolver(plan, cache, _show_progress if sys.stderr.isatty() else None)
 
 
 def _selection_sets(data: DataSettings) -> Iterator[str]:
