@@ -93,14 +93,13 @@ def text(document: Mapping[str, Any]) -> str:
     """The task as YAML."""
     import yaml
 
-    class _Dumper(yaml.SafeDumper):
-        """Texts of several lines are written as they are."""
+    def written(dumper: Any, one: str) -> Any:
+        """Texts of several lines as they are."""
+        return dumper.represent_scalar("tag:yaml.org,2002:str", one, style="|" if "\n" in one else None)
 
-    _Dumper.add_representer(
-        str,
-        lambda dumper, one: dumper.represent_scalar("tag:yaml.org,2002:str", one, style="|" if "\n" in one else None),
-    )
-    return str(yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000))
+    dumper = type("Dumper", (yaml.SafeDumper,), {})
+    dumper.add_representer(str, written)  # type: ignore[attr-defined]
+    return str(yaml.dump(dict(document), Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000))
 
 
 def _resources(rows: Sequence[RunSettings], data_bytes: int) -> dict[str, Any]:

@@ -322,8 +322,8 @@ class TrainingRun:
         """Write run.json."""
         write_json(self.paths.config, self.config)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """The trainer as the queue starts it."""
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        """The trainer as the queue starts it, with more in its environment if need be."""
         with self.paths.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "core.training", str(self.paths.root)],
@@ -331,7 +331,7 @@ class TrainingRun:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             )
 
     def fork(self, prepare: Callable[[], None] = lambda: None) -> int:

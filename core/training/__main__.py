@@ -62,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         if rank not in (None, "0"):
             return _follow(paths, stopping)
         if devices > 1 and node() > 0:
-            return launch(devices, paths.root, stopping)
+            # the first machine holds the run's lock, and has nothing to do for a run that is complete
+            return 0 if read_result(paths)[0] is not None else launch(devices, paths.root, stopping)
         return _locked(paths, stopping, devices, torchrun=rank is not None)
     except (UserError, OSError) as error:
         err(f"error: {error}", multiline=True)
@@ -138,8 +139,8 @@ def _attempt(paths: RunPaths, stopping: StopFlag, holder: ProcessIdentity, *, se
     from core.training.session import read_config as read_whole_config
 
     stopping.watch(HeldFolder(paths.root))
-    ranks = Ranks.of_environment(os.environ, stopping) if several else ALONE
     try:
+        ranks = Ranks.of_environment(os.environ, stopping) if several else ALONE
         session = Session(paths, read_whole_config(paths), stopping, ranks)
     except UserError as error:
         err(f"error: {error}", multiline=True)

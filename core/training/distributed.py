@@ -58,6 +58,11 @@ class Ranks:
         self._on_gpus: Any = None
         self._joined, self._between = False, True
         if size > 1 and torch.cuda.is_available():
+            if local >= (count := torch.cuda.device_count()):
+                raise ModelError(
+                    f"train.devices: process {rank} finds {count} GPU{'' if count == 1 else 's'} on its machine, and "
+                    f"none is left for it: give the run more, or lower train.devices"
+                )
             torch.cuda.set_device(local)
 
     @classmethod

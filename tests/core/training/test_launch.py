@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,26 @@ def test_the_real_command_is_one_trainer_to_whoever_looks_after_it(
 
     assert run.start().wait() == 0, run.log
     assert_same_result(run, finished_on_two)
+
+
+@pytest.mark.heavy
+def test_processes_on_two_machines_are_one_trainer_that_stops_on_either(
+    two_devices: TrainingRun, finished_on_two: TrainingRun
+) -> None:
+    """Two machines are two torchruns here: each with one process, and the first with the run's lock."""
+    run = two_devices
+
+    def start() -> list[subprocess.Popen[bytes]]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        told = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+        return [run.start(**told, PET_NODE_RANK=rank) for rank in ("0", "1")]
+
+    first, second = start()
+    wait_for(lambda: run.snapshot.steps.last_step >= 2 or first.poll() is not None)
+    second.terminate()
+    assert (first.wait(), second.wait()) == (0, 0), run.log
+    assert run.final.outcome == "stopped"
+    assert [process.wait() for process in start()] == [0, 0], run.log
+    assert_same_result(run, finished_on_two)
+    assert [process.wait() for process in start()] == [0, 0], "a run that is complete is left alone"
