@@ -179,8 +179,12 @@ def test_one_that_is_killed_leaves_a_crashed_run_that_goes_on_as_if_undisturbed(
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     ("rank", "when"),
-    [(0, Step), (0, IntervalScored), (0, Phase), (1, Step)],
-    ids=["after a step", "after an interval", "while it loads", "told to another one"],
+    [
+        pytest.param(0, Step, id="after a step"),
+        pytest.param(1, Step, id="told to another one"),
+        pytest.param(0, IntervalScored, id="after an interval", marks=pytest.mark.long),
+        pytest.param(0, Phase, id="while it loads", marks=pytest.mark.long),
+    ],
 )
 def test_sigterm_stops_all_at_one_step_and_the_run_goes_on(
     two_devices: TrainingRun, finished_on_two: TrainingRun, rank: int, when: type[Event]

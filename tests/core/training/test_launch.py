@@ -88,7 +88,7 @@ def test_the_real_command_is_one_trainer_to_whoever_looks_after_it(
 
     process = run.start()
     reaches(2)
-    assert run.snapshot.state is Status.TRAINING
+    assert run.snapshot.state.active
     assert run.snapshot.attempts[-1].process == identity_of(process.pid), "it holds the lock"
     first, second = ranks(process)
     os.kill(second, signal.SIGKILL)
