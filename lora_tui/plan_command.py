@@ -141,8 +141,8 @@ def _emit(args: argparse.Namespace) -> ExitCode:
     from lora_tui import skypilot  # seldom asked for
 
     plan = load_plan(args.plan, args.set)
-    rows = _selected(plan, args.only)
     runs = runs_folder(Path(args.runs), Path(args.state) if args.state else None)
+    rows = _selected(plan, args.only, _draws(plan, runs))
     resolver = _resolver(plan, runs)
     asked, problems = [], dict[str, None]()
     for row in rows:

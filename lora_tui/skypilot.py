@@ -124,8 +124,9 @@ def _resources(rows: Sequence[RunSettings], data_bytes: int) -> dict[str, Any]:
 def _requirement(plan: Plan, rows: Iterable[RunSettings]) -> str:
     """What pip installs: this release, with the extras that the plan needs."""
     extras = {"8bit" for row in rows if row.train.base_precision == "8bit"} | set(plan.queue.sinks)
-    if plan.gate.runtime is not None and (extra := target_of(plan.gate.runtime).form.extra) is not None:
-        extras.add(extra)
+    served = None if plan.gate.runtime is None else target_of(plan.gate.runtime)
+    if served is not None and served.form.extra is not None:
+        extras.add(served.form.extra)
     version = this_version()
     chosen = f"[{','.join(sorted(extras))}]" if extras else ""
     return f"{PACKAGE}{chosen}" + (f"=={version.release}" if version.release != "unknown" else "")

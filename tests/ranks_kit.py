@@ -19,7 +19,7 @@ ONE_MACHINE = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "TORCHELA
 
 def forked(size: int, log: Path, work: Callable[[int], Any]) -> dict[int, int]:
     """rank → wait status of processes that do `work(rank)`; as under torchrun, one that fails ends the others."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False)
     pids: dict[int, int] = {}

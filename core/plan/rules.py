@@ -68,11 +68,11 @@ def check_rows(
                     f'"{train.base_precision}" goes with steps in bf16: write train.precision = "bf16" or "auto"',
                     "train.base_precision",
                 )
-            for what in unclear_ranks(row.settings.adapter):
-                problems.add(_given("adapter.rank_pattern", path, problems), what, "adapter.rank_pattern")
-            if (what := too_many_intervals(train.steps, train.eval_every)) is not None:
+            for wrong in unclear_ranks(row.settings.adapter):
+                problems.add(_given("adapter.rank_pattern", path, problems), wrong, "adapter.rank_pattern")
+            if (many := too_many_intervals(train.steps, train.eval_every)) is not None:
                 places = (_given(key, path, problems) for key in ("train.eval_every", "train.steps"))
-                problems.add(next((place for place in places if place != path), path), what, "train.eval_every")
+                problems.add(next((place for place in places if place != path), path), many, "train.eval_every")
             unclear = (unclear_candidates(row.settings), unclear_pulls(row.settings), unclear_devices(train))
             for key, what in chain.from_iterable(unclear):
                 problems.add(_given(f"train.{key}", path, problems), what, f"train.{key}")

@@ -259,7 +259,8 @@ class Ranks:
         total = found[0]
         for theirs in found[1:]:
             total += theirs
-        for parameter, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
+        parts = torch.split(total, [p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     @contextmanager
@@ -283,5 +284,5 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]

@@ -100,7 +100,7 @@ def _torchrun(given: list[str]) -> int:
     # that it takes no signals in this thread is what is wanted
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
     try:
-        run.run(run.parse_args(given))
+        run.run(run.parse_args(given))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         err(f"process {rank} of the run ended first, with exit status {failure.exitcode}; torchrun ended the others")
