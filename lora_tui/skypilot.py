@@ -22,6 +22,7 @@ from core.plan.exports import target_of
 from core.plan.schema import Plan, RunSettings
 from core.queue.forecast import forecast_bytes
 from core.runs.memory_forecast import RUNTIME_BYTES, memory_forecast
+from core.user_paths import user_path
 from core.version import PACKAGE, this_version
 
 GPUS: Mapping[str, int] = {
@@ -169,8 +170,8 @@ def _add_manifest(mounts: _Mounts, manifest: Path, written: str) -> None:
 def _there(here: Path, written: str) -> str:
     """Where a path of this machine lies on the other: at the same place, or in the home folder that the plan names."""
     if written.startswith("~/"):
-        with suppress(ValueError, RuntimeError):
-            return f"~/{here.absolute().relative_to(Path.home())}"
+        with suppress(ValueError, UserError):
+            return f"~/{here.absolute().relative_to(user_path('~'))}"
     return str(here.absolute())
 
 
