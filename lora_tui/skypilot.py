@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from core.manifests.sets import set_paths
 from core.plan.exports import target_of
 from core.plan.schema import Plan, RunSettings
 from core.queue.forecast import forecast_bytes
+from core.runs.folder import size
 from core.runs.memory_forecast import RUNTIME_BYTES, memory_forecast
 from core.user_paths import user_path
 from core.version import PACKAGE, this_version
@@ -64,7 +65,7 @@ class _Mounts:
     @property
     def bytes(self) -> int:
         """Of all of it, about: what cannot be read counts as nothing."""
-        return sum(map(_size, map(Path, self.plain().values())))
+        return sum(size(path.parent, path) for path in map(Path, self.plain().values()))
 
 
 def task(plan: Plan, asked: Sequence[tuple[RunSettings, RunSettings]], options: Sequence[str]) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _resources(rows: Sequence[RunSettings], data_bytes: int) -> dict[str, Any]:
     devices = max(row.train.devices for row in rows)
     forecasts = [forecast for row in rows if (forecast := memory_forecast(row, on_cpu=False)) is not None]
     need_gb = _SPARE * max((one.total for one in forecasts), default=0) / 1e9
-    fitting = [name for name, size in GPUS.items() if size >= need_gb] or [max(GPUS, key=lambda name: GPUS[name])]
+    fitting = [name for name, memory in GPUS.items() if memory >= need_gb] or [max(GPUS, key=lambda name: GPUS[name])]
     model = max((one.model for one in forecasts), default=0)
     # each process reads the weights into memory before they go to its GPU
     ram_gb = max(_LEAST_RAM_GB, math.ceil(devices * (2 * model + 2 * RUNTIME_BYTES) / 1e9))
@@ -191,16 +192,3 @@ def _outermost(folders: Collection[Path]) -> set[Path]:
 
 def _inside(path: str, folders: Collection[str]) -> bool:
     return any(str(parent) in folders for parent in Path(path).parents)
-
-
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        return sum(one.stat().st_size for one in _files(path))
-    return 0
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    else:
-        yield from (one for one in path.rglob("*") if one.is_file())

@@ -66,6 +66,7 @@ NAMED: dict[str, frozenset[str]] = {
         "core/runs/model_card.py": "files.write_text",
         "lora_tui/dashboard/actions.py": "files.write_text",
         "lora_tui/init_command.py": "files.write_text",
+        "lora_tui/plan_command.py": "files.write_text",
         # a replay's own temporary folder, and a look at what it replays
         "lora_tui/dashboard/reading/replay.py": "glob iterdir open symlink_to unlink write_bytes write_text",
     }.items()
