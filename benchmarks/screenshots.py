@@ -142,11 +142,15 @@ def every_state(scene: Scene, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lora-tui-scene-") as name:
         folder = PlanFolder(Path(name))
-        scene.make(folder.runs.root)
         if scene.plan:
             folder.write(scene.plan, 'until = "accepted"')
+            # By the gate's own thresholds.
+            folder.plan.write_text(folder.plan.read_text().replace("stability_min_steps = 0\n", ""))
+        held = scene.make(folder)
         for look, presses in LOOKS.items():
             asyncio.run(_look(scene, folder.runs, folder.plan if scene.plan else None, look, presses, out))
+        if held is not None:
+            held.release()
 
 
 async def _look(scene: Scene, runs: RunsFolder, plan: Path | None, look: str, presses: int, out: Path) -> None:

@@ -14,6 +14,8 @@ from core.runs.snapshot import RunSnapshot
 from core.scoring.certainty import short
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, Interval, Verdict
+from core.scoring.signs import MINUS, limit, signed
+from core.scoring.signs import change as change_of
 from core.scoring.units import ErrorCounts
 from lora_tui.cells import table
 
@@ -123,7 +125,11 @@ def criterion_cells(criterion: Criterion) -> tuple[str, str, str, str, str]:
 def _value(criterion: Criterion) -> str:
     if criterion.value is None:
         return NONE
-    return f"{criterion.value:+.2f}" if criterion.unit == "points" else f"{criterion.value:.4g}"
+    if criterion.unit != "points":
+        return f"{criterion.value:.4g}".replace("-", MINUS)
+    if criterion.kind == "stability":  # how far an error rate spans is no change
+        return f"{criterion.value:.2f}"
+    return signed(change_of(criterion.kind, criterion.value))
 
 
 def _certainty(criterion: Criterion) -> str:
@@ -133,16 +139,12 @@ def _certainty(criterion: Criterion) -> str:
 def _threshold(criterion: Criterion) -> str:
     if criterion.threshold is None or criterion.kind not in SIGNS:
         return ""
-    return f"{SIGNS[criterion.kind]} {criterion.threshold:g} {criterion.unit}"
+    return f"{SIGNS[criterion.kind]} {limit(change_of(criterion.kind, criterion.threshold))} {criterion.unit}"
 
 
 def _rate(counts: ErrorCounts, before: ErrorCounts | None) -> str:
     rise = change(before, counts)
-    return f"{percent(counts.wer_percent)} %{'' if rise is None else f' ({_signed(rise)})'}"
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+    return f"{percent(counts.wer_percent)} %{'' if rise is None else f' ({signed(rise)})'}"
 
 
 def _loss(snapshot: RunSnapshot, step: int) -> list[str]:

@@ -13,6 +13,7 @@ from core.queue.near_runs import NearRun, named, near_runs
 from core.queue.rows import readable_queue
 from core.runs.contents import Depth
 from core.runs.judged import Judged, judged
+from core.runs.judged_sets import JudgedSets
 from core.runs.matrix import differing_settings
 from core.runs.paths import RunPaths
 from core.runs.reserve import other_part
@@ -20,9 +21,8 @@ from core.runs.row import Outcome, Row, of_plan
 from core.runs.run_figures import doubted, of_run, with_seeds
 from core.runs.status import Status
 from core.runs.store import read_run
-from core.scoring.data_health import JUDGED, RESERVES
+from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds
-from core.scoring.luck import Tried
 from core.scoring.units import Unit
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists
@@ -54,28 +54,18 @@ def _with_luck(execution: PlanExecution, rows: Sequence[Row]) -> list[Row]:
     hashes: dict[str, Mapping[str, str]] = {run.run.name: run.hashes for run in execution.recorded.all}
     for assigned in execution.assigned.values():
         hashes.setdefault(execution.folder(assigned).name, assigned.resolved.hashes)
-    root = execution.runs
-    judged_on: dict[tuple[str | None, ...], dict[str, bool]] = {}
+    sets = JudgedSets()
     for name, known in hashes.items():
-        # a run is judged once both sets are scored; copies of one run, by its identity, are no other chance
-        run = RunPaths(root.root / name)
-        if {"domain", "heldout"} <= known.keys() and all(exists(run.tuned(one)) for one in ("domain", "heldout")):
-            reserve = set(RESERVES.values()) <= known.keys()
-            judged_on.setdefault(_sets(known), {})[name.rpartition("-")[2]] = reserve
-    return [_tried(row, judged_on.get(_sets(hashes.get(row.run.name, {})), {})) if row.run else row for row in rows]
+        sets.add(RunPaths(execution.runs.root / name), known)
+    return [_tried(row, sets, hashes.get(row.run.name, {})) if row.run else row for row in rows]
 
 
-def _tried(row: Row, runs: Mapping[str, bool]) -> Row:
-    """`runs`: identity → whether the run has a reserve. One that has none could be accepted without."""
-    if not runs or row.judged is None or row.verdict is None:
+def _tried(row: Row, sets: JudgedSets, hashes: Mapping[str, str]) -> Row:
+    tried = None if row.judged is None else sets.tried(hashes, row.judged.thresholds.confidence)
+    if tried is None or row.verdict is None:
         return row
-    tried = Tried(len(runs), row.judged.thresholds.confidence, all(runs.values()))
     said = (tried.sentence,) if tried.sentence else ()
     return replace(row, tried=tried, verdict=replace(row.verdict, remarks=(*row.verdict.remarks, *said)))
-
-
-def _sets(hashes: Mapping[str, str]) -> tuple[str | None, ...]:
-    return hashes.get("domain"), hashes.get("heldout")
 
 
 def judge_run(execution: PlanExecution, run: RunPaths, gave_up: str | None = None) -> Judged:

@@ -106,6 +106,14 @@ class QueueRows:
         """The rows of the open submissions, in the order of starting."""
         return tuple(self._rows.values())
 
+    def entries(self, submission: str) -> list[tuple[QueueEntry, Row]]:
+        """Of an open submission: all that the queue knows of its rows, and the word for each, in that order."""
+        return [(entry, self._rows[key]) for key, entry in self._entries.items() if key[0] == submission]
+
+    def plan(self, submission: Submission) -> tuple[Plan, Sequence[PlanRow]] | None:
+        """The plan of an open submission, and all its rows; None: it is none."""
+        return _parsed(self._runs, submission)
+
     def row(self, bare: Row, plan: str | None) -> Row:
         """A row with the word for it. `bare`: as its plan and its run's files tell it; `plan`: path of its plan."""
         if bare.run is not None and bare.status is Status.QUEUED:

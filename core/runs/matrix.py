@@ -15,7 +15,7 @@ CRITERIA = {
     "convergence": "Convergence",
     "stability": "Stability",
     "integrity": "Integrity",
-    "domain_gain": "Domain gain",
+    "domain_gain": "Domain",
     "heldout": "Heldout",
     "parity": "Parity",
 }
@@ -36,7 +36,7 @@ def headings(rows: Sequence[Row]) -> tuple[str, ...]:
     """What stands over the cells of these rows."""
     rate = rate_of(rows)
     return (
-        "Experiment", "Settings", "Steps", f"Domain {rate} %", "Gain, points", f"Heldout {rate} %", "Change, points",
+        "Experiment", "Settings", "Steps", f"Domain {rate} %", "Domain change", f"Heldout {rate} %", "Heldout change",
         *criteria_of(rows).values(), "Slices", "Verdict", "Duration", "Adapter", "Where it stands",
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def cells(row: Row, criteria: Iterable[str] = tuple(CRITERIA)) -> list[str]:
         row.settings or NONE,
         _steps(figures),
         from_to(figures.domain.baseline, figures.domain.tuned),
-        points(_rise(figures.domain), -1),
+        points(_rise(figures.domain)),
         from_to(figures.heldout.baseline, figures.heldout.tuned),
         points(_rise(figures.heldout)),
         *(states.get(criterion, NONE) for criterion in criteria),

@@ -20,6 +20,7 @@ from core.runs.store import read_run
 from core.sanitise import escape_markdown, escape_markdown_cell, sanitise
 from core.scoring.certainty import short
 from core.scoring.data_health import SETS, TAKEN_FROM
+from core.scoring.signs import signed
 from core.scoring.units import ErrorCounts
 from core.system import files
 
@@ -243,9 +244,10 @@ def _limits(judged: Judged) -> Iterable[str]:
     if certainty is None or certainty.conditional:
         yield "- They say nothing of speakers who are not in the sets: those who are were not told apart."
     if certainty is not None and certainty.corrected_pp is not None:
+        measured, corrected = signed(-certainty.raw_pp), signed(-certainty.corrected_pp)
         yield (
-            f"- The step was chosen among several on the same sets, which flatters the gain: "
-            f"{certainty.raw_pp:+.2f} points measured, {certainty.corrected_pp:+.2f} when corrected for the choice."
+            f"- The step was chosen among several on the same sets, which flatters the change: "
+            f"{measured} points measured, {corrected} when corrected for the choice."
         )
     if certainty is not None and certainty.chosen_apart:
         yield "- The step was chosen on selection sets of its own, so the figures need no correction for the choice."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.runs.status import Status
 from core.scoring.luck import Tried
+from core.scoring.signs import signed
 from core.scoring.units import Unit
 
 if TYPE_CHECKING:
@@ -54,10 +55,9 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}"
 
 
-def points(change: float | None, sign: int = 1) -> str:
-    """A change of an error rate in points, with its sign; `sign` -1 makes a gain of a fall."""
-    # Adding 0 turns a rounded -0.00 into +0.00.
-    return NONE if change is None else f"{round(sign * change, 2) + 0.0:+.2f}"
+def points(change: float | None) -> str:
+    """A change of an error rate in points, with its sign."""
+    return NONE if change is None else signed(change)
 
 
 # The row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.scoring.signs import change, interval, limit, signed
 from core.scoring.units import Unit
 
 LEVEL = 0.95
@@ -111,11 +112,12 @@ class Significance:
 def sentence(certainty: Certainty, name: str) -> str:
     """All of it in words. `name`: domain_gain or heldout."""
     corrected = certainty.corrected_pp
-    interval = f"95 % interval {certainty.low_pp:+.2f} to {certainty.high_pp:+.2f} points"
+    threshold = limit(change(name, certainty.threshold_pp))
     parts = [
-        f"{interval}, P({sign(name)} {certainty.threshold_pp:g}) = {probability(certainty.probability)}",
+        f"95 % interval {' to '.join(interval(name, certainty.low_pp, certainty.high_pp))} points, "
+        f"P(≤ {threshold}) = {probability(certainty.probability)}",
         "chosen on other sets, so that nothing is to be corrected for the choice" if certainty.chosen_apart else "",
-        "" if corrected is None else f"{corrected:+.2f} when corrected for the choice of the interval",
+        "" if corrected is None else f"{signed(change(name, corrected))} when corrected for the choice of the interval",
         f"{certainty.fixed} {certainty.unit.plural} fixed, {certainty.broken} broken, "
         f"{certainty.inserted_less} insertions gone, {certainty.inserted_more} new",
         _mapsswe(certainty),
@@ -126,15 +128,11 @@ def sentence(certainty: Certainty, name: str) -> str:
 
 
 def short(certainty: Certainty, name: str) -> str:
-    """`[+5.10, +7.72] P(≥ 1) 99.7 %`, beside the number; `P(≥ 1 | these speakers)` where it says nothing of others."""
+    """`[−7.72, −5.10] P(≤ −1) 99.7 %`, of the change; `P(≤ −1 | these speakers)` where it says nothing of others."""
     given = f" | these {plural(certainty.block_by)}" if certainty.conditional else ""
-    chance = f"P({sign(name)} {certainty.threshold_pp:g}{given}) {probability(certainty.probability)}"
-    return f"[{certainty.low_pp:+.2f}, {certainty.high_pp:+.2f}] {chance}"
-
-
-def sign(name: str) -> str:
-    """How the criterion compares with its threshold."""
-    return "≤" if name.startswith("heldout") else "≥"
+    threshold = limit(change(name, certainty.threshold_pp))
+    chance = f"P(≤ {threshold}{given}) {probability(certainty.probability)}"
+    return f"[{', '.join(interval(name, certainty.low_pp, certainty.high_pp))}] {chance}"
 
 
 def probability(value: float) -> str:

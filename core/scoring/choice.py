@@ -20,6 +20,7 @@ import numpy as np
 from core.scoring.criteria import points
 from core.scoring.evidence import Choice, Standing, Thresholds
 from core.scoring.significance import PairedErrors, Units, over_blocks, student_below, units_of
+from core.scoring.signs import signed
 
 _TIE = 1e-9
 """Of a probability: processors differ in its last digits, and must choose alike."""
@@ -77,9 +78,9 @@ def choose(baseline: Scored, candidates: Sequence[Scored], thresholds: Threshold
     if keeping:
         best = min(keeping, key=lambda name: (-gains[name], loss(name), likelihood(name), name))
         why = (
-            f"{best} gains most on data.selection ({_points(found[best].gain_pp)}) of the {len(keeping)} of "
+            f"{best} gains most on data.selection ({signed(-found[best].gain_pp)} points) of the {len(keeping)} of "
             f"{len(known)} candidates that keep {guardrail} on data.selection_heldout with {_percent(level)} "
-            f"confidence ({found[best].rise_pp:+.2f} points, {_percent(found[best].keeps)} sure)."
+            f"confidence ({signed(found[best].rise_pp)} points, {_percent(found[best].keeps)} sure)."
         )
         return Choice(best, True, why, standings)
     enough = [name for name in found if gains[name] >= points(thresholds.domain_gain_pp)]
@@ -89,7 +90,7 @@ def choose(baseline: Scored, candidates: Sequence[Scored], thresholds: Threshold
     why = (
         f"None of {len(known)} candidates keeps {guardrail} on data.selection_heldout with {_percent(level)} "
         f"confidence: {best} is the likeliest to, {_percent(found[best].keeps)} sure "
-        f"({found[best].rise_pp:+.2f} points), with a gain of {_points(found[best].gain_pp)} on data.selection."
+        f"({signed(found[best].rise_pp)} points), with {signed(-found[best].gain_pp)} points on data.selection."
     )
     return Choice(best, False, why, standings)
 
@@ -136,10 +137,6 @@ def _check(base: SetErrors, own: SetErrors) -> None:
         raise ValueError("a candidate was scored on other utterances than the base model")
     if not sum(base.words):
         raise ValueError("a selection set has no reference words")
-
-
-def _points(value: float) -> str:
-    return f"{value:+.2f} points"
 
 
 def _percent(value: float) -> str:

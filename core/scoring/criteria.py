@@ -20,13 +20,15 @@ from core.scoring.certainty import Certainty, more, nobody, plural
 from core.scoring.certainty import probability as in_percent
 from core.scoring.data_health import data_obstacle, leak_sentence
 from core.scoring.evidence import Criterion, Evidence, Interval, Parity, State, Thresholds, best_scores, caps_obstacle
+from core.scoring.signs import limit as shown_limit
+from core.scoring.signs import signed
 from core.scoring.spelling import spelling_remarks
 from core.scoring.units import ErrorCounts, Unit, joined_sentence
 
 POINTS = "points"
 _SLOPE_UNIT = "nats per 1000 steps"
-SIGNS = {"domain_gain": "≥", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
-"""What stands between the number and the threshold of a criterion that passes, by its kind."""
+SIGNS = {"domain_gain": "≤", "heldout": "≤", "stability": "≤", "convergence": "<", "parity": "≤"}
+"""What is shown between number and threshold of a criterion that passes, by its kind; of domain the change is shown."""
 
 
 def points(threshold: float) -> Fraction | float:
@@ -304,11 +306,11 @@ def domain_gain(evidence: Evidence, thresholds: Thresholds, convergence: Criteri
     certainty = evidence.significance.domain if evidence.significance is not None else None
     if gain is not None and not obstacle:
         state, said = sure(gain >= points(limit), certainty, thresholds)
-        what = f"Domain {unit.rate} {figures}, a gain of {float(gain):.2f} points"
-        reason = f"{what}; at least {limit:g} is asked for.{said}"
+        what = f"Domain {unit.rate} {figures}, a change of {signed(-gain)} points"
+        reason = f"{what}; {shown_limit(-limit)} or less is asked for.{said}"
     reason += leakage
     value = None if gain is None else float(gain)
-    return Criterion("domain_gain", "Domain gain", state, value, limit, POINTS, reason, certainty)
+    return Criterion("domain_gain", "Domain change", state, value, limit, POINTS, reason, certainty)
 
 
 def heldout(
@@ -323,7 +325,7 @@ def heldout(
     certainty = evidence.significance.heldout if evidence.significance is not None else None
     if rise is not None and not obstacle:
         state, said = sure(rise <= points(limit), certainty, thresholds)
-        what = f"Heldout {unit.rate} {figures}, a change of {float(rise):+.2f} points"
+        what = f"Heldout {unit.rate} {figures}, a change of {signed(rise)} points"
         reason = f"{what}; at most {limit:+g} is allowed.{said}"
     reason += leakage
     if evidence.choice is not None and evidence.choice.name is not None:
@@ -331,7 +333,7 @@ def heldout(
     elif guardrail_kept is False:
         reason += f" No interval kept the guardrail, so the best one is that of the lowest {unit.rate}."
     value = None if rise is None else float(rise)
-    return Criterion("heldout", "Heldout regression", state, value, limit, POINTS, reason, certainty)
+    return Criterion("heldout", "Heldout change", state, value, limit, POINTS, reason, certainty)
 
 
 def parity(evidence: Evidence, thresholds: Thresholds) -> Criterion:

@@ -11,10 +11,10 @@ from fractions import Fraction
 from core.scoring.certainty import probability
 from core.scoring.criteria import obstacle, points, rise_points, wer_points
 from core.scoring.evidence import Criterion, Decision, Evidence, SetScore, State, Thresholds, Verdict, best_scores
+from core.scoring.signs import signed
 from core.scoring.standing import Stand, Standing
 from core.scoring.units import ErrorCounts
 
-MINUS = "−"
 _NONE_KEPT = "no interval keeps the guardrail"
 _IN_FIGURES = ("domain_gain", "heldout")
 """The criteria that a reader looks for first."""
@@ -176,8 +176,8 @@ def _figures(
     short = float(points(thresholds.domain_gain_pp) - gain)
     spare = float(points(thresholds.heldout_regression_pp) - rise)
     parts = [
-        f"domain {_signed(-gain)}" + (f" ({short:.2f} short)" if short > 0 else ""),
-        f"heldout {_signed(rise)} ({abs(spare):.2f} {'to spare' if spare >= 0 else 'too much'})",
+        f"domain {signed(-gain)}" + (f" ({short:.2f} short)" if short > 0 else ""),
+        f"heldout {signed(rise)} ({abs(spare):.2f} {'to spare' if spare >= 0 else 'too much'})",
     ]
     if (sure := _chances(evidence, chances)) is not None:
         parts.append(f"{_percent(min(sure))} sure{sure_of}")
@@ -212,9 +212,9 @@ def _failure(criterion: Criterion) -> str:
     off = f"{abs(value - limit):.2f}"
     if criterion.name == "domain_gain":
         how = f"{off} short of the {limit:g} asked for" if value < limit else "and not sure enough"
-        return f"domain {_signed(-value)}, {how}"
+        return f"domain {signed(-value)}, {how}"
     how = f"{off} more than the {limit:g} allowed" if value > limit else "and not sure enough"
-    return f"heldout {_signed(value)}, {how}"
+    return f"heldout {signed(value)}, {how}"
 
 
 def _phrase(sentence: str) -> str:
@@ -222,7 +222,3 @@ def _phrase(sentence: str) -> str:
     text = sentence.strip().removesuffix(".")
     first, _, _ = text.partition(" ")
     return text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text
-
-
-def _signed(value: Fraction | float) -> str:
-    return f"{round(float(value), 2) + 0.0:+.2f}".replace("-", MINUS)

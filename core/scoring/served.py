@@ -11,6 +11,7 @@ import numpy as np
 from core.scoring.criteria import POINTS, domain_gain, heldout, rise_points
 from core.scoring.evidence import Criterion, Evidence, State, Thresholds
 from core.scoring.significance import SEED, PairedErrors, interval, rises, units_of
+from core.scoring.signs import signed
 
 TITLE = "Runtime parity"
 _ERRORS = ("substitutions", "deletions", "insertions")
@@ -64,10 +65,11 @@ def difference(judged: Utterances, served: Utterances) -> Difference:
 
 
 def sentence(dataset: str, found: Difference, rate: str = "WER") -> str:
-    """`domain: 3 of 100 transcripts changed, WER +0.12 points (95 % interval -0.10 to +0.34)`."""
-    interval_ = "" if found.low_pp is None else f" (95 % interval {found.low_pp:+.2f} to {found.high_pp:+.2f})"
+    """`domain: 3 of 100 transcripts changed, WER +0.12 points (95 % interval −0.10 to +0.34)`."""
+    known = found.low_pp is not None and found.high_pp is not None
+    interval_ = f" (95 % interval {signed(found.low_pp)} to {signed(found.high_pp)})" if known else ""
     return (
-        f"{dataset}: {found.changed} of {found.utterances} transcripts changed, {rate} {found.rise_pp:+.2f} "
+        f"{dataset}: {found.changed} of {found.utterances} transcripts changed, {rate} {signed(found.rise_pp)} "
         f"points{interval_}"
     )
 

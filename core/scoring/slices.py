@@ -14,8 +14,9 @@ from typing import Any
 from core.scoring.certainty import SliceScore
 from core.scoring.criteria import obstacle, points, sure
 from core.scoring.evidence import Criterion, Evidence, SliceRule, State, Thresholds
+from core.scoring.signs import signed
 
-_TITLES = {"domain": "Gain by", "heldout": "Heldout by"}
+_TITLES = {"domain": "Domain by", "heldout": "Heldout by"}
 _NAMES = {"domain": "domain_gain by", "heldout": "heldout by"}
 MOST_SLICES, MOST_VALUES, MOST_EDGES = 50, 500, 20
 """Entries of `[[gate.slice]]`, and of their `values` and `edges`: each slice is weighed for itself, and
@@ -146,8 +147,8 @@ def _judge(score: SliceScore, rule: SliceRule, limit: float, thresholds: Thresho
     spare = change - points(limit) if gain else points(limit) - change
     state, extra = sure(spare >= 0, score.certainty, thresholds, slices)
     before, after = (100 * errors / score.words for errors in (score.before, score.after))
-    word = "a gain of" if gain else "a change of"
-    figures = f"{who}: {thresholds.unit.rate} {before:.2f} → {after:.2f} %, {word} {float(change):+.2f} points."
+    rise = signed(after - before)
+    figures = f"{who}: {thresholds.unit.rate} {before:.2f} → {after:.2f} %, a change of {rise} points."
     return _Judged(score, state, spare, f"{figures}{extra}")
 
 

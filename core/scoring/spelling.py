@@ -12,6 +12,7 @@ from typing import Any
 
 from core.scoring.alignment import count_errors
 from core.scoring.certainty import SetSpelling
+from core.scoring.signs import signed
 from core.scoring.text import NUMBERS, Normaliser, contractions_apart, normaliser
 from core.scoring.units import Unit, joined
 
@@ -60,8 +61,8 @@ def _remarks(one: SetSpelling, guardrail_pp: float, unit: Unit) -> Iterator[str]
     if apart:
         name, rise = max(apart, key=lambda other: abs(other[1] - one.rise_pp))
         yield (
-            f"Spelling: {one.dataset} {unit.rate} changes by {one.rise_pp:+.2f} points under the normaliser "
-            f"{one.normaliser}, and by {rise:+.2f} under {name}."
+            f"Spelling: {one.dataset} {unit.rate} changes by {signed(one.rise_pp)} points under the normaliser "
+            f"{one.normaliser}, and by {signed(rise)} under {name}."
         )
     if one.normaliser != _DIGIT_SAFE and one.numbers > NUMBERS_SHARE * one.utterances:
         yield (

@@ -32,6 +32,11 @@ class Stand(StrEnum):
         """Whether it is said of runs that have ended, and is the last word."""
         return self in (Stand.SHIP, Stand.REJECTED, Stand.FAILED, Stand.UNDECIDED)
 
+    @property
+    def ships(self) -> bool:
+        """Whether the run's best interval ships, or would if the run ended now."""
+        return self in (Stand.SHIP, Stand.ON_COURSE)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -41,7 +46,7 @@ class Standing:
     text: str
     """What follows the word."""
     step: int | None = None
-    """That ships, or would."""
+    """The best one so far, whether or not it ships."""
 
     def sentence(self, name: str) -> str:
         """`on course: step 100 would ship, …`; of one that ships, `SHIP 2.1 step 100: …`. `name`: of its row."""

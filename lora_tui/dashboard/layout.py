@@ -20,6 +20,8 @@ _BLOCK_FROM, _BLOCK_WIDE, _ROW_WIDE = 19, 110, 150
 """Lines of plots from which two stand one above the other; columns from which all four have room then, or else."""
 _LOG_FROM, LOG_MOST = 22, 10
 """Lines of plots beyond which the log has lines of its own, and how many at most."""
+_UPCOMING_FROM = 60, 19
+"""Columns, and lines for all parts, from which there is a line for what is started next."""
 _FARTHEST = 60
 
 
@@ -50,6 +52,8 @@ class Layout:
     arrangement: str = "first"
     """How the plots stand: all four in a `row`, or in a `block` with domain above heldout; trade-off and loss `first`,
     or loss, domain and heldout (`rates`, `rates-block`), where there is no room for all."""
+    upcoming: bool = False
+    """Whether there is a line for what is started next."""
     usable: bool = True
 
     @property
@@ -68,20 +72,24 @@ def share(
     rates: bool = False,
     sizes: Sizes | None = None,
     log: int = LOG_MOST,
+    upcoming: bool = False,
 ) -> Layout:
     """The layout for a screen of this size and a queue of `rows` rows, whose verdicts have `more` criteria than six.
 
-    `rates`: rather the error rates' plots. `log`: lines that there are of the log.
+    `rates`: rather the error rates' plots. `log`: lines that there are of the log. `upcoming`: whether it is known what
+    is started next.
 
-    What is given up as the screen shrinks: the log, reasons of the verdict, most rows of the queue, the plots, the
-    verdict.
+    What is given up as the screen shrinks: the log, reasons of the verdict, what is started next, most rows of the
+    queue, the plots, the verdict.
     """
     sizes = sizes or Sizes()
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return Layout(0, 0, 0, usable=False)
     room = height - _CHROME
+    upcoming = upcoming and width >= _UPCOMING_FROM[0] and room >= _UPCOMING_FROM[1]
+    room -= upcoming
     if rows == 0:
-        return Layout(room, 0, 0)  # what to do next is all there is to say
+        return Layout(room, 0, 0, upcoming=upcoming)  # what to do next is all there is to say
     if width < 60:
         return Layout(room - _HEAD_LINES, 0, _HEAD_LINES)
     verdict = _VERDICT_LONG + 2 * more if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT + more
@@ -106,4 +114,4 @@ def share(
         arrangement = "block" if width >= _BLOCK_WIDE else ("rates-block" if rates else "first")
     else:
         arrangement = "row" if width >= _ROW_WIDE else ("rates" if rates else "first")
-    return Layout(table, plots, verdict, log, arrangement)
+    return Layout(table, plots, verdict, log, arrangement, upcoming)

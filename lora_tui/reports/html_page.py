@@ -120,8 +120,8 @@ _CRITERIA = (
     ("Convergence", "the domain loss falls over the run, and is lower at the best interval than before training"),
     ("Stability", "the domain error rate spans little over the last intervals, late enough in the run"),
     ("Artifact integrity", "the score is of the adapter on disk, whose hash still matches"),
-    ("Domain gain", "the adapter makes fewer errors than the base model, by at least the threshold"),
-    ("Heldout regression", "on ordinary speech it makes at most so many more errors: the guardrail"),
+    ("Domain change", "how the error rate on the domain set changes from base model to adapter: minus is fewer errors"),
+    ("Heldout change", "on ordinary speech it makes at most so many more errors: the guardrail"),
     ("Parity", "another process, reading the adapter from disk, transcribes as the trainer did"),
 )
 

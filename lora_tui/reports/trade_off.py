@@ -1,4 +1,4 @@
-"""The trade-off as a picture: each interval's domain gain against its heldout change, and what may ship. Pure."""
+"""The trade-off as a picture: how each interval changes domain and heldout, and what may ship. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from html import escape
 
 from core.runs.judged import Judged
-from core.runs.row import Row
+from core.runs.row import Outcome, Row
 from core.runs.run_figures import change
 from core.sanitise import sanitise
 from core.scoring.certainty import Certainty
+from core.scoring.signs import MINUS
 from lora_tui.reports.report import Report
 from lora_tui.reports.svg import Scale, ticks
 
@@ -20,7 +21,8 @@ MOST = 6
 """Runs in one picture; those that were accepted come first."""
 STYLE = """\
 .chart .ship { fill: #1a7f3722; stroke: #1a7f37; stroke-dasharray: 4 3; } .chart .zero { stroke: #8888; }
-.chart .cross { stroke-width: 1.2; opacity: .7; } .chart .best { stroke: currentColor; stroke-dasharray: none; }
+.chart .cross { stroke-width: 1.2; opacity: .7; } .chart .ring { fill: none; stroke-width: 2; }
+.chart .best { stroke: currentColor; stroke-dasharray: none; }
 """
 
 
@@ -29,9 +31,11 @@ class _Run:
     name: str
     points: Sequence[tuple[int, float, float]]
     """(step, domain gain, heldout rise), in points, in the order of training."""
-    best: int | None
+    best: tuple[str, float, float] | None
+    """Name, gain and rise of the best interval, or of the candidate that was made of intervals and chosen."""
+    ships: bool
     certainty: tuple[Certainty, Certainty] | None
-    """Of the gain and of the rise at the best interval."""
+    """Of the gain and of the rise of the best one."""
 
 
 def render(report: Report) -> str:
@@ -41,13 +45,13 @@ def render(report: Report) -> str:
         if row.run is not None and row.line.judged is not None:
             found.setdefault(row.run, row.line)
     lines = sorted(found.values(), key=lambda line: line.outcome.value != "accepted")
-    runs = [one for line in lines if line.judged is not None and (one := _run(line.key, line.judged)).points][:MOST]
+    runs = [one for line in lines if line.judged is not None and (one := _run(line, line.judged)).points][:MOST]
     if not runs or lines[0].judged is None:
         return ""
     thresholds = lines[0].judged.thresholds
     gain, allowed = thresholds.domain_gain_pp, thresholds.heldout_regression_pp
-    xs = [0.0, gain, *(x for one in runs for _, x, _ in one.points)]
-    ys = [0.0, allowed, *(y for one in runs for _, _, y in one.points)]
+    shown = [point[1:] for one in runs for point in (*one.points, *([one.best] if one.best is not None else []))]
+    xs, ys = [0.0, gain, *(x for x, _ in shown)], [0.0, allowed, *(y for _, y in shown)]
     low_x, high_x, low_y, high_y = *_wider(xs), *_wider(ys)
 
     def x(value: float) -> float:
@@ -59,43 +63,45 @@ def render(report: Report) -> str:
         return bottom - (bottom - _TOP) * (min(max(value, low_y), high_y) - low_y) / (high_y - low_y)
 
     rate = escape(thresholds.unit.rate)
-    parts = [f'<text class="title" x="{_LEFT}" y="16">Domain gain against heldout change, points of {rate}</text>']
+    parts = [f'<text class="title" x="{_LEFT}" y="16">Domain change against heldout change, points of {rate}</text>']
     for tick in ticks(low_x, high_x):
         parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{_TOP}" y2="{bottom}"/>')
-        parts.append(f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{_signed(-tick)}</text>')
     for tick in ticks(low_y, high_y):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:+g}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_signed(tick)}</text>')
     parts.append(
         f'<rect class="ship" x="{x(gain):.1f}" y="{y(allowed):.1f}" width="{max(0.0, right - x(gain)):.1f}" '
         f'height="{max(0.0, bottom - y(allowed)):.1f}"/>'
     )
-    may = f"may ship: gain ≥ {gain:g}, heldout ≤ {allowed:+g}"
+    may = f"may ship: domain ≤ {_signed(-gain)}, heldout ≤ {_signed(allowed)}"
     parts.append(f'<text x="{right - 6}" y="{bottom - 8}" text-anchor="end">{may}</text>')
     parts.append(f'<line class="zero" x1="{_LEFT}" x2="{right}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
     middle = f'x="{(_LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle"'
-    parts.append(f"<text {middle}>domain gain (more is better)</text>")
-    parts.append(f'<text x="{_LEFT}" y="{_TOP - 4}">heldout change (less is better)</text>')
+    parts.append(f"<text {middle}>domain change (fewer errors to the right)</text>")
+    parts.append(f'<text x="{_LEFT}" y="{_TOP - 4}">heldout change (fewer errors below)</text>')
     for number, one in enumerate(runs):
         colour = f"l{number % 3}"
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for _, a, b in ((0, 0.0, 0.0), *one.points))
         parts.append(f'<polyline class="line thin {colour}" points="{points}"/>')
-        for step, a, b in one.points:
-            best = step == one.best
-            parts += _cross(one.certainty, x, y, (a, b), colour) if best and one.certainty is not None else []
-            at = f'cx="{x(a):.1f}" cy="{y(b):.1f}"'
-            parts.append(f'<circle class="{colour} dot" r="{6 if best else 3}" {at}/>')
-            if best:
-                name = escape(sanitise(f"{one.name} step {step}", 60))
-                end, left = ("end", -10) if x(a) > right - 160 else ("start", 10)
-                at = f'x="{x(a) + left:.1f}" y="{y(b) - 8:.1f}" text-anchor="{end}"'
-                parts.append(f'<text class="{colour}" {at}>{name}</text>')
+        for _, a, b in one.points:
+            parts.append(f'<circle class="{colour} dot" r="3" cx="{x(a):.1f}" cy="{y(b):.1f}"/>')
+        if one.best is not None:
+            told, a, b = one.best
+            parts += _cross(one.certainty, x, y, (a, b), colour) if one.certainty is not None else []
+            # What does not ship is a ring.
+            kind = "dot" if one.ships else "ring"
+            parts.append(f'<circle class="{colour} {kind}" r="6" cx="{x(a):.1f}" cy="{y(b):.1f}"/>')
+            name = escape(sanitise(f"{one.name} {told}{'' if one.ships else ', does not ship'}", 80))
+            end, left = ("end", -10) if x(a) > right - 220 else ("start", 10)
+            at = f'x="{x(a) + left:.1f}" y="{y(b) - 8:.1f}" text-anchor="{end}"'
+            parts.append(f'<text class="{colour}" {at}>{name}</text>')
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-    label = f"Domain gain against heldout change of {len(runs)} runs"
+    label = f"Domain change against heldout change of {len(runs)} runs"
     return f'<svg class="chart" role="img" aria-label="{label}" {size}>\n' + "\n".join(parts) + "\n</svg>\n"
 
 
-def _run(name: str, judged: Judged) -> _Run:
+def _run(line: Row, judged: Judged) -> _Run:
     intervals = judged.snapshot.intervals
     base = next((one for one in intervals if one.step == 0), None)
     points = []
@@ -104,8 +110,18 @@ def _run(name: str, judged: Judged) -> _Run:
         rise = None if base is None else change(base.heldout.counts, one.heldout.counts)
         if one.step and gain is not None and rise is not None:
             points.append((one.step, -gain, rise))
-    sure = judged.evidence.significance
-    return _Run(name, points, judged.verdict.best_step, None if sure is None else (sure.domain, sure.heldout))
+    sure, verdict = judged.evidence.significance, judged.verdict
+    best = next(((f"step {step}", x, y) for step, x, y in points if step == verdict.best_step), None)
+    made = next((one for one in judged.snapshot.candidates if one.name == verdict.chosen), None)
+    if made is not None and base is not None and made.domain is not None and made.heldout is not None:
+        gain, rise = change(base.domain.counts, made.domain.counts), change(base.heldout.counts, made.heldout.counts)
+        best = None if gain is None or rise is None else (made.name, -gain, rise)
+    ships = line.outcome is Outcome.ACCEPTED
+    return _Run(line.key, points, best, ships, None if sure is None else (sure.domain, sure.heldout))
+
+
+def _signed(tick: float) -> str:
+    return f"{tick + 0.0:+g}".replace("-", MINUS)
 
 
 def _cross(

@@ -115,7 +115,7 @@ def test_github(
     assert [note[0] for note in notes] == [level] and len(notes) <= 10
     line = (clone / notes[0][1]).read_text().splitlines()[int(notes[0][2]) - 1]
     assert notes[0][1] == "experiments.toml" and line in ("[[experiment]]", 'id = "a"')
-    assert "| a " in summary and "Domain gain" in summary
+    assert "| a " in summary and "Domain change" in summary
     assert "Not compared: data.domain: only the lines were compared" in said and "Not compared" in summary, (
         "what is not here is said"
     )

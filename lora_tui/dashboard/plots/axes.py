@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
+from core.scoring.signs import MINUS
 from lora_tui.cells import in_cells
 from lora_tui.dashboard.plots.canvas import Canvas, Cell
 from lora_tui.dashboard.plots.plot import GUTTER, Plot
@@ -63,6 +64,8 @@ class Frame:
         edge = "|" if ascii_only else "│"
         for row, cells in enumerate(self.canvas.rows()):
             text, role = labels.get(row, ("", "axis"))
+            if text.startswith("-") and not ascii_only:
+                text = text.replace("-", MINUS, 1)
             yield [*cells_of(f"{text:>{GUTTER - 1}}", role), (edge, "axis"), *cells]
 
 
@@ -141,8 +144,9 @@ def number(value: float, step: float, signed: bool) -> str:
     """A round number at which there is a label each `step`."""
     if step < _SMALL:
         return scientific(value, 1)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    text = f"{round(value, 9) + 0.0:{'+' if signed else ''}.{min(digits, 4)}f}"
+    # As many decimals as tell the step: 1.5 is no 2.
+    digits = next((n for n in range(4) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 4)
+    text = f"{round(value, 9) + 0.0:{'+' if signed else ''}.{digits}f}"
     return text if len(text) < GUTTER else scientific(value, 1)
 
 

@@ -48,7 +48,7 @@ def loss_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
     return Plot(
         title, tuple(curves), x_end=_end(view, look), empty=_NO_STEPS, x_name=_x_name(look), strips=strips,
         strips_first=look.strips != "auto",
-        ship=_ship(view, look),
+        ship=_ship(view, look), ships=view.ships,
         # Of a run that trains the newest loss is what is looked for.
         star="" if view.snapshot.state.active else _star(view, look),
     )  # fmt: skip
@@ -74,7 +74,8 @@ def domain_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = (
     marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)), shipped)
     return Plot(
         title, tuple(curves), tuple(levels), (), marks, _window(view, look), _end(view, look), _NO_INTERVALS,
-        x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look), near=near, shipped=shipped,
+        x_name=_x_name(look), ship=_ship(view, look), ships=view.ships, star=_star(view, look),
+        near=near, shipped=shipped,
     )  # fmt: skip
 
 
@@ -99,7 +100,8 @@ def heldout_plot(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = 
     marks = _best_mark(view, look, dict(zip(xs, ys, strict=True)), shipped)
     return Plot(
         title, tuple(curves), levels if len(xs) else (), bars, marks, _window(view, look), _end(view, look),
-        _NO_INTERVALS, signed=True, x_name=_x_name(look), ship=_ship(view, look), star=_star(view, look),
+        _NO_INTERVALS, signed=True, x_name=_x_name(look),
+        ship=_ship(view, look), ships=view.ships, star=_star(view, look),
         near=(min(0.0, limit) - room, max(0.0, limit) + room), shipped=shipped,
     )  # fmt: skip
 
@@ -114,7 +116,6 @@ def trade_off(view: RunView | None, look: PlotStyle, pinned: Sequence[Pin] = ())
         (*paths, _path(view, look, "domain", look.point)), limits.domain_gain_pp, limits.heldout_regression_pp,
         view.snapshot.unit.rate,
         "" if len(view.snapshot.intervals) > 1 else (_BASE_ONLY if view.snapshot.intervals else _NO_INTERVALS),
-        look.star,
     )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def _path(view: RunView, look: PlotStyle, role: str, marker: str) -> Path:
     best = next((p for p, (c, _) in zip(points, both, strict=True) if c.step == view.verdict.best_step), None)
     made = [point for one in view.snapshot.candidates if (point := _made(view, one, look)) is not None]
     chosen = next((point for point in made if point.name == view.verdict.chosen), None)
-    return Path(role, marker, (*points, *made), chosen or best)
+    return Path(role, marker, (*points, *made), chosen or best, look.star(ships=view.ships), view.ships)
 
 
 def _made(view: RunView, candidate: CandidateScore, look: PlotStyle) -> Point | None:
@@ -241,14 +242,14 @@ def _window(view: RunView, look: PlotStyle) -> tuple[float, float, str] | None:
 
 
 def _ship(view: RunView, look: PlotStyle) -> float | None:
-    """x of the step that ships, or would; of a run that trains, once an interval could."""
+    """x of the best interval, or of the last one that the chosen candidate is made of."""
     step = view.verdict.best_step
     return None if step is None else float(_x(view, np.array([step], np.float64), look)[0])
 
 
 def _star(view: RunView, look: PlotStyle) -> str:
     name = view.verdict.chosen or view.verdict.best_step
-    return "" if name is None else f"{look.star} {name}"
+    return "" if name is None else f"{look.star(ships=view.ships)} {name}"
 
 
 def _chosen(view: RunView) -> CandidateScore | None:
@@ -260,7 +261,9 @@ def _best_mark(view: RunView, look: PlotStyle, points: dict[float, float], shipp
     """At the interval that ships, or at `shipped`, the y of a candidate made of it."""
     x = _ship(view, look)
     y = shipped if shipped is not None or x is None else points.get(x)
-    return () if x is None or y is None else (Mark(x, float(y), look.star, "best"),)
+    if x is None or y is None:
+        return ()
+    return (Mark(x, float(y), look.star(ships=view.ships), "best" if view.ships else "muted"),)
 
 
 def _set(interval: Interval, name: str) -> SetScore:

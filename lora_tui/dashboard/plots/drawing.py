@@ -92,7 +92,7 @@ def _title(plot: Plot, view: View, bad: int, width: int) -> Line:
         digits = 0 if plot.x_name == "step" else max(0, min(3, 2 - math.floor(math.log10(max(high - low, 1e-3)))))
         reads = cells_of(f" at {view.cursor:.{digits}f}{'' if plot.x_name == 'step' else f' {plot.x_name}'}", "muted")
     elif plot.star:
-        reads = cells_of(f"  {plot.star}", "best")
+        reads = cells_of(f"  {plot.star}", "best" if plot.ships else "muted")
     reads += cells_of(f"  {bad} not finite" if bad else "", "bad")
     name = cells_of(plot.title, "title")
     tries = ([*name, *log, *zoomed, *reads], [*name, *log, *reads], [*name, *reads])
@@ -186,7 +186,7 @@ def _strip_rows(item: Prepared, above: Frame, height: int, plot: Plot, view: Vie
         Canvas(above.canvas.width, height, ascii_only=ascii_only), above.low, above.high,
         stretched(0.0, top, height, DOTS_HIGH),
     )  # fmt: skip
-    _paint(frame, Plot("", (item.curve,), ship=plot.ship), [item], view, ascii_only)
+    _paint(frame, Plot("", (item.curve,), ship=plot.ship, ships=plot.ships), [item], view, ascii_only)
     rule, joint = ("-", "+") if ascii_only else ("─", "├")
     told = item.told_at(_reads(plot, view), plot.signed)
     name = [(" ", ""), *cells_of(f"{item.curve.label} ", item.curve.role), *cells_of(told, "")]
@@ -198,7 +198,7 @@ def _strip_rows(item: Prepared, above: Frame, height: int, plot: Plot, view: Vie
 
 
 def _reads(plot: Plot, view: View) -> float | None:
-    """x at which values are read: the cursor, else the step that ships, if the title names it, else the newest."""
+    """x at which values are read: the cursor, else the best step, if the title names it, else the newest."""
     return (plot.ship if plot.star else None) if view.cursor is None else view.cursor
 
 
@@ -218,7 +218,7 @@ def _paint(frame: Frame, plot: Plot, prepared: Sequence[Prepared], view: View, a
         canvas.line(column, top, column, bottom, bar.role)
     for item in prepared:
         _paint_curve(frame, item)
-    if plot.ship is not None and frame.low <= plot.ship <= frame.high:
+    if plot.ship is not None and plot.ships and frame.low <= plot.ship <= frame.high:
         for row in range(canvas.height):
             canvas.below(frame.column(plot.ship), row, ":" if ascii_only else "┊", "ship")
     if view.cursor is not None and frame.low <= view.cursor <= frame.high:

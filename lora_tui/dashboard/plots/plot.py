@@ -90,7 +90,9 @@ class Plot:
     strips_first: bool = False
     """Where there is no room for both, the first strip is drawn alone; else the others are."""
     ship: float | None = None
-    """x of the step that ships, or would: a line from top to bottom, and what the legend reads without a cursor."""
+    """x of the best step: what the legend reads without a cursor."""
+    ships: bool = True
+    """Whether that step ships, or would: then a line goes through it from top to bottom."""
     star: str = ""
     """The sign of that step, and its name, in the title."""
     shipped: float | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.scoring.signs import MINUS, signed
 from lora_tui.dashboard.plots.axes import Frame, Line, cells_of, number
 from lora_tui.dashboard.plots.canvas import DOTS_HIGH, DOTS_WIDE, Canvas
 from lora_tui.dashboard.plots.drawing import fit
@@ -56,7 +57,11 @@ class Path:
     marker: str
     points: tuple[Point, ...]
     best: Point | None = None
-    """What ships, or would."""
+    """The best one, which ships or would, if any does."""
+    star: str = "★"
+    """The sign of `best`."""
+    ships: bool = True
+    """Whether `best` ships, or would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,9 @@ class TradeOff:
     most_rise: float
     rate: str
     empty: str = ""
-    star: str = "★"
 
     def read(self, view: View) -> Point | None:
-        """The run's point whose numbers are told: at or before the cursor, else what ships, else the newest."""
+        """The run's point whose numbers are told: at or before the cursor, else the best one, else the newest."""
         if not self.paths or not self.paths[-1].points:
             return None
         own = self.paths[-1]
@@ -150,7 +154,7 @@ class Field:
         for path in self.plot.paths:
             if path.best is not None:
                 own = path is self.plot.paths[-1]
-                self._mark(path.best, self.plot.star, "best" if own else path.role)
+                self._mark(path.best, path.star, "best" if own and path.ships else path.role)
         if view.cursor is not None and read is not None:
             self._mark(read, "@" if self.ascii else "◆", "cursor")
         named = [] if not self.plot.paths or not self.plot.paths[-1].points else [self.plot.paths[-1].points[-1]]
@@ -249,39 +253,46 @@ def _legend(field: Field, view: View, width: int) -> Line:
     if point is None or point.base:
         return [*title, *cells_of(f"  {plot.empty}" if plot.empty else "", "muted")]
     own = plot.paths[-1]
-    sign = ("@" if field.ascii else "◆") if view.cursor is not None else plot.star if point is own.best else own.marker
-    role = "cursor" if view.cursor is not None else "best" if point is own.best else own.role
+    sign = ("@" if field.ascii else "◆") if view.cursor is not None else own.star if point is own.best else own.marker
+    role = "cursor" if view.cursor is not None else "best" if point is own.best and own.ships else own.role
     pm = "+-" if field.ascii else "±"
+    domain, heldout = (_told(value, field.ascii) for value in (-point.gain, point.rise))
     halves = [f" {pm}{half:.2f}" if half is not None else "" for half in (point.gain_half, point.rise_half)]
     name = cells_of(f"  {sign} {point.name}", role)
     tries: list[Line] = [
-        [*name, *cells_of(f"  domain gain {point.gain:+.2f}{halves[0]}  heldout {point.rise:+.2f}{halves[1]}", "")],
-        [*name, *cells_of(f" gain {point.gain:+.2f}{halves[0]} heldout {point.rise:+.2f}{halves[1]}", "")],
-        [*name, *cells_of(f" gain {point.gain:+.2f} heldout {point.rise:+.2f}", "")],
-        [*name, *cells_of(f" gain {point.gain:+.2f} held {point.rise:+.2f}", "")],
-        [*name, *cells_of(f" {point.gain:+.2f}, {point.rise:+.2f}", "")],
+        [*name, *cells_of(f"  domain {domain}{halves[0]}  heldout {heldout}{halves[1]}", "")],
+        [*name, *cells_of(f" dom {domain}{halves[0]} held {heldout}{halves[1]}", "")],
+        [*name, *cells_of(f" domain {domain} heldout {heldout}", "")],
+        [*name, *cells_of(f" dom {domain} held {heldout}", "")],
+        [*name, *cells_of(f" {domain}, {heldout}", "")],
         name,
     ]
     return next(([*title, *told] for told in tries if len(title) + len(told) <= width), title)
 
 
+def _told(value: float, ascii_only: bool) -> str:
+    """A change, with its sign."""
+    return signed(value).replace(MINUS, "-") if ascii_only else signed(value)
+
+
 def _gain_axis(scale: Scale, plot: TradeOff, width: int, ascii_only: bool) -> Iterator[Line]:
-    """The rule, and the gains below it; the target's too."""
+    """The rule, and below it the change of the domain error rate; the target's too. Fewer errors are to the right."""
     rule, corner = ("-", "+") if ascii_only else ("─", "└")
     yield [*cells_of(" " * (GUTTER - 1), ""), *cells_of(corner + rule * scale.cells, "axis")]
     labels: Line = [(" ", "")] * width
     taken = [(0, GUTTER - 2)]
-    target = [(scale.cell(level), f"{level:+g}", "line-target") for level in scale.levels.tolist()]
+    target = [(scale.cell(level), f"{0.0 - level:+g}", "line-target") for level in scale.levels.tolist()]
     ticks, step = list(scale.ticks()), scale.tick or 1.0
     every = len("+10.0  ") * len(ticks) // max(1, scale.cells) + 1
     shown = [tick for tick in ticks if round(tick.value / step) % every == 0]
-    named = [(tick.cell, number(tick.value, step * every, signed=True), "axis") for tick in shown]
-    for cell, text, role in [*target, *named]:
+    named = [(tick.cell, number(-tick.value, step * every, signed=True), "axis") for tick in shown]
+    for cell, ascii_text, role in [*target, *named]:
+        text = f"{MINUS}{ascii_text[1:]}" if ascii_text.startswith("-") and not ascii_only else ascii_text
         start = min(max(GUTTER, GUTTER + cell - len(text) // 2), width - len(text))
         if all(start > end or start + len(text) < begin for begin, end in taken):
             labels[start : start + len(text)] = cells_of(text, role)
             taken.append((start, start + len(text)))
-    labels[: GUTTER - 1] = cells_of(f"{'gain':>{GUTTER - 1}}", "axis")
+    labels[: GUTTER - 1] = cells_of(f"{'domain':>{GUTTER - 1}}", "axis")
     yield labels[:width]
 
 

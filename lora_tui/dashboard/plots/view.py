@@ -50,10 +50,11 @@ class PlotStyle:
         """The marker of an interval."""
         return "o" if self.ascii_only else "●"
 
-    @property
-    def star(self) -> str:
-        """The glyph of the best interval."""
-        return "*" if self.ascii_only else "★"
+    def star(self, *, ships: bool) -> str:
+        """The sign of the best interval: another one where it does not ship."""
+        if self.ascii_only:
+            return "*" if ships else "!"
+        return "★" if ships else "☆"
 
 
 @dataclass(frozen=True, slots=True)

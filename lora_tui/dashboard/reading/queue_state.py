@@ -1,4 +1,7 @@
-"""The queue as the board shows it: what is queued in which order, and what the supervisor did last and why."""
+"""The queue as the board shows it: what is queued in which order, and what the supervisor did last and why.
+
+What reads a queue takes a while to import: a folder that never had one does without (`no_queue`).
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,22 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from core.queue import journal
 from core.queue.client import supervisor_note
+from core.queue.execution import PlanExecution
 from core.queue.requests import QueueDb
 from core.queue.rows import QueueRows
 from core.queue.state import QueueState
-from core.runs.paths import RunPaths, RunsFolder
-from core.runs.row import Row, told_by_plan
+from core.queue.upcoming import upcoming
+from core.runs.paths import RunsFolder
+from core.runs.row import Row
 from core.runs.status import Status
 from core.system.files import exists
 from core.system.locks import is_held
+from lora_tui.dashboard.reading.no_queue import Placed
 from lora_tui.dashboard.reading.snapshots import Queue
-
-# Stands in for the queue of a folder that never had one, since the code that reads a queue takes a while to import
-
-Placed = tuple[Row, RunPaths | None]
-
-
-class FollowedQueue(Protocol):
-    """What the board asks of a queue."""
-
-    version: int
-    """Rises whenever a row may be told otherwise than before."""
-
-    @property
-    def started(self) -> set[str]:
-        """Folders of the runs that were started since somebody emptied it."""
-
-    def refresh(self) -> Queue:
-        """The queue now."""
-
-    def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
-        """The rows in the order of starting."""
-
-    def row(self, bare: Row, plan: str | None) -> Row:
-        """The row with the queue's word for it."""
-
-
-class NoQueue:
-    """Nothing is queued and nothing ever was."""
-
-    def __init__(self) -> None:
-        self.version = -1
-        self.started: set[str] = set()
-
-    def refresh(self) -> Queue:
-        """Read nothing: there is no queue."""
-        return Queue()
-
-    def in_order(self, planned: Sequence[Placed], plan: str | None) -> list[Placed]:
-        """The rows, in the order in which they are given."""
-        return list(planned)
-
-    def row(self, bare: Row, plan: str | None) -> Row:
-        """As it is; what its plan says of it, where it has no run."""
-        if bare.status is Status.QUEUED:  # a folder in which no trainer has ever worked
-            bare = replace(bare, status=Status.NOT_RUN)
-        return told_by_plan(bare)
-
-
-def has_queue(runs: RunsFolder) -> bool:
-    """Whether a queue was ever made there."""
-    return runs.queue_db.exists() or runs.decisions.exists() or runs.supervisor_lock.exists()
-
-
-# The queue as it stands
 
 AGAIN_S = 2.0
 """How often the queue is listed anew while its files rest: a trainer starts or has died, or they cannot be read."""
@@ -149,6 +99,10 @@ class BoardQueue:
         if listed is not None:
             self._outdated |= (listed.active, listed.goes_on) != (told.active, told.goes_on)
         return told
+
+    def upcoming(self, execution: PlanExecution | None) -> str:
+        """What is started next, in a sentence; nothing where the queue cannot be read."""
+        return "" if self._trouble else upcoming(self._rows, execution)
 
     def _list(self) -> None:
         self._trouble = ""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from core.runs.documents import read_config
 from core.runs.judged import recorded_thresholds
+from core.runs.judged_sets import JudgedFolders
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Row
 from core.runs.run_figures import with_seeds
 from core.scoring.evidence import Thresholds
 from lora_tui.dashboard.reading.machine import ResourceReader, Resources
-from lora_tui.dashboard.reading.queue_state import FollowedQueue, NoQueue, Placed, has_queue
+from lora_tui.dashboard.reading.no_queue import FollowedQueue, NoQueue, Placed, has_queue
 from lora_tui.dashboard.reading.row_index import RECORDED, Listing, RowIndex
 from lora_tui.dashboard.reading.snapshots import Board, Queue, RunView, Want
 from lora_tui.dashboard.reading.watch import Watch
@@ -63,6 +64,8 @@ BUDGET_S = 0.1
 _GLANCES_A_ROUND, _LOOKS_A_ROUND = 100, 8
 """Ended runs whose events, and all of whose files, are looked at again in one round."""
 _RESOURCES_S = 2.0
+_UPCOMING_S = 1.0
+"""How often it is asked at most what is started next."""
 
 
 class FolderSource:
@@ -95,6 +98,10 @@ class FolderSource:
         """Folder name → where its rows are: rows may share a run."""
         self._ids: dict[str, int] = {}
         self._shown: tuple[Row, ...] = ()
+        self._sets = JudgedFolders()
+        self._upcoming = ""
+        self._upcoming_of: object = None
+        self._upcoming_asked = float("-inf")
 
     def read(self, want: Want) -> Board:
         """The board now. Runs that were not read yet, for want of time, have the state `…`."""
@@ -116,6 +123,9 @@ class FolderSource:
         told = self._refresh(want)
         if changed or told:
             self._make_rows(changed or [place for name in told for place in self._places.get(name, ())])
+        if not loading and not self.pending:
+            self._sets.look(names, self._listing.run, told, time.monotonic() + BUDGET_S)
+            self._ask_upcoming()
         views = [self._view(row_id) for row_id in want.pinned]
         return Board(
             where=str(self._runs.root),
@@ -129,6 +139,7 @@ class FolderSource:
             loading=loading,
             unread=sum(watch.unread for watch in self._watches.values()) if self.pending else 0,
             history=plan.history() if plan is not None else (),
+            upcoming=self._upcoming,
             ends=plan.ends if plan is not None else (),
         )
 
@@ -244,7 +255,18 @@ class FolderSource:
         run = self._run_of(row_id)
         if run is None or run.name not in self._watches:
             return None
-        return self._watches[run.name].view(self._rows[self._ids[row_id or ""]])
+        tried = self._sets.tried(run, self._thresholds(run).confidence)
+        return self._watches[run.name].view(self._shown[self._ids[row_id or ""]], tried)
+
+    def _ask_upcoming(self) -> None:
+        """What is started next, where anything has changed that it could depend on."""
+        statuses = tuple((row.key, row.status, row.outcome) for row in self._shown)
+        depends = (self._queue.version, statuses, None if self._plan is None else id(self._plan.execution))
+        now = time.monotonic()
+        if depends == self._upcoming_of or now - self._upcoming_asked < _UPCOMING_S:
+            return
+        self._upcoming_of, self._upcoming_asked = depends, now
+        self._upcoming = self._queue.upcoming(None if self._plan is None else self._plan.execution)
 
     def _measure(self, active: bool) -> Resources:
         """Measured while something runs; an idle board stays as it is, so that nothing is written."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from core.runs.position import Position
     from core.runs.snapshot import RunSnapshot
     from core.scoring.evidence import Criterion, Thresholds, Verdict
+    from core.scoring.luck import Tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class RunView:
     domain: tuple[IntervalChange, ...] = ()
     positions: tuple[Position, ...] = ()
     """What the order of the evaluation sets does to their WER."""
+    ships: bool = False
+    """Whether its best interval, or the candidate that was chosen, ships, or would now."""
+    tried: Tried | None = None
+    """How many runs were judged on its sets; None: not counted, or none was."""
     candidates: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     """Half widths of the 95 % intervals on domain and heldout of the candidate made of intervals that ships."""
 
@@ -100,6 +105,8 @@ class Board:
     """Runs of which nothing is known yet."""
     history: tuple[Row, ...] = ()
     """Earlier results made elsewhere, by the plan."""
+    upcoming: str = ""
+    """What is started next, in a sentence."""
     ends: tuple[str, ...] = ()
     """What ends the plan, or a run of it, before all has run, a phrase each."""
     replay: str = ""

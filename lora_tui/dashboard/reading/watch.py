@@ -12,13 +12,14 @@ from core.runs.consistency import counted_by
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
-from core.runs.row import Row
+from core.runs.row import Outcome, Row
 from core.runs.run_figures import change, of_run
 from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
 from core.runs.store import RunFollower
 from core.scoring.evidence import Interval, Thresholds
+from core.scoring.luck import Tried
 from core.scoring.units import Unit
 from core.system.files import stamp
 from lora_tui.dashboard.reading.log_text import last_lines
@@ -210,19 +211,31 @@ class Watch:
             self._row = row, of_run(row, self.judged)
         return self._row[1]
 
-    def view(self, row: Row) -> RunView | None:
-        """The run as the plots and the panels show it, with the verdict on this row."""
+    def view(self, row: Row, tried: Tried | None = None) -> RunView | None:
+        """The run as the plots and the panels show it, with the verdict on this row.
+
+        `tried`: how many runs were judged on its sets.
+        """
         found, verdict = self.judged, row.verdict
         if found is None or verdict is None:
             return None
         view, log = self._view, last_lines(self.paths.log)
-        if view is None or (view.row_id, view.label, view.log, view.verdict) != (row.id, row.name, log, verdict):
+        stands = row.figures.standing
+        ships = stands is not None and stands.word.ships and (row.seeds is None or row.outcome is Outcome.ACCEPTED)
+        if view is None or _told(view) != (row.id, row.name, log, verdict, ships, tried):
             self._view = view = RunView(
                 row.id, row.name, found, verdict, found.so_far(),
                 set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "heldout"),
                 log,
                 set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "domain"),
                 read_positions(self.paths)[0],
+                ships,
+                tried,
                 candidate_widths(self.paths, found.snapshot),
             )  # fmt: skip
         return view
+
+
+def _told(view: RunView) -> tuple[object, ...]:
+    """What of a view may change although the run's own files stay as they are."""
+    return view.row_id, view.label, view.log, view.verdict, view.ships, view.tried

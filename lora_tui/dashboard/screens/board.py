@@ -23,7 +23,7 @@ from lora_tui.dashboard.messages import AddAsked, Asked, FollowsBoard, LookChang
 from lora_tui.dashboard.plots.board_plots import Plots
 from lora_tui.dashboard.plots.view import Pin, View
 from lora_tui.dashboard.reading.snapshots import Board, RunView, Want
-from lora_tui.dashboard.screens.panels import FilterLine, Header, LogPanel, StatusLine, VerdictPanel
+from lora_tui.dashboard.screens.panels import FilterLine, Header, LogPanel, StatusLine, UpcomingLine, VerdictPanel
 from lora_tui.dashboard.screens.queue_table import QueueTable
 from lora_tui.dashboard.text.columns import ORDERS, empty_state, sorted_rows
 from lora_tui.dashboard.text.filters import parse
@@ -131,7 +131,8 @@ class BoardScreen(FollowsBoard, Screen[None]):
     #header { height: 1; background: $panel; }
     #queue { height: 5; }
     #verdict { height: 7; }
-    #log { display: none; }
+    #log, #upcoming { display: none; }
+    #upcoming { height: 1; }
     #status { height: 1; background: $panel; }
     #too-small { display: none; height: 1fr; }
     """
@@ -158,6 +159,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
         """The parts, from top to bottom."""
         yield Header(ascii_only=self._ascii, readonly=self._readonly, id="header")
         yield QueueTable(ascii_only=self._ascii, id="queue")
+        yield UpcomingLine(ascii_only=self._ascii, id="upcoming")
         yield Plots(ascii_only=self._ascii, id="plots")
         yield VerdictPanel(ascii_only=self._ascii, id="verdict")
         yield LogPanel(ascii_only=self._ascii, id="log")
@@ -185,6 +187,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
             self._seen[board.selected.row_id] = board.selected
         self._arrange()
         self.query_one(Header).show(board)
+        self.query_one(UpcomingLine).show(board)
         self._show_rows()
         self._show_run()
         self._foot()
@@ -292,11 +295,15 @@ class BoardScreen(FollowsBoard, Screen[None]):
         # A row without a run has no plots: the plan has their room.
         bare = self.board.plan is not None and self.row is not None and self.row.run is None and self.row.planned
         more = int(any(name == "runtime" for row in self.board.rows for name, _ in row.figures.criteria))
-        arranged = (width, room, rows, self.emphasis, bare, self.rates, self.sizes, more, log)
+        upcoming = bool(self.board.upcoming)
+        arranged = (width, room, rows, self.emphasis, bare, self.rates, self.sizes, more, log, upcoming)
         if self._arranged == arranged:
             return
         self._arranged = arranged
-        layout = share(width, room, rows, self.emphasis, more=more, rates=self.rates, sizes=self.sizes, log=log)
+        layout = share(
+            width, room, rows, self.emphasis,
+            more=more, rates=self.rates, sizes=self.sizes, log=log, upcoming=upcoming,
+        )  # fmt: skip
         if bare:
             layout = replace(layout, plots=0, log=0, verdict=layout.plots + layout.log + layout.verdict)
         self.layout_now = layout
@@ -308,6 +315,7 @@ class BoardScreen(FollowsBoard, Screen[None]):
             (self.plots, layout.plots),
             (self.query_one(VerdictPanel), layout.verdict),
             (self.query_one(LogPanel), layout.log),
+            (self.query_one(UpcomingLine), int(layout.upcoming)),
         ):
             part.display = lines > 0
             part.styles.height = max(1, lines)

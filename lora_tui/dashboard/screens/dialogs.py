@@ -29,7 +29,12 @@ _SIGNS: tuple[Pieces, ...] = (
     ((f"  {'▲ ▼':<17}", "key"), ("on course, off course: what the verdict would be now; the run goes on", "muted")),
     ((f"  {'cannot pass':<17}", "key"), ("whatever comes: a criterion of the gate stays unknown", "muted")),
     ((f"  {'★':<17}", "key"), ("the step that ships, or would: legends read it; ┊ goes through it", "muted")),
-    ((f"  {'┌─ ships':<17}", "key"), ("gain at least the target, heldout no higher than the guardrail", "muted")),
+    ((f"  {'☆':<17}", "key"), ("the best step so far, which would not ship", "muted")),
+    ((f"  {'−':<17}", "key"), ("before a number: fewer errors than the base model; + is more", "muted")),
+    (
+        (f"  {'┌─ ships':<17}", "key"),
+        ("domain as far down as the target asks, heldout within the guardrail", "muted"),
+    ),
     (
         (f"  {'○ ● ◆':<17}", "key"),
         ("trade-off: base model, an interval, its 95 % intervals, the cursor's", "muted"),

@@ -18,7 +18,7 @@ from textual.widgets import DataTable, Footer, Input
 
 from core.runs.headline import headline, verdict_of
 from core.runs.matrix import criteria_of, differing_values
-from core.runs.row import NONE, Row, duration, from_to, rate_of
+from core.runs.row import NONE, Row, duration, from_to, points, rate_of
 from core.runs.status import Status
 from core.sanitise import sanitise
 from core.scoring.units import Unit
@@ -39,7 +39,7 @@ _NUMBERS = 1
 _TEXTS = 2
 _NOTHING = 3
 
-_BEFORE_SETTINGS = ("experiment", "state", "verdict", "gain", "heldout change")
+_BEFORE_SETTINGS = ("experiment", "state", "verdict", "domain change", "heldout change")
 """What one looks for first; then the settings that differ, which is what tells rows apart."""
 _SCORES = ("domain WER", "heldout WER")
 _BEHIND_SETTINGS = ("steps", "duration", "adapter", "where it stands")
@@ -91,15 +91,14 @@ def sort_rows(matrix: Matrix, heading: str, *, descending: bool) -> Matrix:
 
 def _cells(row: Row, values: Mapping[str, str], names: Sequence[str], criteria: Iterable[str]) -> tuple[Cell, ...]:
     figures = row.figures
-    gain = None if figures.domain.change is None else -figures.domain.change
     word, role = verdict_piece(verdict_of(row), row.seeds)
     states = dict(figures.criteria)
     return (
         _text(row.name, "strong" if row.planned else "muted"),
         _text(row.status.text, "active" if row.active else ""),
         Cell(word, role, _key(verdict_of(row))),
-        _number(gain, f"{gain:+.2f}" if gain is not None else ""),
-        _number(figures.heldout.change, f"{figures.heldout.change:+.2f}" if figures.heldout.change is not None else ""),
+        _number(figures.domain.change, points(figures.domain.change)),
+        _number(figures.heldout.change, points(figures.heldout.change)),
         *(_setting(values.get(setting)) for setting in names),
         _number(figures.domain.now, from_to(figures.domain.baseline, figures.domain.now)),
         _number(figures.heldout.now, from_to(figures.heldout.baseline, figures.heldout.now)),

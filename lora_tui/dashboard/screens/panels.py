@@ -92,6 +92,27 @@ class Header(LinesView):
         return [[*left, (where + " " * gap, "muted"), (right, "muted")]]
 
 
+class UpcomingLine(LinesView):
+    """What is started next, in one line below the queue."""
+
+    def __init__(self, *, ascii_only: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self.text = ""
+
+    def show(self, board: Board) -> None:
+        """The newest board."""
+        if board.upcoming != self.text:
+            self.text = board.upcoming
+            self.update()
+
+    def paint(self, width: int, height: int) -> list[Pieces]:
+        """The row first: what it waits for is cut off where there is no room."""
+        row, comma, when = sanitise(self.text, _LONGEST).partition(", ")
+        pieces = [(" next ", "muted"), (plain(row, self._ascii), "strong"), (plain(comma + when, self._ascii), "muted")]
+        return [cut(pieces, width, "~" if self._ascii else "…")]
+
+
 class OneLine(LinesView):
     """Something said in a line, or in as many as there is room for."""
 

@@ -9,6 +9,7 @@ from core.runs.headline import headline, verdict_of
 from core.runs.row import NONE, Row, Wer, clock
 from core.runs.status import Status
 from core.sanitise import sanitise
+from core.scoring.signs import signed
 from core.scoring.units import Unit
 from lora_tui.cells import Piece, cropped, padded, plain, verdict_piece, width_of
 from lora_tui.dashboard.reading.snapshots import Board
@@ -132,11 +133,11 @@ def progress(row: Row) -> float | None:
 
 
 def wer_with_change(wer: Wer, nothing: str = NONE, decimals: int = 2) -> str:
-    """`35.00 -5.00`: percent, and points against the base model."""
+    """`35.00 −5.00`: percent, and points against the base model."""
     if wer.now is None:
         return nothing
     told = f"{wer.now:.{decimals}f}"
-    return told if wer.change is None else f"{told} {round(wer.change, decimals) + 0.0:+.{decimals}f}"
+    return told if wer.change is None else f"{told} {signed(wer.change, decimals)}"
 
 
 def _rounded(wer: Wer, width: int) -> str:

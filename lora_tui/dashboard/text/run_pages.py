@@ -24,6 +24,8 @@ from core.runs.scores import read_score
 from core.sanitise import sanitise
 from core.scoring.evidence import SetScore
 from core.scoring.side_by_side import Clip, columns, compare
+from core.scoring.signs import limit as shown_limit
+from core.scoring.signs import signed
 from core.scoring.text import normaliser
 from core.scoring.units import Unit
 from core.system.files import exists
@@ -52,10 +54,11 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     heldout: list[Pieces] = [[(f"{f'heldout {rate}':>11} {'change':>7} {'±95%':>5} {_ERRORS}", "muted")]]
     widths = {one.step: one.half_width for one in view.heldout}
     limit = view.thresholds.heldout_regression_pp
+    star, role = _star(view)
     for interval in view.snapshot.intervals:
         best = interval.step == view.verdict.best_step and view.verdict.chosen is None
         half = widths.get(interval.step)
-        step.append([("★ " if best else "  ", "best"), (f"{interval.step:>7}  ", "")])
+        step.append([(star if best else "  ", role), (f"{interval.step:>7}  ", "")])
         domain.append(_score(interval.domain, base.domain, "", None))
         heldout.append(_score(interval.heldout, base.heldout, NONE if half is None else f"{half:.2f}", limit))
     beside = [[*s, *d, ("   ", ""), *h] for s, d, h in zip(step, domain, heldout, strict=True)]
@@ -66,20 +69,25 @@ def interval_lines(view: RunView, width: int) -> list[Pieces]:
     return [*lines, [], [(note, "muted")], *_candidate_lines(view), *slice_lines(view), *_verdict_reasons(view)]
 
 
+def _star(view: RunView) -> tuple[str, str]:
+    """The sign of the best adapter, and its role: another one where it does not ship."""
+    return ("★ ", "best") if view.ships else ("☆ ", "muted")
+
+
 def _candidate_lines(view: RunView) -> list[Pieces]:
     """How each candidate did on the selection sets, intervals and what was made of them; nothing without such sets."""
     choice = view.judged.evidence.choice
     if choice is None or not choice.standings:
         return []
-    width = max(len(one.name) for one in choice.standings)
+    width, (star, role) = max(len(one.name) for one in choice.standings), _star(view)
     lines: list[Pieces] = [
         [],
-        [(f"{'':2}{'on selection sets':<{width}} {'gain':>7} {'heldout':>7} {'sure':>6}", "muted")],
+        [(f"{'':2}{'on selection sets':<{width}} {'domain':>7} {'heldout':>7} {'sure':>6}", "muted")],
     ]
     for one in choice.standings:
-        mark = "★ " if one.name == choice.name else "  "
-        figures = f" {one.gain_pp:>+7.2f} {one.rise_pp:>+7.2f} {100 * one.keeps:>5.0f}%"
-        lines.append([(mark, "best"), (f"{one.name:<{width}}{figures}", "")])
+        mark = star if one.name == choice.name else "  "
+        figures = f" {signed(-one.gain_pp):>7} {signed(one.rise_pp):>7} {100 * one.keeps:>5.0f}%"
+        lines.append([(mark, role), (f"{one.name:<{width}}{figures}", "")])
     return lines
 
 
@@ -107,7 +115,7 @@ def slice_lines(view: RunView) -> list[Pieces]:
             (
                 score.dataset, sanitise(score.label, 40), str(score.utterances), percent(before), percent(after),
                 f"{'!' if bad[-1] else ''}{_signed(None if rise is None else round(rise, 2) + 0.0)}",
-                " to ".join(f"{end:+.2f}" for end in ends) or NONE, NONE if most is None else f"≤ {most:+g}",
+                " to ".join(map(signed, ends)) or NONE, NONE if most is None else f"≤ {shown_limit(most, '+')}",
             )
         )  # fmt: skip
     heading, *lines = table(rows, right={2, 3, 4, 5})
@@ -205,7 +213,7 @@ def _change(score: SetScore, base: SetScore) -> float | None:
 
 
 def _signed(value: float | None) -> str:
-    return NONE if value is None else f"{value:+.2f}"
+    return NONE if value is None else signed(value)
 
 
 @dataclass(frozen=True, slots=True)

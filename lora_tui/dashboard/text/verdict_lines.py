@@ -10,6 +10,9 @@ from core.sanitise import sanitise
 from core.scoring.certainty import probability, short
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State
+from core.scoring.luck import Tried
+from core.scoring.signs import MINUS, change, is_gain, signed
+from core.scoring.signs import limit as shown_limit
 from lora_tui.cells import Piece, width_of
 from lora_tui.dashboard.reading.snapshots import RunView
 
@@ -44,7 +47,14 @@ def verdict_lines(
         local = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
         lines += _criterion_lines(local, view.so_far.get(criterion.name), compact, width, view.judged.ended)
     lines.append(Line(health_pieces(view)))
+    if view.tried is not None and view.tried.runs > 1:
+        lines.append(Line(_luck_pieces(view.tried)))
     return lines
+
+
+def _luck_pieces(tried: Tried) -> tuple[Piece, ...]:
+    """How many runs were judged on these sets, in the columns of a criterion: one of many passes by luck."""
+    return (("  ", ""), (f"{'of several':<8}", "muted"), (f"{'Runs judged':<19}", ""), (tried.short, "muted"))
 
 
 def health_pieces(view: RunView) -> tuple[Piece, ...]:
@@ -102,7 +112,7 @@ def _missed(criterion: Criterion) -> bool:
     value, limit = criterion.value, criterion.threshold
     if value is None or limit is None:
         return False
-    return value < limit if SIGNS.get(criterion.kind) == "≥" else value > limit
+    return value < limit if is_gain(criterion.name) else value > limit
 
 
 def _value(criterion: Criterion) -> str:
@@ -110,14 +120,18 @@ def _value(criterion: Criterion) -> str:
         return NONE
     if criterion.unit == "transcripts":
         return f"{criterion.value:.0f}"
-    return f"{criterion.value:+.2f}" if criterion.unit == "points" else f"{criterion.value:+.3g}"
+    if criterion.unit != "points":
+        return f"{criterion.value:.3g}".replace("-", MINUS)
+    if criterion.kind == "stability":  # how far an error rate spans is no change
+        return f"{criterion.value:.2f}"
+    return signed(change(criterion.kind, criterion.value))
 
 
 def _threshold(criterion: Criterion) -> str:
     if criterion.threshold is None or criterion.kind not in SIGNS:
         return ""
     unit = _SHORT_UNITS.get(criterion.unit, criterion.unit)
-    return f"{SIGNS[criterion.kind]} {criterion.threshold:g} {unit}"
+    return f"{SIGNS[criterion.kind]} {shown_limit(change(criterion.kind, criterion.threshold))} {unit}"
 
 
 def _distance(criterion: Criterion) -> str:
@@ -125,7 +139,7 @@ def _distance(criterion: Criterion) -> str:
     if criterion.value is None or criterion.threshold is None or criterion.unit == "transcripts":
         return ""
     gap = abs(criterion.value - criterion.threshold)
-    if SIGNS.get(criterion.kind) == "≥":
+    if is_gain(criterion.name):
         return f"{gap:.2f} to spare" if criterion.value >= criterion.threshold else f"{gap:.2f} short"
     if criterion.name == "convergence":
         return "falling" if criterion.value < criterion.threshold else f"{gap:.3g} too much"

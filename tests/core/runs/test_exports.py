@@ -65,8 +65,8 @@ def test_without_the_export_the_run_is_undecided(run: FakeRun) -> None:
     ("domain", "heldout", "state", "said"),
     [
         (180, 30, State.PASS, "0 of 120 transcripts are not those that were judged"),
-        (186, 30, State.PASS, "Domain WER 50.00 → 31.00 %, a gain of 19.00 points"),
-        (299, 30, State.FAIL, "a gain of 0.17 points; at least 1 is asked for"),
+        (186, 30, State.PASS, "Domain WER 50.00 → 31.00 %, a change of −19.00 points"),
+        (299, 30, State.FAIL, "a change of −0.17 points; −1 or less is asked for"),
         (180, 32, State.FAIL, "a change of +0.33 points; at most +0.2 is allowed"),
     ],
 )

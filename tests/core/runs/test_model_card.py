@@ -54,7 +54,7 @@ def test_the_card_of_an_export_says_how_it_is_used(target: Target, fake_run: Mak
     front = yaml.safe_load(text.split("---")[1])
     assert front["library_name"] == target.form.served_by
     assert front["base_model_relation"] in ("adapter", "merge", "quantized")
-    assert f"an export of that adapter, {target}" in text and "Domain gain" in text
+    assert f"an export of that adapter, {target}" in text and "Domain change" in text
     assert "--adapter ." not in text or target.form.name == "lora"
 
 
@@ -78,7 +78,7 @@ def test_the_hub_can_read_it(fake_run: MakeRun) -> None:
 
 def test_a_reader_finds_figures_verdict_use_and_limits(fake_run: MakeRun) -> None:
     text = write_card(with_settings(fake_run().good()).paths).read_text()
-    assert "| domain | 600 | 50.00 | 30.00 | 180 / 0 / 0 | \\[+" in text
+    assert "| domain | 600 | 50.00 | 30.00 | 180 / 0 / 0 | \\[−" in text
     for found in (
         "## Verdict: ",
         "| Parity | PASS |",

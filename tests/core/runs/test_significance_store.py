@@ -111,7 +111,7 @@ def test_a_missing_interval_document_leaves_it_unsure(fake_run: MakeRun) -> None
 def test_the_matrix_shows_it_under_the_criterion(fake_run: MakeRun) -> None:
     run = fake_run().good()
     text = markdown.render(of_lines([of_run(Row("plan:2.1", "2.1"), judged(read_run(run.paths), SURE))]))
-    assert "\n- Domain gain: 95 % interval +" in text and "words fixed, 0 broken" in text and "MAPSSWE p" in text
+    assert "\n- Domain change: 95 % interval −" in text and "words fixed, 0 broken" in text and "MAPSSWE p" in text
 
 
 def test_nothing_is_computed_without_thresholds(fake_run: MakeRun) -> None:

@@ -38,7 +38,7 @@ def test_takes_the_largest_gain_of_those_that_keep_the_guardrail() -> None:
     assert [one.name for one in choice.standings] == ["a", "b", "c"]
     assert choice.standings[0].rise_pp == pytest.approx(2.0)
     assert choice.why == (
-        "b gains most on data.selection (+2.00 points) of the 2 of 3 candidates that keep the guardrail of 0.5 points "
+        "b gains most on data.selection (−2.00 points) of the 2 of 3 candidates that keep the guardrail of 0.5 points "
         "on data.selection_heldout with 80 % confidence (+0.00 points, 94.4 % sure)."
     )
 

@@ -60,7 +60,7 @@ from core.scoring.verdict import judge, theil_sen
         # domain gain: 400 errors of 1000 words before
         ("domain_gain", tuned(domain=390), PASS, "1.00 points"),
         ("domain_gain", tuned(domain=391), FAIL, "0.90 points"),
-        ("domain_gain", tuned(domain=410), FAIL, "-1.00 points"),
+        ("domain_gain", tuned(domain=410), FAIL, "+1.00 points"),
         ("domain_gain", replace(GOOD, tuned_domain=None), UNKNOWN, "no valid tuned score of domain"),
         ("domain_gain", replace(GOOD, baseline_domain=None), UNKNOWN, "no valid baseline score of domain"),
         ("domain_gain", replace(GOOD, tuned_domain=errors(1, 999)), UNKNOWN, "1000 and 999 reference words"),
@@ -73,7 +73,7 @@ from core.scoring.verdict import judge, theil_sen
         # heldout: 20 errors of 1000 words before
         ("heldout", tuned(heldout=22), PASS, "+0.20 points"),
         ("heldout", tuned(heldout=23), FAIL, "+0.30 points"),
-        ("heldout", tuned(heldout=10), PASS, "-1.00 points"),
+        ("heldout", tuned(heldout=10), PASS, "−1.00 points"),
         ("heldout", replace(GOOD, tuned_heldout=None), UNKNOWN, "no valid tuned score of heldout"),
         ("heldout", replace(GOOD, baseline_heldout=None), UNKNOWN, "no valid baseline score of heldout"),
         ("heldout", replace(GOOD, tuned_heldout=errors(1, 1001)), UNKNOWN, "1000 and 1001 reference words"),

@@ -273,9 +273,9 @@ def test_all_figures_of_a_comparison() -> None:
     assert rise.raw_pp == 0 and rise.mapsswe_p is None
     text = sentence(gain, "domain_gain")
     assert (
-        "40 words fixed, 5 broken" in text and "P(≥ 1) = > 99.9 %" in text and "no utterance names its speaker" in text
+        "40 words fixed, 5 broken" in text and "P(≤ −1) = > 99.9 %" in text and "no utterance names its speaker" in text
     )
-    assert short(rise, "heldout").startswith("[-0.") and "P(≤ 0.2 | these speakers)" in short(rise, "heldout")
+    assert short(rise, "heldout").startswith("[−0.") and "P(≤ 0.2 | these speakers)" in short(rise, "heldout")
 
 
 def test_blocks_by_a_field_of_the_manifest() -> None:

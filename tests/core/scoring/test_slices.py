@@ -52,11 +52,11 @@ def by_speaker(**rule: Any) -> Thresholds:
 def test_one_speaker_that_got_worse_fails_though_the_average_gains() -> None:
     sets = documents(ann=(60, 40, 5), bob=(60, 10, 16))
     [found] = criteria(sets, by_speaker(domain_gain_pp=0.0))
-    assert (found.name, found.title, found.kind) == ("domain_gain by speaker", "Gain by speaker", "domain_gain")
+    assert (found.name, found.title, found.kind) == ("domain_gain by speaker", "Domain by speaker", "domain_gain")
     assert found.state is State.FAIL and found.value == pytest.approx(-2.0)
     assert "2 slices by speaker: 1 fail, 1 pass. Speaker bob: WER 3.33 → 5.33 %" in found.reason
     assert found.certainty is not None and found.certainty.utterances == 60
-    assert short(found.certainty, found.name).startswith("[-")
+    assert short(found.certainty, found.name).startswith("[+")
 
 
 def test_all_slices_must_pass_and_both_sets_may_be_asked() -> None:

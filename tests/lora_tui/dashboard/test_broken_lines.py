@@ -47,10 +47,10 @@ def test_the_verdict_of_a_run_is_whole_at_80_columns(stand: Stand | None, word: 
 @pytest.mark.parametrize(
     ("wer", "change", "words"),
     [
-        (110.894, -3.127, "110.89 -3.13"),
-        (100.5, -13.254, "100.50 -13.25"),
+        (110.894, -3.127, "110.89 −3.13"),
+        (100.5, -13.254, "100.50 −13.25"),
         (1234.5, 1134.56, "1234.5 +1134.6"),
-        (35.0, -5.0, "35.00 -5.00"),
+        (35.0, -5.0, "35.00 −5.00"),
     ],
 )
 def test_no_number_is_cut(width: int, wer: float, change: float, words: str) -> None:

@@ -73,7 +73,7 @@ def test_readonly_writes_nothing_anywhere(folder: PlanFolder, make_run: Make, *,
     screen = Terminal([*COMMAND, "--readonly", *where], cwd=folder.root, env=environment, size=(120, 40))
     screen.wait_for("✓ accepted".encode())  # the row: what is planned speaks of the first accepted run
     screen.type(b"G")  # the finished run, whose verdict is shown
-    screen.wait_for(b"Heldout regression")
+    screen.wait_for(b"Heldout change")
     screen.type(b"zX")  # another layout, which would be remembered, and an end
     screen.wait_for(b"only looks")
     screen.type(b"q")

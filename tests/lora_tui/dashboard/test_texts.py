@@ -56,16 +56,16 @@ def painted(run: Any, width: int, height: int, **of_view: Any) -> list[str]:
 def test_an_accepted_run_has_six_passes_with_numbers_thresholds_and_distance(make_run: Make) -> None:
     said = panel(view_of(make_run().train(1000).finish()))
     assert said.count("✓ PASS") == 6
-    gain = next(line for line in said.splitlines() if "Domain gain" in line)
-    assert "+5.00" in gain and "≥ 1 points" in gain and "4.00 to spare" in gain
+    gain = next(line for line in said.splitlines() if "Domain change" in line)
+    assert "−5.00" in gain and "≤ −1 points" in gain and "4.00 to spare" in gain
 
 
 def test_while_it_trains_the_panel_says_what_is_missing_and_what_it_would_be(make_run: Make) -> None:
     said = panel(view_of(make_run().train(800)))
     stability = next(line for line in said.splitlines() if "Stability" in line)
     assert "? UNKNOWN" in stability and "800 steps completed" in said
-    gain = next(line for line in said.splitlines() if "Domain gain" in line)
-    assert "? UNKNOWN" in gain and "+5.00" in gain and "so far PASS" in gain
+    gain = next(line for line in said.splitlines() if "Domain change" in line)
+    assert "? UNKNOWN" in gain and "−5.00" in gain and "so far PASS" in gain
 
 
 LEAK = {"kind": "near_audio", "dataset": "heldout", "other": "train", "count": 2, "examples": ["heldout:1 ↔ train:7"]}
@@ -122,7 +122,7 @@ def test_every_width_is_filled_and_the_verdict_is_seen_at_80(make_run: Make) -> 
     titles = [column.title for column, _ in fitting(80)]
     assert {"id", "state", "done", "ETA", "s/step", "domain WER", "heldout WER", "verdict"} <= set(titles)
     line = "".join(t for t, _ in row_pieces(row, fitting(80), selected=True, pinned="", ascii_only=False))
-    assert "35.00 -5.00" in line and "10.10 +0.10" in line and "✓ accepted" in line and "100%" in line
+    assert "35.00 −5.00" in line and "10.10 +0.10" in line and "✓ accepted" in line and "100%" in line
 
 
 def test_the_row_of_a_run_that_goes_on(make_run: Make) -> None:
@@ -186,7 +186,7 @@ def test_what_fails_so_far_has_the_colour_of_a_fail(make_run: Make) -> None:
 def test_how_sure_a_number_is_stands_beside_it(make_run: Make) -> None:
     run = make_run().train(1000).finish()
     for width in (100, 160):
-        gain = next(line for line in painted(run, width, 9) if "Domain gain" in line)
+        gain = next(line for line in painted(run, width, 9) if "Domain change" in line)
         assert "> 99.9 %" in gain, gain
 
 

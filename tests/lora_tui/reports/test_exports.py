@@ -212,7 +212,7 @@ def test_in_github_actions(
     where = f"::error file=experiments.toml,line={line},title=x0%3A rejected::"
     assert commands[0].startswith(f"{where}Judged by a gate looser than the default: stability after 0")
     assert "instead of 1000. 3 runs were judged on these sets" in commands[0]
-    assert " rejected: step " in commands[0] and " Domain gain: FAIL" in commands[0]
+    assert " rejected: step " in commands[0] and " Domain change: FAIL" in commands[0]
     root = ElementTree.parse(exports[0]).getroot()  # noqa: S314 - our own file
     assert len(root) == 3 and "x2" in Path(exports[1]).read_text()
     monkeypatch.delenv("GITHUB_ACTIONS")

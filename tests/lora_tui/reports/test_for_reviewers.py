@@ -52,7 +52,7 @@ def test_the_page_has_a_row_a_run_and_all_else_behind_details(accepted: Row) -> 
     table = page.partition("<table>")[2].partition("</table>")[0]
     assert table.count("<tr>") == 2, "the heading and one run"
     assert "also 3.1" in table and "9.1" not in table and "1 rows without a run" in page
-    assert page.count("<svg") == 1 and "may ship: gain ≥ 1, heldout ≤ +0.2" in page and "2.1 step 1000" in page
+    assert page.count("<svg") == 1 and "may ship: domain ≤ −1, heldout ≤ +0.2" in page and "2.1 step 1000" in page
     assert "Parity</dt><dd>another process" in page
     before = page.partition("<details>")[0]
     assert "Artifact integrity</td>" not in before and "Artifact integrity</td>" in page

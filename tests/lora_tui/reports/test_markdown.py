@@ -50,9 +50,9 @@ def test_an_accepted_run(fake_run: MakeRun) -> None:
         "Settings": "learning_rate=0.0001",
         "Steps": "1000",
         "Domain WER %": "50.00 → 30.00",
-        "Gain, points": "+20.00",
+        "Domain change": "−20.00",
         "Heldout WER %": "5.00 → 5.00",
-        "Change, points": "+0.00",
+        "Heldout change": "+0.00",
         "Verdict": "accepted",
         "Adapter": (row.figures.adapter_hash or "")[:12],
         "Where it stands": "SHIP 2.1 step 1000: domain −20.00, heldout +0.00 (0.20 to spare), 50 % sure",
@@ -70,12 +70,12 @@ def test_every_criterion_is_explained_below_the_table(fake_run: MakeRun) -> None
         "Convergence",
         "Stability",
         "Artifact integrity",
-        "Domain gain",
-        "Heldout regression",
+        "Domain change",
+        "Heldout change",
         "Parity",
     ):
         assert f"| {title} | PASS | " in below
-    assert "50.00 → 30.00 %, a gain of 20.00 points" in below
+    assert "50.00 → 30.00 %, a change of −20.00 points" in below
 
 
 def test_a_run_that_failed_says_how(fake_run: MakeRun) -> None:
@@ -88,7 +88,7 @@ def test_a_run_that_failed_says_how(fake_run: MakeRun) -> None:
     assert found["Verdict"] == "rejected (diverged)"
     assert found["Where it stands"] == "rejected: the run diverged: loss is nan at step 3"
     assert (found["Steps"], found["Domain WER %"]) == ("2 of 1000", "50.00 → –")
-    assert (found["Gain, points"], found["Adapter"]) == ("–", "–")
+    assert (found["Domain change"], found["Adapter"]) == ("–", "–")
 
 
 def test_a_run_that_goes_on_is_judged_so_far(fake_run: MakeRun) -> None:
@@ -104,7 +104,7 @@ def test_a_rejected_run_says_what_it_failed(fake_run: MakeRun) -> None:
     run.tuned(1000, 180, 60)
     run.result()
     found = cells(render_markdown([row_of(run)]), "2.1")
-    assert (found["Verdict"], found["Heldout"], found["Change, points"]) == ("rejected", "FAIL", "+5.00")
+    assert (found["Verdict"], found["Heldout"], found["Heldout change"]) == ("rejected", "FAIL", "+5.00")
     assert found["Where it stands"].startswith("rejected: step 1000: heldout +5.00, 4.80 more than the 0.2 allowed")
 
 
@@ -117,7 +117,7 @@ def test_rows_without_a_run(fake_run: MakeRun) -> None:
     ]
     text = render_markdown(rows)
     old = cells(text, "exp_2.1b")
-    assert (old["Domain WER %"], old["Gain, points"], old["Verdict"]) == ("–", "–", "history")
+    assert (old["Domain WER %"], old["Domain change"], old["Verdict"]) == ("–", "–", "history")
     assert old["Where it stands"] == "earlier result: short, high learning rate: unstable"
     assert [old[name] for name in CRITERIA.values()] == ["–"] * 6
     assert cells(text, "exp_1.1")["Domain WER %"] == "– → 31.26"
@@ -204,18 +204,10 @@ def test_durations(seconds: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "sign", "shown"),
-    [
-        (-16.4, 1, "-16.40"),
-        (3.1, 1, "+3.10"),
-        (-16.4, -1, "+16.40"),
-        (0.0, 1, "+0.00"),
-        (-0.001, 1, "+0.00"),
-        (None, 1, "–"),
-    ],
+    ("change", "shown"), [(-16.4, "−16.40"), (3.1, "+3.10"), (0.0, "+0.00"), (-0.001, "+0.00"), (None, "–")]
 )
-def test_points(change: float | None, sign: int, shown: str) -> None:
-    assert points(change, sign) == shown
+def test_points(change: float | None, shown: str) -> None:
+    assert points(change) == shown
 
 
 @pytest.mark.parametrize("form", [markdown_format, html_page, junit_xml, json_document])

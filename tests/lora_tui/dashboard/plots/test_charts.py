@@ -111,5 +111,5 @@ def test_slices_are_a_table_with_what_is_beyond_its_limit_marked(view: RunView) 
     asked = replace(judged, thresholds=Thresholds(slices=(rule,)))
     lines = ["".join(text for text, _ in line) for line in slice_lines(replace(view, judged=asked))]
     alice, bob = (next(line for line in lines if name in line) for name in ("alice", "bob"))
-    assert "25.00" in alice and "20.00" in alice and " -5.00" in alice and "≤ -0.5" in alice
+    assert "25.00" in alice and "20.00" in alice and " −5.00" in alice and "≤ −0.5" in alice
     assert "!+2.00" in bob and "≤ +0.2" in bob

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_order_of_marks_lines_ticks_and_labels(
         above = [y for y in rows_of(lines, "heldout") if y < row]
         assert min(ys) < value or not below, "no part of a curve that keeps above it is below it"
         assert max(ys) > value or not above
-    ticks = [(float(gutter(line)), y) for y, line in enumerate(lines) if gutter(line)]
+    ticks = [(float(gutter(line).replace("−", "-")), y) for y, line in enumerate(lines) if gutter(line)]
     assert all(row != other for value, row in lined for tick, other in ticks if abs(tick - value) > 0.005)
     placed = sorted([*drawn, *lined, *ticks])
     assert [row for _, row in placed] == sorted((row for _, row in placed), reverse=True)
@@ -94,8 +95,18 @@ def test_a_point_is_in_the_rectangle_if_it_may_ship_and_only_then(
         Path("domain", glyph, (Point("", i * 100.0, gain, rise),))
         for i, ((rise, gain), glyph) in enumerate(zip(points, GLYPHS, strict=False))
     )
-    plot = TradeOff(paths, target, guardrail, "WER", star="*" if ascii_only else "★")
-    lines = draw_trade_off(plot, *size, view, ascii_only=ascii_only)[1:-2]
+    plot = TradeOff(paths, target, guardrail, "WER")
+    whole = draw_trade_off(plot, *size, view, ascii_only=ascii_only)
+    lines = whole[1:-2]
+    # Fewer errors are to the right.
+    labels = [
+        (match.start() + len(match.group()) // 2, -float(match.group().replace("−", "-")))
+        for match in re.finditer(r"[^ ]+", "".join(c for c, _ in whole[-1][GUTTER:]))
+    ]
+    assert [value for _, value in labels] == sorted(value for _, value in labels)
+    even = [label for label in labels[1:-1] if label[1] != target]
+    steps = [value - before for (_, before), (_, value) in pairwise(even)]
+    assert all(abs(step / min(steps) - round(step / min(steps))) < 0.01 for step in steps), "none is rounded"
     border = {"-", "|", "+", "─", "│", "┌"}
     edge = [
         (x, y) for y, line in enumerate(lines) for x, (c, role) in enumerate(line) if role == "pass" and c in border

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from lora_tui.dashboard.plots.trade_off import Path, Point, TradeOff, draw_trade_off, nearest
@@ -23,10 +25,22 @@ def test_the_rectangle_has_a_border_and_a_word_and_the_star_is_in_it() -> None:
     star = next((line.index("★"), y) for y, line in enumerate(lines[1:], 1) if "★" in line)
     assert star[0] > corner[0] and star[1] > corner[1]
     assert any(" ships " in line for line in lines) and any("·" in line for line in lines)
-    assert lines[corner[1]].strip().startswith("+0.2") and "+1" in lines[-1]
-    assert (
-        "★ 100" in lines[0] and "gain +1.67 ±0.90" in text(width=80)[0] and "heldout +0.12 ±0.30" in text(width=80)[0]
-    )
+    assert lines[corner[1]].strip().startswith("+0.2") and "−1" in lines[-1]
+    assert "★ 100" in lines[0] and "domain −1.67 ±0.90  heldout +0.12 ±0.30" in text(width=80)[0]
+
+
+def test_the_best_step_of_a_run_that_will_not_ship_has_another_sign() -> None:
+    path = Path("domain", "●", (BASE, SECOND), SECOND, "☆", ships=False)
+    cells = [cell for line in draw_trade_off(TradeOff((path,), 1.0, 0.2, "WER"), 50, 16, View()) for cell in line]
+    assert ("☆", "domain") in cells and not any(glyph == "★" or role == "best" for glyph, role in cells)
+
+
+def test_a_label_is_the_number_that_it_stands_at() -> None:
+    """Labels each 1.5 points: none is rounded to a whole number."""
+    plot = TradeOff((Path("domain", "●", (BASE, Point("9", 9.0, 6.2, 0.1))),), 1.0, 0.2, "WER")
+    axis = text(plot, 56)[-1].split()[1:]
+    values = [-float(label.replace("−", "-")) for label in axis if label != "−1"]
+    assert {round(later - value, 3) for value, later in pairwise(values)} <= {1.5, 3.0}
 
 
 def test_the_step_that_costs_too_much_is_above_it_and_the_base_model_left_of_it() -> None:
@@ -39,7 +53,7 @@ def test_the_step_that_costs_too_much_is_above_it_and_the_base_model_left_of_it(
 
 def test_the_cursor_reads_an_interval_and_a_click_finds_the_nearest() -> None:
     at = text(view=View(cursor=210.0))
-    assert "◆ 200" in at[0] and "+7.07" in at[0] and any("◆" in line for line in at[1:])
+    assert "◆ 200" in at[0] and "−7.07" in at[0] and any("◆" in line for line in at[1:])
     lines = text()
     row, column = next((y, line.index("●")) for y, line in enumerate(lines) if "●" in line)
     assert nearest(RUN, 50, 16, View(), (column + 1, row)) is SECOND
