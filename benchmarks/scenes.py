@@ -57,27 +57,39 @@ class Scene:
     sees: str
     """On the screen when all is read."""
     plan: str = _PLAN.format(steps=1000, every=250)
+    until: str = "accepted"
+    """`queue.until` of the plan."""
 
 
 def _first_run(folder: PlanFolder, **options: object) -> RecordedRun:
     """The run of the plan's first row."""
+    return _run_of(_execution(folder), "2.1", **options)
+
+
+def _execution(folder: PlanFolder) -> PlanExecution:
     execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
     execution.assign_all()
-    first = execution.assigned["2.1"]
+    return execution
+
+
+def _run_of(execution: PlanExecution, key: str, **options: object) -> RecordedRun:
+    """The run of a row of the plan."""
+    first = execution.assigned[key]
     resolved = first.resolved
     planned = {"settings": asdict(resolved.settings), "hashes": resolved.hashes, "lines": resolved.lines}
     options = {"title": first.row.title, "steps": first.row.settings.train.steps} | options
-    return RecordedRun(folder.runs.root, "2.1", first.identity, planned=planned, **options)  # type: ignore[arg-type]
+    root, experiment = execution.runs.root, first.row.experiment
+    return RecordedRun(root, experiment, first.identity, planned=planned, **options)  # type: ignore[arg-type]
 
 
-def _at_work(folder: PlanFolder, run: RecordedRun) -> KernelLock | None:
+def _at_work(folder: PlanFolder, run: RecordedRun, row: str = "2.1") -> KernelLock | None:
     """A queue with a supervisor that has started the run, whose trainer seems to be this process."""
     submission = folder.db.submit(folder.submission())
     log, name = Journal(folder.runs.decisions), submission.id
     log.append(Submitted(submission=name, plan=str(folder.plan)))
     process = current_process().to_json()
-    log.append(Start(submission=name, row="2.1", run=run.paths.name, reason="in the plan's order", process=process))
-    log.append(Wait(submission=name, dependent={"2.2": ("2.1",), "3.1": ("2.1",)}))
+    log.append(Start(submission=name, row=row, run=run.paths.name, reason="in the plan's order", process=process))
+    log.append(Wait(submission=name, reason=NO_SLOT))
     folder.runs.supervisor_lock.parent.mkdir(parents=True, exist_ok=True)
     return KernelLock.acquire(folder.runs.supervisor_lock)
 
@@ -114,12 +126,33 @@ def _queue_waits(folder: PlanFolder) -> KernelLock | None:
     run = _first_run(folder).train(180)
     lock = _at_work(folder, run)
     [submission] = folder.db.open_submissions()
-    log = Journal(folder.runs.decisions)
-    log.append(Wait(submission=submission.id, reason=NO_SLOT, dependent={"2.2": ("2.1",)}))
     folder.db.ask("hold", [Target(submission.id, "3.2")], "held on request")
     return lock
 
 
+def _thirty(folder: PlanFolder) -> KernelLock | None:
+    """A sweep of 30 rates, of which the higher ones gain more and cost more: 17 have ended, one trains."""
+    execution = _execution(folder)
+    keys = [row.key for row in execution.rows]
+    for number, key in enumerate(keys[:18]):
+        gain = {step: error - 10 - 2 * number for step, error in GOOD_DOMAIN.items() if step}
+        cost = {step: error + number - 3 for step, error in GOOD_HELDOUT.items() if step}
+        run = _run_of(execution, key, domain={0: GOOD_DOMAIN[0]} | gain, heldout={0: GOOD_HELDOUT[0]} | cost)
+        if number == 17:
+            return _at_work(folder, run.train(760), key)
+        run.train(1000).finish()
+    return None
+
+
+_RATES = ", ".join(f"{(n + 1) * 5e-6:.3g}" for n in range(30))
+_SWEEP = f"""
+[[experiment]]
+id = "2.1"
+title = "learning rate"
+train.steps = 1000
+train.eval_every = 250
+sweep."train.learning_rate" = [{_RATES}]
+"""
 _MORE = """
 [[experiment]]
 id = "3.2"
@@ -145,7 +178,7 @@ SCENES = (
     Scene("queue-waits", _queue_waits, "training", _PLAN.format(steps=1000, every=250) + _MORE),
     Scene("accepted", _ended(), "✓ accepted"),
     Scene("rejected", _ended(heldout=_TOO_MUCH), "✗ rejected"),
-    Scene("30-runs", lambda folder: many_runs(folder.runs.root, 30), "✓ accepted", ""),
+    Scene("30-runs", _thirty, "training", _SWEEP, "all"),
     Scene("1000-runs", lambda folder: many_runs(folder.runs.root, 1000), "✓ accepted", ""),
     Scene("spike", _spike, "✓ accepted"),
     Scene("nan", _nan, "✓ accepted"),

@@ -143,7 +143,7 @@ def every_state(scene: Scene, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="lora-tui-scene-") as name:
         folder = PlanFolder(Path(name))
         if scene.plan:
-            folder.write(scene.plan, 'until = "accepted"')
+            folder.write(scene.plan, f'until = "{scene.until}"')
             # By the gate's own thresholds.
             folder.plan.write_text(folder.plan.read_text().replace("stability_min_steps = 0\n", ""))
         held = scene.make(folder)

@@ -126,8 +126,8 @@ def broken(line: Pieces, width: int) -> list[Pieces]:
     parts: list[Pieces] = []
     room = width
     while len(left) > room:
-        first = hanging + 1 if not parts else 1
-        spaces = [i for i in range(first, room + 1) if left[i][0] == " "]
+        start = hanging + 1 if not parts else 1
+        spaces = [i for i in range(start, room + 1) if left[i][0] == " "]
         spaces = [i for i in spaces if left[i + 1 : i + 2] == [] or left[i + 1][0] != "%"] or spaces  # `50 %` is one
         end = spaces[-1] if spaces else room
         if not left[end][0]:

@@ -43,8 +43,6 @@ from core.runs.state_folder import runs_folder
 from core.runs.store import run_state
 from core.sanitise import sanitise
 from core.scoring.data_health import TAKEN_FROM
-from core.scoring.outlook import out_of_reach
-from core.scoring.verdict import thresholds_of
 from core.system.files import write_text
 from core.user_paths import PathError, user_path
 from lora_tui.cells import table
@@ -121,7 +119,7 @@ def run(args: argparse.Namespace) -> ExitCode:
         rows = _selected(plan, args.only, draws)
         planned, problems = plan_rows(plan, rows, runs)
         problems = [*lacking(plan), *problems]
-        remarks = [*out_of_reach_rows(plan, rows), *languages_chosen_by_models(plan, rows)]
+        remarks = languages_chosen_by_models(plan, rows)
     except PlanError as error:
         problems = str(error).split("\n")
     if args.json:
@@ -249,16 +247,6 @@ def _selection_sets(data: DataSettings) -> Iterator[str]:
             split = split_of(data)
             for name in TAKEN_FROM:
                 yield f"data.{name}: {split.sentence(name, data.selection_share)}"
-
-
-def out_of_reach_rows(plan: Plan, rows: Sequence[Row]) -> list[str]:
-    """What the gate asks for that runs of these rows can never have, whatever they learn: a sentence each."""
-    thresholds, found = thresholds_of(asdict(plan.gate)), dict[str, list[str]]()
-    for row in rows:
-        train = row.settings.train
-        if reason := out_of_reach(train.steps, interval_steps(train.steps, train.eval_every), thresholds):
-            found.setdefault(f"cannot pass: {reason}", []).append(row.key)
-    return in_rows(found, len(rows))
 
 
 def _unfit(resolver: Resolver, row: Row) -> list[str]:

@@ -236,7 +236,7 @@ def warn_of_rows(
                 count = len(interval_steps(train.steps, train.eval_every))
                 what = (
                     f"{train.steps} steps with eval_every = {train.eval_every} give {count} "
-                    f"interval{'' if count == 1 else 's'}: {' and '.join(reasons)}: not to be accepted"
+                    f"interval{'' if count == 1 else 's'}: {' and '.join(reasons)}: it cannot pass"
                 )
                 concern("train.steps", path, what, experiment)
             if train.checkpoint_every is not None and train.checkpoint_every > train.eval_every:

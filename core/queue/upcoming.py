@@ -114,7 +114,8 @@ class _Choice:
     def _named(self, row: PlanRow, *when: str | None) -> str:
         """The row, and all that stands before its start."""
         *times, condition = when
-        parts = [f"{row.key} {row.title}".strip(), *times]
+        # Rows of a sweep have the title in common.
+        parts = [f"{row.key} {row.label if '#' in row.key and row.label else row.title}".strip(), *times]
         if self.running and self.plan.queue.until == "accepted" and row.confirms is None:
             repeats = ", whose repeats with other seeds come first" if self.plan.gate.confirm_seeds else ""
             parts.append(f"unless {_names(self.running, 'or')} is accepted{repeats}")

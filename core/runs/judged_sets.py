@@ -26,11 +26,9 @@ class JudgedSets:
 
         Copies of a run, by its identity, are no other chance.
         """
-        if not {"domain", "heldout"} <= hashes.keys() or not all(exists(run.tuned(n)) for n in ("domain", "heldout")):
-            return None
-        reserve = set(RESERVES.values()) <= hashes.keys()
-        self._on.setdefault(_sets(hashes), {})[run.name.rpartition("-")[2]] = reserve
-        return True
+        if all(name in hashes and exists(run.tuned(name)) for name in ("domain", "heldout")):
+            reserve = set(RESERVES.values()) <= hashes.keys()
+            self._on.setdefault(_sets(hashes), {})[run.name.rpartition("-")[2]] = reserve
 
     def tried(self, hashes: Mapping[str, str], confidence: float | None) -> Tried | None:
         """Of a run of these sets; None: none was judged on them. `confidence` of its gate."""

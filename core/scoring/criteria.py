@@ -119,7 +119,9 @@ def stability(  # noqa: PLR0911 - one return a case
     need, done = thresholds.stability_intervals, evidence.steps_completed
     if done < thresholds.stability_min_steps:
         least = thresholds.stability_min_steps
-        return say(State.UNKNOWN, f"{done} steps completed; stability is judged from {least} steps on.")
+        never = 0 < evidence.steps_planned < least
+        count = f"{evidence.steps_planned} steps are planned" if never else f"{done} steps completed"
+        return say(State.UNKNOWN, f"{count}; stability is judged from {least} steps on.")
     if evidence.missing_intervals:
         return say(State.UNKNOWN, _missing(evidence))
     last = trained_intervals(evidence)[-need:]

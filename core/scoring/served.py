@@ -66,8 +66,8 @@ def difference(judged: Utterances, served: Utterances) -> Difference:
 
 def sentence(dataset: str, found: Difference, rate: str = "WER") -> str:
     """`domain: 3 of 100 transcripts changed, WER +0.12 points (95 % interval −0.10 to +0.34)`."""
-    known = found.low_pp is not None and found.high_pp is not None
-    interval_ = f" (95 % interval {signed(found.low_pp)} to {signed(found.high_pp)})" if known else ""
+    low, high = found.low_pp, found.high_pp
+    interval_ = "" if low is None or high is None else f" (95 % interval {signed(low)} to {signed(high)})"
     return (
         f"{dataset}: {found.changed} of {found.utterances} transcripts changed, {rate} {signed(found.rise_pp)} "
         f"points{interval_}"

@@ -7,10 +7,12 @@ sign of a gain; people are shown the change.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 MINUS = "−"
 
 
-def signed(value: float, digits: int = 2) -> str:
+def signed(value: float | Fraction, digits: int = 2) -> str:
     """`−1.67`, `+0.12`: a change in points."""
     # Adding 0 turns a rounded -0.00 into +0.00.
     return f"{round(float(value), digits) + 0.0:+.{digits}f}".replace("-", MINUS)

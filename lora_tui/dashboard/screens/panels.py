@@ -72,7 +72,8 @@ class Header(LinesView):
         if board.queue.paused:
             left.append((" queue paused ", "fail"))
         if board.problems:
-            word = " is broken" if board.problems_only else f": {len(board.problems)} warnings"
+            count = len(board.problems)
+            word = " is broken" if board.problems_only else f": {count} warning{'' if count == 1 else 's'}"
             left.append((f" plan{word} (P) ", "fail" if board.problems_only else "unknown"))
         if self._readonly:
             left.append((" read only ", "window"))
@@ -177,12 +178,7 @@ class VerdictPanel(LinesView):
         from lora_tui.dashboard.text.verdict_lines import verdict_lines  # brings scoring, which no first frame needs
 
         seeds = tuple((sanitise(text), role) for text, role in seeds_pieces(self.row))
-        lines = verdict_lines(self.run, width=width, seeds=seeds)
-        if len(lines) > height:
-            lines = verdict_lines(self.run, width=width, compact=True, seeds=seeds)
-        if len(lines) > height:
-            lines = verdict_lines(self.run, width=width, shortest=True, seeds=seeds)
-        return [list(line.pieces) for line in lines]
+        return [list(line.pieces) for line in verdict_lines(self.run, width=width, height=height, seeds=seeds)]
 
 
 class LogPanel(LinesView):

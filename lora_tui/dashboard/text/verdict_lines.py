@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.runs.data_health import headline
@@ -18,6 +19,7 @@ from lora_tui.dashboard.reading.snapshots import RunView
 
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
 _ROLES = {State.PASS: "pass", State.FAIL: "fail", State.UNKNOWN: "unknown"}
+_URGENT = (State.FAIL, State.UNKNOWN, State.PASS)
 _SHORT_UNITS = {"points": "points", "nats per 1000 steps": "nats/1000", "transcripts": "differ"}
 
 
@@ -28,33 +30,52 @@ class Line:
     pieces: tuple[Piece, ...]
 
 
-def verdict_lines(
-    view: RunView, *, width: int = 1000, compact: bool = False, shortest: bool = False, seeds: tuple[Piece, ...] = ()
-) -> list[Line]:
-    """The criteria, what must be known first before them. `compact`: a line each; `shortest`: remarks on one line.
+def verdict_lines(view: RunView, *, width: int = 1000, height: int = 1000, seeds: tuple[Piece, ...] = ()) -> list[Line]:
+    """The criteria, what must be known first before them: in `height` lines if a line each is enough for that.
 
-    `width`: cells of a line, by which it is chosen how much is said of how sure a number is. `seeds`: of its repeats
-    with other seeds.
+    Reasons stand below those that fail or are unknown, then below the others, as far as there are lines. `width`: cells
+    of a line, by which it is chosen how much is said of how sure a number is. `seeds`: of its repeats with other seeds.
     """
-    compact = compact or shortest
     remarks: list[Piece] = [(sanitise(remark), "unknown") for remark in view.verdict.remarks]
     said = [*([seeds] if seeds else []), *([remark] for remark in remarks)]
-    if shortest and said:
-        said = [[piece for one in said for piece in (*one, ("  ", ""))]]
-    lines = [Line(tuple(pieces)) for pieces in said]
-    for criterion in view.verdict.criteria:
-        # its own folder is the one thing that everybody knows of a run
-        local = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
-        lines += _criterion_lines(local, view.so_far.get(criterion.name), compact, width, view.judged.ended)
-    lines.append(Line(health_pieces(view)))
+    behind = [Line(health_pieces(view))]
     if view.tried is not None and view.tried.runs > 1:
-        lines.append(Line(_luck_pieces(view.tried)))
-    return lines
+        behind.append(Line(_luck_pieces(view.tried)))
+    long = [_lines_of(view, criterion, width, compact=False) for criterion in view.verdict.criteria]
+    room = height - len(behind) - len(said)
+    if sum(map(len, long)) > room:
+        short = [_lines_of(view, criterion, width, compact=True) for criterion in view.verdict.criteria]
+        if len(short) > room and said:
+            said = [[piece for one in said for piece in (*one, ("  ", ""))]]
+        long = _as_many(view.verdict.criteria, short, long, room - len(short))
+    return [*(Line(tuple(pieces)) for pieces in said), *(line for lines in long for line in lines), *behind]
+
+
+def _as_many(
+    criteria: Sequence[Criterion], short: Sequence[list[Line]], long: Sequence[list[Line]], spare: int
+) -> list[list[Line]]:
+    """A line for each criterion, and the reasons of so many as there are `spare` lines for."""
+    shown = list(short)
+    # Where the short line is the reason already, nothing more is to be said.
+    open_ = [n for n, criterion in enumerate(criteria) if not any(criterion.reason in t for t, _ in short[n][0].pieces)]
+    open_.sort(key=lambda n: _URGENT.index(criteria[n].state))
+    for number in open_[: max(0, spare)]:
+        shown[number] = long[number]
+    return shown
+
+
+def _lines_of(view: RunView, criterion: Criterion, width: int, *, compact: bool) -> list[Line]:
+    # its own folder is the one thing that everybody knows of a run
+    local = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
+    yet = "not known" if view.judged.ended else "not known yet"
+    if criterion.name == "stability" and 0 < view.snapshot.steps_planned < view.thresholds.stability_min_steps:
+        yet = "never known"
+    return _criterion_lines(local, view.so_far.get(criterion.name), compact, width, yet)
 
 
 def _luck_pieces(tried: Tried) -> tuple[Piece, ...]:
     """How many runs were judged on these sets, in the columns of a criterion: one of many passes by luck."""
-    return (("  ", ""), (f"{'of several':<8}", "muted"), (f"{'Runs judged':<19}", ""), (tried.short, "muted"))
+    return ((" " * 10, ""), (f"{'Runs judged':<19}", ""), (tried.brief, "muted"))
 
 
 def health_pieces(view: RunView) -> tuple[Piece, ...]:
@@ -65,9 +86,7 @@ def health_pieces(view: RunView) -> tuple[Piece, ...]:
     return ((f"{_GLYPHS[state]} {word:<8}", _ROLES[state]), (f"{'Data health':<19}", ""), (sanitise(told), "muted"))
 
 
-def _criterion_lines(
-    criterion: Criterion, so_far: Criterion | None, compact: bool, width: int, ended: bool
-) -> list[Line]:
+def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bool, width: int, yet: str) -> list[Line]:
     shown = criterion if criterion.value is not None or so_far is None else so_far
     role = _ROLES[criterion.state]
     pieces: list[Piece] = [
@@ -85,8 +104,7 @@ def _criterion_lines(
         said = f"so far {word}: {distance}" if word else f"so far: {distance}"
         pieces.append((said, "fail" if so_far.state is State.FAIL else "muted"))
     elif criterion.state is State.UNKNOWN:
-        yet = "not known; what is missing:" if ended else "not known yet; what is missing:"
-        pieces.append((reason if compact else yet, "muted"))
+        pieces.append((reason if compact else f"{yet}; what is missing:", "muted"))
     else:
         pieces.append((distance, role if criterion.state is State.FAIL else "muted"))
         pieces += _sureness(shown, width - sum(width_of(text) for text, _ in pieces))

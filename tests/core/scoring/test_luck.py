@@ -33,3 +33,9 @@ def test_the_gates_own_policy_is_named_first() -> None:
     )
     assert "each of which must also pass on its own part of a reserve" in sure.sentence
     assert Tried(1, None).sentence == ""
+
+
+def test_the_board_s_line_says_the_gate_s_own_policy_first() -> None:
+    told = "luck alone has one accepted: up to"
+    assert Tried(3, None).brief == f"3 on these sets; {told} 87.5 % by point estimates, 14.3 % at 0.95"
+    assert Tried(3, 0.9).brief == f"3 on these sets; {told} 27.1 % at 0.9, 87.5 % by point estimates"

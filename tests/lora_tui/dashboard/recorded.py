@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class RecordedRun:
         self.clock = 0.0
         self.start: float | None = None
         self.events: list[tuple[float, Event]] = []
-        settings = {
+        settings: dict[str, Any] = {
             "model": {"id": "model", "revision": None},
             "data": {"domain": "domain.jsonl", "heldout": "heldout.jsonl"},
             "train": {"steps": steps, "eval_every": sorted(domain)[1], "learning_rate": learning_rate},
@@ -128,7 +128,7 @@ class RecordedRun:
             utterances, dataset=name, manifest=f"{name}.jsonl", manifest_sha256=self.hashes[name], step=step
         )
 
-    def _lines(self, name: str) -> Sequence[Any]:
+    def _lines(self, name: str) -> Iterable[Any]:
         """The manifest's, of a run of a plan: as many clips and words as runs have here."""
         return lines_of(read_manifest(Path((self.planned or {})["settings"]["data"][name]), check_audio=False))
 

@@ -37,7 +37,7 @@ def test_an_accepted_run_says_how_its_adapter_is_taken_away(make_run: Make) -> N
         f"lora-tui verify {run.paths.root}",
     ):  # fmt: skip
         assert line in text.splitlines(), text
-    assert text.count("lora-cli evaluate ") == 2 and "# PASS Domain change +5.00 ≥ 1 points" in text
+    assert text.count("lora-cli evaluate ") == 2 and "# PASS Domain change −5.00 ≤ −1 points" in text
     shown = ["".join(part for part, _ in line) for line in ship_lines(view, row, 100)]
     assert all(len(line) <= 100 for line in shown) and any("95 % interval" in line for line in shown)
 

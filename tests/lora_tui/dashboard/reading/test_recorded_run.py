@@ -35,13 +35,13 @@ def test_a_real_run_replays_from_training_to_its_verdict(tmp_path: Path, eyes: t
                 "training", "▲ on course", "on course: step 100 would ship, domain −1.67", "guardrail", "target"
             )
             now[0] = 1.1 * replay.length_s
-            await seen.see("done", "✓ accepted", "51.91 -1.67", "4.62 +0.12", "last 3", "0.67 to spare", "✓ data ok")
+            await seen.see("done", "✓ accepted", "51.91 −1.67", "4.62 +0.12", "last 3", "0.67 to spare", "✓ data ok")
             await pilot.press("enter", "4")
             await seen.see("domain: 110 words fixed, 56 broken, 500 clips; most fixed first")
             await pilot.press("o", "d")
             await seen.see("heldout: ", "most broken first")
             await pilot.press("escape", "M")
-            await seen.see_on_screen("1 of 1 rows", "✓ accepted", "✓ PASS", "+1.67")
+            await seen.see_on_screen("1 of 1 rows", "✓ accepted", "✓ PASS", "−1.67")
             await pilot.press("escape", "q")
 
     try:

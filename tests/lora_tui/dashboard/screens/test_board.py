@@ -21,7 +21,7 @@ def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(
         app = make_app()
         async with app.run_test(size=(80, 24)) as pilot:
             stands = ("SHIP 2.1 step 500: domain −5.00, heldout +0.10 (0.10 to spare)", "sure")
-            verdict = (*stands, "✓ accepted", "Domain change", "+5.00", "log all is well", "nothing is running")
+            verdict = (*stands, "✓ accepted", "Domain change", "−5.00", "log all is well", "nothing is running")
             text = await eyes(app, pilot).see(*verdict, "trade-off", "★ 500", "ships", "loss", "1 not finite")
             assert text.count("✓ PASS") == 6 and "guardrail" not in text
             await pilot.press("w")
@@ -186,5 +186,48 @@ def test_the_palette_has_every_key_of_ours_once(make_run: Make, make_app: Make, 
             titles = [title for title, _ in found]
             assert len(titles) == len(set(titles)) and {"Choose theme", "Theme", "Zoom in", "Quit"} <= set(titles)
             assert "Copy selected text" not in titles and ("Cursor right", "key .") in found
+
+    asyncio.run(look())
+
+
+def test_what_is_started_next_stands_below_the_queue(folder: PlanFolder, queue_app: Make, eyes: type[Eyes]) -> None:
+    folder.write('[[experiment]]\nid = "a"\ntitle = "first"\n[[experiment]]\nid = "b"\ntrain.seed = 1\n')
+
+    async def look() -> None:
+        app = queue_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            seen = eyes(app, pilot)
+            await seen.see("next a first, when the plan is queued")
+            await seen.press("s")
+            await seen.press("y")
+            await seen.see("next a first, when a supervisor is at work")
+            await seen.press("p")
+            await seen.see("next b, when a supervisor is at work")
+            await pilot.resize_terminal(80, 14)
+            await seen.gone("next b")
+
+    asyncio.run(look())
+
+
+def test_a_run_that_would_not_ship_has_no_star_and_no_line(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+    make_run(heldout={0: 100, 250: 104, 500: 112, 750: 119, 1000: 125}).train(760)
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(160, 50)) as pilot:
+            text = await eyes(app, pilot).see("off course", "☆ 500", "domain −5.00")
+            assert "★" not in text and "┊" not in text
+
+    asyncio.run(look())
+
+
+def test_how_many_runs_were_judged_on_the_same_sets(make_run: Make, make_app: Make, eyes: type[Eyes]) -> None:
+    for number in range(3):
+        make_run(f"2.{number}", str(number) * 10).train(1000).finish()
+
+    async def look() -> None:
+        app = make_app()
+        async with app.run_test(size=(160, 50)) as pilot:
+            await eyes(app, pilot).see("Runs judged", "3 on these sets; luck alone has one accepted: up to 87.5 %")
 
     asyncio.run(look())

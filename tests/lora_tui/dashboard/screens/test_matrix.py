@@ -46,7 +46,7 @@ def test_the_settings_that_differ_are_columns_and_nothing_is_left_out() -> None:
         "skipped: 2.1: not stable",
     ]
     assert column(matrix, "state") == ["history", "done", "failed", "skipped"]
-    assert column(matrix, "convergence")[1] == "✓ PASS" and "+2.50" in column(matrix, "gain")
+    assert column(matrix, "convergence")[1] == "✓ PASS" and "−2.50" in column(matrix, "domain change")
 
 
 def test_settings_that_are_called_like_another_column_have_one_of_their_own() -> None:
@@ -62,8 +62,8 @@ def test_settings_that_are_called_like_another_column_have_one_of_their_own() ->
 
 def test_sorting_puts_what_is_unknown_last_both_ways() -> None:
     matrix = matrix_of(ROWS)
-    assert column(sort_rows(matrix, "gain", descending=False), "gain") == ["+0.50", "+2.50", "–", "–"]
-    assert column(sort_rows(matrix, "gain", descending=True), "gain") == ["+2.50", "+0.50", "–", "–"]
+    assert column(sort_rows(matrix, "domain change", descending=False), "domain change") == ["−2.50", "−0.50", "–", "–"]
+    assert column(sort_rows(matrix, "domain change", descending=True), "domain change") == ["−0.50", "−2.50", "–", "–"]
     assert column(sort_rows(matrix, "learning_rate", descending=False), "learning_rate")[0] == "5e-05"
     assert sort_rows(matrix, "no such", descending=True) == matrix
 
@@ -78,12 +78,12 @@ def test_keys_of_the_matrix(make_run: Make, make_app: Make, eyes: type[Eyes]) ->
             seen = eyes(app, pilot)
             await seen.see("▸ 3.1", "✓ accepted")
             await pilot.press("M")
-            await seen.see_on_screen("run matrix", "2 of 2 rows", "3.1 [bold]slow", "+5.00", "convergence")
+            await seen.see_on_screen("run matrix", "2 of 2 rows", "3.1 [bold]slow", "−5.00", "convergence")
             # The column of the gain, by the keys.
             await pilot.press("l", "l", "l", "o")
-            await seen.see_on_screen("by gain", "gain ▲")
+            await seen.see_on_screen("by domain change", "domain change ▲")
             await pilot.press("o")
-            await seen.see_on_screen("by gain, falling", "gain ▼")
+            await seen.see_on_screen("by domain change, falling", "domain change ▼")
             await pilot.press("O")
             await seen.see_on_screen("in the plan's order")
             await pilot.press("slash", *"lr<1e-4")
