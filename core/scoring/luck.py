@@ -49,11 +49,11 @@ class Tried:
 
     @property
     def brief(self) -> str:
-        """`12 on these sets; luck alone has one accepted: up to 46 % at 0.95, …`, behind a word for the runs."""
+        """`12 on these sets; one passes by luck: up to 46 % at 0.95, …`, behind a word for the runs."""
         (_, one), (sure, other) = self.shown
         told = f"{100 * one:.3g} % by point estimates", f"{100 * other:.3g} % at {sure}"
         told = told if self.confidence is None else told[::-1]
-        return f"{self.runs} on these sets; luck alone has one accepted: up to {', '.join(told)}"
+        return f"{self.runs} on these sets; one passes by luck: up to {', '.join(told)}"
 
     @property
     def sentence(self) -> str:

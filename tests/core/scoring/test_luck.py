@@ -36,6 +36,6 @@ def test_the_gates_own_policy_is_named_first() -> None:
 
 
 def test_the_board_s_line_says_the_gate_s_own_policy_first() -> None:
-    told = "luck alone has one accepted: up to"
+    told = "one passes by luck: up to"
     assert Tried(3, None).brief == f"3 on these sets; {told} 87.5 % by point estimates, 14.3 % at 0.95"
     assert Tried(3, 0.9).brief == f"3 on these sets; {told} 27.1 % at 0.9, 87.5 % by point estimates"
