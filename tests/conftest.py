@@ -68,6 +68,7 @@ KITS = (
     "core/queue/plan_folder",
     "core/queue/queue_scene",
     "core/queue/nvml_file",
+    "core/queue/slurm_kit",
     "core/runs/fake_run",
     "lora_tui/queue_face",
     "lora_tui/trained_checkout",

@@ -384,7 +384,7 @@ def parse_plan(text: str, path: str, overrides: Sequence[str] = ()) -> Plan:
     check_batch(written, ("train", "batch_seconds"), problems)
 
     defaults = RunSettings(**{f.name: with_keys(SECTIONS[f.name](), values[f.name]) for f in fields(RunSettings)})
-    queue = SECTIONS["queue"](**values["queue"])
+    queue = with_keys(SECTIONS["queue"](), values["queue"])
     experiments = read_experiments(data.get("experiment"), problems)
     named = [{*one.overrides, *one.sweep} for one in experiments.values()]
     chosen = _NORMALISER in written or (bool(named) and all(_NORMALISER in keys for keys in named))

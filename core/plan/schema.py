@@ -49,6 +49,53 @@ def module_rank(text: str) -> tuple[str, int]:
     return found[1], rank
 
 
+def slurm_time(text: str) -> int:
+    """Seconds of one of Slurm's time limits: `90` (minutes), `90:30`, `8:00:00`, `2-0`, `2-12:30`, `2-12:30:00`."""
+    found = _SLURM_TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(f'"{text[:40]}" is no time limit of Slurm: write "8:00:00", or "2-00:00:00" for two days')
+    days, rest = found[1], [int(part) for part in found[2].split(":")]
+    if days is not None:  # hours come first then
+        hours, minutes, seconds = (*rest, 0, 0)[:3]
+    elif len(rest) == 3:
+        hours, minutes, seconds = rest
+    else:
+        hours, (minutes, seconds) = 0, (*rest, 0)[:2]
+    total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not total:
+        raise ValueError(f'"{text}" is no time at all: leave the key out for the limit of the partition')
+    return total
+
+
+def sbatch_option(text: str) -> str:
+    """The name of an option of sbatch in its long form, such as `--constraint=a100`, that a plan may give."""
+    found = _OPTION.fullmatch(text)
+    if found is None:
+        raise ValueError(f'"{text[:40]}" is no option of sbatch: write "--constraint=a100", with its value behind =')
+    if found[1] in _OWN_OPTIONS:
+        raise ValueError(f"--{found[1]} belongs to the queue, which finds its jobs again by what it sets itself")
+    return found[1]
+
+
+_SLURM_TIME = re.compile(r"(?:(\d{1,4})-)?(\d{1,7}(?::\d{1,2}){0,2})", re.ASCII)
+_OPTION = re.compile(r"--([a-z][a-z0-9-]*)(=[^\n]+)?", re.ASCII)
+_OWN_OPTIONS = frozenset(
+    (
+        "array",
+        "chdir",
+        "clusters",
+        "comment",
+        "error",
+        "export",
+        "export-file",
+        "hold",
+        "input",
+        "job-name",
+        "no-requeue",
+    )
+) | frozenset(("ntasks", "open-mode", "output", "parsable", "requeue", "signal", "test-only", "wait", "wrap"))
+
+
 HIGH_LEARNING_RATE = 2e-4
 """At and above this, runs have shown catastrophic forgetting; those need `allow_high_learning_rate`."""
 
@@ -429,6 +476,35 @@ class GateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SlurmSettings:
+    """`[queue.slurm]`: what `sbatch` is told, with `executor = "slurm"`. What is left out the cluster decides."""
+
+    partition: str | None = _key(None, "partition (sbatch --partition)")
+    account: str | None = _key(None, "account (--account)")
+    qos: str | None = _key(None, "quality of service (--qos)")
+    time: str | None = _key(
+        None, 'time limit of a job (--time), as "8:00:00"; the run goes on in another job', reads=slurm_time
+    )
+    gres: str | None = _key(None, 'generic resources (--gres), as "gpu:1"')
+    cpus: int | None = _key(None, "CPUs of a job (--cpus-per-task); default: train.threads", minimum=1, maximum=1024)
+    mem: str | None = _key(None, 'memory of a job (--mem), as "32G"')
+    options: tuple[str, ...] = _key(
+        (), 'further options of sbatch, as ["--constraint=a100"]', reads=sbatch_option, most=100
+    )
+    setup: str | None = _key(None, 'shell lines before the trainer, as "module load cuda"')
+    save_seconds: int = _key(
+        120,
+        "before the time limit the trainer is told to save and end (--signal)",
+        unit="s",
+        minimum=1,
+        maximum=3600,
+    )
+    jobs: int = _key(
+        4, "most jobs of the queue that run or wait in Slurm at a time", unit="jobs", minimum=1, maximum=10_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSettings:
     """`[queue]`: when the queue ends and how it treats failures."""
 
@@ -445,7 +521,11 @@ class QueueSettings:
         unit="hours",
         above=0.0,
     )
-    executor: str = _key("local", "where trainers run", choices=("local",))
+    executor: str = _key(
+        "local", "where trainers run: on this machine, or as jobs of a Slurm cluster", choices=("local", "slurm")
+    )
+    slurm: SlurmSettings = SlurmSettings()
+    """`[queue.slurm]`."""
     gpu_free_gb: float | None = _key(
         None, "GPU memory that must be free before a run starts there; default: 80 % of it", unit="GiB", above=0.0
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -32,11 +32,6 @@ SECTIONS: dict[str, type[Any]] = {
 }
 OVERRIDABLE = ("train", "adapter", "data")
 """Sections that an experiment may override and sweep over."""
-
-_NOT_BUILT_VALUES: dict[str, Callable[[Any], bool]] = {
-    "queue.executor": lambda value: value == "slurm",
-}
-"""Values that later versions have and this one does not. Silence about them would be a false promise."""
 
 _LONG = 10**24
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
@@ -151,7 +146,6 @@ def leaves(table: Mapping[str, Any], path: KeyPath, tables: Collection[str]) -> 
 
 def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Problems) -> Any:
     """The value in the schema's type; None after a problem."""
-    dotted = f"{section}.{name}"
     if name not in keys_of(section):
         unknown = f"unknown key; {nearest_key(section, name)}"
         problems.add(
@@ -167,7 +161,7 @@ def check_value(section: str, name: str, value: Any, path: KeyPath, problems: Pr
         return None
     if isinstance(typed, tuple) and not spec.metadata.get("repeats"):
         typed = tuple(dict.fromkeys(typed))
-    what = _rule_broken(dotted, typed, spec.metadata)
+    what = _rule_broken(typed, spec.metadata)
     if what is not None:
         problems.add(path, what)
         return None
@@ -282,21 +276,15 @@ def _found(value: Any, types: tuple[Any, ...]) -> str:
     return kind_of(value)
 
 
-def _rule_broken(  # noqa: PLR0911 - one return a case
-    dotted: str, value: Any, rules: Mapping[str, Any]
-) -> str | None:
+def _rule_broken(value: Any, rules: Mapping[str, Any]) -> str | None:
     """What is wrong with a value of the right type."""
-    if dotted in _NOT_BUILT_VALUES and _NOT_BUILT_VALUES[dotted](value):
-        built = [show(choice) for choice in rules.get("choices", ()) if choice is not None]
-        instead = f"this version has {', '.join(built)}" if built else "leave the key out"
-        return f"{show(value)} is not available in this version; {instead}"
     choices = rules.get("choices")
     if isinstance(value, tuple):
         if len(value) > rules.get("most", len(value)):
             return f"{len(value)} of them: give at most {rules['most']}"
         # A list is right when each of its items is.
         ruled = choices is not None or not rules.keys().isdisjoint(("reads", "above", "minimum"))
-        wrong = (_rule_broken(dotted, item, rules) for item in value) if ruled else ()
+        wrong = (_rule_broken(item, rules) for item in value) if ruled else ()
         return next((problem for problem in wrong if problem is not None), None)
     # A key that takes one of some words, or a number, has rules for both.
     numeric = isinstance(value, (int, float)) and ("above" in rules or "minimum" in rules)

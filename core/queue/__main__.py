@@ -6,12 +6,14 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from core.console import err, log_line
 from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue.client import say_code, told_to_stop
 from core.queue.executor import LocalExecutor
+from core.queue.executors import Cluster, Executor
 from core.queue.gpu.choice import Devices
 from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
@@ -31,7 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     return supervise(runs, LocalExecutor(runs))
 
 
-def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], Devices] | None = None) -> int:
+def supervise(
+    runs: RunsFolder,
+    executor: Executor,
+    devices: Callable[[], Devices] | None = None,
+    cluster: Cluster | None = None,
+) -> int:
     """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock.
 
     2: the runs folder is no longer at its path; what worked there has stopped.
@@ -44,7 +51,7 @@ def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], D
         lock.write_owner(f"{current_process().pid}\n")
         say_code(runs, current_process().pid)
         with Wakeups() as wakeups:
-            while not _worked(runs, lock, executor, devices, wakeups):
+            while not _worked(partial(Supervisor, runs, lock, executor, devices, cluster), wakeups):
                 wakeups.wait((), LOOK_S)
     except RunFolderError as error:
         log_line(f"{error}; submit the plan again where it is to go on")
@@ -57,20 +64,14 @@ def supervise(runs: RunsFolder, executor: LocalExecutor, devices: Callable[[], D
     return ExitCode.ACCEPTED
 
 
-def _worked(
-    runs: RunsFolder,
-    lock: KernelLock,
-    executor: LocalExecutor,
-    devices: Callable[[], Devices] | None,
-    wakeups: Wakeups,
-) -> bool:
+def _worked(made: Callable[[], Supervisor], wakeups: Wakeups) -> bool:
     """Work until nothing is left. False: something is in the way that may be over later, such as a full disk.
 
     Nothing that matters is in memory: a new Supervisor goes on as after a death, and `wakeups` remembers that it was
     told to stop. OSError: there is no hope, such as when it is not the disk but a limit on the size of files.
     """
     try:
-        Supervisor(runs, lock, executor, devices).run(wakeups)
+        made().run(wakeups)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             log_line(f"{DISK_FULL}: {error}; waiting for space: trainers and what was finished are safe")

@@ -94,7 +94,7 @@ class PlanExecution:
         """Identities of runs whose lock an invisible process holds."""
         self.requests = RowRequests()
         """What is held, removed and moved; set anew by whoever reads the queue."""
-        self.run_status = RunStatusCache(self.plan.gate)
+        self.run_status = RunStatusCache(self.plan.gate, self.state.dead_attempts)
         self.recorded = RecordedRuns(runs)
         """What the runs of the folder say they are."""
         self.assigned: dict[str, AssignedRun] = {}

@@ -35,7 +35,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
-class Trainer:
+class LocalTrainer:
     """One trainer that was alive when this object was made: started here, or adopted."""
 
     def __init__(
@@ -69,6 +69,16 @@ class Trainer:
         return None if self._child is None else self._child.poll()
 
     @property
+    def attempts_before(self) -> int | None:
+        """None: its process tells."""
+        return None
+
+    @property
+    def job(self) -> str | None:
+        """None: it is no job of a cluster."""
+        return None
+
+    @property
     def stopping(self) -> bool:
         """Whether it was asked to stop or killed."""
         return self._stop_sent is not None or self._kill_sent is not None
@@ -98,6 +108,19 @@ class Trainer:
         if self._kill_sent is None and self._stop_sent is not None and now - self._stop_sent > self._grace_s:
             self.kill()
         return self._kill_sent is None or now - self._kill_sent <= KILL_WAIT_S
+
+    def news(self) -> None:
+        """Nobody else knows anything of it."""
+
+    def hold(self, *, held: bool) -> None:
+        """It has started: it goes on, and is not started again."""
+
+    def place(self, place: int) -> None:
+        """It has started."""
+
+    def end(self, outcome: str, message: str) -> tuple[str, str]:
+        """As its files say it."""
+        return outcome, message
 
     def close(self) -> None:
         """After its end: kill what it left behind (such as data workers) and forget it."""
@@ -136,7 +159,7 @@ class LocalExecutor:
         self._command = tuple(command)
         self._grace_s = grace_s
 
-    def start(self, run: RunPaths, threads: int, gpu: str | None = None) -> Trainer | None:
+    def start(self, run: RunPaths, threads: int, gpu: str | None = None, *, attempts: int = 0) -> LocalTrainer | None:
         """A new trainer for the run, on the GPUs with these UUIDs; without any, its choice of GPU is left as it is.
 
         None when the run, or a GPU, has a trainer already. OSError: it cannot start (disk full).
@@ -158,11 +181,11 @@ class LocalExecutor:
         finally:
             for held in locks:
                 held.release()  # the trainer has inherited it
-        trainer = Trainer(run, identity_of(child.pid), lock.path, child, self._grace_s)
+        trainer = LocalTrainer(run, identity_of(child.pid), lock.path, child, self._grace_s)
         trainer.gpu = gpu
         return trainer
 
-    def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> Trainer | None:
+    def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> LocalTrainer | None:
         """The living trainer of the run that another supervisor, or a person, started; else None.
 
         `identity` is what the run's newest attempt says of itself, which counts only where that process holds the
@@ -171,11 +194,11 @@ class LocalExecutor:
         """
         lock = self._runs.run_lock(run.name)
         if identity is not None and is_alive(identity) is True and holds(identity.pid, lock):
-            return Trainer(run, identity, lock, grace_s=self._grace_s)
+            return LocalTrainer(run, identity, lock, grace_s=self._grace_s)
         found = inheritors(lock)
         for pid in found:
             if session_of(pid) == pid:
-                return Trainer(run, identity_of(pid), lock, grace_s=self._grace_s)
+                return LocalTrainer(run, identity_of(pid), lock, grace_s=self._grace_s)
         for pid in found:
             _kill(pid, signal.SIGKILL)
         return None

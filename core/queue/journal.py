@@ -105,22 +105,41 @@ class Start(_OfRun, frozen=True, tag="start"):
     process: dict[str, Any] | None = None
     gpu: str | None = None
     """UUID; of a trainer on several GPUs theirs, with commas."""
+    job: str | None = None
+    """Number of its job on a cluster; None: a process of the supervisor's machine."""
 
 
 class Adopt(Start, frozen=True, tag="adopt"):
     """A trainer was found alive, or goes on for another submission than before."""
 
 
+class Job(_OfRun, frozen=True, tag="job"):
+    """How the job of a trainer stands, by what its cluster says, when that has changed."""
+
+    job: str = ""
+    state: str = ""
+    """PENDING, RUNNING, …"""
+    reason: str = ""
+    """Why it has not started."""
+    expected: float | None = None
+    """Unix seconds at which it is expected to start."""
+    attempts: int = 0
+    """Attempts in the run folder by then."""
+
+
 class Exit(_OfRun, frozen=True, tag="exit"):
     """A trainer has ended."""
 
     outcome: str = ""
-    """As in the trainer's last event; or crashed, rebooted, unkillable, lost (its folder was moved or deleted)."""
+    """As in the trainer's last event; or crashed, rebooted, unkillable, lost (its folder was moved or deleted). Of a
+    job also interrupted (preempted, its node failed), cancelled (by somebody else)."""
     asked: bool = False
     """Whether the queue had told it to end."""
     message: str = ""
     status: int | None = None
     """Exit status; None of an adopted trainer."""
+    attempts: int = 0
+    """Of a job: attempts in the run folder by then, none of which lives, whatever their last events are."""
 
 
 class Skip(OfSubmission, frozen=True, tag="skip"):
@@ -217,7 +236,7 @@ class Sink(Record, frozen=True, tag="sink"):
 
 
 AnyRecord = (
-    SupervisorStarted | SupervisorStopping | SupervisorEnded | Submitted | Named | Devices | Start | Adopt | Exit
+    SupervisorStarted | SupervisorStopping | SupervisorEnded | Submitted | Named | Devices | Start | Adopt | Job | Exit
     | Skip | Wait | Request | Halve | Stop | Pause | Resume | Finish | Sink
 )  # fmt: skip
 KINDS: tuple[type[Record], ...] = get_args(AnyRecord)

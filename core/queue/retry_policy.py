@@ -13,7 +13,10 @@ RESULTS = ("diverged", "out_of_memory", "stopped_early")
 DAMAGED = "damaged"
 LOST = "lost"
 """Its run folder was moved or deleted while it trained."""
+CANCELLED = "cancelled"
+"""Its job on the cluster was cancelled by somebody else, who meant it."""
 _BY_HAND = {
+    CANCELLED: "its job was cancelled on the cluster: submitted again only by `queue retry`",
     DAMAGED: "damaged: made again only by `queue retry`",
     LOST: "its folder was moved or deleted: begun anew only by `queue retry`",
 }

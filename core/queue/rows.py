@@ -116,6 +116,7 @@ class QueueRows:
 
     def row(self, bare: Row, plan: str | None) -> Row:
         """A row with the word for it. `bare`: as its plan and its run's files tell it; `plan`: path of its plan."""
+        bare = self._told(bare)
         if bare.run is not None and bare.status is Status.QUEUED:
             # A folder in which no trainer has ever worked says nothing.
             told = self.row(replace(bare, run=None, status=Status.NOT_RUN), plan)
@@ -202,10 +203,17 @@ class QueueRows:
     def _looked_at(self, bare: Row, name: str) -> Row:
         """The row with its run as its folder tells it now; without the figures that take long to read."""
         run = RunPaths(self._runs.root / name)
-        if name in self._state.trainers:
-            return seen(bare, read_run(run))
+        if name in self._state.trainers or self._state.dead_attempts(name):
+            return self._told(seen(bare, read_run(run)))
         state, why = state_and_reason(run)
         return replace(bare, run=run, status=state, reason=why)
+
+    def _told(self, row: Row) -> Row:
+        """The row; what seems to be at work, in a process that nobody here sees, has ended where the queue knows so."""
+        dead = self._state.dead_attempts(_name(row.run) or "")
+        if not row.status.active or not dead or row.figures.attempts > dead:
+            return row
+        return replace(row, status=Status.CRASHED, reason="its job on the cluster ended without a last word")
 
     # The words
 
@@ -223,10 +231,13 @@ class QueueRows:
             queued = replace(queued, asked=self._asked_of(known))
         return _told(replace(bare, status=status, reason=why, queued=queued))
 
-    def _word(self, entry: QueueEntry, seen: Row) -> _StatusAndReason:
+    def _word(self, entry: QueueEntry, seen: Row) -> _StatusAndReason:  # noqa: PLR0911 - one return a case
         run = _name(seen.run)
         if seen.status is Status.DONE:
             return seen.status, ""
+        if run is not None and (waits := self._state.job_waits(run, seen.figures.attempts)):
+            # Whatever the attempt before it said last: the job was queued again with its node's failure, say.
+            return Status.WAITING, ", ".join(filter(None, (waits, self._asked_of(seen))))
         if run is not None and (seen.status.active or self._is_starting(run, seen.figures.attempts)):
             own = seen.reason if seen.status.active else ""
             why = ", ".join(filter(None, (self._state.device_of(run), own, self._asked_of(seen))))
@@ -253,6 +264,8 @@ class QueueRows:
         begun = self._state.trainers.get(run)
         process = None if begun is None else identity_from_json(begun.process)
         alive = False if process is None else is_alive(process)
+        if begun is not None and begun.job is not None:
+            return self._state.job_starts(run, attempts)
         if begun is None or alive is False or (alive is None and time.time() - begun.time > LOST_S):
             return False
         return attempts <= begun.attempts_before

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -86,8 +86,12 @@ class RunStatus:
 class RunStatusCache:
     """Of the runs of one plan."""
 
-    def __init__(self, gate: GateSettings) -> None:
-        """`gate`: what verdicts on the runs are passed by."""
+    def __init__(self, gate: GateSettings, dead: Callable[[str], int] = lambda run: 0) -> None:
+        """`gate`: what verdicts on the runs are passed by.
+
+        `dead`: run → how many of its attempts have ended by what the queue's journal says (`core.queue.state`).
+        """
+        self._dead = dead
         self._thresholds = thresholds_of(asdict(gate))
         self._facts: dict[str, Facts] = {}
         self._ended: dict[str, tuple[tuple[int, ...], RunStatus]] = {}
@@ -103,7 +107,9 @@ class RunStatusCache:
             return known[1]
         follower = self._followers.pop(run.name, None)
         snapshot = read_run(run) if follower is None else follower.refresh()
-        found = RunStatus(_outcome(snapshot), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase)
+        found = RunStatus(
+            _outcome(snapshot, self._dead(run.name)), len(snapshot.attempts), snapshot.duration_s / 3600, snapshot.phase
+        )
         if found.outcome == "running":
             self._followers[run.name] = follower or RunFollower(run)
         elif found.outcome != "queued":
@@ -124,9 +130,13 @@ class RunStatusCache:
         self._facts.pop(run.name, None)
 
 
-def _outcome(snapshot: RunSnapshot) -> str:
-    """Of a process that lives, and is none of ours, only what it writes tells that it is the run's trainer."""
-    return "crashed" if is_lost(snapshot) else outcome_of(snapshot.state)
+def _outcome(snapshot: RunSnapshot, dead: int) -> str:
+    """Of a process that lives, and is none of ours, only what it writes tells that it is the run's trainer.
+
+    `dead`: so many of the attempts have ended.
+    """
+    over = snapshot.state.active and len(snapshot.attempts) <= dead
+    return "crashed" if over or is_lost(snapshot) else outcome_of(snapshot.state)
 
 
 def _stamp(run: RunPaths) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from core.console import log_line
 from core.plan.next_action import Start
+from core.plan.schema import QueueSettings
 from core.queue import journal
 from core.queue.execution import AssignedRun
-from core.queue.executor import LocalExecutor, Trainer
+from core.queue.executors import Cluster, Executor, Trainer
 from core.queue.gpu.available import NO_SLOT, AvailableGpus
 from core.queue.gpu.choice import Choice, Devices, uuids
 from core.queue.prune import prunable, prune
@@ -25,6 +26,8 @@ from core.runs.store import RunFollower, read_run
 from core.system.files import HeldFolder
 from core.system.process import ProcessIdentity, identity_from_json, is_alive
 
+LOCAL = QueueSettings()
+"""Of plans that say nothing of where their trainers run."""
 STUCK = "killed, but stuck in the kernel"
 UNSEEN_LOOK_S = 10.0
 """How often the events of trainers out of sight are read."""
@@ -85,19 +88,21 @@ Successor = Callable[[RunPaths], tuple[str, str] | None]
 
 
 class Slots:
-    """One trainer on each GPU that nobody else fills; without GPUs, one trainer."""
+    """One trainer on each GPU that nobody else fills; without GPUs, one trainer. On a cluster, so many jobs."""
 
     def __init__(
         self,
         runs: RunsFolder,
-        executor: LocalExecutor,
+        executor: Executor,
         log: journal.Journal,
         state: QueueState,
         devices: Callable[[], Devices],
+        cluster: Cluster | None = None,
     ) -> None:
-        """`state`: what the journal has come to, and will."""
+        """`executor`: of this machine. `state`: what the journal has come to, and will."""
         self._runs = runs
         self._executor = executor
+        self._cluster = cluster
         self._log = log
         self._state = state
         self._gpus = AvailableGpus(runs, log, devices)
@@ -128,15 +133,23 @@ class Slots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def choose(self, free_gib: float | None, devices: int = 1) -> Choice:
-        """Where another trainer may be started now on so many GPUs, or why nowhere. `free_gib`: `queue.gpu_free_gb`."""
-        taken = {slot.run.name: slot.trainer.gpu for slot in self}
+    def choose(self, queue: QueueSettings, devices: int = 1) -> Choice:
+        """Where another trainer may be started now on so many GPUs for a plan with this `[queue]`, or why nowhere."""
+        if (cluster := self._cluster_of(queue)) is not None:
+            full = cluster.full([slot.trainer for slot in self], queue.slurm.jobs)
+            return Choice(waits=full, cause=full)
+        here = [slot for slot in self if slot.trainer.job is None]
+        taken = {slot.run.name: slot.trainer.gpu for slot in here}
         stuck = {f"{name} ({STUCK})": slot.trainer.gpu for name, slot in self._stuck().items()}
-        choice = self._gpus.choose(taken | stuck, free_gib, devices)
+        choice = self._gpus.choose(taken | stuck, queue.gpu_free_gb, devices)
         if choice.waits == NO_SLOT and not taken:
             reason = f"the CPU is taken by {', '.join(stuck)}"
             return Choice(waits=reason, cause=reason)
         return choice
+
+    def _cluster_of(self, queue: QueueSettings) -> Cluster | None:
+        """The cluster, where the plan's trainers are its jobs."""
+        return self._cluster if queue.executor != "local" else None
 
     @property
     def identities(self) -> list[str]:
@@ -164,38 +177,59 @@ class Slots:
         return [slot.trainer.pidfd for slot in self._slots]
 
     def launch(
-        self, assigned: AssignedRun, run: RunPaths, submission: str, action: Start, choice: Choice | None = None
+        self,
+        assigned: AssignedRun,
+        run: RunPaths,
+        submission: str,
+        action: Start,
+        choice: Choice | None = None,
+        queue: QueueSettings = LOCAL,
     ) -> bool:
         """Start a trainer, or adopt one that lives. False: a process out of our sight has the run.
 
-        OSError when it cannot be started. `run.json` must be there.
+        `queue`: of its plan. OSError when it cannot be started. `run.json` must be there.
         """
         snapshot, row = read_run(run), assigned.row.key
-        if self.take_over(run, assigned.identity, submission, row, snapshot):
+        if self.take_over(run, assigned.identity, submission, row, queue, snapshot):
             return True
-        if run.name in {*self._begun, *self._stuck()} or (snapshot.state.active and not is_lost(snapshot)):
+        gone = len(snapshot.attempts) <= self._state.dead_attempts(run.name) or is_lost(snapshot)
+        if run.name in {*self._begun, *self._stuck()} or (snapshot.state.active and not gone):
             return False  # another machine or container has gone on with it since the row was looked at
         choice, train = choice or Choice(), assigned.resolved.settings.train
-        trainer = self._executor.start(run, max(1, train.threads // train.devices), choice.visible)
+        attempts, cluster = len(snapshot.attempts), self._cluster_of(queue)
+        if cluster is None:
+            threads = max(1, train.threads // train.devices)
+            trainer = self._executor.start(run, threads, choice.visible, attempts=attempts)
+        else:
+            trainer = cluster.executor(queue.slurm).start(run, train.threads, attempts=attempts)
         if trainer is None:
             return False
         free_before = {gpu.uuid: gpu.free or 0 for gpu in choice.gpus}
-        slot = Slot(trainer, assigned.identity, submission, len(snapshot.attempts), free_before)
+        slot = Slot(trainer, assigned.identity, submission, attempts, free_before)
         self._add(slot, "start", row, action.reason, dict(action.inputs))
         log_line(f"{run.name}: start ({action.reason})")
         return True
 
     def take_over(
-        self, run: RunPaths, identity: str, submission: str, row: str, snapshot: RunSnapshot | None = None
+        self,
+        run: RunPaths,
+        identity: str,
+        submission: str,
+        row: str,
+        queue: QueueSettings = LOCAL,
+        snapshot: RunSnapshot | None = None,
     ) -> bool:
-        """Adopt the run's trainer if it lives on this machine: it takes up a slot, whoever started it.
+        """Adopt the run's trainer if it lives on this machine, or is a job: it takes up a slot, whoever started it.
 
-        Not one that was given up. `snapshot`: of the run, where it was read a moment ago.
+        Not one that was given up. `snapshot`: of the run, where it was read a moment ago. OSError: it cannot be told.
         """
         if run.name in self._stuck():
             return False
-        attempts = (snapshot or read_run(run)).attempts
-        trainer = self._executor.adopt(run, attempts[-1].process if attempts else None)
+        attempts, cluster = (snapshot or read_run(run)).attempts, self._cluster_of(queue)
+        process = attempts[-1].process if attempts else None
+        # A job may work on this very machine, where it holds the run's lock like a trainer that was started here.
+        trainer = None if cluster is None else cluster.executor(queue.slurm).adopt(run, process)
+        trainer = trainer or self._executor.adopt(run, process)
         if trainer is None:
             return False
         slot = Slot(trainer, identity, submission, _before(trainer, attempts))
@@ -213,7 +247,11 @@ class Slots:
             run = RunPaths(self._runs.root / name)
             begun = _Begun(started, RunFollower(run))
             snapshot = begun.events.refresh()
-            trainer = self._executor.adopt(run, begun.process(snapshot))
+            trainer: Trainer | None
+            if started.job is not None and self._cluster is not None:
+                trainer = self._cluster.find(run, started.job, started.attempts_before)
+            else:
+                trainer = self._executor.adopt(run, begun.process(snapshot))
             if trainer is None:
                 self._begun[name] = begun
                 continue
@@ -227,6 +265,9 @@ class Slots:
     def ended(self) -> list[journal.Exit]:
         """The trainers that ended since the last call; what they left behind is swept away."""
         unseen = self._unseen_ends() if self._begun and time.monotonic() >= self._look_at else []
+        if self._cluster is not None:
+            self._cluster.look()
+        self._tell_news()
         return unseen + [self._end(slot) for slot in self if not slot.trainer.alive()]
 
     def escalate(self) -> list[journal.Exit]:
@@ -243,6 +284,33 @@ class Slots:
                 slot.trainer.release()
                 ends.append(self._record(slot.submission, slot.run, "unkillable", STUCK, asked=True))
         return ends
+
+    def hold(self, submission: str, places: Mapping[str, int], held: Collection[str]) -> None:
+        """Which of the submission's runs are to wait where their jobs have not started, and in which order they stand.
+
+        `places`: run → its place in the submission.
+        """
+        for slot in self._slots:
+            if slot.submission == submission:
+                slot.trainer.hold(held=slot.run.name in held)
+                slot.trainer.place(places.get(slot.run.name, 0))
+
+    def _tell_news(self) -> None:
+        """Record how jobs stand, where that has changed."""
+        for slot in self._slots:
+            news = slot.trainer.news()
+            if news is not None:
+                attempts = len(read_run(slot.run).attempts)
+                job = journal.Job(
+                    submission=slot.submission,
+                    run=slot.run.name,
+                    job=slot.trainer.job or "",
+                    state=news.state,
+                    reason=news.reason,
+                    expected=news.expected,
+                    attempts=attempts,
+                )
+                self._log.append(job)
 
     def _stuck(self) -> dict[str, Slot]:
         """Run → its slot that was given up, where its trainer still lives."""
@@ -271,6 +339,7 @@ class Slots:
                 attempts_before=slot.attempts_before,
                 process=None if identity is None else identity.to_json(),
                 gpu=slot.trainer.gpu,
+                job=slot.trainer.job,
             )
         )
 
@@ -278,11 +347,13 @@ class Slots:
         self._slots.remove(slot)
         self._leave(slot)
         outcome, message = read_outcome(slot.run, slot.attempts_before, slot.trainer.identity)
+        outcome, message = slot.trainer.end(outcome, message)
         if lost := "" if slot.home is None else slot.home.lost():
             outcome, message = LOST, f"{lost} while it trained; `lora-tui queue retry` begins it anew"
         self._let_go_of_folder(slot)
         asked, status = slot.trainer.stopping, slot.trainer.exit_status
-        return self._record(slot.submission, slot.run, outcome, message, asked=asked, status=status)
+        attempts = 0 if slot.trainer.job is None else len(read_run(slot.run).attempts)
+        return self._record(slot.submission, slot.run, outcome, message, asked=asked, status=status, attempts=attempts)
 
     @staticmethod
     def _let_go_of_folder(slot: Slot) -> None:
@@ -313,10 +384,24 @@ class Slots:
         return ends
 
     def _record(
-        self, submission: str, run: RunPaths, outcome: str, message: str, *, asked: bool, status: int | None = None
+        self,
+        submission: str,
+        run: RunPaths,
+        outcome: str,
+        message: str,
+        *,
+        asked: bool,
+        status: int | None = None,
+        attempts: int = 0,
     ) -> journal.Exit:
         end = journal.Exit(
-            submission=submission, run=run.name, outcome=outcome, asked=asked, message=message, status=status
+            submission=submission,
+            run=run.name,
+            outcome=outcome,
+            asked=asked,
+            message=message,
+            status=status,
+            attempts=attempts,
         )
         self._log.append(end)
         if outcome == "done":
@@ -336,5 +421,7 @@ class Slots:
 
 def _before(trainer: Trainer, attempts: Sequence[Attempt]) -> int:
     """How many of the attempts in the run folder are not its own: one that was adopted may have begun one already."""
+    if trainer.attempts_before is not None:
+        return trainer.attempts_before
     own = bool(attempts) and trainer.identity is not None and attempts[-1].process == trainer.identity
     return len(attempts) - own

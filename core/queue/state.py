@@ -6,6 +6,7 @@ Supervisor and faces read it, each keeping one to which it applies what is new.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -21,10 +22,12 @@ DISK = "disk"
 NOT_RUN = "not run"
 OVER = {"stop": "stopped on request", "kill": "killed on request"}
 """Why nothing more is started for a submission that was asked for that as a whole."""
-_NEUTRAL = ("stopped", "rebooted", "disk_full", "lost")
+_NEUTRAL = ("stopped", "rebooted", "disk_full", "lost", "interrupted", "cancelled")
 """Ends that say nothing about the plan: they neither make nor break a series."""
 _RESULTS = ("done", "diverged", "stopped_early")
 """Ends that are a result of the run's own settings: they break a series."""
+_JOB_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+"""States of a job on a cluster that has not started, or is to start again."""
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -86,6 +89,8 @@ class _Trainers:
     """Run → how they ended."""
     begun: dict[str, int] = field(default_factory=dict)
     """Run → how many were started or adopted."""
+    dead: dict[str, int] = field(default_factory=dict)
+    """Run → so many of its attempts have ended by what a cluster said."""
 
 
 @dataclass(slots=True)
@@ -127,6 +132,10 @@ class SubmissionState:
     def ends_of(self, run: str) -> list[journal.Exit]:
         """How its trainers ended while a row was this run, since somebody asked to try it again."""
         return self._trainers.ends.get(run, [])[self._since[run] :] if run in self._since else []
+
+    def dead_attempts(self, run: str) -> int:
+        """So many of its attempts have ended for sure, though their processes were on machines that nobody sees."""
+        return self._trainers.dead.get(run, 0)
 
     def stopped(self, run: str) -> str:
         """Why the queue asked it to end for the plan's own sake; empty: it did not, or the run was started since."""
@@ -183,6 +192,8 @@ class QueueState:
         """In the order in which they were first heard of."""
         self.trainers: dict[str, journal.Start] = {}
         """Run → how its trainer began of which nobody has said that it ended."""
+        self.jobs: dict[str, journal.Job] = {}
+        """Run → how its trainer's job stands on the cluster."""
         self.killed: set[str] = set()
         """Runs whose last trainer was killed on request."""
         self._history = _Trainers()
@@ -216,16 +227,44 @@ class QueueState:
         found = {asked.get(begun.row), None if begun.submission in but else asked.get(None)}
         if "kill" in found:
             return "kill"
-        told = run in self._asked_to_end or self._stops_before[run] < self._stops
+        # A supervisor that is told to stop lets jobs go on.
+        told = run in self._asked_to_end or (begun.job is None and self._stops_before[run] < self._stops)
         return "stop" if "stop" in found or told else None
 
     def is_killed(self, run: str) -> bool:
         """Whether the run's last trainer was killed on request, or is dead by now if it has to be."""
         return run in self.killed or self.asked_of(run) == "kill"
 
+    def dead_attempts(self, run: str) -> int:
+        """So many of its attempts have ended for sure, though their processes were on machines that nobody sees."""
+        return self._history.dead.get(run, 0)
+
+    def job_waits(self, run: str, attempts: int) -> str:
+        """Why its trainer's job has not started on the cluster, and when it is expected to; empty: it has, or is none.
+
+        `attempts`: in the run's folder; one that came since says that it has started, though no supervisor has.
+        """
+        begun, job = self.trainers.get(run), self.jobs.get(run)
+        if begun is None or begun.job is None or (job is not None and job.state not in _JOB_WAITS):
+            return ""
+        if attempts > (begun.attempts_before if job is None else job.attempts):
+            return ""
+        why = "" if job is None or not job.reason else f": {job.reason}"
+        when = (
+            "" if job is None or job.expected is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(job.expected))
+        )
+        return f"Slurm job {begun.job} waits{why}" + (f", expected to start {when}" if when else "")
+
+    def job_starts(self, run: str, attempts: int) -> bool:
+        """Whether its trainer's job runs, and none of so many attempts in its folder is of that."""
+        job = self.jobs.get(run)
+        return job is not None and job.state not in _JOB_WAITS and attempts <= job.attempts
+
     def device_of(self, run: str) -> str:
-        """Where its trainer works, such as `on GPU 1`; empty: on the CPU, or it has none."""
+        """Where its trainer works, such as `on GPU 1`, `as job 12`; empty: on the CPU, or it has none."""
         begun = self.trainers.get(run)
+        if begun is not None and begun.job:
+            return f"as Slurm job {begun.job}"
         given = [] if begun is None else uuids(begun.gpu)
         return f"on {', '.join(self._gpus.get(gpu, gpu) for gpu in given)}" if given else ""
 
@@ -247,13 +286,16 @@ class QueueState:
 
     # The fold
 
-    def apply(self, record: journal.Record) -> None:
+    def apply(self, record: journal.Record) -> None:  # noqa: PLR0912 - one branch a record
         """Take one more record."""
         match record:
             case journal.Exit():
                 self._exit(record)
             case journal.Start():
                 self._begin(record)
+            case journal.Job():
+                if record.run in self.trainers:
+                    self.jobs[record.run] = record
             case journal.Request(submission=str(name)):
                 self._request(name, record)
             case journal.Devices():
@@ -325,6 +367,8 @@ class QueueState:
         self.done_last = f"started {record.row}" + (f": {record.reason}" if record.reason else "")
         self._history.begun[run] = self._history.begun.get(run, 0) + 1
         self.killed.discard(run)
+        if not adopted:
+            self.jobs.pop(run, None)
         own.wait = None
         own._take_run(record.row, run)
         own.closed.pop(record.row, None)
@@ -337,6 +381,9 @@ class QueueState:
         run = record.run
         if record.outcome == "crashed" and self.asked_of(run) == "kill":
             self.killed.add(run)
+        if record.attempts:
+            self._history.dead[run] = record.attempts
+        self.jobs.pop(run, None)
         begun = self.trainers.pop(run, None)
         if begun is not None:
             self.of(begun.submission).asked.pop(begun.row, None)

@@ -19,7 +19,7 @@ from core.manifests.hashing import HashCache
 from core.plan.next_action import Wait
 from core.queue import journal
 from core.queue.execution import PlanExecution
-from core.queue.executor import LocalExecutor
+from core.queue.executors import Cluster, Executor
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.choice import Devices
 from core.queue.gpu.nvml import NvmlReader
@@ -27,6 +27,7 @@ from core.queue.notify import Followers, Notifier
 from core.queue.pauses import Pauses
 from core.queue.requests import QueueDb, RowRequests, Submission
 from core.queue.slots import Slots
+from core.queue.slurm.executor import SlurmCluster
 from core.queue.state import TOLD_TO_STOP, QueueState
 from core.queue.work import Work
 from core.runs.model_card import write_card
@@ -45,14 +46,18 @@ DISK_FULL = "the disk is full"
 
 
 class Supervisor:
-    """Runs until nothing is left to do, or until it is told to stop. `devices`: what trainers may run on now."""
+    """Runs until nothing is left to do, or until it is told to stop. `devices`: what trainers may run on now.
+
+    `executor`: starts trainers on this machine; `cluster`: as jobs, for plans that say so.
+    """
 
     def __init__(
         self,
         runs: RunsFolder,
         lock: KernelLock,
-        executor: LocalExecutor,
+        executor: Executor,
         devices: Callable[[], Devices] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._runs = runs
         self._lock = lock
@@ -61,7 +66,8 @@ class Supervisor:
         self._state = QueueState(journal.records(runs.decisions))
         self._home = HeldFolder(runs.root)
         self._log = journal.Journal(runs.decisions, self._home, self._state.apply)
-        self._slots = Slots(runs, executor, self._log, self._state, devices or NvmlReader().read)
+        self._cluster = cluster or SlurmCluster(runs)
+        self._slots = Slots(runs, executor, self._log, self._state, devices or NvmlReader().read, self._cluster)
         self._pauses = Pauses(runs.root, self._log, self._state, self._notify_all)
         self._notifier = Notifier()
         self._followers = Followers(runs, self._log)
@@ -78,7 +84,7 @@ class Supervisor:
 
         RunFolderError: the runs folder is no longer at its path; what worked there has stopped.
         """
-        with closing(self._home):
+        with closing(self._home), closing(self._cluster):
             self._run(wakeups)
 
     def _run(self, wakeups: Wakeups) -> None:
@@ -100,7 +106,8 @@ class Supervisor:
                 except OSError:
                     self._check_folder(wakeups)
                     raise
-                if not self._slots and self._leave(wakeups.stop_asked):
+                here = any(slot.trainer.job is None or not wakeups.stop_asked for slot in self._slots)
+                if not here and self._leave(wakeups.stop_asked):
                     self._notifier.close()
                     return
                 wakeups.wait(self._slots.pidfds, TICK_S)
@@ -113,7 +120,8 @@ class Supervisor:
         self._take_submissions()
         if stop_asked:
             for slot in self._slots:
-                slot.trainer.stop()
+                if slot.trainer.job is None:  # jobs go on, and the next supervisor finds them
+                    slot.trainer.stop()
             if not self._state.stopping:
                 self._log.append(journal.SupervisorStopping())
         self._take_ends(self._slots.ended())

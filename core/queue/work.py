@@ -115,7 +115,18 @@ class Work:
         kept = {run.name for key in set(execution.assigned) - set(execution.closed) if (run := self.run_of(key))}
         for slot in self._slots.let_go(self.name, self._successor, runs - kept):
             slot.trainer.stop()  # it was started in the moment in which somebody removed it
+        self.place_jobs()
         return True
+
+    def place_jobs(self) -> None:
+        """What is held, and what was moved, where jobs wait on a cluster."""
+        requests, places, held = self.execution.requests, dict[str, int](), set[str]()
+        rows = sorted(self.execution.rows, key=lambda row: requests.ranks.get(row.key, 0.0))
+        for row in rows if any(slot.trainer.job for slot in self._slots) else ():
+            if (run := self.run_of(row.key)) is not None:
+                places.setdefault(run.name, len(places) if requests.ranks else 0)
+                held |= {run.name} if row.key in requests.held else set()
+        self._slots.hold(self.name, places, held)
 
     def say_replaced(self) -> None:
         """Which runs ran out of memory, where their rows go on with others."""
@@ -165,7 +176,7 @@ class Work:
         beside either, the slot is not free.
         """
         for key, (assigned, run) in self.execution.at_work(self._slots.identities).items():
-            if self._slots.take_over(run, assigned.identity, self.name, key):
+            if self._slots.take_over(run, assigned.identity, self.name, key, self.execution.plan.queue):
                 self._name(key, run)
             else:
                 self.execution.elsewhere.add(assigned.identity)
@@ -217,10 +228,10 @@ class Work:
         run = execution.folder(assigned)
         if execution.decision(assigned, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
-        choice = self._slots.choose(execution.plan.queue.gpu_free_gb, assigned.resolved.settings.train.devices)
+        choice = self._slots.choose(execution.plan.queue, assigned.resolved.settings.train.devices)
         if choice.waits:
             self.waits(Wait(choice.waits), choice.cause)
-            self.waits_for_gpu = choice.waits != NO_SLOT
+            self.waits_for_gpu = choice.waits != NO_SLOT and execution.plan.queue.executor == "local"
             return False
         limit = execution.plan.queue.pause_after
         # Those that train now have most of theirs still to write; one that goes on has its own there already.
@@ -230,7 +241,7 @@ class Work:
             return False
         try:
             write_run(run, assigned.row, assigned.resolved, execution.plan)
-            launched = self._slots.launch(assigned, run, self.name, action, choice)
+            launched = self._slots.launch(assigned, run, self.name, action, choice, execution.plan.queue)
         except OSError as error:
             if is_disk_full(error) or may_pass(error):
                 raise

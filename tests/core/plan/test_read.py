@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.errors import PlanError
 from core.plan.read import parse_plan
 from core.plan.rows import expand
-from core.plan.schema import DEFAULT_EPOCHS
+from core.plan.schema import DEFAULT_EPOCHS, slurm_time
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -187,15 +187,25 @@ def test_a_wrong_value_or_key(middle: str, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("middle", "place"),
+    ("middle", "what"),
     [
-        ("[queue]\nexecutor = 'slurm'\n", "plan.toml:9: queue.executor"),
+        ("[queue.slurm]\ntime = '8 hours'\n", 'queue.slurm.time: "8 hours" is no time limit of Slurm'),
+        ("[queue.slurm]\ntime = '0'\n", "is no time at all"),
+        ("[queue.slurm]\noptions = ['--constraint']\npartitio = 'gpu'\n", "did you mean slurm.partition?"),
+        ("[queue.slurm]\noptions = ['-C a100']\n", "is no option of sbatch"),
+        ("[queue.slurm]\noptions = ['--comment=mine']\n", "--comment belongs to the queue"),
     ],
 )
-def test_what_is_not_built_is_refused_and_not_ignored(middle: str, place: str) -> None:
-    problem = only_problem(middle)
-    assert problem.startswith(place)
-    assert "not available in this version" in problem
+def test_what_slurm_would_not_take_or_the_queue_needs_for_itself(middle: str, what: str) -> None:
+    assert what in only_problem(middle)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("90:30", 5430), ("8:00:00", 28800), ("2-0", 172800), ("2-12:30", 217800), ("1-0:0:5", 86405)],
+)
+def test_time_limits_as_slurm_writes_them(text: str, seconds: int) -> None:
+    assert slurm_time(text) == seconds
 
 
 def test_leakage_is_accepted_with_a_reason_only() -> None:

@@ -21,6 +21,7 @@ from core.queue.client import QueueClient
 from core.queue.executor import LocalExecutor
 from core.queue.journal import records
 from core.queue.requests import QueueDb, Submission, Target
+from core.queue.slurm.executor import SlurmCluster
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import RunSnapshot
 from core.runs.store import read_run
@@ -143,7 +144,7 @@ class PlanFolder:
     def work(self, *overrides: str, only: tuple[str, ...] = ()) -> dict[str, Any]:
         """Submit the plan and supervise in this process; the `finish` decision of the submission."""
         submission = self.db.submit(self.submission(*overrides, only=only))
-        assert supervise(self.runs, self.executor) == 0
+        assert supervise(self.runs, self.executor, None, SlurmCluster(self.runs, TRAINER)) == 0
         [finish] = [d for d in self.decisions("finish") if d.submission == submission.id]
         plain: dict[str, Any] = msgspec.to_builtins(finish)
         return plain

@@ -31,6 +31,7 @@ OF_VERSION_1: tuple[tuple[str, dict[str, Any]], ...] = (
         {"submission": "s", "row": "a", "run": "a-1", "reason": "it runs already", "inputs": {}}
         | {"attempts_before": 1, "process": None, "gpu": "GPU-a"},
     ),
+    ("job", {"submission": "s", "run": "a-1", "job": "12", "state": "PENDING", "reason": "Priority", "expected": 2.5}),
     (
         "exit",
         {"submission": "s", "run": "a-1", "outcome": "crashed", "asked": True, "message": "", "status": -9},

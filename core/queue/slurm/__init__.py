@@ -1,0 +1,1 @@
+"""Trainers as jobs of a Slurm cluster."""
