@@ -8,7 +8,7 @@ ALL_CORES = -n $$(n=$$(nproc); echo $$((n < 4 ? n + 1 : 5))) --dist loadfile --n
 # Compiled tests are kept, whatever the environment says: each worker would else rewrite the assertions of all of them.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ALL_CORES)
 
-.PHONY: run data test test-heavy test-all check docs hooks kill-matrix gate-attacks format base-model clean help
+.PHONY: run data test test-heavy test-all test-cluster check docs hooks kill-matrix gate-attacks format base-model clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -34,6 +34,10 @@ test-heavy: $(READY) ## the heavy tests that CI runs: whole trainings, kills in 
 
 test-all: data ## all tests, the heavy and the long ones too
 	$(PYTEST)
+
+test-cluster: $(READY) ## start a real Slurm cluster here, run the plan on it, kill its parts (half an hour; skipped without Slurm)
+	$(BIN)/python -m pytest -rs tests/cluster
+	$(BIN)/python -m benchmarks.slurm || test $$? = 77
 
 check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

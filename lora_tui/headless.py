@@ -22,6 +22,7 @@ from core.queue.journal import Finish
 from core.queue.report import report
 from core.queue.requests import Submission
 from core.queue.search import lacking
+from core.queue.slurm.checks import check_cluster
 from core.runs.data_health import audit_outdated
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.row import Outcome, Row
@@ -91,6 +92,10 @@ def check(request: Request, submission: Submission, runs: RunsFolder) -> PlanExe
     lines = [line for row in wanted if row.key in problems for line in str(problems[row.key]).splitlines()]
     if request.train:
         lines += [*execution.unfit(wanted), *lacking(execution.plan)]
+        cluster = check_cluster(execution.plan, runs)
+        lines += filter(None, (cluster.missing, *cluster.problems))
+        for warning in cluster.warnings:
+            say(f"warning: {warning}")
     if lines and request.train:
         raise PlanError("\n".join(dict.fromkeys(lines)))
     return execution

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from core.plan.schema import DataSettings, Plan, Row, RunSettings, TrainSettings
 from core.queue.forecast import forecast_bytes, on_cpu, unfit
 from core.queue.run_status import newest_first
 from core.queue.search import drawn_by, lacking
+from core.queue.slurm.checks import check_cluster
 from core.runs.adapter_size import AdapterSize, adapter_size, model_folder
 from core.runs.memory_forecast import MemoryForecast, memory_forecast
 from core.runs.model_check import family_in, spoken_unless_told
@@ -119,6 +120,9 @@ def run(args: argparse.Namespace) -> ExitCode:
         rows = _selected(plan, args.only, draws)
         planned, problems = plan_rows(plan, rows, runs)
         problems = [*lacking(plan), *problems]
+        cluster = check_cluster(plan, runs)
+        problems += cluster.problems
+        plan = replace(plan, warnings=(*plan.warnings, *filter(None, (cluster.missing, *cluster.warnings))))
         remarks = languages_chosen_by_models(plan, rows)
     except PlanError as error:
         problems = str(error).split("\n")

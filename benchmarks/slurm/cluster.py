@@ -61,7 +61,9 @@ RebootProgram=/bin/true
 PartitionName=gpu Nodes={names} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=0
 PartitionName=first Nodes={names} MaxTime=INFINITE State=UP PriorityTier=10
 """
-NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=1000 Gres=gpu:1 State=UNKNOWN"
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=1000 Gres=gpu:1 State=UNKNOWN"
+)
 GRES = "NodeName={names} Name=gpu File=/dev/null\n"
 START_S = 60.0
 
@@ -126,6 +128,7 @@ class SlurmTestCluster:
         self.stop()
 
     def start_munged(self) -> None:
+        """With a key of its own."""
         folder = self.home / "munge"
         files = {name: folder / name for name in ("socket", "log", "seed", "pid")}
         options = [f"--{kind}={files[name]}" for kind, name in _MUNGE_FILES]
@@ -135,9 +138,10 @@ class SlurmTestCluster:
     def start_slurmctld(self) -> None:
         """Also again, after it was killed: it goes on from what it saved."""
         self._start("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
-        _until(lambda: self.run("scontrol", "ping", check=False).returncode == 0, "slurmctld did not start")
+        _until(lambda: " UP" in self.run("scontrol", "ping", check=False).stdout, "slurmctld did not start")
 
     def start_slurmd(self, node: str) -> None:
+        """A node's daemon, also again; jobs that go on there it finds."""
         self._start(f"slurmd-{node}", "slurmd", "-D", "-N", node, "-f", str(self.conf))
 
     def kill(self, daemon: str) -> None:
@@ -182,8 +186,11 @@ class SlurmTestCluster:
     def wait_idle(self) -> None:
         """Until all nodes can take jobs."""
         _until(
-            lambda: self.run("sinfo", "--noheader", "--format=%T", "--Node", check=False).stdout.split() != []
-            and set(self.run("sinfo", "--noheader", "--format=%T", "--Node", check=False).stdout.split()) == {"idle"},
+            lambda: (
+                self.run("sinfo", "--noheader", "--format=%T", "--Node", check=False).stdout.split() != []
+                and set(self.run("sinfo", "--noheader", "--format=%T", "--Node", check=False).stdout.split())
+                == {"idle"}
+            ),
             f"the nodes did not come up: {self.home}/slurmd-*.log",
         )
 

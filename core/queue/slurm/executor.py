@@ -186,9 +186,9 @@ class JobTrainer:
         own = snapshot.attempts[self.attempts_before :]
         if snapshot.result is not None or (own and own[-1].final is not None):
             return True
-        killed = self._end is not None and (self._end.signal or self._end.state in ("NODE_FAIL", "BOOT_FAIL"))
-        killed = killed or (self._end is not None and not own)
-        waits = DEATH_WAIT_S if killed else WORD_WAIT_S
+        # Of what Slurm ended the word is only welcome; what ended by itself must have had one.
+        ended = self._end is not None and self._end.state in ("COMPLETED", "FAILED") and not self._end.signal
+        waits = WORD_WAIT_S if self._end is None or (ended and own) else DEATH_WAIT_S
         # What was listed as over for a moment may be queued again: the last look must be a new one.
         return now - self._over_since > waits and self._cluster.asked_at > self._over_since
 

@@ -132,7 +132,7 @@ def test_a_job_that_its_node_loses_goes_on_as_the_same_trainer(slurm: FakeSlurm,
         assert trainer.alive()
 
 
-@pytest.mark.parametrize("state", ["COMPLETED", "TIMEOUT", "CANCELLED"])
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED"])
 def test_a_job_has_ended_when_its_last_word_can_be_read(slurm: FakeSlurm, run: RunPaths, state: str) -> None:
     """Slurm knows sooner than a shared folder shows."""
     cluster = cluster_of(run)
@@ -146,19 +146,20 @@ def test_a_job_has_ended_when_its_last_word_can_be_read(slurm: FakeSlurm, run: R
     assert not trainer.alive()
 
 
-@pytest.mark.parametrize("how", ["killed", "node", "before its first event"])
+@pytest.mark.parametrize("how", ["killed", "node", "cancelled", "before its first event"])
 def test_a_job_that_died_is_not_waited_for_long(slurm: FakeSlurm, run: RunPaths, how: str) -> None:
     cluster = cluster_of(run)
     trainer = submitted(cluster, run)
     if how != "before its first event":
         say(run, 1)
-    slurm.change("1", state="NODE_FAIL" if how == "node" else "FAILED", exit="0:9" if how == "killed" else "1:0")
+    state = {"node": "NODE_FAIL", "cancelled": "CANCELLED"}.get(how, "FAILED")
+    slurm.change("1", state=state, exit="0:9" if how == "killed" else "1:0")
     look(cluster)
     trainer.alive()
     look(cluster)
     assert not trainer.alive()
-    outcome = trainer.end("crashed", "")
-    assert outcome[0] == ("interrupted" if how == "node" else "crashed")
+    outcome, _ = trainer.end("crashed", "")
+    assert outcome == {"node": "interrupted", "cancelled": "cancelled"}.get(how, "crashed")
 
 
 def test_a_job_that_slurm_has_forgotten_ends_after_a_grace_period(
