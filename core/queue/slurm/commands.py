@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +73,11 @@ class SlurmMissing(OSError):
 
 def installed() -> bool:
     """Whether this machine has the commands."""
-    return all(shutil.which(name) for name in ("sbatch", "squeue", "scontrol", "scancel"))
+    return all(map(_there, ("sbatch", "squeue", "scontrol", "scancel")))
+
+
+def _there(name: str) -> bool:
+    return any(os.access(f"{folder}/{name}", os.X_OK) for folder in os.get_exec_path())
 
 
 def slurm_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -146,7 +149,7 @@ def parse_job(text: str) -> JobEnd | None:
 
 
 def _accounted(job: str) -> JobEnd | None:
-    if shutil.which("sacct") is None:
+    if not _there("sacct"):
         return None
     fields = "State,ExitCode,ElapsedRaw,NodeList"
     try:
