@@ -17,6 +17,7 @@ from core.queue import journal
 from core.queue.execution import REMOVED, PlanExecution
 from core.queue.forecast import measured_bytes
 from core.queue.gpu.available import NO_SLOT
+from core.queue.gpu.choice import Choice
 from core.queue.pauses import Pauses
 from core.queue.report import judge_run
 from core.queue.requests import RowRequests
@@ -205,10 +206,7 @@ class Work:
     def _draw(self, action: Start) -> bool:
         """Let the search draw its next row, once a trainer could begin with it: by then more is known. False: wait."""
         execution, key = self.execution, action.row.key
-        choice = self._slots.choose(execution.plan.queue.gpu_free_gb)
-        if choice.waits:
-            self.waits(Wait(choice.waits), choice.cause)
-            self.waits_for_gpu = choice.waits != NO_SLOT
+        if self._place() is None:
             return False
         try:
             if not execution.draw(self._slots.identities):
@@ -216,6 +214,16 @@ class Work:
         except UserError as error:
             self._close(key, RowStatus.FAILED, f"nothing can be drawn: {error}", {})
         return True
+
+    def _place(self, devices: int = 1) -> Choice | None:
+        """Where another trainer may be started now; None: nowhere, and why was said."""
+        queue = self.execution.plan.queue
+        choice = self._slots.choose(queue, devices)
+        if not choice.waits:
+            return choice
+        self.waits(Wait(choice.waits), choice.cause)
+        self.waits_for_gpu = choice.waits != NO_SLOT and queue.executor == "local"
+        return None
 
     def _start(self, action: Start) -> bool:
         """Start the row's run, or take over what is there. False: it waits for a slot."""
@@ -228,10 +236,8 @@ class Work:
         run = execution.folder(assigned)
         if execution.decision(assigned, self._slots.identities).status is not RowStatus.QUEUED:
             return True  # done, failed or running already: the next action takes that into account
-        choice = self._slots.choose(execution.plan.queue, assigned.resolved.settings.train.devices)
-        if choice.waits:
-            self.waits(Wait(choice.waits), choice.cause)
-            self.waits_for_gpu = choice.waits != NO_SLOT and execution.plan.queue.executor == "local"
+        choice = self._place(assigned.resolved.settings.train.devices)
+        if choice is None:
             return False
         limit = execution.plan.queue.pause_after
         # Those that train now have most of theirs still to write; one that goes on has its own there already.
