@@ -183,7 +183,7 @@ class PlanExecution:
 
     def _result(self, run: RunPaths) -> Result:
         found = judged(read_run(run), thresholds_of(asdict(self.plan.gate)))
-        return result_of(found, self.run_status.at(run).outcome)
+        return result_of(found.evidence, found.verdict, self.run_status.at(run).outcome)
 
     def unfit(self, rows: Collection[Row]) -> list[str]:
         """What the trainers of these rows would refuse, told before one starts; not of runs that have begun."""

@@ -30,10 +30,9 @@ from core.plan.identity import identity_facts
 from core.plan.rows import Draws, rounded, short
 from core.plan.schema import Plan, Range, SearchSpace
 from core.runs.folder import open_append
-from core.runs.judged import Judged
 from core.runs.paths import RunsFolder
 from core.scoring.criteria import wer_points
-from core.scoring.evidence import Evidence, Interval
+from core.scoring.evidence import Evidence, Interval, Verdict
 from core.system.files import append_whole, check_size, cut_torn_line, lines, open_regular, parse_json, stamp
 
 JOURNAL_BYTES = 16 << 20
@@ -168,14 +167,13 @@ FAILED = Result("failed")
 """It says nothing of its settings' worth; Optuna leaves it out."""
 
 
-def result_of(found: Judged, outcome: str) -> Result:
+def result_of(evidence: Evidence, verdict: Verdict, outcome: str) -> Result:
     """What a drawn run that ended is worth to the search. `outcome`: how it ended, as `RunStatus` has it.
 
     Where candidates are chosen on selection sets, gain and rise are the shipped candidate's there, so that the search
     learns nothing from the sets that verdicts are passed on; else they are those of the tuned scores. A run that its
     own early stop ended is told as pruned, with those of its last interval.
     """
-    evidence = found.evidence
     if evidence.contradiction or evidence.unproven:
         return FAILED
     if outcome == "stopped_early":
@@ -186,7 +184,7 @@ def result_of(found: Judged, outcome: str) -> Result:
         standing = next((one for one in choice.standings if one.name == choice.name), None)
         gain, rise = (None, None) if standing is None else (standing.gain_pp, standing.rise_pp)
     else:
-        gain, rise = (found.verdict.criterion(name).value for name in ("domain_gain", "heldout"))
+        gain, rise = (verdict.criterion(name).value for name in ("domain_gain", "heldout"))
     if gain is None or rise is None or not (math.isfinite(gain) and math.isfinite(rise)):
         return FAILED
     return Result("complete", gain, rise)

@@ -105,10 +105,11 @@ def _about(judged: Judged) -> Iterable[str]:
 
 
 def _weights(judged: Judged) -> str:
-    chosen = judged.evidence.chosen
+    chosen, decay = judged.evidence.chosen, _section(judged.snapshot, "train").get("ema")
+    averaged = f", each the moving average of the steps before it (train.ema = {decay})" if decay else ""
     if chosen is None:
-        return f"those of step {judged.verdict.best_step}"
-    return f"{Candidate(chosen.made_of, chosen.alpha).in_words()}, by the effective weights of each layer"
+        return f"those of step {judged.verdict.best_step}{averaged.replace('each ', '')}"
+    return f"{Candidate(chosen.made_of, chosen.alpha).in_words()}, by the effective weights of each layer{averaged}"
 
 
 def _scores(judged: Judged) -> Iterable[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evidence_kit import GOOD
 from plan_folder import PlanFolder
 from waiting import wait_for
 
@@ -23,8 +24,10 @@ from core.plan.schema import Plan
 from core.queue import search
 from core.queue.execution import PlanExecution
 from core.queue.rows import queue_rows
-from core.queue.search import FAILED, Result, draw, drawn_by, journal_of
+from core.queue.search import FAILED, Result, draw, drawn_by, journal_of, result_of
 from core.runs.paths import RunPaths, RunsFolder
+from core.scoring.evidence import Choice, Standing, Thresholds
+from core.scoring.verdict import judge
 
 optuna = pytest.importorskip("optuna")
 
@@ -134,6 +137,38 @@ def test_each_end_of_a_run_is_told_as_what_it_is(runs: RunsFolder) -> None:
     ]
     assert found[0].value == 3.0 and found[0].constraints == {"guardrail": pytest.approx(0.1 - 0.2)}
     assert found[1].intermediate_values == {300: 1.5} and found[1].constraints == {"guardrail": pytest.approx(3.8)}
+
+
+def test_a_run_is_worth_its_gain_and_rise_on_the_sets_that_nobody_is_judged_on() -> None:
+    verdict = judge(GOOD, Thresholds())
+    assert result_of(GOOD, verdict, "done") == Result("complete", pytest.approx(15.2), pytest.approx(0.1))
+    chosen = Choice("step-000800", True, "why", (Standing("step-000900", 9.0, 0.0, 0.9, None),
+                                                 Standing("step-000800", 4.5, -0.25, 0.9, None)))  # fmt: skip
+    assert result_of(replace(GOOD, choice=chosen), verdict, "done") == Result("complete", 4.5, -0.25)
+    none = replace(GOOD, choice=Choice(None, None, "nothing to choose from"))
+    assert result_of(none, verdict, "done") == FAILED
+
+
+def test_a_run_that_its_early_stop_ended_is_worth_its_last_interval() -> None:
+    ended = replace(GOOD, failure="stopped", intervals=GOOD.intervals[:3], tuned_domain=None, tuned_heldout=None)
+    verdict = judge(ended, Thresholds())
+    assert result_of(ended, verdict, "stopped_early") == Result("pruned", pytest.approx(14.8), pytest.approx(0.2), 800)
+    apart = [replace(i, selection=i.heldout, selection_heldout=i.domain) for i in ended.intervals]
+    found = result_of(replace(ended, intervals=tuple(apart)), verdict, "stopped_early")
+    assert found == Result("pruned", pytest.approx(-0.2), pytest.approx(-14.8), 800)
+    assert result_of(replace(ended, intervals=GOOD.intervals[:1]), verdict, "stopped_early") == FAILED
+
+
+@pytest.mark.parametrize("outcome", ["diverged", "out_of_memory", "crashed", "error", "stopped"])
+def test_a_run_that_failed_says_nothing_of_its_settings(outcome: str) -> None:
+    assert result_of(GOOD, judge(GOOD, Thresholds()), outcome) == FAILED
+
+
+@pytest.mark.parametrize("doubt", ["contradiction", "unproven"])
+def test_scores_that_are_not_believed_teach_nothing(doubt: str) -> None:
+    doubted = replace(GOOD, **{doubt: "edited"})  # type: ignore[arg-type]
+    for outcome in ("done", "stopped_early"):
+        assert result_of(doubted, judge(doubted, Thresholds()), outcome) == FAILED
 
 
 def test_what_repeats_a_row_leaves_a_gap_and_a_space_can_be_used_up(runs: RunsFolder) -> None:

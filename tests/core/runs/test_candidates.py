@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,6 +101,15 @@ def test_a_candidate_that_is_shipped_can_be_accepted(run: FakeRun) -> None:
     assert found.evidence.choice is not None and found.evidence.choice.name == BEST
     assert "0.5 of the way from the base model to those of step 1000" in render(found)
     assert checked(run) == ()
+
+
+def test_the_model_card_says_where_weights_are_moving_averages(run: FakeRun) -> None:
+    found = seen(run)
+    assert "moving average" not in render(found)
+    settings = found.snapshot.config["settings"]
+    config = found.snapshot.config | {"settings": settings | {"train": settings["train"] | {"ema": 0.99}}}
+    averaged = render(replace(found, snapshot=replace(found.snapshot, config=config)))
+    assert "each the moving average of the steps before it (train.ema = 0.99)" in averaged
 
 
 def test_the_snapshot_tells_of_the_candidates(run: FakeRun) -> None:

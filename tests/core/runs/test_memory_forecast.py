@@ -95,3 +95,11 @@ def test_what_cannot_be_told_is_not_guessed(plain: RunSettings, tmp_path: Path) 
     assert memory_forecast(replace(plain, model=ModelSettings("org/model"))) is None
     assert memory_forecast(replace(plain, model=model(tmp_path / "other", "musicgen"))) is None
     assert memory_forecast(replace(plain, data=replace(plain.data, train="/nowhere"))) is None
+
+
+def test_a_moving_average_is_one_more_copy_and_the_divergence_takes_its_logits(plain: RunSettings) -> None:
+    forecast = told(plain)
+    averaged = told(replace(plain, train=replace(plain.train, ema=0.9)))
+    assert averaged.adapter - forecast.adapter == 4 * 24 * 4 * 2 * WIDTH
+    held = told(replace(plain, train=replace(plain.train, kl=0.5)))
+    assert held.step > forecast.step and held.adapter == forecast.adapter
