@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from transformers.modeling_outputs import BaseModelOutput
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.families import FamilyFacts
-from core.training.decode import Vocabulary
+from core.training.decode import Encoded, Vocabulary
 from core.training.families.base import Limits, Samples
 from core.training.families.seq2seq import TOKENS_PER_SECOND, Seq2Seq
+from core.training.loss import Predicted
 
+STEP_SECONDS = 0.5
+"""To whose multiples what is heard of a clip is rounded up, where it is not the whole window."""
 BYTES_OF_A_CHARACTER = 3
 """Of most scripts in UTF-8: tokens that one character may take in a multilingual vocabulary of bytes."""
 
@@ -25,6 +31,12 @@ class Whisper(Seq2Seq):
 
     targets_version: ClassVar[int] = 2
     """1 had no space before the first word."""
+    audio_context: float | None = None
+    """Seconds of silence after a clip that are heard with it; None: whatever is missing of the window."""
+
+    def hearing(self, audio_context: float | None) -> Self:
+        """The same model, to hear a clip and so many seconds after it in place of the whole window."""
+        return replace(self, audio_context=audio_context)
 
     def own_vocabulary(self) -> Vocabulary:
         """With a prompt for the clips that name no language."""
@@ -78,7 +90,73 @@ class Whisper(Seq2Seq):
         """Log-mel windows (clips, bins, frames)."""
         extractor = self.processor.feature_extractor
         windows = [extractor(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt") for clip in clips]
-        return {"input_features": torch.cat([one["input_features"] for one in windows]).to(self.device)}
+        found = {"input_features": torch.cat([one["input_features"] for one in windows]).to(self.device)}
+        if self.audio_context is not None:
+            seconds = [self.encoder_seconds(len(clip) / SAMPLE_RATE_HZ) for clip in clips]
+            found["seconds"] = torch.tensor(seconds)
+        return found
+
+    def encoder_seconds(self, seconds: float) -> float:
+        """The window, or the clip and the margin, in whole steps, so that clips of about one length are a batch."""
+        window = super().encoder_seconds(seconds)
+        if self.audio_context is None:
+            return window
+        return min(window, STEP_SECONDS * math.ceil((seconds + self.audio_context) / STEP_SECONDS))
+
+    def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Any:
+        """Encoder outputs, and what each clip's transcript begins with; with `audio_context` of each length apart."""
+        if self.audio_context is None:
+            return super().encode(features, languages)
+        windows, seconds = features["input_features"], features["seconds"].tolist()
+        prompts = self.prompts_of(len(windows), languages)
+        encoder = self.network.get_encoder()
+        frames = windows.shape[-1] / self.limits.max_seconds
+        groups = []
+        for length in sorted(set(seconds), reverse=True):
+            rows = [row for row, one in enumerate(seconds) if one == length]
+            heard = _heard(encoder, windows[rows, :, : round(length * frames)])
+            groups.append((rows, Encoded(heard, None, tuple(prompts[row] for row in rows))))
+        return Lengths(groups)
+
+    def predicted(self, encoded: Any, targets: Sequence[Sequence[int]]) -> Predicted:
+        """The logits of each token, after the true ones before it."""
+        if not isinstance(encoded, Lengths):
+            return super().predicted(encoded, targets)
+        parts = [
+            (rows, super(Whisper, self).predicted(one, [targets[r] for r in rows])) for rows, one in encoded.groups
+        ]
+        longest = max(part.logits.shape[1] for _, part in parts)
+        order = torch.tensor([row for rows, _ in parts for row in rows]).argsort()
+        logits = [functional.pad(part.logits, (0, 0, 0, longest - part.logits.shape[1])) for _, part in parts]
+        lengths = torch.cat([part.lengths for _, part in parts])
+        return Predicted(torch.cat(logits)[order], lengths[order])
+
+    def decode(self, encoded: Any, caps: Sequence[int]) -> list[list[int]]:
+        """The most likely token at each place, until EOS or the cap; or the best of some hypotheses."""
+        if not isinstance(encoded, Lengths):
+            return super().decode(encoded, caps)
+        written: list[list[int]] = [[] for _ in caps]
+        for rows, one in encoded.groups:
+            for row, ids in zip(rows, super().decode(one, [caps[row] for row in rows]), strict=True):
+                written[row] = ids
+        return written
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """A batch in groups of clips of which the encoder heard as much; none is padded, for Whisper knows no mask."""
+
+    groups: list[tuple[list[int], Encoded]]
+    """Rows of the batch, and what was heard of them."""
+
+
+def _heard(encoder: Any, features: Tensor) -> BaseModelOutput:
+    """transformers' encoder for fewer frames than its window has, by the first of its positions."""
+    hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(features)))).permute(0, 2, 1)
+    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+    for layer in encoder.layers:
+        hidden = layer(hidden, None)
+    return BaseModelOutput(last_hidden_state=encoder.layer_norm(hidden))
 
 
 def _own_prompt(tokenizer: Any, start: int | None) -> tuple[int, ...]:
