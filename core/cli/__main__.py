@@ -146,6 +146,12 @@ def _parser() -> argparse.ArgumentParser:
             help="hypotheses of the beam search; default: the adapter's, or 1, which is greedy",
         )
         command.add_argument(
+            "--audio-context",
+            type=float,
+            metavar="S",
+            help="of Whisper: seconds heard after a clip; default: the adapter's, or its whole window of 30",
+        )
+        command.add_argument(
             "--tokens-per-second",
             type=float,
             metavar="R",

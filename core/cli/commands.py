@@ -19,7 +19,7 @@ from core.manifests.hashing import HashCache, manifest_sha256
 from core.manifests.manifest import Manifest, read_manifest
 from core.manifests.sets import reserve_part
 from core.plan.schema import MOST_BEAMS
-from core.runs.adapter_files import AdapterFacts, adapter_hash, read_facts
+from core.runs.adapter_files import LONGEST_AUDIO_CONTEXT, AdapterFacts, adapter_hash, read_facts
 from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
 from core.scoring.alignment import wer_table
 from core.scoring.evidence import ran_on
@@ -67,6 +67,8 @@ def load(args: argparse.Namespace, manifest: Manifest | None = None) -> Loaded:
         raise UserError("--model: missing; give the base model's folder or hub id")
     if args.beams is not None and not 1 <= args.beams <= MOST_BEAMS:
         raise UserError(f"--beams {args.beams}: must be from 1 to {MOST_BEAMS}")
+    if args.audio_context is not None and not 0 <= args.audio_context <= LONGEST_AUDIO_CONTEXT:
+        raise UserError(f"--audio-context {args.audio_context}: must be from 0 to {LONGEST_AUDIO_CONTEXT:g} seconds")
     for option in ("threads", "batch_seconds", "tokens_per_second"):
         value = getattr(args, option)
         if value is not None and not 0 < value < math.inf:
@@ -95,6 +97,8 @@ def load(args: argparse.Namespace, manifest: Manifest | None = None) -> Loaded:
     if args.tokens_per_second:
         speech = speech.capped_at(args.tokens_per_second)
     speech = speech.with_beams(args.beams or (facts.beams if facts else 1))
+    if args.audio_context is not None:
+        speech = speech.hearing(args.audio_context)
     return Loaded(
         speech=speech,
         step=0 if bare else facts.step if facts else None,

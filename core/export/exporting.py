@@ -76,6 +76,12 @@ def check(source: Source, target: Target, folder: Path) -> None:
     refused = target.form.refusal(model_type(source))
     if refused is not None:
         raise UserError(refused)
+    if source.facts.audio_context is not None:
+        raise UserError(
+            f"--to {target.form.name}: this adapter was trained and judged with model.audio_context = "
+            f"{source.facts.audio_context:g}, and whatever serves an export hears Whisper's whole window: its verdict "
+            "says nothing of that; serve it with lora-cli transcribe, or train without audio_context"
+        )
     _check_runtime(target)
     if folder.exists() or folder.is_symlink():
         raise UserError(f"-o {folder}: is there already; give a folder that is not, or delete it first")

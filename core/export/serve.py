@@ -100,7 +100,7 @@ def _opened(target: Target, request: Request) -> SpeechModel | Recogniser:
 
 def as_judged(speech: SpeechModel, facts: AdapterFacts) -> SpeechModel:
     """A plain model, decoded as the adapter was."""
-    return speech.capped_at(facts.tokens_per_second).with_beams(facts.beams)
+    return speech.capped_at(facts.tokens_per_second).with_beams(facts.beams).hearing(facts.audio_context)
 
 
 def loaded(folder: str, revision: str | None, facts: AdapterFacts) -> SpeechModel:

@@ -80,6 +80,8 @@ class FamilyFacts:
     """Tokens that the prompt is made of, `{language}` being a code."""
     windowed: bool = False
     """Whether every clip is padded to the window of its feature extractor, which is the longest that it hears."""
+    audio_context: bool = False
+    """Whether it can hear a part of that window, by the first of its positions."""
 
     def module(self, name: str) -> str:
         """The module that a name in the model's files belongs to."""
@@ -163,6 +165,7 @@ FAMILIES = (
         leading_space=True,
         multilingual_from=51865,  # English-only models have one less
         windowed=True,
+        audio_context=True,
         beams=True,
         spectrogram=(2, 1),
     ),
@@ -439,8 +442,16 @@ def heard_as(facts: FamilyFacts, config: Mapping[str, object]) -> tuple[int, int
     return None if kinds & HEAR_SAMPLES else facts.spectrogram
 
 
-def cannot(facts: FamilyFacts, train: TrainSettings, config: Mapping[str, object] | None = None) -> Iterator[str]:
+def cannot(
+    facts: FamilyFacts,
+    train: TrainSettings,
+    config: Mapping[str, object] | None = None,
+    *,
+    audio_context: float | None = None,
+) -> Iterator[str]:
     """What settings ask of a family, or of its model with this config.json, that it cannot do, one sentence each."""
+    if audio_context is not None and not facts.audio_context:
+        yield no_audio_context(facts)
     if train.beams > 1 and not facts.beams:
         able = ", ".join(one.name for one in FAMILIES if one.beams)
         yield f"gate.beams: {facts.name} models are decoded greedily; set it to 1, which is the default (beams: {able})"
@@ -448,6 +459,12 @@ def cannot(facts: FamilyFacts, train: TrainSettings, config: Mapping[str, object
         yield nothing_to_mask(facts)
     if train.kl > 0 and not facts.divergence:
         yield no_divergence(facts)
+
+
+def no_audio_context(facts: FamilyFacts) -> str:
+    """What to say of `model.audio_context` for a family that cannot hear less than it does."""
+    able = ", ".join(one.name for one in FAMILIES if one.audio_context)
+    return f"model.audio_context: {facts.name} models cannot hear a part of a window; leave it out ({able} may)"
 
 
 def no_divergence(facts: FamilyFacts) -> str:

@@ -32,6 +32,7 @@ EXCLUDED: Mapping[str, str] = {
 LATER: Mapping[str, Any] = {
     "model.language": None,
     "model.task": None,
+    "model.audio_context": None,
     "data.selection_share": 0.0,
     "train.deterministic": False,
     "train.base_precision": "fp32",

@@ -163,6 +163,13 @@ class ModelSettings:
         None, 'code of what is spoken ("de"), for models that are told it; clips may name their own'
     )
     task: str | None = _key(None, 'what such a model does with it ("translate"); default: transcribe')
+    audio_context: float | None = _key(
+        None,
+        "of Whisper: seconds heard after a clip, in place of all of its window of 30; faster, and it may repeat itself",
+        unit="s",
+        minimum=0.0,
+        maximum=30.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

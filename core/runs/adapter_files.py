@@ -26,6 +26,8 @@ LEAST_TOKENS_PER_SECOND = 1.0
 """The slowest speech takes more: with fewer a transcript would be cut, whatever was said."""
 _PRECISIONS = ("fp32", "bf16")
 _LARGEST_RMS = 1.0
+LONGEST_AUDIO_CONTEXT = 30.0
+"""Seconds: the whole window of a Whisper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class AdapterFacts:
     """As in `core.runs.scores.Decoding`."""
     beams: int = 1
     """Of the beam search that its WER was decoded with; 1: greedy."""
+    audio_context: float | None = None
+    """As in `core.runs.scores.Decoding`."""
     made_of: tuple[int, ...] = ()
     """Steps of the intervals whose weights it is the average of; empty: it is its interval as training left it."""
     way: float = 1.0
@@ -62,7 +66,7 @@ class AdapterFacts:
 
 
 _LATER: dict[str, Any] = {"language": None, "task": None, "prompt": (), "targets": 1, "beams": 1}
-_LATER |= {"made_of": (), "way": 1.0}
+_LATER |= {"audio_context": None, "made_of": (), "way": 1.0}
 """Facts that earlier adapters do not have: not written at these values, so that equal adapters stay equal bytes."""
 
 
@@ -102,6 +106,7 @@ def impossible(facts: AdapterFacts) -> str | None:
         "prompt": all(token >= 0 for token in facts.prompt),
         "targets": facts.targets >= 1,
         "beams": 1 <= facts.beams <= MOST_BEAMS,
+        "audio_context": facts.audio_context is None or 0 <= facts.audio_context <= LONGEST_AUDIO_CONTEXT,
         "made_of": all(step >= 1 for step in facts.made_of),
         "way": 0 < facts.way <= 1,
         "lifted": all(token >= 0 for token in facts.lifted),

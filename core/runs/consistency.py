@@ -408,7 +408,7 @@ def wrong_facts(snapshot: RunSnapshot, best: str) -> Iterator[str]:
     score, _ = read_score(paths.evaluation(best, "domain"))
     if score is not None:
         wanted |= {"fingerprint": score.fingerprint, "precision": score.precision}
-        names = ("tokens_per_second", "lifted", "language", "task", "prompt", "targets", "beams")
+        names = ("tokens_per_second", "lifted", "language", "task", "prompt", "targets", "beams", "audio_context")
         wanted |= {name: getattr(score.decode, name) for name in names}
         if score.decode.beams != train.get("beams", 1):
             asked = f"gate.beams of the run was {train.get('beams', 1)}"

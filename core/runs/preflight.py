@@ -47,7 +47,11 @@ def preflight(settings: RunSettings, *, targets_known: bool = True) -> list[str]
         problems.append(wrong)
     else:
         facts = family_in(folder)
-        problems += cannot(facts, settings.train, config_of(folder)) if facts is not None else []
+        problems += (
+            cannot(facts, settings.train, config_of(folder), audio_context=settings.model.audio_context)
+            if facts is not None
+            else []
+        )
         asked = (adapter_problem(settings) if targets_known else None, _wrong_language(folder, settings))
         problems += [wrong for wrong in asked if wrong is not None]
     problems += _unfit_reserve(settings.data)

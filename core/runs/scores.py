@@ -111,6 +111,8 @@ class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Version of what the family takes for the targets of a text."""
     beams: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Hypotheses of the beam search. A greedy document does not say it."""
+    audio_context: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Seconds heard after a clip, where a Whisper does not hear its whole window."""
 
 
 class Single(msgspec.Struct, frozen=True):

@@ -361,7 +361,7 @@ def decoding_as(
                 f"adapter {folder}: was trained with the prompt {list(facts.prompt)}, this version gives the model "
                 f"{list(speech.prompted)}: use the lora-tui and transformers that trained it, or train again"
             )
-        speech = speech.capped_at(facts.tokens_per_second).allowing(facts.lifted)
+        speech = speech.capped_at(facts.tokens_per_second).allowing(facts.lifted).hearing(facts.audio_context)
     return speech, facts
 
 

@@ -62,9 +62,9 @@ def _later(speech: SpeechModel, languages: str | None) -> dict[str, Any]:
     """What only some models have: without it facts are as they were before any had it."""
     told = languages if speech.facts.language != "refused" else None
     decoding = speech.decoding
-    facts = {name: getattr(decoding, name) for name in ("language", "task", "prompt", "targets", "beams")} | {
-        "languages": told
-    }
+    facts = {
+        name: getattr(decoding, name) for name in ("language", "task", "prompt", "targets", "beams", "audio_context")
+    } | {"languages": told}
     defaults = {"prompt": (), "targets": 1, "beams": 1}
     return {name: value for name, value in facts.items() if value != defaults.get(name)}
 

@@ -222,11 +222,11 @@ class Session:
             language=model.language,
             task=model.task,
         )
-        if unable := list(cannot(speech.facts, train)):
+        if unable := list(cannot(speech.facts, train, audio_context=model.audio_context)):
             raise ModelError("\n".join(unable))
         if (train.augment.time_masks or train.augment.feature_masks) and speech.spectrogram is None:
             raise ModelError(nothing_to_mask(speech.facts))
-        return speech.with_beams(train.beams)
+        return speech.with_beams(train.beams).hearing(model.audio_context)
 
     def _check_model(self) -> None:
         """Raise ModelError when the model is no longer the one whose hash is in the run's identity."""
@@ -423,6 +423,7 @@ class Session:
             prompt=speech.prompted,
             targets=speech.targets_version,
             beams=speech.beams,
+            audio_context=speech.audio_context,
         )
 
     def _finish(self, trainer: Trainer, materials: Materials, journal: Journal, audit: HealthAudit) -> None:

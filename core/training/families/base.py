@@ -18,7 +18,14 @@ from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.errors import ModelError
-from core.plan.families import FamilyFacts, known_languages, no_divergence, unlisted_languages, wrong_language
+from core.plan.families import (
+    FamilyFacts,
+    known_languages,
+    no_audio_context,
+    no_divergence,
+    unlisted_languages,
+    wrong_language,
+)
 from core.runs.scores import Decoding
 from core.training.loss import Predicted
 
@@ -70,6 +77,8 @@ class SpeechModel(ABC):
 
     beams: int = 1
     """Hypotheses of the beam search that decodes; 1: greedy."""
+    audio_context: float | None = None
+    """Seconds of silence after a clip that are heard with it; None: as many as the family's window has."""
 
     targets_version: ClassVar[int] = 1
     """Raised when the targets of a text change, so that losses and adapters of before are told apart."""
@@ -184,6 +193,7 @@ class SpeechModel(ABC):
             prompt=self.prompted,
             targets=self.targets_version,
             beams=self.beams,
+            audio_context=self.audio_context,
         )
 
     def check_languages(self, clips: Iterable[str | None] = (None,)) -> None:
@@ -213,6 +223,12 @@ class SpeechModel(ABC):
         if beams > 1 and not self.facts.beams:
             raise ModelError(f"beams = {beams}: {self.facts.name} models are decoded greedily; ask for 1, or for none")
         return replace(self, beams=beams)
+
+    def hearing(self, audio_context: float | None) -> Self:
+        """The same model, to hear a clip and so many seconds after it in place of its window. ModelError: it cannot."""
+        if audio_context is not None and not self.facts.audio_context:
+            raise ModelError(no_audio_context(self.facts))
+        return replace(self, audio_context=audio_context)
 
     @property
     def spectrogram(self) -> tuple[int, int] | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.modeling_outputs import BaseModelOutput
 
 from core.audio.samples import SAMPLE_RATE_HZ
 from core.plan.families import FamilyFacts
@@ -31,12 +30,6 @@ class Whisper(Seq2Seq):
 
     targets_version: ClassVar[int] = 2
     """1 had no space before the first word."""
-    audio_context: float | None = None
-    """Seconds of silence after a clip that are heard with it; None: whatever is missing of the window."""
-
-    def hearing(self, audio_context: float | None) -> Self:
-        """The same model, to hear a clip and so many seconds after it in place of the whole window."""
-        return replace(self, audio_context=audio_context)
 
     def own_vocabulary(self) -> Vocabulary:
         """With a prompt for the clips that name no language."""
@@ -150,8 +143,10 @@ class Lengths:
     """Rows of the batch, and what was heard of them."""
 
 
-def _heard(encoder: Any, features: Tensor) -> BaseModelOutput:
+def _heard(encoder: Any, features: Tensor) -> Any:
     """transformers' encoder for fewer frames than its window has, by the first of its positions."""
+    from transformers.modeling_outputs import BaseModelOutput
+
     hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(features)))).permute(0, 2, 1)
     hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
     for layer in encoder.layers:
