@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from core.errors import ModelError
 from core.plan.schema import TrainSettings
 from core.training.families.base import SpeechModel
+from core.training.products import is_plain_linear
 
 _WHOLE = "_stands_for"
 """Attribute of a reduced module: a tuple with the module that it stands for, which makes that no child of it."""
@@ -91,7 +92,7 @@ def _base_modules(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
     """(owner, name, module) of what may be reduced; nothing of an adapter."""
     for name, owner in network.named_modules():
         for child, module in owner.named_children():
-            plain = type(module) is nn.Linear or isinstance(module, _CONVOLUTIONS)
+            plain = is_plain_linear(module) or isinstance(module, _CONVOLUTIONS)
             # not where the weight is computed of others, as by wav2vec2's weight norm
             if plain and "weight" in module._parameters and ".lora_" not in f".{name}.{child}.":
                 yield owner, child, module

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from core.training.products import FastLinear, product
+from core.training.products import is_plain_linear, product
 
 SMALL = 2**18
 """Weights of a layer that are made anew for a batch of any size."""
@@ -126,7 +126,7 @@ class OneProductLinear(Linear):  # type: ignore[misc]
         """Whether the base is a frozen linear layer in full precision."""
         base = self.get_base_layer()
         frozen = not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
-        return type(base) in (nn.Linear, FastLinear) and base.weight.dtype in _EXACT and frozen
+        return is_plain_linear(base) and base.weight.dtype in _EXACT and frozen
 
     def _known(self, name: str) -> bool:
         """Whether the adapter of that name is nothing but A and B, or those and DoRA's magnitudes."""

@@ -89,6 +89,11 @@ class FastLinear(nn.Linear):
         return product(input, self.weight, self.bias)
 
 
+def is_plain_linear(layer: nn.Module) -> bool:
+    """Whether a layer is a linear one with its weights as they are, and no other library's."""
+    return type(layer) in (nn.Linear, FastLinear)
+
+
 def take_fast_products(network: nn.Module) -> None:
     """Make each plain linear layer of a network a FastLinear, in place, where that is any faster."""
     if not available():

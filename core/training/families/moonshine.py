@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from core.training.decode import Encoded
-from core.training.families import moonshine_scoring
+from core.training.families import moonshine_scoring, moonshine_steps
 from core.training.families.base import Samples
 from core.training.families.moonshine_scoring import LeanEncoded
+from core.training.families.moonshine_steps import SteppedEncoded
 from core.training.families.seq2seq import Seq2Seq
 from core.training.loss import Predicted, pad_targets
 from core.training.padding import MaskedGroupNorm, masked_norm
@@ -81,17 +82,30 @@ class Moonshine(Seq2Seq):
     def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Encoded:
         """Encoder outputs, and what each clip's transcript begins with."""
         samples, mask = features["input_values"], features["attention_mask"]
-        plain = torch.is_grad_enabled() or torch.is_autocast_enabled(samples.device.type)
-        if plain or not moonshine_scoring.can_be_lean(self.network):
+        if torch.is_autocast_enabled(samples.device.type) or samples.dtype is not torch.float32:
             return super().encode(features, languages)
-        return moonshine_scoring.encode(self.network, samples, mask, self.prompts_of(len(samples), languages))
+        prompts = self.prompts_of(len(samples), languages)
+        if torch.is_grad_enabled():
+            if moonshine_steps.can_step(self._base):
+                return moonshine_steps.encode(self._base, samples, mask, prompts)
+        elif moonshine_scoring.can_be_lean(self.network):
+            return moonshine_scoring.encode(self.network, samples, mask, prompts)
+        return super().encode(features, languages)
+
+    @property
+    def _base(self) -> Any:
+        """The transformers model, whose layers peft has replaced by adapted ones where there is an adapter."""
+        return getattr(self.network, "get_base_model", lambda: self.network)()
 
     def predicted(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Predicted:
         """The logits of each token, after the true ones before it."""
-        if not isinstance(encoded, LeanEncoded):
+        if not isinstance(encoded, (LeanEncoded, SteppedEncoded)):
             return super().predicted(encoded, targets)
         inputs, _, lengths = pad_targets(targets, encoded.prompts, self.vocabulary.pad)
-        logits = moonshine_scoring.logits(self.network, encoded, inputs.to(self.device))
+        if isinstance(encoded, SteppedEncoded):
+            logits = moonshine_steps.logits(self._base, encoded, inputs.to(self.device))
+        else:
+            logits = moonshine_scoring.logits(self.network, encoded, inputs.to(self.device))
         return Predicted(logits[:, len(encoded.prompts[0]) - 1 :], lengths.to(self.device))
 
     def decode(self, encoded: Encoded, caps: Sequence[int]) -> list[list[int]]:

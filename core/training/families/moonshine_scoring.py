@@ -26,15 +26,24 @@ CHUNK_SAMPLES = 30 * 16_000
 
 def can_be_lean(network: Any) -> bool:
     """Whether the network is one of which this module has the formulas: plain layers, nothing padded or grouped."""
+    if not knows(network):
+        return False
+    layers = [m for part in (network.model.encoder, network.model.decoder) for m in part.layers.modules()]
+    attentions = [m for m in layers if hasattr(m, "q_proj")]
+    return all(
+        isinstance(m, nn.Linear) and m.weight.dtype is torch.float32 for m in layers if hasattr(m, "in_features")
+    ) and all(a.q_proj.bias is None and a.k_proj.bias is None and a.v_proj.bias is None for a in attentions)
+
+
+def knows(network: Any) -> bool:
+    """Whether the network computes by the formulas of this module, whatever its linear layers are."""
     if type(network).__name__ != "MoonshineForConditionalGeneration":
         return False  # peft's model around one, or streaming
     config, rotary = network.config, network.config.rope_parameters
     layers = [m for part in (network.model.encoder, network.model.decoder) for m in part.layers.modules()]
     attentions = [m for m in layers if hasattr(m, "q_proj")]
     return (
-        all(isinstance(m, nn.Linear) and m.weight.dtype is torch.float32 for m in layers if hasattr(m, "in_features"))
-        and all(a.num_key_value_groups == 1 and a.head_dim_padding == 0 and a.head_dim % 2 == 0 for a in attentions)
-        and all(a.q_proj.bias is None and a.k_proj.bias is None and a.v_proj.bias is None for a in attentions)
+        all(a.num_key_value_groups == 1 and a.head_dim_padding == 0 and a.head_dim % 2 == 0 for a in attentions)
         and rotary["rope_type"] == "default"
         and (config.encoder_hidden_act, config.decoder_hidden_act) == ("gelu", "silu")
         and isinstance(network.model.encoder.groupnorm, MaskedGroupNorm)  # else it is to hear padding
@@ -62,13 +71,12 @@ def encode(network: Any, samples: Tensor, mask: Tensor, prompts: tuple[tuple[int
     hidden = samples.new_zeros(len(counts), _frames(samples.shape[1]), width)
     for start, stop in _chunks(counts, CHUNK_SAMPLES if samples.device.type == "cpu" else None):
         longest = max(counts[start:stop])
-        part = _encoded(encoder, samples[start:stop, :longest].contiguous(), counts[start:stop], frames[start:stop])
+        part = _encoded(encoder, samples[start:stop, :longest].contiguous(), counts[start:stop])
         hidden[start:stop, : part.shape[1]] = part
     own = torch.arange(hidden.shape[1], device=hidden.device) < torch.tensor(frames, device=hidden.device)[:, None]
     crossed = tuple(_crossed(layer.encoder_attn, hidden) for layer in network.model.decoder.layers)
     outputs = MoonshineEncoderModelOutput(last_hidden_state=hidden, attention_mask=own.int())
-    heard = None if min(frames) == hidden.shape[1] else own[:, None, None, :]
-    return LeanEncoded(outputs, mask, prompts, crossed, heard)
+    return LeanEncoded(outputs, mask, prompts, crossed, own_frames(counts, hidden))
 
 
 def _chunks(counts: Sequence[int], budget: int | None) -> list[tuple[int, int]]:
@@ -96,7 +104,8 @@ def _convolved(rows: Tensor, layer: nn.Conv1d) -> Tensor:
     return product(windows.reshape(clips * count, -1), weight, layer.bias).view(clips, count, -1)
 
 
-def _encoded(encoder: Any, samples: Tensor, counts: Sequence[int], frames: Sequence[int]) -> Tensor:
+def stem(encoder: Any, samples: Tensor, counts: Sequence[int]) -> Tensor:
+    """(clips, frames, width): what the convolutions make of clips of so many samples, padded to the longest."""
     hidden = _convolved(samples[:, :, None], encoder.conv1).tanh_()
     norm = encoder.groupnorm
     for row, count in zip(hidden, counts, strict=True):
@@ -104,25 +113,33 @@ def _encoded(encoder: Any, samples: Tensor, counts: Sequence[int], frames: Seque
         own = row[: (count - 127) // 64 + 1]
         own.copy_(functional.layer_norm(own.reshape(1, -1), (own.numel(),), eps=norm.eps).view_as(own))
     hidden.mul_(norm.weight).add_(norm.bias)
-    hidden = functional.gelu(_convolved(hidden, encoder.conv2))
-    hidden = functional.gelu(_convolved(hidden, encoder.conv3))
-    longest = hidden.shape[1]
-    mask = None
-    if min(frames) < longest:
-        own = torch.arange(longest, device=hidden.device) < torch.tensor(list(frames), device=hidden.device)[:, None]
-        mask = own[:, None, None, :]
-    turns = _turns(encoder.rotary_emb, longest, hidden)
+    return functional.gelu(_convolved(functional.gelu(_convolved(hidden, encoder.conv2)), encoder.conv3))
+
+
+def own_frames(counts: Sequence[int], like: Tensor) -> Tensor | None:
+    """(clips, 1, 1, frames) of `like` (clips, frames, width): those of clips of so many samples; None: all are."""
+    frames, longest = [_frames(count) for count in counts], like.shape[1]
+    if min(frames) == longest:
+        return None
+    own = torch.arange(longest, device=like.device) < torch.tensor(frames, device=like.device)[:, None]
+    return own[:, None, None, :]
+
+
+def _encoded(encoder: Any, samples: Tensor, counts: Sequence[int]) -> Tensor:
+    hidden = stem(encoder, samples, counts)
+    mask = own_frames(counts, hidden)
+    turns = turns_of(encoder.rotary_emb, hidden.shape[1], hidden)
     for layer in encoder.layers:
         attention = layer.self_attn
         queries, keys, values = _turned(attention, layer.input_layernorm(hidden), turns).unbind(2)
-        mixed = _attended(attention, queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask)
+        mixed = attended(attention, queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask)
         hidden = hidden + product(mixed, attention.o_proj.weight)
         hidden += layer.mlp.fc2(functional.gelu(layer.mlp.fc1(layer.post_attention_layernorm(hidden))))
     normed: Tensor = encoder.layer_norm(hidden)
     return normed
 
 
-def _turns(rotary: Any, count: int, like: Tensor) -> Tensor:
+def turns_of(rotary: Any, count: int, like: Tensor) -> Tensor:
     """(places, 1, 1, half of what is turned): the rotations of places 0 … count - 1, as complex numbers."""
     cosine, sine = rotary(like, torch.arange(count, device=like.device)[None])
     half = cosine.shape[-1] // 2
@@ -138,9 +155,7 @@ def _turned(attention: Any, rows: Tensor, turns: Tensor) -> Tensor:
     return made
 
 
-def _attended(
-    attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **more: Any
-) -> Tensor:
+def attended(attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **more: Any) -> Tensor:
     """(clips, heads, places, width) → (clips, places, heads · width)."""
     mixed = functional.scaled_dot_product_attention(
         queries, keys, values, attn_mask=mask, scale=attention.scaling, **more
@@ -157,12 +172,12 @@ def _crossed(attention: Any, hidden: Tensor) -> Tensor:
 def logits(network: Any, encoded: LeanEncoded, inputs: Tensor) -> Tensor:
     """(clips, places, vocabulary) after each of the inputs (clips, places), the true tokens before it known."""
     decoder = network.model.decoder
-    turns = _turns(decoder.rotary_emb, inputs.shape[1], encoded.crossed[0])
+    turns = turns_of(decoder.rotary_emb, inputs.shape[1], encoded.crossed[0])
     hidden = decoder.embed_tokens(inputs)
     for layer, crossed in zip(decoder.layers, encoded.crossed, strict=True):
         attention = layer.self_attn
         queries, keys, values = _turned(attention, layer.input_layernorm(hidden), turns).unbind(2)
-        mixed = _attended(
+        mixed = attended(
             attention, queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), None, is_causal=True
         )
         hidden = _rest(layer, hidden + product(mixed, attention.o_proj.weight), crossed, encoded.heard)
@@ -175,7 +190,7 @@ def _rest(layer: Any, hidden: Tensor, crossed: Tensor, heard: Tensor | None) -> 
     attention = layer.encoder_attn
     queries = product(layer.post_attention_layernorm(hidden), attention.q_proj.weight)
     queries = queries.view(*hidden.shape[:2], -1, attention.head_dim).transpose(1, 2)
-    hidden += product(_attended(attention, queries, crossed[0], crossed[1], heard), attention.o_proj.weight)
+    hidden += product(attended(attention, queries, crossed[0], crossed[1], heard), attention.o_proj.weight)
     values, gate = layer.mlp.fc1(layer.final_layernorm(hidden)).chunk(2, dim=-1)
     hidden += layer.mlp.fc2(functional.silu(gate) * values)
     return hidden
@@ -187,7 +202,7 @@ def greedy(network: Any, encoded: LeanEncoded, vocabulary: Vocabulary, max_token
     device = encoded.crossed[0].device
     prompts = torch.tensor(encoded.prompts, device=device)
     places = prompts.shape[1] + max(max_tokens)
-    turns = _turns(decoder.rotary_emb, places, encoded.crossed[0])
+    turns = turns_of(decoder.rotary_emb, places, encoded.crossed[0])
     written: list[list[int]] = [[] for _ in max_tokens]
     rows, running = list(range(len(max_tokens))), set(range(len(max_tokens)))
     crossed, heard = list(encoded.crossed), encoded.heard
@@ -206,7 +221,7 @@ def greedy(network: Any, encoded: LeanEncoded, vocabulary: Vocabulary, max_token
             # (clips, 1, 3, heads, width) → (2, clips, heads, width)
             kept[number][:, :, :, place] = made[:, 0, 1:].transpose(0, 1)
             own = kept[number][..., : place + 1, :]
-            mixed = _attended(attention, made[:, :, 0].transpose(1, 2), own[0], own[1], None)
+            mixed = attended(attention, made[:, :, 0].transpose(1, 2), own[0], own[1], None)
             hidden = _rest(layer, hidden + product(mixed, attention.o_proj.weight), crossed[number], heard)
         if place + 1 < prompts.shape[1]:
             token = prompts[rows, place + 1]
