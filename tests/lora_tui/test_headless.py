@@ -20,8 +20,10 @@ from plan_folder import PlanFolder
 from waiting import DEADLINE_S, wait_for
 
 from core.errors import ExitCode
+from core.plan.read import parse_plan
 from core.queue.__main__ import supervise
 from core.queue.requests import Target
+from core.queue.search import journal_of
 from core.runs.status import Status
 from core.system.locks import is_held
 from core.system.process import identity_of
@@ -137,6 +139,35 @@ def test_a_rejected_plan_exits_1_and_only_the_gate_says_so(folder: PlanFolder, f
     code, _out, err = face()
     assert code == 0 and "verdict: REJECTED" in err
     assert face("--gate", "--no-train")[0] == 1
+
+
+LEARNING = '[search]\nsampler = "tpe"\nadapter.rank = [8, 16, 32, 64]\n[[experiment]]\nid = "a"\nadapter.rank = 4\n'
+
+
+def test_rows_that_a_search_draws_meanwhile_are_followed_and_judged(folder: PlanFolder, face: Face) -> None:
+    folder.write(LEARNING, queue='then = "search"')
+    folder.script(**{"a": ["poor"], "search": ["poor"], "search@rank64": ["good"]})
+    code, out, err = face("--gate")
+    drawn = folder.starts()[1:]
+    assert code == 0 and drawn
+    for key in drawn:
+        assert f"{key}  step 20/20" in err
+        assert f"| {key} " in out
+    assert "search#next" not in out + err
+    code, _, err = face("--gate", "--no-train")
+    assert code == 0 and f"{drawn[-1]}  verdict: ACCEPTED" in err
+
+
+def test_a_search_that_cannot_go_on_says_why_and_the_rest_is_judged(folder: PlanFolder, face: Face) -> None:
+    folder.write(LEARNING, queue='then = "search"')
+    folder.script(a=["poor"])
+    journal = journal_of(folder.runs, parse_plan(folder.plan.read_text(), str(folder.plan)))
+    journal.parent.mkdir(parents=True)
+    journal.write_text("[]\n")
+    code, out, err = face("--gate")
+    assert code == ExitCode.UNDECIDED, "what was asked for was not all done"
+    assert "is no journal of this search" in err and "search#next" in out
+    assert folder.starts() == ["a"]
 
 
 def test_a_failed_run_exits_1_without_the_gate_too(folder: PlanFolder, face: Face) -> None:

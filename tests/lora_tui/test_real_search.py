@@ -25,10 +25,16 @@ adapter.method = ["lora", "dora"]
 """
 
 
-def gate(folder: Path, gain: float, more: str = "") -> tuple[int, str, str, list[dict[str, Any]]]:
+def gate(
+    folder: Path, gain: float, more: str = "", sampler: str = "random"
+) -> tuple[int, str, str, list[dict[str, Any]]]:
     """Exit code, run matrix, what was said, and settings of the runs in the order in which they began."""
     clips(folder)
-    plan = twelve_steps(ROOT / "data" / "base_model", gain=gain, more=more + SEARCH)
+    plan = twelve_steps(
+        ROOT / "data" / "base_model",
+        gain=gain,
+        more=more + SEARCH.replace("[search]", f'[search]\nsampler = "{sampler}"'),
+    )
     (folder / "plan.toml").write_text(plan)
     command = [sys.executable, "-m", "lora_tui", "--headless", "plan.toml", "--gate", "--export", "matrix.md"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
@@ -40,11 +46,13 @@ def gate(folder: Path, gain: float, more: str = "") -> tuple[int, str, str, list
 
 
 @pytest.mark.heavy
-def test_search_trains_other_settings_until_the_budget_is_used_up(tmp_path: Path) -> None:
-    code, matrix, said, settings = gate(tmp_path, gain=99)
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_search_trains_other_settings_until_the_budget_is_used_up(sampler: str, tmp_path: Path) -> None:
+    code, matrix, said, settings = gate(tmp_path, gain=99, sampler=sampler)
     assert code == 1
     rows = re.findall(r"^\| (\S+)", matrix, re.MULTILINE)
-    assert rows[2:5] == ["a", "search#1", "search#2"] and "search#3" not in rows
+    assert rows[2] == "a" and [row.partition("#")[0] for row in rows[3:5]] == ["search"] * 2
+    assert sampler == "tpe" or (rows[3:5] == ["search#1", "search#2"] and "search#3" not in rows)
     adapters = [(run["adapter"]["rank"], run["adapter"]["method"]) for run in settings]
     assert len(adapters) == len(set(adapters)) == 3
     assert "max_runs" in said or "budget" in said, said
