@@ -156,9 +156,11 @@ CHUNK = 16
 """Utterances that a worker takes at a time."""
 
 
-def build_corpus(recipe: Recipe, out: Path, names: Sequence[str], jobs: int = 2, force: bool = False) -> list[str]:
-    """Builds the sets `names` under `out`; returns those that were not there yet."""
-    plan = plan_corpus(recipe)
+def build_corpus(
+    recipe: Recipe, out: Path, names: Sequence[str], jobs: int = 2, force: bool = False, more: bool = False
+) -> list[str]:
+    """Builds the sets `names` under `out`, with `more` at their larger size; returns those that were not there yet."""
+    plan = plan_corpus(recipe, more)
     (out / "audio").mkdir(parents=True, exist_ok=True)
     with _only_builder(out / "audio"):
         todo = [name for name in names if force or not is_built(out, name, plan[name])]
@@ -285,6 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--sets", help="comma-separated; default: all that the recipe does not make on request only")
     parser.add_argument("--jobs", type=int, default=usable_cpus(), help="worker processes; default: %(default)s")
+    parser.add_argument(
+        "--more", action="store_true", help="larger sets, and those to choose on; give them an --out of their own"
+    )
     parser.add_argument("--force", action="store_true", help="build even what is there already")
     try:
         options = parser.parse_args(arguments)
@@ -294,9 +299,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.jobs < 1:
             raise UserError(f"--jobs must be 1 or more, not {options.jobs}")
         recipe = read_recipe(options.recipe)
-        names = _chosen_sets(recipe, options.sets)
+        names = _chosen_sets(recipe, options.sets, options.more)
         with Interrupts():
-            built = build_corpus(recipe, options.out, names, options.jobs, options.force)
+            built = build_corpus(recipe, options.out, names, options.jobs, options.force, options.more)
     except UserError as error:
         err(f"error: {error}", multiline=True)
         return int(ExitCode.BAD_USAGE)
@@ -311,16 +316,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def usual_sets(recipe: Recipe) -> list[str]:
+def usual_sets(recipe: Recipe, more: bool = False) -> list[str]:
     """The names of the sets that are made without being asked for."""
-    return [one.name for one in recipe.sets.values() if not one.on_request]
+    return [one.name for one in recipe.sets.values() if not one.on_request and (one.count or more)]
 
 
-def _chosen_sets(recipe: Recipe, wanted: str | None) -> list[str]:
+def _chosen_sets(recipe: Recipe, wanted: str | None, more: bool) -> list[str]:
     if wanted is None:
-        return usual_sets(recipe)
+        return usual_sets(recipe, more)
     names = list(dict.fromkeys(name.strip() for name in wanted.split(",") if name.strip()))
     for name in names:
         if name not in recipe.sets:
             raise UserError(f'--sets: {recipe.path} has no set "{name}"; it has {", ".join(recipe.sets)}')
+        if not (recipe.sets[name].count or more):
+            raise UserError(f"--sets: all of {name} is beyond its count: give --more")
     return names

@@ -214,6 +214,9 @@ class SetRecipe:
     everyday: str | None = None
     """Other texts, of which the share `everyday_share` of the utterances is made: nobody talks shop all day."""
     everyday_share: float = 0.0
+    more: int = 0
+    """Utterances beyond `count`, made where they are asked for. They are planned after those of all sets, so that they
+    change none of what was there without them."""
     evaluation: bool = False
     """Shares no text and no voice variant with any other set."""
     on_request: bool = False
@@ -245,42 +248,61 @@ class Utterance:
     band_hz: Range | None = None
 
 
-def plan_corpus(recipe: Recipe) -> dict[str, list[Utterance]]:
-    """The utterances of every set. Evaluation sets come first, so other sets' sizes never change them."""
+def plan_corpus(recipe: Recipe, more: bool = False) -> dict[str, list[Utterance]]:
+    """The utterances of every set, with `more` those beyond its `count` too.
+
+    Evaluation sets come first, so other sets' sizes never change them. What is beyond `count` comes last.
+    """
     taken: set[str] = set()
     in_order = sorted(recipe.sets.values(), key=lambda one: not one.evaluation)
-    rngs = {one.name: np.random.default_rng(_seed(recipe, one)) for one in in_order}
-    texts = {
-        one.name: make_texts(
-            recipe.vocabularies[one.texts], one.count - _everyday(one), one.random_share, rngs[one.name], taken
-        )
-        for one in in_order
-    }
-    for one in in_order:
-        # after all the others, so that a set's everyday share changes no other set
-        if one.everyday and _everyday(one):
-            rng = rngs[one.name]
-            texts[one.name] += make_texts(recipe.vocabularies[one.everyday], _everyday(one), 0.0, rng, taken)
-            texts[one.name] = [texts[one.name][i] for i in rng.permutation(one.count)]
-    return {one.name: _plan_set(recipe, one, texts[one.name], rngs[one.name]) for one in in_order}
+    plan: dict[str, list[Utterance]] = {one.name: [] for one in in_order}
+    for sizes in [{one.name: one.count for one in in_order}] + [{one.name: one.more for one in in_order}] * more:
+        rngs = {one.name: np.random.default_rng((*_seed(recipe, one), *_part(plan[one.name]))) for one in in_order}
+        texts = {
+            one.name: make_texts(
+                recipe.vocabularies[one.texts],
+                sizes[one.name] - _everyday(one, sizes[one.name]),
+                one.random_share,
+                rngs[one.name],
+                taken,
+            )
+            for one in in_order
+        }
+        for one in in_order:
+            # after all the others, so that a set's everyday share changes no other set
+            if one.everyday and (everyday := _everyday(one, sizes[one.name])):
+                rng = rngs[one.name]
+                texts[one.name] += make_texts(recipe.vocabularies[one.everyday], everyday, 0.0, rng, taken)
+                texts[one.name] = [texts[one.name][i] for i in rng.permutation(sizes[one.name])]
+        for one in in_order:
+            plan[one.name] += _plan_set(recipe, one, texts[one.name], rngs[one.name], len(plan[one.name]))
+    return plan
 
 
 def _seed(recipe: Recipe, one: SetRecipe) -> tuple[int, ...]:
     return (recipe.seed, zlib.crc32(one.name.encode()))
 
 
-def _everyday(one: SetRecipe) -> int:
-    """How many utterances are made of everyday texts."""
-    return round(one.count * one.everyday_share) if one.everyday else 0
+def _part(planned: Sequence[Utterance]) -> tuple[int, ...]:
+    """What the seed of a set's further utterances has beside that of its first ones, which had none."""
+    return (len(planned),) if planned else ()
 
 
-def _plan_set(recipe: Recipe, one: SetRecipe, texts: list[str], rng: np.random.Generator) -> list[Utterance]:
+def _everyday(one: SetRecipe, count: int) -> int:
+    """How many of `count` utterances are made of everyday texts."""
+    return round(count * one.everyday_share) if one.everyday else 0
+
+
+def _plan_set(
+    recipe: Recipe, one: SetRecipe, texts: list[str], rng: np.random.Generator, first: int
+) -> list[Utterance]:
+    """The utterances of the texts; `first`: how many the set has before them."""
     set_seed = _seed(recipe, one)
     speakers = [(accent, variant) for accent in one.accents for variant in recipe.voices[one.voices]]
-    order = [i for _ in range(math.ceil(one.count / len(speakers))) for i in rng.permutation(len(speakers))]
+    order = [i for _ in range(math.ceil(len(texts) / len(speakers))) for i in rng.permutation(len(speakers))]
     utterances = []
-    for index, text in enumerate(texts):
-        accent, variant = speakers[order[index]]
+    for index, text in enumerate(texts, first):
+        accent, variant = speakers[order[index - first]]
         rate, pitch, pitch_range = (round(rng.uniform(*drawn)) for drawn in (one.rate_wpm, one.pitch, one.pitch_range))
         utterances.append(
             Utterance(
@@ -341,16 +363,19 @@ def _read_set(path: Path, name: str, table: dict[str, Any]) -> SetRecipe:
             values[key] = _range(path, full, value, LIMITS[key])
         elif key == "accents":
             values[key] = _names(path, full, value)
-        elif key == "count":
+        elif key in ("count", "more"):
             values[key] = _typed(path, full, int, value)
-            if not 1 <= value <= 99_999:
-                raise UserError(f"{path}: {full} must be from 1 to 99999, not {value}")
+            if not 0 <= value <= 99_999:
+                raise UserError(f"{path}: {full} must be from 0 to 99999, not {value}")
         elif key in ("random_share", "everyday_share"):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise UserError(f"{path}: {full} must be a number from 0 to 1, not {value!r}")
         else:
             _typed(path, full, bool if key in ("evaluation", "on_request") else str, value)
-    return SetRecipe(name=name, **values)
+    one = SetRecipe(name=name, **values)
+    if not 1 <= one.count + one.more <= 99_999:
+        raise UserError(f"{path}: {where}.count and .more together must be from 1 to 99999, not {one.count + one.more}")
+    return one
 
 
 def _check_keys(path: Path, where: str, table: dict[str, Any], known: set[str], required: set[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from core.corpus import build as corpus
-from core.corpus.build import noise, rms
+from core.corpus.build import noise, rms, usual_sets
 from core.corpus.recipe import Recipe, make_texts, plan_corpus, read_recipe, read_vocabulary
 from core.corpus.synth import Prosody, Synthesiser
 from core.errors import UserError
@@ -103,6 +103,27 @@ def test_the_plan_of_an_evaluation_set_does_not_depend_on_other_sets(tmp_path: P
     assert few["domain"] == more["domain"]
 
 
+def test_what_a_set_has_beyond_its_count_changes_no_set_without_it(shipped: Recipe) -> None:
+    plan, larger = plan_corpus(shipped), plan_corpus(shipped, more=True)
+    for name, utterances in plan.items():
+        assert larger[name][: len(utterances)] == utterances
+        assert len(larger[name]) == len(utterances) + shipped.sets[name].more
+        assert len({one.id for one in larger[name]}) == len(larger[name])
+    texts = [one.text for utterances in larger.values() for one in utterances]
+    assert len(set(texts)) == len(texts)
+    assert {one.speaker for one in larger["heldout"]} == {one.speaker for one in plan["heldout"]}
+
+
+def test_sets_beyond_all_counts_are_made_only_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = small_recipe(tmp_path)
+    assert "selection" not in usual_sets(read_recipe(recipe))
+    assert "selection" in usual_sets(read_recipe(recipe), more=True)
+    assert corpus.main(["--recipe", str(recipe), "--out", str(tmp_path), "--sets", "selection"]) == 4
+    assert "--sets: all of selection is beyond its count: give --more" in capsys.readouterr().err
+
+
 def test_no_two_words_sound_alike() -> None:
     pytest.importorskip("espeakng_loader")
     synthesiser = Synthesiser()
@@ -117,7 +138,7 @@ def test_no_two_words_sound_alike() -> None:
 
 def test_committed_manifests_are_those_of_the_recipe(shipped: Recipe) -> None:
     for name, utterances in plan_corpus(shipped).items():
-        if name == "base":
+        if name == "base" or not utterances:
             continue
         said = [(line["text"], line["speaker"]) for line in manifest(DATA, name)]
         assert said == [(one.text, one.speaker) for one in utterances]
@@ -233,7 +254,8 @@ def test_noise_is_seeded_and_of_rms_one() -> None:
         ("seed =", "sed =", r'recipe\.toml: unknown key "sed": did you mean "seed"\?'),
         ("snr_db =", "snr =", r'\[sets\.heldout\]: unknown key "snr": did you mean "snr_db"\?'),
         ("count = 6", "", r"\[sets\.heldout\]: missing: count"),
-        ("count = 6", "count = 0", r"sets\.heldout\.count must be from 1 to 99999, not 0"),
+        ("count = 6", "count = 100000", r"sets\.heldout\.count must be from 0 to 99999, not 100000"),
+        ("count = 4\n", "count = 0\n", r"sets\.domain\.count and \.more together must be from 1 to 99999, not 0"),
         ("count = 6", 'count = "six"', r"sets\.heldout\.count must be a whole number, not 'six'"),
         ("[15.0, 40.0]", "[40.0, 15.0]", r"sets\.heldout\.snr_db must be \[low, high\] within -20 to 100"),
         ('"ordinary_unheard"', '"unknown"', r'sets\.heldout\.voices: there is no "unknown" in \[voices\]'),
