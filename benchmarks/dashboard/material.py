@@ -8,12 +8,15 @@ import random
 import shutil
 import time
 from pathlib import Path
+from unittest.mock import patch
 
+from core.runs.adapter_files import adapter_hash
 from core.runs.events import AttemptStarted, Final, IntervalScored, Phase, Record, Step, encode
-from core.runs.paths import RunPaths
+from core.runs.paths import ADAPTER_FACTS, RunPaths
 from core.system.files import write_json
 from core.system.process import current_process
 from tests.lora_tui.dashboard.recorded import RecordedRun
+from tests.score_kit import write_result
 
 _INTERVALS = 10
 
@@ -26,7 +29,15 @@ def finished_run(root: Path, experiment: str = "2.1", identity: str = "012345678
 
 
 def many_runs(root: Path, count: int) -> None:
-    """`count` finished runs; they share their score documents and adapters by hard links."""
+    """`count` accepted runs; they share weights and the intervals' score documents by hard links.
+
+    Nothing waits for the disk: a power cut may have them.
+    """
+    with patch("os.fsync"):
+        _many_runs(root, count)
+
+
+def _many_runs(root: Path, count: int) -> None:
     first = finished_run(root, "exp-0000", f"{0:010x}")
     config = json.loads(first.config.read_text())
     for number in range(1, count):
@@ -35,10 +46,37 @@ def many_runs(root: Path, count: int) -> None:
         shutil.copytree(first.root, other.root, symlinks=True, copy_function=_link)
         other.config.unlink()
         write_fast(other.config, config | {"experiment": experiment, "identity": identity, "title": f"run {number}"})
-        # Files that a run appends to, or that are looked at by their own stamps, are its own.
-        for path in (first.events, first.result, first.log):
-            (other.root / path.name).unlink()
-            shutil.copy(path, other.root / path.name)
+        _made_its_own(first, other, config["identity"], identity)
+
+
+def _made_its_own(first: RunPaths, other: RunPaths, before: str, identity: str) -> None:
+    """Whatever names the run, or has the hash of an adapter that does, is written anew."""
+    hashes: dict[str, str] = {}
+    for folder in first.adapters.iterdir():
+        facts = other.adapters / folder.name / ADAPTER_FACTS
+        facts.unlink()
+        facts.write_text((folder / ADAPTER_FACTS).read_text().replace(before, identity))
+        hashes[adapter_hash(folder)] = adapter_hash(facts.parent)
+
+    def renamed(path: Path) -> str:
+        text = path.read_text()
+        for old, new in hashes.items():
+            text = text.replace(old, new)
+        return text
+
+    for path in (first.tuned("domain"), first.tuned("heldout"), first.log):
+        own = other.root / path.relative_to(first.root)
+        own.unlink()
+        own.write_text(renamed(path))
+    # The result covers the events before the last, and the last has its hash.
+    *lines, last = renamed(first.events).splitlines(keepends=True)
+    other.events.unlink()
+    other.events.write_text("".join(lines))
+    facts_of = json.loads(renamed(first.result))
+    other.result.unlink()
+    told = {name: facts_of[name] for name in ("steps_completed", "best_step", "adapter_hash")}
+    result = write_result(other, **told)
+    other.events.write_text("".join([*lines, json.dumps(json.loads(last) | {"result": result}) + "\n"]))
 
 
 def write_fast(path: Path, value: object) -> None:
