@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from core.console import out
-from core.version import this_version
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 COMPLETION = """\
@@ -30,6 +29,8 @@ class ShowVersion(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it, and end."""
+        from core.version import this_version  # brings what reads packages, for which every other command would wait
+
         out(f"{parser.prog} {this_version()}")
         parser.exit()
 

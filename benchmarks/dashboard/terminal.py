@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
-_HIDDEN = ("NO_COLOR", "SSH_CONNECTION", "TERM_PROGRAM")
+_HIDDEN = ("NO_COLOR", "SSH_CONNECTION", "TERM_PROGRAM", "PYTHONDONTWRITEBYTECODE")
+"""Of the environment: what is installed has its bytecode, and would be compiled anew at every start without."""
 _ANSWER_S = 5.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 

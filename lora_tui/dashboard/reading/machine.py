@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from core.queue.gpu.choice import GIB, Gpu
-from core.queue.gpu.nvml import NvmlReader
+if TYPE_CHECKING:
+    from core.queue.gpu.choice import Gpu
+    from core.queue.gpu.nvml import NvmlReader
+
+# what looks at GPUs is imported when a machine is read: snapshots of none are part of the first frame
+_GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def sparkline(percents: Sequence[int], cells: int) -> str:
 def _memory(gpu: Gpu) -> str:
     if gpu.total is None or gpu.free is None:
         return _of(None, None)
-    return _of((gpu.total - gpu.free) / GIB, gpu.total / GIB)
+    return _of((gpu.total - gpu.free) / _GIB, gpu.total / _GIB)
 
 
 def _percent(value: int | None) -> str:
@@ -79,6 +84,8 @@ class ResourceReader:
     """Reads; the CPU figure is the mean since the last call. GPUs are those that trainers may run on."""
 
     def __init__(self, nvml: NvmlReader | None = None) -> None:
+        from core.queue.gpu.nvml import NvmlReader
+
         self._nvml = nvml or NvmlReader()
         self._counts_cpu = False
         self._cpu: deque[int] = deque(maxlen=HISTORY)
@@ -122,4 +129,4 @@ def _memory_now() -> tuple[float | None, float | None]:
     except (OSError, ValueError, KeyError):
         return None, None
     # To what is shown: a change that nobody sees is none.
-    return round((memory.total - memory.available) / GIB, 1), round(memory.total / GIB, 1)
+    return round((memory.total - memory.available) / _GIB, 1), round(memory.total / _GIB, 1)
