@@ -112,7 +112,7 @@ class QueueRows:
 
     def plan(self, submission: Submission) -> tuple[Plan, Sequence[PlanRow]] | None:
         """The plan of an open submission, and all its rows; None: it is none."""
-        return _parsed(self._runs, submission)
+        return _planned(self._runs, submission)
 
     def row(self, bare: Row, plan: str | None) -> Row:
         """A row with the word for it. `bare`: as its plan and its run's files tell it; `plan`: path of its plan."""
@@ -141,7 +141,7 @@ class QueueRows:
         entry = self._entries.get((row.queued.submission, row.key))
         if entry is None or row.run is None:
             return row
-        found = _parsed(self._runs, entry.submission)
+        found = _planned(self._runs, entry.submission)
         if found is None:
             return row
         told = of_run(row, judged(read_run(row.run), thresholds_of(asdict(found[0].gate))))
@@ -418,7 +418,7 @@ def _entries(
     requested, state = snapshot.rows.get(submission.id, RowRequests()), queue.of(submission.id)
     mine = [one for one in snapshot.requests.values() if one.submission == submission.id]
     unheard = frozenset(str(one.row) for one in mine if one.request == "retry")
-    found = _parsed(runs, submission)
+    found = _planned(runs, submission)
     if found is None:
         return ()  # the supervisor says so, and closes it
     plan, rows = found
@@ -477,22 +477,22 @@ def _asked_for(runs: RunsFolder, name: str) -> Mapping[str, PlanRow]:
         submission = QueueDb(runs.queue_db).submission(name) if exists(runs.queue_db) else None
     except (sqlite3.Error, OSError):
         return {}  # locked for long, or on a disk that takes no lock: the next look may find it
-    found = None if submission is None else _parsed(runs, submission)
+    found = None if submission is None else _planned(runs, submission)
     if submission is None or found is None:
         return {}
     return {row.key: row for row in found[1] if submission.asks_for(row)}
 
 
-def _parsed(runs: RunsFolder, submission: Submission) -> tuple[Plan, Sequence[PlanRow]] | None:
+def _planned(runs: RunsFolder, submission: Submission) -> tuple[Plan, Sequence[PlanRow]] | None:
     """A plan as it was submitted, and all its rows; None: it is none."""
-    found = _planned(submission.plan_text, submission.plan_path, submission.overrides)
+    found = _parsed(submission.plan_text, submission.plan_path, submission.overrides)
     if found is None or not learns(found[0]):
         return found
     return found[0], all_rows(found[0], drawn_by(runs, found[0]))
 
 
 @lru_cache(maxsize=16)
-def _planned(text: str, path: str, overrides: tuple[str, ...]) -> tuple[Plan, Sequence[PlanRow]] | None:
+def _parsed(text: str, path: str, overrides: tuple[str, ...]) -> tuple[Plan, Sequence[PlanRow]] | None:
     try:
         plan = parse_plan(text, path, overrides)
         return plan, all_rows(plan)
