@@ -87,6 +87,11 @@ def check(source: Source, target: Target, folder: Path) -> None:
         raise UserError(f"-o {folder}: is there already; give a folder that is not, or delete it first")
     if not folder.parent.is_dir():
         raise UserError(f"-o {folder}: there is no folder {folder.parent}; make it first")
+    run = None if source.run is None or _why_unjudged(source) else source.run.snapshot.paths.root
+    if run is not None and not os.access(run, os.W_OK):
+        raise UserError(
+            f"{run}: cannot be written, and what the runtime says is to stand there: copy the run folder first"
+        )
 
 
 def _check_runtime(target: Target) -> None:
@@ -110,32 +115,28 @@ def export(source: Source, target: Target, folder: Path, **options: Any) -> Expo
         if source.run is not None:
             write_text(made / "README.md", render(source.run, target))
         unjudged = _why_unjudged(source)
-        served: dict[str, Score] = {}
-        runtime: RuntimeNamed | None = None
-        if not unjudged:
-            served, runtime = _served(source, target, made)
+        if source.run is None or unjudged:
+            return Exported(folder, conversion, unjudged=unjudged)
+        served, runtime = _served(source, target, made)
         differences = {name: compared(source.scores[name], served[name]) for name in served}
-        found = Exported(folder, conversion, runtime, differences, unjudged)
-        files = hashes_of(made)
-    if source.run is None or runtime is None:
-        return found
-    document = write_export(
-        source.run.snapshot.paths,
-        Export(
-            schema=SCHEMA_VERSION,
-            method=METHOD_VERSION,
-            target=str(target),
-            identity=source.run.snapshot.identity,
-            adapter_hash=source.digest,
-            folder=str(folder),
-            files=files,
-            runtime=runtime,
-            made_with=_versions(),
-            conversion=conversion,
-            sets={name: served_set(one) for name, one in differences.items()},
-        ),
-        served,
-    )
+        # before the folder takes its place: where they cannot be written, nothing is left
+        document = write_export(
+            source.run.snapshot.paths,
+            Export(
+                schema=SCHEMA_VERSION,
+                method=METHOD_VERSION,
+                target=str(target),
+                identity=source.run.snapshot.identity,
+                adapter_hash=source.digest,
+                folder=str(folder),
+                files=hashes_of(made),
+                runtime=runtime,
+                made_with=_versions(),
+                conversion=conversion,
+                sets={name: served_set(one) for name, one in differences.items()},
+            ),
+            served,
+        )
     return Exported(folder, conversion, runtime, differences, "", document)
 
 

@@ -11,14 +11,14 @@ from core.manifests.hashing import HashCache
 from core.runs.adapter_files import CONFIG, AdapterFacts, adapter_hash, read_facts
 from core.runs.folder import linked_adapter
 from core.runs.judged import Judged, judged, recorded_thresholds
-from core.runs.model_files import commit_of, hub_hash, is_commit, model_hash
+from core.runs.model_files import commit_of, hub_hash, is_commit, is_hub_id, model_hash
 from core.runs.paths import RunPaths, adapter_step, step_name
 from core.runs.scores import Score, read_score
 from core.runs.store import read_run
 from core.system.files import is_file, read_json
 from core.training.adapter import load_adapter
 from core.training.families.base import SpeechModel
-from core.training.model import choose_device, load_model
+from core.training.model import choose_device, load_model, one_line
 from core.user_paths import user_path
 
 SETS = ("domain", "heldout")
@@ -112,12 +112,16 @@ def model_type(source: Source) -> str:
         if document is None:
             raise ModelError(f"model {local}: {problem or 'no config.json; give a folder in hub format with --model'}")
         return str(document.get("model_type"))
+    if not is_hub_id(source.model):
+        raise ModelError(f"model {local}: no such folder; give one in hub format, or a hub id, with --model")
     import transformers
 
     try:
         found = transformers.PretrainedConfig.get_config_dict(source.model, revision=source.facts.revision)[0]
     except Exception as error:  # whatever transformers and the hub raise
-        raise ModelError(f"model {source.model}: its config.json cannot be had ({error}); give --model") from error
+        raise ModelError(
+            f"model {source.model}: its config.json cannot be had ({one_line(error)}); give --model"
+        ) from error
     return str(found.get("model_type"))
 
 

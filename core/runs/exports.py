@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import msgspec
 
+from core.errors import RunFolderError
 from core.plan.exports import target_of
-from core.runs.folder import files, links, names, read_json, sha256_of, write_json
+from core.runs.folder import delete, files, links, names, read_json, sha256_of, write_json
 from core.runs.paths import RunPaths
 from core.runs.scores import Score, mappings, read_score
 from core.sanitise import quoted
@@ -138,12 +140,17 @@ def _sha256(file: Path) -> str:
 
 
 def write_export(paths: RunPaths, export: Export, scores: Mapping[str, Score]) -> Path:
-    """Write the documents, and export.json last. RunFolderError where there is a link on the way, OSError."""
+    """Write the documents, and export.json last, or leave none. RunFolderError where there is a link, OSError."""
     where = paths.export(_folder_name(export.target))
-    for name, score in scores.items():
-        write_json(paths.root, where.with_name(f"{name}.json"), score.plain())
-    sets = {name: _set(where.with_name(f"{name}.json"), export.sets[name]) for name in scores}
-    write_json(paths.root, where, msgspec.to_builtins(msgspec.structs.replace(export, sets=sets)))
+    try:
+        for name, score in scores.items():
+            write_json(paths.root, where.with_name(f"{name}.json"), score.plain())
+        sets = {name: _set(where.with_name(f"{name}.json"), export.sets[name]) for name in scores}
+        write_json(paths.root, where, msgspec.to_builtins(msgspec.structs.replace(export, sets=sets)))
+    except OSError:
+        with suppress(OSError, RunFolderError):  # of half of them `verify` would complain for ever
+            delete(paths.root, where.parent)
+        raise
     return where
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -183,6 +185,36 @@ def test_a_full_disk_is_said_and_leaves_nothing(run: RunPaths, lora_cli: Callabl
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (done.code, "the disk is full" in done.err) == (ExitCode.BAD_USAGE, True), done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == [run.name]
+
+
+def test_a_run_folder_that_has_no_room_for_what_was_heard_leaves_no_folder(
+    run: RunPaths, lora_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    runtime = RuntimeNamed("transformers", "5", "cpu", "fp32")
+    monkeypatch.setattr("core.export.exporting._served", lambda source, *_: (source.scores, runtime))
+    monkeypatch.setattr("core.export.exporting.write_export", full)
+    done = lora_cli("merge", run.root, "-o", tmp_path / "merged")
+    assert (done.code, "the disk is full" in done.err) == (ExitCode.BAD_USAGE, True), done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.name]
+
+
+def test_a_run_folder_that_cannot_be_written_is_said_before_anything_is_loaded(
+    run: RunPaths, lora_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("core.export.exporting.os.access", lambda *_: False)
+    done = lora_cli("merge", run.root, "-o", tmp_path / "merged")
+    assert (done.code, "cannot be written, and what the runtime says" in done.err) == (ExitCode.BAD_USAGE, True)
+
+
+@pytest.mark.parametrize("model", ["/nothing", "nothing", "~/nothing"])
+def test_a_base_model_that_is_no_folder_is_named(
+    model: str, run: RunPaths, lora_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = lora_cli("merge", run.root, "-o", tmp_path / "merged", "--model", model)
+    assert (done.code, "nothing: no such folder; give one in hub format" in done.err) == (ExitCode.BAD_USAGE, True)
 
 
 def test_a_run_folder_of_another_base_is_refused(

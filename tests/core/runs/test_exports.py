@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -361,3 +362,17 @@ def test_a_report_lists_exports_that_the_gate_does_not_ask_for(run: FakeRun) -> 
     forged_figures(run.paths)
     [(name, said)] = exports_found(judged(read_run(run.paths), Thresholds()))
     assert name == "ct2:int8" and said.startswith("not believed: ") and "the transcripts give" in said
+
+
+def test_documents_that_cannot_be_written_whole_are_not_left_in_half(
+    run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(root: Path, path: Path, value: Any) -> None:
+        if path.name == "heldout.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_json(path, value)
+
+    monkeypatch.setattr("core.runs.exports.write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.exported(186, 30)
+    assert exports_of(run.paths) == []
