@@ -177,7 +177,7 @@ _TOGETHER = {f"train.{key}" for key in (
     "average",
 )} | {"adapter.method", "data.selection_share"}  # fmt: skip
 """Keys that are right or wrong by each other's values."""
-_MOST_CORNERS = 4096
+_MOST_CORNERS = 512
 _KINDS = ("log_uniform", "uniform")
 _FORM = "{ log_uniform = [low, high] }, { uniform = [low, high] } or an array of choices"
 
@@ -303,6 +303,8 @@ def _unclear_corners(ranges: Mapping[str, Range], defaults: RunSettings) -> Iter
     told: set[str] = set()
     for drawn in (*alone, *together):
         settings = complete(with_values(defaults, drawn))
+        if too_many_intervals(settings.train.steps, settings.train.eval_every) is not None:
+            continue  # which is told as such
         for key, what in (*unclear_candidates(settings), *unclear_pulls(settings)):
             searched = f"train.{key}" if f"train.{key}" in drawn else next(iter(drawn), "")
             if key not in told and searched:

@@ -255,3 +255,11 @@ def test_the_sampler_moves_no_draw_of_chance() -> None:
     assert space is not None and space.sampler == "random"
     named = plan_of(TWO + THEN + SEARCH.replace("seed = 3", 'seed = 3\nsampler = "random"')).search
     assert named == space
+
+
+def test_many_keys_are_checked_at_once() -> None:
+    """A slip of the keyboard makes no list of as many intervals, and the ends of many ranges are not multiplied."""
+    keys = "".join(f"train.{key} = {{ uniform = [0.0, 0.5] }}\n" for key in ("ema", "replay_share", "warmup"))
+    keys += "train.steps = [10, 10000000]\ntrain.eval_every = [1, 5]\ntrain.learning_rate = "
+    keys += str([round(1e-5 + n * 1e-7, 9) for n in range(900)]) + "\n"
+    assert "10000000 steps with eval_every = 1 give" in problems(TWO + THEN + "[search]\n" + keys)
