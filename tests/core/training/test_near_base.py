@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from forked_trainer import signal_at
+from ranks_kit import train_on
 from safetensors.torch import load_file
 from training_kit import QUICK, TrainingRun, in_process_trainer, made_up_set
 
 from core.errors import RunFolderError
 from core.runs.adapter_files import WEIGHTS
-from core.runs.events import Record, Step, decode, encode
+from core.runs.events import CandidateScored, Record, Step, decode, encode
 from core.training.adapter import merged
 from core.training.batching import MicroBatch, TrainingPlan
 from core.training.checkpoint import load_checkpoint, save_checkpoint
@@ -230,8 +231,8 @@ def everything(tmp_path_factory: pytest.TempPathFactory, tiny_moonshine: Path, q
         'train.replay_share_by="tokens"',
     )
 
-    def make(root: Path) -> TrainingRun:
-        return TrainingRun(root, tiny_moonshine, sets, *QUICK, *more)
+    def make(root: Path, *others: str) -> TrainingRun:
+        return TrainingRun(root, tiny_moonshine, sets, *QUICK, *more, *others)
 
     return make
 
@@ -259,3 +260,22 @@ def test_a_run_killed_with_every_lever_on_ends_as_one_that_was_not(
     assert run.history() == undisturbed.history()
     assert divergences(run) == divergences(undisturbed)
     assert all(found is not None and found >= 0 for found in divergences(run).values())
+
+
+@pytest.mark.heavy
+def test_two_processes_train_with_every_lever_on_what_one_trains(
+    tmp_path: Path, everything: Any, undisturbed: TrainingRun
+) -> None:
+    """Each has a part of the divergence, and scores the average that rank 0 saves."""
+    run = everything(tmp_path, "train.devices=2")
+    assert train_on(2, run) == {0: 0, 1: 0}, run.log
+    assert divergences(run) == divergences(undisturbed)
+    assert run.history()["intervals"] == undisturbed.history()["intervals"]
+    assert {one.name: one.sets for one in scored(run)} == {one.name: one.sets for one in scored(undisturbed)}
+    for step in (4, 8):
+        ours, theirs = (load_file(one.paths.adapter(step) / WEIGHTS) for one in (run, undisturbed))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def scored(run: TrainingRun) -> list[CandidateScored]:
+    return [one.event for one in run.records if isinstance(one.event, CandidateScored)]
