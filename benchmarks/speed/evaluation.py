@@ -244,6 +244,8 @@ def peers(args: argparse.Namespace) -> dict[str, Any]:
         all_of_them.insert(1, contestant("lora-tui before", "ours", args, args.batch_seconds, args.before.resolve()))
     if args.ct2:
         all_of_them.append(contestant("faster-whisper, float32", "faster-whisper", args, 1))
+    if args.only:
+        all_of_them = all_of_them[:1] + [one for one in all_of_them[1:] if args.only in one.name]
     with contestant("clip by clip", "singly", args, 1) as alone:
         reference = alone.turn().outcome
     turns = in_turns(all_of_them, args.rounds)
@@ -299,6 +301,7 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=120.0)
     parser.add_argument("--before", type=Path, help="another checkout of this project")
     parser.add_argument("--ct2", type=Path, help="the same Whisper as CTranslate2 has it, for faster-whisper")
+    parser.add_argument("--only", metavar="WORD", help="of the others those whose name has this word")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

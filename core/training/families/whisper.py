@@ -98,10 +98,16 @@ class Whisper(Seq2Seq):
 
     def encode(self, features: dict[str, Tensor], languages: Sequence[str | None] | None = None) -> Any:
         """Encoder outputs, and what each clip's transcript begins with; with `audio_context` of each length apart."""
-        if self.audio_context is None:
+        windows = features["input_features"]
+        if self.audio_context is None and (torch.is_grad_enabled() or windows.device.type != "cpu"):
             return super().encode(features, languages)
-        windows, seconds = features["input_features"], features["seconds"].tolist()
         prompts = self.prompts_of(len(windows), languages)
+        if self.audio_context is None:
+            # one at a time: what a layer makes of several windows is more than the processor's cache holds
+            heard = [super(Whisper, self).encode({"input_features": one[None]}).outputs for one in windows]
+            whole = type(heard[0])(last_hidden_state=torch.cat([one["last_hidden_state"] for one in heard]))
+            return Encoded(whole, None, prompts)
+        seconds = features["seconds"].tolist()
         encoder = self.network.get_encoder()
         frames = windows.shape[-1] / self.limits.max_seconds
         groups = []
