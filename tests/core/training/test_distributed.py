@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from forked_trainer import signal_at
 from ranks_kit import assert_same_result, on_ranks, train_on
 from safetensors.torch import load_file
-from training_kit import TrainingRun
+from training_kit import QUICK, TrainingRun, made_up_set
 
 from core.errors import Interrupted, ModelError
 from core.runs.events import CheckpointSaved, Event, Final, IntervalScored, Phase, Step
@@ -139,6 +140,38 @@ def test_two_processes_train_what_one_trains(two_devices: TrainingRun, finished_
         ours, theirs = adapters(two_devices, step), adapters(finished_run, step)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert len([record for record in two_devices.records if isinstance(record.event, Step)]) == 8, "one of them writes"
+
+
+@pytest.mark.heavy
+def test_candidates_are_scored_by_all_with_the_weights_of_the_first(
+    tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
+) -> None:
+    """They are made of saved adapters, of other ranks; an interval may score an average: rank 0 alone has those."""
+    sets = quick_sets | {
+        name: made_up_set(tmp_path, name, 5, seed) for name, seed in (("selection", 21), ("selection_heldout", 22))
+    }
+    more = (
+        "train.interpolate=[0.5]",
+        "train.average=2",
+        "train.ema=0.9",
+        "train.kl=0.5",
+        "gate.heldout_regression=100.0",
+    )
+    runs = [
+        TrainingRun(
+            tmp_path / str(size), tiny_moonshine, sets, *QUICK, "train.eval_every=4", *more, f"train.devices={size}"
+        )
+        for size in (1, 2)
+    ]
+    one, two = runs[0].trained(), runs[1]
+    assert set(train_on(2, two).values()) == {0}, two.log
+    assert two.history()["loss"] == one.history()["loss"]
+    documents = sorted(path.relative_to(one.paths.evals) for path in one.paths.evals.rglob("*held*.json"))
+    assert len(one.snapshot.candidates) == 3 and len(documents) > 8
+    for document in documents:
+        ours, theirs = (json.loads((run.paths.evals / document).read_text()) for run in (two, one))
+        assert ours["counts"] == theirs["counts"] and ours["loss"] == theirs["loss"], document
+        assert [u["hypothesis"] for u in ours["utterances"]] == [u["hypothesis"] for u in theirs["utterances"]]
 
 
 def only(rank: int, prepare: Any) -> Any:

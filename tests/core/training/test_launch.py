@@ -116,6 +116,7 @@ def test_the_real_command_is_one_trainer_to_whoever_looks_after_it(
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_processes_on_two_machines_are_one_trainer_that_stops_on_either(
     two_devices: TrainingRun, finished_on_two: TrainingRun
 ) -> None:
