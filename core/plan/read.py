@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise, product
+from random import Random
 from typing import Any
 
 import tomli
@@ -290,18 +291,20 @@ def _check(ranges: dict[str, Range], defaults: RunSettings, problems: Problems) 
 def _unclear_corners(ranges: Mapping[str, Range], defaults: RunSettings) -> Iterator[tuple[str, str]]:
     """(searched key, what is wrong) where draws at the ends of the ranges are no run, each thing once.
 
-    What is asked here gets no better between two ends. Of very many keys each is tried alone.
+    What is asked here gets no better between two ends. Of very many ends some are tried together, always the same.
     """
     ends = {
         key: found.values or tuple(int(end) if found.whole else end for end in (found.low, found.high))
         for key, found in ranges.items()
         if key in _TOGETHER
     }
-    alone = [{key: value} for key, values in ends.items() for value in values]
-    many = math.prod(map(len, ends.values())) > _MOST_CORNERS
-    together = [] if many else [dict(zip(ends, values, strict=True)) for values in product(*ends.values())]
+    few, some = math.prod(map(len, ends.values())) <= _MOST_CORNERS, Random(0)
+    corners: Iterator[tuple[Any, ...]] = product(*ends.values())
+    if not few:
+        corners = (tuple(e[int(some.random() * len(e))] for e in ends.values()) for _ in range(_MOST_CORNERS))
     told: set[str] = set()
-    for drawn in (*alone, *together):
+    for values in corners:
+        drawn = dict(zip(ends, values, strict=True))
         settings = complete(with_values(defaults, drawn))
         if too_many_intervals(settings.train.steps, settings.train.eval_every) is not None:
             continue  # which is told as such

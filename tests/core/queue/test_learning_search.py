@@ -379,3 +379,39 @@ def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
     finally:
         client._child.kill()
         client._child.wait()
+
+
+SPACES = {
+    "train.learning_rate": "{ log_uniform = [1e-5, 1e-3] }",
+    "train.kl": "{ uniform = [0.0, 2.0] }",
+    "train.decay_to_base": "{ uniform = [0.0, 50.0] }",
+    "train.ema": "[0.0, 0.9, 0.99]",
+    "train.interpolate": "[[0.3], [0.2, 0.4, 0.6]]",
+    "train.interpolate_last": "{ uniform = [1, 5] }",
+    "train.average": "[0, 2, 4]",
+    "train.replay_share": "{ uniform = [0.2, 0.95] }",
+    "train.replay_share_by": '["seconds", "tokens"]',
+    "train.schedule": '["linear", "constant"]',
+    "train.augment.speed": "{ uniform = [0.0, 0.1] }",
+    "adapter.sites": '["encoder", "decoder", "both"]',
+    "adapter.rank": "{ log_uniform = [4, 64] }",
+    "adapter.target_modules": '[["attention"], ["attention", "mlp"]]',
+    "adapter.dropout": "{ uniform = [0.0, 0.2] }",
+    "data.max_seconds": "{ uniform = [5.0, 30.0] }",
+}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_every_kind_of_key_may_be_drawn(sampler: str, runs: RunsFolder) -> None:
+    space = "".join(f"{key} = {written}\n" for key, written in SPACES.items())
+    head = HEAD.replace("train='t'\n", "train='t'\nreplay='r'\nselection_share = 0.1\n")
+    plan = parse_plan(f'{head}{THEN}[search]\nsampler = "{sampler}"\n{space}', "plan.toml")
+    if sampler == "tpe":
+        for _ in range(5):
+            asked(runs, plan)
+    rows = [row for row in all_rows(plan, drawn_by(runs, plan)) if row.drawn and row.key != NEXT_DRAW][:5]
+    assert len(rows) == 5
+    assert len({row.settings.train.decay_to_base for row in rows}) == 5
+    assert {row.settings.train.interpolate for row in rows} <= {(0.3,), (0.2, 0.4, 0.6)}
+    assert all(isinstance(row.settings.train.interpolate_last, int) for row in rows)
+    assert all(0 <= row.settings.train.augment.speed <= 0.1 for row in rows)
