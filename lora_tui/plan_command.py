@@ -216,7 +216,7 @@ def plan_rows(plan: Plan, rows: Sequence[Row], runs: RunsFolder) -> tuple[list[P
                 state = run_state(found[0]).value.replace("_", " ")
             first.setdefault(identity, row.key)
         begun = identity is not None and state != NOT_STARTED
-        for problem in () if unread or begun else _unfit(resolver, row):
+        for problem in () if unread or begun else _unfit(resolver, row, plan.queue.executor):
             refused.setdefault(problem, []).append(row.key)
         absolute = None if row.adapter_from else resolver.absolute(row.settings, resolver.contents(row.settings))
         size = None if absolute is None else adapter_size(absolute)
@@ -253,10 +253,10 @@ def _selection_sets(data: DataSettings) -> Iterator[str]:
                 yield f"data.{name}: {split.sentence(name, data.selection_share)}"
 
 
-def _unfit(resolver: Resolver, row: Row) -> list[str]:
+def _unfit(resolver: Resolver, row: Row, executor: str) -> list[str]:
     """What the trainer of a row would refuse."""
     absolute = resolver.absolute(row.settings, resolver.contents(row.settings))
-    return unfit(absolute, targets_known=not row.adapter_from)
+    return unfit(absolute, executor, targets_known=not row.adapter_from)
 
 
 def provisional(resolver: Resolver, row: Row) -> str:

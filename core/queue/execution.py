@@ -192,7 +192,7 @@ class PlanExecution:
             assigned = self.assigned.get(row.key)
             if assigned is None or exists(self.folder(assigned).events):
                 continue
-            for problem in unfit(assigned.resolved.settings):
+            for problem in unfit(assigned.resolved.settings, self.plan.queue.executor):
                 problems.setdefault(problem, []).append(row.key)
         return in_rows(problems, len(rows))
 

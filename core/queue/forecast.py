@@ -11,7 +11,8 @@ from pathlib import Path
 from core.manifests.sets import set_paths
 from core.plan.candidates import planned_candidates
 from core.plan.rows import interval_steps
-from core.plan.schema import RunSettings
+from core.plan.schema import RunSettings, TrainSettings
+from core.queue.gpu.choice import Devices
 from core.queue.gpu.nvml import NvmlReader
 from core.runs.adapter_size import adapter_size
 from core.runs.folder import files
@@ -22,9 +23,10 @@ from core.scoring.data_health import EVALUATED
 # What would make a run fail here, found before it starts: by its files and settings, and by what this machine has
 
 
-def unfit(settings: RunSettings, *, targets_known: bool = True) -> list[str]:
-    """`preflight`, and what this machine lacks for these settings."""
-    return [*preflight(settings, targets_known=targets_known), *_lacking(settings.train.base_precision)]
+def unfit(settings: RunSettings, executor: str = "local", *, targets_known: bool = True) -> list[str]:
+    """`preflight`, and what this machine lacks for these settings where `queue.executor` has it train."""
+    here = _lacking(settings.train) if executor == "local" else []
+    return [*preflight(settings, targets_known=targets_known), *here]
 
 
 def on_cpu() -> bool:
@@ -33,11 +35,29 @@ def on_cpu() -> bool:
     return not (devices.gpus or devices.troubled)
 
 
-def _lacking(base_precision: str) -> list[str]:
+def _lacking(train: TrainSettings) -> list[str]:
+    if train.base_precision == "fp32" and train.devices == 1:
+        return []
+    devices = NvmlReader().read()
+    return [*_few_gpus(train.devices, devices), *_no_fewer_bits(train.base_precision, devices)]
+
+
+def _few_gpus(wanted: int, devices: Devices) -> list[str]:
+    """Where there is no GPU at all, the run's processes share the CPU."""
+    there = (*devices.gpus, *devices.troubled)
+    whole = sum(gpu.parent is None for gpu in there)
+    if not there or wanted <= max(1, whole):
+        return []
+    return [
+        f"train.devices = {wanted} needs as many whole GPUs, and this machine has {whole or 'none'}: lower it, or take "
+        "another machine"
+    ]
+
+
+def _no_fewer_bits(base_precision: str, devices: Devices) -> list[str]:
+    name = f'train.base_precision = "{base_precision}"'
     if base_precision == "fp32":
         return []
-    name = f'train.base_precision = "{base_precision}"'
-    devices = NvmlReader().read()
     if devices.only_cpu:
         return [f"{name} needs a CUDA GPU, and trainers run on the CPU here ({devices.note}): leave it out"]
     if base_precision == "8bit" and importlib.util.find_spec("bitsandbytes") is None:

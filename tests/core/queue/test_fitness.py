@@ -10,7 +10,7 @@ import pytest
 
 from core.plan.schema import AdapterSettings, DataSettings, ModelSettings, RunSettings, TrainSettings
 from core.queue import forecast
-from core.queue.gpu.choice import Devices
+from core.queue.gpu.choice import Devices, Gpu
 
 PLAIN = RunSettings(ModelSettings("org/model"), DataSettings(train="/nowhere"), TrainSettings(), AdapterSettings())
 EIGHT = replace(PLAIN, train=TrainSettings(base_precision="8bit"))
@@ -27,6 +27,25 @@ def test_a_base_of_fewer_bits_takes_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
         "(PyTorch 2.13.0+cpu is a build for the CPU): leave it out"
     ]
     assert forecast.unfit(PLAIN) == []
+
+
+def test_a_run_on_several_gpus_takes_as_many_whole_ones_or_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    four = replace(PLAIN, train=TrainSettings(devices=4, accumulation=4))
+    gpu, part = Gpu("GPU-a", "GPU 0", 0), Gpu("MIG-a", "GPU 1 MIG 0", 1, parent="GPU-b")
+    machine(monkeypatch, Devices((gpu, part)))
+    assert forecast.unfit(four) == [
+        "train.devices = 4 needs as many whole GPUs, and this machine has 1: lower it, or take another machine"
+    ]
+    assert forecast.unfit(PLAIN) == []
+    machine(monkeypatch, Devices((gpu,) * 3, troubled=(gpu,)))
+    assert forecast.unfit(four) == [], "the one that does not answer now is waited for"
+    machine(monkeypatch, Devices(only_cpu=True))
+    assert forecast.unfit(four) == [], "processes share the CPU"
+
+
+def test_what_a_login_node_lacks_is_not_what_the_cluster_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, Devices(note="no driver", only_cpu=True))
+    assert forecast.unfit(EIGHT, "slurm") == []
 
 
 def test_8_bits_take_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
