@@ -20,8 +20,8 @@ _BLOCK_FROM, _BLOCK_WIDE, _ROW_WIDE = 19, 110, 150
 """Lines of plots from which two stand one above the other; columns from which all four have room then, or else."""
 _LOG_FROM, LOG_MOST = 22, 10
 """Lines of plots beyond which the log has lines of its own, and how many at most."""
-_UPCOMING_FROM = 60, 19
-"""Columns, and lines for all parts, from which there is a line for what is started next."""
+_UPCOMING_FROM = 8
+"""Lines for all parts from which there is one for what is started next."""
 _FARTHEST = 60
 
 
@@ -86,12 +86,14 @@ def share(
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return Layout(0, 0, 0, usable=False)
     room = height - _CHROME
-    upcoming = upcoming and width >= _UPCOMING_FROM[0] and room >= _UPCOMING_FROM[1]
+    # The last line that plots need is theirs.
+    for_plots = 3 + _VERDICT_SHORT + more + (width < _NARROW) + _PLOTS_LEAST
+    upcoming = upcoming and room >= _UPCOMING_FROM and room != for_plots
     room -= upcoming
     if rows == 0:
         return Layout(room, 0, 0, upcoming=upcoming)  # what to do next is all there is to say
     if width < 60:
-        return Layout(room - _HEAD_LINES, 0, _HEAD_LINES)
+        return Layout(room - _HEAD_LINES, 0, _HEAD_LINES, upcoming=upcoming)
     verdict = _VERDICT_LONG + 2 * more if room >= 34 and emphasis == EMPHASES[0] else _VERDICT_SHORT + more
     verdict += width < _NARROW
     verdict = max(1, min(verdict + sizes.verdict, max(verdict, room - 3)))

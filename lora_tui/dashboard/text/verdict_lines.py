@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from core.runs.data_health import headline
@@ -19,7 +19,6 @@ from lora_tui.dashboard.reading.snapshots import RunView
 
 _GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.UNKNOWN: "?"}
 _ROLES = {State.PASS: "pass", State.FAIL: "fail", State.UNKNOWN: "unknown"}
-_URGENT = (State.FAIL, State.UNKNOWN, State.PASS)
 _SHORT_UNITS = {"points": "points", "nats per 1000 steps": "nats/1000", "transcripts": "differ"}
 
 
@@ -41,27 +40,32 @@ def verdict_lines(view: RunView, *, width: int = 1000, height: int = 1000, seeds
     behind = [Line(health_pieces(view))]
     if view.tried is not None and view.tried.runs > 1:
         behind.append(Line(_luck_pieces(view.tried)))
-    long = [_lines_of(view, criterion, width, compact=False) for criterion in view.verdict.criteria]
+    criteria = view.verdict.criteria
+    long = [_lines_of(view, criterion, width, compact=False) for criterion in criteria]
     room = height - len(behind) - len(said)
     if sum(map(len, long)) > room:
-        short = [_lines_of(view, criterion, width, compact=True) for criterion in view.verdict.criteria]
+        short = [_lines_of(view, criterion, width, compact=True) for criterion in criteria]
         if len(short) > room and said:
             said = [[piece for one in said for piece in (*one, ("  ", ""))]]
-        long = _as_many(view.verdict.criteria, short, long, room - len(short))
+            room = height - len(behind) - len(said)
+        urgent = sorted(range(len(criteria)), key=lambda n: _urgency(criteria[n], view.so_far))
+        if len(short) > room:
+            # What passes goes first.
+            long = [short[n] for n in sorted(urgent[: max(1, height - len(said))])]
+        else:
+            # Where the short line is the reason already, nothing more is to be said.
+            open_ = [n for n in urgent if not any(criteria[n].reason in text for text, _ in short[n][0].pieces)]
+            more = set(open_[: room - len(short)])
+            long = [long[n] if n in more else short[n] for n in range(len(criteria))]
     return [*(Line(tuple(pieces)) for pieces in said), *(line for lines in long for line in lines), *behind]
 
 
-def _as_many(
-    criteria: Sequence[Criterion], short: Sequence[list[Line]], long: Sequence[list[Line]], spare: int
-) -> list[list[Line]]:
-    """A line for each criterion, and the reasons of so many as there are `spare` lines for."""
-    shown = list(short)
-    # Where the short line is the reason already, nothing more is to be said.
-    open_ = [n for n, criterion in enumerate(criteria) if not any(criterion.reason in t for t, _ in short[n][0].pieces)]
-    open_.sort(key=lambda n: _URGENT.index(criteria[n].state))
-    for number in open_[: max(0, spare)]:
-        shown[number] = long[number]
-    return shown
+def _urgency(criterion: Criterion, so_far: Mapping[str, Criterion]) -> int:
+    """0: it fails, or would now; 1: it is unknown; 2: it passes."""
+    now = so_far.get(criterion.name)
+    if criterion.state is State.FAIL or (now is not None and now.state is State.FAIL):
+        return 0
+    return 1 if criterion.state is State.UNKNOWN else 2
 
 
 def _lines_of(view: RunView, criterion: Criterion, width: int, *, compact: bool) -> list[Line]:

@@ -139,6 +139,12 @@ def test_the_verdict_panel_has_a_line_for_every_criterion() -> None:
     assert share(80, 24, 7).verdict == 2 + len(CRITERIA), "the sentence on two lines"
     assert share(120, 24, 7).verdict == 1 + len(CRITERIA)
     assert share(120, 24, 7, more=1).verdict == 2 + len(CRITERIA), "of a gate that names a runtime"
+    for height in range(7, 70):
+        for width in (40, 80, 120, 200):
+            with_it, without = share(width, height, 7, upcoming=True), share(width, height, 7)
+            assert bool(with_it.plots) == bool(without.plots), "the line on what is next takes the plots from nobody"
+            whole = with_it.table + with_it.plots + with_it.verdict + with_it.log + with_it.upcoming
+            assert whole == height - 3, "header, status line and footer are the others"
 
 
 def test_remarks_push_no_criterion_off_a_small_screen(make_run: Make) -> None:
@@ -174,6 +180,25 @@ def test_of_a_missed_threshold_it_is_told_how_sure_it_is_that_it_is_missed(make_
     too_much = {0: 100, 250: 104, 500: 112, 750: 119, 1000: 125}
     [fail] = [line for line in painted(make_run(heldout=too_much).train(1000).finish(), 80, 9) if "✗ FAIL" in line]
     assert "1.00 too much, 99." in fail, fail
+
+
+def test_what_fails_is_seen_however_few_lines_there_are(make_run: Make) -> None:
+    too_much = {0: 100, 250: 104, 500: 112, 750: 119, 1000: 125}
+    goes_on, ended = make_run(heldout=too_much).train(760), make_run("2.2", "1" * 10, heldout=too_much)
+    for height in range(4, 24):
+        said = "\n".join(painted(goes_on, 100, height))
+        assert "so far FAIL: 1.00 too much" in said, (height, said)
+    ended.train(1000).finish()
+    for height in range(3, 24):
+        said = "\n".join(painted(ended, 100, height))
+        assert "✗ FAIL" in said and said.count("\n") < max(height, 9), (height, said)
+
+
+def test_the_lines_that_are_left_hold_reasons_of_what_is_unknown_first(make_run: Make) -> None:
+    run = make_run().train(760)
+    lines = painted(run, 100, 10)
+    assert any(line.strip().startswith("There is no valid tuned score of domain") for line in lines)
+    assert not any("Over 4 intervals" in line for line in lines) and len(lines) <= 10
 
 
 def test_what_fails_so_far_has_the_colour_of_a_fail(make_run: Make) -> None:

@@ -203,7 +203,9 @@ def test_what_is_started_next_stands_below_the_queue(folder: PlanFolder, queue_a
             await seen.see("next a first, when a supervisor is at work")
             await seen.press("p")
             await seen.see("next b, when a supervisor is at work")
-            await pilot.resize_terminal(80, 14)
+            await pilot.resize_terminal(40, 12)
+            await seen.see("next b, when a supervisor is at work")
+            await pilot.resize_terminal(80, 9)
             await seen.gone("next b")
 
     asyncio.run(look())
