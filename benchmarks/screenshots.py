@@ -51,7 +51,7 @@ KEYS = {
 """Picture of the board → keys before it."""
 SETTLE_S = 1.0
 """A screen that stays the same for so long is ready."""
-_LOOK_S, _LONGEST_S = 0.2, 60.0
+_LOOK_S, _LONGEST_S = 0.2, 300.0
 _WEB_FONTS = re.compile(r"\n *@font-face {.*?}", re.DOTALL)
 """What Rich writes into a picture: fonts that a browser would fetch. The reader's own monospaced font will do."""
 

@@ -90,7 +90,7 @@ def convergence(  # noqa: PLR0911 - one return a case
         return say(State.UNKNOWN, f"No best interval can be told from the intervals{so_far}.")
 
     slope = 1000 * theil_sen(list(finite), list(finite.values()))
-    trend = f"the domain loss changes by {slope:+.4f} {_SLOPE_UNIT}"
+    trend = f"the domain loss changes by {signed(slope, 4)} {_SLOPE_UNIT}"
     where = f"at the best interval (step {best_step})" if evidence.chosen is None else f"of {evidence.chosen.name}"
     change = f"{finite[0]:.4f} at step 0, {best_loss:.4f} {where}"
     if slope >= 0:
