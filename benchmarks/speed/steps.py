@@ -91,11 +91,13 @@ def work_of(kind: str, model: str, material: str, method: str, steps: str, *more
 
 
 def _ours(kind: str, model: str, material: str, method: str, steps: int, *settings: str) -> Work:
+    from core.runs.events import Step
+
     folder = Path(tempfile.mkdtemp())
     train, replay = map(Path, material.split(":"))
     trainer = trainer_of(Path(model), train, replay, 40, (f"adapter.method={method}", *settings), folder)
     losses: list[float] = []
-    trainer.journal.emit = lambda event: losses.append(event.loss)
+    trainer.journal.emit = lambda event: losses.append(event.loss) if isinstance(event, Step) else None
 
     def work() -> dict[str, Any]:
         losses.clear()

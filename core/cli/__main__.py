@@ -15,7 +15,7 @@ from core.console import err, out
 from core.errors import ExitCode, UserError, exit_code_for, forbidden, is_disk_full
 from core.scoring.text import NAMES
 from core.scoring.units import Unit
-from core.system.process import Interrupts, end_with_parent
+from core.system.process import Interrupts, end_with_parent, wait_without_spinning
 from core.terminal import prepare_streams
 from core.user_paths import check_working_folder, user_path
 
@@ -220,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     prepare_streams(data="transcribe" in words[:1] and not {"-h", "--help"} & set(words))
     end_with_parent()
+    wait_without_spinning()
     with Interrupts() as interrupts:
         try:
             check_working_folder()

@@ -152,6 +152,15 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def wait_without_spinning() -> None:
+    """Have threads that compute sleep while they wait for each other, unless the environment has it otherwise.
+
+    OpenMP's spin for milliseconds first, which takes the core from whoever they wait for where another process is busy.
+    To be called before torch is imported, as OpenMP reads the variable once; children inherit it.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def end_with_parent() -> None:
     """If `PARENT_VARIABLE` names a parent: die when it dies, so that nothing of a killed trainer works on unseen."""
     parent = os.environ.pop(PARENT_VARIABLE, "")

@@ -24,7 +24,7 @@ from core.runs.signing import keys_from, sign
 from core.runs.state_folder import runs_folder
 from core.system.files import HeldFolder
 from core.system.locks import KernelLock, holds
-from core.system.process import ProcessIdentity, current_process, end_with_parent, identity_of
+from core.system.process import ProcessIdentity, current_process, end_with_parent, identity_of, wait_without_spinning
 from core.training.launch import launch, node
 from core.training.stopping import StopFlag
 
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         err("usage: python -P -m core.training RUN_DIR")
         return 4
     paths = RunPaths(Path(arguments[0]).absolute())
+    wait_without_spinning()
     # importing torch takes seconds; signals that arrive meanwhile must not be lost
     stopping = StopFlag()
     stopping.install()

@@ -20,8 +20,8 @@ from core.system.process import PARENT_VARIABLE, end, usable_cpus
 from core.training.journal import Journal
 from core.training.stopping import StopFlag
 
-NICENESS = 10
-"""Training goes first; the audit has until its end."""
+NICENESS = 19
+"""Training goes first; the audit has until its end. The kernel gives it 15 parts where a trainer's thread has 1024."""
 MOST_STARTS = 3
 """How often it is tried when something kills it, such as the kernel for want of memory."""
 _POLL_S = 0.2

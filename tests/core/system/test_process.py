@@ -22,6 +22,7 @@ from core.system.process import (
     is_alive,
     session_members,
     session_of,
+    wait_without_spinning,
 )
 
 
@@ -126,3 +127,14 @@ def test_a_child_is_asked_to_end_and_killed_when_it_does_not(handler: str, statu
     end(child, 60 if handler == "SIG_DFL" else 0.1)
     assert child.returncode == status
     child.communicate()
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_wait_asleep_unless_the_user_has_it_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    wait_without_spinning()
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
