@@ -18,6 +18,8 @@ from core.queue.execution import PlanExecution
 from core.queue.near_runs import NearRun, near_runs
 from core.queue.report import report
 from core.queue.requests import Submission
+from core.queue.rows import readable_queue
+from core.queue.upcoming import upcoming
 from core.runs.data_health import headline as health_headline
 from core.runs.headline import headline, verdict_of
 from core.runs.paths import RunsFolder
@@ -63,7 +65,9 @@ def run(args: argparse.Namespace) -> ExitCode:
         works, note = is_held(runs.supervisor_lock), supervisor_note(runs)
         execution = _execution(submission, runs)
         rows, others = report(execution, {}), near_runs(execution)
-        now = _as_json(rows, others, works, note) if args.json else _as_text(rows, others, works, note)
+        following = upcoming(readable_queue(runs), execution)
+        told = rows, others, works, note, following
+        now = _as_json(*told) if args.json else _as_text(*told)
         if now != shown:
             if isinstance(now, str):
                 console.out((f"\n{now}" if shown else now).removesuffix("\n"), sanitised=True)
@@ -84,7 +88,7 @@ def _execution(submission: Submission, runs: RunsFolder) -> PlanExecution:
     return execution
 
 
-def _as_text(rows: list[Row], others: list[NearRun], works: bool, note: str) -> str:
+def _as_text(rows: list[Row], others: list[NearRun], works: bool, note: str, following: str) -> str:
     rate = rate_of(rows)
     heads = (f"{name} {rate}" if name in ("DOMAIN", "HELDOUT") else name for name in _HEADINGS)
     columns = {_HEADINGS.index("STATE"): _state_role, _HEADINGS.index("VERDICT"): _verdict_role}
@@ -105,7 +109,8 @@ def _as_text(rows: list[Row], others: list[NearRun], works: bool, note: str) -> 
     remarks = of_lines(rows).remarks()
     lines = [*(sanitise(remark, _LONGEST) for remark in remarks), *([""] if remarks else []), *lines]
     queue = "a supervisor is at work" if works else "no supervisor is at work"
-    return "".join(f"{line.rstrip()}\n" for line in [*lines, "", queue, *([sanitise(note)] if note else [])])
+    last = [f"next: {sanitise(following, _LONGEST)}"] if following else []
+    return "".join(f"{line.rstrip()}\n" for line in [*lines, "", *last, queue, *([sanitise(note)] if note else [])])
 
 
 def _at_work(row: Row) -> list[str]:
@@ -167,12 +172,13 @@ def _health(row: Row) -> dict[str, str] | None:
     return {"state": state.value, "summary": told}
 
 
-def _as_json(rows: list[Row], others: list[NearRun], works: bool, note: str) -> dict[str, Any]:
+def _as_json(rows: list[Row], others: list[NearRun], works: bool, note: str, following: str) -> dict[str, Any]:
     near = [
         {"run": one.run.name, "row": one.row.key, "state": run_state(one.run).value, "why": one.why} for one in others
     ]
     told = [_json_row(row) for row in rows]
-    return {"schema": SCHEMA_VERSION, "supervisor": works, "note": note or None, "rows": told, "other_runs": near}
+    queue = {"supervisor": works, "note": note or None, "next": following or None}
+    return {"schema": SCHEMA_VERSION, **queue, "rows": told, "other_runs": near}
 
 
 def _json_row(row: Row) -> dict[str, Any]:

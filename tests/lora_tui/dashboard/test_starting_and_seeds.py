@@ -171,6 +171,7 @@ def test_the_panel_and_status_say_how_many_seeds_confirm_a_run(
             await seen.see("seeds 1/2", "a@seed1 accepted, a@seed2 rejected", "✗ seeds 1/2")
 
     asyncio.run(look())
-    assert "rejected, seeds 1/2" in status(folder, capsys)
+    said = status(folder, capsys)
+    assert "rejected, seeds 1/2" in said and "\nnext: nothing: " in said
     rows = json.loads(status(folder, capsys, "--json"))["rows"]
     assert rows[0]["seeds"] == {"accepted": 1, "of": 2} and rows[1]["seeds"] is None
