@@ -330,13 +330,14 @@ class _File:
         self._root = Path(os.path.realpath(root))
         self._path = self._root / path.relative_to(root)
         with open_append(self._root, self._path) as file:
-            check_size(file, self._path, JOURNAL_BYTES)
+            if os.fstat(file.fileno()).st_size > JOURNAL_BYTES:
+                # not as an OSError: that a file is too large also says that a disk's limit is reached
+                raise RunFolderError(f"{self._path}: is larger than any journal of a search: move it away")
             cut_torn_line(file)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The lines from that number on."""
         with open_regular(self._path) as file:
-            check_size(file, self._path, JOURNAL_BYTES)
             for number, line in enumerate(lines(file)):
                 if number >= log_number_from and line.endswith(b"\n"):
                     yield parse_json(line)

@@ -211,7 +211,9 @@ class Work:
         try:
             if not execution.draw(self._slots.identities):
                 self._close(key, RowStatus.SKIPPED, "the search drew nothing that was not there", {})
-        except UserError as error:
+        except (UserError, OSError) as error:
+            if isinstance(error, OSError) and (is_disk_full(error) or may_pass(error)):
+                raise
             self._close(key, RowStatus.FAILED, f"nothing can be drawn: {error}", {})
         return True
 

@@ -344,17 +344,34 @@ def test_a_space_that_is_used_up_ends_the_plan(folder: PlanFolder) -> None:
     assert (skip.row, skip.reason) == (NEXT_DRAW, "the search drew nothing that was not there")
 
 
-def test_a_foreign_journal_ends_the_search_and_not_the_supervisor(folder: PlanFolder) -> None:
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ('{"op_code": 99}\n', "is no journal of this search"),
+        ("x" * 2000, "is larger than any journal of a search"),
+        (None, "nothing is written to it"),
+        ("a file", "no folder"),
+    ],
+)
+def test_a_foreign_journal_ends_the_search_and_not_the_supervisor(
+    what: str | None, says: str, folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.write(RANKS + ONE, queue='then = "search"')
     folder.script(a=["poor"])
+    monkeypatch.setattr(search, "JOURNAL_BYTES", 1000)
     plan = parse_plan(folder.plan.read_text(), str(folder.plan))
     journal = journal_of(folder.runs, plan)
-    journal.parent.mkdir(parents=True)
-    journal.write_text('{"op_code": 99}\n')
+    journal.parent.parent.mkdir(parents=True, exist_ok=True)
+    if what == "a file":
+        journal.parent.write_text("")
+    else:
+        journal.parent.mkdir()
+        journal.mkdir() if what is None else journal.write_text(what)
     finish = folder.work()
     assert folder.starts() == ["a"] and finish["complete"]
     [skip] = folder.decisions("skip")
-    assert skip.status == "failed" and "is no journal of this search" in skip.reason and str(journal) in skip.reason
+    assert (skip.row, skip.status) == (NEXT_DRAW, "failed")
+    assert says in skip.reason and str(journal.parent) in skip.reason
 
 
 def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
