@@ -178,7 +178,7 @@ SCENES = (
     Scene("queue-waits", _queue_waits, "training", _PLAN.format(steps=1000, every=250) + _MORE),
     Scene("accepted", _ended(), "✓ accepted"),
     Scene("rejected", _ended(heldout=_TOO_MUCH), "✗ rejected"),
-    Scene("30-runs", _thirty, "training", _SWEEP, "all"),
+    Scene("30-runs", _thirty, "✗ rejected", _SWEEP, "all"),
     Scene("1000-runs", lambda folder: many_runs(folder.runs.root, 1000), "✓ accepted", ""),
     Scene("spike", _spike, "✓ accepted"),
     Scene("nan", _nan, "✓ accepted"),
