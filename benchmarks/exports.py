@@ -126,7 +126,7 @@ def padded(source: Source, target: Target, folder: Path) -> str:
             clips = cached_clips(manifest, SampleCache(Path(scratch)), HashCache(Path(scratch) / "hashes.json"))
             said = heard(Padded(recogniser), manifest, clips, source.facts.target_rms)
             counts = counted(said, manifest, clips, source.facts.normaliser, request.unit).counts
-            found.append(cell(source.scores[name], said.texts, counts))
+            found.append(cell(source.scores[name], said.hypotheses, counts))
     return " | ".join(found)
 
 

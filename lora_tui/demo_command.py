@@ -24,7 +24,7 @@ from lora_tui.request import DEFAULT_PLAN
 DESCRIPTION = """\
 Writes a plan, a small base model and a speech corpus into a folder, and says the next command. The speech, 3,800
 clips in 200 MB, is made on the spot by espeak-ng (the extra `lora-tui[corpus]`) in a minute or two. Run it again after
-an interruption: nothing is done twice, and no file of yours is replaced."""
+an interruption: a set that is whole is kept, and no file of yours is replaced."""
 DEFAULT_FOLDER = "lora-tui-demo"
 _DATA = Path("data")
 _FILES = ("recipe.toml", "texts/*.toml", "base_model/*")

@@ -87,6 +87,9 @@ def check(source: Source, target: Target, folder: Path) -> None:
         raise UserError(f"-o {folder}: is there already; give a folder that is not, or delete it first")
     if not folder.parent.is_dir():
         raise UserError(f"-o {folder}: there is no folder {folder.parent}; make it first")
+    evidence = source.adapter if source.run is None else source.run.snapshot.paths.root
+    if folder.parent.resolve().is_relative_to(evidence.resolve()):
+        raise UserError(f"-o {folder}: inside {evidence}, where only what is judged belongs; name a folder elsewhere")
     run = None if source.run is None or _why_unjudged(source) else source.run.snapshot.paths.root
     if run is not None and not os.access(run, os.W_OK):
         raise UserError(

@@ -209,6 +209,13 @@ def test_a_run_folder_that_cannot_be_written_is_said_before_anything_is_loaded(
     assert (done.code, "cannot be written, and what the runtime says" in done.err) == (ExitCode.BAD_USAGE, True)
 
 
+@pytest.mark.parametrize("below", [".", "exports", "lora_adapter_best"])
+def test_a_run_folder_takes_no_export_into_itself(below: str, run: RunPaths, lora_cli: Callable[..., Any]) -> None:
+    (run.exports).mkdir()
+    done = lora_cli("merge", run.root, "-o", run.root / below / "merged")
+    assert (done.code, "where only what is judged belongs" in done.err) == (ExitCode.BAD_USAGE, True)
+
+
 @pytest.mark.parametrize("model", ["/nothing", "nothing", "~/nothing"])
 def test_a_base_model_that_is_no_folder_is_named(
     model: str, run: RunPaths, lora_cli: Callable[..., Any], tmp_path: Path
