@@ -211,6 +211,9 @@ def _use_of_export(judged: Judged, target: Target) -> Iterable[str]:
             f'segments, _ = model.transcribe("talk.wav"{given}, beam_size={_beams(judged)}, temperature=0.0,',
             "    without_timestamps=True, condition_on_previous_text=False)",
             "```",
+            "",
+            "So it was judged as an export. A clip that is padded with silence to 30 s before is heard as the adapter "
+            "was: faster-whisper pads its spectrogram with zeros, which are no silence to Whisper.",
         ),
         "lora": ("```", f"lora-cli transcribe talk.wav --adapter . --model {shlex.quote(base)}", "```"),
         "onnx": ("The graphs are those of Moonshine's streaming runtime; ONNX Runtime computes them.",),
