@@ -271,8 +271,8 @@ def growth(args: argparse.Namespace) -> dict[str, Any]:
         given = argparse.Namespace(**vars(args) | {"clips": count})
         seconds = Material(str(args.model), str(args.manifest), count).seconds
         name = f"{count} utterances, batches of {batch:g} s"
-        rounds = args.rounds if count <= 1_000 else 1
-        turns = in_turns([contestant(name, "ours", given, batch)], rounds)[name]
+        large = count > 500
+        turns = in_turns([contestant(name, "ours", given, batch)], 1 if large else args.rounds, warm=not large)[name]
         rate = spread([seconds / turn.cpu_s for turn in turns])
         rows.append((name, f"{rate.median:.0f} ({rate.least:.0f}–{rate.most:.0f})", f"{_peak(turns) / 2**20:.0f}"))
         found[name] = {"audio_s": seconds, "turns": _plain(turns)}

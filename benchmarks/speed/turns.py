@@ -143,9 +143,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on, the load beside them, and the machine's matrix rate on one thread."""
+    """What the figures were taken on, the load beside them, and matrix rates on one thread: torch's, and our own."""
     import torch
     import transformers
+
+    from core.training.products import product
 
     return {
         "processor": _processor(),
@@ -155,6 +157,7 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "matrix_gflops": round(matrix_rate() / 1e9, 1),
+        "product_gflops": round(matrix_rate(product) / 1e9, 1),
     }
 
 
@@ -165,8 +168,11 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def matrix_rate(size: int = 1024, rounds: int = 9) -> float:
-    """Floating-point operations of a second of CPU time that products of large fp32 matrices reach on one thread."""
+def matrix_rate(multiply: Callable[[Any, Any], Any] | None = None, size: int = 1024, rounds: int = 9) -> float:
+    """Floating-point operations of a second of CPU time that products of large fp32 matrices reach on one thread.
+
+    `multiply`: by what they are computed; default: torch's own.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -175,7 +181,7 @@ def matrix_rate(size: int = 1024, rounds: int = 9) -> float:
     times = []
     for _ in range(rounds + 1):
         started = time.process_time()
-        torch.mm(one, other)
+        (multiply or torch.mm)(one, other)
         times.append(time.process_time() - started)
     torch.set_num_threads(before)
     return 2.0 * size**3 / median(times[1:])
