@@ -90,3 +90,21 @@ def test_clips_of_any_length_can_be_decoded(model: Seq2Seq) -> None:
     texts, _, _, _ = Decoder(model).run([len(clip) for clip in clips], lambda i: clips[i])
     alone = [Decoder(model).run([len(clip)], [clip].__getitem__)[0][0] for clip in clips]
     assert texts == alone
+
+
+def test_rows_that_have_ended_leave_the_batch_and_change_no_other(tiny_whisper: Path) -> None:
+    """The last steps are computed for those that still write; what these write is what they write alone."""
+    model = load_model(str(tiny_whisper))
+    object.__setattr__(model.vocabulary, "suppressed", (*model.vocabulary.suppressed, *model.vocabulary.eos))
+    clips = [speechlike(text) for text in ("one", "two three", "four five six", "seven")]
+    caps = [2, 9, 2, 5]
+    rows: list[int] = []
+
+    def look(_: Any, __: Any, given: dict[str, Any]) -> None:
+        rows.append(len(given["decoder_input_ids"]))
+
+    hook = model.network.register_forward_pre_hook(look, with_kwargs=True)
+    together = decode(model, clips, caps)
+    hook.remove()
+    assert rows == [4, 4, 2, 2, 2, 1, 1, 1, 1]
+    assert together == [decode(model, [clip], [cap])[0] for clip, cap in zip(clips, caps, strict=True)]
