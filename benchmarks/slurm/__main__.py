@@ -23,7 +23,7 @@ from benchmarks.kill_matrix.material import clips, write_plan
 from benchmarks.kill_matrix.world import Failed, World
 from benchmarks.slurm.cases import CASES, Case, Kill
 from benchmarks.slurm.cluster import SlurmTestCluster, missing
-from benchmarks.slurm.world import SlurmWorld, wait_up
+from benchmarks.slurm.world import TESTS, SlurmWorld, begin, wait_up
 
 SKIPPED = 77
 MIN_JOB_AGE_S = 10
@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cases with it in their name")
     parser.add_argument("--resume", action="store_true", help="leave out what passed in the work folder already")
     parser.add_argument("--table", action="store_true", help="print what the work folder knows, run nothing")
+    parser.add_argument("--fake", action="store_true", help="trainers that only write what trainers write; minutes")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lora-tui-slurm")
     options = parser.parse_args()
     if why := missing():
@@ -61,14 +62,12 @@ def main() -> int:
     wanted = [case for case in CASES if not options.only or any(text in case.name for text in options.only)]
     todo = [] if options.table else [case for case in wanted if case.name not in passed]
     if todo:
-        material = work / "material"
-        if not material.exists():
-            clips(material)
-        reference = _reference(work)
+        material = FakeMaterial(work / "material") if options.fake else Material(work / "material")
+        reference = _reference(work, material)
         shutil.rmtree(work / "cluster", ignore_errors=True)
         with SlurmTestCluster(work / "cluster", min_job_age=MIN_JOB_AGE_S) as cluster:
             for case in todo:
-                outcome = _attempt(case, work, reference, cluster)
+                outcome = _attempt(case, work, reference, cluster, material)
                 done.append(outcome)
                 with ledger.open("a") as file:
                     file.write(json.dumps(asdict(outcome)) + "\n")
@@ -79,13 +78,60 @@ def main() -> int:
     return _report([latest[case.name] for case in wanted if case.name in latest])
 
 
-def _reference(work: Path) -> dict[str, str]:
+class Material:
+    """Little of the embedded speech, the embedded model, and a plan of one run `k` on them."""
+
+    fake = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.exists():
+            clips(folder)
+
+    def plan(self, name: str) -> Path:
+        """Of one case."""
+        return write_plan(self.folder, name)
+
+    def prepare(self, world: World) -> None:
+        """Before anything is started."""
+
+
+class FakeMaterial(Material):
+    """What only looks like speech and a model, for FakeTrainers, which take half a minute over a run."""
+
+    fake = True
+
+    def __init__(self, folder: Path) -> None:
+        sys.path[:0] = [str(TESTS), str(TESTS / "core" / "queue")]
+        from plan_folder import HEAD, PlanFolder  # a kit of the tests
+
+        self.folder, self._head = folder, HEAD
+        if not folder.exists():
+            folder.mkdir()
+            PlanFolder(folder)
+
+    def plan(self, name: str) -> Path:
+        """Of one case."""
+        queue = 'until = "all"\nretries = 50\npause_after = 0'
+        head = self._head.format(queue=queue).replace("steps = 20\neval_every = 5", "steps = 600\neval_every = 200")
+        path = self.folder / name
+        path.write_text(f'{head}[[experiment]]\nid = "k"\n')
+        return path
+
+    def prepare(self, world: World) -> None:
+        """Each attempt takes its time."""
+        world.runs.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (world.runs.state / "fake.json").write_text('{"k": ["paced"]}')
+
+
+def _reference(work: Path, material: Material) -> dict[str, str]:
     """The fingerprint of the undisturbed run on this machine, without any cluster."""
     stored = work / "reference.json"
     if not stored.exists():
-        world = World(work / "undisturbed", write_plan(work / "material"))
+        world = World(work / "undisturbed", material.plan("plan.toml"))
+        material.prepare(world)
         try:
-            if world.face().wait(600) != 0:
+            if begin(world, fake=material.fake).wait(600) != 0:
                 raise SystemExit(f"the undisturbed run failed:\n{world.tail('face.log', 2000)}")
             stored.write_text(json.dumps(fingerprint(world.the_run())))
         finally:
@@ -93,11 +139,14 @@ def _reference(work: Path) -> dict[str, str]:
     return dict(json.loads(stored.read_text()))
 
 
-def _attempt(case: Case, work: Path, reference: dict[str, str], cluster: SlurmTestCluster) -> Outcome:
+def _attempt(
+    case: Case, work: Path, reference: dict[str, str], cluster: SlurmTestCluster, material: Material
+) -> Outcome:
     folder = work / "cases" / case.name.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
-    plan = write_plan(work / "material", f"plan-{case.name.replace(' ', '-')}.toml")
-    world, started = SlurmWorld(folder, plan, cluster), time.monotonic()
+    plan = material.plan(f"plan-{case.name.replace(' ', '-')}.toml")
+    world, started = SlurmWorld(folder, plan, cluster, fake=material.fake), time.monotonic()
+    material.prepare(world)
     kills: list[Kill] = []
     try:
         if case.armed:

@@ -155,7 +155,7 @@ def limit(world: SlurmWorld) -> Iterator[Kill]:
         world.cluster.run("scontrol", "update", f"JobId={world.the_job()}", "TimeLimit=1")
         pause(pid, 20 if what.endswith("in time") else 110)
         world.until("another job", lambda seen=before: len(world.starts()) > seen, 150)
-        yield _then(world, what, "training", WAITING + ACTIVE)
+        yield _then(world, what, "training", (*WAITING, *ACTIVE, "done"))
 
 
 def purged(world: SlurmWorld) -> Iterator[Kill]:

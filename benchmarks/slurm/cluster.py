@@ -26,7 +26,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={home}/munge/socket
+AuthInfo=socket={home}/munge/socket,cred_expire=5
 CryptoType=crypto/munge
 SlurmctldPort={ctld}
 SlurmctldPidFile={home}/slurmctld.pid

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,9 +14,19 @@ import psutil
 
 from benchmarks.kill_matrix.world import Failed, World, command_lines, phase_of
 from benchmarks.slurm.cluster import NODES, SlurmTestCluster
+from core.queue.rows import queue_rows
 from core.queue.slurm.commands import Job, parse_squeue, squeue_command
 from core.queue.slurm.job import folder_key, told_by
+from core.runs.row import Row
+from core.runs.store import read_run, state_and_reason
 
+TESTS = Path(__file__).parents[2] / "tests"
+FAKE_COMMAND = TESTS / "lora_tui" / "fake_command.py"
+TRAINS = {False: b"core.training", True: b"fake_trainer.py"}
+"""In the command line of a trainer."""
+FAKE_STEPS = {
+    "starting": 0, "training": 60, "evaluating": 210, "checkpointing": 300, "saving": 400, "finishing": 480
+}  # fmt: skip
 OPTIONS = (
     "--set", "queue.executor=slurm", "--set", "queue.slurm.gres=gpu:1", "--set", "queue.slurm.save_seconds=30"
 )  # fmt: skip
@@ -31,8 +42,9 @@ exec {squeue} --noheader --me --format=%i --sort=-i --name={name} | head -n 1
 class SlurmWorld(World):
     """`World` with jobs in place of local trainers. One run, `k`."""
 
-    def __init__(self, folder: Path, plan: Path, cluster: SlurmTestCluster) -> None:
-        self.cluster = cluster
+    def __init__(self, folder: Path, plan: Path, cluster: SlurmTestCluster, *, fake: bool) -> None:
+        """`fake`: trainers only write what trainers write."""
+        self.cluster, self.fake = cluster, fake
         self.most_jobs = 0
         self.bin = folder / "bin"
         path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
@@ -41,7 +53,17 @@ class SlurmWorld(World):
 
     def begin(self) -> subprocess.Popen[bytes]:
         """A headless face on the plan, whose trainers are jobs."""
-        return self.face(*OPTIONS)
+        return begin(self, *OPTIONS, fake=self.fake)
+
+    def queue(self, *arguments: str) -> str:
+        """`lora-tui queue …` as a person types it; the supervisor that it starts has FakeTrainers, too."""
+        if not self.fake:
+            return super().queue(*arguments)
+        command = [sys.executable, str(FAKE_COMMAND), "queue", *arguments, "--runs", str(self.runs.root)]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, check=False)
+        if done.returncode:
+            raise Failed(f"queue {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
 
     def jobs(self) -> list[Job]:
         """Of this folder, the oldest first; none while the controller does not answer."""
@@ -56,7 +78,9 @@ class SlurmWorld(World):
     def trainers(self) -> list[int]:
         """Pids of the trainers of this folder; what they have forked does not count."""
         needle = str(self.runs.root).encode()
-        named = {p for p, words in command_lines() if b"core.training" in words and needle in b" ".join(words)}
+        named = {
+            p for p, words in command_lines() if TRAINS[self.fake] in b" ".join(words) and needle in b" ".join(words)
+        }
         return [pid for pid in named if _parent(pid) not in named]
 
     def trainer(self) -> int | None:
@@ -73,14 +97,33 @@ class SlurmWorld(World):
         run = self.run()
         return ("", 0) if run is None else phase_of(run, 0)
 
+    def listed(self, row: str = "k") -> dict[str, str]:
+        """What every face says of the row."""
+        queue = queue_rows(self.runs)
+        found = next((entry for entry in queue.rows if entry.key == row), None)
+        run = self.run()
+        if found is None and run is not None:
+            state, why = state_and_reason(run)
+            found = queue.row(Row("bench", row, state, why, run=run), str(self.plan))
+        return {"state": "", "reason": ""} if found is None else {"state": str(found.status), "reason": found.reason}
+
     def reach(self, phase: str, after_step: int = 0) -> None:
-        """Until a trainer lives and is in the phase, beyond a step."""
+        """Until a trainer lives and is in the phase, beyond a step. FakeTrainers come to steps instead of phases."""
+        if self.fake:
+            step = FAKE_STEPS[phase]
+            self.until(f"step {step}", lambda: self.trainers() and self.steps() >= step, 240, 0.05)
+            return
         self.until(
             f"{phase} beyond step {after_step}",
             lambda: self.trainers() and self.phase()[0] == phase and (self.phase()[1] >= after_step or not after_step),
             240,
             0.01,
         )
+
+    def steps(self) -> int:
+        """Steps that were done."""
+        run = self.run()
+        return 0 if run is None else read_run(run).steps_completed
 
     def kill_node(self, node: str) -> None:
         """What a loss of power does: slurmd, the job's shepherd and the trainer die at once."""
@@ -128,6 +171,25 @@ class SlurmWorld(World):
             if hasattr(self, "key"):
                 with contextlib.suppress(subprocess.SubprocessError):
                     self.most_jobs = max(self.most_jobs, sum(not job.over for job in self.jobs()))
+
+
+def begin(world: World, *options: str, fake: bool) -> subprocess.Popen[bytes]:
+    """A headless face. `fake`: with FakeTrainers."""
+    if not fake:
+        return world.face(*options)
+    command = [sys.executable, str(FAKE_COMMAND), "--headless", str(world.plan), "--runs", str(world.runs.root)]
+    with (world.folder / "face.log").open("ab") as log:
+        face = subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=world.folder,
+            env=world.environment,
+            start_new_session=True,
+        )
+    world.faces.append(face)
+    return face
 
 
 def wait_up(cluster: SlurmTestCluster) -> None:

@@ -6,11 +6,13 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from core.console import err, log_line
 from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
+from core.queue import journal
 from core.queue.client import say_code, told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.executors import Cluster, Executor
@@ -41,6 +43,8 @@ def supervise(
 ) -> int:
     """Take the lock and work. 0: nothing is left, or told to stop; 3: disk full; 4: another has the lock.
 
+    5: one on another machine, which shares the runs folder, works on it.
+
     2: the runs folder is no longer at its path; what worked there has stopped.
     """
     try:
@@ -50,7 +54,10 @@ def supervise(
                 return ExitCode.BAD_USAGE
         lock.write_owner(f"{current_process().pid}\n")
         say_code(runs, current_process().pid)
-        with Wakeups() as wakeups:
+        if (claim := _claim(runs)) is None:
+            err(f"a supervisor on another machine works on {runs.root}: ask for it there, or end that one first")
+            return ExitCode.NOTHING_TO_JUDGE
+        with claim, Wakeups() as wakeups:
             while not _worked(partial(Supervisor, runs, lock, executor, devices, cluster), wakeups):
                 wakeups.wait((), LOOK_S)
     except RunFolderError as error:
@@ -62,6 +69,14 @@ def supervise(
         log_line(f"{DISK_FULL}: {error}; free some space and run again: nothing that was finished is lost")
         return ExitCode.INTERNAL
     return ExitCode.ACCEPTED
+
+
+def _claim(runs: RunsFolder) -> AbstractContextManager[object] | None:
+    """The decisions' file, claimed; None: a supervisor of another machine has it."""
+    try:
+        return journal.claim(runs.decisions)
+    except OSError:
+        return nullcontext()  # it cannot be written: whoever works says so, and whether that may pass
 
 
 def _worked(made: Callable[[], Supervisor], wakeups: Wakeups) -> bool:

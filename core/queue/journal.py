@@ -22,9 +22,12 @@ from core.plan import next_action
 from core.runs.events import MOST_SECONDS
 from core.runs.folder import open_append
 from core.system.files import HeldFolder, append_whole, cut_torn_line, fsync_folder, lines, open_regular
+from core.system.locks import claimed
 
 SCHEMA_VERSION = 1
 _UNWRITTEN = -1.0
+_PROBES_PASS_S = 1.0
+"""Faces look whether the file is claimed, by which it is theirs for a moment."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="decision"):
@@ -124,7 +127,7 @@ class Job(_OfRun, frozen=True, tag="job"):
     expected: float | None = None
     """Unix seconds at which it is expected to start."""
     attempts: int = 0
-    """Attempts in the run folder by then."""
+    """Attempts in the run folder that were over when it was queued last."""
 
 
 class Exit(_OfRun, frozen=True, tag="exit"):
@@ -302,6 +305,24 @@ class Journal:
             os.fsync(file.fileno())
         self._on_append(record)
         return record
+
+
+def claim(path: Path) -> io.FileIO | None:
+    """The file of a runs folder's decisions, open and locked: only one supervisor may write it, of all machines that
+    share the folder. None: another one does. It lasts until the file is closed.
+
+    Locks of the state folder are seen by processes of one machine only; a runs folder may be on a shared disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.path.realpath(path.parent))
+    file = open_append(folder, folder / path.name)
+    deadline = time.monotonic() + _PROBES_PASS_S
+    while not claimed(file.fileno()):
+        if time.monotonic() > deadline:
+            file.close()
+            return None
+        time.sleep(0.05)
+    return file
 
 
 class JournalReader:

@@ -35,7 +35,7 @@ from core.runs.status import Status
 from core.runs.store import read_run, state_and_reason
 from core.scoring.verdict import thresholds_of
 from core.system.files import exists
-from core.system.locks import is_held
+from core.system.locks import is_claimed, is_held
 from core.system.process import identity_from_json, is_alive
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class QueueRows:
         """The open ones, in the order of working."""
         self.paused = state.pause.reason if snapshot is not None else ""
         """Why the queue has paused by itself; empty: it has not."""
-        self.supervised = is_held(runs.supervisor_lock)
+        self.supervised = is_held(runs.supervisor_lock) or is_claimed(runs.decisions)
         """Whether a supervisor is at work."""
         self._of_row: dict[tuple[str, str], list[QueueEntry]] = {}
         self._entries: dict[tuple[str, str], QueueEntry] = {}

@@ -19,7 +19,7 @@ from core.queue.gpu.choice import Choice, Devices, uuids
 from core.queue.prune import prunable, prune
 from core.queue.retry_policy import LOST
 from core.queue.run_status import is_lost, read_outcome
-from core.queue.state import QueueState
+from core.queue.state import JOB_WAITS, QueueState
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.snapshot import LOST_S, Attempt, RunSnapshot
 from core.runs.store import RunFollower, read_run
@@ -300,7 +300,8 @@ class Slots:
         for slot in self._slots:
             news = slot.trainer.news()
             if news is not None:
-                attempts = len(read_run(slot.run).attempts)
+                known = self._state.jobs.get(slot.run.name)
+                before = slot.attempts_before if known is None else known.attempts
                 job = journal.Job(
                     submission=slot.submission,
                     run=slot.run.name,
@@ -308,7 +309,7 @@ class Slots:
                     state=news.state,
                     reason=news.reason,
                     expected=news.expected,
-                    attempts=attempts,
+                    attempts=len(read_run(slot.run).attempts) if news.state in JOB_WAITS else before,
                 )
                 self._log.append(job)
 

@@ -26,7 +26,7 @@ _NEUTRAL = ("stopped", "rebooted", "disk_full", "lost", "interrupted", "cancelle
 """Ends that say nothing about the plan: they neither make nor break a series."""
 _RESULTS = ("done", "diverged", "stopped_early")
 """Ends that are a result of the run's own settings: they break a series."""
-_JOB_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+JOB_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 """States of a job on a cluster that has not started, or is to start again."""
 _NUMBERS = re.compile(r"\d+")
 
@@ -245,7 +245,7 @@ class QueueState:
         `attempts`: in the run's folder; one that came since says that it has started, though no supervisor has.
         """
         begun, job = self.trainers.get(run), self.jobs.get(run)
-        if begun is None or begun.job is None or (job is not None and job.state not in _JOB_WAITS):
+        if begun is None or begun.job is None or (job is not None and job.state not in JOB_WAITS):
             return ""
         if attempts > (begun.attempts_before if job is None else job.attempts):
             return ""
@@ -258,7 +258,7 @@ class QueueState:
     def job_starts(self, run: str, attempts: int) -> bool:
         """Whether its trainer's job runs, and none of so many attempts in its folder is of that."""
         job = self.jobs.get(run)
-        return job is not None and job.state not in _JOB_WAITS and attempts <= job.attempts
+        return job is not None and job.state not in JOB_WAITS and attempts <= job.attempts
 
     def device_of(self, run: str) -> str:
         """Where its trainer works, such as `on GPU 1`, `as job 12`; empty: on the CPU, or it has none."""

@@ -57,6 +57,25 @@ class KernelLock:
             self.descriptor = -1
 
 
+def claimed(descriptor: int) -> bool:
+    """Whether this process has the exclusive lock of an open file now, until it closes it.
+
+    True, too, where the file system has no locks: then nobody can tell.
+    """
+    try:
+        return _taken(descriptor)
+    except OSError:
+        return True
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a process, of whichever machine that shares the folder, has claimed the file; False where none can."""
+    try:
+        return is_held(path)
+    except OSError:
+        return False
+
+
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock now."""
     try:

@@ -23,7 +23,7 @@ from core.runs.status import Status
 
 pytestmark = [pytest.mark.heavy, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
-SHORT = ("train.steps=4", "train.eval_every=2", "train.threads=1", "train.epochs=1", "queue.until=all")
+SHORT = ("train.steps=4", "train.eval_every=4", "train.threads=1", "train.epochs=1", "queue.until=all")
 ROWS = ("2.1", "2.1-lora")
 
 

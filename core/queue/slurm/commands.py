@@ -17,8 +17,9 @@ WAIT_S = 30.0
 """Slurm's commands give up on a silent controller after ten seconds or so, and some try again."""
 _FIELDS = ("%i", "%T", "%S", "%r", "%k")
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=", re.ASCII)
-_FINAL = ("invalid", "is not available", "unrecognized", "denied", "more processors", "can not be satisfied")
-"""In what sbatch says: words of what another try brings no nearer."""
+_FINAL = ("invalid", "unrecognized", "denied", "more processors", "can not be satisfied")
+"""In what sbatch says: words of what another try brings no nearer. *Requested node configuration is not available* is
+also said while the nodes of a controller that has just started have not reported yet."""
 _ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 ) | {"REVOKED", "TIMEOUT"}

@@ -98,7 +98,7 @@ def test_what_this_process_is_in_slurm_is_no_option_of_its_jobs() -> None:
     [
         ("sbatch: error: invalid partition specified: gpus", False),
         ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination", False),
-        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", False),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", True),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", True),
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),

@@ -107,6 +107,22 @@ def test_a_supervisor_that_is_told_to_stop_lets_jobs_go_on(folder: PlanFolder, s
 
 
 @pytest.mark.heavy
+def test_a_job_that_died_unseen_is_not_said_to_start(folder: PlanFolder, slurm: FakeSlurm) -> None:
+    folder.script(a=["wait", "good"])
+    folder.db.submit(folder.submission(only=("a",)))
+    process = supervisor(folder)
+    wait_for(lambda: [job.state for job in folder.decisions("job")] == ["RUNNING"] and begun(folder, "a"))
+    wait_for(lambda: row(folder, "a").status is Status.TRAINING)
+    process.kill()
+    finish(process)
+    os.kill(folder.births("a")[0], signal.SIGKILL)
+    wait_for(lambda: row(folder, "a").status is Status.CRASHED)
+    assert "no supervisor is at work" in row(folder, "a").reason
+    finish(supervisor(folder))
+    assert folder.snapshot("a").state is Status.DONE
+
+
+@pytest.mark.heavy
 @pytest.mark.parametrize("word", ["stop", "kill"])
 def test_rows_are_stopped_killed_and_released_as_jobs(folder: PlanFolder, slurm: FakeSlurm, word: str) -> None:
     folder.script(a=["wait", "good"])
