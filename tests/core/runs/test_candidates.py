@@ -130,7 +130,7 @@ def test_the_dashboard_shows_a_run_whose_best_is_made_of_intervals(run: FakeRun)
     page = ["".join(text for text, _ in pieces) for pieces in interval_lines(view, 200)]
     starred = [line.split()[1] for line in page if line.startswith("★")]
     assert starred == [BEST], "the interval that it is made of is not what ships"
-    assert any(line.split()[:2] == ["step-001000-x0.30", "+11.67"] for line in page)
+    assert any(line.split()[:2] == ["step-001000-x0.30", "−11.67"] for line in page)
     look = PlotStyle()
     assert charts.trade_off(view, look) is not None and charts.interval_places(view, look)
     assert verdict_lines(view)
