@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from core.runs.row import NONE
+from core.scoring.signs import MINUS
 from lora_tui.cells import broken, head, width_of
 from lora_tui.dashboard.plots.axes import Frame, Line, cells_of, scientific, x_axis
 from lora_tui.dashboard.plots.canvas import DOTS_HIGH, Canvas
@@ -122,6 +123,8 @@ def _entries(
             told = item.told_at(_reads(plot, view), plot.signed)
             if plot.shipped is not None and view.cursor is None and curve is plot.main:
                 told = _figure(plot.shipped, curve, plot.signed)
+            if told.startswith("-") and not ascii_only:
+                told = f"{MINUS}{told[1:]}"
             cells += cells_of(f" {told}", "")
     return cells
 

@@ -96,7 +96,7 @@ def test_a_candidate_that_ships_has_the_star_and_others_stand_by_their_selection
     assert (apart.name, apart.gain, apart.rise) == ("step-000500-x0.20", 1.0, pytest.approx(-0.3))
     heldout = heldout_plot(with_both, LOOK)
     assert heldout.star == f"★ {name}" and [mark.y for mark in heldout.marks] == [pytest.approx(-0.2)]
-    assert "-0.20" in "".join(c for c, _ in draw(heldout, 80, 20)[0])
+    assert "−0.20" in "".join(c for c, _ in draw(heldout, 80, 20)[0])
 
 
 def test_slices_are_a_table_with_what_is_beyond_its_limit_marked(view: RunView) -> None:
