@@ -1,6 +1,6 @@
 """Pictures of every screen and of the board in every state: `python -m benchmarks.screenshots [OUT_DIR]`.
 
-SVG, at 80×24, 120×40, 160×50 and 200×60, in about five minutes. OUT_DIR is `build/screenshots` unless named; with
+SVG, at 80×24, 120×40, 160×50 and 200×60, in about ten minutes on a quiet machine. OUT_DIR is `build/screenshots` unless named; with
 `--readme` only the picture of the README, docs/board.svg, is made again. Screens come from a recording, a run of the
 shipped plan in docs/recorded; another one is played with `--run RUN_DIR`. States are those of `benchmarks.scenes`, in
 all sizes, and at 120×40 in the other themes, in ASCII and without colour; `--scene NAME` makes those of one only.
@@ -51,7 +51,7 @@ KEYS = {
 """Picture of the board → keys before it."""
 SETTLE_S = 1.0
 """A screen that stays the same for so long is ready."""
-_LOOK_S, _LONGEST_S = 0.2, 300.0
+_LOOK_S, _LONGEST_S = 0.2, 900.0
 _WEB_FONTS = re.compile(r"\n *@font-face {.*?}", re.DOTALL)
 """What Rich writes into a picture: fonts that a browser would fetch. The reader's own monospaced font will do."""
 
