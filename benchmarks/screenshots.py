@@ -1,9 +1,10 @@
 """Pictures of every screen and of the board in every state: `python -m benchmarks.screenshots [OUT_DIR]`.
 
-SVG, at 80×24, 120×40, 160×50 and 200×60, in about ten minutes on a quiet machine. OUT_DIR is `build/screenshots` unless named; with
-`--readme` only the picture of the README, docs/board.svg, is made again. Screens come from a recording, a run of the
-shipped plan in docs/recorded; another one is played with `--run RUN_DIR`. States are those of `benchmarks.scenes`, in
-all sizes, and at 120×40 in the other themes, in ASCII and without colour; `--scene NAME` makes those of one only.
+SVG, at 80×24, 120×40, 160×50 and 200×60, in about ten minutes on a quiet machine. OUT_DIR is `build/screenshots`
+unless named; with `--readme` only the picture of the README, docs/board.svg, is made again. Screens come from a
+recording, a run of the shipped plan in docs/recorded; another one is played with `--run RUN_DIR`. States are those of
+`benchmarks.scenes`, in all sizes, and at 120×40 in the other themes, in ASCII and without colour; `--scene NAME` makes
+those of one only.
 """
 
 from __future__ import annotations
