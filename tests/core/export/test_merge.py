@@ -88,9 +88,11 @@ def test_a_run_is_merged_and_its_sets_are_decoded_from_the_folder(
     assert forged.code == ExitCode.REJECTED, forged.err
     assert "1 of 9 transcripts of domain and 0 of 6" in json.loads(forged.out)["problems"][0]
     run.served("hf-float32", "domain").write_bytes(said_then)
+    config = (moved / "config.json").read_bytes()
     (moved / "config.json").write_text("{}")
     edited = lora_cli("hear", run.root, moved)
     assert (edited.code, "of 'hf:float32', the nearest, other files are 'config.json'" in edited.err) == (1, True)
+    (moved / "config.json").write_bytes(config)
     moved.rename(folder)
     transformers.AutoModelForSpeechSeq2Seq.from_pretrained(folder)
     again = lora_cli("merge", run.root, "-o", folder)
