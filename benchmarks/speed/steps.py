@@ -19,8 +19,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -242,14 +244,12 @@ def profiled(args: argparse.Namespace) -> dict[str, Any]:
         with profile(activities=[ProfilerActivity.CPU]) as seen:
             for step in steps:
                 trainer._one_step(step)
-        gains, can_step = products._gains, moonshine_steps.can_step
-        try:
-            products._gains, moonshine_steps.can_step = (lambda *_: False), (lambda _: False)  # counted in torch's own
-            with FlopCounterMode(display=False) as counted:
-                for step in steps:
-                    trainer._one_step(step)
-        finally:
-            products._gains, moonshine_steps.can_step = gains, can_step
+        with ExitStack() as stack:
+            for module, name in ((products, "_gains"), (moonshine_steps, "can_step")):
+                stack.enter_context(patch.object(module, name, lambda *_: False))  # torch's own products are counted
+            counted = stack.enter_context(FlopCounterMode(display=False))
+            for step in steps:
+                trainer._one_step(step)
     operations = counted.get_total_flops() / args.steps
     large = torch.randn(2048, 384), torch.randn(384, 384)
     rate = 2 * 2048 * 384 * 384 / _least(lambda: products.product(*large))
