@@ -157,7 +157,7 @@ def _peer(kind: str, model: str, material: str, method: str, steps: int) -> Work
         model=get_peft_model(network, config),
         args=arguments,
         data_collator=collate,
-        train_dataset=rows,  # type: ignore[arg-type]
+        train_dataset=rows,
         processing_class=extractor,
     )
     return lambda: {"losses": [float(trainer.train().training_loss)]}
