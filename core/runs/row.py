@@ -236,6 +236,20 @@ class Row:
         return "; ".join(filter(None, (self.reason, self.near)))
 
 
+def shown_settings(bare: Row, of_run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the row's plan, where it has any: a run has absolute paths, and what the plan leaves open is resolved.
+
+    By them rows are told apart, those that have a run from those that have none. What the plan leaves to the results
+    of others is the run's.
+    """
+    planned, adapter = bare.figures.settings, of_run.get("adapter")
+    if not planned or bare.wanted is None:
+        return of_run or planned
+    if not bare.wanted.adapter_from or not isinstance(adapter, Mapping):
+        return planned
+    return {**planned, "adapter": {**planned["adapter"], "target_modules": adapter.get("target_modules")}}
+
+
 def rate_of(rows: Iterable[Row]) -> str:
     """What stands over their error rates: WER, or CER; `WER/CER` where runs that no plan asks for count otherwise."""
     units = dict.fromkeys(row.figures.unit for row in rows if row.figures.unit is not None)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from core.runs.evidence import planned_intervals
 from core.runs.judged import Judged
-from core.runs.row import Figures, Outcome, Row, Wer
+from core.runs.row import Figures, Outcome, Row, Wer, shown_settings
 from core.runs.snapshot import RunSnapshot, reason
 from core.scoring.criteria import rise_points
 from core.scoring.evidence import Decision, State, Verdict, best_scores
@@ -102,7 +102,7 @@ def of_run(bare: Row, judged: Judged) -> Row:
         run=snapshot.paths,
         status=snapshot.state,
         reason=reason(snapshot),
-        figures=found if found.settings else replace(found, settings=bare.figures.settings),
+        figures=replace(found, settings=shown_settings(bare, found.settings)),
         verdict=verdict,
         outcome=_OF_DECISION[verdict.decision] if judged.ended else Outcome.UNDECIDED,
         judged=judged,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.paths import RunPaths, RunsFolder
-from core.runs.row import Figures, Outcome, Row, Wer
+from core.runs.row import Figures, Outcome, Row, Wer, shown_settings
 from core.runs.status import Status
 from core.scoring.standing import Stand, Standing
 from core.scoring.units import Unit
@@ -159,7 +159,7 @@ def with_figures(row: Row, kept: Row) -> Row:
         status=kept.status,
         reason=kept.reason,
         outcome=kept.outcome,
-        figures=figures if figures.settings else replace(figures, settings=row.figures.settings),
+        figures=replace(figures, settings=shown_settings(row, figures.settings)),
     )
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from eyes import Eyes
 from plan_folder import PlanFolder
+from recorded import RecordedRun
 
+from core.manifests.hashing import HashCache
+from core.queue.execution import PlanExecution
 from core.runs.row import Figures, Row, Wer
 from core.runs.status import Status
+from lora_tui.dashboard.reading.plan_rows import PlanRows
+from lora_tui.dashboard.reading.reader import FolderSource
+from lora_tui.dashboard.reading.snapshots import Want
 from lora_tui.dashboard.screens.matrix import matrix_of, sort_rows
 
 Make = Callable[..., Any]
@@ -119,3 +126,21 @@ def test_the_headings_sort_by_mouse_and_it_is_remembered(folder: PlanFolder, que
             await eyes(app, pilot).see_on_screen("by experiment")
 
     asyncio.run(look())
+
+
+def test_a_run_of_the_plan_is_told_apart_by_what_the_plan_says(folder: PlanFolder) -> None:
+    """Its run.json has absolute paths and what was left open: such columns pushed those that differ off the screen."""
+    folder.write('[[experiment]]\nid = "a"\nsweep."train.learning_rate" = [1e-5, 2e-5]\n')
+    folder.runs.root.mkdir()
+    execution = PlanExecution(folder.submission(), folder.runs, HashCache(folder.runs.hash_cache))
+    execution.assign_all()
+    resolved = execution.assigned["a#1"].resolved
+    planned = {"settings": asdict(resolved.settings), "hashes": resolved.hashes, "lines": resolved.lines}
+    RecordedRun(folder.runs.root, "a", resolved.identity, planned=planned).train(300)
+    source = FolderSource(folder.runs, PlanRows(folder.plan, folder.runs), caches=False)
+    board = source.read(Want())
+    while source.pending or board.loading or board.rows[0].verdict is None:
+        board = source.read(Want())
+    headings = matrix_of(board.rows).headings
+    assert "learning_rate" in headings
+    assert not {"data.domain", "target_modules", "rank_pattern", "model.id"} & set(headings), headings
