@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -66,6 +67,7 @@ def main() -> int:
         reference = _reference(work, material)
         shutil.rmtree(work / "cluster", ignore_errors=True)
         with SlurmTestCluster(work / "cluster", min_job_age=MIN_JOB_AGE_S) as cluster:
+            os.environ |= cluster.environment  # of supervisors that this process starts
             for case in todo:
                 outcome = _attempt(case, work, reference, cluster, material)
                 done.append(outcome)
@@ -168,6 +170,7 @@ def _finish(world: SlurmWorld, case: Case, reference: dict[str, str]) -> str:
     code = world.begin().wait(400)
     if code != 0:
         return f"the last face ended with {code}: {world.tail('face.log')}"
+    world.until("the end of the supervisor", lambda: world.supervisor() is None, 120, 0.2)  # it writes the model card
     if (state := world.listed()["state"]) != "done":
         return f"`queue list` says {state} of a finished run"
     if world.most_trainers > case.trainers or world.most_jobs > 1:

@@ -199,7 +199,7 @@ def cancelled(world: SlurmWorld) -> Iterator[Kill]:
         yield _then(world, "scancel", phase, ("stopped", "crashed", "failed"))
         if len(world.starts()) > jobs:
             raise Failed("it was submitted again, and nobody had asked for it")
-        world.queue("retry", "k")
+        world.retry()
 
 
 def preempted(world: SlurmWorld) -> Iterator[Kill]:

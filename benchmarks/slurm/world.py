@@ -14,6 +14,8 @@ import psutil
 
 from benchmarks.kill_matrix.world import Failed, World, command_lines, phase_of
 from benchmarks.slurm.cluster import NODES, SlurmTestCluster
+from core.queue import SUPERVISOR_COMMAND
+from core.queue.commands import Commands, Selection
 from core.queue.rows import queue_rows
 from core.queue.slurm.commands import Job, parse_squeue, squeue_command
 from core.queue.slurm.job import folder_key, told_by
@@ -21,6 +23,7 @@ from core.runs.row import Row
 from core.runs.store import read_run, state_and_reason
 
 TESTS = Path(__file__).parents[2] / "tests"
+FAKE_SUPERVISOR = TESTS / "core" / "queue" / "fake_supervisor.py"
 FAKE_COMMAND = TESTS / "lora_tui" / "fake_command.py"
 TRAINS = {False: b"core.training", True: b"fake_trainer.py"}
 """In the command line of a trainer."""
@@ -55,15 +58,10 @@ class SlurmWorld(World):
         """A headless face on the plan, whose trainers are jobs."""
         return begin(self, *OPTIONS, fake=self.fake)
 
-    def queue(self, *arguments: str) -> str:
-        """`lora-tui queue …` as a person types it; the supervisor that it starts has FakeTrainers, too."""
-        if not self.fake:
-            return super().queue(*arguments)
-        command = [sys.executable, str(FAKE_COMMAND), "queue", *arguments, "--runs", str(self.runs.root)]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, check=False)
-        if done.returncode:
-            raise Failed(f"queue {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
+    def retry(self) -> None:
+        """`lora-tui queue retry k`; the supervisor that it starts is of the kind that the face starts."""
+        command = (sys.executable, str(FAKE_SUPERVISOR)) if self.fake else SUPERVISOR_COMMAND
+        Commands(self.runs, command).retry(Selection(["k"]))
 
     def jobs(self) -> list[Job]:
         """Of this folder, the oldest first; none while the controller does not answer."""
