@@ -7,6 +7,7 @@ a few percent. What the two give differs in the last bits, as it does between nu
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import cache
 from typing import Any
@@ -22,9 +23,15 @@ LEAST_WORK = 2**20
 """Multiply-adds: what is less is done before oneDNN has found its kernel."""
 
 
+KERNELS = "256"
+"""That oneDNN keeps: a step or a batch has fewer, and 1,024 of them are some 230 MiB more of a process."""
+
+
 @cache
 def available() -> bool:
     """Whether this torch can be asked for a product by oneDNN, and this processor is one that gains by it."""
+    # oneDNN reads it once; a kernel is of one shape, every batch brings new shapes, and by default it keeps 1,024
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
     try:

@@ -1,5 +1,6 @@
 """Products by oneDNN are those of `functional.linear`, their gradients too, and a layer stays a linear layer."""
 
+import os
 from typing import Any
 
 import pytest
@@ -79,3 +80,14 @@ def test_without_onednn_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> N
     assert type(network[0]) is nn.Linear
     rows, weight, bias = drawn(*LARGE)
     assert torch.equal(product(rows, weight, bias), functional.linear(rows, weight, bias))
+
+
+def test_onednn_keeps_few_kernels_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is of one shape, and a large evaluation has thousands of shapes."""
+    for given, found in ((None, products.KERNELS), ("7", "7")):
+        monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+        if given is not None:
+            monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", given)
+        products.available.cache_clear()
+        products.available()
+        assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == found
