@@ -18,8 +18,6 @@ from core.scoring.units import ErrorCounts
 _NONE_KEPT = "no interval keeps the guardrail"
 _IN_FIGURES = ("domain_gain", "heldout")
 """The criteria that a reader looks for first."""
-_BOTH = " to meet both"
-"""What `0.5 % sure` is about, behind `off course` or `cannot pass`: else it reads as how sure that is."""
 _MOST_REASONS = 2
 """Criteria that fail, of which the reasons are told."""
 
@@ -62,14 +60,16 @@ def outlook(
         word = Stand.FAILED if verdict.failed else Stand.REJECTED
         return Standing(word, _phrase(evidence.failure), verdict.best_step)
     if verdict.decision is Decision.ACCEPTED:
-        return Standing(Stand.SHIP, _figures(evidence, thresholds, verdict, None), verdict.best_step)
+        return Standing(
+            Stand.SHIP, _figures(evidence, thresholds, verdict, _chances(evidence, None)), verdict.best_step
+        )
     failing = [one for one in verdict.criteria if one.state is State.FAIL]
     failing.sort(key=lambda one: one.name not in _IN_FIGURES)
     if ended and failing:
         return Standing(Stand.REJECTED, _at_step(verdict, _because(failing, verdict)), verdict.best_step)
     if never := _never(evidence, thresholds, evaluated):
         if verdict.best_step is not None and _changes(evidence, verdict) is not None:
-            never += f"; {_which(verdict)} has {_figures(evidence, thresholds, verdict, chances, _BOTH)}"
+            never += f"; {_which(verdict)} has {_figures(evidence, thresholds, verdict)}"
         return Standing(Stand.CANNOT_PASS, never, verdict.best_step)
     if ended:
         missing = next((one.reason for one in verdict.criteria if one.state is State.UNKNOWN), "")
@@ -103,13 +103,12 @@ def _so_far(
         return Standing(Stand.EARLY, "the adapter is not scored yet")
     meets = _meets(evidence, thresholds, verdict, chances)
     others = [one for one in verdict.criteria if one.state is State.FAIL and one.kind not in _IN_FIGURES]
-    figures = _figures(evidence, thresholds, verdict, chances)
+    figures = _figures(evidence, thresholds, verdict, _chances(evidence, chances))
     if candidates and not others and meets is State.FAIL:
         chosen = f"{candidates} more candidate{'s are' if candidates > 1 else ' is'} made at its end"
         return Standing(Stand.OPEN, f"{_which(verdict)}, {figures}; {chosen}", step)
     if others or meets is State.FAIL:
         more = [_because(others, verdict)] if others else [_NONE_KEPT] if verdict.guardrail_kept is False else []
-        figures = _figures(evidence, thresholds, verdict, chances, _BOTH)
         return Standing(Stand.OFF_COURSE, "; ".join([f"{_which(verdict)}, {figures}", *more]), step)
     if meets is State.UNKNOWN:
         asked = probability(thresholds.confidence or 0.0)
@@ -159,15 +158,12 @@ def _chances(evidence: Evidence, chances: tuple[float, float] | None) -> tuple[f
 
 
 def _figures(
-    evidence: Evidence,
-    thresholds: Thresholds,
-    verdict: Verdict,
-    chances: tuple[float, float] | None,
-    sure_of: str = "",
+    evidence: Evidence, thresholds: Thresholds, verdict: Verdict, chances: tuple[float, float] | None = None
 ) -> str:
-    """`domain −1.67, heldout +0.12 (0.08 to spare), 64 % sure`: of the two, the chance of the less sure one.
+    """`domain −1.67, heldout +0.12 (0.08 to spare), 64 % chance that both limits hold`.
 
-    `sure_of`: of what, where the sentence before says the contrary.
+    `chances`: that domain and heldout meet their thresholds, of which the smaller is told: more than that both do
+    cannot be. None: nothing is told of it, as of a run that cannot pass, where it would read as the chance to pass.
     """
     changes = _changes(evidence, verdict)
     if changes is None:
@@ -179,8 +175,8 @@ def _figures(
         f"domain {signed(-gain)}" + (f" ({short:.2f} short)" if short > 0 else ""),
         f"heldout {signed(rise)} ({abs(spare):.2f} {'to spare' if spare >= 0 else 'too much'})",
     ]
-    if (sure := _chances(evidence, chances)) is not None:
-        parts.append(f"{_percent(min(sure))} sure{sure_of}")
+    if chances is not None:
+        parts.append(f"{_percent(min(chances))} chance that both limits hold")
     return ", ".join(parts)
 
 

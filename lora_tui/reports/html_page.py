@@ -108,8 +108,8 @@ def _terms(rate: str) -> str:
         (rate, "errors in 100 reference words (or what the gate counts): substitutions, deletions and insertions"),
         ("Domain, heldout", "the speech that the adapter is for, and ordinary speech that may not get worse"),
         ("Interval", "a step of training at which both sets are scored; the best one is the adapter that is judged"),
-        ("Where it stands", "the change of both sets, how far heldout is from what is allowed, and the chance that the "
-         "less sure of the two meets its threshold"),
+        ("Where it stands", "the change of both sets, how far heldout is from what is allowed, and the chance that "
+         "both limits hold: that of the less sure of the two"),
         *_CRITERIA,
         ("PASS, FAIL, UNKNOWN", "UNKNOWN is missing evidence, which never passes; a run ships when all criteria pass"),
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from core.runs.status import Status
 from core.scoring.standing import Stand, Standing
 
 RUN = RunPaths(Path("runs/2.1-0123456789"))
-SHIPS = Standing(Stand.SHIP, "domain −1.67, heldout +0.12 (0.08 to spare), 64 % sure", 100)
+SHIPS = Standing(Stand.SHIP, "domain −1.67, heldout +0.12 (0.08 to spare), 64 % chance that both limits hold", 100)
 COURSE = Standing(Stand.ON_COURSE, f"step 100 would ship, {SHIPS.text}", 100)
 SHORT = Standing(Stand.CANNOT_PASS, "120 of the 1000 steps that stability asks for")
 EARLY = Standing(Stand.EARLY, "the adapter is not scored yet")

@@ -78,13 +78,14 @@ def stands(
         (
             HALF,
             {"chances": (0.999, 0.64)},
-            "on course: step 200 would ship, domain −1.70, heldout +0.10 (0.10 to spare), 64 % sure",
+            "on course: step 200 would ship, domain −1.70, heldout +0.10 (0.10 to spare), 64 % chance that both limits "
+            "hold",
         ),
         (HALF, {}, "on course: step 200 would ship, domain −1.70, heldout +0.10 (0.10 to spare)"),
         (
             replace(HALF, intervals=(HALF.intervals[0], HALF.intervals[2])),
             {"chances": (1.0, 0.0001)},
-            "off course: step 400, domain −5.00, heldout +0.80 (0.60 too much), < 0.1 % sure to meet both; "
+            "off course: step 400, domain −5.00, heldout +0.80 (0.60 too much), < 0.1 % chance that both limits hold; "
             "no interval keeps the guardrail",
         ),
         (
@@ -106,7 +107,7 @@ def stands(
         ),
         (
             replace(GOOD, steps_planned=120, steps_completed=120),
-            {"ended": True, "evaluated": (60, 120)},
+            {"ended": True, "evaluated": (60, 120), "chances": (0.9, 0.5)},
             "cannot pass: 120 of the 1000 steps that stability asks for are planned; "
             "step 1000 has domain −15.20, heldout +0.10 (0.10 to spare)",
         ),

@@ -161,7 +161,7 @@ def test_the_sentence_of_where_it_stands_is_whole_and_first(make_run: Make, widt
     for height in (2, 9, 30):
         said = " ".join(line.strip() for line in painted(make_run().train(800), width, height)[:2])
         assert said.startswith("on course: step 500 would ship, domain −5.00, heldout +0.10 (0.10 to spare), "), said
-        assert " % sure" in said
+        assert " % chance that both limits hold" in said
 
 
 def test_a_fail_never_stands_without_its_reason_at_80_by_24(make_run: Make) -> None:

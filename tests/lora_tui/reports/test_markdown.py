@@ -55,7 +55,8 @@ def test_an_accepted_run(fake_run: MakeRun) -> None:
         "Heldout change": "+0.00",
         "Verdict": "accepted",
         "Adapter": (row.figures.adapter_hash or "")[:12],
-        "Where it stands": "SHIP 2.1 step 1000: domain −20.00, heldout +0.00 (0.20 to spare), 50 % sure",
+        "Where it stands": "SHIP 2.1 step 1000: domain −20.00, heldout +0.00 (0.20 to spare), "
+        "50 % chance that both limits hold",
     }
     assert {name: found[name] for name in wanted} == wanted
     assert [found[name] for name in CRITERIA.values()] == ["PASS"] * 6

@@ -20,7 +20,7 @@ def test_the_board_shows_runs_plots_and_the_verdict_at_80_by_24(
     async def look() -> None:
         app = make_app()
         async with app.run_test(size=(80, 24)) as pilot:
-            stands = ("SHIP 2.1 step 500: domain −5.00, heldout +0.10 (0.10 to spare)", "sure")
+            stands = ("SHIP 2.1 step 500: domain −5.00, heldout +0.10 (0.10 to spare)", "50 % chance that")
             verdict = (*stands, "✓ accepted", "Domain change", "−5.00", "log all is well", "nothing is running")
             text = await eyes(app, pilot).see(*verdict, "trade-off", "★ 500", "ships", "loss", "1 not finite")
             assert text.count("✓ PASS") == 6 and "guardrail" not in text
