@@ -1,6 +1,7 @@
 """What is started next, in one sentence for every face. It is chosen by the function by which the supervisor chooses.
 
-A condition on runs that have not ended is open: then the row that is asked first is named with its condition.
+A condition on runs that have not ended is open: then the row that is asked first is named with its condition, and the
+one that has its turn where that does not hold.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from core.plan.next_action import Action, RowState, RowStatus, Skip, Spent, Start, Wait, next_action
+from core.plan.conditions import parse_condition
+from core.plan.next_action import Action, RowState, RowStatus, Skip, Spent, Start, Wait, dependencies, next_action
 from core.plan.schema import Plan
 from core.plan.schema import Row as PlanRow
 from core.queue.execution import PlanExecution
@@ -20,10 +22,14 @@ NOTHING = "nothing"
 _TO_COME = (RowStatus.QUEUED, RowStatus.HELD)
 _NAMED = 3
 """Rows that are named; the others are counted."""
+_ENDED = RowState(RowStatus.DONE, {"accepted": False})
+"""A run that has ended without being accepted, of which nothing else is known."""
+_CONDITION = 24
+"""Characters of a condition that is told; of a longer one it is said that there is one."""
 
 
 def upcoming(queue: QueueRows | None, execution: PlanExecution | None) -> str:
-    """`2.2 attention and MLP, when 2.1 has ended, unless that is accepted`, or `nothing: …`.
+    """`2.2 attention and MLP, after 2.1, if it is not accepted and its condition holds, else 3.1`, or `nothing: …`.
 
     Of the open submissions in their order; where none is open, of the plan at hand, `execution`, were it queued now.
     Empty where there is neither.
@@ -82,20 +88,21 @@ class _Choice:
 
     def sentence(self, obstacle: str) -> str:
         """`obstacle`: what keeps everything from being started; empty: nothing does."""
-        action, running = self.action(self.known), self.running
-        if isinstance(action, Wait) and not action.over and not action.dependent and not action.held and running:
-            action = self._after_all(action)
+        action, running, room = self.action(self.known), self.running, ""
+        known = dict(self.known)
+        if running and not (isinstance(action, Start) and self.reasons.get(action.row.key)):
+            room = f"after {_names(running, 'or')}"
+            known, action = self._when_one_has_ended(action)
         match action:
             case Start() | Skip():
-                # A condition of which nobody here knows what it comes to has not been asked yet.
-                condition = action.row.when if isinstance(action, Skip) else None
-                room = f"when {_names(running, 'or')} has ended" if running else ""
-                return self._named(action.row, obstacle or self.reasons.get(action.row.key) or room, condition)
+                condition = self._open_condition(action)
+                whys = (room, obstacle or ("" if room else self.reasons.get(action.row.key, "")))
+                other = self._otherwise(known, action) if condition else self._rather(action) if room else ""
+                return self._named(action.row, whys, condition, other)
             case Wait(over=False, dependent=dependent) if dependent:
                 key, others = next(iter(dependent.items()))
                 row = next(one for one in self.rows if one.key == key)
-                ended = f"when {_names(others, 'and')} {'has' if len(others) == 1 else 'have'} ended"
-                return self._named(row, f"{ended}, {obstacle}" if obstacle else ended, row.when)
+                return self._named(row, (f"after {_names(others, 'and')}", obstacle), row.when)
             case Wait(over=False, held=held) if held:
                 return f"{NOTHING}: {_names(held, 'and')} {'is' if len(held) == 1 else 'are'} held until released"
             case Wait():
@@ -105,21 +112,60 @@ class _Choice:
                 return f"{NOTHING} more: {action.text}" if action.text else NOTHING
         return f"{NOTHING}: {action.reason}"
 
-    def _after_all(self, now: Wait) -> Action:
-        """What comes when the runs at work have ended and none was accepted: a draw of the search, perhaps."""
-        ended = RowState(RowStatus.FAILED)
-        after = self.action({**self.known, **dict.fromkeys(self.running, ended)})
-        return after if isinstance(after, Start) else now
+    def _when_one_has_ended(self, now: Action) -> tuple[dict[str, RowState], Action]:
+        """What is known, and comes, when the run at work has ended and was not accepted: a draw of the search, perhaps.
 
-    def _named(self, row: PlanRow, *when: str | None) -> str:
+        Of several runs at work nobody knows which ends first: then rows that depend on none of them come before others.
+        """
+        known, running = dict(self.known), self.running
+        if isinstance(now, Wait) and now.over:
+            return known, now
+        if len(running) > 1 and not (isinstance(now, Wait) and not now.dependent and not now.held):
+            return known, now
+        known |= dict.fromkeys(running, _ENDED)
+        after = self.action(known)
+        return (known, after) if isinstance(after, Start | Skip) else (dict(self.known), now)
+
+    def _rather(self, action: Start | Skip) -> str:
+        """Of several runs at work, one whose end gives the turn to another row, and that row; or nothing."""
+        for key in self.running if len(self.running) > 1 else ():
+            after = self.action({**self.known, key: _ENDED})
+            if isinstance(after, Start | Skip) and after.row.key != action.row.key:
+                return f"but {after.row.key} where {key} ends first"
+        return ""
+
+    def _open_condition(self, action: Start | Skip) -> str | None:
+        """The condition of which nobody knows yet whether it holds; that nothing was accepted is said anyway."""
+        row = action.row
+        if row.when is None or (self.running and self._until_accepted and row.when == "not accepted"):
+            return None
+        asked = dependencies(row, parse_condition(row.when, row.after))
+        at_work = {one.experiment for one in self.rows if one.key in self.running}
+        return row.when if isinstance(action, Skip) or at_work & set(asked) else None
+
+    def _otherwise(self, known: Mapping[str, RowState], action: Start | Skip) -> str:
+        """What has its turn where the condition of the named one does not hold, or nothing."""
+        skipped = {**known, action.row.key: RowState(RowStatus.SKIPPED)}
+        after = self.action(skipped)
+        return f"else {after.row.key}" if isinstance(after, Start | Skip) else ""
+
+    @property
+    def _until_accepted(self) -> bool:
+        return self.plan.queue.until == "accepted"
+
+    def _named(self, row: PlanRow, times: Sequence[str], condition: str | None, other: str = "") -> str:
         """The row, and all that stands before its start."""
-        *times, condition = when
         # Rows of a sweep have the title in common.
-        parts = [f"{row.key} {row.label if '#' in row.key and row.label else row.title}".strip(), *times]
-        if self.running and self.plan.queue.until == "accepted" and row.confirms is None:
-            repeats = ", whose repeats with other seeds come first" if self.plan.gate.confirm_seeds else ""
-            parts.append(f"unless {_names(self.running, 'or')} is accepted{repeats}")
-        return ", ".join(filter(None, (*parts, f"if {condition}" if condition else "")))
+        name = f"{row.key} {row.label if '#' in row.key and row.label else row.title}".strip()
+        conditions, running = [], self.running
+        if running and self._until_accepted and row.confirms is None:
+            repeats = " (else its repeats with other seeds come first)" if self.plan.gate.confirm_seeds else ""
+            one = "it" if f"after {running[0]}" in times else running[0]
+            conditions.append(f"{one} is not accepted{repeats}" if len(running) == 1 else f"none is accepted{repeats}")
+        if condition is not None:
+            conditions.append(condition if len(condition) <= _CONDITION else "its condition holds")
+        told = f"if {' and '.join(conditions)}" if conditions else ""
+        return ", ".join(filter(None, (name, *times, told, other)))
 
 
 def _names(keys: Sequence[str], word: str) -> str:

@@ -86,14 +86,14 @@ def test_a_plan_that_nobody_has_queued(night: Night) -> None:
     assert upcoming(None, None) == ""
 
 
-def test_a_row_that_waits_for_nothing_comes_before_one_that_depends_on_what_runs(night: Night) -> None:
+def test_a_row_that_depends_on_what_runs_has_its_turn_when_that_has_ended(night: Night) -> None:
     submission = night.begin(PLAN, 'until = "all"')
     assert night.next() == "a"
     night.start(submission, "a")
     night.log.append(Wait(submission=submission.id, reason="the trainer of another run has the CPU"))
-    assert night.next() == "c, when a has ended"
+    assert night.next() == "b attention and MLP, after a, if not accepted, else c"
     night.folder.db.ask("hold", [Target(submission.id, "c")], "held on request")
-    assert night.next() == "b attention and MLP, when a has ended, if not accepted"
+    assert night.next() == "b attention and MLP, after a, if not accepted"
     night.folder.db.ask("hold", [Target(submission.id, "b")], "held on request")
     assert night.next() == "nothing: b and c are held until released"
 
@@ -101,7 +101,20 @@ def test_a_row_that_waits_for_nothing_comes_before_one_that_depends_on_what_runs
 def test_the_first_accepted_run_ends_the_plan(night: Night) -> None:
     submission = night.begin(PLAN, 'until = "accepted"')
     night.start(submission, "a")
-    assert night.next() == "c, when a has ended, unless a is accepted"
+    assert night.next() == "b attention and MLP, after a, if it is not accepted", "its condition is said once"
+
+
+def test_a_long_condition_is_named_and_so_is_the_row_that_comes_without_it(night: Night) -> None:
+    submission = night.begin(PLAN.replace("not accepted", "(stable and falling) or guardrail_broken"))
+    night.start(submission, "a")
+    assert night.next() == "b attention and MLP, after a, if it is not accepted and its condition holds, else c"
+
+
+def test_of_several_runs_at_work_nobody_knows_which_ends_first(night: Night) -> None:
+    submission = night.begin(PLAN + '[[experiment]]\nid = "d"\ntrain.seed = 3\n', 'until = "accepted"')
+    night.start(submission, "a")
+    night.start(submission, "c")
+    assert night.next() == "d, after a or c, if none is accepted, but b where a ends first"
 
 
 def test_why_a_row_does_not_start_though_a_trainer_could(night: Night) -> None:
@@ -130,7 +143,7 @@ def test_a_search_goes_on_when_the_plan_is_used_up(night: Night) -> None:
     submission = night.begin('[[experiment]]\nid = "a"\n[search]\nadapter.rank = [8, 16, 32]\n', 'then = "search"')
     night.start(submission, "a")
     said = night.next()
-    assert "when a has ended" in said and said.endswith("unless a is accepted") and not said.startswith("a")
+    assert said.endswith(", after a, if it is not accepted") and not said.startswith("a")
 
 
 def test_another_plan_of_the_queue_comes_when_one_has_nothing_left(night: Night) -> None:
