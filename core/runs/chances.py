@@ -1,4 +1,4 @@
-"""How sure it is that a run's best interval so far meets the thresholds, while there is no tuned score yet.
+"""How sure the changes of a run's intervals are, and that the best so far meets the thresholds, without a tuned score.
 
 By the utterances' counts in the documents of its intervals, with the method and the correction of the verdict
 (`core.scoring.significance`), but without its checks of the texts: nothing is decided by it.
@@ -6,7 +6,7 @@ By the utterances' counts in the documents of its intervals, with the method and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,29 @@ def chances_so_far(snapshot: RunSnapshot, step: int | None, thresholds: Threshol
         return None
 
 
+def half_interval(paths: RunPaths, name: str, at: int | str, thresholds: Thresholds) -> float | None:
+    """Half the 95 % interval of a set's change from interval 0, in points; None where its documents do not tell.
+
+    `at`: the step of an interval, or the name of another candidate.
+    """
+    first, last = paths.evaluation(0, name), paths.evaluation(at, name)
+    try:
+        stamps = stamp(first.lstat()), stamp(last.lstat())
+        return _half_interval(first, last, thresholds.unit, thresholds.block_by, *stamps)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=512)
+def _half_interval(
+    first: Path, last: Path, unit: Unit, block_by: str, before: tuple[int, ...], after: tuple[int, ...]
+) -> float:
+    from core.scoring import significance  # numpy, for runs at work
+
+    base, tuned = _utterances(first, unit, block_by, before), _utterances(last, unit, block_by, after)
+    return significance.half_interval(_paired(base, [tuned], 0))
+
+
 @lru_cache(maxsize=64)
 def _chances(
     paths: RunPaths,
@@ -74,20 +97,23 @@ def _chances(
 
 
 def _units(paths: RunPaths, steps: tuple[int, ...], best: int, name: str, thresholds: Thresholds) -> Units:
+    documents = [paths.evaluation(step, name) for step in steps]
+    base, *later = [_utterances(path, thresholds.unit, thresholds.block_by, stamp(path.lstat())) for path in documents]
+    return _paired(base, later, steps.index(best) - 1)
+
+
+def _paired(base: Sequence[_Utterance], later: Sequence[Sequence[_Utterance]], best: int) -> Units:
+    """`later`: of intervals after step 0, of which `best` is judged. ValueError: they are of other utterances."""
     import numpy as np
 
     from core.scoring.significance import PairedErrors, units_of
 
-    documents = {step: paths.evaluation(step, name) for step in steps}
-    unit, block_by = thresholds.unit, thresholds.block_by
-    by_step = {step: _utterances(path, unit, block_by, stamp(path.lstat())) for step, path in documents.items()}
-    base = by_step[0]
     names = [one[0] for one in base]
     rows = []
-    for step in steps[1:]:
-        errors = {identity: count for identity, _, count, _ in by_step[step]}
+    for utterances in later:
+        errors = {identity: count for identity, _, count, _ in utterances}
         if errors.keys() != set(names):
-            raise ValueError(f"{name} at step {step}: not the utterances of step 0")
+            raise ValueError("not the utterances of step 0")
         rows.append([errors[identity] for identity in names])
     table = np.array(rows, dtype=np.float64)
     said = [one[3] for one in base]
@@ -96,7 +122,7 @@ def _units(paths: RunPaths, steps: tuple[int, ...], best: int, name: str, thresh
         PairedErrors(
             np.array([one[1] for one in base], dtype=np.float64),
             np.array([one[2] for one in base], dtype=np.float64),
-            table[steps.index(best) - 1],
+            table[best],
             table,
             blocks if len(blocks) == len(said) else None,
         )

@@ -258,10 +258,11 @@ def _legend(field: Field, view: View, width: int) -> Line:
     pm = "+-" if field.ascii else "±"
     domain, heldout = (_told(value, field.ascii) for value in (-point.gain, point.rise))
     halves = [f" {pm}{half:.2f}" if half is not None else "" for half in (point.gain_half, point.rise_half)]
+    level = " at 95 %" if any(halves) else ""
     name = cells_of(f"  {sign} {point.name}", role)
     tries: list[Line] = [
-        [*name, *cells_of(f"  domain {domain}{halves[0]}  heldout {heldout}{halves[1]}", "")],
-        [*name, *cells_of(f" dom {domain}{halves[0]} held {heldout}{halves[1]}", "")],
+        [*name, *cells_of(f"  domain {domain}{halves[0]}  heldout {heldout}{halves[1]}{level}", "")],
+        [*name, *cells_of(f" dom {domain}{halves[0]} held {heldout}{halves[1]}{level}", "")],
         [*name, *cells_of(f" domain {domain} heldout {heldout}", "")],
         [*name, *cells_of(f" dom {domain} held {heldout}", "")],
         [*name, *cells_of(f" {domain}, {heldout}", "")],

@@ -3,94 +3,64 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 
-from core.runs.consistency import counted_by
+from core.runs.chances import half_interval
 from core.runs.judged import Judged, judged
 from core.runs.paths import RunPaths, RunsFolder
 from core.runs.position import read_positions
 from core.runs.row import Outcome, Row
 from core.runs.run_figures import change, of_run
-from core.runs.scores import read_score
 from core.runs.snapshot import RunSnapshot
 from core.runs.status import Status
 from core.runs.store import RunFollower
-from core.scoring.evidence import Interval, Thresholds
+from core.scoring.evidence import Thresholds
 from core.scoring.luck import Tried
-from core.scoring.units import Unit
-from core.system.files import stamp
 from lora_tui.dashboard.reading.log_text import last_lines
 from lora_tui.dashboard.reading.row_index import EVENTS, RowIndex, Stamps, stamp_of, stamps_of, with_figures
 from lora_tui.dashboard.reading.snapshots import IntervalChange, RunView
 
-_CERTAINTY = 1.96
-"""Standard errors in half a 95 % interval."""
 
+def set_changes(found: Judged, name: str) -> tuple[IntervalChange, ...]:
+    """The error rate of each interval on a set against interval 0, with its uncertainty.
 
-def set_changes(paths: RunPaths, intervals: tuple[Interval, ...], unit: Unit, name: str) -> tuple[IntervalChange, ...]:
-    """The error rate of each interval on a set against interval 0, with its uncertainty by the utterances."""
+    The verdict's own where it has judged that interval: corrected for the choice, it need not be the same on both sides
+    of the change, and half its width is told.
+    """
+    intervals, paths = found.snapshot.intervals, found.snapshot.paths
     base = next((i for i in intervals if i.step == 0), None)
     if base is None:
         return ()
-    counts = [(i.step, (i.domain if name == "domain" else i.heldout).counts) for i in intervals]
-    first = (base.domain if name == "domain" else base.heldout).counts
-    before = _errors(paths.evaluation(0, name), unit)
+    judged = None if found.snapshot.chosen is not None else found.verdict.best_step
     changes = []
-    for step, counted in counts:
-        rise = change(first, counted)
+    for one in intervals:
+        before, after = (score.domain if name == "domain" else score.heldout for score in (base, one))
+        rise = change(before.counts, after.counts)
         if rise is None:
             continue
-        after = _errors(paths.evaluation(step, name), unit) if step else before
-        changes.append(IntervalChange(step, rise, half_width(before, after, first.reference_words)))
+        half = 0.0 if one.step == 0 else _verdicts(found, name) if one.step == judged else None
+        half = half_interval(paths, name, one.step, found.thresholds) if half is None else half
+        changes.append(IntervalChange(one.step, rise, half))
     return tuple(changes)
 
 
-def candidate_widths(paths: RunPaths, snapshot: RunSnapshot) -> dict[str, tuple[float | None, float | None]]:
+def _verdicts(found: Judged, name: str) -> float | None:
+    """Half the 95 % interval that the verdict gives, if it has one."""
+    sure = found.evidence.significance
+    one = None if sure is None else sure.domain if name == "domain" else sure.heldout
+    return None if one is None else (one.high_pp - one.low_pp) / 2
+
+
+def candidate_widths(found: Judged) -> dict[str, tuple[float | None, float | None]]:
     """Half widths of the changes on domain and heldout of the candidate made of intervals that the run ships."""
-    first, one = next((i for i in snapshot.intervals if i.step == 0), None), snapshot.chosen
-    if first is None or one is None:
+    one = found.snapshot.chosen
+    if one is None or not any(i.step == 0 for i in found.snapshot.intervals):
         return {}
-    words = {"domain": first.domain.counts.reference_words, "heldout": first.heldout.counts.reference_words}
-    domain, heldout = (
-        half_width(
-            _errors(paths.evaluation(0, name), snapshot.unit),
-            _errors(paths.evaluation(one.name, name), snapshot.unit),
-            count,
-        )
-        for name, count in words.items()
-    )
+    known = [_verdicts(found, name) for name in ("domain", "heldout")]
+    told = [half_interval(found.snapshot.paths, name, one.name, found.thresholds) for name in ("domain", "heldout")]
+    domain, heldout = (other if half is None else half for half, other in zip(known, told, strict=True))
     return {one.name: (domain, heldout)}
-
-
-def half_width(before: Mapping[str, int], after: Mapping[str, int], words: int) -> float | None:
-    """Half the 95 % interval of a change of an error rate in points: the paired differences' standard error (n ≥ 2)."""
-    if len(before) < 2 or before.keys() != after.keys() or words <= 0:
-        return None
-    differences = [after[clip] - count for clip, count in before.items()]
-    n = len(differences)
-    mean = sum(differences) / n
-    variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
-    return _CERTAINTY * 100 * math.sqrt(n * variance) / words
-
-
-def _errors(path: Path, unit: Unit) -> Mapping[str, int]:
-    try:
-        return _errors_of(path, unit, stamp(path.stat()))
-    except OSError:
-        return {}
-
-
-@lru_cache(maxsize=512)
-def _errors_of(path: Path, unit: Unit, _stamp: tuple[int, ...]) -> Mapping[str, int]:
-    """Errors by utterance; nothing if the document cannot be read, or not be counted by `unit`."""
-    score, _ = read_score(path)
-    try:
-        return {} if score is None else {name: counts.errors for name, counts in counted_by(score, unit).items()}
-    except ValueError:
-        return {}
 
 
 class Watch:
@@ -225,13 +195,13 @@ class Watch:
         if view is None or _told(view) != (row.id, row.name, log, verdict, ships, tried):
             self._view = view = RunView(
                 row.id, row.name, found, verdict, found.so_far(),
-                set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "heldout"),
+                set_changes(found, "heldout"),
                 log,
-                set_changes(self.paths, found.snapshot.intervals, found.snapshot.unit, "domain"),
+                set_changes(found, "domain"),
                 read_positions(self.paths)[0],
                 ships,
                 tried,
-                candidate_widths(self.paths, found.snapshot),
+                candidate_widths(found),
             )  # fmt: skip
         return view
 

@@ -17,6 +17,7 @@ from core.scoring.significance import (
     PairedErrors,
     Units,
     connected,
+    half_interval,
     interval,
     needed_units,
     optimism,
@@ -67,6 +68,16 @@ def test_the_interval_is_scipys() -> None:
     assert float(np.std(distribution)) == pytest.approx(theirs.standard_error, rel=0.04)
     threshold = float(np.quantile(theirs.bootstrap_distribution, 0.3))
     assert share_up_to(distribution, threshold) == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize("speakers", [0, 6])
+def test_half_an_interval_is_known_without_drawing(speakers: int) -> None:
+    words, before, after = errors(400, 0.2, 0.02)
+    blocks = [str(number % speakers) for number in range(400)] if speakers else None
+    found = units_of(PairedErrors(words, before, after, np.zeros((0, 400)), blocks))
+    low, high = interval(rises(found))
+    assert found.blocked == bool(speakers)
+    assert half_interval(found) == pytest.approx((high - low) / 2, rel=0.03)
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

@@ -20,7 +20,7 @@ from lora_tui.dashboard.layout import Sizes, share
 from lora_tui.dashboard.reading.log_text import last_lines, read_tail, resolved
 from lora_tui.dashboard.reading.machine import ResourceReader
 from lora_tui.dashboard.reading.snapshots import Board, RunView
-from lora_tui.dashboard.reading.watch import Watch, half_width
+from lora_tui.dashboard.reading.watch import Watch
 from lora_tui.dashboard.screens.panels import Header, VerdictPanel
 from lora_tui.dashboard.text.columns import COLUMNS, ORDERS, fitting, heading, needs, row_pieces, sorted_rows
 from lora_tui.dashboard.text.run_pages import health_lines
@@ -327,12 +327,16 @@ def test_the_gpus_are_those_that_trainers_may_run_on() -> None:
     assert shown.short().startswith("GPU 87 % · CPU")
 
 
-def test_the_uncertainty_of_a_change_is_that_of_paired_utterances() -> None:
-    before = {str(i): 1 for i in range(100)}
-    assert half_width(before, before, 1000) == 0.0
-    after = {clip: count + (int(clip) % 2) for clip, count in before.items()}
-    assert half_width(before, after, 1000) == pytest.approx(1.96 * 100 * (100 * 0.2525) ** 0.5 / 1000, rel=0.01)
-    assert half_width(before, {}, 1000) is None
+def test_the_uncertainty_of_a_change_is_that_of_the_verdict(make_run: Make) -> None:
+    run = make_run().train(760)
+    before = {one.step: one.half_width for one in view_of(run).heldout}
+    after = view_of(run.train(1000).finish())
+    sure = after.judged.evidence.significance
+    assert sure is not None and before[0] == 0.0
+    for told, verdict in ((after.domain, sure.domain), (after.heldout, sure.heldout)):
+        half = {one.step: one.half_width for one in told}[500]
+        assert half == pytest.approx((verdict.high_pp - verdict.low_pp) / 2)
+    assert before[500] == pytest.approx((sure.heldout.high_pp - sure.heldout.low_pp) / 2, rel=0.05), "by other means"
 
 
 def test_a_score_that_its_texts_do_not_bear_out_is_not_believed(make_run: Make) -> None:

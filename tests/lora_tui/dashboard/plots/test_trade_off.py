@@ -26,7 +26,7 @@ def test_the_rectangle_has_a_border_and_a_word_and_the_star_is_in_it() -> None:
     assert star[0] > corner[0] and star[1] > corner[1]
     assert any(" ships " in line for line in lines) and any("·" in line for line in lines)
     assert lines[corner[1]].strip().startswith("+0.2") and "−1" in lines[-1]
-    assert "★ 100" in lines[0] and "domain −1.67 ±0.90  heldout +0.12 ±0.30" in text(width=80)[0]
+    assert "★ 100" in lines[0] and "domain −1.67 ±0.90  heldout +0.12 ±0.30 at 95 %" in text(width=80)[0]
 
 
 def test_the_best_step_of_a_run_that_will_not_ship_has_another_sign() -> None:
