@@ -140,14 +140,15 @@ def _exact(value: float, signed: bool) -> str:
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
-def number(value: float, step: float, signed: bool) -> str:
-    """A round number at which there is a label each `step`."""
-    if step < _SMALL:
-        return scientific(value, 1)
+def number(value: float, step: float, signed: bool, room: int = GUTTER - 1) -> str:
+    """A round number at which there is a label each `step`, in `room` cells."""
     # As many decimals as tell the step: 1.5 is no 2.
-    digits = next((n for n in range(4) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 4)
+    digits = next((n for n in range(9) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 9)
     text = f"{round(value, 9) + 0.0:{'+' if signed else ''}.{digits}f}"
-    return text if len(text) < GUTTER else scientific(value, 1)
+    if step >= _SMALL and len(text) <= room:
+        return text
+    text = scientific(value, max(1, digits + math.floor(math.log10(abs(value))))) if value else "0"
+    return text if len(text) <= room else scientific(value, 1)
 
 
 def cells_of(text: str, role: str) -> Line:

@@ -22,6 +22,8 @@ from lora_tui.dashboard.plots.view import View
 
 _SMALLEST = (20, 6)
 _WORD = " ships "
+_LABEL = 10
+"""Cells that a number below the axis may take."""
 _CROSSES = 12
 """Points up to which each has its cross; of more, those that ship, are newest or at the cursor."""
 
@@ -286,7 +288,7 @@ def _gain_axis(scale: Scale, plot: TradeOff, width: int, ascii_only: bool) -> It
     ticks, step = list(scale.ticks()), scale.tick or 1.0
     every = len("+10.0  ") * len(ticks) // max(1, scale.cells) + 1
     shown = [tick for tick in ticks if round(tick.value / step) % every == 0]
-    named = [(tick.cell, number(-tick.value, step * every, signed=True), "axis") for tick in shown]
+    named = [(tick.cell, number(-tick.value, step * every, signed=True, room=_LABEL), "axis") for tick in shown]
     for cell, ascii_text, role in [*target, *named]:
         text = f"{MINUS}{ascii_text[1:]}" if ascii_text.startswith("-") and not ascii_only else ascii_text
         start = min(max(GUTTER, GUTTER + cell - len(text) // 2), width - len(text))

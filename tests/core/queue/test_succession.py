@@ -280,8 +280,8 @@ def test_a_trainer_that_cannot_be_killed_is_given_up_once_and_keeps_its_slot_unt
     monkeypatch.setattr(executor, "KILL_WAIT_S", 0.1)
     monkeypatch.setattr(supervisor, "TICK_S", 0.1)
     monkeypatch.setattr(supervisor, "GPU_LOOK_S", 0.1)
-    monkeypatch.setattr(executor.Trainer, "_signal", lambda trainer, number: None)  # as in uninterruptible sleep
-    monkeypatch.setattr(executor.Trainer, "_sweep", lambda trainer: None)
+    monkeypatch.setattr(executor.LocalTrainer, "_signal", lambda trainer, number: None)  # as in uninterruptible sleep
+    monkeypatch.setattr(executor.LocalTrainer, "_sweep", lambda trainer: None)
     folder.write(TWO, queue='until = "all"')
     folder.script(a=["wait", "good"])
     submission = folder.db.submit(folder.submission())

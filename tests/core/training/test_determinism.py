@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from training_kit import QUICK, TrainingRun, in_process_trainer
 
 from core.errors import ModelError
@@ -30,7 +31,7 @@ def test_only_training_steps_are_made_deterministic(
     def look(*_: Any) -> None:
         seen.add(torch.are_deterministic_algorithms_enabled())
 
-    hook = trainer.speech.network.register_forward_pre_hook(look)
+    hook = register_module_forward_pre_hook(look)
     trainer._one_step(1)
     hook.remove()
     trainer.journal.close()
