@@ -66,16 +66,22 @@ def legend(
     ascii_only: bool,
     width: int,
 ) -> Line:
-    """Names and values in `width` cells. What does not fit goes, the last curve's first, values before names."""
+    """Names, values and where they are read in `width` cells.
+
+    What does not fit goes: that the values are the newest, then values, the last curve's first, then names.
+    """
     shown = [item for item in prepared if item.curve.legend]
     count = len(shown)
     title = [*_title(plot, view, bad, width), *_counts(beyond, ascii_only)]
+    newest = view.cursor is None and not plot.star and any(len(item.curve.xs) for item in shown)
+    said = cells_of("  newest" if newest else "", "muted")
     tries: Iterator[Line] = (
-        [*title, *cells_of(gap, ""), *_entries(plot, shown, view, ascii_only, gap, valued, named, short)]
-        for gap, valued, named, short in [
-            *([("  ", count, count, False)] if width >= _ROOMY else []),
-            *((" ", valued, count, False) for valued in range(count, -1, -1)),
-            *((" ", 0, named, True) for named in range(count, -1, -1)),
+        [*title, *reads, *cells_of(gap, ""), *_entries(plot, shown, view, ascii_only, gap, valued, named, short)]
+        for reads, gap, valued, named, short in [
+            *([(said, "  ", count, count, False)] if width >= _ROOMY else []),
+            *((reads, " ", count, count, False) for reads in (said, [])),
+            *(([], " ", valued, count, False) for valued in range(count - 1, -1, -1)),
+            *(([], " ", 0, named, True) for named in range(count, -1, -1)),
         ]
     )
     return next((cells for cells in tries if len(cells) <= width), title)
@@ -87,16 +93,19 @@ def _title(plot: Plot, view: View, bad: int, width: int) -> Line:
     closer = view.closer > 0 or (view.near and plot.near is not None)
     zoomed = cells_of("  zoomed" if closer or view.low is not None or view.high is not None else "", "muted")
     reads: Line = []
+    briefly: Line = []
     if view.cursor is not None:
         # A step is whole; of minutes the cursor is told as finely as it moves.
         low, high = x_range(plot, view)
         digits = 0 if plot.x_name == "step" else max(0, min(3, 2 - math.floor(math.log10(max(high - low, 1e-3)))))
         reads = cells_of(f" at {view.cursor:.{digits}f}{'' if plot.x_name == 'step' else f' {plot.x_name}'}", "muted")
     elif plot.star:
-        reads = cells_of(f"  {plot.star}", "best" if plot.ships else "muted")
-    reads += cells_of(f"  {bad} not finite" if bad else "", "bad")
+        reads = [*cells_of("  at ", "muted"), *cells_of(plot.star, "best" if plot.ships else "muted")]
+        briefly = [*cells_of("  ", ""), *reads[5:]]
+    broken = cells_of(f"  {bad} not finite" if bad else "", "bad")
+    reads, briefly = [*reads, *broken], [*(briefly or reads), *broken]
     name = cells_of(plot.title, "title")
-    tries = ([*name, *log, *zoomed, *reads], [*name, *log, *reads], [*name, *reads])
+    tries = ([*name, *log, *zoomed, *reads], [*name, *log, *reads], [*name, *reads], [*name, *briefly])
     return next((title for title in tries if len(title) <= width), tries[-1])
 
 

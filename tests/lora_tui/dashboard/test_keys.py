@@ -109,7 +109,7 @@ def test_help_filter_zoom_pin_and_escape(make_run: Make, make_app: Make, eyes: t
             await pilot.press("y")
             await see("  log")
             await pilot.press("y", "r")
-            await see("loss  ★ 500", "├─ learning rate ", "1e-4│")
+            await see("loss  at ★ 500", "├─ learning rate ", "1e-4│")
             await pilot.press("r")
             await see("├─ gradient norm ")
             await pilot.press("r", "r", "x")

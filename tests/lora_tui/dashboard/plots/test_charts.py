@@ -62,7 +62,10 @@ def test_of_a_run_that_trains_the_legend_reads_the_newest_loss(make_run: Callabl
     plot = loss_plot(read(make_run().train(700)), LOOK)
     assert plot.ship == 500.0 and plot.star == ""
     newest = plot.curves[1]
-    assert f"{newest.ys[-30:].mean():.3f}" in "".join(c for c, _ in draw(plot, 80, 20)[0])
+    told = "".join(c for c, _ in draw(plot, 80, 20)[0])
+    assert f"{newest.ys[-30:].mean():.3f}" in told and told.startswith("loss  newest  ─ train")
+    ended = "".join(c for c, _ in draw(loss_plot(read(make_run().train(1000).finish()), LOOK), 80, 20)[0])
+    assert ended.startswith("loss  at ★ 500  ─ train"), "where the values are read is said"
 
 
 def test_a_change_in_points_has_its_sign_and_a_rate_has_none(view: RunView) -> None:

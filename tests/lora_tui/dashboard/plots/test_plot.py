@@ -143,7 +143,7 @@ def test_a_log_axis_has_labels_in_the_units_of_the_data() -> None:
 
 def test_a_title_says_what_it_reads_before_that_it_is_zoomed() -> None:
     plot = Plot("heldout WER, points", (wave(),), ship=100.0, star="★ 100")
-    assert "zoomed  ★ 100" in text(plot, 60, view=View(100, 200))[0]
+    assert "zoomed  at ★ 100" in text(plot, 60, view=View(100, 200))[0]
     assert text(plot, 26, view=View(100, 200))[0] == "heldout WER, points  ★ 100"
 
 
@@ -174,13 +174,13 @@ def test_strips_lie_below_the_curves_with_axes_of_their_own() -> None:
     rate = Curve("learning rate", "rate", xs, 1e-4 * xs / 100, scientific=True)
     plot = Plot("loss", (wave(100),), strips=(rate,), strips_first=True)
     lines = text(plot, 60, 18)
-    assert lines[0].startswith("loss  ─ train")
+    assert lines[0].startswith("loss  newest  ─ train")
     rule = next(i for i, line in enumerate(lines) if "├─ learning rate 1e-4 ──" in line)
     assert lines[rule + 1].startswith("  1e-4│") and lines[-3].startswith("     0│") and len(lines) == 18
     assert {len(line) for line in lines} == {60}
     assert "├─ learning rate 5e-5 ──" in "".join(text(plot, 60, 18, View(cursor=50.0)))
     small = text(plot, 60, 9)
-    assert small[0].startswith("learning rate  ─ 1e-4") and len(small) == 9 and "├" not in "".join(small)
+    assert small[0].startswith("learning rate  newest  ─ 1e-4") and len(small) == 9 and "├" not in "".join(small)
     assert "+- learning rate" in "".join(text(plot, 60, 18, ascii_only=True))
     norm = Curve("gradient norm", "norm", xs, np.where(xs == 50, 1e6, 1.0))
     both = Plot("loss", (wave(100),), strips=(norm, rate))
