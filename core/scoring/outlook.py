@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from core.scoring.certainty import probability
@@ -22,23 +23,35 @@ _MOST_REASONS = 2
 """Criteria that fail, of which the reasons are told."""
 
 
-def out_of_reach(steps: int, evaluated: Sequence[int], thresholds: Thresholds) -> str:
-    """Why a run of so many steps can never pass, or nothing. `evaluated`: the steps of its intervals after step 0."""
+@dataclass(frozen=True, slots=True)
+class Never:
+    """What of a run stays unknown whatever comes, so that it cannot pass."""
+
+    criteria: tuple[str, ...] = ()
+    """Their names."""
+    why: str = ""
+    """Without a full stop; empty: there is nothing of the kind."""
+
+
+def out_of_reach(steps: int, evaluated: Sequence[int], thresholds: Thresholds) -> Never:
+    """What a run of so many steps can never meet. `evaluated`: the steps of its intervals after step 0."""
     if 0 < steps < thresholds.stability_min_steps:
-        return f"{steps} of the {thresholds.stability_min_steps} steps that stability asks for are planned"
+        least = thresholds.stability_min_steps
+        return Never(("stability",), f"{steps} of the {least} steps that stability asks for are planned")
     if steps <= 0 or not evaluated:
-        return ""
+        return Never()
     have, need = len(evaluated), thresholds.stability_intervals
     if have + 1 < thresholds.minimum_intervals:
         least = thresholds.minimum_intervals - 1
-        return f"{have} of the {least} evaluations after step 0 that convergence asks for"
+        return Never(("convergence",), f"{have} of the {least} evaluations after step 0 that convergence asks for")
     if have < need:
-        return f"{have} of the {need} evaluations after step 0 that stability asks for"
+        return Never(("stability",), f"{have} of the {need} evaluations after step 0 that stability asks for")
     covered = evaluated[-1] - evaluated[-need]
     if Fraction(covered, steps) < points(thresholds.stability_min_share):
         share = f"{thresholds.stability_min_share:.0%}".replace("%", " %")
-        return f"the last {need} evaluations cover {covered} of {steps} steps, stability asks for {share} of them"
-    return ""
+        told = f"the last {need} evaluations cover {covered} of {steps} steps, stability asks for {share} of them"
+        return Never(("stability",), told)
+    return Never()
 
 
 def outlook(
@@ -67,7 +80,7 @@ def outlook(
     failing.sort(key=lambda one: one.name not in _IN_FIGURES)
     if ended and failing:
         return Standing(Stand.REJECTED, _at_step(verdict, _because(failing, verdict)), verdict.best_step)
-    if never := _never(evidence, thresholds, evaluated):
+    if never := never_known(evidence, thresholds, evaluated).why:
         if verdict.best_step is not None and _changes(evidence, verdict) is not None:
             never += f"; {_which(verdict)} has {_figures(evidence, thresholds, verdict)}"
         return Standing(Stand.CANNOT_PASS, never, verdict.best_step)
@@ -77,15 +90,15 @@ def outlook(
     return _so_far(evidence, thresholds, verdict, chances, candidates)
 
 
-def _never(evidence: Evidence, thresholds: Thresholds, evaluated: Sequence[int]) -> str:
-    """Why the run stays undecided whatever comes, or nothing."""
-    if reason := out_of_reach(evidence.steps_planned, evaluated, thresholds):
-        return reason
+def never_known(evidence: Evidence, thresholds: Thresholds, evaluated: Sequence[int]) -> Never:
+    """By which criteria the run stays undecided whatever comes, and why. `evaluated`: as of `out_of_reach`."""
+    if (never := out_of_reach(evidence.steps_planned, evaluated, thresholds)).why:
+        return never
     if evidence.data_health is not None and (reason := obstacle(evidence, thresholds)):
-        return reason
+        return Never(_IN_FIGURES, reason)
     if evidence.missing_intervals:
-        return f"the evaluation at step {evidence.missing_intervals[0]} is missing"
-    return ""
+        return Never(("convergence", "stability"), f"the evaluation at step {evidence.missing_intervals[0]} is missing")
+    return Never()
 
 
 def _so_far(

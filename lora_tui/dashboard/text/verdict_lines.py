@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from core.runs.data_health import headline
+from core.runs.evidence import planned_intervals
 from core.runs.row import NONE
 from core.sanitise import sanitise
 from core.scoring.certainty import probability, short
 from core.scoring.criteria import SIGNS
 from core.scoring.evidence import Criterion, State
 from core.scoring.luck import Tried
+from core.scoring.outlook import never_known
 from core.scoring.signs import MINUS, change, is_gain, signed
 from core.scoring.signs import limit as shown_limit
 from lora_tui.cells import Piece, width_of
@@ -41,14 +43,15 @@ def verdict_lines(view: RunView, *, width: int = 1000, height: int = 1000, seeds
     if view.tried is not None and view.tried.runs > 1:
         behind.append(Line(_luck_pieces(view.tried)))
     criteria = view.verdict.criteria
-    long = [_lines_of(view, criterion, width, compact=False) for criterion in criteria]
+    never = _never(view)
+    long = [_lines_of(view, criterion, width, never.get(criterion.name, ""), compact=False) for criterion in criteria]
     room = height - len(behind) - len(said)
     if sum(map(len, long)) > room:
-        short = [_lines_of(view, criterion, width, compact=True) for criterion in criteria]
+        short = [_lines_of(view, one, width, never.get(one.name, ""), compact=True) for one in criteria]
         if len(short) > room and said:
             said = [[piece for one in said for piece in (*one, ("  ", ""))]]
             room = height - len(behind) - len(said)
-        urgent = sorted(range(len(criteria)), key=lambda n: _urgency(criteria[n], view.so_far))
+        urgent = sorted(range(len(criteria)), key=lambda n: _urgency(criteria[n], view.so_far, never))
         if len(short) > room:
             # What passes goes first.
             long = [short[n] for n in sorted(urgent[: max(1, height - len(said))])]
@@ -60,21 +63,25 @@ def verdict_lines(view: RunView, *, width: int = 1000, height: int = 1000, seeds
     return [*(Line(tuple(pieces)) for pieces in said), *(line for lines in long for line in lines), *behind]
 
 
-def _urgency(criterion: Criterion, so_far: Mapping[str, Criterion]) -> int:
-    """0: it fails, or would now; 1: it is unknown; 2: it passes."""
+def _urgency(criterion: Criterion, so_far: Mapping[str, Criterion], never: Mapping[str, str]) -> int:
+    """0: it fails, would now, or cannot pass; 1: it is unknown; 2: it passes."""
     now = so_far.get(criterion.name)
-    if criterion.state is State.FAIL or (now is not None and now.state is State.FAIL):
+    if criterion.state is State.FAIL or criterion.name in never or (now is not None and now.state is State.FAIL):
         return 0
     return 1 if criterion.state is State.UNKNOWN else 2
 
 
-def _lines_of(view: RunView, criterion: Criterion, width: int, *, compact: bool) -> list[Line]:
+def _never(view: RunView) -> dict[str, str]:
+    """Criteria that stay unknown whatever comes, each with why."""
+    found = never_known(view.judged.evidence, view.thresholds, planned_intervals(view.snapshot))
+    unknown = [one.name for one in view.verdict.criteria if one.state is State.UNKNOWN]
+    return {name: found.why for name in found.criteria if name in unknown}
+
+
+def _lines_of(view: RunView, criterion: Criterion, width: int, never: str, *, compact: bool) -> list[Line]:
     # its own folder is the one thing that everybody knows of a run
     local = replace(criterion, reason=criterion.reason.replace(f"{view.snapshot.paths.root}/", ""))
-    yet = "not known" if view.judged.ended else "not known yet"
-    if criterion.name == "stability" and 0 < view.snapshot.steps_planned < view.thresholds.stability_min_steps:
-        yet = "never known"
-    return _criterion_lines(local, view.so_far.get(criterion.name), compact, width, yet)
+    return _criterion_lines(local, view.so_far.get(criterion.name), compact, width, never)
 
 
 def _luck_pieces(tried: Tried) -> tuple[Piece, ...]:
@@ -90,16 +97,22 @@ def health_pieces(view: RunView) -> tuple[Piece, ...]:
     return ((f"{_GLYPHS[state]} {word:<8}", _ROLES[state]), (f"{'Data health':<19}", ""), (sanitise(told), "muted"))
 
 
-def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bool, width: int, yet: str) -> list[Line]:
+def _criterion_lines(
+    criterion: Criterion, so_far: Criterion | None, compact: bool, width: int, never: str
+) -> list[Line]:
+    """`never`: why the run cannot pass by it: then it has the mark and the colour of what fails."""
     shown = criterion if criterion.value is not None or so_far is None else so_far
-    role = _ROLES[criterion.state]
+    seen = State.FAIL if never else criterion.state
+    role = _ROLES[seen]
     pieces: list[Piece] = [
-        (f"{_GLYPHS[criterion.state]} {criterion.state.value:<8}", role),
+        (f"{_GLYPHS[seen]} {criterion.state.value:<8}", role),
         (f"{criterion.title:<19}", ""),
         (f"{_value(shown):>8}", "strong"),
         (f"  {_threshold(shown):<15}", "muted"),
     ]
     reason, distance = sanitise(criterion.reason), _distance(shown)
+    if never and not distance:
+        return [Line((*pieces[:2], (f"cannot pass: {sanitise(never)}", role)))]
     if compact and criterion.state is not State.PASS and not distance:
         # No number that says it, and a line only: the reason has all the room.
         return [Line((*pieces[:2], (reason, role if criterion.state is State.FAIL else "muted")))]
@@ -108,7 +121,10 @@ def _criterion_lines(criterion: Criterion, so_far: Criterion | None, compact: bo
         said = f"so far {word}: {distance}" if word else f"so far: {distance}"
         pieces.append((said, "fail" if so_far.state is State.FAIL else "muted"))
     elif criterion.state is State.UNKNOWN:
-        pieces.append((reason if compact else f"{yet}; what is missing:", "muted"))
+        # One line is enough where it has room for what is missing.
+        room = width - sum(width_of(text) for text, _ in pieces)
+        if compact or width_of(reason) <= room:
+            return [Line((*pieces, (reason, "muted")))]
     else:
         pieces.append((distance, role if criterion.state is State.FAIL else "muted"))
         pieces += _sureness(shown, width - sum(width_of(text) for text, _ in pieces))

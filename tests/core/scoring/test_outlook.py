@@ -149,7 +149,7 @@ def test_where_the_gate_asks_to_be_sure_chances_decide(chances: tuple[float, flo
     ],
 )
 def test_what_a_plan_can_never_reach_is_known_at_once(steps: int, evaluated: tuple[int, ...], why: str) -> None:
-    assert out_of_reach(steps, evaluated, Thresholds()) == why
+    assert out_of_reach(steps, evaluated, Thresholds()).why == why
 
 
 @given(st.integers(0, 800), st.integers(0, 100), st.integers(0, 800), st.integers(0, 100), st.booleans())

@@ -68,6 +68,24 @@ def test_while_it_trains_the_panel_says_what_is_missing_and_what_it_would_be(mak
     assert "? UNKNOWN" in gain and "−5.00" in gain and "so far PASS" in gain
 
 
+def test_what_is_missing_stands_once_beside_the_criterion_or_below_it(make_run: Make) -> None:
+    run = make_run().train(180)
+    wide = painted(run, 120, 30)
+    [line] = [one for one in wide if "Convergence" in one]
+    assert line.rstrip().endswith("< 0 nats/1000  1 of at least 4 intervals so far.")
+    assert not any("what is missing" in one for one in wide) and len(wide) < len(painted(run, 70, 30))
+
+
+def test_what_a_run_cannot_pass_by_has_the_mark_and_the_colour_of_a_fail(make_run: Make) -> None:
+    run = make_run(steps=120).train(100)
+    for height in (7, 30):
+        lines = verdict_lines(view_of(run), width=120, height=height)
+        [line] = [one for one in lines if any("Stability" in text for text, _ in one.pieces)]
+        said = "".join(text for text, _ in line.pieces)
+        assert said.startswith("✗ UNKNOWN") and line.pieces[0][1] == line.pieces[-1][1] == "fail"
+        assert said.endswith("cannot pass: 120 of the 1000 steps that stability asks for are planned")
+
+
 LEAK = {"kind": "near_audio", "dataset": "heldout", "other": "train", "count": 2, "examples": ["heldout:1 ↔ train:7"]}
 
 
