@@ -44,16 +44,16 @@ class Tried:
 
     @property
     def short(self) -> str:
-        """For the end of a line: `12 runs judged on these sets (by luck one accepted: up to 46 % at 0.95, …)`."""
-        return f"{self.runs} runs judged on these sets (by luck one accepted: {self._chances})"
+        """For the end of a line: `12 runs judged on these sets (chance that luck alone has one accepted: up to …)`."""
+        return f"{self.runs} runs judged on these sets (chance that luck alone has one accepted: {self._chances})"
 
     @property
-    def brief(self) -> str:
-        """`12 on these sets; one passes by luck: up to 46 % at 0.95, …`, behind a word for the runs."""
-        (_, one), (sure, other) = self.shown
-        told = f"{100 * one:.3g} % by point estimates", f"{100 * other:.3g} % at {sure}"
-        told = told if self.confidence is None else told[::-1]
-        return f"{self.runs} on these sets; one passes by luck: up to {', '.join(told)}"
+    def brief(self) -> tuple[str, str]:
+        """`chance that any of the 17 runs judged on these sets does: …`, behind `Passing by luck`; and shorter."""
+        return (
+            f"chance that any of the {self.runs} runs judged on these sets does: {self._chances}",
+            f"chance that any of {self.runs} runs does: {self._chances}",
+        )
 
     @property
     def sentence(self) -> str:
@@ -68,9 +68,9 @@ class Tried:
 
     @property
     def _chances(self) -> str:
-        """The gate's own policy first."""
+        """The largest by each policy, the gate's own first."""
         told = [
-            f"up to {100 * chance:.3g} % {'by point estimates' if name == 'point' else f'at {name}'}"
+            f"{100 * chance:.3g} % {'by point estimates' if name == 'point' else f'at confidence {name}'}"
             for name, chance in self.shown
         ]
-        return ", ".join(told if self.confidence is None else reversed(told))
+        return f"up to {', '.join(told if self.confidence is None else reversed(told))}"

@@ -317,8 +317,8 @@ def test_runs_that_were_judged_on_the_same_sets_are_counted(folder: PlanFolder, 
     done(folder)
     code, out, err = face("--gate", "--no-train")
     assert code == 0
-    chances = "up to 75 % by point estimates, up to 9.75 % at 0.95"
-    assert f"2 runs judged on these sets (by luck one accepted: {chances})" in err.splitlines()[-1]
+    chances = "up to 75 % by point estimates, 9.75 % at confidence 0.95"
+    assert f"2 runs judged on these sets (chance that luck alone has one accepted: {chances})" in err.splitlines()[-1]
     assert (
         f"2 runs were judged on these sets: that luck alone had one of them accepted has a chance of {chances}" in out
     )

@@ -41,7 +41,7 @@ def verdict_lines(view: RunView, *, width: int = 1000, height: int = 1000, seeds
     said = [*([seeds] if seeds else []), *([remark] for remark in remarks)]
     behind = [Line(health_pieces(view))]
     if view.tried is not None and view.tried.runs > 1:
-        behind.append(Line(_luck_pieces(view.tried)))
+        behind.append(Line(_luck_pieces(view.tried, width)))
     criteria = view.verdict.criteria
     never = _never(view)
     long = [_lines_of(view, criterion, width, never.get(criterion.name, ""), compact=False) for criterion in criteria]
@@ -84,9 +84,12 @@ def _lines_of(view: RunView, criterion: Criterion, width: int, never: str, *, co
     return _criterion_lines(local, view.so_far.get(criterion.name), compact, width, never)
 
 
-def _luck_pieces(tried: Tried) -> tuple[Piece, ...]:
-    """How many runs were judged on these sets, in the columns of a criterion: one of many passes by luck."""
-    return ((" " * 10, ""), (f"{'Runs judged':<19}", ""), (tried.brief, "muted"))
+def _luck_pieces(tried: Tried, width: int) -> tuple[Piece, ...]:
+    """The chance that one of the runs judged on these sets passes by luck, in the columns of a criterion."""
+    before = " " * 10, f"{'Passing by luck':<19}"
+    long, short = tried.brief
+    told = long if sum(map(width_of, (*before, long))) <= width else short
+    return (*((text, "") for text in before), (told, "muted"))
 
 
 def health_pieces(view: RunView) -> tuple[Piece, ...]:

@@ -26,16 +26,17 @@ def test_the_gates_own_policy_is_named_first() -> None:
     by_points, sure = Tried(12, None), Tried(12, 0.9, reserve=True)
     assert by_points.sentence == (
         "12 runs were judged on these sets: that luck alone had one of them accepted has a chance of up to 100 % by "
-        "point estimates, up to 46 % at 0.95."
+        "point estimates, 46 % at confidence 0.95."
     )
     assert sure.short == (
-        "12 runs judged on these sets (by luck one accepted: up to 11.4 % at 0.9, up to 96.8 % by point estimates)"
+        "12 runs judged on these sets (chance that luck alone has one accepted: up to 11.4 % at confidence 0.9, "
+        "96.8 % by point estimates)"
     )
     assert "each of which must also pass on its own part of a reserve" in sure.sentence
     assert Tried(1, None).sentence == ""
 
 
 def test_the_board_s_line_says_the_gate_s_own_policy_first() -> None:
-    told = "one passes by luck: up to"
-    assert Tried(3, None).brief == f"3 on these sets; {told} 87.5 % by point estimates, 14.3 % at 0.95"
-    assert Tried(3, 0.9).brief == f"3 on these sets; {told} 27.1 % at 0.9, 87.5 % by point estimates"
+    told = "chance that any of 3 runs does: up to"
+    assert Tried(3, None).brief[1] == f"{told} 87.5 % by point estimates, 14.3 % at confidence 0.95"
+    assert Tried(3, 0.9).brief[1] == f"{told} 27.1 % at confidence 0.9, 87.5 % by point estimates"
