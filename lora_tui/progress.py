@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.runs.row import NONE, clock, duration, percent
+from core.runs.row import clock, duration, no_number, percent
 from core.runs.run_figures import change, eta_s
 from core.runs.snapshot import RunSnapshot
 from core.scoring.certainty import short
@@ -124,7 +124,7 @@ def criterion_cells(criterion: Criterion) -> tuple[str, str, str, str, str]:
 
 def _value(criterion: Criterion) -> str:
     if criterion.value is None:
-        return NONE
+        return no_number(criterion)
     if criterion.unit != "points":
         return f"{criterion.value:.4g}".replace("-", MINUS)
     if criterion.kind == "stability":  # how far an error rate spans is no change

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from core.plan.schema import Row as PlanRow
     from core.runs.judged import Judged
     from core.runs.paths import RunPaths
-    from core.scoring.evidence import Verdict
+    from core.scoring.evidence import Criterion, Verdict
     from core.scoring.standing import Standing
 
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 NONE = "–"
 """Printed where there is no figure. Never 0."""
+
+
+def no_number(criterion: Criterion) -> str:
+    """What stands for a criterion's number where it has none: `matches` of an adapter that is the one scored."""
+    return "matches" if criterion.name == "integrity" and criterion.state.value == "PASS" else NONE
 
 
 def clock(seconds: float) -> str:

@@ -240,7 +240,7 @@ def draw_trade_off(plot: TradeOff, width: int, height: int, view: View, *, ascii
     field.paint(view)
     lines = [fit(_legend(field, view, width), width)]
     lines += field.frame.rows(
-        field.frame.y_labels(log_y=False, signed=True, levels={plot.most_rise: "line-guardrail"}), ascii_only
+        field.frame.y_labels(log_y=False, signed=True, levels={plot.most_rise: "pass"}), ascii_only
     )
     return [*lines, *_gain_axis(field.across, plot, width, ascii_only)]
 
@@ -284,7 +284,7 @@ def _gain_axis(scale: Scale, plot: TradeOff, width: int, ascii_only: bool) -> It
     yield [*cells_of(" " * (GUTTER - 1), ""), *cells_of(corner + rule * scale.cells, "axis")]
     labels: Line = [(" ", "")] * width
     taken = [(0, GUTTER - 2)]
-    target = [(scale.cell(level), f"{0.0 - level:+g}", "line-target") for level in scale.levels.tolist()]
+    target = [(scale.cell(level), f"{0.0 - level:+g}", "pass") for level in scale.levels.tolist()]
     ticks, step = list(scale.ticks()), scale.tick or 1.0
     every = len("+10.0  ") * len(ticks) // max(1, scale.cells) + 1
     shown = [tick for tick in ticks if round(tick.value / step) % every == 0]

@@ -83,7 +83,7 @@ ROW_KEYS: list[BindingType] = [
 ]
 BOARD_KEYS: list[BindingType] = [
     Binding("enter", "open_run", "Open", tooltip="intervals, settings, log and transcripts of the run"),
-    Binding("S", "ship", "Ship", tooltip="path, hash and commands of the accepted adapter, to be copied"),
+    Binding("S", "ship", "Adapter", tooltip="path, hash and commands of the accepted adapter, to be copied"),
     Binding("slash", "filter", "Filter", tooltip="id:2 lr>=1e-4 verdict:fail, or any word"),
     Binding("o", "sort(1)", "Sort", show=False, tooltip="by the next column; after the last in the plan's order"),
     Binding("O", "turn_round", "Sort the other way", show=False),

@@ -12,7 +12,7 @@ from core.runs.row import Row, rate_of
 from core.runs.status import Status
 from core.sanitise import sanitise
 from lora_tui.cells import Pieces, broken, padded, plain
-from lora_tui.dashboard.text.columns import COLUMNS, fitting, heading, needs, row_pieces
+from lora_tui.dashboard.text.columns import COLUMNS, Column, fitting, heading, needs, row_pieces
 from lora_tui.dashboard.widgets.lines_view import LinesView
 
 
@@ -90,8 +90,9 @@ class QueueTable(LinesView, can_focus=True):
             )
         below = len(self.rows) - self._top - visible
         if below > 0 or self._top > 0:
-            seen = f"{self._top + 1}-{min(len(self.rows), self._top + visible)}/{len(self.rows)}"
-            lines[0] = _over_id(lines[0], seen, columns[0][1])
+            dash = "-" if self._ascii else "–"
+            first = f"{self._top + 1}{dash}{min(len(self.rows), self._top + visible)}"
+            lines[0] = _with_rows(lines[0], first, len(self.rows), columns)
         return lines
 
     def select(self, row_id: str) -> None:
@@ -146,8 +147,19 @@ class QueueTable(LinesView, can_focus=True):
             self.post_message(self.Selected(row_id))
 
 
-def _over_id(heading: Pieces, seen: str, width: int) -> Pieces:
-    """Which rows are seen, and of how many, in place of the first heading: what an id is can be seen. Pure."""
-    first = f"  {seen}" if len(seen) <= width else seen
+def _with_rows(heading: Pieces, first: str, count: int, columns: Sequence[tuple[Column, int]]) -> Pieces:
+    """The heading with `rows 15–22 of 30` behind that of the titles, or shorter in place of that of the ids. Pure.
+
+    `first`: which rows are seen. What an id is can be seen, and so its heading gives way where there is no other room.
+    """
     flat = [(character, role) for part, role in heading for character in part]
-    return [(padded(first, width + 2), "muted"), *flat[max(width + 2, len(first)) :]]
+    start, told = 2, f"rows {first} of {count}"
+    for column, width in columns:
+        end = start + width
+        if column.title == "title" and all(character == " " for character, _ in flat[end - len(told) - 2 : end]):
+            return [*flat[: end - len(told)], (told, "muted"), *flat[end:]]
+        start = end + 1
+    width = columns[0][1]
+    told = f"{first} of {count}" if len(f"{first} of {count}") <= width + 2 else f"{first}/{count}"
+    told = f"  {told}" if len(told) <= width else told
+    return [(padded(told, width + 2), "muted"), *flat[max(width + 2, len(told)) :]]

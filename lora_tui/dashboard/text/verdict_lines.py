@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from core.runs.data_health import headline
 from core.runs.evidence import planned_intervals
-from core.runs.row import NONE
+from core.runs.row import no_number
 from core.sanitise import sanitise
 from core.scoring.certainty import probability, short
 from core.scoring.criteria import SIGNS
@@ -158,7 +158,7 @@ def _missed(criterion: Criterion) -> bool:
 
 def _value(criterion: Criterion) -> str:
     if criterion.value is None:
-        return NONE
+        return no_number(criterion)
     if criterion.unit == "transcripts":
         return f"{criterion.value:.0f}"
     if criterion.unit != "points":

@@ -66,7 +66,7 @@ def test_its_key_opens_the_page_and_copies_it(make_run: Make, make_app: Make, ey
     async def look() -> None:
         app = make_app()
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
-            await eyes(app, pilot).see_on_screen("SHIP 2.1", "S Ship")
+            await eyes(app, pilot).see_on_screen("SHIP 2.1", "S Adapter")
             await pilot.press("S")
             await eyes(app, pilot).see_on_screen("[6 verdict]", "SHIP 2.1 step 500", "PeftModel", "y Copy")
             await pilot.press("y")

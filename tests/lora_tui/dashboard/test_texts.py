@@ -56,6 +56,8 @@ def painted(run: Any, width: int, height: int, **of_view: Any) -> list[str]:
 def test_an_accepted_run_has_six_passes_with_numbers_thresholds_and_distance(make_run: Make) -> None:
     said = panel(view_of(make_run().train(1000).finish()))
     assert said.count("✓ PASS") == 6
+    [integrity] = [line for line in said.splitlines() if "Artifact integrity" in line]
+    assert integrity.split()[-1] == "matches", "a dash would read as missing"
     gain = next(line for line in said.splitlines() if "Domain change" in line)
     assert "−5.00" in gain and "≤ −1 points" in gain and "4.00 to spare" in gain
 
@@ -427,4 +429,4 @@ def test_nothing_is_said_to_run_or_not_before_the_folder_is_read() -> None:
         assert "nothing is running" not in said
     header.board = Board("runs", "plan.toml")
     said = "".join(text for text, _ in header.paint(120, 1)[0])
-    assert "nothing is running" in said and "queue empty" in said, "idle would be said of a supervisor"
+    assert "nothing is running" in said and "nothing queued" in said, "idle would be said of a supervisor"

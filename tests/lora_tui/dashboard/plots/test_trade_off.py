@@ -35,6 +35,13 @@ def test_the_best_step_of_a_run_that_will_not_ship_has_another_sign() -> None:
     assert ("☆", "domain") in cells and not any(glyph == "★" or role == "best" for glyph, role in cells)
 
 
+def test_the_label_of_the_guardrail_has_the_colour_of_its_line() -> None:
+    lines = draw_trade_off(RUN, 50, 16, View())
+    [label] = [line for line in lines if "".join(cell for cell, _ in line).strip().startswith("+0.2")]
+    border = next(role for line in lines for cell, role in line if cell == "┌")
+    assert {role for cell, role in label[:6] if cell != " "} == {border}
+
+
 def test_a_label_is_the_number_that_it_stands_at() -> None:
     """Labels each 1.5 points: none is rounded to a whole number."""
     plot = TradeOff((Path("domain", "●", (BASE, Point("9", 9.0, 6.2, 0.1))),), 1.0, 0.2, "WER")

@@ -165,12 +165,13 @@ def test_a_queue_that_does_not_fit_says_which_rows_are_seen_and_keeps_its_headin
         make_run(f"e{i:02}", f"{i:010}").train(50)
 
     async def look() -> None:
-        app = make_app()
-        async with app.run_test(size=(80, 24)) as pilot:
-            seen = eyes(app, pilot)
-            await seen.see("1-4/12", "state", "heldout WER verdict")
-            await pilot.press("end")
-            await seen.see("9-12/12", "heldout WER verdict")
+        for width, rows in ((80, ("1–4/12", "9–12/12")), (120, ("id ", "title ", "rows 9–12 of 12"))):
+            app = make_app()
+            async with app.run_test(size=(width, 24)) as pilot:
+                seen = eyes(app, pilot)
+                await seen.see(rows[0], "state", "heldout WER verdict")
+                await pilot.press("end")
+                await seen.see(*rows[1:], "heldout WER verdict")
 
     asyncio.run(look())
 
