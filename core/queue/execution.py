@@ -177,9 +177,10 @@ class PlanExecution:
         def is_new(values: Mapping[str, Any]) -> bool:
             return run_identity(complete(with_values(self.plan.defaults, values)), {}) not in there
 
+        earlier = {row.key for row in self.rows}
         drawn = draw(self.runs, self.plan, results, is_new)
         self._read_draws()
-        return drawn
+        return drawn and any(row.key not in earlier for row in self.rows)
 
     def _result(self, run: RunPaths) -> Result:
         found = judged(read_run(run), thresholds_of(asdict(self.plan.gate)))

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any, Literal
 
 import msgspec
@@ -28,23 +32,27 @@ import msgspec
 from core.errors import RunFolderError, UserError
 from core.plan.identity import identity_facts
 from core.plan.rows import Draws, rounded, short
+from core.plan.rows import draw as draw_at_random
 from core.plan.schema import Plan, Range, SearchSpace
-from core.runs.folder import open_append
+from core.runs.folder import open_append, opened
 from core.runs.paths import RunsFolder
 from core.scoring.criteria import wer_points
 from core.scoring.evidence import Evidence, Interval, Verdict
-from core.system.files import append_whole, check_size, cut_torn_line, lines, open_regular, parse_json, stamp
+from core.system.files import append_whole, check_size, cut_torn_line, lines, open_raw, parse_json, stamp
 
 JOURNAL_BYTES = 16 << 20
-"""A thousand draws of twenty keys take a third of that."""
+"""A thousand draws of twenty keys take a third of that, if few of them repeat a row."""
 MISSING = 'search.sampler: "tpe" needs optuna, which is not installed: install lora-tui[search], or take "random"'
 _STUDY = "search"
 _DRAWN = "drawn"
 """Attribute of a trial: dotted key → value."""
 _CREATE_TRIAL, _SET_ATTRIBUTE = 4, 8
 """Of Optuna's journal: `op_code` of the lines that tell what was drawn."""
-_TRIES = 10
-"""Draws in a row that repeat rows which are there: then the space has no others to give."""
+_TRIES = 5
+"""Draws in a row that repeat rows which are there: then the next is drawn at random among the others."""
+_CANDIDATES = 4096
+"""Of a draw at random: all of a space that has no more, else so many tries."""
+_ANEW = "move it away, and the search begins anew, with the runs that are there"
 
 
 def learns(plan: Plan) -> bool:
@@ -90,12 +98,14 @@ def drawn_by(runs: RunsFolder, plan: Plan) -> Draws:
     """What the plan's search has drawn so far; nothing of a journal that is none."""
     if not learns(plan) or plan.search is None:
         return {}
-    path = journal_of(runs, plan)
+    root, path = _real(runs.root, journal_of(runs, plan))
     try:
-        at = stamp(path.lstat())
+        with _reading(root, path) as file:
+            now = stamp(os.fstat(file.fileno()))
+        written = _written(root, path, now)
     except OSError:
         return {}
-    told = ((number, within(plan.search, values)) for number, values in _written(path, at))
+    told = ((number, within(plan.search, values)) for number, values in written)
     found: dict[int, Mapping[str, Any]] = {}
     for number, values in told:
         if values is not None:
@@ -103,30 +113,40 @@ def drawn_by(runs: RunsFolder, plan: Plan) -> Draws:
     return found
 
 
+def _real(root: Path, path: Path) -> tuple[Path, Path]:
+    """The runs folder, which may be a link to another disk, and a path in it, where they are."""
+    real = Path(os.path.realpath(root))
+    return real, real / path.relative_to(root)
+
+
+@contextmanager
+def _reading(root: Path, path: Path) -> Iterator[io.BufferedReader[io.FileIO]]:
+    """The journal for reading. OSError also for a link on the way to it from `root`, as for whoever writes it."""
+    with opened(root, path.parent) as at, io.BufferedReader(open_raw(path, at=at)) as file:
+        yield file
+
+
 @lru_cache(maxsize=16)
-def _written(path: Path, _stamp: tuple[int, ...]) -> tuple[tuple[int, Any], ...]:
+def _written(root: Path, path: Path, _stamp: tuple[int, ...]) -> tuple[tuple[int, Any], ...]:
     """(number of a draw, what is written of its values), of each trial of the first study, as Optuna counts them."""
     found: list[tuple[int, Any]] = []
     numbers: list[int | None] = []
     count = 0
-    try:
-        with open_regular(path) as file:
-            check_size(file, path, JOURNAL_BYTES)
-            for raw in lines(file):
-                try:
-                    line = _LINES.decode(raw)
-                except (msgspec.MsgspecError, RecursionError):
-                    continue
-                attribute = line.user_attr or {}
-                if line.op_code == _CREATE_TRIAL:
-                    count += line.study_id == 0
-                    numbers.append(count if line.study_id == 0 else None)
-                elif line.op_code == _SET_ATTRIBUTE and _DRAWN in attribute and line.trial_id is not None:
-                    number = numbers[line.trial_id] if 0 <= line.trial_id < len(numbers) else None
-                    if number is not None:
-                        found.append((number, attribute[_DRAWN]))
-    except OSError:
-        return ()
+    with _reading(root, path) as file:
+        check_size(file, path, JOURNAL_BYTES)
+        for raw in lines(file):
+            try:
+                line = _LINES.decode(raw)
+            except (msgspec.MsgspecError, RecursionError):
+                continue
+            attribute = line.user_attr or {}
+            if line.op_code == _CREATE_TRIAL:
+                count += line.study_id == 0
+                numbers.append(count if line.study_id == 0 else None)
+            elif line.op_code == _SET_ATTRIBUTE and _DRAWN in attribute and line.trial_id is not None:
+                number = numbers[line.trial_id] if 0 <= line.trial_id < len(numbers) else None
+                if number is not None:
+                    found.append((number, attribute[_DRAWN]))
     return tuple(found)
 
 
@@ -226,15 +246,15 @@ def draw(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _drawn_next(_File(runs.root, path), space, plan.gate.heldout_regression, known, results, is_new)
+            number = _drawn_next(_File(runs.root, path), space, plan.gate.heldout_regression, known, results, is_new)
     except (UserError, OSError):
         raise
     except Exception as error:  # whatever Optuna makes of lines that it did not write
         said = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise RunFolderError(
-            f"{path}: is no journal of this search ({said}): move it away, and the search begins anew, with the runs "
-            "that are there"
-        ) from error
+        raise RunFolderError(f"{path}: is no journal of this search ({said}): {_ANEW}") from error
+    if number is not None and number not in drawn_by(runs, plan):
+        raise RunFolderError(f"{path}: is no journal of this search (a draw is not read as it was written): {_ANEW}")
+    return number is not None
 
 
 def _drawn_next(
@@ -244,7 +264,12 @@ def _drawn_next(
     known: Draws,
     results: Mapping[int, Result],
     is_new: Callable[[Mapping[str, Any]], bool],
-) -> bool:
+) -> int | None:
+    """The number of the new draw; None: there is none.
+
+    How many trials repeated rows since the last draw is told by the journal, so that a supervisor that was killed
+    between them comes to the same draw.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -252,20 +277,48 @@ def _drawn_next(
     study = optuna.create_study(
         storage=storage, study_name=_STUDY, direction="maximize", load_if_exists=True, sampler=_sampler(space, 0)
     )
+    if study._study_id != 0:  # of which alone draws are read
+        raise RunFolderError(f"{file.path}: is no journal of this search (it holds another study): {_ANEW}")
     states = optuna.trial.TrialState
     for trial in study.get_trials(deepcopy=False):
         if trial.state is states.RUNNING:
             _tell(study, trial, known, results, guardrail)
     distributions = {key: _distribution(wanted) for key, wanted in space.ranges.items()}
-    for _ in range(_TRIES):
-        study.sampler = _sampler(space, len(study.get_trials(deepcopy=False)) + 1)
+    for _ in range(_TRIES + 1):
+        number = len(study.get_trials(deepcopy=False)) + 1
+        study.sampler = _sampler(space, number)
+        if number - 1 - max(known, default=0) >= _TRIES:
+            fixed = next(filter(is_new, _candidates(space, number)), None)
+            if fixed is None:
+                return None
+            chosen = {key for key, wanted in space.ranges.items() if wanted.kind == "choices"}
+            words = {key: short(value) if key in chosen else value for key, value in fixed.items()}
+            study.sampler = optuna.samplers.PartialFixedSampler(words, study.sampler)
         asked = study.ask(distributions)
         values = {key: _chosen(wanted, asked.params[key]) for key, wanted in space.ranges.items()}
         if asked.number + 1 not in known and within(space, json.loads(json.dumps(values))) and is_new(values):
             asked.set_user_attr(_DRAWN, values)
-            return True
+            return int(asked.number) + 1
         study.tell(asked, state=states.FAIL)
-    return False
+    return None
+
+
+def _candidates(space: SearchSpace, number: int) -> Iterator[dict[str, Any]]:
+    """Values for a draw at random, by seed and number: each of a small space once, else independent ones."""
+    every = [_every(wanted) for wanted in space.ranges.values()]
+    if not 0 < math.prod(map(len, every)) <= _CANDIDATES:
+        yield from (draw_at_random(space, number * _CANDIDATES + n) for n in range(_CANDIDATES))
+        return
+    chance = Random(f"{space.seed}/{number}")
+    for values in sorted(product(*every), key=lambda _: chance.random()):
+        yield dict(zip(space.ranges, values, strict=True))
+
+
+def _every(wanted: Range) -> Sequence[Any]:
+    """All values of a range; nothing for one of real numbers."""
+    if wanted.kind == "choices":
+        return wanted.values
+    return range(int(wanted.low), int(wanted.high) + 1) if wanted.whole else ()
 
 
 def _sampler(space: SearchSpace, number: int) -> Any:
@@ -326,18 +379,23 @@ class _File:
     """
 
     def __init__(self, root: Path, path: Path) -> None:
-        # a runs folder may be a link to another disk
-        self._root = Path(os.path.realpath(root))
-        self._path = self._root / path.relative_to(root)
+        self.path = path
+        self._root, self._path = _real(root, path)
         with open_append(self._root, self._path) as file:
-            if os.fstat(file.fileno()).st_size > JOURNAL_BYTES:
-                # not as an OSError: that a file is too large also says that a disk's limit is reached
-                raise RunFolderError(f"{self._path}: is larger than any journal of a search: move it away")
+            self._check_room(file, 0)
             cut_torn_line(file)
+
+    def _check_room(self, file: io.FileIO, needed: int) -> None:
+        """RunFolderError before the journal grows beyond what is read of one: all draws would vanish with it."""
+        if os.fstat(file.fileno()).st_size + needed > JOURNAL_BYTES:
+            # not as an OSError: that a file is too large also says that a disk's limit is reached
+            raise RunFolderError(
+                f"{self.path}: has no room for a draw, since at most {JOURNAL_BYTES >> 20} MiB are read: {_ANEW}"
+            )
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The lines from that number on."""
-        with open_regular(self._path) as file:
+        with _reading(self._root, self._path) as file:
             for number, line in enumerate(lines(file)):
                 if number >= log_number_from and line.endswith(b"\n"):
                     yield parse_json(line)
@@ -346,5 +404,6 @@ class _File:
         """Write them durably. OSError (disk full) leaves the file as it was."""
         data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         with open_append(self._root, self._path) as file:
+            self._check_room(file, len(data))
             append_whole(file, data)
             os.fsync(file.fileno())

@@ -21,7 +21,7 @@ from core.manifests.hashing import HashCache
 from core.plan.read import parse_plan
 from core.plan.rows import NEXT_DRAW, all_rows
 from core.plan.schema import Plan
-from core.queue import search
+from core.queue import execution, search
 from core.queue.execution import PlanExecution
 from core.queue.rows import queue_rows
 from core.queue.search import FAILED, Result, draw, drawn_by, journal_of, result_of
@@ -188,6 +188,57 @@ def test_what_repeats_a_row_leaves_a_gap_and_a_space_can_be_used_up(runs: RunsFo
     assert list(drawn_by(runs, plan)) == with_gap
 
 
+GRID = '[search]\nsampler = "tpe"\nadapter.rank = [4, 8, 16, 32]\ntrain.seed = { uniform = [1, 4] }\n'
+
+
+def test_every_row_of_a_small_space_is_drawn_and_then_none(runs: RunsFolder) -> None:
+    plan = plan_of(GRID)
+
+    def is_new(values: Mapping[str, Any]) -> bool:
+        return values not in drawn_by(runs, plan).values()
+
+    for _ in range(16):
+        assert draw(runs, plan, {n: Result("complete", 1.0, 0.0) for n in drawn_by(runs, plan)}, is_new)
+    drawn = {(values["adapter.rank"], values["train.seed"]) for values in drawn_by(runs, plan).values()}
+    assert drawn == {(rank, seed) for rank in (4, 8, 16, 32) for seed in (1, 2, 3, 4)}
+    told = {n: Result("complete", 1.0, 0.0) for n in drawn_by(runs, plan)}
+    assert not draw(runs, plan, told, is_new)
+    count = len(trials(runs, plan))
+    assert not draw(runs, plan, told, is_new) and len(trials(runs, plan)) == count, "asked again it writes nothing"
+
+
+def test_a_draw_at_random_is_the_same_wherever_the_supervisor_was_killed_before_it(runs: RunsFolder) -> None:
+    plan = plan_of()
+    first = asked(runs, plan)
+    journal = journal_of(runs, plan)
+    before = journal.read_bytes()
+
+    def is_new(values: Mapping[str, Any]) -> bool:
+        # nearly all that the sampler may draw repeats something
+        return values != first and values["adapter.rank"] == 7
+
+    assert draw(runs, plan, {}, is_new)
+    whole, data = drawn_by(runs, plan), journal.read_bytes()
+    assert set(whole) == {1, 7} and whole[7]["adapter.rank"] == 7
+    lines = data[len(before) :].splitlines(keepends=True)
+    tells = [n for n, line in enumerate(lines) if json.loads(line)["op_code"] == 6]
+    assert len(tells) == 5
+    for n in tells:
+        journal.write_bytes(before + b"".join(lines[: n + 1]))
+        assert draw(runs, plan, {}, is_new)
+        assert drawn_by(runs, plan) == whole
+
+
+def test_a_full_journal_keeps_its_draws(runs: RunsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of()
+    asked(runs, plan)
+    monkeypatch.setattr(search, "JOURNAL_BYTES", 2 * journal_of(runs, plan).stat().st_size)
+    with pytest.raises(RunFolderError, match="has no room for a draw"):
+        for _ in range(9):
+            asked(runs, plan)
+    assert journal_of(runs, plan).stat().st_size <= search.JOURNAL_BYTES and drawn_by(runs, plan)
+
+
 def test_a_number_is_never_drawn_twice_wherever_the_supervisor_was_killed(runs: RunsFolder) -> None:
     plan = plan_of()
     whole = [asked(runs, plan) for _ in range(3)]
@@ -220,8 +271,24 @@ HOSTILE = {
     "a line without end": b'{"op_code": 8, "user_attr": "' + b"x" * 3_000_000,
     "a text for an object": b'{"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": "drawn"}\n',
     "a deleted study": b'{"op_code": 1, "worker_id": "x", "study_id": 0}\n',
-    "another study first": b"",
 }
+
+
+FIRST = {
+    "another study": b'{"op_code": 0, "worker_id": "x", "study_name": "other", "directions": [1]}\n',
+    "a trial of no study": HOSTILE["a trial of no study"],
+}
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_a_draw_that_nobody_would_read_is_none(what: str, runs: RunsFolder) -> None:
+    plan = plan_of()
+    journal = journal_of(runs, plan)
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(FIRST[what])
+    with pytest.raises(RunFolderError, match="is no journal of this search"):
+        draw(runs, plan, {}, lambda values: True)
+    assert drawn_by(runs, plan) == {}
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -230,8 +297,7 @@ def test_a_hostile_journal_executes_nothing_and_crashes_nobody(what: str, runs: 
     first = asked(runs, plan)
     journal = journal_of(runs, plan)
     data = journal.read_bytes()
-    other = b'{"op_code": 0, "worker_id": "x", "study_name": "other", "directions": [1]}\n'
-    journal.write_bytes(other + data if what == "another study first" else data + HOSTILE[what])
+    journal.write_bytes(data + HOSTILE[what])
     found = drawn_by(runs, plan)
     assert found in ({1: first}, {})
     try:
@@ -277,6 +343,22 @@ def test_a_link_is_not_written_through(runs: RunsFolder, tmp_path: Path) -> None
     with pytest.raises(RunFolderError, match="nothing is written to it"):
         draw(runs, plan, {}, lambda values: True)
     assert target.read_text() == "mine\n" and drawn_by(runs, plan) == {}
+
+
+def test_nothing_is_read_through_a_linked_folder(runs: RunsFolder, tmp_path: Path) -> None:
+    plan = plan_of()
+    first = asked(runs, plan)
+    folder, elsewhere = journal_of(runs, plan).parent, tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    assert drawn_by(runs, plan) == {}
+    with pytest.raises(RunFolderError, match="a link"):
+        draw(runs, plan, {}, lambda values: True)
+    linked = RunsFolder(tmp_path / "linked", runs.state)
+    folder.unlink()
+    elsewhere.rename(folder)
+    linked.root.symlink_to(runs.root)
+    assert drawn_by(linked, plan) == {1: first}, "the runs folder itself may be a link"
 
 
 def test_without_optuna_one_sentence_names_the_extra(runs: RunsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +430,8 @@ def test_a_space_that_is_used_up_ends_the_plan(folder: PlanFolder) -> None:
     ("what", "says"),
     [
         ('{"op_code": 99}\n', "is no journal of this search"),
-        ("x" * 2000, "is larger than any journal of a search"),
+        (FIRST["another study"].decode(), "is no journal of this search (it holds another study)"),
+        ("x" * 2000, "has no room for a draw"),
         (None, "nothing is written to it"),
         ("a file", "no folder"),
     ],
@@ -372,6 +455,17 @@ def test_a_foreign_journal_ends_the_search_and_not_the_supervisor(
     [skip] = folder.decisions("skip")
     assert (skip.row, skip.status) == (NEXT_DRAW, "failed")
     assert says in skip.reason and str(journal.parent) in skip.reason
+
+
+def test_a_draw_that_gives_no_row_is_the_last(folder: PlanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write(RANKS + ONE, queue='then = "search"')
+    folder.script(a=["poor"])
+    answers = iter((True, True))  # as though it had drawn
+    monkeypatch.setattr(execution, "draw", lambda *asked: next(answers))
+    finish = folder.work()
+    assert finish["complete"] and next(answers)
+    [skip] = folder.decisions("skip")
+    assert (skip.row, skip.status) == (NEXT_DRAW, "skipped")
 
 
 def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
