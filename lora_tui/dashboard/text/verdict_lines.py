@@ -124,10 +124,10 @@ def _criterion_lines(
         said = f"so far {word}: {distance}" if word else f"so far: {distance}"
         pieces.append((said, "fail" if so_far.state is State.FAIL else "muted"))
     elif criterion.state is State.UNKNOWN:
-        # One line is enough where it has room for what is missing.
-        room = width - sum(width_of(text) for text, _ in pieces)
-        if compact or width_of(reason) <= room:
-            return [Line((*pieces, (reason, "muted")))]
+        # One line is enough where it has room for what is missing; without a threshold there is no number to come.
+        before = pieces if _threshold(shown) else pieces[:2]
+        if compact or sum(width_of(text) for text, _ in before) + width_of(reason) <= width:
+            return [Line((*before, (reason, "muted")))]
     else:
         pieces.append((distance, role if criterion.state is State.FAIL else "muted"))
         pieces += _sureness(shown, width - sum(width_of(text) for text, _ in pieces))

@@ -75,6 +75,8 @@ def test_what_is_missing_stands_once_beside_the_criterion_or_below_it(make_run: 
     wide = painted(run, 120, 30)
     [line] = [one for one in wide if "Convergence" in one]
     assert line.rstrip().endswith("< 0 nats/1000  1 of at least 4 intervals so far.")
+    [integrity] = [one for one in wide if "Artifact integrity" in one]
+    assert integrity.rstrip().endswith("has not scored lora_adapter_best."), "it has no threshold"
     assert not any("what is missing" in one for one in wide) and len(wide) < len(painted(run, 70, 30))
 
 
