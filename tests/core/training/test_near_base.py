@@ -259,7 +259,7 @@ def test_a_run_killed_with_every_lever_on_ends_as_one_that_was_not(
     assert run.result() == undisturbed.result()
     assert run.history() == undisturbed.history()
     assert divergences(run) == divergences(undisturbed)
-    assert all(found is not None and found >= 0 for found in divergences(run).values())
+    assert all(found is not None and found >= -1e-6 for found in divergences(run).values()), divergences(run)
 
 
 @pytest.mark.heavy
