@@ -6,14 +6,14 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
 from core.console import err, log_line
 from core.errors import ExitCode, RunFolderError, is_disk_full, may_pass
 from core.queue import journal
-from core.queue.client import say_code, told_to_stop
+from core.queue.client import ELSEWHERE, say_code, told_to_stop
 from core.queue.executor import LocalExecutor
 from core.queue.executors import Cluster, Executor
 from core.queue.gpu.choice import Devices
@@ -21,7 +21,7 @@ from core.queue.pauses import LOOK_S
 from core.queue.supervisor import DISK_FULL, Supervisor
 from core.runs.paths import RunsFolder
 from core.runs.state_folder import runs_folder
-from core.system.locks import KernelLock
+from core.system.locks import KernelLock, is_held
 from core.system.process import Wakeups, current_process
 
 
@@ -48,17 +48,11 @@ def supervise(
     2: the runs folder is no longer at its path; what worked there has stopped.
     """
     try:
-        while (lock := KernelLock.acquire(runs.supervisor_lock)) is None:
-            if not told_to_stop(runs):
-                err(f"another supervisor works on {runs.root} already")
-                return ExitCode.BAD_USAGE
-        lock.write_owner(f"{current_process().pid}\n")
-        say_code(runs, current_process().pid)
-        if (claim := _claim(runs)) is None:
-            err(f"a supervisor on another machine works on {runs.root}: ask for it there, or end that one first")
-            return ExitCode.NOTHING_TO_JUDGE
-        with claim, Wakeups() as wakeups:
-            while not _worked(partial(Supervisor, runs, lock, executor, devices, cluster), wakeups):
+        taken = _take(runs)
+        if isinstance(taken, ExitCode):
+            return taken
+        with taken, Wakeups() as wakeups:
+            while not _worked(partial(Supervisor, runs, taken.close, executor, devices, cluster), wakeups):
                 wakeups.wait((), LOOK_S)
     except RunFolderError as error:
         log_line(f"{error}; submit the plan again where it is to go on")
@@ -71,8 +65,33 @@ def supervise(
     return ExitCode.ACCEPTED
 
 
+def _take(runs: RunsFolder) -> ExitStack | ExitCode:
+    """The claim on the decisions and the lock of this machine, to be let go of together; or the exit code without them.
+
+    The claim comes first: a lock that is held tells faces that its supervisor hears what they ask for.
+    """
+    while True:
+        with ExitStack() as taken:
+            here = is_held(runs.supervisor_lock)
+            claim = _claim(runs)
+            if claim is not None:
+                taken.enter_context(claim)
+                lock = KernelLock.acquire(runs.supervisor_lock)
+                if lock is not None:
+                    taken.callback(lock.release)
+                    lock.write_owner(f"{current_process().pid}\n")
+                    say_code(runs, current_process().pid)
+                    return taken.pop_all()
+            elif not here and not is_held(runs.supervisor_lock):
+                err(ELSEWHERE.format(runs.root))
+                return ExitCode.NOTHING_TO_JUDGE
+        if not told_to_stop(runs):
+            err(f"another supervisor works on {runs.root} already")
+            return ExitCode.BAD_USAGE
+
+
 def _claim(runs: RunsFolder) -> AbstractContextManager[object] | None:
-    """The decisions' file, claimed; None: a supervisor of another machine has it."""
+    """The decisions' file, claimed; None: another supervisor has it, of this machine or not."""
     try:
         return journal.claim(runs.decisions)
     except OSError:

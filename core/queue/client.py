@@ -28,6 +28,10 @@ OLDER = (
     "{}: a supervisor of an older version of lora-tui is at work there, with a queue of its own: it ends when it has "
     "nothing left to do; `lora-tui queue stop --all` of that version ends it now"
 )
+ELSEWHERE = (
+    "a supervisor on another machine works on {}, and does not hear what is asked for on this one: ask for it there, "
+    "or end that one first"
+)
 
 
 def supervisor_note(runs: RunsFolder) -> str:
@@ -145,6 +149,8 @@ class QueueClient:
                 return False  # it found nothing to do, or another face was quicker
             if status is not None and (status < 0 or status == ExitCode.BAD_USAGE):
                 return True  # killed; or another one had the lock, and has let go of it by now
+            if status == ExitCode.NOTHING_TO_JUDGE:
+                raise RunFolderError(ELSEWHERE.format(self.runs.root))
             if status is not None or time.monotonic() > deadline:
                 raise RunFolderError(f"the supervisor did not start: {self.log_tail() or 'it said nothing'}")
             time.sleep(0.02)

@@ -33,7 +33,6 @@ from core.queue.work import Work
 from core.runs.model_card import write_card
 from core.runs.paths import RunPaths, RunsFolder
 from core.system.files import HeldFolder
-from core.system.locks import KernelLock
 from core.system.process import Wakeups, current_process
 
 TICK_S = 0.5
@@ -48,19 +47,21 @@ DISK_FULL = "the disk is full"
 class Supervisor:
     """Runs until nothing is left to do, or until it is told to stop. `devices`: what trainers may run on now.
 
+    `let_go`: of all that keeps others from the runs folder, lock and claim, so that the next one may begin at once.
+
     `executor`: starts trainers on this machine; `cluster`: as jobs, for plans that say so.
     """
 
     def __init__(
         self,
         runs: RunsFolder,
-        lock: KernelLock,
+        let_go: Callable[[], None],
         executor: Executor,
         devices: Callable[[], Devices] | None = None,
         cluster: Cluster | None = None,
     ) -> None:
         self._runs = runs
-        self._lock = lock
+        self._let_go = let_go
         self._db = QueueDb(runs.queue_db)
         runs.root.mkdir(parents=True, exist_ok=True)
         self._state = QueueState(journal.records(runs.decisions))
@@ -157,9 +158,9 @@ class Supervisor:
                 self._slots.escalate()
                 self._slots.ended()
             wakeups.wait(self._slots.pidfds, TICK_S)
-        self._notifier.close()
         self._record_lost(journal.SupervisorEnded(reason=lost))
-        self._lock.release()
+        self._let_go()
+        self._notifier.close()
         raise RunFolderError(lost)
 
     def _record_lost(self, record: journal.Record) -> None:
@@ -182,7 +183,7 @@ class Supervisor:
     def _say_goodbye(self, reason: str) -> None:
         self._log.append(journal.SupervisorEnded(reason=reason))
         log_line(f"ending: {reason}")
-        self._lock.release()
+        self._let_go()
 
     # What faces ask for
 

@@ -42,7 +42,7 @@ def test_a_full_temporary_folder_pauses_nothing_and_costs_no_gpu(
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
     with Wakeups() as wakeups:
-        Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A,))).run(wakeups)
+        Supervisor(folder.runs, lock.release, folder.executor, lambda: Devices((A,))).run(wakeups)
     assert not folder.decisions("pause")
     assert [(d.row, d.gpu) for d in folder.decisions("start")] == [(name, A.uuid) for name in "abc"]
 
@@ -56,7 +56,7 @@ def test_a_run_on_two_gpus_has_both_to_itself_and_waits_until_both_are_free(fold
     lock = KernelLock.acquire(folder.runs.supervisor_lock)
     assert lock is not None
     with Wakeups() as wakeups:
-        Supervisor(folder.runs, lock, folder.executor, lambda: Devices((A, other))).run(wakeups)
+        Supervisor(folder.runs, lock.release, folder.executor, lambda: Devices((A, other))).run(wakeups)
     given = {d.row: d.gpu for d in folder.decisions("start")}
     assert given["a"] in (A.uuid, other.uuid)
     assert sorted(str(given["b"]).split(",")) == [A.uuid, other.uuid]

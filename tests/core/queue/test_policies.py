@@ -214,7 +214,7 @@ def test_running_siblings_of_an_accepted_run_are_stopped_if_the_plan_says_so(fol
     assert lock is not None
     two = Devices(tuple(Gpu(f"GPU-{n}", f"GPU {n}", n) for n in range(2)))
     with Wakeups() as wakeups:
-        Supervisor(folder.runs, lock, folder.executor, lambda: two).run(wakeups)
+        Supervisor(folder.runs, lock.release, folder.executor, lambda: two).run(wakeups)
     [finish] = folder.decisions("finish")
     assert finish.complete and finish.reason == "a was accepted"
     [end] = [d for d in folder.decisions("exit") if d.run == folder.run("b").name]
