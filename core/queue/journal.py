@@ -26,6 +26,8 @@ from core.system.locks import claimed
 
 SCHEMA_VERSION = 1
 _UNWRITTEN = -1.0
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
+"""Unix seconds."""
 _PROBES_PASS_S = 1.0
 """Faces look whether the file is claimed, by which it is theirs for a moment."""
 
@@ -34,8 +36,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="dec
     """One line of the file."""
 
     schema: int = SCHEMA_VERSION
-    time: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = _UNWRITTEN
-    """Unix seconds at which it was written."""
+    time: _Moment = _UNWRITTEN
+    """At which it was written."""
 
     @property
     def kind(self) -> str:
@@ -124,8 +126,8 @@ class Job(_OfRun, frozen=True, tag="job"):
     """PENDING, RUNNING, …"""
     reason: str = ""
     """Why it has not started."""
-    expected: float | None = None
-    """Unix seconds at which it is expected to start."""
+    expected: _Moment | None = None
+    """At which it is expected to start."""
     attempts: int = 0
     """Attempts in the run folder that were over when it was queued last."""
 
@@ -252,6 +254,11 @@ def _check_run(name: str) -> None:
         raise ValueError("not the name of a run folder")
 
 
+def _no_number(word: str) -> float:
+    """ValueError for NaN and Infinity, which no limit keeps out."""
+    raise ValueError(f"{word} is no number")
+
+
 def encode(record: Record) -> bytes:
     """One line of the file."""
     fields = msgspec.to_builtins(record)
@@ -266,7 +273,9 @@ def decode(line: bytes) -> Record | None:
     except (msgspec.MsgspecError, RecursionError):
         # Strict JSON has no half of a surrogate pair; names of files that are not UTF-8 are written with such.
         try:
-            raw = {name: value for name, value in json.loads(line).items() if value is not None}
+            raw = {
+                name: value for name, value in json.loads(line, parse_constant=_no_number).items() if value is not None
+            }
             record = msgspec.convert(raw, AnyRecord)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None

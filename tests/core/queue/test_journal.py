@@ -81,6 +81,11 @@ def test_every_kind_of_record_is_looked_at() -> None:
         b'{"decision": "run", "time": -1, "row": "a", "run": "a-1"}',
         b'{"decision": "run", "time": 1e12, "row": "a", "run": "a-1"}',
         b'{"decision": "run", "time": 1' + 400 * b"0" + b', "row": "a", "run": "a-1"}',
+        b'{"decision": "run", "time": NaN, "row": "a", "run": "a-1"}',
+        b'{"decision": "job", "time": 1, "run": "a-1", "expected": 1e20}',
+        b'{"decision": "job", "time": 1, "run": "a-1", "expected": -1}',
+        b'{"decision": "job", "time": 1, "run": "a-1", "expected": NaN}',
+        b'{"decision": "job", "time": 1, "run": "a-1", "expected": -Infinity}',
         b'{"decision": "start", "time": 1, "inputs": ' + 100_000 * b"[" + 100_000 * b"]" + b"}",
     ],
 )
