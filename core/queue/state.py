@@ -367,6 +367,8 @@ class QueueState:
         self.done_last = f"started {record.row}" + (f": {record.reason}" if record.reason else "")
         self._history.begun[run] = self._history.begun.get(run, 0) + 1
         self.killed.discard(run)
+        if run in self._history.dead:  # its folder may be new since, and so are the attempts in it
+            self._history.dead[run] = min(self._history.dead[run], record.attempts_before)
         if not adopted:
             self.jobs.pop(run, None)
         own.wait = None

@@ -7,6 +7,10 @@ import time
 import pytest
 from queue_scene import Scene
 
+from core.plan.schema import GateSettings
+from core.queue.journal import records
+from core.queue.run_status import RunStatusCache
+from core.queue.state import QueueState
 from core.runs.events import SCHEMA_VERSION, AttemptStarted, Record, encode
 from core.runs.status import Status
 from core.system.files import append_line
@@ -45,6 +49,23 @@ def test_a_job_that_ended_without_a_word_is_not_at_work_for_ten_minutes(scene: S
     scene.say("exit", run=scene.run.name, outcome=outcome, asked=False, message="", status=None, attempts=1)
     assert scene.entry().status is (Status.CRASHED if outcome == "cancelled" else Status.QUEUED)
     assert scene.would_start() is (outcome != "cancelled")
+
+
+def test_a_run_whose_folder_was_deleted_after_its_job_had_ended_trains_again(scene: Scene) -> None:
+    begin(scene)
+    for attempt in (1, 2, 3):
+        append_line(scene.run.events, encode(Record(attempt, time.time(), begun_elsewhere(scene))))
+    ended = {"outcome": "cancelled", "asked": False, "message": "", "status": None}
+    scene.say("exit", run=scene.run.name, **ended, attempts=3)
+    assert scene.entry().status is Status.CRASHED
+    scene.run.events.unlink()
+    scene.wish("retry")
+    begin(scene)
+    scene.say("job", run=scene.run.name, job="12", state="RUNNING")
+    append_line(scene.run.events, encode(Record(1, time.time(), begun_elsewhere(scene))))
+    assert scene.entry().status is Status.STARTING
+    dead = QueueState(records(scene.folder.runs.decisions)).dead_attempts
+    assert RunStatusCache(GateSettings(), dead).at(scene.run).outcome == "running"
 
 
 def begun_elsewhere(scene: Scene) -> AttemptStarted:
