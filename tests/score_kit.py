@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from core.plan.schema import threads_of_each
 from core.runs.events import Final
 from core.runs.folder import inventory, sha256_of, sha256_of_start
 from core.runs.paths import RunPaths
@@ -79,7 +80,7 @@ def adapter_facts(step: int, config: dict[str, Any], **more: Any) -> dict[str, A
         "tokens_per_second": 6.5,
         "eval_batch_seconds": train.get("eval_batch_seconds", 120.0),
         "precision": "fp32",
-        "threads": train.get("threads", 1),
+        "threads": threads_of_each(train.get("threads", 1), train.get("devices", 1)),
     }
     return facts | more
 

@@ -147,6 +147,11 @@ def with_keys(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
     return replace(settings, **own)  # type: ignore[type-var]
 
 
+def threads_of_each(threads: int, devices: int) -> int:
+    """CPU threads of each process of a trainer, where its `devices` share `train.threads`."""
+    return max(1, threads // devices)
+
+
 def _key(default: Any, doc: str, **rules: Any) -> Any:
     return field(default=default, metadata={"doc": doc, **rules})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.console import log_line
 from core.plan.next_action import Start
-from core.plan.schema import QueueSettings
+from core.plan.schema import QueueSettings, threads_of_each
 from core.queue import journal
 from core.queue.execution import AssignedRun
 from core.queue.executors import Cluster, Executor, Trainer
@@ -198,7 +198,7 @@ class Slots:
         choice, train = choice or Choice(), assigned.resolved.settings.train
         attempts, cluster = len(snapshot.attempts), self._cluster_of(queue)
         if cluster is None:
-            threads = max(1, train.threads // train.devices)
+            threads = threads_of_each(train.threads, train.devices)
             trainer = self._executor.start(run, threads, choice.visible, attempts=attempts)
         else:
             trainer = cluster.executor(queue.slurm).start(run, train.threads, attempts=attempts)

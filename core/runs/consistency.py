@@ -15,6 +15,7 @@ from typing import Any
 from core.errors import ModelError, RunFolderError
 from core.plan.candidates import Candidate, further_candidates
 from core.plan.identity import run_identity, settings_from
+from core.plan.schema import threads_of_each
 from core.runs.adapter_files import covers_facts, read_facts
 from core.runs.contents import HUB, MODEL
 from core.runs.data_health import made_here, read_health
@@ -401,7 +402,10 @@ def wrong_facts(snapshot: RunSnapshot, best: str) -> Iterator[str]:
     wanted: dict[str, Any] = {"step": adapter_step(best), "identity": snapshot.identity}
     wanted |= {"made_of": () if made is None else made.steps, "way": 1.0 if made is None else made.alpha}
     wanted |= {key: data[key] for key in ("target_rms", "normaliser") if key in data}
-    wanted |= {key: train[key] for key in ("eval_batch_seconds", "threads") if key in train}
+    wanted |= {key: train[key] for key in ("eval_batch_seconds",) if key in train}
+    threads, devices = train.get("threads"), train.get("devices") or 1
+    if isinstance(threads, int) and isinstance(devices, int):
+        wanted["threads"] = threads_of_each(threads, devices)
     wanted |= {"revision": model["revision"]} if "revision" in model else {}
     if "model" in recorded_hashes(snapshot):
         wanted["model_hash"] = recorded_hashes(snapshot)["model"]
@@ -413,6 +417,10 @@ def wrong_facts(snapshot: RunSnapshot, best: str) -> Iterator[str]:
         if score.decode.beams != train.get("beams", 1):
             asked = f"gate.beams of the run was {train.get('beams', 1)}"
             yield f"{paths.evaluation(best, 'domain')}: decoded with beams = {score.decode.beams}, but {asked}"
+        if score.decode.audio_context != model.get("audio_context"):
+            heard, asked = (quoted(one) for one in (score.decode.audio_context, model.get("audio_context")))
+            path = paths.evaluation(best, "domain")
+            yield f"{path}: decoded with audio_context = {heard}, but model.audio_context of the run was {asked}"
     for key, value in wanted.items():
         if getattr(facts, key) != value:
             yield f"{where}: its {key} is {quoted(getattr(facts, key))}, the run's is {quoted(value)}"

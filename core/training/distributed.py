@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import Interrupted, ModelError
+from core.plan.schema import threads_of_each
 from core.runs.events import Final
 from core.training.stopping import StopFlag
 
@@ -78,7 +79,7 @@ class Ranks:
 
     def threads(self, threads: int) -> int:
         """CPU threads of each process, of `threads` for the whole run."""
-        return max(1, threads // self.size)
+        return threads_of_each(threads, self.size)
 
     def join(self) -> None:
         """Find the others. They have a day for it: torchrun ends those that wait for one that has died."""
