@@ -46,7 +46,7 @@ class _OneProduct(torch.autograd.Function):
         scale: float,
         began: Sequence[tuple[Tensor, Tensor, float]],
     ) -> Tensor:
-        """x (…, in) → (…, out). `began`: (A0, B0, its scale) of frozen adapters that are added to the weight."""
+        """x (rows, in) → (rows, out). `began`: (A0, B0, its scale) of frozen adapters that are added to the weight."""
         whole = torch.addmm(weight, b, a, alpha=scale)
         for a0, b0, scale0 in began:
             whole.addmm_(b0, a0, alpha=scale0)
@@ -55,35 +55,39 @@ class _OneProduct(torch.autograd.Function):
             factors = magnitude / torch.linalg.vector_norm(whole, dim=1)
             whole.mul_(factors[:, None])
         y = product(x, whole, bias)
-        ctx.save_for_backward(x, whole, bias, a, b, magnitude, factors, None if magnitude is None else y)
+        outputs, inputs = whole.shape
+        ctx.thin = 2 * len(a) * (inputs + outputs) < inputs * outputs  # cheaper than the gradient of the whole weight
+        # a copy: what follows may change y in place
+        copy = y.clone() if magnitude is not None and ctx.thin else None
+        ctx.save_for_backward(x, whole, bias, a, b, magnitude, factors, copy)
         ctx.scale = scale
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients in the order of forward's arguments."""
         x, whole, bias, a, b, magnitude, factors, y = ctx.saved_tensors
-        of_y = gradient.reshape(-1, gradient.shape[-1])
-        rows = x.reshape(-1, x.shape[-1])
-        of_x = product(of_y, whole.t()).view(x.shape) if ctx.needs_input_grad[0] else None
+        of_x = product(of_y, whole.t()) if ctx.needs_input_grad[0] else None
         if factors is not None:
             b = b * factors[:, None]
-        outputs, inputs = whole.shape
-        if 2 * len(a) * (inputs + outputs) < inputs * outputs:  # cheaper than the gradient of the whole weight
-            of_a = product(product(of_y, b.t()).t(), rows.t())
-            of_b = product(product(rows, a).t(), of_y.t()).t()
+        if ctx.thin:
+            of_a = product(product(of_y, b.t()).t(), x.t())
+            of_b = product(product(x, a).t(), of_y.t()).t()
         else:
-            of_whole = product(of_y.t(), rows.t())
+            of_whole = product(of_y.t(), x.t())
             of_a = b.T @ of_whole
             of_b = of_whole @ a.T
         of_magnitude = None
         if magnitude is not None:
             of_b = of_b * factors[:, None]
             # m is a factor of each output less its bias: Σ g (y − bias) / m; an m of 0 has no output to tell it by
-            heard = (of_y * y.reshape(of_y.shape)).sum(0)
-            if bias is not None:
-                heard -= of_y.sum(0) * bias
+            if ctx.thin:
+                heard = (of_y * y).sum(0)
+                if bias is not None:
+                    heard -= of_y.sum(0) * bias
+            else:
+                heard = (of_whole * whole).sum(1)
             of_magnitude = torch.where(magnitude == 0, 0.0, heard / magnitude)
         return of_x, None, None, of_a.mul_(ctx.scale), of_b.mul_(ctx.scale), of_magnitude, None, None
 
@@ -108,8 +112,10 @@ class OneProductLinear(Linear):  # type: ignore[misc]
         # with fewer rows a large weight would take more memory than it saves
         if alike and (weight.numel() <= SMALL or x.numel() // x.shape[-1] >= max(weight.shape)):
             began = [self._parts(other) for other in others]
-            y: Tensor = _OneProduct.apply(x, weight, bias, a, b, magnitude, scale, began)  # type: ignore[no-untyped-call]
-            return y
+            # a view that is made inside of a Function may not be changed in place by the layers that follow
+            rows = x.reshape(-1, x.shape[-1])
+            y: Tensor = _OneProduct.apply(rows, weight, bias, a, b, magnitude, scale, began)  # type: ignore[no-untyped-call]
+            return y.view(*x.shape[:-1], len(weight))
         if magnitude is None or others:
             return cast(Tensor, super().forward(x))
         factors = magnitude / self._norms(a, b, scale)

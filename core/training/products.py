@@ -23,15 +23,19 @@ LEAST_WORK = 2**20
 """Multiply-adds: what is less is done before oneDNN has found its kernel."""
 
 
-KERNELS = "256"
-"""That oneDNN keeps: a step or a batch has fewer, and 1,024 of them are some 230 MiB more of a process."""
+KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "64"}
+"""How many oneDNN keeps, and torch before it of what it asked oneDNN for.
+
+A step or a batch has fewer. By default both keep 1,024, which are some 460 MiB more of a process.
+"""
 
 
 @cache
 def available() -> bool:
     """Whether this torch can be asked for a product by oneDNN, and this processor is one that gains by it."""
-    # oneDNN reads it once; a kernel is of one shape, every batch brings new shapes, and by default it keeps 1,024
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    # both are read once; a kernel is of one shape, and every batch brings new shapes
+    for name, count in KERNELS.items():
+        os.environ.setdefault(name, count)
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
     try:
@@ -45,8 +49,9 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _gains(rows, weight):
         return functional.linear(rows, weight, bias)
     if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad):
-        found: Tensor = _Product.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-        return found
+        # a view that is made inside of a Function may not be changed in place by the layers that follow
+        found: Tensor = _Product.apply(rows.reshape(-1, rows.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
+        return found.view(*rows.shape[:-1], len(weight))
     return _by_onednn(rows, weight, bias)
 
 
@@ -63,12 +68,14 @@ def _gains(rows: Tensor, weight: Tensor) -> bool:
 
 
 def _by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # a bias is read as if it were contiguous
+    bias = None if bias is None else bias.contiguous()
     found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return found
 
 
 class _Product(torch.autograd.Function):
-    """The same with its gradients, which are products too."""
+    """The same for rows (rows, in), with its gradients, which are products too."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -80,11 +87,10 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         rows, weight = ctx.saved_tensors
         to_rows, to_weight, to_bias = ctx.needs_input_grad
-        flat = gradient.reshape(-1, gradient.shape[-1])
         return (
             product(gradient, weight.t()) if to_rows else None,
-            product(flat.t(), rows.reshape(-1, rows.shape[-1]).t()) if to_weight else None,
-            flat.sum(0) if to_bias else None,
+            product(gradient.t(), rows.t()) if to_weight else None,
+            gradient.sum(0) if to_bias else None,
         )
 
 

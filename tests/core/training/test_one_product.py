@@ -158,8 +158,29 @@ def test_an_input_that_needs_no_gradient_gets_none() -> None:
     network = adapted("lora")
     use_one_product(network)
     y = network.base_model.model.first(torch.randn(WIDE, 12, dtype=torch.float64))
-    given = y.grad_fn.next_functions
+    [(computed, _)] = y.grad_fn.next_functions  # beyond its shape
+    given = computed.next_functions
     assert [name for name, (function, _) in zip("xwbABm", given, strict=False) if function is not None] == ["A", "B"]
+
+
+@pytest.mark.parametrize("rows", [WIDE, FEW])
+@pytest.mark.parametrize("rank", [1, 11], ids=["thin", "as wide as the layer"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_what_a_layer_gives_may_be_changed_in_place(method: str, rank: int, rows: int) -> None:
+    """As encoders do that silence what is beyond a clip, or add a position to it."""
+
+    class Silencing(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            heard = self.first(x)
+            heard[:, -1] = 0
+            heard += 1
+            return self.last(heard * self.second(x).mul_(2))
+
+    network = adapted(method, rank)
+    network.base_model.model.__class__ = Silencing
+    theirs, ours = both(network, rows)
+    for name, wanted in theirs.items():
+        torch.testing.assert_close(ours[name], wanted, rtol=1e-9, atol=1e-11, msg=name)
 
 
 def test_names_and_weights_stay_those_of_peft() -> None:

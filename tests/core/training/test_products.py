@@ -84,10 +84,35 @@ def test_without_onednn_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_onednn_keeps_few_kernels_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is of one shape, and a large evaluation has thousands of shapes."""
-    for given, found in ((None, products.KERNELS), ("7", "7")):
-        monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-        if given is not None:
-            monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", given)
-        products.available.cache_clear()
-        products.available()
-        assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == found
+    for name, usual in (("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"), ("LRU_CACHE_CAPACITY", "64")):
+        for given, found in ((None, usual), ("7", "7")):
+            monkeypatch.delenv(name, raising=False)
+            if given is not None:
+                monkeypatch.setenv(name, given)
+            products.available.cache_clear()
+            products.available()
+            assert os.environ[name] == found
+
+
+def test_what_a_layer_gives_may_be_changed_in_place() -> None:
+    """As encoders do that silence what is beyond a clip, or add a position to it."""
+    found = []
+    for kind in (FastLinear, nn.Linear):
+        torch.manual_seed(1)
+        layer, rows = kind(128, 96), torch.randn(4, 40, 128, requires_grad=True)
+        given = layer(rows)
+        given[:, 30:] = 0
+        given += 1
+        given.square().sum().backward()
+        found.append((given.detach(), rows.grad, layer.weight.grad, layer.bias.grad))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-3)
+
+
+def test_a_bias_may_lie_anywhere() -> None:
+    """One that is a column of a table, or one number for all outputs."""
+    rows, weight, _ = drawn(*LARGE)
+    for bias in (torch.randn(96, 3)[:, 1], torch.randn(1).expand(96)):
+        torch.testing.assert_close(product(rows, weight, bias), functional.linear(rows, weight, bias))
+        with torch.no_grad():
+            torch.testing.assert_close(product(rows, weight, bias), functional.linear(rows, weight, bias))
