@@ -263,7 +263,9 @@ class Trainer:
         for group in together:
             features = self.speech.features([clips[i] for i in group])
             if augmentation is not None and augmentation.masks and self.speech.spectrogram is not None:
-                longest = max(costs_s[i] for i in group) * SAMPLE_RATE_HZ
+                # the features have the window, though the encoder may compute over a part of it
+                whole = self.speech.limits.max_seconds if self.speech.facts.windowed else max(costs_s[i] for i in group)
+                longest = whole * SAMPLE_RATE_HZ
                 shares = [len(clips[i]) / longest for i in group]
                 places = [place + i for i in group]
                 augmentation.mask(features["input_features"], self.speech.spectrogram, shares, step, places)

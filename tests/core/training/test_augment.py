@@ -143,6 +143,21 @@ def test_accumulation_does_not_change_what_a_clip_sounds_like(make: Any) -> None
     assert losses(whole, 1) == pytest.approx(losses(parts, 1), rel=1e-5)
 
 
+def test_masks_lie_on_what_is_heard_where_that_is_a_part_of_the_window(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features are of the whole window with `model.audio_context` too, and so are their masks."""
+    shares: list[list[float]] = []
+    monkeypatch.setattr(Augmentation, "mask", lambda self, features, axes, own, *more: shares.append(own))
+    for more in ((), ("model.audio_context=1",)):
+        trainer = make("train.augment.time_masks=2", *more, model="whisper")
+        losses(trainer, 1)
+    train = trainer.materials.train
+    seconds = [len(train.clips[i]) / RATE for i in train.indices[:3]]
+    found = [sorted(share for own in part for share in own) for part in (shares[:1], shares[1:])]
+    assert found == [sorted(length / 30 for length in seconds)] * 2
+
+
 def test_a_whispers_spectrogram_is_masked_in_training_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("train.augment.time_masks=2", "train.augment.feature_masks=2")
     plain, masked, resumed = make(model="whisper"), make(*options, model="whisper"), make(*options, model="whisper")
