@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from core.audio.samples import SAMPLE_RATE_HZ
@@ -124,9 +125,12 @@ class Seq2Seq(SpeechModel):
 
     def predicted(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Predicted:
         """The logits of each token, after the true ones before it."""
-        inputs, _, lengths = pad_targets(targets, encoded.prompts, self.vocabulary.pad)
+        inputs, wanted, lengths = pad_targets(targets, encoded.prompts, self.vocabulary.pad)
+        if not inputs.shape[1]:  # no target, and a prompt of one token: a decoder must hear something
+            inputs = torch.tensor(encoded.prompts)
         logits = decoder_logits(self.network, encoded, inputs.to(self.device), use_cache=False).logits
-        return Predicted(logits[:, len(encoded.prompts[0]) - 1 :], lengths.to(self.device))
+        first = len(encoded.prompts[0]) - 1
+        return Predicted(logits[:, first : first + wanted.shape[1]], lengths.to(self.device))
 
     def loss_of(self, predicted: Predicted, targets: Sequence[Sequence[int]]) -> Tensor:
         """Cross-entropy of the tokens."""

@@ -55,6 +55,23 @@ def test_a_clip_reads_the_same_alone_and_in_any_batch(speech: Whisper) -> None:
     assert loss == pytest.approx(sum(one for _, one in apart), rel=1e-5)
 
 
+def test_a_batch_whose_clips_of_one_length_have_no_targets_is_scored(speech: Whisper) -> None:
+    """With a prompt of one token the decoder has nothing to be asked for them."""
+    short = speech.hearing(0.5)
+    short.prompt = lambda language=None: (speech.prompt()[0],)  # type: ignore[method-assign]
+    clips, targets = heard(), [short.targets("one"), [], short.targets("six"), []]
+    with torch.inference_mode():
+        encoded = short.encode(short.features(clips))
+        assert any(not any(targets[row] for row in rows) for rows, _ in encoded.groups)
+        loss = float(short.summed_loss(encoded, targets))
+        apart = [
+            float(short.summed_loss(short.encode(short.features([clip])), [ids]))
+            for clip, ids in zip(clips, targets, strict=True)
+        ]
+    assert apart[1] == apart[3] == 0
+    assert loss == pytest.approx(sum(apart), rel=1e-5)
+
+
 def test_the_encoder_computes_over_the_clip_and_the_margin_alone(speech: Whisper) -> None:
     """In half seconds, 50 frames of its output each second; never over more than the window."""
     clip = heard(["two three four five six seven"])[0][:20_000]  # 1.25 s
