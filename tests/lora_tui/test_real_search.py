@@ -46,7 +46,7 @@ def gate(
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", [pytest.param("random", marks=pytest.mark.long), "tpe"])
 def test_search_trains_other_settings_until_the_budget_is_used_up(sampler: str, tmp_path: Path) -> None:
     code, matrix, said, settings = gate(tmp_path, gain=99, sampler=sampler)
     assert code == 1
