@@ -207,7 +207,10 @@ class Ranks:
         for outcome, message in words:
             if outcome != "stopped":
                 return Final(outcome, message, final.step)
-        return final if final.outcome == "stopped" and len(words) == self.size - 1 else None
+        if len(words) < self.size - 1:
+            return None
+        # A signal may reach another one alone, which stops while this one waits for it.
+        return final if final.outcome == "stopped" else Final("stopped", words[0][1], final.step)
 
     def _last_words(self) -> list[tuple[str, str]]:
         """(outcome, message) of those that could say one."""

@@ -91,16 +91,21 @@ def test_processes_that_differ_are_an_error_on_each(tmp_path: Path) -> None:
     assert "the batch plan of process 1 is not that of process 0 (1, not 0)" in str(found[0])
 
 
+@pytest.mark.parametrize("own", [Final("stopped", "asked", 4), Final("error", "it misses another one", 4)])
 @pytest.mark.parametrize("word", [None, Final("out_of_memory", "no memory"), Final("stopped", "asked")])
-def test_one_that_is_gone_ends_the_run_with_its_last_word_or_as_crashed(tmp_path: Path, word: Final | None) -> None:
+def test_one_that_is_gone_ends_the_run_with_its_last_word_or_as_crashed(
+    tmp_path: Path, word: Final | None, own: Final
+) -> None:
     def work(ranks: Ranks) -> Any:
         if ranks.leads:
+            ranks._store.set("found the other one", "")  # which ends only then
             with pytest.raises(PeerLostError) as lost:
                 ranks.agree("anything", "")
-            settled = ranks.settle(Final("stopped", "asked", 4), lost.value)
-        elif word is not None:
-            ranks.last_word(word)
-        if not ranks.leads:
+            settled = ranks.settle(own, lost.value)
+        else:
+            ranks._store.get("found the other one")
+            if word is not None:
+                ranks.last_word(word)
             os._exit(0)
         (tmp_path / "settled.txt").write_text(repr(settled))
         os._exit(0)
