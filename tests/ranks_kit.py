@@ -13,7 +13,12 @@ from typing import Any
 from forked_trainer import run_and_end, use_warm_lora_cli
 from training_kit import TrainingRun
 
-ONE_MACHINE = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+ONE_MACHINE = {
+    "MASTER_ADDR": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+    "TORCHELASTIC_RUN_ID": "of the test",
+}
 """What torchrun and `core.training.launch` tell the processes of one machine."""
 
 

@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     stopping = StopFlag()
     stopping.install()
     devices = _devices(paths)
-    rank = os.environ.get("RANK") if devices > 1 else None  # which torchrun gives to the processes that it starts
+    # The second is torchrun's own: other launchers set RANK, too, and their processes are not of this run.
+    started_by_torchrun = devices > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+    rank = os.environ.get("RANK") if started_by_torchrun else None
     if rank is not None:
         end_with_parent()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,9 +15,12 @@ from ranks_kit import assert_same_result
 from training_kit import TrainingRun
 from waiting import wait_for
 
+from core.runs.state_folder import STATE_VARIABLE
 from core.runs.status import Status
 from core.system.process import catches, identity_of
+from core.training import __main__ as trainer
 from core.training.launch import LaunchError, arguments, node
+from core.training.stopping import StopFlag
 
 RUN = Path("/runs/t-0123456789")
 
@@ -56,6 +60,30 @@ def test_on_several_machines_each_has_its_share(environment: dict[str, str]) -> 
 def test_what_is_missing_is_said(environment: dict[str, str], what: str) -> None:
     with pytest.raises(LaunchError, match=what):
         arguments(2, RUN, environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "launched"),
+    [({"RANK": "3", "WORLD_SIZE": "4"}, [2]), ({"RANK": "1", "TORCHELASTIC_RUN_ID": "none"}, [])],
+    ids=["another launcher's", "torchrun's"],
+)
+def test_only_who_was_started_by_torchrun_is_one_of_the_processes_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], launched: list[int]
+) -> None:
+    """Variables of MPI or Slurm may stand in the environment of the queue."""
+    found: list[int] = []
+    run = tmp_path / "runs" / "t-0123456789"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"settings": {"train": {"devices": 2}}}))
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    for name, value in {STATE_VARIABLE: str(tmp_path / "state"), **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(trainer, "launch", lambda devices, *_: found.append(devices) or 0)
+    for name in ("_follow", "end_with_parent", "wait_without_spinning"):
+        monkeypatch.setattr(trainer, name, lambda *_: 0)
+    monkeypatch.setattr(StopFlag, "install", lambda flag: None)
+    assert trainer.main([str(run)]) == 0
+    assert found == launched
 
 
 def test_whether_a_process_would_hear_a_signal_is_seen_from_outside() -> None:
