@@ -111,8 +111,11 @@ class Cluster(Protocol):
     def full(self, trainers: Sequence[Trainer], most: int) -> str:
         """Why no further job may be submitted; empty: one may. `most`: `queue.slurm.jobs`."""
 
-    def find(self, run: RunPaths, job: str, attempts: int) -> Trainer:
-        """The job that was recorded as a trainer of the run. `attempts`: in its folder before."""
+    def find(self, run: RunPaths, job: str, attempts: int) -> Trainer | None:
+        """The job that was recorded as a trainer of the run. `attempts`: in its folder before.
+
+        None: the cluster cannot be asked from this machine.
+        """
 
     def look(self) -> None:
         """Ask the cluster again how its jobs stand, if it is time to."""

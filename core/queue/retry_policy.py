@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from core.plan.next_action import RowStatus
 from core.queue.journal import Exit
@@ -15,6 +16,10 @@ LOST = "lost"
 """Its run folder was moved or deleted while it trained."""
 CANCELLED = "cancelled"
 """Its job on the cluster was cancelled by somebody else, who meant it."""
+INTERRUPTED = "interrupted"
+"""The cluster took its job's place away, or forgot the job before it started: an end that costs no restart."""
+MOST_IDLE = 3
+"""So many jobs in a row may end like that with nothing of an attempt between them."""
 _BY_HAND = {
     CANCELLED: "its job was cancelled on the cluster: submitted again only by `queue retry`",
     DAMAGED: "damaged: made again only by `queue retry`",
@@ -56,8 +61,17 @@ def decide(  # noqa: PLR0911 - one return a case
         return RetryDecision(RowStatus.FAILED, f"{last.replace('_', ' ')}: not retried unchanged")
     if last == "error" and ends:
         return RetryDecision(RowStatus.FAILED, "ended with an error: not retried in this submission")
+    if (idle := _idle(ends)) > MOST_IDLE:
+        reason = f"{idle} jobs in a row were lost before they began: submitted again only by `queue retry`"
+        return RetryDecision(RowStatus.FAILED, reason, rejects=False)
     count = sum(end.outcome in COUNTED and not end.asked for end in ends)
     if count > retries:
         reason = f"{last} {count} times: not resumed again (queue.retries = {retries})"
         return RetryDecision(RowStatus.FAILED, reason)
     return RetryDecision(RowStatus.QUEUED, "to be resumed" if ends or outcome != "queued" else "")
+
+
+def _idle(ends: Sequence[Exit]) -> int:
+    """How many jobs were interrupted last with nothing of an attempt since the first of them ended, and that one."""
+    last = [end.attempts for end in takewhile(lambda end: end.outcome == INTERRUPTED, reversed(ends))]
+    return sum(1 for _ in takewhile(lambda attempts: attempts == last[0], last))

@@ -75,7 +75,8 @@ class _Begun:
     def may_live(self, snapshot: RunSnapshot) -> bool:
         """Whether it is of another machine or container, and silent for no longer than such a trainer may be."""
         process = self.process(snapshot)
-        if process is None or is_alive(process) is not None:
+        waits = self.record.job is not None and not self._has_events(snapshot)  # in a cluster that is not seen here
+        if not waits and (process is None or is_alive(process) is not None):
             return False
         return snapshot.state.active if self._has_events(snapshot) else time.time() - self.record.time <= LOST_S
 
@@ -247,11 +248,10 @@ class Slots:
             run = RunPaths(self._runs.root / name)
             begun = _Begun(started, RunFollower(run))
             snapshot = begun.events.refresh()
-            trainer: Trainer | None
+            trainer: Trainer | None = None
             if started.job is not None and self._cluster is not None:
                 trainer = self._cluster.find(run, started.job, started.attempts_before)
-            else:
-                trainer = self._executor.adopt(run, begun.process(snapshot))
+            trainer = trainer or self._executor.adopt(run, begun.process(snapshot))
             if trainer is None:
                 self._begun[name] = begun
                 continue
@@ -288,12 +288,13 @@ class Slots:
     def hold(self, submission: str, places: Mapping[str, int], held: Collection[str]) -> None:
         """Which of the submission's runs are to wait where their jobs have not started, and in which order they stand.
 
-        `places`: run → its place in the submission.
+        `places`: run → its place in the submission, where somebody has put its rows in order.
         """
         for slot in self._slots:
             if slot.submission == submission:
                 slot.trainer.hold(held=slot.run.name in held)
-                slot.trainer.place(places.get(slot.run.name, 0))
+                if (place := places.get(slot.run.name)) is not None:
+                    slot.trainer.place(place)
 
     def _tell_news(self) -> None:
         """Record how jobs stand, where that has changed."""

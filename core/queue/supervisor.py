@@ -41,6 +41,8 @@ ELSEWHERE_S = 10.0
 """How often runs that another machine works on are looked at again."""
 GPU_LOOK_S = 2.0
 """How often a GPU that somebody else fills is looked at again."""
+JOBS_END_S = 300.0
+"""Where a runs folder is lost, its jobs are waited for no longer: Slurm may not answer."""
 DISK_FULL = "the disk is full"
 
 
@@ -153,7 +155,8 @@ class Supervisor:
             self._slots.rebase(self._home.here)
         for slot in self._slots:
             slot.trainer.stop()
-        while self._slots:
+        patience = time.monotonic() + JOBS_END_S
+        while any(slot.trainer.job is None or time.monotonic() < patience for slot in self._slots):
             with suppress(OSError):
                 self._slots.escalate()
                 self._slots.ended()

@@ -71,6 +71,7 @@ class Work:
         execution = self.execution
         self.waits_for_gpu = False
         self._take_over()
+        self.place_jobs()
         while execution.stopped is None:
             action = execution.next_action(self._slots.identities)
             for key, run in execution.started():
@@ -125,7 +126,8 @@ class Work:
         rows = sorted(self.execution.rows, key=lambda row: requests.ranks.get(row.key, 0.0))
         for row in rows if any(slot.trainer.job for slot in self._slots) else ():
             if (run := self.run_of(row.key)) is not None:
-                places.setdefault(run.name, len(places) if requests.ranks else 0)
+                if requests.ranks:
+                    places.setdefault(run.name, len(places))
                 held |= {run.name} if row.key in requests.held else set()
         self._slots.hold(self.name, places, held)
 
@@ -259,6 +261,7 @@ class Work:
         if not launched:
             # A process that we cannot see, such as another container's, holds its lock or writes its events.
             execution.elsewhere.add(assigned.identity)
+        self.place_jobs()
         return True
 
     def _close(self, row: str, status: RowStatus, why: str, inputs: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 WAIT_S = 30.0
 """Slurm's commands give up on a silent controller after ten seconds or so, and some try again."""
-_FIELDS = ("%i", "%T", "%S", "%r", "%k")
+_FIELDS = ("%i", "%T", "%S", "%r", "%j", "%k")
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=", re.ASCII)
 _FINAL = ("invalid", "unrecognized", "denied", "more processors", "can not be satisfied")
 """In what sbatch says: words of what another try brings no nearer. *Requested node configuration is not available* is
@@ -35,6 +35,7 @@ class Job:
     reason: str = ""
     start: float | None = None
     """Unix seconds at which it started, or is expected to."""
+    name: str = ""
     comment: str = ""
 
     @property
@@ -60,6 +61,7 @@ class JobEnd:
     limit: float | None = None
     """Seconds of its time limit; None: it has none, or it is not told."""
     node: str = ""
+    name: str = ""
     comment: str = ""
 
     @property
@@ -106,8 +108,8 @@ def parse_squeue(text: str) -> dict[str, Job]:
     for line in text.splitlines():
         parts = line.split("|", len(_FIELDS) - 1)
         if len(parts) == len(_FIELDS):
-            number, state, start, reason, comment = (part.strip() for part in parts)
-            jobs[number] = Job(number, state, "" if reason == "None" else reason, _time(start), comment)
+            number, state, start, reason, name, comment = (part.strip() for part in parts)
+            jobs[number] = Job(number, state, "" if reason == "None" else reason, _time(start), name, comment)
     return jobs
 
 
@@ -116,17 +118,26 @@ def squeue() -> dict[str, Job]:
     return parse_squeue(_ran(squeue_command()))
 
 
-def job_end(job: str) -> JobEnd | None:
-    """What the controller still knows of the job, else the accounts, where there are some; None: nobody knows it.
+def is_number(job: str) -> bool:
+    """Whether that can be a job's number: what stands in a file may else be an option of a command."""
+    return job.isascii() and job.isdecimal()
 
+
+def job_end(job: str) -> JobEnd | None:
+    """What the controller still knows of the job, else how it ended by the accounts, where there are some.
+
+    None: nobody knows it. Accounts in which it has not ended never heard of its end: the controller would know it.
     OSError (which may pass): the controller does not answer.
     """
+    if not is_number(job):
+        return None
     try:
         text = _ran(["scontrol", "show", "job", "--oneliner", job])
     except OSError as error:
         if "invalid job id" not in str(error).lower():
             raise
-        return _accounted(job)
+        end = _accounted(job)
+        return end if end is not None and end.over else None
     return parse_job(text)
 
 
@@ -145,6 +156,7 @@ def parse_job(text: str) -> JobEnd | None:
         _seconds(values.get("RunTime", "")) or 0.0,
         _seconds(limit),
         values.get("BatchHost", ""),
+        values.get("JobName", ""),
         values.get("Comment", ""),
     )
 
@@ -152,20 +164,19 @@ def parse_job(text: str) -> JobEnd | None:
 def _accounted(job: str) -> JobEnd | None:
     if not _there("sacct"):
         return None
-    fields = "State,ExitCode,ElapsedRaw,NodeList"
+    fields = "State,ExitCode,ElapsedRaw,NodeList,JobName"
     try:
         text = _ran(["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", f"--format={fields}"])
     except OSError:
         return None  # no accounts are kept
-    line = next((line.split("|") for line in text.splitlines() if line.count("|") == 3), None)
+    line = next((line.split("|", 4) for line in text.splitlines() if line.count("|") >= 4), None)
     if line is None:
         return None
     code, _, signal = line[1].partition(":")
     seconds = float(line[2]) if line[2].isdigit() else 0.0
     state = line[0].split(" ")[0]  # CANCELLED by 1000
-    return JobEnd(
-        state, int(code) if code.isdigit() else 0, int(signal) if signal.isdigit() else 0, seconds, None, line[3]
-    )
+    exit_code, number = (int(word) if word.isdigit() else 0 for word in (code, signal))
+    return JobEnd(state, exit_code, number, seconds, None, line[3], line[4])
 
 
 def sbatch(options: Sequence[str], script: str, environment: Mapping[str, str]) -> str:
@@ -186,14 +197,25 @@ def try_sbatch(options: Sequence[str], script: str) -> str:
     return _ran(["sbatch", "--test-only", *options], script)
 
 
-def scancel(*arguments: str) -> None:
+def scancel(job: str, *options: str) -> None:
     """OSError: the controller does not answer. A job that has ended is none."""
-    _ran(["scancel", "--quiet", *arguments], tolerant=True)
+    _ran(["scancel", "--quiet", *options, _checked(job)], tolerant=True)
 
 
-def scontrol(*arguments: str) -> None:
+def hold(job: str, *, held: bool) -> None:
+    """Let it wait, or wait no longer. OSError: it was refused, or the controller does not answer."""
+    _ran(["scontrol", "hold" if held else "release", _checked(job)])
+
+
+def set_nice(job: str, nice: int) -> None:
     """OSError: it was refused, or the controller does not answer."""
-    _ran(["scontrol", *arguments])
+    _ran(["scontrol", "update", f"JobId={_checked(job)}", f"Nice={nice}"])
+
+
+def _checked(job: str) -> str:
+    if not is_number(job):
+        raise OSError(errno.EINVAL, f"{job!r} is not the number of a job")
+    return job
 
 
 def passing(said: str) -> bool:

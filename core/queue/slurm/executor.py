@@ -7,21 +7,21 @@ node: nothing here looks at them. The run's folder may show there what happened 
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from core.console import log_line
+from core.errors import may_pass
 from core.plan.schema import SlurmSettings
 from core.queue.executor import STOP_GRACE_S, THREAD_VARIABLES, TRAINER_COMMAND, child_environment
 from core.queue.executors import JobNews, Trainer
-from core.queue.retry_policy import CANCELLED
+from core.queue.retry_policy import CANCELLED, INTERRUPTED
 from core.queue.slurm import commands
 from core.queue.slurm.commands import Job, JobEnd
-from core.queue.slurm.job import batch_script, comment_of, folder_key, sbatch_options, told_by
+from core.queue.slurm.job import batch_script, comment_of, folder_key, is_job_of, sbatch_options, told_by
 from core.runs.documents import read_result
 from core.runs.folder import open_append
 from core.runs.paths import RunPaths, RunsFolder
@@ -42,8 +42,6 @@ DEATH_WAIT_S = 5.0
 """For the last word of a job that was killed: there may be none."""
 _NO_MATTER_S = 600.0
 """An expected start that moves by less, or by a tenth of the time till then, is not told anew."""
-INTERRUPTED = "interrupted"
-"""An end that costs no restart."""
 
 
 class JobTrainer:
@@ -54,8 +52,8 @@ class JobTrainer:
     pidfd: int | None = None
     exit_status: int | None = None
 
-    def __init__(self, cluster: SlurmCluster, run: RunPaths, job: str, attempts: int) -> None:
-        """`attempts`: in the run's folder before."""
+    def __init__(self, cluster: SlurmCluster, run: RunPaths, job: str, attempts: int, *, fresh: bool = False) -> None:
+        """`attempts`: in the run's folder before. `fresh`: it was submitted now, and as the plan says."""
         self.run, self.attempts_before = run, attempts
         self._cluster, self._job = cluster, job
         self._known_since = time.monotonic()
@@ -67,8 +65,13 @@ class JobTrainer:
         self._stop_asked: float | None = None
         self._kill_asked: float | None = None
         self._sent = ""
-        self._held: bool | None = None
-        self._place: int | None = None
+        self._to_hold: bool | None = None
+        self._to_place: int | None = None
+        """What is wanted of a job that waits; None: nothing."""
+        self._held = False if fresh else None
+        self._place = 0 if fresh else None
+        """What the controller has heard of that; None: an earlier supervisor may have said anything."""
+        self._tried_at = 0.0
 
     @property
     def job(self) -> str | None:
@@ -79,6 +82,11 @@ class JobTrainer:
     def stopping(self) -> bool:
         """Whether it was asked to stop or killed."""
         return self._stop_asked is not None or self._kill_asked is not None
+
+    @property
+    def held(self) -> bool:
+        """Whether it is to wait until it is released."""
+        return self._to_hold is True and (self._seen is None or self._seen.pending)
 
     def alive(self) -> bool:
         """Whether Slurm runs it, or is to; False once its run has a result and Slurm does not answer."""
@@ -109,32 +117,56 @@ class JobTrainer:
             self._send("kill")
 
     def escalate(self) -> bool:
-        """Kill it if its grace is over; ask again what the controller did not hear. Slurm sees to its death."""
+        """Kill it if its grace is over; ask, also again, what the controller has not heard. Slurm sees to its death."""
         now = time.monotonic()
         if self._kill_asked is None and self._stop_asked is not None and now - self._stop_asked > STOP_GRACE_S:
             self.kill()
         wanted = "kill" if self._kill_asked is not None else "stop" if self._stop_asked is not None else ""
-        if wanted and self._sent != wanted and self._cluster.reached:
+        if wanted and self._sent != wanted and self._cluster.reached and self._over_since is None:
             self._send(wanted)
+        if not wanted:
+            self._arrange()
         return True
 
     def hold(self, *, held: bool) -> None:
-        """`scontrol hold` and `release`, of a job that has not started."""
-        before = self._held
-        if before is None and self._seen is not None:
-            before = self._seen.reason == "JobHeldUser"
-        self._held = held
-        if bool(before) != held and (self._seen is None or self._seen.pending):
-            with contextlib.suppress(OSError):  # it has started in this moment; or it is asked for again
-                commands.scontrol("hold" if held else "release", self._job)
-            self._cluster.changed()
+        """`scontrol hold` and `release`, of a job that has not started: by `escalate`."""
+        self._to_hold = held
 
     def place(self, place: int) -> None:
         """By `nice`, which any user may raise: jobs of one submission start in its order where they are equal."""
-        if self._seen is not None and self._seen.pending and (self._place or 0) != place:
-            with contextlib.suppress(OSError):
-                commands.scontrol("update", f"JobId={self._job}", f"Nice={100 * place}")
-                self._place = place
+        self._to_place = place
+
+    def _arrange(self) -> None:
+        """Tell the controller what is wanted of a job that waits and it has not heard; once for each list of jobs."""
+        if (self._to_hold in (None, self._held) and self._to_place in (None, self._place)) or (
+            self._seen is None or not self._seen.pending or self._over_since is not None
+        ):
+            return
+        if not self._cluster.reached or self._cluster.asked_at <= self._tried_at:
+            return
+        try:
+            seen = self._cluster.listed(self._job, self.run, self._known_since)
+        except OSError:
+            return
+        self._tried_at = time.monotonic()
+        if seen is None or not seen.pending:
+            return
+        if (held := self._to_hold) is not None and held != self._held:
+            is_held = seen.reason == "JobHeldUser"
+            if is_held == held or self._heard(lambda: commands.hold(self._job, held=held)):
+                self._held = held
+        place = self._to_place
+        if place not in (None, self._place) and self._heard(lambda: commands.set_nice(self._job, 100 * (place or 0))):
+            self._place = place
+
+    def _heard(self, say: Callable[[], None]) -> bool:
+        """Whether that need not be said again: it was heard, or refused for good."""
+        try:
+            say()
+        except OSError as error:
+            return not may_pass(error)
+        self._cluster.changed()
+        return True
 
     def end(self, outcome: str, message: str) -> tuple[str, str]:
         """What came of it. `interrupted`: Slurm took its place away, which costs no restart; `cancelled`: somebody
@@ -193,13 +225,18 @@ class JobTrainer:
         return now - self._over_since > waits and self._cluster.asked_at > self._over_since
 
     def _send(self, what: str) -> None:
-        """`stop` or `kill`. Nothing is lost where the controller does not hear it: `escalate` asks again."""
+        """`stop` or `kill`. Nothing is lost where the controller does not hear it: `escalate` asks again.
+
+        Nothing is sent to a number that squeue does not list as this run's job now: it may be anybody's.
+        """
         try:
+            if self._cluster.listed(self._job, self.run, self._known_since) is None:
+                return
             if what == "stop":
-                commands.scancel("--state=PENDING", self._job)
-                commands.scancel("--batch", "--signal=TERM", self._job)
+                commands.scancel(self._job, "--state=PENDING")
+                commands.scancel(self._job, "--batch", "--signal=TERM")
             else:
-                commands.scancel("--full", "--signal=KILL", self._job)
+                commands.scancel(self._job, "--full", "--signal=KILL")
                 commands.scancel(self._job)
         except OSError as error:
             log_line(f"{self.run.name}: job {self._job}: {what}: {error}; tried again")
@@ -252,7 +289,7 @@ class SlurmExecutor:
         variables[STATE_VARIABLE] = str(self._cluster.runs.state.resolve())
         script = batch_script([*self._cluster.command, str(run.root)], self._settings.setup, variables)
         job = commands.sbatch(options, script, child_environment({}))
-        return self._cluster.submitted(run, Job(job, "PENDING", comment=comment), attempts)
+        return self._cluster.submitted(run, Job(job, "PENDING", name=run.name, comment=comment), attempts)
 
     def adopt(self, run: RunPaths, identity: ProcessIdentity | None) -> Trainer | None:
         """The run's job, by its comment: whoever was killed right after sbatch left it without another word.
@@ -292,18 +329,32 @@ class SlurmCluster:
 
     def full(self, trainers: Sequence[Trainer], most: int) -> str:
         """Why no further job is submitted; empty: one may be."""
-        count = sum(trainer.job is not None for trainer in trainers)
+        count = sum(isinstance(trainer, JobTrainer) and not trainer.held for trainer in trainers)
         return f"{count} jobs are in Slurm's queue (queue.slurm.jobs = {most})" if count >= most else ""
 
-    def find(self, run: RunPaths, job: str, attempts: int) -> Trainer:
-        """A job that was submitted before, whatever became of it: how it stands its own looks will tell."""
+    def find(self, run: RunPaths, job: str, attempts: int) -> Trainer | None:
+        """A job that was submitted before, whatever became of it: how it stands its own looks will tell.
+
+        None on a machine without Slurm, where nobody will ever tell.
+        """
+        return self._watch(run, job, attempts) if commands.installed() else None
+
+    def _watch(self, run: RunPaths, job: str, attempts: int, *, fresh: bool = False) -> Trainer:
         self._watched += 1
-        return JobTrainer(self, run, job, attempts)
+        return JobTrainer(self, run, job, attempts, fresh=fresh)
+
+    def listed(self, job: str, run: RunPaths, since: float) -> Job | None:
+        """The job of that number, where a list of just now has it as the run's and not as ended.
+
+        `since`: monotonic time before which no list can know of it. OSError: that cannot be told now.
+        """
+        self._ask_if_old(since)
+        seen = self.jobs.get(job)
+        return seen if seen is not None and not seen.over and self.is_mine(seen, run) else None
 
     def has_job(self, run: RunPaths) -> bool:
         """Whether the run has a job that has not ended. OSError: that cannot be told now."""
-        if not self.reached or time.monotonic() - self.asked_at > FRESH_S:
-            self._ask_now()
+        self._ask_if_old()
         return run.name in self._mine
 
     def job_of(self, run: RunPaths) -> Trainer | None:
@@ -311,29 +362,27 @@ class SlurmCluster:
         if not self.has_job(run):
             return None
         [(job, attempts), *_] = self._mine[run.name]
-        return self.find(run, job.id, attempts)
+        return self._watch(run, job.id, attempts)
 
     def submitted(self, run: RunPaths, job: Job, attempts: int) -> Trainer:
         """A job that Slurm has just taken."""
         self._mine.setdefault(run.name, []).append((job, attempts))
         self.changed()
-        return self.find(run, job.id, attempts)
+        return self._watch(run, job.id, attempts, fresh=True)
 
     def forget(self, trainer: JobTrainer) -> None:
         """Nobody watches it any more."""
         self._watched -= 1
         self._mine.pop(trainer.run.name, None)
 
-    def is_mine(self, job: Job, run: RunPaths) -> bool:
-        """Whether a job of that number is the run's: a controller that lost its state begins to count anew."""
-        told = told_by(job.comment, self.key)
-        return told is not None and told[0] == run.name
+    def is_mine(self, job: Job | JobEnd, run: RunPaths) -> bool:
+        """Whether the job that has the number of the run's job is that job."""
+        return is_job_of(job.comment, job.name, self.key, run.name)
 
     def end_of(self, job: str, run: RunPaths) -> JobEnd | None:
         """How a job ended; None: nobody knows it. OSError: the controller does not answer."""
         end = commands.job_end(job)
-        told = None if end is None or not end.comment else told_by(end.comment, self.key)
-        return end if end is not None and (not end.comment or (told is not None and told[0] == run.name)) else None
+        return end if end is not None and self.is_mine(end, run) else None
 
     def changed(self) -> None:
         """Something happened: look soon again."""
@@ -388,6 +437,10 @@ class SlurmCluster:
             self._failed(commands.said_by(said) or f"squeue ended with exit code {status}")
         else:
             self._take(commands.parse_squeue(said), asked_at)
+
+    def _ask_if_old(self, since: float = 0.0) -> None:
+        if not self.reached or self.asked_at < since or time.monotonic() - self.asked_at > FRESH_S:
+            self._ask_now()
 
     def _ask_now(self) -> None:
         asked_at = time.monotonic()

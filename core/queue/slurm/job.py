@@ -25,6 +25,17 @@ def told_by(comment: str, key: str) -> tuple[str, int] | None:
     return parts[2], int(parts[3])
 
 
+def is_job_of(comment: str, name: str, key: str, run: str) -> bool:
+    """Whether a job with the recorded number is the run's: a controller that lost its state begins to count anew.
+
+    By its comment; by its name where the cluster has put another comment there, or none.
+    """
+    told = told_by(comment, key)
+    if told is not None:
+        return told[0] == run
+    return name == run and not comment.startswith(f"{_NAME}:")
+
+
 def folder_key(root: Path) -> str:
     """Of a runs folder by its real path, which is the same on all nodes: two of them may hold runs of one name."""
     return hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]

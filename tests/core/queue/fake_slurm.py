@@ -2,7 +2,8 @@
 
 All it knows lies in the folder that FAKE_SLURM names: `jobs.json`; `down`, while the controller does not answer;
 `refuses`, what sbatch says instead of taking a job; `takes`, if it takes the job and says so all the same; `waits`, if
-jobs do not start by themselves; `calls.txt`, what it was asked. A job that starts is a process of this machine.
+jobs do not start by themselves; `strips`, if jobs lose their comments; `deaf`, while it changes no job; `calls.txt`,
+what it was asked. A job that starts is a process of this machine.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def do_sbatch(jobs: dict, arguments: list[str]) -> int:  # type: ignore[type-arg
     number = str(len(jobs) + 1)
     with open(at(f"{number}.sh"), "w") as file:  # noqa: PTH123
         file.write(script)
-    job = {name: options[name].replace("%%", "%") for name in ("comment", "output", "chdir")}
+    job = {name: options[name].replace("%%", "%") for name in ("job-name", "comment", "output", "chdir")}
+    job["comment"] = job["comment"] if text("strips") is None else "(null)"
     job |= {"id": number, "state": "PENDING", "reason": "Priority", "exit": "0:0", "start": "N/A"}
     jobs[number] = job
     if text("waits") is None:
@@ -107,12 +109,14 @@ def do_squeue(jobs: dict, arguments: list[str]) -> int:  # type: ignore[type-arg
     for job in jobs.values():
         if not job.get("purged"):
             reason = job["reason"] if job["state"] == "PENDING" else "None"
-            say("|".join((job["id"], job["state"], job["start"], reason, job["comment"])))
+            say("|".join((job["id"], job["state"], job["start"], reason, job.get("job-name", "a"), job["comment"])))
     return 0
 
 
 def do_scontrol(jobs: dict, arguments: list[str]) -> int:  # type: ignore[type-arg]
     job = jobs.get(next((word for word in reversed(arguments) if word.isdigit()), ""))
+    if arguments[0] != "show" and text("deaf") is not None:
+        return fail("scontrol: error: Socket timed out on send/recv operation")
     if arguments[0] == "update":
         return 0
     if job is None or job.get("purged"):
@@ -121,7 +125,8 @@ def do_scontrol(jobs: dict, arguments: list[str]) -> int:  # type: ignore[type-a
         job["reason"] = "JobHeldUser" if arguments[0] == "hold" else "Priority"
     else:
         say(
-            f"JobId={job['id']} JobName=a UserId=u(1) JobState={job['state']} Reason={job['reason']} Dependency=(null) "
+            f"JobId={job['id']} JobName={job.get('job-name', 'a')} UserId=u(1) "
+            f"JobState={job['state']} Reason={job['reason']} Dependency=(null) "
             f"Requeue=1 ExitCode={job['exit']} RunTime=00:04:40 TimeLimit={job.get('limit', 'UNLIMITED')} "
             f"NodeList=n1 BatchHost=n1 Comment={job['comment']} Power="
         )

@@ -24,6 +24,7 @@ from core.queue.journal import Exit, Journal, records
 from core.queue.journal import Start as StartRecord
 from core.queue.run_status import RunStatusCache
 from core.queue.slots import Slots
+from core.queue.slurm.executor import SlurmCluster
 from core.queue.state import QueueState
 from core.queue.work import write_run
 from core.runs import snapshot as snapshot_module
@@ -55,10 +56,25 @@ def begun(folder: PlanFolder, run: RunPaths, where: dict[str, str]) -> None:
     Journal(folder.runs.decisions).append(StartRecord(submission="one", row="a", run=run.name, process=process))
 
 
-def slots_of(folder: PlanFolder) -> Slots:
+def slots_of(folder: PlanFolder, cluster: SlurmCluster | None = None) -> Slots:
     """Of a supervisor that comes now."""
     state = QueueState(records(folder.runs.decisions))
-    return Slots(folder.runs, folder.executor, Journal(folder.runs.decisions, on_append=state.apply), state, Devices)
+    log = Journal(folder.runs.decisions, on_append=state.apply)
+    return Slots(folder.runs, folder.executor, log, state, Devices, cluster)
+
+
+def test_a_job_of_a_cluster_that_is_not_seen_here_is_not_waited_for_for_ever(
+    folder: PlanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    folder.write()
+    _, run = made(folder, "a")
+    Journal(folder.runs.decisions).append(StartRecord(submission="one", row="a", run=run.name, job="1"))
+    slots = slots_of(folder, SlurmCluster(folder.runs))
+    assert slots.adopt_all() == [] and not slots, "it may have started a moment ago"
+    monkeypatch.setattr(slots_module, "LOST_S", 0.0)
+    [end] = slots_of(folder, SlurmCluster(folder.runs)).adopt_all()
+    assert end.run == run.name and not QueueState(records(folder.runs.decisions)).trainers
 
 
 def made(folder: PlanFolder, key: str) -> tuple[PlanExecution, RunPaths]:

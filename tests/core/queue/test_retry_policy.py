@@ -36,3 +36,22 @@ def test_retries_count_crashes(crashes: int, status: RowStatus) -> None:
 def test_stops_that_were_asked_for_and_reboots_cost_no_retry() -> None:
     ends = [Exit(outcome="stopped", asked=True), Exit(outcome="rebooted"), Exit(outcome="crashed", asked=True)] * 3
     assert decide("stopped", ends, 0).status is RowStatus.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("attempts", "status"),
+    [
+        ([0] * 3, RowStatus.QUEUED),
+        ([0] * 4, RowStatus.FAILED),
+        ([1, 2, 3, 4, 5], RowStatus.QUEUED),
+        ([1, 0, 0, 0], RowStatus.QUEUED),
+    ],
+)
+def test_jobs_that_are_lost_before_they_begin_are_not_submitted_for_ever(
+    attempts: list[int], status: RowStatus
+) -> None:
+    ends = [Exit(outcome="interrupted", attempts=number) for number in attempts]
+    decided = decide("queued", ends, 0)
+    assert decided.status is status and (status is RowStatus.QUEUED or "queue retry" in decided.reason)
+    assert not decided.rejects or status is RowStatus.QUEUED
+    assert decide("queued", [], 0, retried=True).status is RowStatus.QUEUED

@@ -14,7 +14,7 @@ from core.plan.schema import SlurmSettings
 from core.queue.slurm import commands
 from core.queue.slurm.commands import Job, JobEnd, parse_job, parse_squeue, slurm_environment
 from core.queue.slurm.executor import job_outcome
-from core.queue.slurm.job import batch_script, comment_of, folder_key, sbatch_options, told_by
+from core.queue.slurm.job import batch_script, comment_of, folder_key, is_job_of, sbatch_options, told_by
 
 SHOWN = (
     "JobId=7 JobName=2.1-0123456789 UserId=root(0) GroupId=root(0) MCS_label=N/A Priority=4294901755 Nice=0 "
@@ -26,9 +26,9 @@ SHOWN = (
 
 def test_a_list_of_jobs_is_read_whatever_stands_in_their_comments() -> None:
     jobs = parse_squeue(
-        "7|PENDING|2026-11-30T18:30:00|Resources|lora-tui:k:a-1:0\n"
-        "8|RUNNING|2026-11-30T18:00:00|None|what|ever\n"
-        "9|COMPLETED|N/A|None|(null)\n"
+        "7|PENDING|2026-11-30T18:30:00|Resources|a-1|lora-tui:k:a-1:0\n"
+        "8|RUNNING|2026-11-30T18:00:00|None|b|what|ever\n"
+        "9|COMPLETED|N/A|None|c|(null)\n"
         "squeue: warning: something\n"
     )
     assert list(jobs) == ["7", "8", "9"]
@@ -44,7 +44,7 @@ def test_a_job_in_a_state_that_is_no_end_has_not_ended(state: str) -> None:
 
 def test_a_job_as_scontrol_shows_it() -> None:
     end = parse_job(SHOWN)
-    assert end == JobEnd("TIMEOUT", 0, 15, 86_463.0, 86_400.0, "n1", "lora-tui:k:2.1-0123456789:1")
+    assert end == JobEnd("TIMEOUT", 0, 15, 86_463.0, 86_400.0, "n1", "2.1-0123456789", "lora-tui:k:2.1-0123456789:1")
     assert parse_job("slurm_load_jobs error") is None
     unlimited = parse_job(SHOWN.replace("TimeLimit=1-00:00:00", "TimeLimit=UNLIMITED"))
     assert unlimited is not None and unlimited.limit is None
@@ -57,6 +57,13 @@ def test_the_comment_is_the_identity_of_a_run_of_one_folder(tmp_path: Path) -> N
     assert told_by(comment_of(key, "a-1", 2), key) == ("a-1", 2)
     for foreign in (comment_of(other, "a-1", 2), "(null)", "", "lora-tui:x", comment_of(key, "a-1", 2) + ":3"):
         assert told_by(foreign, key) is None
+
+
+def test_a_job_whose_comment_was_lost_is_known_by_its_name() -> None:
+    key, other = "0123456789ab", "ba9876543210"
+    assert is_job_of(comment_of(key, "a-1", 2), "renamed", key, "a-1") and is_job_of("(null)", "a-1", key, "a-1")
+    for comment, name in ((comment_of(key, "b-1", 2), "a-1"), (comment_of(other, "a-1", 2), "a-1"), ("(null)", "b-1")):
+        assert not is_job_of(comment, name, key, "a-1")
 
 
 def test_sbatch_is_told_what_the_plan_says_and_the_queue_needs() -> None:

@@ -56,6 +56,12 @@ def look(cluster: SlurmCluster) -> None:
     wait_for(lambda: cluster.look() or (cluster.asked_at, cluster.reached) != before)  # type: ignore[func-returns-value]
 
 
+def seen(cluster: SlurmCluster, trainer: Trainer) -> None:
+    """What a supervisor does at each tick, with a new list of jobs."""
+    look(cluster)
+    assert trainer.alive() and trainer.escalate()
+
+
 def say(run: RunPaths, attempt: int, *words: Final) -> None:
     process = current_process().to_json() | {"machine": "another", "boot": "another"}
     for event in (AttemptStarted(SCHEMA_VERSION, process, None, "cpu", "fp32"), *words):
@@ -181,7 +187,7 @@ def test_a_number_that_slurm_gave_again_is_another_job(slurm: FakeSlurm, run: Ru
     cluster = cluster_of(run)
     trainer = submitted(cluster, run)
     say(run, 1, Final("stopped", "asked to stop", 3))
-    slurm.change("1", comment="of somebody else", state="RUNNING")
+    slurm.change("1", comment="of somebody else", state="RUNNING", **{"job-name": "b"})
     look(cluster)
     assert not trainer.alive()
 
@@ -216,7 +222,92 @@ def test_a_stop_that_slurm_did_not_hear_is_said_again(slurm: FakeSlurm, run: Run
     slurm.say("down")
     trainer.stop()
     slurm.unsay("down")
-    assert trainer.escalate() and slurm.jobs["1"]["state"] == "CANCELLED"
+    look(cluster)
+    assert trainer.alive() and trainer.escalate() and slurm.jobs["1"]["state"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("job", ["1", "--user=me", "-t PENDING", "2", "٣", ""])
+@pytest.mark.parametrize("comment", ["of somebody else", comment_of("0123456789ab", "a-0123456789", 0)])
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_no_command_is_sent_to_a_job_that_is_not_the_runs(
+    slurm: FakeSlurm, run: RunPaths, monkeypatch: pytest.MonkeyPatch, job: str, comment: str, state: str
+) -> None:
+    """A journal may name any number, and a controller that lost its state begins to count anew."""
+    monkeypatch.setattr(executor_module, "WORD_WAIT_S", 0.0)
+    slurm.add(comment, state, **({} if comment == "of somebody else" else {"job-name": run.name}))
+    cluster = cluster_of(run)
+    trainer = cluster.find(run, job, 0)
+    assert trainer is not None
+    trainer.hold(held=True)
+    trainer.place(1)
+    trainer.escalate()
+    trainer.stop()
+    trainer.escalate()
+    trainer.kill()
+    for _ in range(2):
+        look(cluster)
+        trainer.escalate()
+        alive = trainer.alive()
+    assert not alive and slurm.jobs["1"]["state"] == state
+    assert not slurm.calls("scancel") and {call.partition(" ")[0] for call in slurm.calls("scontrol")} <= {"show"}
+    assert all(call == "show job --oneliner 1" or job == "2" for call in slurm.calls("scontrol"))
+
+
+def test_a_job_that_has_ended_is_not_cancelled_under_its_number(slurm: FakeSlurm, run: RunPaths) -> None:
+    trainer = submitted(cluster_of(run), run)
+    slurm.change("1", state="COMPLETED")
+    trainer.kill()
+    assert not slurm.calls("scancel")
+
+
+def test_a_run_keeps_its_job_where_the_cluster_drops_comments(slurm: FakeSlurm, run: RunPaths) -> None:
+    slurm.say("strips")
+    first = cluster_of(run)
+    trainers = [submitted(first, run)]
+    cluster = cluster_of(run)
+    trainers += filter(None, [cluster.find(run, "1", 0)])
+    slurm.change("1", state="RUNNING")
+    for one, trainer in zip((first, cluster), trainers, strict=True):
+        look(one)
+        assert trainer.alive() and trainer.news() == JobNews("RUNNING")
+    trainers[-1].kill()
+    assert len(slurm.calls("scancel")) == 2
+
+
+def test_a_job_that_only_the_accounts_call_running_ends_after_a_grace_period(
+    slurm: FakeSlurm, run: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sacct = slurm.commands / "sacct"
+    sacct.write_text(f"#!/bin/sh\necho x >> {slurm.home}/asked\necho 'RUNNING|0:0|60|n1|{run.name}'\n")
+    sacct.chmod(0o755)
+    cluster = cluster_of(run)
+    trainer = submitted(cluster, run)
+    say(run, 1)
+    slurm.change("1", purged=True)
+    look(cluster)
+    assert trainer.alive() and trainer.alive()
+    assert (slurm.home / "asked").read_text() == "x\n", "accounts are asked once, not at every look"
+    monkeypatch.setattr(executor_module, "WORD_WAIT_S", 0.0)
+    look(cluster)
+    assert not trainer.alive() and trainer.end("crashed", "")[0] == "crashed"
+
+
+@pytest.mark.parametrize(("name", "state"), [("a-0123456789", "cancelled"), ("of another", "crashed")])
+def test_accounts_tell_the_end_of_the_job_that_has_the_runs_name(
+    slurm: FakeSlurm, run: RunPaths, monkeypatch: pytest.MonkeyPatch, name: str, state: str
+) -> None:
+    monkeypatch.setattr(executor_module, "WORD_WAIT_S", 0.0)
+    sacct = slurm.commands / "sacct"
+    sacct.write_text(f"#!/bin/sh\necho 'CANCELLED by 1000|0:15|60|n1|{name}'\n")
+    sacct.chmod(0o755)
+    cluster = cluster_of(run)
+    trainer = submitted(cluster, run)
+    say(run, 1)
+    slurm.change("1", purged=True)
+    for _ in range(2):
+        look(cluster)
+        alive = trainer.alive()
+    assert not alive and trainer.end("crashed", "")[0] == state
 
 
 def test_a_kill_leaves_no_job(slurm: FakeSlurm, run: RunPaths) -> None:
@@ -226,18 +317,60 @@ def test_a_kill_leaves_no_job(slurm: FakeSlurm, run: RunPaths) -> None:
 
 
 def test_a_held_job_is_held_in_slurm_and_released_by_the_next_supervisor(slurm: FakeSlurm, run: RunPaths) -> None:
-    trainer = submitted(cluster_of(run), run)
-    trainer.hold(held=False)
-    assert not slurm.calls("scontrol")
-    trainer.hold(held=True)
-    trainer.hold(held=True)
-    assert slurm.calls("scontrol") == ["hold 1"]
+    first = cluster_of(run)
+    trainer = submitted(first, run)
+    for held, called in ((False, []), (True, ["hold 1"]), (True, ["hold 1"])):
+        trainer.hold(held=held)
+        seen(first, trainer)
+        assert slurm.calls("scontrol") == called
     cluster = cluster_of(run)
     found = cluster.find(run, "1", 0)
-    look(cluster)
-    assert found.alive()
-    found.hold(held=False)
-    assert slurm.calls("scontrol") == ["hold 1", "release 1"]
+    assert found is not None
+    found.hold(held=False)  # asked for before Slurm has said anything
+    seen(cluster, found)
+    assert slurm.calls("scontrol") == ["hold 1", "release 1"] and slurm.jobs["1"]["reason"] == "Priority"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_hold_that_slurm_did_not_hear_is_said_again(slurm: FakeSlurm, run: RunPaths, *, held: bool) -> None:
+    cluster = cluster_of(run)
+    submitted(cluster, run)
+    slurm.change("1", reason="Priority" if held else "JobHeldUser")
+    trainer = cluster.find(run, "1", 0)
+    assert trainer is not None
+    slurm.say("deaf")
+    trainer.hold(held=held)
+    trainer.place(1)
+    seen(cluster, trainer)
+    slurm.unsay("deaf")
+    assert trainer.escalate() and len(slurm.calls("scontrol")) == 2, "once for each list of jobs"
+    seen(cluster, trainer)
+    assert slurm.jobs["1"]["reason"] == ("JobHeldUser" if held else "Priority")
+    seen(cluster, trainer)
+    assert slurm.calls("scontrol")[2:] == ["hold 1" if held else "release 1", "update JobId=1 Nice=100"]
+
+
+def test_a_hold_by_somebody_else_and_the_options_of_a_plan_are_left_alone(slurm: FakeSlurm, run: RunPaths) -> None:
+    cluster = cluster_of(run)
+    trainer = submitted(cluster, run)
+    slurm.change("1", reason="JobHeldUser")
+    trainer.hold(held=False)
+    trainer.place(0)
+    seen(cluster, trainer)
+    assert not slurm.calls("scontrol")
+
+
+def test_held_jobs_do_not_keep_others_from_being_submitted(slurm: FakeSlurm, run: RunPaths) -> None:
+    cluster = cluster_of(run)
+    trainer = submitted(cluster, run)
+    assert cluster.full([trainer], 1)
+    trainer.hold(held=True)
+    assert not cluster.full([trainer], 1)
+    seen(cluster, trainer)
+    assert not cluster.full([trainer], 1)
+    slurm.change("1", state="RUNNING")
+    seen(cluster, trainer)
+    assert cluster.full([trainer], 1), "it has started before it could be held"
 
 
 def test_one_squeue_tells_of_all_jobs_and_comes_less_often_while_nothing_changes(
@@ -248,7 +381,8 @@ def test_one_squeue_tells_of_all_jobs_and_comes_less_often_while_nothing_changes
     cluster = cluster_of(run)
     key = folder_key(run.root.parent)
     numbers = [slurm.add(comment_of(key, f"a-{n:010}", 0)) for n in range(50)]
-    trainers = [cluster.find(RunPaths(run.root.with_name(f"a-{n:010}")), job, 0) for n, job in enumerate(numbers)]
+    found = [cluster.find(RunPaths(run.root.with_name(f"a-{n:010}")), job, 0) for n, job in enumerate(numbers)]
+    trainers = [trainer for trainer in found if trainer is not None]
     intervals = []
     for _ in range(9):
         look(cluster)
