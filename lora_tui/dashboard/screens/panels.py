@@ -68,7 +68,7 @@ class Header(LinesView):
             if board.queue.stands_still:
                 left.append((" queue stands still ", "unknown"))
             else:
-                left.append((" queue at work " if board.queue.works else " nothing queued ", "muted"))
+                left.append((" queue at work " if board.queue.works else " nothing waits ", "muted"))
         if board.queue.paused:
             left.append((" queue paused ", "fail"))
         if board.problems:

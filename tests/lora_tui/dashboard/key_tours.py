@@ -217,7 +217,7 @@ ALIVE: list[Key] = [
     Key(BOARD, "T", see=("Stop the queue?",)),
     *way("n"),
     Key(BOARD, "Z", see=("Kill all trainers now?",)),
-    Key("Confirm", "y", see=("nothing is running", "nothing queued")),
+    Key("Confirm", "y", see=("nothing is running", "nothing waits")),
 ]
 """Over a real supervisor; the FakeTrainer of `a` trains until it is stopped."""
 

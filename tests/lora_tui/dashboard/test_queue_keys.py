@@ -146,7 +146,7 @@ def test_start_stop_go_on_kill_and_stop_the_queue(
             await seen.press("T")
             await seen.see("Stop the queue?")
             await seen.press("y")
-            await seen.see("nothing queued", "nothing is running")
+            await seen.see("nothing waits", "nothing is running")
             assert folder.db.open_submissions() == []
             rows = {row.key: row for row in app.board.rows}
             assert rows["b"].status == "killed" and "can be resumed" in rows["b"].reason
@@ -189,7 +189,7 @@ def test_a_failed_run_is_retried_after_its_queue_was_closed(
             await seen.see("▸ a", "not run")
             await seen.press("s")
             await seen.press("y")
-            await seen.see("failed", "nothing queued")
+            await seen.see("failed", "nothing waits")
             await seen.see_on_screen("Retry")
             await seen.press("R")
             await seen.see("✓ accepted", "done")
@@ -256,7 +256,7 @@ def test_a_queue_that_stands_still_says_so_and_is_started_by_its_key(
             await seen.see_on_screen("the queue goes on")
             await seen.see("1 running", "queue at work")
             await seen.press("Z", "y")
-            await seen.see("nothing is running", "nothing queued")
+            await seen.see("nothing is running", "nothing waits")
 
     asyncio.run(look())
 

@@ -431,4 +431,4 @@ def test_nothing_is_said_to_run_or_not_before_the_folder_is_read() -> None:
         assert "nothing is running" not in said
     header.board = Board("runs", "plan.toml")
     said = "".join(text for text, _ in header.paint(120, 1)[0])
-    assert "nothing is running" in said and "nothing queued" in said, "idle would be said of a supervisor"
+    assert "nothing is running" in said and "nothing waits" in said, "idle would be said of a supervisor"
