@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from training_kit import QUICK, TrainingRun, made_up_set
 
 from core.errors import Interrupted, ModelError
+from core.runs.consistency import wrong_facts
 from core.runs.events import CheckpointSaved, Event, Final, IntervalScored, Phase, Step
 from core.runs.scores import read_score
 from core.runs.status import Status
@@ -136,6 +137,8 @@ def test_two_processes_train_what_one_trains(two_devices: TrainingRun, finished_
     assert train_on(2, two_devices) == {0: 0, 1: 0}, two_devices.log
     assert (two_devices.final.outcome, two_devices.snapshot.state) == ("done", Status.DONE)
     assert two_devices.paths.name != finished_run.paths.name, "what may differ in its last bits is another run"
+    best = two_devices.paths.best.resolve().name
+    assert not list(wrong_facts(two_devices.snapshot, best)), "they share the threads of the run"
     for name in ("loss", "grad_norm", "tokens", "audio_s", "intervals"):
         assert two_devices.history()[name] == finished_run.history()[name], name
     for step in (0, 2, 4, 6, 8):
