@@ -155,6 +155,23 @@ def test_a_job_that_waits_is_held_moved_and_removed_in_slurm(folder: PlanFolder,
 
 
 @pytest.mark.heavy
+def test_a_job_is_released_though_nobody_was_at_work_when_that_was_asked(folder: PlanFolder, slurm: FakeSlurm) -> None:
+    slurm.say("waits")
+    submission = folder.db.submit(folder.submission())
+    process = supervisor(folder)
+    wait_for(lambda: row(folder, "b").reason.startswith("Slurm job 2 waits: Priority"))
+    folder.db.ask("hold", [Target(submission.id, "a")], held="on request")
+    wait_for(lambda: slurm.jobs["1"]["reason"] == "JobHeldUser")
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    folder.db.ask("release", [Target(submission.id, "a")])
+    process = supervisor(folder)
+    wait_for(lambda: slurm.jobs["1"]["reason"] == "Priority")
+    folder.db.ask("remove", [Target(submission.id, key) for key in "ab"])
+    finish(process)
+
+
+@pytest.mark.heavy
 def test_what_sbatch_refuses_for_good_is_said_of_its_row(folder: PlanFolder, slurm: FakeSlurm) -> None:
     slurm.say("refuses", "sbatch: error: invalid partition specified: gpus")
     finished = folder.work()
