@@ -109,7 +109,10 @@ def test_a_point_is_in_the_rectangle_if_it_may_ship_and_only_then(
     assert all(abs(step / min(steps) - round(step / min(steps))) < 0.01 for step in steps), "none is rounded"
     border = {"-", "|", "+", "─", "│", "┌"}
     edge = [
-        (x, y) for y, line in enumerate(lines) for x, (c, role) in enumerate(line) if role == "pass" and c in border
+        (x, y)
+        for y, line in enumerate(lines)
+        for x, (c, role) in enumerate(line)
+        if role == "pass" and c in border and x >= GUTTER  # the guardrail's label has its line's colour
     ]
     drawn = [
         (*told, x, y)
