@@ -151,6 +151,7 @@ def test_two_processes_train_what_one_trains(two_devices: TrainingRun, finished_
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_candidates_are_scored_by_all_with_the_weights_of_the_first(
     tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]
 ) -> None:
@@ -222,7 +223,7 @@ def test_one_that_is_killed_leaves_a_crashed_run_that_goes_on_as_if_undisturbed(
     ("rank", "when"),
     [
         pytest.param(0, Step, id="after a step"),
-        pytest.param(1, Step, id="told to another one"),
+        pytest.param(1, Step, id="told to another one", marks=pytest.mark.long),
         pytest.param(0, IntervalScored, id="after an interval", marks=pytest.mark.long),
         pytest.param(0, Phase, id="while it loads", marks=pytest.mark.long),
     ],

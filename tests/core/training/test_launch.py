@@ -104,6 +104,7 @@ def ranks(parent: subprocess.Popen[bytes]) -> list[int]:
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_the_real_command_is_one_trainer_to_whoever_looks_after_it(
     two_devices: TrainingRun, finished_on_two: TrainingRun
 ) -> None:

@@ -249,7 +249,7 @@ def divergences(run: TrainingRun) -> dict[int, float | None]:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("step", [5, 8])
+@pytest.mark.parametrize("step", [5, pytest.param(8, marks=pytest.mark.long)])
 def test_a_run_killed_with_every_lever_on_ends_as_one_that_was_not(
     step: int, tmp_path: Path, everything: Any, undisturbed: TrainingRun
 ) -> None:
