@@ -24,7 +24,7 @@ from core.manifests.manifest import Manifest, read_manifest
 from core.plan.read import parse_plan
 from core.plan.rows import expand
 from core.runs.adapter_files import AdapterFacts
-from core.runs.events import Final, Record, decode
+from core.runs.events import Final, Record, Step, decode
 from core.runs.paths import RunPaths
 from core.runs.resolve import resolve
 from core.runs.snapshot import RunSnapshot
@@ -435,3 +435,12 @@ def in_process_trainer(run: TrainingRun) -> Any:
     speech = attach(speech, session.settings.adapter, session.settings.train.seed)
     save_memory(speech, session.settings.train)
     return Trainer(run.paths, session.settings, speech, materials, facts, session.thresholds, journal, scorer)
+
+
+def stepped(trainer: Any, *numbers: int) -> list[Step]:
+    """The events of these steps."""
+    events: list[Any] = []
+    trainer.journal.emit = events.append
+    for number in numbers:
+        trainer._one_step(number)
+    return [event for event in events if isinstance(event, Step)]

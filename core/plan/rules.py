@@ -18,9 +18,9 @@ from core.plan.schema import (
     RunSettings,
     SearchSpace,
     TrainSettings,
-    module_rank,
 )
 from core.plan.targets import FROM_LAYERS
+from core.plan.texts import module_rank
 from core.plan.validate import Problems
 from core.scoring.data_health import JUDGED
 from core.scoring.evidence import Thresholds

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from core.plan.families import FamilyFacts
-from core.plan.schema import AdapterSettings, layer_range, module_rank
+from core.plan.schema import AdapterSettings
+from core.plan.texts import layer_range, module_rank
 
 WORDS = ("attention", "mlp", "all-linear")
 """What `adapter.target_modules` may hold besides names of layers."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from core.errors import PlanError
 from core.plan.read import parse_plan
 from core.plan.rows import expand
-from core.plan.schema import DEFAULT_EPOCHS, slurm_time
+from core.plan.schema import DEFAULT_EPOCHS
+from core.plan.texts import slurm_time
 
 ROOT = Path(__file__).resolve().parents[3]
 

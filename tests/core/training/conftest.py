@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training_kit import QUICK, TrainingRun, opened
+from training_kit import QUICK, TrainingRun, in_process_trainer, opened
+
+from core.training.batching import MicroBatch, TrainingPlan
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +44,18 @@ def quick_run(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path])
 def two_devices(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> TrainingRun:
     """A run of its own with the settings of `finished_on_two`, not started."""
     return TrainingRun(tmp_path, tiny_moonshine, quick_sets, *QUICK, "train.devices=2")
+
+
+@pytest.fixture
+def make(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> Any:
+    """A trainer with some settings changed, and with micro-batches of its own if they are given."""
+
+    def trainer(*settings: str, steps: Sequence[Sequence[MicroBatch]] = ()) -> Any:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        made = in_process_trainer(TrainingRun(folder, tiny_moonshine, quick_sets, *QUICK, *settings))
+        if steps:
+            plan = TrainingPlan(tuple(map(tuple, steps)), "made up", 1.0, 1.0)
+            made.materials = replace(made.materials, plan=plan)
+        return made
+
+    return trainer

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +11,18 @@ import torch
 from forked_trainer import signal_at
 from ranks_kit import train_on
 from safetensors.torch import load_file
-from training_kit import QUICK, TrainingRun, in_process_trainer, made_up_set
+from training_kit import QUICK, TrainingRun, made_up_set, stepped
 
 from core.errors import RunFolderError
 from core.runs.adapter_files import WEIGHTS
 from core.runs.events import CandidateScored, Record, Step, decode, encode
 from core.training.adapter import merged
-from core.training.batching import MicroBatch, TrainingPlan
+from core.training.batching import MicroBatch
 from core.training.checkpoint import load_checkpoint, save_checkpoint
 from core.training.near_base import MovingAverage, pull_to_base
 
 BOTH = [[MicroBatch((0, 1, 2), (0, 3))]]
 ON = ("train.kl=0.5", "train.decay_to_base=2.0", "train.ema=0.6")
-
-
-@pytest.fixture
-def make(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> Any:
-    """A trainer with some settings changed, and with micro-batches of its own if they are given."""
-
-    def trainer(*settings: str, steps: Sequence[Sequence[MicroBatch]] = ()) -> Any:
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        made = in_process_trainer(TrainingRun(folder, tiny_moonshine, quick_sets, *QUICK, *settings))
-        if steps:
-            plan = TrainingPlan(tuple(map(tuple, steps)), "made up", 1.0, 1.0)
-            made.materials = replace(made.materials, plan=plan)
-        return made
-
-    return trainer
-
-
-def stepped(trainer: Any, *numbers: int) -> list[Step]:
-    events: list[Any] = []
-    trainer.journal.emit = events.append
-    for number in numbers:
-        trainer._one_step(number)
-    return [event for event in events if isinstance(event, Step)]
 
 
 def disturb(trainer: Any, size: float = 0.3) -> None:

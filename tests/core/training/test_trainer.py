@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from training_kit import QUICK, TrainingRun, in_process_trainer, opened, subset
+from training_kit import QUICK, TrainingRun, in_process_trainer, opened, stepped, subset
 
 from core.audio.samples import normalise
-from core.runs.events import Notice, Step
-from core.training.batching import MicroBatch, TrainingPlan
+from core.runs.events import Notice
+from core.training.batching import MicroBatch
 from core.training.evaluation import evaluate
-
-
-@pytest.fixture
-def make(tmp_path: Path, tiny_moonshine: Path, quick_sets: dict[str, Path]) -> Any:
-    """A trainer with some settings changed, and with micro-batches of its own if they are given."""
-    from training_kit import QUICK
-
-    def trainer(*settings: str, steps: Sequence[Sequence[MicroBatch]] = ()) -> Any:
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        made = in_process_trainer(TrainingRun(folder, tiny_moonshine, quick_sets, *QUICK, *settings))
-        if steps:
-            plan = TrainingPlan(tuple(map(tuple, steps)), "made up", 1.0, 1.0)
-            made.materials = replace(made.materials, plan=plan)
-        return made
-
-    return trainer
-
-
-def stepped(trainer: Any, *numbers: int) -> list[Step]:
-    """The events of these steps."""
-    events: list[Any] = []
-    trainer.journal.emit = events.append
-    for number in numbers:
-        trainer._one_step(number)
-    return [event for event in events if isinstance(event, Step)]
 
 
 def weights(trainer: Any) -> torch.Tensor:
