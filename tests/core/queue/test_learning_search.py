@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +12,6 @@ from typing import Any
 import pytest
 from evidence_kit import GOOD
 from plan_folder import PlanFolder
-from waiting import wait_for
 
 from core.errors import PlanError, RunFolderError, UserError
 from core.manifests.hashing import HashCache
@@ -23,9 +20,8 @@ from core.plan.rows import NEXT_DRAW, all_rows
 from core.plan.schema import Plan
 from core.queue import execution, search
 from core.queue.execution import PlanExecution
-from core.queue.rows import queue_rows
 from core.queue.search import FAILED, Result, draw, drawn_by, journal_of, result_of
-from core.runs.paths import RunPaths, RunsFolder
+from core.runs.paths import RunsFolder
 from core.scoring.evidence import Choice, Standing, Thresholds
 from core.scoring.verdict import judge
 
@@ -466,30 +462,6 @@ def test_a_draw_that_gives_no_row_is_the_last(folder: PlanFolder, monkeypatch: p
     assert finish["complete"] and next(answers)
     [skip] = folder.decisions("skip")
     assert (skip.row, skip.status) == (NEXT_DRAW, "skipped")
-
-
-def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
-    folder.write(RANKS + ONE, queue='then = "search"\nmax_runs = 3')
-    folder.script(a=["poor"], search=["wait", "good"])
-    client = folder.client
-    submission = client.submit(folder.submission())
-    try:
-        wait_for(lambda: any(row.startswith("search") for row in folder.starts()))
-        run = RunPaths(folder.runs.root / folder.decisions("start")[-1].run)
-        wait_for((run.root / "births.txt").exists)
-        os.kill(int(folder.runs.supervisor_lock.read_text()), signal.SIGKILL)
-        client._child.wait()
-        client.ensure_supervisor()
-        wait_for(lambda: folder.decisions("adopt"))
-        [first] = [entry for entry in queue_rows(folder.runs).rows if (entry.wanted and entry.wanted.drawn)]
-        assert first.run is not None and first.run.name == run.name and first.active
-        os.kill(int((run.root / "births.txt").read_text().split()[0]), signal.SIGTERM)
-        wait_for(lambda: [d for d in folder.decisions("finish") if d.submission == submission.id])
-        assert folder.decisions("finish")[-1].reason == f"{first.key} was accepted"
-        assert len(folder.runs.runs()) == 2
-    finally:
-        client._child.kill()
-        client._child.wait()
 
 
 SPACES = {

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 
+import pytest
 from plan_folder import PlanFolder
 from waiting import wait_for
 
@@ -50,8 +51,11 @@ def test_the_queue_draws_rows_until_one_is_accepted(folder: PlanFolder) -> None:
     assert folder.starts() == ["a", "b", *drawn] and again["reason"] == finish["reason"]
 
 
-def test_draws_survive_the_supervisor(folder: PlanFolder) -> None:
-    folder.write(SEARCH + ONE, queue='then = "search"\nmax_runs = 3')
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_draws_survive_the_supervisor(folder: PlanFolder, sampler: str) -> None:
+    folder.write(
+        SEARCH.replace("[search]\n", f'[search]\nsampler = "{sampler}"\n') + ONE, queue='then = "search"\nmax_runs = 3'
+    )
     folder.script(a=["poor"], search=["wait", "good"])
     client = folder.client
     submission = client.submit(folder.submission())
